@@ -1,0 +1,203 @@
+//! Alerts and notices: the bodies that leave the engine.
+//!
+//! In: an episode's state. Out: [`Alert`] (one revision's body, reproducible byte for byte) and [`Notice`].
+//! The envelope (seq, triage, content of the evidence) is the store's and is not here.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{flags::Flags, rule::RuleIx, time::Micros, value::Value};
+
+/// Sigma's levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// For context only.
+    Informational,
+    /// Low.
+    Low,
+    /// Medium.
+    Medium,
+    /// High.
+    High,
+    /// Critical.
+    Critical,
+}
+
+impl Severity {
+    /// All of them, from the lowest.
+    pub const ALL: [Self; 5] = [Self::Informational, Self::Low, Self::Medium, Self::High, Self::Critical];
+
+    /// The stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Informational => "informational",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+
+    /// The level of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.name() == name)
+    }
+
+    /// What an alert of this level adds to its entity's risk unless the rule says otherwise.
+    #[must_use]
+    pub const fn risk(self) -> u32 {
+        match self {
+            Self::Informational => 1,
+            Self::Low => 10,
+            Self::Medium => 30,
+            Self::High => 60,
+            Self::Critical => 90,
+        }
+    }
+}
+
+/// Whether an episode goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It may still be revised.
+    Active,
+    /// This is its last revision.
+    Ended,
+}
+
+/// The rule as an alert names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RuleRef {
+    /// The rule's id.
+    pub id: Arc<str>,
+    /// Its title.
+    pub title: Arc<str>,
+    /// Its level.
+    pub level: Severity,
+    /// `single`, or the correlation's type.
+    #[serde(rename = "type")]
+    pub kind: Arc<str>,
+    /// First 16 hexadecimal digits of the hash of its meaning.
+    pub version: Arc<str>,
+    /// Its tags, as written.
+    pub tags: Arc<[Arc<str>]>,
+}
+
+/// Whom an alert is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Entity {
+    /// The field's name.
+    #[serde(rename = "type")]
+    pub kind: Arc<str>,
+    /// Its value.
+    pub value: Value,
+}
+
+/// A reference to one event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Topic; the source's name for files.
+    pub topic: Arc<str>,
+    /// Partition; the file's number for files.
+    pub partition: i32,
+    /// Offset; the record's number for files.
+    pub offset: i64,
+    /// Index within the record.
+    pub index: u32,
+    /// `ts_event`.
+    pub time: Micros,
+    /// The event's flags.
+    pub flags: Flags,
+}
+
+/// The body of one revision of an alert. Field order is the order in which it is written.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Alert {
+    /// Lower-case hexadecimal blake3 of rule, meaning, key and crossing event.
+    pub alert_id: Arc<str>,
+    /// From 1.
+    pub revision: u32,
+    /// Active or ended.
+    pub state: State,
+    /// True if it goes on from an episode that midnight cut.
+    pub continuation: bool,
+    /// The rule.
+    pub rule: Arc<RuleRef>,
+    /// The group key.
+    pub key: BTreeMap<Arc<str>, Value>,
+    /// Whom it is about.
+    pub entity: Option<Entity>,
+    /// Time of the first event of the episode (witness included).
+    pub first_seen: Micros,
+    /// Time of the crossing event.
+    pub crossed_at: Micros,
+    /// Time of the last event of the episode.
+    pub last_seen: Micros,
+    /// How many events.
+    pub count: u64,
+    /// What the condition measures.
+    pub value: Number,
+    /// Current severity.
+    pub severity: Severity,
+    /// What it adds to the entity's risk.
+    pub risk: u32,
+    /// One line for an analyst.
+    pub summary: String,
+    /// The first and last five events, each once.
+    pub evidence: Vec<Evidence>,
+    /// Of how many events the evidence is a part.
+    pub evidence_total: u64,
+    /// The window, threshold and values that made it fire.
+    pub explanation: serde_json::Map<String, serde_json::Value>,
+    /// All events' flags, and the alert's own.
+    pub flags: Flags,
+}
+
+/// A measured value: whole, or fixed-point with six decimals.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Number {
+    /// A whole number.
+    Int(u64),
+    /// Any other.
+    Float(f64),
+}
+
+impl Serialize for Number {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Int(n) => s.serialize_u64(*n),
+            Self::Float(f) => s.serialize_f64(*f),
+        }
+    }
+}
+
+/// An early word that a monotone condition holds over the events read so far. Delivered at least once; never compared.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Notice {
+    /// Hash of rule and key with the crossing event seen at the time.
+    pub notice_id: Arc<str>,
+    /// The rule in the rule set.
+    #[serde(skip)]
+    pub rule_ix: RuleIx,
+    /// The rule.
+    pub rule: Arc<RuleRef>,
+    /// The group key.
+    pub key: BTreeMap<Arc<str>, Value>,
+    /// Whom it is about.
+    pub entity: Option<Entity>,
+    /// Time of the event that made the condition hold.
+    pub crossed_at: Micros,
+    /// What the condition measured then.
+    pub value: Number,
+    /// The rule's level.
+    pub severity: Severity,
+    /// One line for an analyst.
+    pub summary: String,
+    /// That event.
+    pub evidence: Vec<Evidence>,
+}

@@ -1,0 +1,45 @@
+//! Where detection and correlation meet: which events of a batch matched which rules.
+//!
+//! In: an [`EventBatch`] with its placements, and hits. Out: [`FindingBatch`], borrowed for the length of one push.
+
+use std::sync::Arc;
+
+use crate::{batch::EventBatch, flags::Flags, order::Order, rule::RuleIx, time::Micros};
+
+/// One event matched one detection rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hit {
+    /// Row of the batch.
+    pub row: u32,
+    /// The detection rule.
+    pub rule: RuleIx,
+}
+
+/// The placed events of a batch and the rules they matched.
+#[derive(Debug, Clone, Copy)]
+pub struct FindingBatch<'a> {
+    /// The events.
+    pub batch: &'a EventBatch,
+    /// Canonical names of `batch.columns`, in the same order.
+    pub fields: &'a [Arc<str>],
+    /// `ts_event`, one a row.
+    pub times: &'a [Micros],
+    /// Flags, one a row.
+    pub flags: &'a [Flags],
+    /// Sorted by row, then rule; each pair once.
+    pub hits: &'a [Hit],
+}
+
+impl FindingBatch<'_> {
+    /// The event of a row in the total order.
+    #[must_use]
+    pub fn order(&self, row: usize) -> Order {
+        Order {
+            time: self.times[row],
+            topic: self.batch.partition.topic,
+            partition: self.batch.partition.number,
+            offset: self.batch.offsets[row],
+            index: self.batch.indexes[row],
+        }
+    }
+}

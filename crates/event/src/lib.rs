@@ -1,0 +1,36 @@
+//! What flows through Vedette: the vocabulary every other crate shares.
+//!
+//! Raw records ([`RawBatch`]) become columns ([`EventBatch`]), columns become hits of rules
+//! ([`FindingBatch`]), hits become alerts ([`Alert`]) and notices ([`Notice`]).
+//!
+//! Invariants: nothing here performs I/O, reads a clock, randomness or the environment; a cell's
+//! text is canonical for its kind, so equal bytes of equal kind mean equal values.
+
+pub mod alert;
+pub mod batch;
+pub mod finding;
+pub mod flags;
+pub mod order;
+pub mod placement;
+pub mod raw;
+pub mod rule;
+pub mod schema;
+pub mod source;
+pub mod time;
+pub mod value;
+
+pub use alert::{Alert, Entity, Evidence, Notice, RuleRef, Severity, State};
+pub use batch::{Cell, Column, ColumnBuilder, EventBatch, Kind, MAX_ROWS};
+pub use finding::{FindingBatch, Hit};
+pub use flags::Flags;
+pub use order::{Order, Partition, SourceIx, TopicIx, Topics};
+pub use placement::{Placed, StoredPlacement, place};
+pub use raw::{DeadLetter, DeadReason, RawBatch, RawBatchBuilder, RawRecord};
+pub use rule::RuleIx;
+pub use schema::{FieldType, Fields};
+pub use source::{LogSource, SourceDef, Sources};
+pub use time::{Micros, Span};
+pub use value::Value;
+
+/// Version of the engine's semantics: bodies are comparable only within one version.
+pub const SEMANTICS_VERSION: u32 = 1;

@@ -1,0 +1,54 @@
+//! A single value outside its column: what keys and entities are made of.
+//!
+//! In: a cell's kind and canonical text. Out: [`Value`], compared by type first, then exactly.
+
+use serde::{Serialize, Serializer};
+
+use crate::batch::{Cell, Kind};
+
+/// A scalar. Number, text and boolean are never equal to one another; serialises as the JSON scalar.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Value {
+    /// Text, compared exactly.
+    Text(Box<str>),
+    /// A number, as canonical text (see [`crate::batch::number`]).
+    Number(Box<str>),
+    /// True or false.
+    Bool(bool),
+}
+
+impl Value {
+    /// The scalar in a cell; `None` for missing, null, lists and objects.
+    #[must_use]
+    pub fn of(cell: Cell<'_>) -> Option<Self> {
+        match cell.kind {
+            Kind::Text => Some(Self::Text(cell.text.into())),
+            Kind::Int | Kind::Float => Some(Self::Number(cell.text.into())),
+            Kind::Bool => Some(Self::Bool(cell.text == "true")),
+            Kind::Missing | Kind::Null | Kind::List | Kind::Object => None,
+        }
+    }
+
+    /// The value's text, without quotes.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Text(t) | Self::Number(t) => t,
+            Self::Bool(true) => "true",
+            Self::Bool(false) => "false",
+        }
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(t) => s.serialize_str(t),
+            Self::Bool(b) => s.serialize_bool(*b),
+            Self::Number(n) => match serde_json::from_str::<serde_json::Number>(n) {
+                Ok(number) => number.serialize(s),
+                Err(_) => s.serialize_str(n),
+            },
+        }
+    }
+}
