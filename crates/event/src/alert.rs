@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{flags::Flags, rule::RuleIx, time::Micros, value::Value};
+use crate::{flags::Flags, order::Order, rule::RuleIx, time::Micros, value::Value};
 
 /// Sigma's levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -200,4 +200,46 @@ pub struct Notice {
     pub summary: String,
     /// That event.
     pub evidence: Vec<Evidence>,
+}
+
+/// What an alert's identity is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity<'a> {
+    /// The rule's id.
+    pub rule_id: &'a str,
+    /// The hash of the rule's meaning.
+    pub meaning: &'a [u8; 32],
+    /// The group key.
+    pub key: &'a BTreeMap<Arc<str>, Value>,
+    /// The crossing event.
+    pub crossing: Order,
+    /// Its topic's name.
+    pub topic: &'a str,
+    /// Its topic's incarnation.
+    pub incarnation: u32,
+}
+
+impl Identity<'_> {
+    /// `alert_id`: blake3 in lower-case hexadecimal over, in this order, the rule id, the meaning (32 bytes), the key as
+    /// JSON text, `ts_event` (i64), the topic, its incarnation (u32), partition (i32), offset (i64) and index (u32).
+    /// Texts are preceded by their length in bytes (u32); integers are little-endian.
+    #[must_use]
+    pub fn alert_id(&self) -> Arc<str> {
+        let key = serde_json::to_string(self.key).unwrap_or_default();
+        let mut bytes = Vec::with_capacity(160);
+        let text = |bytes: &mut Vec<u8>, text: &str| {
+            bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(text.as_bytes());
+        };
+        text(&mut bytes, self.rule_id);
+        bytes.extend_from_slice(self.meaning);
+        text(&mut bytes, &key);
+        bytes.extend_from_slice(&self.crossing.time.0.to_le_bytes());
+        text(&mut bytes, self.topic);
+        bytes.extend_from_slice(&self.incarnation.to_le_bytes());
+        bytes.extend_from_slice(&self.crossing.partition.to_le_bytes());
+        bytes.extend_from_slice(&self.crossing.offset.to_le_bytes());
+        bytes.extend_from_slice(&self.crossing.index.to_le_bytes());
+        blake3::hash(&bytes).to_hex().as_str().into()
+    }
 }

@@ -19,7 +19,7 @@ pub mod source;
 pub mod time;
 pub mod value;
 
-pub use alert::{Alert, Entity, Evidence, Notice, RuleRef, Severity, State};
+pub use alert::{Alert, Entity, Evidence, Identity, Notice, RuleRef, Severity, State};
 pub use batch::{Cell, Column, ColumnBuilder, EventBatch, Kind, MAX_ROWS};
 pub use finding::{FindingBatch, Hit};
 pub use flags::Flags;

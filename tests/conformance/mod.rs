@@ -1,0 +1,1 @@
+//! Test material written by others, read in place through `VEDETTE_CORPUS`.

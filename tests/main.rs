@@ -1,0 +1,5 @@
+//! The one integration-test binary: scenarios over the whole engine, checked from outside.
+
+mod conformance;
+mod oracle;
+mod tidy;

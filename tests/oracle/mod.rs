@@ -1,0 +1,1 @@
+//! Alerts by brute force, written from the semantics and not from the engine.
