@@ -1,0 +1,208 @@
+//! What ingest is told: which brokers and topics, and where a former run got to.
+//!
+//! In: values that the binary has read and checked. Out: plain structs and the client settings made from them.
+//! Invariant: a [`Password`] shows itself to nobody but librdkafka.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use vedette_event::{Micros, Partition, SourceIx, Span, TopicIx, raw::MAX_RECORD_BYTES};
+
+/// Everything about one cluster and the topics read from it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `host:port` of each bootstrap broker.
+    pub brokers: Vec<String>,
+    /// How to connect.
+    pub security: Security,
+    /// Group to commit offsets to, for lag monitors only; nothing is ever read back from it.
+    pub group: Option<String>,
+    /// The topics.
+    pub topics: Vec<TopicSettings>,
+    /// `S`: the allowance for clocks and replication.
+    pub allowance: Span,
+    /// How long a broker may keep a fetch waiting when there is nothing new.
+    pub fetch_wait: Duration,
+    /// How many items the channel holds before reading stops.
+    pub queue: usize,
+}
+
+/// One topic.
+#[derive(Debug, Clone)]
+pub struct TopicSettings {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its rank in [`vedette_event::Topics`].
+    pub topic: TopicIx,
+    /// The source its records belong to.
+    pub source: SourceIx,
+    /// What stands for `ts_log`.
+    pub time_source: TimeSource,
+    /// Where partitions that have no [`Resume`] begin.
+    pub start: StartAt,
+    /// What to do when Kafka has deleted records that were not read.
+    pub on_loss: OnLoss,
+}
+
+/// What stands for `ts_log`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeSource {
+    /// LogAppendTime, set by the broker.
+    Broker,
+    /// CreateTime, set by the producer, made non-decreasing per partition. Weaker: producers can be wrong or lie.
+    Producer,
+}
+
+/// Where a partition without a [`Resume`] begins. One that appears later always begins at its log start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    /// At the oldest record there is.
+    LogStart,
+    /// After the newest record there is.
+    Latest,
+}
+
+/// What to do when Kafka has deleted records that were not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLoss {
+    /// Report the interval and go on from the log start.
+    Continue,
+    /// Report the interval and stop reading the topic.
+    Stop,
+}
+
+/// How to connect to the brokers.
+#[derive(Debug, Clone, Default)]
+pub struct Security {
+    /// Encryption and authentication.
+    pub protocol: Protocol,
+    /// Who we are; needed by the two SASL protocols.
+    pub sasl: Option<Sasl>,
+    /// Certificates (PEM) to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Kafka's `security.protocol`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// Neither encryption nor authentication.
+    #[default]
+    Plaintext,
+    /// TLS.
+    Ssl,
+    /// Authentication without encryption.
+    SaslPlaintext,
+    /// Authentication over TLS.
+    SaslSsl,
+}
+
+impl Protocol {
+    /// Kafka's name of it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plaintext => "PLAINTEXT",
+            Self::Ssl => "SSL",
+            Self::SaslPlaintext => "SASL_PLAINTEXT",
+            Self::SaslSsl => "SASL_SSL",
+        }
+    }
+}
+
+/// A user and how it proves itself.
+#[derive(Debug, Clone)]
+pub struct Sasl {
+    /// The mechanism.
+    pub mechanism: Mechanism,
+    /// The user's name.
+    pub username: String,
+    /// The user's password.
+    pub password: Password,
+}
+
+/// Kafka's `sasl.mechanism`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mechanism {
+    /// The password itself is sent.
+    Plain,
+    /// Challenge and response, SHA-256.
+    ScramSha256,
+    /// Challenge and response, SHA-512.
+    ScramSha512,
+}
+
+impl Mechanism {
+    /// Kafka's name of it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+}
+
+/// A password, which `Debug` does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// Wraps a password.
+    #[must_use]
+    pub fn new(password: impl Into<String>) -> Self {
+        Self(password.into())
+    }
+
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+/// Where a former run got to.
+#[derive(Debug, Clone, Default)]
+pub struct Recovery {
+    /// Per partition; one that is missing begins as [`TopicSettings::start`] says.
+    pub partitions: BTreeMap<Partition, Resume>,
+    /// Stored `clock=broker` placements by partition and offset; they decide whatever the clock says now.
+    pub placements: BTreeMap<(Partition, i64), Micros>,
+}
+
+/// Where one partition is taken up again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// The first offset to read.
+    pub offset: i64,
+    /// The running maximum of `ts_log` before that offset.
+    pub log_max: Option<Micros>,
+    /// The last record ever read, by which a recreated topic is told.
+    pub last: Option<LastRead>,
+}
+
+/// A record that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastRead {
+    /// Its offset.
+    pub offset: i64,
+    /// Its [`record_hash`].
+    pub hash: [u8; 32],
+}
+
+/// The hash of a record's payload by which [`LastRead`] tells whether a record is still the same.
+///
+/// Of a payload longer than a record may be only the part that a batch keeps counts, so the hash of a record and that
+/// of what [`vedette_event::RawBatch::payload`] gives are equal.
+#[must_use]
+pub fn record_hash(payload: Option<&[u8]>) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    if let Some(payload) = payload {
+        hasher.update(&[1]);
+        hasher.update(&payload[..payload.len().min(MAX_RECORD_BYTES + 1)]);
+    }
+    *hasher.finalize().as_bytes()
+}
