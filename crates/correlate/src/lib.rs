@@ -1,1 +1,32 @@
-//! Under construction.
+//! Correlation: findings and watermarks in, alerts and notices out.
+//!
+//! [`Plan`] compiles a rule set once. [`Correlator::push`] takes what detection found and holds it until
+//! [`Correlator::release`] lets everything below the watermarks through in the total order;
+//! [`Correlator::finish`] lets through all. What the fields of a body mean is written in [`body`].
+//!
+//! Invariants: no I/O, no clock, no randomness; alerts are a function of the findings alone, whatever their batches, the
+//! interleaving of partitions, the watermarks and restarts from a [`Correlator::checkpoint`]; nothing a checkpoint's
+//! bytes hold can make [`Correlator::restore`] panic.
+
+pub mod body;
+mod correlator;
+mod output;
+mod plan;
+
+pub use correlator::{Correlator, Settings};
+pub use output::{Counters, Health, Output, Published};
+pub use plan::Plan;
+
+/// Key groups: fixed, so that thread and node counts change nothing.
+pub const GROUPS: u8 = 64;
+
+/// Why a checkpoint cannot be taken up. The state is as it was before.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Cut short, altered, or no checkpoint at all.
+    #[error("the checkpoint is damaged: {0}")]
+    Damaged(&'static str),
+    /// Of another layout or of another secret.
+    #[error("the checkpoint does not fit: {0}")]
+    Foreign(&'static str),
+}

@@ -1,0 +1,58 @@
+//! What leaves the correlator.
+//!
+//! In: pushed by [`crate::Correlator`]. Out: drained by the engine; everything is appended, nothing is ever taken away here.
+
+use std::collections::BTreeMap;
+
+use vedette_event::{Alert, Notice, Order, RuleIx};
+
+/// A revision to publish.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Published {
+    /// The body.
+    pub alert: Alert,
+    /// The rule in the rule set.
+    pub rule: RuleIx,
+    /// The key group that it came from.
+    pub group: u8,
+    /// The crossing event.
+    pub crossing: Order,
+}
+
+/// What happened to a rule's events since the last time somebody looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Events that took part.
+    pub matched: u64,
+    /// Events that did not: a part of the key was missing, or no value was there.
+    pub without_key: u64,
+    /// Of those that took part, how many bore a clock flag.
+    pub flagged: u64,
+    /// Keys refused or dropped for want of budget.
+    pub evicted: u64,
+}
+
+/// Something an operator should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// A rule has no room for new keys in a key group; announced once until there is room again.
+    OverBudget {
+        /// The rule.
+        rule: RuleIx,
+        /// The key group.
+        group: u8,
+    },
+}
+
+/// Where the correlator puts what it has to say.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Output {
+    /// Revisions, in the order in which they became due for each rule.
+    pub alerts: Vec<Published>,
+    /// Notices.
+    pub notices: Vec<Notice>,
+    /// Events by the rule whose tree they took part in.
+    pub counters: BTreeMap<RuleIx, Counters>,
+    /// Things an operator should know.
+    pub health: Vec<Health>,
+}
