@@ -1,1 +1,150 @@
 //! Alerts by brute force, written from the semantics and not from the engine.
+//!
+//! In: checked rules, source definitions, logs (per topic and partition the records with broker time, claimed time and
+//! fields) and stored placements. Out: every revision's body of every alert ([`Outcome`]).
+//!
+//! The method is the plainest there is: place every event, sort all of them, and for each rule, key and event filter the
+//! whole list again. There is no watermark, no timer queue and no state that outlives a function. Every function quotes
+//! the sentence it implements.
+//!
+//! Where the semantics leave room, this is how they are read here:
+//!
+//! - `event_count`: an event that matches a detection and crosses a child weighs what the detection's match weighs.
+//! - An event that crosses two episodes of one child (two keys, by aliases) is one event for the parent's key.
+//! - `value_count`: a field that holds an empty list, or only nulls, is there: the event takes part with no value. An
+//!   object, and a list or object inside a list, is no value; an event whose field is an object does not take part.
+//! - A single event without an entity is its own alert, so it is neither extended nor a continuation.
+//! - `clock=overtaken` is set where the stored time raised the event's time; other flags stay.
+//! - `capped` for a judged `value_count`: N is the largest number of the condition.
+//! - A field that a source's taxonomy maps to several columns gives the first of them that is there.
+
+mod body;
+mod conditions;
+mod detection;
+mod episodes;
+mod examples;
+mod fields;
+mod keys;
+mod placement;
+mod storm;
+mod witness;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vedette_event::{Alert, RuleIx, Sources, StoredPlacement};
+use vedette_sigma::{RuleKind, RuleSet};
+
+use self::{
+    body::Draft,
+    conditions::{Taking, group},
+    episodes::Episode,
+    placement::{Event, Log, Position},
+};
+
+/// Everything that alerts are a function of.
+pub struct Input<'a> {
+    /// The rules.
+    pub rules: &'a RuleSet,
+    /// The sources.
+    pub sources: &'a Sources,
+    /// The records of each partition.
+    pub logs: &'a [Log],
+    /// Placements that are no function of the record alone.
+    pub placements: &'a [StoredPlacement],
+}
+
+/// What must come out.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Every revision's body, in order, by `alert_id`.
+    pub revisions: BTreeMap<String, Vec<Alert>>,
+    /// The ids of all alerts, "ordered by (crossing event in total order, rule id, key as JSON text)".
+    pub scan: Vec<String>,
+}
+
+impl Outcome {
+    /// The last revision of each alert, in the order of `scan`.
+    pub fn last_revisions(&self) -> impl Iterator<Item = &Alert> {
+        self.scan.iter().filter_map(|id| self.revisions[id].last())
+    }
+
+    /// All bodies as JSON text, by id and revision.
+    #[allow(dead_code, reason = "the property test's")]
+    pub fn bodies(&self) -> BTreeMap<(String, u32), String> {
+        let all = self.revisions.iter().flat_map(|(id, list)| list.iter().map(move |alert| (id, alert)));
+        all.map(|(id, alert)| ((id.clone(), alert.revision), serde_json::to_string(alert).expect("JSON")))
+            .collect()
+    }
+}
+
+/// Which events match which rule: detections by their condition, correlations by the crossings of their episodes.
+type Matches = BTreeMap<RuleIx, BTreeSet<Position>>;
+
+/// All alerts with all their revisions, as they are once everything has been read and every timer has fired.
+pub fn alerts(input: &Input<'_>) -> Outcome {
+    let events = placement::place_all(input.logs, input.sources, input.placements);
+    let mut matches = Matches::new();
+    let mut drafts: Vec<Draft> = Vec::new();
+    // A correlation stands after the rules it refers to, so its children's crossings are known.
+    for (ix, rule) in input.rules.iter() {
+        let mut of_rule = Vec::new();
+        match &rule.kind {
+            RuleKind::Detection(detection) => {
+                let matched: Vec<&Event> =
+                    events.iter().filter(|e| detection::matches(detection, e, input.sources)).collect();
+                matches.insert(ix, matched.iter().map(|e| e.at.clone()).collect());
+                for (key, taking) in keys::by_entity(rule, &matched, ix, input.sources) {
+                    let episodes = episodes::single(rule, &key, &taking);
+                    of_rule.extend(drafts_of(rule, ix, &key, &taking, &episodes));
+                }
+            }
+            RuleKind::Correlation(correlation) if correlation.judged() => {
+                for (key, taking) in group(correlation, &events, &matches, input) {
+                    of_rule.extend(body::judged(rule, ix, correlation, &key, &taking));
+                }
+            }
+            RuleKind::Correlation(correlation) => {
+                let mut crossings = BTreeSet::new();
+                for (key, taking) in group(correlation, &events, &matches, input) {
+                    let episodes = episodes::correlated(rule, correlation, &taking);
+                    // "A chain gets one event per child episode, at its crossing; continuations give none."
+                    let own = episodes.iter().filter(|e| !e.continuation);
+                    crossings.extend(own.map(|e| taking[e.crossing].event.at.clone()));
+                    of_rule.extend(drafts_of(rule, ix, &key, &taking, &episodes));
+                }
+                matches.insert(ix, crossings);
+            }
+        }
+        if rule.emits {
+            drafts.extend(storm::fold(rule, of_rule));
+        }
+    }
+    publish(input, drafts)
+}
+
+/// The alerts of one rule and key: each episode's revisions.
+fn drafts_of(
+    rule: &vedette_sigma::Rule,
+    ix: RuleIx,
+    key: &keys::Key,
+    taking: &[Taking<'_>],
+    episodes: &[Episode],
+) -> Vec<Draft> {
+    episodes.iter().map(|episode| body::episode(rule, ix, key, taking, episode)).collect()
+}
+
+/// Gives every draft its id and sorts: "ordered by (crossing event in total order, rule id, key as JSON text)".
+fn publish(input: &Input<'_>, mut drafts: Vec<Draft>) -> Outcome {
+    drafts.sort_by_key(|draft| {
+        let rule = input.rules.get(draft.rule);
+        (draft.crossing.clone(), rule.id.clone(), keys::json(&draft.key))
+    });
+    let mut outcome = Outcome::default();
+    for draft in drafts {
+        let (id, revisions) = body::finish(input, draft);
+        outcome.scan.push(id.clone());
+        let before = outcome.revisions.insert(id, revisions);
+        assert!(before.is_none(), "two alerts have one id");
+    }
+    outcome
+}
