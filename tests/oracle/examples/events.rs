@@ -35,7 +35,7 @@ fn keys_compare_by_type_and_may_be_empty() {
     let e = |second, u: Json| at(second, json!({"k": "a", "u": u}));
     let events = [e(0, json!(5)), e(1, json!("5")), e(2, json!(5.0)), e(3, json!([5])), e(4, json!(null))];
     let keys = |outcome: &Outcome| -> Vec<String> {
-        outcome.last_revisions().map(|alert| super::keys::json(&alert.key)).collect()
+        outcome.last_revisions().map(|alert| keys::json(&alert.key)).collect()
     };
     assert_eq!(keys(&run(&rules, &log(&events))), ["{\"u\":5}"]);
     rules.edit(c, |c| c.group_by.clear());
@@ -182,6 +182,6 @@ fn an_events_own_logsource_selects_rules() {
         .map(|(i, p)| at(0, json!({"k": "a", "u": i, "product": p})))
         .collect();
     let users: Vec<String> =
-        run(&rules, &log(&events)).last_revisions().map(|r| super::keys::json(&r.key)).collect();
+        run(&rules, &log(&events)).last_revisions().map(|r| keys::json(&r.key)).collect();
     assert_eq!(users, ["{\"u\":0}", "{\"u\":2}", "{\"u\":3}"]);
 }

@@ -21,7 +21,7 @@ use vedette_sigma::{
 };
 
 use super::{
-    Input, Outcome, alerts,
+    Input, Outcome, alerts, keys,
     placement::{Claimed, Log, Record},
 };
 
