@@ -104,6 +104,22 @@ impl Column {
     pub fn is_empty(&self) -> bool {
         self.kinds.is_empty()
     }
+
+    /// A column of `rows` missing cells.
+    #[must_use]
+    pub fn missing(rows: usize) -> Self {
+        let mut builder = ColumnBuilder::new(Buffer::from_vec(Vec::<u8>::new()));
+        builder.pad(rows);
+        builder.finish()
+    }
+
+    /// The rows `from..from + rows` (cut to what is there), sharing memory.
+    #[must_use]
+    pub fn slice(&self, from: usize, rows: usize) -> Self {
+        let from = from.min(self.len());
+        let rows = rows.min(self.len() - from);
+        Self { text: self.text.slice(from, rows), kinds: self.kinds.slice(from, rows) }
+    }
 }
 
 /// Builds a [`Column`]: texts that lie in the batch's raw bytes become views, others are copied to the side.
@@ -147,6 +163,14 @@ impl ColumnBuilder {
     pub fn push_missing(&mut self) {
         self.kinds.push(Kind::Missing as u8);
         self.views.push(0);
+    }
+
+    /// Appends missing cells until there are `rows` rows.
+    pub fn pad(&mut self, rows: usize) {
+        if rows > self.kinds.len() {
+            self.kinds.resize(rows, Kind::Missing as u8);
+            self.views.resize(rows, 0);
+        }
     }
 
     /// Replaces the cell of the last row (a later duplicate of the same key, say).

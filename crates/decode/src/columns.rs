@@ -1,0 +1,105 @@
+//! The columns of one batch in the making.
+//!
+//! In: cells by (column, row), rows in ascending order. Out: [`Column`]s of equal length.
+//! Invariants: a cell is canonical for its field's declared type; one that cannot be cast is missing and counted; a
+//! secret is only its hash; a column without values costs nothing.
+
+use std::sync::Arc;
+
+use arrow_buffer::Buffer;
+use vedette_event::{Cell, Column, ColumnBuilder, FieldType, Fields, Kind, MAX_ROWS};
+
+use crate::{cast::cast, secret::Secrets};
+
+/// One column's standing orders.
+struct Plan {
+    name: Arc<str>,
+    declared: Option<FieldType>,
+    secret: bool,
+    failed: u64,
+}
+
+/// All columns of a projection.
+pub struct Columns {
+    plans: Vec<Plan>,
+    builders: Vec<Option<ColumnBuilder>>,
+    missing: Column,
+    raw: Buffer,
+    secrets: Secrets,
+    canonical: String,
+    hidden: String,
+}
+
+impl Columns {
+    /// Columns of these names; `typed` says whether declared types apply.
+    #[must_use]
+    pub fn new(projection: &[Arc<str>], fields: &Fields, typed: bool, secrets: Secrets) -> Self {
+        let plan = |name: &Arc<str>| Plan {
+            name: name.clone(),
+            declared: if typed { fields.kind(name) } else { None },
+            secret: secrets.covers(name),
+            failed: 0,
+        };
+        Self {
+            plans: projection.iter().map(plan).collect(),
+            builders: projection.iter().map(|_| None).collect(),
+            missing: Column::missing(MAX_ROWS),
+            raw: Buffer::from_vec(Vec::<u8>::new()),
+            secrets,
+            canonical: String::new(),
+            hidden: String::new(),
+        }
+    }
+
+    /// Begins a batch over these raw bytes.
+    pub fn begin(&mut self, raw: Buffer) {
+        self.raw = raw;
+    }
+
+    /// Sets a cell; rows of one column come in ascending order, and of one row the first cell counts.
+    #[inline]
+    pub fn put(&mut self, column: usize, row: usize, cell: Cell<'_>) {
+        let Some(plan) = self.plans.get_mut(column) else { return };
+        let mut cell = cell;
+        if let Some(declared) = plan.declared {
+            match cast(declared, cell, &mut self.canonical) {
+                Some(canonical) => cell = canonical,
+                None => {
+                    plan.failed += 1;
+                    return;
+                }
+            }
+        }
+        if plan.secret && !matches!(cell.kind, Kind::Missing | Kind::Null) {
+            self.hidden.clear();
+            self.secrets.hide(cell.text, &mut self.hidden);
+            cell = Cell { kind: Kind::Text, text: &self.hidden };
+        }
+        let Some(slot) = self.builders.get_mut(column) else { return };
+        let builder = slot.get_or_insert_with(|| ColumnBuilder::new(self.raw.clone()));
+        if builder.len() <= row {
+            builder.pad(row);
+            builder.push(cell.kind, cell.text);
+        }
+    }
+
+    /// Ends a batch of so many rows.
+    pub fn finish(&mut self, rows: usize) -> Vec<Column> {
+        let missing = &self.missing;
+        let finish = |slot: &mut Option<ColumnBuilder>| match slot.take() {
+            Some(mut builder) => {
+                builder.pad(rows);
+                builder.finish()
+            }
+            None => missing.slice(0, rows),
+        };
+        let columns = self.builders.iter_mut().map(finish).collect();
+        self.raw = Buffer::from_vec(Vec::<u8>::new());
+        columns
+    }
+
+    /// How many values each field had that are not of its type; fields without are left out.
+    pub fn failures(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
+        self.plans.iter().filter(|plan| plan.failed > 0).map(|plan| (&plan.name, plan.failed))
+    }
+}

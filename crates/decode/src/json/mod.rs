@@ -1,0 +1,5 @@
+//! JSON records: which members are wanted ([`select`]), and one pass that validates a record and finds them ([`scan`]).
+
+pub mod scan;
+pub mod select;
+pub mod text;

@@ -1,0 +1,350 @@
+//! One pass over a JSON record: validates all of it and notes where the wanted members lie.
+//!
+//! In: a record as text and a [`Selection`]. Out: [`Captures`], one place per target.
+//! Invariants: accepts exactly the JSON objects of RFC 8259 whose numbers are finite as f64, whose escapes are whole
+//! characters and which nest at most [`MAX_DEPTH`] levels; allocates nothing per record once warm. Of duplicate
+//! keys the last scalar wins; duplicate objects count as one that has the members of both.
+
+use vedette_event::Kind;
+
+use super::{
+    select::{Entry, Selection, Take},
+    text,
+};
+
+/// Objects and lists nest at most this deep.
+pub const MAX_DEPTH: u32 = 127;
+
+/// Why a record is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// No JSON object: where, and what was wrong.
+    Malformed(usize, &'static str),
+    /// Nested deeper than [`MAX_DEPTH`].
+    TooDeep,
+    /// A number whose nearest f64 is infinite, and where it starts.
+    NumberRange(usize),
+}
+
+/// A member's value: where it lies in the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// What it is. Numbers are [`Kind::Int`] if they are plain canonical integers, else [`Kind::Float`], to be looked at again.
+    pub kind: Kind,
+    /// Whether a text holds a backslash.
+    pub escaped: bool,
+    /// First byte; of a text the one after the quote.
+    pub start: u32,
+    /// The byte after the last; of a text its closing quote.
+    pub end: u32,
+}
+
+impl Place {
+    const NOWHERE: Self = Self { kind: Kind::Missing, escaped: false, start: 0, end: 0 };
+
+    /// The raw text at this place of the record it was found in.
+    #[must_use]
+    pub fn of<'r>(&self, record: &'r str) -> &'r str {
+        record.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
+/// What one scan found, by target.
+#[derive(Debug)]
+pub struct Captures {
+    places: Vec<(Place, u32)>,
+    touched: Vec<u32>,
+}
+
+impl Captures {
+    /// For the targets of a selection.
+    #[must_use]
+    pub fn new(selection: &Selection) -> Self {
+        Self {
+            places: vec![(Place::NOWHERE, u32::MAX); selection.targets()],
+            touched: Vec::with_capacity(selection.targets()),
+        }
+    }
+
+    /// The place of a target, if the record has it.
+    #[must_use]
+    pub fn get(&self, target: usize) -> Option<Place> {
+        self.places.get(target).map(|(place, _)| *place).filter(|place| place.kind != Kind::Missing)
+    }
+
+    /// The targets that the record has, each once, in no particular order.
+    #[must_use]
+    pub fn touched(&self) -> &[u32] {
+        &self.touched
+    }
+
+    fn clear(&mut self) {
+        for target in self.touched.drain(..) {
+            if let Some(slot) = self.places.get_mut(target as usize) {
+                *slot = (Place::NOWHERE, u32::MAX);
+            }
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, take: Take, place: Place) {
+        if let Some(slot) = self.places.get_mut(take.target as usize) {
+            if slot.0.kind == Kind::Missing {
+                self.touched.push(take.target);
+            }
+            if take.rank <= slot.1 {
+                *slot = (place, take.rank);
+            }
+        }
+    }
+}
+
+/// Scans one record.
+///
+/// # Errors
+/// If the record is no JSON object, nests too deep or holds a number without a finite f64.
+pub fn scan(
+    record: &str,
+    selection: &Selection,
+    captures: &mut Captures,
+    scratch: &mut String,
+) -> Result<(), Refusal> {
+    captures.clear();
+    let mut scanner = Scanner { record, bytes: record.as_bytes(), at: 0, selection, captures, scratch };
+    scanner.blank();
+    if !scanner.eat(b'{') {
+        return Err(scanner.wrong("a record is a JSON object"));
+    }
+    scanner.object(Some(Selection::ROOT), 1)?;
+    scanner.blank();
+    if scanner.at < record.len() {
+        return Err(scanner.wrong("nothing may follow the object"));
+    }
+    Ok(())
+}
+
+struct Scanner<'a> {
+    record: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+    selection: &'a Selection,
+    captures: &'a mut Captures,
+    scratch: &'a mut String,
+}
+
+impl<'a> Scanner<'a> {
+    #[inline]
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    #[inline]
+    fn eat(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    #[inline]
+    fn blank(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    #[cold]
+    fn wrong(&self, what: &'static str) -> Refusal {
+        Refusal::Malformed(self.at, what)
+    }
+
+    /// The members of an object whose `{` has been eaten.
+    fn object(&mut self, node: Option<u32>, depth: u32) -> Result<(), Refusal> {
+        if depth > MAX_DEPTH {
+            return Err(Refusal::TooDeep);
+        }
+        self.blank();
+        if self.eat(b'}') {
+            return Ok(());
+        }
+        loop {
+            if !self.eat(b'"') {
+                return Err(self.wrong("a member's name stands in quotes"));
+            }
+            let key = self.string()?;
+            let entry = node.and_then(|node| self.entry(node, key));
+            self.blank();
+            if !self.eat(b':') {
+                return Err(self.wrong("a colon follows a member's name"));
+            }
+            self.blank();
+            let place = self.value(entry.and_then(|entry| entry.child), depth)?;
+            if let Some(entry) = entry {
+                for &take in &entry.takes {
+                    self.captures.take(take, place);
+                }
+            }
+            self.blank();
+            if self.eat(b'}') {
+                return Ok(());
+            }
+            if !self.eat(b',') {
+                return Err(self.wrong("a comma or } follows a member"));
+            }
+            self.blank();
+        }
+    }
+
+    fn entry(&mut self, node: u32, key: Place) -> Option<&'a Entry> {
+        let raw = key.of(self.record);
+        if !key.escaped {
+            return self.selection.entry(node, raw);
+        }
+        self.scratch.clear();
+        text::unescape(raw, self.scratch);
+        self.selection.entry(node, self.scratch)
+    }
+
+    /// The elements of a list whose `[` has been eaten.
+    fn list(&mut self, depth: u32) -> Result<(), Refusal> {
+        if depth > MAX_DEPTH {
+            return Err(Refusal::TooDeep);
+        }
+        self.blank();
+        if self.eat(b']') {
+            return Ok(());
+        }
+        loop {
+            self.value(None, depth)?;
+            self.blank();
+            if self.eat(b']') {
+                return Ok(());
+            }
+            if !self.eat(b',') {
+                return Err(self.wrong("a comma or ] follows an element"));
+            }
+            self.blank();
+        }
+    }
+
+    /// Any value; `node` is that of an object here, `depth` that of what it stands in.
+    #[inline]
+    fn value(&mut self, node: Option<u32>, depth: u32) -> Result<Place, Refusal> {
+        let start = self.at;
+        let kind = match self.peek() {
+            Some(b'"') => {
+                self.at += 1;
+                return self.string();
+            }
+            Some(b'{') => {
+                self.at += 1;
+                self.object(node, depth + 1)?;
+                Kind::Object
+            }
+            Some(b'[') => {
+                self.at += 1;
+                self.list(depth + 1)?;
+                Kind::List
+            }
+            Some(b'-' | b'0'..=b'9') => self.number()?,
+            Some(b't') => self.word("true", Kind::Bool)?,
+            Some(b'f') => self.word("false", Kind::Bool)?,
+            Some(b'n') => self.word("null", Kind::Null)?,
+            _ => return Err(self.wrong("a value is expected")),
+        };
+        Ok(Place { kind, escaped: false, start: start as u32, end: self.at as u32 })
+    }
+
+    fn word(&mut self, word: &str, kind: Kind) -> Result<Kind, Refusal> {
+        if !self.bytes[self.at..].starts_with(word.as_bytes()) {
+            return Err(self.wrong("a value is expected"));
+        }
+        self.at += word.len();
+        Ok(kind)
+    }
+
+    /// A string whose opening quote has been eaten.
+    #[inline]
+    fn string(&mut self) -> Result<Place, Refusal> {
+        let start = self.at;
+        let mut escaped = false;
+        loop {
+            self.at = special(self.bytes, self.at);
+            match self.peek() {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    escaped = true;
+                    match text::escape(&self.bytes[self.at..]) {
+                        Some((_, used)) => self.at += used,
+                        None => return Err(self.wrong("no such escape")),
+                    }
+                }
+                Some(_) => return Err(self.wrong("a control character stands in a string")),
+                None => return Err(self.wrong("a string does not end")),
+            }
+        }
+        let end = self.at;
+        self.at += 1;
+        Ok(Place { kind: Kind::Text, escaped, start: start as u32, end: end as u32 })
+    }
+
+    fn digits(&mut self) -> Result<usize, Refusal> {
+        let from = self.at;
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.at += 1;
+        }
+        if self.at == from { Err(self.wrong("a digit is expected")) } else { Ok(self.at - from) }
+    }
+
+    fn number(&mut self) -> Result<Kind, Refusal> {
+        let start = self.at;
+        let negative = self.eat(b'-');
+        let zero = self.eat(b'0');
+        let whole = if zero { 1 } else { self.digits()? };
+        let mut plain = true;
+        let mut doubtful = whole > 300;
+        if self.eat(b'.') {
+            plain = false;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            plain = false;
+            doubtful = true;
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        if doubtful && self.record[start..self.at].parse::<f64>().is_ok_and(f64::is_infinite) {
+            return Err(Refusal::NumberRange(start));
+        }
+        let canonical = plain && whole <= 18 && !(negative && zero);
+        Ok(if canonical { Kind::Int } else { Kind::Float })
+    }
+}
+
+/// The first position from `at` on of a quote, a backslash or a control character, or the end.
+#[inline]
+fn special(bytes: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let zero_bytes = |x: u64| x.wrapping_sub(ONES) & !x & HIGHS;
+    while let Some(&chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(chunk);
+        let quote = zero_bytes(word ^ (ONES * u64::from(b'"')));
+        let backslash = zero_bytes(word ^ (ONES * u64::from(b'\\')));
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+        let hits = quote | backslash | control;
+        if hits != 0 {
+            return at + (hits.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while let Some(&byte) = bytes.get(at) {
+        if byte == b'"' || byte == b'\\' || byte < 0x20 {
+            break;
+        }
+        at += 1;
+    }
+    at
+}

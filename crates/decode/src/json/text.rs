@@ -1,0 +1,75 @@
+//! JSON string contents to text.
+//!
+//! In: what stands between the quotes of a string that the scanner has accepted. Out: the text it means.
+
+/// Appends the text of an escaped string to `out`. Escapes that are no escapes (the scanner refuses them) are kept as they are.
+pub fn unescape(raw: &str, out: &mut String) {
+    let mut rest = raw;
+    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
+        out.push_str(&rest[..at]);
+        let tail = &rest[at..];
+        let (c, used) = escape(tail.as_bytes()).unwrap_or(('\\', 1));
+        out.push(c);
+        rest = &tail[used..];
+    }
+    out.push_str(rest);
+}
+
+/// Reads one escape at the start of `bytes`: the character it means and how many bytes it takes.
+/// `None` if it is none, or half of a surrogate pair alone.
+#[must_use]
+pub fn escape(bytes: &[u8]) -> Option<(char, usize)> {
+    let simple = match bytes.get(1)? {
+        b'"' => '"',
+        b'\\' => '\\',
+        b'/' => '/',
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        b'u' => return unicode_escape(bytes),
+        _ => return None,
+    };
+    Some((simple, 2))
+}
+
+fn unicode_escape(bytes: &[u8]) -> Option<(char, usize)> {
+    let first = hex4(bytes.get(2..6)?)?;
+    if !(0xD800..0xDC00).contains(&first) {
+        return char::from_u32(first).map(|c| (c, 6));
+    }
+    if bytes.get(6..8)? != b"\\u" {
+        return None;
+    }
+    let second = hex4(bytes.get(8..12)?)?;
+    if !(0xDC00..0xE000).contains(&second) {
+        return None;
+    }
+    char::from_u32(0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00)).map(|c| (c, 12))
+}
+
+fn hex4(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |n, &b| Some(n * 16 + char::from(b).to_digit(16)?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn escapes_mean_what_json_says() {
+        let raw = r#"a\"b\\c\/d\b\f\n\r\t\u00e9\uD83D\uDE00 end"#;
+        let mut text = String::new();
+        unescape(raw, &mut text);
+        assert_eq!(text, serde_json::from_str::<String>(&format!("\"{raw}\"")).unwrap());
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_no_escape() {
+        for raw in [r"\ud800", r"\udc00", r"\ud800\u0041", r"\ud800x", r"\x", r"\u12", r"\u12g4", r"\"] {
+            assert_eq!(escape(raw.as_bytes()), None, "{raw}");
+        }
+    }
+}
