@@ -1,1 +1,26 @@
-//! Under construction.
+//! The one kernel: raw batches and times in; alerts, notices, dead letters and stored placements out.
+//!
+//! `run`, `demo`, `scan`, `check` and the tests all use this and only feed it differently:
+//! [`Compiled`] is what a rule set means over a set of sources, a [`Detector`] turns raw records into
+//! [`Detected`] events (any number of them, on any threads), and the [`Engine`] places, orders and correlates.
+//!
+//! Invariants: no I/O, no clock, no randomness; the same records with the same broker times give the same alert
+//! bodies whatever the batch sizes, interleaving, restarts or threads; every record ends in exactly one of
+//! {evaluated, dead letter}.
+
+mod checkpoint;
+mod compiled;
+mod detector;
+mod engine;
+mod error;
+mod partition;
+
+pub use checkpoint::{GroupCheckpoint, PartitionPoint, Start};
+pub use compiled::Compiled;
+pub use detector::{Detected, DetectedBatch, Detector};
+pub use engine::{Engine, Output, Settings, SourceCounters};
+pub use error::Error;
+pub use vedette_correlate::Published;
+
+/// Fixed number of key groups; state is checkpointed by group.
+pub const KEY_GROUPS: u8 = 64;

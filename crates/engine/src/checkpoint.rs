@@ -1,0 +1,202 @@
+//! Checkpoints: one key group's state with the places from which its findings can be read again.
+//!
+//! In: [`GroupCheckpoint`] bytes from the store, of any quality. Out: where to start each partition ([`Start`]).
+//! Invariants: hostile bytes give an error, never a panic; starting positions are at or before every finding that
+//! some group has not released.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use vedette_event::{Micros, Topics};
+
+use crate::error::Error;
+
+/// The layout written here.
+const LAYOUT: u32 = 1;
+/// A header beyond this is damaged.
+const MAX_HEADER: usize = 64 << 20;
+
+/// One key group's checkpoint, to be stored with or after the publishing of all that lies below its watermark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupCheckpoint {
+    /// 0 to 63.
+    pub group: u8,
+    /// The checkpoint.
+    pub bytes: Vec<u8>,
+}
+
+/// A partition as a checkpoint remembers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionPoint {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// Its incarnation.
+    pub incarnation: u32,
+    /// The partition.
+    pub partition: i32,
+    /// Lowest offset whose findings this group may not have released.
+    pub resume: i64,
+    /// The running maximum of `ts_log` before `resume`, in microseconds.
+    pub max_log: Option<i64>,
+    /// The offset read up to (exclusive).
+    pub read_before: i64,
+    /// blake3 of the last record read, in hexadecimal.
+    pub last_hash: String,
+    /// The source's watermark then, in microseconds.
+    pub floor: i64,
+}
+
+/// Where to start a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The first offset to read.
+    pub offset: i64,
+    /// The running maximum of `ts_log` before it.
+    pub max_log: Option<Micros>,
+    /// The last record read before, and its blake3: if it is no longer there, the topic was recreated.
+    pub last_read: Option<(i64, [u8; 32])>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    layout: u32,
+    semantics: u32,
+    partitions: Vec<PartitionPoint>,
+}
+
+/// Writes a checkpoint: length of the header, the header as JSON, the correlator's bytes, blake3 over all of it.
+pub(crate) fn write(partitions: Vec<PartitionPoint>, state: &[u8]) -> Vec<u8> {
+    let header = Header { layout: LAYOUT, semantics: vedette_event::SEMANTICS_VERSION, partitions };
+    let header = serde_json::to_vec(&header).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(header.len() + state.len() + 40);
+    bytes.extend_from_slice(&(header.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&header);
+    bytes.extend_from_slice(state);
+    let sum = blake3::hash(&bytes);
+    bytes.extend_from_slice(sum.as_bytes());
+    bytes
+}
+
+/// Reads a checkpoint: its partitions and the correlator's bytes.
+pub(crate) fn read(checkpoint: &GroupCheckpoint) -> Result<(Vec<PartitionPoint>, &[u8]), Error> {
+    let refuse = |reason: &str| Error::Checkpoint { group: checkpoint.group, reason: reason.to_owned() };
+    let bytes = &checkpoint.bytes[..];
+    let (content, sum) = bytes.split_last_chunk::<32>().ok_or_else(|| refuse("it is too short"))?;
+    if blake3::hash(content).as_bytes() != sum {
+        return Err(refuse("its checksum does not agree with its content"));
+    }
+    let (len, rest) = content.split_first_chunk::<4>().ok_or_else(|| refuse("it is too short"))?;
+    let len = u32::from_le_bytes(*len) as usize;
+    if len > MAX_HEADER || len > rest.len() {
+        return Err(refuse("its header is longer than the checkpoint"));
+    }
+    let (header, state) = rest.split_at(len);
+    let header: Header =
+        serde_json::from_slice(header).map_err(|e| refuse(&format!("its header cannot be read: {e}")))?;
+    if header.layout != LAYOUT || header.semantics != vedette_event::SEMANTICS_VERSION {
+        return Err(refuse(&format!(
+            "it has layout {} of semantics {}; this engine reads layout {LAYOUT} of semantics {}",
+            header.layout,
+            header.semantics,
+            vedette_event::SEMANTICS_VERSION
+        )));
+    }
+    Ok((header.partitions, state))
+}
+
+/// What all groups together say of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Merged {
+    pub(crate) offset: i64,
+    pub(crate) max_log: Option<Micros>,
+    pub(crate) read_before: i64,
+    pub(crate) last_hash: [u8; 32],
+    pub(crate) floor: Micros,
+}
+
+/// Lowest resume point and furthest reading of each partition over all groups' checkpoints.
+///
+/// `complete` says that every group has a checkpoint; if not, each partition starts at its log start (offset 0).
+pub(crate) fn merge(
+    points: &[PartitionPoint],
+    topics: &Topics,
+    complete: bool,
+) -> BTreeMap<(Arc<str>, i32), Merged> {
+    let mut merged: BTreeMap<(Arc<str>, i32), Merged> = BTreeMap::new();
+    for point in points {
+        let current = topics.find(&point.topic).map(|topic| topics.incarnation(topic));
+        if current != Some(point.incarnation) {
+            continue;
+        }
+        let hash = blake3::Hash::from_hex(&point.last_hash).map(|h| *h.as_bytes()).unwrap_or_default();
+        let new = Merged {
+            offset: if complete { point.resume } else { 0 },
+            max_log: if complete { point.max_log.map(Micros) } else { None },
+            read_before: point.read_before,
+            last_hash: hash,
+            floor: Micros(point.floor),
+        };
+        merged
+            .entry((point.topic.clone(), point.partition))
+            .and_modify(|old| {
+                if new.offset < old.offset {
+                    (old.offset, old.max_log) = (new.offset, new.max_log);
+                }
+                if new.read_before > old.read_before {
+                    (old.read_before, old.last_hash) = (new.read_before, new.last_hash);
+                }
+                old.floor = old.floor.max(new.floor);
+            })
+            .or_insert(new);
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(resume: i64, read_before: i64) -> PartitionPoint {
+        PartitionPoint {
+            topic: "firewall".into(),
+            incarnation: 0,
+            partition: 3,
+            resume,
+            max_log: Some(resume * 10),
+            read_before,
+            last_hash: blake3::hash(b"x").to_hex().to_string(),
+            floor: read_before * 5,
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_reads_back_and_damage_is_noticed() {
+        let bytes = write(vec![point(5, 9)], b"state");
+        let good = GroupCheckpoint { group: 7, bytes };
+        let (points, state) = read(&good).unwrap();
+        assert_eq!((points, state), (vec![point(5, 9)], &b"state"[..]));
+        for at in 0..good.bytes.len() {
+            let mut bad = good.clone();
+            bad.bytes[at] ^= 1;
+            assert!(read(&bad).is_err(), "byte {at}");
+            bad.bytes.truncate(at);
+            assert!(read(&bad).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn the_lowest_resume_and_the_furthest_reading_win() {
+        let topics = Topics::new(["firewall"]);
+        let points = [point(50, 90), point(40, 80), point(60, 100)];
+        let merged = merge(&points, &topics, true);
+        let start = merged[&("firewall".into(), 3)];
+        assert_eq!((start.offset, start.max_log), (40, Some(Micros(400))));
+        assert_eq!((start.read_before, start.floor), (100, Micros(500)));
+        assert_eq!(merge(&points, &topics, false)[&("firewall".into(), 3)].offset, 0);
+        assert!(merge(&points, &Topics::new(["waf"]), true).is_empty());
+    }
+}

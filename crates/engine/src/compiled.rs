@@ -1,0 +1,86 @@
+//! A rule set compiled against a set of sources: programs, plan and the columns each source must decode.
+//!
+//! In: [`RuleSet`], [`Sources`], [`Topics`]. Out: [`Compiled`], immutable and shared by threads.
+//! Invariant: a source decodes exactly the columns that some rule, key or entity needs.
+
+use std::sync::Arc;
+
+use vedette_correlate::Plan;
+use vedette_decode::Decoder;
+use vedette_detect::{Evaluator, Program};
+use vedette_event::{SourceIx, Sources, Topics};
+use vedette_sigma::RuleSet;
+
+use crate::{detector::Detector, error::Error};
+
+/// One version of rules over one version of sources.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The rules.
+    pub rules: Arc<RuleSet>,
+    /// The sources.
+    pub sources: Arc<Sources>,
+    /// The topics they are read from (for files, the sources' names).
+    pub topics: Arc<Topics>,
+    pub(crate) plan: Arc<Plan>,
+    lanes: Vec<SourceProgram>,
+    secret: [u8; 32],
+}
+
+/// What one source runs.
+#[derive(Debug)]
+struct SourceProgram {
+    projection: Arc<[Arc<str>]>,
+    program: Arc<Program>,
+}
+
+impl Compiled {
+    /// Compiles the rules for every source. `secret` keys the hashes of state and of masked secrets.
+    #[must_use]
+    pub fn new(
+        rules: Arc<RuleSet>,
+        sources: Arc<Sources>,
+        topics: Arc<Topics>,
+        secret: [u8; 32],
+    ) -> Arc<Self> {
+        let plan = Arc::new(Plan::compile(rules.clone(), sources.clone()));
+        let lanes = sources
+            .iter()
+            .map(|(ix, def)| {
+                let mut fields = vedette_detect::needed_fields(&rules, def);
+                fields.extend(plan.needed_fields(ix));
+                let projection: Arc<[Arc<str>]> = fields.into_iter().collect();
+                let program = Arc::new(Program::compile(&rules, ix, &sources, &projection));
+                SourceProgram { projection, program }
+            })
+            .collect();
+        Arc::new(Self { rules, sources, topics, plan, lanes, secret })
+    }
+
+    /// The canonical names of a source's columns, in order.
+    #[must_use]
+    pub fn projection(&self, source: SourceIx) -> &Arc<[Arc<str>]> {
+        &self.lanes[usize::from(source.0)].projection
+    }
+
+    /// A detector with scratch space of its own, for one thread.
+    ///
+    /// # Errors
+    /// If a source's definition cannot be decoded (an unknown time zone, say).
+    pub fn detector(self: &Arc<Self>) -> Result<Detector, Error> {
+        let lanes = self
+            .sources
+            .iter()
+            .map(|(ix, def)| {
+                let decoder = Decoder::new(def, &self.sources.fields, self.projection(ix), self.secret)
+                    .map_err(|cause| Error::Source { source_name: def.name.clone(), cause })?;
+                Ok((decoder, self.evaluator(ix)))
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Detector::new(self.clone(), lanes))
+    }
+
+    pub(crate) fn evaluator(&self, source: SourceIx) -> Evaluator {
+        Evaluator::new(self.lanes[usize::from(source.0)].program.clone())
+    }
+}

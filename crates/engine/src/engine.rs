@@ -1,0 +1,408 @@
+//! Placement, progress and order: the stateful half of the kernel.
+//!
+//! In: [`Detected`] batches and idle proofs, in any interleaving of partitions. Out: [`Output`].
+//! Invariants: an event's time is a function of its record (and of a stored placement, if there is one); nothing is
+//! released that a later record could still precede; every placement that is no function of its record is in the
+//! output before anything that rests on it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use vedette_correlate::Correlator;
+use vedette_event::{
+    DeadLetter, FindingBatch, Flags, Micros, Partition, SourceIx, Span, StoredPlacement, place,
+};
+
+use crate::{
+    KEY_GROUPS,
+    checkpoint::{self, GroupCheckpoint, PartitionPoint, Start},
+    compiled::Compiled,
+    detector::{Detected, DetectedBatch},
+    error::Error,
+    partition::PartitionState,
+};
+
+/// How the kernel runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Keys the hashes of state.
+    pub secret: [u8; 32],
+    /// `S`: allowance for clocks and replication.
+    pub skew: Span,
+    /// Whether notices are wanted.
+    pub notices: bool,
+    /// State entries per rule and key group.
+    pub budget: usize,
+    /// Findings that may wait for their watermark before partitions ahead are paused.
+    pub reorder_budget: usize,
+}
+
+impl Settings {
+    /// The defaults, with a secret.
+    #[must_use]
+    pub fn new(secret: [u8; 32]) -> Self {
+        Self { secret, skew: Span::secs(5), notices: false, budget: 1 << 20, reorder_budget: 4_000_000 }
+    }
+}
+
+/// What the kernel has to say since it was last asked.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Alerts, notices and health events.
+    pub correlated: vedette_correlate::Output,
+    /// Records that ended unevaluated.
+    pub dead: Vec<DeadLetter>,
+    /// Placements to store before `correlated` is published.
+    pub placements: Vec<StoredPlacement>,
+}
+
+/// What was seen of one source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SourceCounters {
+    /// Records read, dead letters included.
+    pub records: u64,
+    /// Events evaluated.
+    pub events: u64,
+    /// Records or events that ended as dead letters.
+    pub dead: u64,
+    /// Events flagged missing, future, late, overtaken, broker, in this order.
+    pub flagged: [u64; 5],
+}
+
+/// The flags that [`SourceCounters::flagged`] counts, in its order.
+pub const CLOCK_FLAGS: [Flags; 5] = [
+    Flags::CLOCK_MISSING,
+    Flags::CLOCK_FUTURE,
+    Flags::CLOCK_LATE,
+    Flags::CLOCK_OVERTAKEN,
+    Flags::CLOCK_BROKER,
+];
+
+/// The kernel's state.
+#[derive(Debug)]
+pub struct Engine {
+    compiled: Arc<Compiled>,
+    settings: Settings,
+    correlator: Correlator,
+    partitions: BTreeMap<Partition, PartitionState>,
+    stored: BTreeMap<(Partition, i64), Micros>,
+    /// Events of a file before its first readable time.
+    undated: BTreeMap<Partition, Vec<DetectedBatch>>,
+    /// By source: below this, everything was released.
+    watermarks: Vec<Micros>,
+    counters: Vec<SourceCounters>,
+    times: Vec<Micros>,
+    flags: Vec<Flags>,
+}
+
+impl Engine {
+    /// An empty kernel.
+    #[must_use]
+    pub fn new(compiled: Arc<Compiled>, settings: Settings) -> Self {
+        let correlate = vedette_correlate::Settings {
+            secret: settings.secret,
+            notices: settings.notices,
+            budget: settings.budget,
+        };
+        let sources = compiled.sources.defs.len();
+        Self {
+            correlator: Correlator::new(compiled.plan.clone(), compiled.topics.clone(), correlate),
+            partitions: BTreeMap::new(),
+            stored: BTreeMap::new(),
+            undated: BTreeMap::new(),
+            watermarks: vec![Micros::MIN; sources],
+            counters: vec![SourceCounters::default(); sources],
+            times: Vec::new(),
+            flags: Vec::new(),
+            compiled,
+            settings,
+        }
+    }
+
+    /// Takes the placements that were stored, so that the same records are placed the same.
+    pub fn remember_placements(&mut self, placements: &[StoredPlacement]) {
+        for p in placements.iter().filter(|p| p.flag.has(Flags::CLOCK_OVERTAKEN)) {
+            if let Some(topic) = self.compiled.topics.find(&p.topic) {
+                self.stored.insert((Partition { topic, number: p.partition }, p.offset), p.time);
+            }
+        }
+    }
+
+    /// Takes all checkpoints that the store has and says where to start. Called once, before anything is read.
+    ///
+    /// `source_of` names the source of a topic; partitions of topics that have none are forgotten.
+    ///
+    /// # Errors
+    /// If a checkpoint is damaged; nothing may be published after that.
+    pub fn restore(
+        &mut self,
+        checkpoints: &[GroupCheckpoint],
+        source_of: impl Fn(&str) -> Option<SourceIx>,
+    ) -> Result<Vec<Start>, Error> {
+        let mut points = Vec::new();
+        for checkpoint in checkpoints {
+            let (partitions, state) = checkpoint::read(checkpoint)?;
+            points.extend(partitions);
+            self.correlator
+                .restore(checkpoint.group, state)
+                .map_err(|e| Error::Checkpoint { group: checkpoint.group, reason: e.to_string() })?;
+        }
+        let complete = checkpoints.len() == usize::from(KEY_GROUPS);
+        let merged = checkpoint::merge(&points, &self.compiled.topics, complete);
+        let mut starts = Vec::new();
+        for ((name, number), m) in merged {
+            let Some(topic) = self.compiled.topics.find(&name) else { continue };
+            let Some(source) = source_of(&name) else { continue };
+            let state = PartitionState::resumed(source, &m);
+            self.partitions.insert(Partition { topic, number }, state);
+            let last_read = (m.read_before > 0).then(|| (m.read_before - 1, m.last_hash));
+            let (offset, max_log) = (m.offset, m.max_log);
+            starts.push(Start { topic: name, partition: number, offset, max_log, last_read });
+        }
+        Ok(starts)
+    }
+
+    /// Says that a partition exists: from now on its source waits for it.
+    pub fn assign(&mut self, partition: Partition, source: SourceIx) {
+        self.partitions.entry(partition).or_insert_with(|| PartitionState::new(source));
+    }
+
+    /// Takes an end-offset query, sent at wall time `sent_at`, that showed nothing unread.
+    pub fn idle(&mut self, partition: Partition, sent_at: Micros, out: &mut Output) {
+        if let Some(state) = self.partitions.get_mut(&partition) {
+            state.idle(sent_at);
+            self.release(out);
+        }
+    }
+
+    /// Takes one evaluated batch of an assigned partition, its records following those taken before.
+    pub fn absorb(&mut self, detected: Detected, out: &mut Output) {
+        let Detected { source, partition, records, batches, dead, last_hash } = detected;
+        self.assign(partition, source);
+        let counters = &mut self.counters[usize::from(source.0)];
+        counters.records += records.len() as u64;
+        counters.dead += dead.len() as u64;
+        out.dead.extend(dead);
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { return };
+        let from_file = first.ts_log.is_none();
+        if let Some(state) = self.partitions.get_mut(&partition) {
+            state.mark(first.offset);
+        }
+        for batch in batches {
+            if from_file {
+                self.date(partition, batch, out);
+                continue;
+            }
+            let row_record = |row: usize| records.get(batch.events.records[row] as usize);
+            let log = |row: usize| row_record(row).and_then(|r| r.ts_log).unwrap_or(Micros(0));
+            self.place_rows(&batch, log, out);
+            for row in 0..batch.events.rows() {
+                let flags = row_record(row).map_or(Flags::NONE, |r| r.flags);
+                self.flags[row] = self.flags[row].with(flags);
+            }
+            self.push(&batch, out);
+        }
+        if let Some(state) = self.partitions.get_mut(&partition) {
+            records.iter().filter_map(|r| r.ts_log).for_each(|t| state.log_time(t));
+            state.read(last.offset, last_hash);
+        }
+        self.release(out);
+    }
+
+    /// Gives the events of a file their broker time: the running maximum of the claims, before the first that first one.
+    fn date(&mut self, partition: Partition, batch: DetectedBatch, out: &mut Output) {
+        let Some(state) = self.partitions.get_mut(&partition) else { return };
+        let rows = batch.events.rows();
+        let first = (0..rows).find_map(|row| batch.events.claimed(row));
+        let Some(mut running) = state.max_log.or(first) else {
+            self.undated.entry(partition).or_default().push(batch);
+            return;
+        };
+        for held in self.undated.remove(&partition).unwrap_or_default() {
+            self.place_rows(&held, |_| running, out);
+            self.push(&held, out);
+        }
+        let logs: Vec<Micros> = (0..rows)
+            .map(|row| {
+                running = batch.events.claimed(row).map_or(running, |t| running.max(t));
+                running
+            })
+            .collect();
+        self.place_rows(&batch, |row| logs[row], out);
+        self.push(&batch, out);
+        if let Some(state) = self.partitions.get_mut(&partition) {
+            state.log_time(running);
+        }
+    }
+
+    /// Fills `times` and `flags` for all rows of a batch.
+    fn place_rows(&mut self, batch: &DetectedBatch, log: impl Fn(usize) -> Micros, out: &mut Output) {
+        let events = &batch.events;
+        let def = self.compiled.sources.get(events.source);
+        let Some(state) = self.partitions.get(&events.partition) else { return };
+        let (late, future) = (def.disorder, def.future);
+        let reached = self.watermarks[usize::from(events.source.0)].max(state.floor);
+        self.times.clear();
+        self.flags.clear();
+        for row in 0..events.rows() {
+            let offset = events.offsets[row];
+            let mut placed = place(events.claimed(row), log(row), late, future);
+            if let Some(&at) = self.stored.get(&(events.partition, offset)) {
+                placed.time = placed.time.max(at);
+                placed.flags = placed.flags.with(Flags::CLOCK_OVERTAKEN);
+            } else if offset >= state.checked_from() && placed.time < reached {
+                placed.time = reached;
+                placed.flags = placed.flags.with(Flags::CLOCK_OVERTAKEN);
+                out.placements.push(StoredPlacement {
+                    topic: self.compiled.topics.name(events.partition.topic).clone(),
+                    partition: events.partition.number,
+                    offset,
+                    flag: Flags::CLOCK_OVERTAKEN,
+                    time: reached,
+                });
+            }
+            self.times.push(placed.time);
+            self.flags.push(placed.flags);
+        }
+    }
+
+    /// Hands the placed events of a batch to the correlator.
+    fn push(&mut self, batch: &DetectedBatch, out: &mut Output) {
+        let source = batch.events.source;
+        let counters = &mut self.counters[usize::from(source.0)];
+        counters.events += batch.events.rows() as u64;
+        for flags in self.flags.iter().filter(|flags| !flags.is_empty()) {
+            for (flag, count) in CLOCK_FLAGS.iter().zip(&mut counters.flagged) {
+                *count += u64::from(flags.has(*flag));
+            }
+        }
+        if batch.hits.is_empty() {
+            return;
+        }
+        let findings = FindingBatch {
+            batch: &batch.events,
+            fields: self.compiled.projection(source),
+            times: &self.times,
+            flags: &self.flags,
+            hits: &batch.hits,
+        };
+        self.correlator.push(&findings, &mut out.correlated);
+    }
+
+    /// Raises the sources' watermarks as far as their partitions allow and releases what lies below.
+    fn release(&mut self, out: &mut Output) {
+        let mut lowest: Vec<Option<Micros>> = vec![None; self.watermarks.len()];
+        for state in self.partitions.values() {
+            let disorder = self.compiled.sources.get(state.source).disorder;
+            let watermark = state.watermark(disorder, self.settings.skew);
+            let low = &mut lowest[usize::from(state.source.0)];
+            *low = Some(low.map_or(watermark, |low| low.min(watermark)));
+        }
+        let mut moved = false;
+        for (watermark, low) in self.watermarks.iter_mut().zip(lowest) {
+            let reached = low.unwrap_or(Micros::MIN);
+            moved |= reached > *watermark;
+            *watermark = reached.max(*watermark);
+        }
+        if moved {
+            self.correlator.release(&self.watermarks, &mut out.correlated);
+        }
+    }
+
+    /// Says that a file has no more records. A file without a readable time took place in 1970.
+    pub fn end(&mut self, partition: Partition, out: &mut Output) {
+        for held in self.undated.remove(&partition).unwrap_or_default() {
+            self.place_rows(&held, |_| Micros(0), out);
+            self.push(&held, out);
+        }
+        if let Some(state) = self.partitions.get_mut(&partition) {
+            state.ended = true;
+        }
+        self.release(out);
+    }
+
+    /// The end of all files: every event is released, every timer fires, every episode ends.
+    pub fn finish(&mut self, out: &mut Output) {
+        for partition in self.partitions.keys().copied().collect::<Vec<_>>() {
+            self.end(partition, out);
+        }
+        self.correlator.finish(&mut out.correlated);
+    }
+
+    /// Writes one key group's checkpoint. What lies below its watermark must have been published before, or be published with it.
+    #[must_use]
+    pub fn checkpoint(&mut self, group: u8) -> GroupCheckpoint {
+        let unreleased = self.correlator.unreleased(group);
+        let topics = &self.compiled.topics;
+        let points = self
+            .partitions
+            .iter()
+            .map(|(partition, state)| {
+                let from = match unreleased.get(partition) {
+                    Some(&offset) => state.resume(offset),
+                    None => state.position(),
+                };
+                let read = state.furthest();
+                PartitionPoint {
+                    topic: topics.name(partition.topic).clone(),
+                    incarnation: topics.incarnation(partition.topic),
+                    partition: partition.number,
+                    resume: from.offset,
+                    max_log: from.max_log.map(|t| t.0),
+                    read_before: read.0,
+                    last_hash: blake3::Hash::from_bytes(read.1).to_hex().to_string(),
+                    floor: self.watermarks[usize::from(state.source.0)].max(state.floor).0,
+                }
+            })
+            .collect();
+        GroupCheckpoint { group, bytes: checkpoint::write(points, &self.correlator.checkpoint(group)) }
+    }
+
+    /// Forgets resume points that no group needs any more. Called now and then.
+    pub fn forget_released(&mut self) {
+        let mut lowest: BTreeMap<Partition, i64> = BTreeMap::new();
+        for group in 0..KEY_GROUPS {
+            for (partition, offset) in self.correlator.unreleased(group) {
+                lowest.entry(partition).and_modify(|low| *low = offset.min(*low)).or_insert(offset);
+            }
+        }
+        for (partition, state) in &mut self.partitions {
+            state.forget_before(lowest.get(partition).copied().unwrap_or(state.next()));
+        }
+    }
+
+    /// Partitions to pause: those ahead of the slowest while too many findings wait for it.
+    #[must_use]
+    pub fn ahead(&self) -> Vec<Partition> {
+        if self.correlator.pending() < self.settings.reorder_budget {
+            return Vec::new();
+        }
+        let reached = |state: &PartitionState| {
+            let disorder = self.compiled.sources.get(state.source).disorder;
+            state.watermark(disorder, self.settings.skew)
+        };
+        let slowest = self.partitions.values().map(reached).min().unwrap_or(Micros::MIN);
+        self.partitions
+            .iter()
+            .filter(|(_, state)| !state.ended && reached(state) > slowest.plus(self.settings.skew))
+            .map(|(partition, _)| *partition)
+            .collect()
+    }
+
+    /// The watermark of a source: everything below was released.
+    #[must_use]
+    pub fn watermark(&self, source: SourceIx) -> Micros {
+        self.watermarks[usize::from(source.0)]
+    }
+
+    /// What was seen of a source.
+    #[must_use]
+    pub fn counters(&self, source: SourceIx) -> SourceCounters {
+        self.counters[usize::from(source.0)]
+    }
+
+    /// The correlator's counters by rule.
+    #[must_use]
+    pub fn correlator(&self) -> &Correlator {
+        &self.correlator
+    }
+}

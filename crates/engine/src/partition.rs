@@ -1,0 +1,175 @@
+//! What the kernel knows of one partition: how far it was read and how far its time has come.
+//!
+//! In: record times and idle proofs. Out: broker times made usable, the partition's watermark, resume points.
+//! Invariants: the watermark never falls; a resume point is never beyond a finding that is not released.
+
+use std::collections::VecDeque;
+
+use vedette_event::{Micros, SourceIx, Span};
+
+use crate::checkpoint::Merged;
+
+/// Distance between resume points, in records, at least.
+const MARK_EVERY: i64 = 1_024;
+
+/// The running state of a partition.
+#[derive(Debug)]
+pub(crate) struct PartitionState {
+    pub(crate) source: SourceIx,
+    /// Highest `ts_log` read.
+    pub(crate) max_log: Option<Micros>,
+    /// Highest wall time at which nothing was unread.
+    idle: Option<Micros>,
+    /// Offset after the last record read.
+    next: i64,
+    /// Furthest offset ever read up to (before a restart, too), and blake3 of the record before it.
+    furthest: (i64, [u8; 32]),
+    /// Records before this one were placed before the restart.
+    checked_from: i64,
+    /// The source's watermark when the checkpoint was written.
+    pub(crate) floor: Micros,
+    /// No further record will come (files).
+    pub(crate) ended: bool,
+    marks: VecDeque<Mark>,
+}
+
+/// A place from which reading can start again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) offset: i64,
+    pub(crate) max_log: Option<Micros>,
+}
+
+impl PartitionState {
+    pub(crate) fn new(source: SourceIx) -> Self {
+        Self {
+            source,
+            max_log: None,
+            idle: None,
+            next: 0,
+            furthest: (0, *blake3::hash(b"").as_bytes()),
+            checked_from: 0,
+            floor: Micros::MIN,
+            ended: false,
+            marks: VecDeque::new(),
+        }
+    }
+
+    /// A partition as the checkpoints remember it.
+    pub(crate) fn resumed(source: SourceIx, merged: &Merged) -> Self {
+        Self {
+            max_log: merged.max_log,
+            next: merged.offset,
+            furthest: (merged.read_before, merged.last_hash),
+            checked_from: merged.read_before,
+            floor: merged.floor,
+            ..Self::new(source)
+        }
+    }
+
+    /// Takes note of the last record of a batch.
+    pub(crate) fn read(&mut self, offset: i64, hash: [u8; 32]) {
+        self.next = offset.saturating_add(1);
+        if self.next > self.furthest.0 {
+            self.furthest = (self.next, hash);
+        }
+    }
+
+    /// The offset read up to, and the hash of the last record before it.
+    pub(crate) fn furthest(&self) -> (i64, [u8; 32]) {
+        self.furthest
+    }
+
+    /// Records from this offset on are placed no lower than the source's watermark.
+    pub(crate) fn checked_from(&self) -> i64 {
+        self.checked_from
+    }
+
+    /// The offset after the last record read.
+    pub(crate) fn next(&self) -> i64 {
+        self.next
+    }
+
+    /// Notes that a batch starting at `offset` is about to be read.
+    pub(crate) fn mark(&mut self, offset: i64) {
+        if self.marks.back().is_none_or(|last| offset - last.offset >= MARK_EVERY) {
+            self.marks.push_back(Mark { offset, max_log: self.max_log });
+        }
+    }
+
+    /// Takes a record's broker time into account.
+    pub(crate) fn log_time(&mut self, ts_log: Micros) {
+        self.max_log = Some(self.max_log.map_or(ts_log, |max| max.max(ts_log)));
+    }
+
+    /// Takes an end-offset query into account, sent at `at`, that showed nothing unread.
+    pub(crate) fn idle(&mut self, at: Micros) {
+        self.idle = Some(self.idle.map_or(at, |max| max.max(at)));
+    }
+
+    /// No event placed below this will come, a broker clock stepping back by more than `skew` apart.
+    pub(crate) fn watermark(&self, disorder: Span, skew: Span) -> Micros {
+        if self.ended {
+            return Micros::MAX;
+        }
+        let reached = self.max_log.max(self.idle);
+        reached.map_or(Micros::MIN, |t| t.minus(disorder).minus(skew))
+    }
+
+    /// The last place at or before `offset` from which reading can start again.
+    pub(crate) fn resume(&self, offset: i64) -> Mark {
+        let after = self.marks.partition_point(|mark| mark.offset <= offset);
+        let before = after.checked_sub(1).and_then(|at| self.marks.get(at)).copied();
+        // Nothing was marked yet: the partition was just assigned, and starts where it started.
+        before.unwrap_or(Mark { offset: offset.min(self.next), max_log: self.max_log })
+    }
+
+    /// Where the next record would be read.
+    pub(crate) fn position(&self) -> Mark {
+        Mark { offset: self.next, max_log: self.max_log }
+    }
+
+    /// Forgets places that no resume point can need: all but the last at or before `offset`.
+    pub(crate) fn forget_before(&mut self, offset: i64) {
+        while self.marks.get(1).is_some_and(|second| second.offset <= offset) {
+            self.marks.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resume_is_never_beyond_what_is_asked() {
+        let mut state = PartitionState::new(SourceIx(0));
+        for offset in (0..10_000).step_by(500) {
+            state.mark(offset);
+            state.log_time(Micros(offset));
+            state.read(offset + 499, [0; 32]);
+        }
+        for offset in [0, 1, 1_023, 1_024, 5_000, 9_999] {
+            let mark = state.resume(offset);
+            assert!(mark.offset <= offset && offset - mark.offset < 2 * MARK_EVERY, "{offset} {mark:?}");
+        }
+        state.forget_before(5_000);
+        assert!(state.resume(5_000).offset <= 5_000);
+        assert_eq!(state.resume(9_999), Mark { offset: 9_000, max_log: Some(Micros(8_500)) });
+    }
+
+    #[test]
+    fn the_watermark_follows_log_time_and_idle_proofs_and_never_falls() {
+        let mut state = PartitionState::new(SourceIx(0));
+        let mark = |state: &PartitionState| state.watermark(Span(10), Span(5));
+        assert_eq!(mark(&state), Micros::MIN);
+        state.log_time(Micros(100));
+        assert_eq!(mark(&state), Micros(85));
+        state.log_time(Micros(50));
+        assert_eq!(mark(&state), Micros(85));
+        state.idle(Micros(200));
+        assert_eq!(mark(&state), Micros(185));
+        state.idle(Micros(150));
+        assert_eq!(mark(&state), Micros(185));
+    }
+}
