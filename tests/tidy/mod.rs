@@ -1,1 +1,204 @@
-//! The invariants of the architecture, enforced by machine.
+//! The invariants of the architecture, enforced by machine: dependency arrows, purity, readable files.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+/// Who may depend on whom among our crates; nothing else is allowed. `vedette` wires, `vedette-tests` tests.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("vedette-event", &[]),
+    ("vedette-sigma", &["vedette-event"]),
+    ("vedette-simulate", &["vedette-event"]),
+    ("vedette-decode", &["vedette-event"]),
+    ("vedette-detect", &["vedette-event", "vedette-sigma"]),
+    ("vedette-correlate", &["vedette-event", "vedette-sigma"]),
+    (
+        "vedette-engine",
+        &["vedette-event", "vedette-sigma", "vedette-decode", "vedette-detect", "vedette-correlate"],
+    ),
+    ("vedette-ingest", &["vedette-event"]),
+    ("vedette-store", &["vedette-event"]),
+    ("vedette-api", &["vedette-event", "vedette-sigma", "vedette-store"]),
+];
+
+/// Crates that do no I/O and so need none of these.
+const PURE: &[&str] = &[
+    "vedette-event",
+    "vedette-sigma",
+    "vedette-decode",
+    "vedette-detect",
+    "vedette-correlate",
+    "vedette-engine",
+];
+const IMPURE: &[&str] = &["tokio", "mio", "rdkafka", "sqlx", "axum", "hyper", "rand", "getrandom"];
+
+/// Lines of a source file; of a test file.
+const MAX_LINES: (usize, usize) = (600, 1_000);
+/// Lines of a function.
+const MAX_FUNCTION: usize = 80;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn metadata() -> Value {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--offline", "--locked"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("cargo metadata writes JSON")
+}
+
+/// Normal dependencies of each package, by name.
+fn normal_dependencies(metadata: &Value) -> BTreeMap<String, BTreeSet<String>> {
+    let array = |v: &Value| v.as_array().cloned().unwrap_or_default();
+    let names: BTreeMap<String, String> = array(&metadata["packages"])
+        .iter()
+        .map(|p| (text(&p["id"]), text(&p["name"])))
+        .collect();
+    let mut all = BTreeMap::new();
+    for node in array(&metadata["resolve"]["nodes"]) {
+        let normal = array(&node["deps"])
+            .iter()
+            .filter(|d| array(&d["dep_kinds"]).iter().any(|k| k["kind"].is_null()))
+            .filter_map(|d| names.get(&text(&d["pkg"])).cloned())
+            .collect();
+        if let Some(name) = names.get(&text(&node["id"])) {
+            all.entry(name.clone()).or_insert_with(BTreeSet::new).extend::<BTreeSet<String>>(normal);
+        }
+    }
+    all
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn crates_depend_only_along_the_arrows() {
+    let dependencies = normal_dependencies(&metadata());
+    for (name, allowed) in ARROWS {
+        let ours = dependencies[*name].iter().filter(|d| d.starts_with("vedette"));
+        for dependency in ours {
+            assert!(allowed.contains(&dependency.as_str()), "{name} must not depend on {dependency}");
+        }
+    }
+    let known: BTreeSet<&str> =
+        ARROWS.iter().map(|(name, _)| *name).chain(["vedette", "vedette-tests"]).collect();
+    let ours = dependencies.keys().filter(|name| name.starts_with("vedette"));
+    for name in ours {
+        assert!(known.contains(name.as_str()), "{name} has no entry in the table of arrows");
+    }
+}
+
+#[test]
+fn pure_crates_reach_no_runtime_and_no_randomness() {
+    let dependencies = normal_dependencies(&metadata());
+    for name in PURE {
+        let mut reached = BTreeSet::new();
+        let mut open = vec![(*name).to_owned()];
+        while let Some(next) = open.pop() {
+            for dependency in dependencies.get(&next).into_iter().flatten() {
+                if reached.insert(dependency.clone()) {
+                    open.push(dependency.clone());
+                }
+            }
+        }
+        for banned in IMPURE {
+            assert!(!reached.contains(*banned), "{name} reaches {banned}");
+        }
+    }
+}
+
+fn sources() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut open = vec![root().join("crates"), root().join("tests"), root().join("fuzz")];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() && path.file_name().is_some_and(|n| n != "target") {
+                open.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    assert!(files.len() > 20, "the sources were not found below {}", root().display());
+    files
+}
+
+#[test]
+fn every_file_is_short_and_says_what_it_is() {
+    let mut wrong = Vec::new();
+    for path in sources() {
+        let content = fs::read_to_string(&path).expect("a source file is readable");
+        let shown = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
+        let is_test = shown.starts_with("tests/") || shown.contains("/benches/") || shown.contains("test");
+        let max = if is_test { MAX_LINES.1 } else { MAX_LINES.0 };
+        let lines = content.lines().count();
+        if lines > max {
+            wrong.push(format!("{shown}: {lines} lines, at most {max}"));
+        }
+        if !content.starts_with("//!") && !content.starts_with("#!") {
+            wrong.push(format!("{shown}: does not open with `//!`"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn functions_are_short() {
+    let mut wrong = Vec::new();
+    for path in sources() {
+        let content = fs::read_to_string(&path).expect("a source file is readable");
+        let shown = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
+        let mut open: Option<(usize, usize, &str)> = None;
+        for (at, line) in content.lines().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            let code = line.trim_start();
+            let starts = ["fn ", "pub fn ", "pub(crate) fn ", "async fn ", "pub async fn "];
+            if open.is_none() && starts.iter().any(|s| code.starts_with(s)) {
+                open = Some((at, indent, code));
+            }
+            if let Some((from, depth, head)) = open
+                && indent == depth
+                && (code == "}" || (at == from && code.ends_with('}')) || code.ends_with(';'))
+            {
+                if at - from + 1 > MAX_FUNCTION {
+                    wrong.push(format!("{shown}:{}: {} lines: {head}", from + 1, at - from + 1));
+                }
+                open = None;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn pure_crates_carry_the_lints_that_keep_them_pure() {
+    let first = fs::read_to_string(root().join("crates/event/clippy.toml")).expect("crates/event/clippy.toml");
+    assert!(first.contains("std::time::SystemTime::now"));
+    for name in PURE {
+        let path = root().join("crates").join(name.trim_start_matches("vedette-")).join("clippy.toml");
+        let own = fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(own, first, "{} differs from that of event", path.display());
+    }
+}
+
+#[test]
+fn members_stand_in_the_order_of_the_data_flow() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml");
+    let at = |name: &str| manifest.find(&format!("\"crates/{name}\"")).unwrap_or_else(|| panic!("{name}"));
+    let flow = ["event", "ingest", "decode", "sigma", "detect", "correlate", "engine", "store", "api", "vedette"];
+    for pair in flow.windows(2) {
+        assert!(at(pair[0]) < at(pair[1]), "{} stands before {}", pair[1], pair[0]);
+    }
+}
