@@ -11,7 +11,9 @@ use std::{
 
 use vedette_decode::Decoder;
 use vedette_detect::Evaluator;
-use vedette_event::{DeadLetter, DeadReason, EventBatch, Flags, Hit, Micros, Partition, RawBatch, SourceIx};
+use vedette_event::{
+    DeadLetter, DeadReason, EventBatch, Flags, Hit, Micros, Partition, RawBatch, SourceIx, raw::record_hash,
+};
 
 use crate::compiled::Compiled;
 
@@ -34,7 +36,7 @@ pub struct Detected {
     pub batches: Vec<DetectedBatch>,
     /// Its dead letters.
     pub dead: Vec<DeadLetter>,
-    /// blake3 of the last record's payload (of nothing for a null payload).
+    /// The hash of the last record ([`record_hash`]).
     pub last_hash: [u8; 32],
 }
 
@@ -137,6 +139,5 @@ impl Detector {
 }
 
 fn last_hash(raw: &RawBatch) -> [u8; 32] {
-    let payload = raw.records.last().and_then(|record| raw.payload(record)).unwrap_or_default();
-    *blake3::hash(payload).as_bytes()
+    record_hash(raw.records.last().and_then(|record| raw.payload(record)))
 }

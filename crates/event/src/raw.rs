@@ -54,6 +54,20 @@ impl RawBatch {
     }
 }
 
+/// The hash of a record's payload by which a restart tells whether a record is still the same.
+///
+/// Of a payload longer than a record may be only the part that a batch keeps counts, so the hash of a record and that
+/// of what [`RawBatch::payload`] gives are equal.
+#[must_use]
+pub fn record_hash(payload: Option<&[u8]>) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    if let Some(payload) = payload {
+        hasher.update(&[1]);
+        hasher.update(&payload[..payload.len().min(MAX_RECORD_BYTES + 1)]);
+    }
+    *hasher.finalize().as_bytes()
+}
+
 /// Collects records into a [`RawBatch`].
 #[derive(Debug)]
 pub struct RawBatchBuilder {

@@ -5,7 +5,9 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use vedette_event::{Micros, Partition, SourceIx, Span, TopicIx, raw::MAX_RECORD_BYTES};
+use vedette_event::{Micros, Partition, SourceIx, Span, TopicIx};
+
+pub use vedette_event::raw::record_hash;
 
 /// Everything about one cluster and the topics read from it.
 #[derive(Debug, Clone)]
@@ -191,18 +193,4 @@ pub struct LastRead {
     pub offset: i64,
     /// Its [`record_hash`].
     pub hash: [u8; 32],
-}
-
-/// The hash of a record's payload by which [`LastRead`] tells whether a record is still the same.
-///
-/// Of a payload longer than a record may be only the part that a batch keeps counts, so the hash of a record and that
-/// of what [`vedette_event::RawBatch::payload`] gives are equal.
-#[must_use]
-pub fn record_hash(payload: Option<&[u8]>) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    if let Some(payload) = payload {
-        hasher.update(&[1]);
-        hasher.update(&payload[..payload.len().min(MAX_RECORD_BYTES + 1)]);
-    }
-    *hasher.finalize().as_bytes()
 }
