@@ -141,7 +141,8 @@ pub enum Expr {
 /// One predicate over one field, or over every string of the event.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Leaf {
-    /// The field as written; `None` is a keyword search over all strings, nested ones included.
+    /// The field as written; `None` is a keyword search over all strings, nested ones included. A keyword's pattern already
+    /// has `Many` at both ends: the predicate is to hold of the whole of some string.
     pub field: Option<Arc<str>>,
     /// The predicate.
     pub test: Test,

@@ -1,0 +1,575 @@
+//! Detections: search identifiers and their condition, lowered to predicates.
+//!
+//! In: the `detection:` node. Out: [`Lowered`], whose leaves are distinct and all used by its condition.
+//! Invariants: everything written is checked, whether the condition uses it or not; the numbers of leaves, of
+//! expression nodes and of regular expressions are bounded; regular expressions run in linear time.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use ipnet::{IpNet, Ipv4Net};
+use vedette_event::Kind;
+
+use crate::{
+    Decimal, Expr, Leaf, Lists, Relation, Test,
+    condition::{self, Condition},
+    fault::{Fault, Place, shown},
+    modifiers::{self, Encoding, Matching, Modifiers, Operator},
+    pattern,
+    yaml::{Entry, Node, Resolved, Scalar, Value},
+};
+
+/// Most leaves of one rule, and most expression nodes of its condition.
+const MAX_LEAVES: usize = 50_000;
+const MAX_EXPR: usize = 200_000;
+/// Most regular expressions of one rule.
+const MAX_REGEXES: usize = 1000;
+/// Longest regular expression, and the most memory its automaton may take.
+const MAX_REGEX_BYTES: usize = 8192;
+pub(crate) const MAX_REGEX_SIZE: usize = 10 << 20;
+/// Most variants that `windash` or `expand` make of one value.
+const MAX_VARIANTS: usize = 20_000;
+/// Longest name of a field.
+const MAX_FIELD: usize = 512;
+
+/// Where the values of placeholders come from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Placeholders<'a> {
+    /// The lists.
+    Lists(&'a Lists),
+    /// The placeholder's own name, marked: what a rule means does not depend on what its lists hold.
+    Symbolic,
+}
+
+/// A detection's predicates and condition.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Lowered {
+    pub condition: Expr,
+    pub leaves: Vec<Leaf>,
+    /// Search identifiers that the condition does not use.
+    pub unused: Vec<(String, Place)>,
+    /// Where the condition stands.
+    pub condition_at: Place,
+    /// Whether a placeholder was expanded.
+    pub expanded: bool,
+}
+
+/// A search identifier's content: the shape of [`Expr`], with its leaves in place.
+#[derive(Debug, Clone, PartialEq)]
+enum Tree {
+    All(Vec<Tree>),
+    Any(Vec<Tree>),
+    Leaf(Leaf),
+}
+
+struct Search<'a> {
+    name: &'a str,
+    at: Place,
+    tree: Tree,
+    used: bool,
+}
+
+/// Lowers the `detection:` node.
+pub(crate) fn lower(node: &Node, placeholders: Placeholders<'_>) -> Result<Lowered, Fault> {
+    let entries = node.map("`detection`")?;
+    let mut items = Items { placeholders, leaves: 0, regexes: 0, expanded: false };
+    let mut searches = Vec::new();
+    let mut condition = None;
+    for entry in entries {
+        match entry.key.as_str() {
+            "condition" => condition = Some(&entry.value),
+            "timeframe" | "timespan" => {
+                let message =
+                    format!("{} means nothing in a detection, which looks at one event", shown(&entry.key));
+                return Err(Fault::new(entry.key_at, "meaningless-key", message)
+                    .help("write a correlation in a document of its own"));
+            }
+            name => {
+                let tree = items.search(&entry.value)?;
+                searches.push(Search { name, at: entry.key_at, tree, used: false });
+            }
+        }
+    }
+    let Some(condition) = condition else {
+        return Err(Fault::new(node.at, "missing-condition", "the detection has no `condition`"));
+    };
+    let condition_at = condition.at;
+    let condition = read_condition(condition)?;
+    let mut resolver =
+        Resolver { searches, leaves: Vec::new(), index: HashMap::new(), nodes: 0, at: condition_at };
+    let condition = resolver.resolve(&condition)?;
+    let unused = resolver.searches.iter().filter(|s| !s.used);
+    let unused = unused.map(|s| (s.name.to_owned(), s.at)).collect();
+    Ok(Lowered { condition, leaves: resolver.leaves, unused, condition_at, expanded: items.expanded })
+}
+
+/// One condition, or the `or` of several.
+fn read_condition(node: &Node) -> Result<Condition, Fault> {
+    let mut parts = Vec::new();
+    for item in node.items("`condition`")? {
+        let text = item.text("a condition")?;
+        let inline = match &item.value {
+            Value::Scalar(scalar) => scalar.inline,
+            _ => None,
+        };
+        let at = Place { line: item.at.line, column: item.at.column + inline.unwrap_or(0) };
+        parts.push(condition::parse(text, at, inline.is_some())?);
+    }
+    match parts.len() {
+        0 => Err(Fault::new(node.at, "missing-condition", "the list of conditions is empty")),
+        1 => Ok(parts.remove(0)),
+        _ => Ok(Condition::Or(parts)),
+    }
+}
+
+/// Puts search identifiers in the places where the condition names them, each distinct leaf once.
+struct Resolver<'a> {
+    searches: Vec<Search<'a>>,
+    leaves: Vec<Leaf>,
+    index: HashMap<Leaf, usize>,
+    nodes: usize,
+    at: Place,
+}
+
+impl Resolver<'_> {
+    fn resolve(&mut self, condition: &Condition) -> Result<Expr, Fault> {
+        match condition {
+            Condition::And(parts) => Ok(Expr::And(self.resolve_all(parts)?)),
+            Condition::Or(parts) => Ok(Expr::Or(self.resolve_all(parts)?)),
+            Condition::Not(inner) => Ok(Expr::Not(Box::new(self.resolve(inner)?))),
+            Condition::Name(name, at) => {
+                let Some(position) = self.searches.iter().position(|s| s.name == name) else {
+                    return Err(self.unknown(name, *at));
+                };
+                self.place(position)
+            }
+            Condition::Of { all, pattern, at } => {
+                let hidden = pattern.starts_with('_');
+                let covered = |s: &Search<'_>| {
+                    condition::covers(pattern, s.name) && (hidden || !s.name.starts_with('_'))
+                };
+                let positions: Vec<usize> =
+                    self.searches.iter().enumerate().filter(|(_, s)| covered(s)).map(|(at, _)| at).collect();
+                if positions.is_empty() {
+                    return Err(self.unknown(pattern, *at));
+                }
+                let parts = positions.into_iter().map(|p| self.place(p)).collect::<Result<Vec<_>, _>>()?;
+                Ok(join(parts, if *all { Expr::And } else { Expr::Or }))
+            }
+        }
+    }
+
+    fn resolve_all(&mut self, parts: &[Condition]) -> Result<Vec<Expr>, Fault> {
+        parts.iter().map(|part| self.resolve(part)).collect()
+    }
+
+    fn unknown(&self, name: &str, at: Place) -> Fault {
+        let names: Vec<&str> = self.searches.iter().map(|s| s.name).take(20).collect();
+        Fault::new(at, "unknown-identifier", format!("no search identifier is called {}", shown(name)))
+            .help(crate::fault::did_you_mean(name, &names))
+    }
+
+    fn place(&mut self, position: usize) -> Result<Expr, Fault> {
+        let Some(search) = self.searches.get_mut(position) else { return Ok(Expr::Or(Vec::new())) };
+        search.used = true;
+        // Taken out while it is walked, so that the walk may add leaves.
+        let tree = std::mem::replace(&mut search.tree, Tree::Any(Vec::new()));
+        let expr = self.intern(&tree);
+        if let Some(search) = self.searches.get_mut(position) {
+            search.tree = tree;
+        }
+        expr
+    }
+
+    fn intern(&mut self, tree: &Tree) -> Result<Expr, Fault> {
+        self.nodes += 1;
+        if self.nodes > MAX_EXPR {
+            let message = format!("the condition has more than {MAX_EXPR} parts when written out");
+            return Err(Fault::new(self.at, "too-many-leaves", message).help("split the rule"));
+        }
+        match tree {
+            Tree::All(parts) => Ok(join(self.intern_all(parts)?, Expr::And)),
+            Tree::Any(parts) => Ok(join(self.intern_all(parts)?, Expr::Or)),
+            Tree::Leaf(leaf) => {
+                if let Some(at) = self.index.get(leaf) {
+                    return Ok(Expr::Leaf(*at));
+                }
+                let at = self.leaves.len();
+                self.index.insert(leaf.clone(), at);
+                self.leaves.push(leaf.clone());
+                Ok(Expr::Leaf(at))
+            }
+        }
+    }
+
+    fn intern_all(&mut self, parts: &[Tree]) -> Result<Vec<Expr>, Fault> {
+        parts.iter().map(|part| self.intern(part)).collect()
+    }
+}
+
+fn join(mut parts: Vec<Expr>, join: fn(Vec<Expr>) -> Expr) -> Expr {
+    if parts.len() == 1 { parts.remove(0) } else { join(parts) }
+}
+
+/// Lowers search identifiers, counting what they cost.
+struct Items<'a> {
+    placeholders: Placeholders<'a>,
+    leaves: usize,
+    regexes: usize,
+    expanded: bool,
+}
+
+/// Whose value is lowered.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    field: Option<&'a str>,
+    modifiers: &'a Modifiers,
+}
+
+impl Items<'_> {
+    fn search(&mut self, node: &Node) -> Result<Tree, Fault> {
+        match &node.value {
+            Value::Map(entries) => self.map(entries, node.at),
+            Value::List(items) if items.is_empty() => Err(empty(node.at)),
+            Value::List(items) => {
+                let parts = items.iter().map(|item| match &item.value {
+                    Value::Map(entries) => self.map(entries, item.at),
+                    _ => self.keyword(item),
+                });
+                Ok(Tree::Any(parts.collect::<Result<_, _>>()?))
+            }
+            Value::Scalar(_) => self.keyword(node),
+        }
+    }
+
+    fn keyword(&mut self, node: &Node) -> Result<Tree, Fault> {
+        self.value(Target { field: None, modifiers: &Modifiers::default() }, node)
+    }
+
+    fn map(&mut self, entries: &[Entry], at: Place) -> Result<Tree, Fault> {
+        if entries.is_empty() {
+            return Err(empty(at));
+        }
+        Ok(Tree::All(entries.iter().map(|entry| self.item(entry)).collect::<Result<_, _>>()?))
+    }
+
+    fn item(&mut self, entry: &Entry) -> Result<Tree, Fault> {
+        let (field, modifiers) = modifiers::parse(&entry.key, entry.key_at)?;
+        if field.len() > MAX_FIELD {
+            let message = format!("the name of a field has at most {MAX_FIELD} bytes");
+            return Err(Fault::new(entry.key_at, "field-too-long", message));
+        }
+        let field = (!field.is_empty()).then_some(field);
+        let target = Target { field, modifiers: &modifiers };
+        if field.is_none() && entry.key.is_empty() {
+            return Err(Fault::new(entry.key_at, "missing-field", "the name of the field is empty"));
+        }
+        let text_only =
+            matches!(modifiers.operator, None | Some(Operator::Regex { .. })) && !modifiers.negated;
+        if field.is_none() && !text_only {
+            return Err(Fault::new(entry.key_at, "missing-field", "this modifier needs a field before it")
+                .help("keywords take contains, startswith, endswith, cased, re, windash, expand, base64 and all"));
+        }
+        let nodes = match &entry.value.value {
+            Value::List(items) if items.is_empty() => return Err(empty(entry.value.at)),
+            Value::List(items) => items.as_slice(),
+            Value::Scalar(_) => std::slice::from_ref(&entry.value),
+            Value::Map(_) => {
+                return Err(entry
+                    .value
+                    .wrong("the value of a field", "text, a number, a boolean, null or a list")
+                    .help("write a field inside an object as `outer.inner`"));
+            }
+        };
+        let parts = nodes.iter().map(|node| self.value(target, node)).collect::<Result<Vec<_>, _>>()?;
+        Ok(if modifiers.all || modifiers.negated { Tree::All(parts) } else { Tree::Any(parts) })
+    }
+
+    fn leaf(&mut self, target: Target<'_>, test: Test, at: Place) -> Result<Tree, Fault> {
+        self.leaves += 1;
+        if self.leaves > MAX_LEAVES {
+            let message = format!("the rule has more than {MAX_LEAVES} values");
+            return Err(Fault::new(at, "too-many-leaves", message).help("split the rule"));
+        }
+        let test = match test {
+            test if !target.modifiers.negated => test,
+            Test::Null => Test::Exists(true),
+            test => Test::Not(Box::new(test)),
+        };
+        Ok(Tree::Leaf(Leaf { field: target.field.map(Arc::from), test }))
+    }
+
+    fn value(&mut self, target: Target<'_>, node: &Node) -> Result<Tree, Fault> {
+        let Value::Scalar(scalar) = &node.value else {
+            return Err(node.wrong("a value in a list", "text, a number, a boolean or null"));
+        };
+        let test = match target.modifiers.operator {
+            None => return self.matched(target, scalar, node.at),
+            Some(Operator::Cidr) => return self.networks(target, scalar, node),
+            Some(Operator::Regex { ignore_case, multi_line, dot_all }) => {
+                let flags: String = [(ignore_case, 'i'), (multi_line, 'm'), (dot_all, 's')]
+                    .into_iter()
+                    .filter_map(|(on, flag)| on.then_some(flag))
+                    .collect();
+                self.regex(&flags, scalar, node.at)?
+            }
+            Some(Operator::Compare(cmp)) => Test::Compare(cmp, decimal(scalar, node)?),
+            Some(Operator::Exists) => match (scalar.resolve(), scalar.text.as_str()) {
+                (Resolved::Bool(value), _) => Test::Exists(value),
+                (_, "true") => Test::Exists(true),
+                (_, "false") => Test::Exists(false),
+                _ => return Err(node.wrong("the value of `exists`", "`true` or `false`")),
+            },
+            Some(Operator::FieldRef) => {
+                let how = match target.modifiers.matching {
+                    Matching::Equals => Relation::Equal,
+                    Matching::Contains => Relation::Contains,
+                    Matching::StartsWith => Relation::StartsWith,
+                    Matching::EndsWith => Relation::EndsWith,
+                };
+                let other = node.text("the value of `fieldref`")?;
+                Test::FieldRef { other: other.into(), how, cased: target.modifiers.cased }
+            }
+        };
+        self.leaf(target, test, node.at)
+    }
+
+    /// A value to be matched as it is: null, a boolean, a number or text.
+    fn matched(&mut self, target: Target<'_>, scalar: &Scalar, at: Place) -> Result<Tree, Fault> {
+        let modifiers = target.modifiers;
+        let as_text = target.field.is_none()
+            || modifiers.matching != Matching::Equals
+            || modifiers.windash
+            || modifiers.expand
+            || modifiers.cased
+            || !modifiers.encodings.is_empty();
+        let test = match scalar.resolve() {
+            Resolved::Null if as_text => {
+                return Err(Fault::new(at, "null-as-text", "null cannot be looked for as text")
+                    .help("write `field: null` without modifiers, or quote the text"));
+            }
+            Resolved::Null => Test::Null,
+            Resolved::Bool(value) if !as_text => Test::Bool(value),
+            Resolved::Number(_, text) if !as_text => Test::Number(text.into()),
+            Resolved::Ambiguous if !as_text => {
+                let message =
+                    format!("{} is read as different numbers by different readers", shown(&scalar.text));
+                return Err(Fault::new(at, "ambiguous-number", message).help(
+                    "quote it if it is text, or write it in decimal without leading zeros or exponent",
+                ));
+            }
+            _ => return self.texts(target, &scalar.text, at),
+        };
+        self.leaf(target, test, at)
+    }
+
+    fn texts(&mut self, target: Target<'_>, text: &str, at: Place) -> Result<Tree, Fault> {
+        let modifiers = target.modifiers;
+        let mut variants = Vec::new();
+        for text in self.expand(modifiers, text, at)? {
+            let pattern = pattern::parse(&text);
+            if modifiers.windash {
+                let dashes = pattern::windash(&pattern, MAX_VARIANTS - variants.len().min(MAX_VARIANTS));
+                variants.extend(dashes.ok_or_else(|| too_many_variants("windash", at))?);
+            } else {
+                variants.push(pattern);
+            }
+        }
+        let keyword = target.field.is_none() && modifiers.matching == Matching::Equals;
+        let before = keyword || matches!(modifiers.matching, Matching::Contains | Matching::EndsWith);
+        let after = keyword || matches!(modifiers.matching, Matching::Contains | Matching::StartsWith);
+        let mut parts = Vec::new();
+        for variant in variants {
+            for pattern in encoded(variant, &modifiers.encodings, at)? {
+                let pattern = pattern::surround(&pattern, before, after);
+                parts.push(self.leaf(target, Test::Text { pattern, cased: modifiers.cased }, at)?);
+            }
+        }
+        Ok(self.variants(target, parts))
+    }
+
+    /// Variants of one value: any of them, or, of a negated one, none of them (but the field is there).
+    fn variants(&self, target: Target<'_>, mut parts: Vec<Tree>) -> Tree {
+        match (target.modifiers.negated, parts.len()) {
+            (_, 1) => parts.remove(0),
+            (true, 0) => Tree::Leaf(Leaf { field: target.field.map(Arc::from), test: Test::Exists(true) }),
+            (true, _) => Tree::All(parts),
+            (false, _) => Tree::Any(parts),
+        }
+    }
+
+    /// The value with every `%name%` replaced by each entry of that list.
+    fn expand(&mut self, modifiers: &Modifiers, text: &str, at: Place) -> Result<Vec<String>, Fault> {
+        if !modifiers.expand {
+            return Ok(vec![text.to_owned()]);
+        }
+        let mut texts = vec![String::new()];
+        let mut rest = text;
+        let mut found = false;
+        while let Some((before, name, after)) = placeholder(rest) {
+            found = true;
+            let symbol;
+            let entries: &[String] = match self.placeholders {
+                Placeholders::Symbolic => {
+                    symbol = [format!("\0{name}\0")];
+                    &symbol
+                }
+                Placeholders::Lists(lists) => lists.get(name).ok_or_else(|| {
+                    Fault::new(at, "unknown-list", format!("the placeholder `%{name}%` names no list"))
+                        .help(format!("add `lists/{name}.yml` beside the rules"))
+                })?,
+            };
+            if texts.len().saturating_mul(entries.len()) > MAX_VARIANTS {
+                return Err(too_many_variants("expand", at));
+            }
+            let with = |head: &String| {
+                entries.iter().map(|entry| format!("{head}{before}{entry}")).collect::<Vec<_>>()
+            };
+            texts = texts.iter().flat_map(with).collect();
+            rest = after;
+        }
+        if !found {
+            return Err(Fault::new(at, "no-placeholder", "`expand` needs a placeholder such as `%name%`"));
+        }
+        self.expanded = true;
+        texts.iter_mut().for_each(|head| head.push_str(rest));
+        Ok(texts)
+    }
+
+    fn networks(&mut self, target: Target<'_>, scalar: &Scalar, node: &Node) -> Result<Tree, Fault> {
+        if node.is_null() {
+            return Err(node.wrong("the value of `cidr`", "a network"));
+        }
+        let mut parts = Vec::new();
+        for text in self.expand(target.modifiers, &scalar.text, node.at)? {
+            let test = if text.starts_with('\0') && matches!(self.placeholders, Placeholders::Symbolic) {
+                Test::Text { pattern: pattern::literal(&text), cased: true }
+            } else {
+                Test::Cidr(network(&text, node.at)?)
+            };
+            parts.push(self.leaf(target, test, node.at)?);
+        }
+        Ok(self.variants(target, parts))
+    }
+
+    fn regex(&mut self, flags: &str, scalar: &Scalar, at: Place) -> Result<Test, Fault> {
+        self.regexes += 1;
+        if self.regexes > MAX_REGEXES || scalar.text.len() > MAX_REGEX_BYTES {
+            let message = format!(
+                "a rule has at most {MAX_REGEXES} regular expressions of at most {MAX_REGEX_BYTES} bytes each"
+            );
+            return Err(Fault::new(at, "regex-too-large", message));
+        }
+        let text = if flags.is_empty() { scalar.text.clone() } else { format!("(?{flags}){}", scalar.text) };
+        if let Err(error) = regex_syntax::parse(&text) {
+            let reason = match error {
+                regex_syntax::Error::Parse(error) => error.kind().to_string(),
+                regex_syntax::Error::Translate(error) => error.kind().to_string(),
+                other => other.to_string(),
+            };
+            return Err(Fault::new(
+                at,
+                "bad-regex",
+                format!("the regular expression cannot be run: {reason}"),
+            )
+            .help("regular expressions run in linear time: no look-around, no back-references"));
+        }
+        if regex::RegexBuilder::new(&text).size_limit(MAX_REGEX_SIZE).build().is_err() {
+            let message =
+                format!("the regular expression needs more than {MAX_REGEX_SIZE} bytes when compiled");
+            return Err(Fault::new(at, "regex-too-large", message).help("use smaller repetition counts"));
+        }
+        Ok(Test::Regex(text.into()))
+    }
+}
+
+fn empty(at: Place) -> Fault {
+    Fault::new(at, "empty-selection", "an empty selection would match nothing or everything")
+        .help("remove it, or write `field: null` for a field that is missing")
+}
+
+fn too_many_variants(modifier: &str, at: Place) -> Fault {
+    Fault::new(
+        at,
+        "too-many-leaves",
+        format!("`{modifier}` makes more than {MAX_VARIANTS} values of this one"),
+    )
+}
+
+/// The first `%name%` of a text: what is before it, the name, what is after it.
+fn placeholder(text: &str) -> Option<(&str, &str, &str)> {
+    let mut from = 0;
+    while let Some(start) = text.get(from..)?.find('%').map(|at| from + at) {
+        let tail = text.get(start + 1..)?;
+        let length = tail.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(tail.len());
+        if length > 0 && tail.get(length..)?.starts_with('%') {
+            return Some((text.get(..start)?, tail.get(..length)?, tail.get(length + 1..)?));
+        }
+        from = start + 1;
+    }
+    None
+}
+
+/// The pattern after all encodings.
+fn encoded(pattern: crate::Pattern, encodings: &[Encoding], at: Place) -> Result<Vec<crate::Pattern>, Fault> {
+    if encodings.is_empty() {
+        return Ok(vec![pattern]);
+    }
+    let Some(text) = pattern::plain_text(&pattern) else {
+        return Err(Fault::new(at, "wildcard-encoded", "a value with wildcards cannot be encoded")
+            .help(r"escape them: `\*`, `\?`"));
+    };
+    let mut bytes = text.clone().into_bytes();
+    for encoding in encodings {
+        match encoding {
+            Encoding::Utf16(order) => bytes = pattern::utf16(&text, *order),
+            Encoding::Base64 => return Ok(vec![pattern::literal(&pattern::base64(&bytes))]),
+            Encoding::Base64Offset => {
+                let offsets = pattern::base64_offsets(&bytes);
+                if offsets.iter().any(String::is_empty) {
+                    return Err(Fault::new(
+                        at,
+                        "too-short",
+                        "this value is too short to be found inside Base64",
+                    ));
+                }
+                return Ok(offsets.iter().map(|text| pattern::literal(text)).collect());
+            }
+        }
+    }
+    Ok(Vec::new())
+}
+
+fn decimal(scalar: &Scalar, node: &Node) -> Result<Decimal, Fault> {
+    let plain = Scalar { text: scalar.text.trim().to_owned(), plain: true, inline: None };
+    let Resolved::Number(kind, text) = plain.resolve() else {
+        return Err(node.wrong("the value of a comparison", "a number"));
+    };
+    let value: f64 = text.parse().map_err(|_| node.wrong("the value of a comparison", "a number"))?;
+    if kind == Kind::Int && text.parse::<i128>().ok() != Some(value as i128) {
+        let message = format!("{} is too large to be compared exactly", shown(&text));
+        return Err(
+            Fault::new(node.at, "inexact-number", message).help("the limit is 2^53 = 9007199254740992")
+        );
+    }
+    Ok(Decimal(value))
+}
+
+/// A network, or an address as the network of itself alone.
+fn network(text: &str, at: Place) -> Result<IpNet, Fault> {
+    let parsed = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    let Some(net) = parsed else {
+        return Err(Fault::new(at, "bad-network", format!("{} is no network", shown(text)))
+            .help("write for example `10.0.0.0/8` or `2001:db8::/32`"));
+    };
+    if net.addr() != net.network() {
+        let message = format!("{} has bits set behind its prefix", shown(text));
+        return Err(Fault::new(at, "bad-network", message).help(format!("write `{}`", net.trunc())));
+    }
+    Ok(match net {
+        IpNet::V6(v6) if v6.prefix_len() >= 96 => match v6.addr().to_ipv4_mapped() {
+            Some(v4) => Ipv4Net::new(v4, v6.prefix_len() - 96).map_or(net, IpNet::V4),
+            None => net,
+        },
+        _ => net,
+    })
+}

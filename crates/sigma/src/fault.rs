@@ -1,0 +1,112 @@
+//! What is wrong with a document, and where: the error every part of the parser returns.
+//!
+//! In: a place in the text and words. Out: [`Fault`], which the loader turns into a [`Rejection`].
+
+use std::sync::Arc;
+
+use crate::Rejection;
+
+/// A place in a file: line and column (in characters), both from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Place {
+    /// From 1.
+    pub line: usize,
+    /// From 1.
+    pub column: usize,
+}
+
+/// Why a document is refused, or worth a second look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub at: Place,
+    pub code: &'static str,
+    pub message: String,
+    pub help: Option<String>,
+}
+
+impl Fault {
+    /// A fault without advice.
+    pub fn new(at: Place, code: &'static str, message: impl Into<String>) -> Self {
+        Self { at, code, message: message.into(), help: None }
+    }
+
+    /// Adds what would be right.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// The fault as the loader reports it.
+    pub fn reject(self, file: &Arc<str>, rule_id: Option<Arc<str>>) -> Rejection {
+        Rejection {
+            file: file.clone(),
+            line: self.at.line,
+            column: self.at.column,
+            rule_id,
+            code: self.code,
+            message: self.message,
+            help: self.help,
+        }
+    }
+}
+
+/// Text from a rule as a message shows it: cut after 60 characters.
+pub(crate) fn shown(text: &str) -> String {
+    let mut chars = text.chars();
+    let mut cut: String = chars.by_ref().take(60).collect();
+    if chars.next().is_some() {
+        cut.push('…');
+    }
+    format!("`{cut}`")
+}
+
+/// Advice for an unknown name: the nearest valid one, or all of them.
+pub(crate) fn did_you_mean(word: &str, valid: &[&str]) -> String {
+    match nearest(word, valid) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("valid are: {}", valid.join(", ")),
+    }
+}
+
+/// The valid name at the least edit distance, if that is at most a third of the word (at least one).
+pub(crate) fn nearest<'a>(word: &str, valid: &[&'a str]) -> Option<&'a str> {
+    if word.len() > 64 {
+        return None;
+    }
+    let limit = (word.chars().count() / 3).max(1);
+    let scored = valid.iter().map(|name| (distance(word, name), *name));
+    scored.min_by_key(|(d, _)| *d).filter(|(d, _)| *d <= limit).map(|(_, name)| name)
+}
+
+/// Levenshtein's distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let substituted = row[j] + usize::from(x != *y);
+            next.push(substituted.min(row[j + 1] + 1).min(next[j] + 1));
+        }
+        row = next;
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_names_are_found_and_far_ones_are_not() {
+        assert_eq!(nearest("contain", &["contains", "endswith"]), Some("contains"));
+        assert_eq!(nearest("timespam", &["timespan"]), Some("timespan"));
+        assert_eq!(nearest("xyz", &["contains", "endswith"]), None);
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(shown(&"é".repeat(61)), format!("`{}…`", "é".repeat(60)));
+        assert_eq!(shown("short"), "`short`");
+    }
+}
