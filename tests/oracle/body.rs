@@ -1,21 +1,24 @@
 //! What an alert says: the body of each revision.
 //!
 //! In: an episode, or a judged window. Out: [`Draft`], then [`Alert`]s with their id.
+//! Summary and explanation are texts for people: their wording is the correlator's ([`vedette_correlate::body`]), what
+//! goes into them is worked out here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
+use vedette_correlate::body::{Detail, explanation, summary};
 use vedette_event::{Alert, Entity, Evidence, Flags, Micros, RuleIx, RuleRef, Span, State, alert::Number};
-use vedette_sigma::{Correlation, CorrelationKind, Rule, RuleKind};
+use vedette_sigma::{Correlation, CorrelationKind, Rule, RuleKind, RuleSet};
 
 use super::{
     Input,
     conditions::{self, Taking},
     episodes::{self, Episode},
     keys::{self, Key},
-    placement::Position,
+    placement::{Event, Position},
 };
 
 /// An alert without its id: its revisions and what the id is made of.
@@ -25,88 +28,132 @@ pub struct Draft {
     pub key: Key,
     pub crossing: Position,
     pub incarnation: u32,
+    /// The crossing event's flags.
+    pub flags: Flags,
     pub revisions: Vec<Alert>,
 }
 
+/// What a revision says beside its events.
+struct About<'a> {
+    rules: &'a RuleSet,
+    ix: RuleIx,
+    key: &'a Key,
+    crossing: &'a Position,
+    state: State,
+    /// `temporal_ordered`: the times of the witness. Judged: the start of the window.
+    steps: Vec<Micros>,
+    start: Option<Micros>,
+}
+
 /// All revisions of an episode: "Revision 1 is the crossing", then those due later.
-pub fn episode(rule: &Rule, ix: RuleIx, key: &Key, all: &[Taking<'_>], episode: &Episode) -> Draft {
+pub fn episode(rules: &RuleSet, ix: RuleIx, key: &Key, all: &[Taking<'_>], episode: &Episode) -> Draft {
     // "1 m of event time."
-    let update = rule.extras.update.unwrap_or(Span::secs(60)).0;
+    let update = rules.get(ix).extras.update.unwrap_or(Span::secs(60)).0;
     let crossing = all[episode.crossing].event;
+    let steps: Vec<Micros> = episode.witness.iter().map(|i| Micros(all[*i].event.at.time)).collect();
+    let body = |events: BTreeSet<usize>, state: State| {
+        let events: Vec<&Taking<'_>> = events.into_iter().map(|i| &all[i]).collect();
+        let about =
+            About { rules, ix, key, crossing: &crossing.at, state, steps: steps.clone(), start: None };
+        revision(&about, &events)
+    };
     // "The events of the episode are the witness and every event that takes part while it is open."
     let upto = |due: i64| {
         let joined = episode.joined.iter().filter(|i| all[**i].event.at.time <= due);
-        let events: BTreeSet<usize> = joined.chain(&episode.witness).copied().collect();
-        events.into_iter().map(|i| &all[i]).collect::<Vec<_>>()
+        joined.chain(&episode.witness).copied().collect()
     };
-    let first: BTreeSet<usize> = episode.witness.iter().copied().chain([episode.crossing]).collect();
-    let first: Vec<&Taking<'_>> = first.into_iter().map(|i| &all[i]).collect();
-    let mut revisions = vec![revision(rule, key, &first, &crossing.at, State::Active)];
-    for (due, ends) in episodes::revisions(episode, all, update) {
-        let state = if ends { State::Ended } else { State::Active };
-        revisions.push(revision(rule, key, &upto(due), &crossing.at, state));
+    let first = episode.witness.iter().copied().chain([episode.crossing]).collect();
+    let mut revisions = vec![body(first, State::Active)];
+    let joined: Vec<i64> = episode.joined.iter().skip(1).map(|i| all[*i].event.at.time).collect();
+    for (due, ends) in episodes::revisions(crossing.at.time, &joined, episode.end, update) {
+        revisions.push(body(upto(due), if ends { State::Ended } else { State::Active }));
     }
     for (before, alert) in revisions.iter_mut().enumerate() {
         alert.revision = before as u32 + 1;
         alert.continuation = episode.continuation;
     }
+    draft(ix, key, crossing, revisions)
+}
+
+fn draft(rule: RuleIx, key: &Key, crossing: &Event, revisions: Vec<Alert>) -> Draft {
     Draft {
-        rule: ix,
+        rule,
         key: key.clone(),
         crossing: crossing.at.clone(),
         incarnation: crossing.incarnation,
+        flags: crossing.flags,
         revisions,
     }
 }
 
 /// "Windows `[k·timespan, (k+1)·timespan)` since 1970-01-01 UTC, each judged when it ends, for the keys that have an
 /// event in it. One that holds is an alert of its own, ended at once, revision 1, whose crossing event is its last event."
-pub fn judged(rule: &Rule, ix: RuleIx, c: &Correlation, key: &Key, all: &[Taking<'_>]) -> Vec<Draft> {
+pub fn judged(rules: &RuleSet, ix: RuleIx, c: &Correlation, key: &Key, all: &[Taking<'_>]) -> Vec<Draft> {
     let mut windows: BTreeMap<i64, Vec<&Taking<'_>>> = BTreeMap::new();
     for taking in all {
         windows.entry(taking.event.at.time.div_euclid(c.timespan.0)).or_default().push(taking);
     }
-    let held = windows
-        .into_values()
-        .filter(|events| conditions::compares(c, conditions::measure(&c.kind, events.iter().copied())));
-    held.map(|events| {
-        let last = events[events.len() - 1].event;
-        Draft {
-            rule: ix,
-            key: key.clone(),
-            crossing: last.at.clone(),
-            incarnation: last.incarnation,
-            revisions: vec![revision(rule, key, &events, &last.at, State::Ended)],
-        }
-    })
-    .collect()
+    let holds = |events: &[&Taking<'_>]| {
+        conditions::compares(c, conditions::measure(&c.kind, events.iter().copied()))
+    };
+    windows
+        .into_iter()
+        .filter(|(_, events)| holds(events))
+        .map(|(k, events)| {
+            let last = events[events.len() - 1].event;
+            let start = Some(Micros(k * c.timespan.0));
+            let state = State::Ended;
+            let about = About { rules, ix, key, crossing: &last.at, state, steps: Vec::new(), start };
+            draft(ix, key, last, vec![revision(&about, &events)])
+        })
+        .collect()
 }
 
 /// One body over the events of the episode so far, in total order.
-fn revision(rule: &Rule, key: &Key, events: &[&Taking<'_>], crossing: &Position, state: State) -> Alert {
+fn revision(about: &About<'_>, events: &[&Taking<'_>]) -> Alert {
+    let rule = about.rules.get(about.ix);
     let (value, capped) = value(rule, events);
-    let flags = events.iter().fold(capped, |flags, e| flags.with(e.event.flags));
     let count = events.len() as u64;
+    let matched = matched(rule, events);
+    let detail = match (&rule.kind, about.start) {
+        (_, Some(start)) => Detail::Window { start, matched: &matched },
+        (RuleKind::Correlation(c), _) if c.kind == CorrelationKind::Temporal => Detail::Matched(&matched),
+        (RuleKind::Correlation(c), _) if c.kind == CorrelationKind::TemporalOrdered => {
+            Detail::Steps(&about.steps)
+        }
+        _ => Detail::Plain,
+    };
     Alert {
         alert_id: "".into(),
         revision: 1,
-        state,
+        state: about.state,
         continuation: false,
         rule: Arc::new(rule_ref(rule)),
-        key: key.clone(),
-        entity: entity(rule, key),
+        key: about.key.clone(),
+        entity: entity(rule, about.key),
         first_seen: Micros(events[0].event.at.time),
-        crossed_at: Micros(crossing.time),
+        crossed_at: Micros(about.crossing.time),
         last_seen: Micros(events[events.len() - 1].event.at.time),
         count,
         value: Number::Int(value),
         severity: rule.level,
         risk: rule.extras.risk.unwrap_or(rule.level.risk()),
-        summary: String::new(),
-        evidence: evidence(events),
+        summary: summary(rule, about.key, count, value, &detail),
+        evidence: evidence(events.iter().map(|e| (&e.event.at, e.event.flags)).collect()),
         evidence_total: count,
-        explanation: serde_json::Map::new(),
-        flags,
+        explanation: explanation(about.rules, about.ix, &detail),
+        flags: events.iter().fold(capped, |flags, e| flags.with(e.event.flags)),
+    }
+}
+
+/// The distinct referenced rules that the events matched; only `temporal` tells them.
+fn matched(rule: &Rule, events: &[&Taking<'_>]) -> Vec<RuleIx> {
+    match &rule.kind {
+        RuleKind::Correlation(c) if c.kind == CorrelationKind::Temporal => {
+            let distinct: BTreeSet<RuleIx> = events.iter().flat_map(|e| e.rules.iter().copied()).collect();
+            distinct.into_iter().collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -128,26 +175,23 @@ fn value(rule: &Rule, events: &[&Taking<'_>]) -> (u64, Flags) {
 }
 
 /// "Evidence = references (with `ts_event` and flags) of the first and last five of them (each once)."
-fn evidence(events: &[&Taking<'_>]) -> Vec<Evidence> {
+pub fn evidence(events: Vec<(&Position, Flags)>) -> Vec<Evidence> {
     let n = events.len();
-    let chosen = (0..n).filter(|i| *i < 5 || *i + 5 >= n);
+    let chosen = events.into_iter().enumerate().filter(|(i, _)| *i < 5 || *i + 5 >= n);
     chosen
-        .map(|i| {
-            let event = events[i].event;
-            Evidence {
-                topic: event.at.topic.as_str().into(),
-                partition: event.at.partition,
-                offset: event.at.offset,
-                index: event.at.index,
-                time: Micros(event.at.time),
-                flags: event.flags,
-            }
+        .map(|(_, (at, flags))| Evidence {
+            topic: at.topic.as_str().into(),
+            partition: at.partition,
+            offset: at.offset,
+            index: at.index,
+            time: Micros(at.time),
+            flags,
         })
         .collect()
 }
 
 /// `rule {id, title, level, type, version, tags}`.
-fn rule_ref(rule: &Rule) -> RuleRef {
+pub fn rule_ref(rule: &Rule) -> RuleRef {
     let kind = match &rule.kind {
         RuleKind::Detection(_) => "single",
         RuleKind::Correlation(c) => c.kind.name(),

@@ -115,20 +115,11 @@ fn next_midnight(time: i64) -> i64 {
 /// When an episode is revised after revision 1, and for each time whether that is its end: "one for each interval
 /// `(crossed_at + (k−1)·update, crossed_at + k·update]` in which an event joined (the first includes later events at
 /// `crossed_at`), one at the end; those due at the same instant are one, and an interval is due at its right end: one
-/// that the end cuts short gives none".
-pub fn revisions(episode: &Episode, all: &[Taking<'_>], update: i64) -> Vec<(i64, bool)> {
-    let crossed = all[episode.crossing].event.at.time;
-    let later = episode.joined.iter().filter(|i| **i > episode.crossing);
-    let intervals: BTreeSet<i64> = later
-        .map(|i| {
-            let after = all[*i].event.at.time - crossed;
-            // The least k ≥ 1 with after ≤ k·update.
-            let k = (after + update - 1).div_euclid(update).max(1);
-            crossed + k * update
-        })
-        .filter(|due| *due < episode.end)
-        .collect();
-    let mut due: Vec<(i64, bool)> = intervals.into_iter().map(|due| (due, false)).collect();
-    due.push((episode.end, true));
-    due
+/// that the end cuts short gives none". `joined`: the times of the events that joined after the crossing event.
+pub fn revisions(crossed: i64, joined: &[i64], end: i64, update: i64) -> Vec<(i64, bool)> {
+    // The least k ≥ 1 with time ≤ crossed + k·update.
+    let interval = |time: &i64| (time - crossed + update - 1).div_euclid(update).max(1);
+    let due = joined.iter().map(|time| crossed + interval(time) * update);
+    let in_time: BTreeSet<i64> = due.filter(|due| *due < end).collect();
+    in_time.into_iter().map(|due| (due, false)).chain([(end, true)]).collect()
 }

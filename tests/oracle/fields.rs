@@ -11,11 +11,13 @@ use super::placement::Event;
 
 /// The JSON value of a field as written in a rule, if it is there and not null, with the canonical name it has.
 pub fn get<'a>(event: &'a Event, written: &str, sources: &Sources) -> Option<(String, &'a Json)> {
-    let def = sources.get(event.source);
-    let names = def.resolve(written);
-    names.into_iter().find_map(|name| {
-        find(&event.fields, name).filter(|json| !json.is_null()).map(|json| (name.to_owned(), json))
-    })
+    let names = sources.get(event.source).resolve(written);
+    names.into_iter().find_map(|name| Some((name.to_owned(), column(event, name)?)))
+}
+
+/// The JSON value of a canonical field, if it is there and not null.
+pub fn column<'a>(event: &'a Event, name: &str) -> Option<&'a Json> {
+    find(&event.fields, name).filter(|json| !json.is_null())
 }
 
 /// "`a.b` is the field of that name, else `b` inside object `a`."

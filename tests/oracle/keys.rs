@@ -31,10 +31,14 @@ pub fn of(correlation: &Correlation, matched: RuleIx, event: &Event, sources: &S
     parts.collect()
 }
 
-/// One part of a key.
+/// One part of a key, named as in a rule.
 fn part_of(event: &Event, written: &str, sources: &Sources) -> Option<Value> {
     let (name, json) = fields::get(event, written, sources)?;
-    fields::key_part(json, fields::declared(sources.get(event.source), sources, &name))
+    part(event, &name, json, sources)
+}
+
+fn part(event: &Event, name: &str, json: &Json, sources: &Sources) -> Option<Value> {
+    fields::key_part(json, fields::declared(sources.get(event.source), sources, name))
 }
 
 /// "Single-event rules use the same path per (rule, entity), key `{entity field: value}`. The source definition lists its
@@ -47,12 +51,13 @@ pub fn by_entity<'a>(
 ) -> BTreeMap<Key, Vec<Taking<'a>>> {
     let mut groups: BTreeMap<Key, Vec<Taking<'a>>> = BTreeMap::new();
     for event in matched {
-        let defaults = || sources.get(event.source).entity.iter().map(|name| name.as_str().into()).collect();
-        let names: Vec<Arc<str>> = rule.extras.entity.clone().map_or_else(defaults, |name| vec![name]);
-        let found = names.into_iter().find_map(|name| {
-            let value = part_of(event, &name, sources)?;
-            Some((name, value))
-        });
+        let found: Option<(Arc<str>, Value)> = match &rule.extras.entity {
+            Some(name) => part_of(event, name, sources).map(|value| (name.clone(), value)),
+            None => sources.get(event.source).entity.iter().find_map(|name| {
+                let value = part(event, name, fields::column(event, name)?, sources)?;
+                Some((name.as_str().into(), value))
+            }),
+        };
         let taking = Taking { event, rules: BTreeSet::from([ix]), weight: 1, values: BTreeSet::new() };
         groups.entry(found.into_iter().collect()).or_default().push(taking);
     }
@@ -60,9 +65,10 @@ pub fn by_entity<'a>(
 }
 
 /// The value tuples of an event: "the tuple for several fields; each element of a list, the product for several lists;
-/// nulls are no values; an event without the field does not take part".
+/// nulls are no values; an event without the field does not take part", nor does one without a single value; of a
+/// product the first 1,000 count.
 pub fn tuples(event: &Event, names: &[Arc<str>], sources: &Sources) -> Option<BTreeSet<Vec<Value>>> {
-    let mut tuples: BTreeSet<Vec<Value>> = BTreeSet::from([Vec::new()]);
+    let mut tuples: Vec<Vec<Value>> = vec![Vec::new()];
     for written in names {
         let (name, json) = fields::get(event, written, sources)?;
         let kind = fields::declared(sources.get(event.source), sources, &name);
@@ -77,5 +83,6 @@ pub fn tuples(event: &Event, names: &[Arc<str>], sources: &Sources) -> Option<BT
         };
         tuples = tuples.iter().flat_map(|tuple| values.iter().map(move |value| with(tuple, value))).collect();
     }
-    Some(tuples)
+    let first: BTreeSet<Vec<Value>> = tuples.into_iter().take(1_000).collect();
+    (!first.is_empty()).then_some(first)
 }

@@ -7,16 +7,13 @@
 //! whole list again. There is no watermark, no timer queue and no state that outlives a function. Every function quotes
 //! the sentence it implements.
 //!
-//! Where the semantics leave room, this is how they are read here:
+//! Where the semantics leave room, the oracle reads them as the rulings in [`vedette_correlate::body`] do (no other part
+//! of that crate was read), and:
 //!
-//! - `event_count`: an event that matches a detection and crosses a child weighs what the detection's match weighs.
-//! - An event that crosses two episodes of one child (two keys, by aliases) is one event for the parent's key.
-//! - `value_count`: a field that holds an empty list, or only nulls, is there: the event takes part with no value. An
-//!   object, and a list or object inside a list, is no value; an event whose field is an object does not take part.
-//! - A single event without an entity is its own alert, so it is neither extended nor a continuation.
 //! - `clock=overtaken` is set where the stored time raised the event's time; other flags stay.
-//! - `capped` for a judged `value_count`: N is the largest number of the condition.
-//! - A field that a source's taxonomy maps to several columns gives the first of them that is there.
+//! - Weight counts for events that match a detection listed in the rule, also where they cross a child too.
+//! - An event of which a continuation crosses a child and which matches a detection still takes part as the latter.
+//! - An interval that is due at the very end of an episode is one revision with it, ended.
 
 mod body;
 mod conditions;
@@ -95,12 +92,12 @@ pub fn alerts(input: &Input<'_>) -> Outcome {
                 matches.insert(ix, matched.iter().map(|e| e.at.clone()).collect());
                 for (key, taking) in keys::by_entity(rule, &matched, ix, input.sources) {
                     let episodes = episodes::single(rule, &key, &taking);
-                    of_rule.extend(drafts_of(rule, ix, &key, &taking, &episodes));
+                    of_rule.extend(drafts_of(input.rules, ix, &key, &taking, &episodes));
                 }
             }
             RuleKind::Correlation(correlation) if correlation.judged() => {
                 for (key, taking) in group(correlation, &events, &matches, input) {
-                    of_rule.extend(body::judged(rule, ix, correlation, &key, &taking));
+                    of_rule.extend(body::judged(input.rules, ix, correlation, &key, &taking));
                 }
             }
             RuleKind::Correlation(correlation) => {
@@ -110,13 +107,13 @@ pub fn alerts(input: &Input<'_>) -> Outcome {
                     // "A chain gets one event per child episode, at its crossing; continuations give none."
                     let own = episodes.iter().filter(|e| !e.continuation);
                     crossings.extend(own.map(|e| taking[e.crossing].event.at.clone()));
-                    of_rule.extend(drafts_of(rule, ix, &key, &taking, &episodes));
+                    of_rule.extend(drafts_of(input.rules, ix, &key, &taking, &episodes));
                 }
                 matches.insert(ix, crossings);
             }
         }
         if rule.emits {
-            drafts.extend(storm::fold(rule, of_rule));
+            drafts.extend(storm::fold(input.rules, ix, of_rule));
         }
     }
     publish(input, drafts)
@@ -124,13 +121,13 @@ pub fn alerts(input: &Input<'_>) -> Outcome {
 
 /// The alerts of one rule and key: each episode's revisions.
 fn drafts_of(
-    rule: &vedette_sigma::Rule,
+    rules: &RuleSet,
     ix: RuleIx,
     key: &keys::Key,
     taking: &[Taking<'_>],
     episodes: &[Episode],
 ) -> Vec<Draft> {
-    episodes.iter().map(|episode| body::episode(rule, ix, key, taking, episode)).collect()
+    episodes.iter().map(|episode| body::episode(rules, ix, key, taking, episode)).collect()
 }
 
 /// Gives every draft its id and sorts: "ordered by (crossing event in total order, rule id, key as JSON text)".

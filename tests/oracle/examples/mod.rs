@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
 use vedette_event::{
-    Fields, Flags, LogSource, Micros, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, State,
+    Alert, Fields, Flags, LogSource, Micros, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, State,
     StoredPlacement, source::Form,
 };
 use vedette_sigma::{

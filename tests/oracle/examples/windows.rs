@@ -138,14 +138,14 @@ fn values_are_tuples_of_the_product_of_lists() {
         v(1, json!("1"), json!(null)),             // does not take part
         v(2, json!(1.0), json!("z")),              // (1,z) again
         v(3, json!([3, null, [4]]), json!(["z"])), // (3,z): the third
-        v(4, json!([]), json!("z")),               // takes part, no value
+        v(4, json!([]), json!("z")),               // no value: does not take part
     ];
     // The three seen last: 3 (event 3), 1 (event 2), 2 (event 0).
     assert_eq!(
         lines(&run(&rules, &log(&events))),
         [
             "values {\"u\":\"x\"} r1 active 0..3..3 count 3 value 3 of [0, 2, 3] []",
-            "values {\"u\":\"x\"} r2 ended 0..3..4 count 4 value 3 of [0, 2, 3, 4] []",
+            "values {\"u\":\"x\"} r2 ended 0..3..3 count 3 value 3 of [0, 2, 3] []",
         ]
     );
 }
@@ -264,4 +264,62 @@ fn evidence_is_the_first_and_last_five() {
     assert_eq!((offsets, last.evidence_total), (vec![0, 1, 2, 3, 4, 7, 8, 9, 10, 11], 12));
     let outcome = run(&rules, &log(&events[..10]));
     assert_eq!(outcome.last_revisions().next().unwrap().evidence.len(), 10);
+}
+
+#[test]
+fn a_storm_folds_what_crosses_after_a_thousand_in_an_hour() {
+    let mut rules = Rules::default();
+    rules.detection("a", true);
+    let user = |second, user: String| at(second, json!({"k": "a", "u": user}));
+    // 999 at 0 and the 1,000th at 60 raise their own; three are folded; one is of the next hour.
+    let mut events: Vec<_> = (0..999).map(|i| user(0, format!("u{i}"))).collect();
+    events.extend([
+        user(60, "z".into()),
+        user(61, "203.0.113.7".into()),
+        user(121, "203.0.113.8".into()),
+        user(122, "2001:db8:1:2::3".into()),
+        user(3_600, "next".into()),
+    ]);
+    let outcome = run(&rules, &log(&events));
+    let storms: Vec<String> = lines(&outcome).into_iter().filter(|line| line.starts_with("a {} ")).collect();
+    assert_eq!(
+        storms,
+        [
+            "a {} r1 active 61..61..61 count 1 value 1 of [1000] [\"storm\"]",
+            "a {} r2 active 61..61..121 count 2 value 2 of [1000, 1001] [\"storm\"]",
+            "a {} r3 active 61..61..122 count 3 value 3 of [1000, 1001, 1002] [\"storm\"]",
+            "a {} r4 ended 61..61..122 count 3 value 3 of [1000, 1001, 1002] [\"storm\"]",
+        ]
+    );
+    assert_eq!(outcome.scan.len(), 1_000 + 1 + 1);
+    let last = outcome.last_revisions().find(|alert| alert.key.is_empty()).unwrap();
+    assert_eq!(
+        last.explanation["prefixes"],
+        json!([{"episodes": 2, "prefix": "203.0.113.0/24"}, {"episodes": 1, "prefix": "2001:db8:1::/48"}])
+    );
+}
+
+#[test]
+fn explanations_tell_what_fired() {
+    let mut rules = Rules::default();
+    let [p, q] = ["p", "q"].map(|id| rules.detection(id, false));
+    rules.correlation("seq", CorrelationKind::TemporalOrdered, &[p, q], &[]);
+    let any = rules.correlation("any", CorrelationKind::Temporal, &[p, q], &[(Cmp::Gte, 1)]);
+    rules.extras(any).update = Some(Span::secs(1));
+    let e = |second, k: &str| at(second, json!({"k": k, "u": "x"}));
+    let outcome = run(&rules, &log(&[e(0, "q"), e(1, "p"), e(5, "q")]));
+    let list: Vec<&Alert> = outcome.scan.iter().flat_map(|id| &outcome.revisions[id]).collect();
+    let matched: Vec<&Json> = list.iter().filter_map(|alert| alert.explanation.get("matched")).collect();
+    assert_eq!(matched[..2], [&json!(["q"]), &json!(["p", "q"])]);
+    let seq = list.iter().find(|alert| &*alert.rule.id == "seq").unwrap();
+    assert_eq!(
+        seq.explanation["steps"],
+        json!([
+            {"rule": "p", "time": "2026-01-02T12:00:01.000000Z"},
+            {"rule": "q", "time": "2026-01-02T12:00:05.000000Z"},
+        ])
+    );
+    assert_eq!(seq.summary, "seq: u x, 2 steps");
+    assert_eq!(seq.entity.as_ref().map(|e| (&*e.kind, e.value.text())), Some(("u", "x")));
+    assert_eq!((seq.risk, seq.severity.name()), (30, "medium"));
 }
