@@ -1,1 +1,34 @@
-//! Under construction.
+//! Durability: alerts, triage, notices, dead letters, placements, checkpoints and the lease, in SQLite.
+//!
+//! In: publications of the engine and changes by analysts. Out: rows, pages and changes for the API.
+//! Invariants:
+//! - a publication is one transaction; a change that is reported done is on disk (`synchronous = full`);
+//! - every write transaction first locks the `engine` row and checks the epoch, so an engine that lost its lease
+//!   changes nothing, and `seq` rises in commit order;
+//! - revisions never touch the triage version, and triage never touches a body;
+//! - one SQL text for SQLite and PostgreSQL: `$n`, bigint for booleans, `on conflict`, row values;
+//! - readers never block the writer, nor the writer readers (write-ahead log).
+
+#[macro_use]
+mod triage;
+mod alerts;
+mod changes;
+mod checkpoint;
+mod dead_letters;
+mod error;
+mod filter;
+mod lease;
+mod ledger;
+pub mod model;
+mod publish;
+mod store;
+mod tokens;
+mod transaction;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::Error;
+pub use filter::MAX_PAGE;
+pub use store::{Access, Settings, Store};
+pub use triage::MAX_BULK;

@@ -1,0 +1,104 @@
+//! Checkpoints by key group, and small values that belong to the whole store.
+//!
+//! In: bytes. Out: the same bytes, or a typed error that names the damaged group. Invariant: a checkpoint is written
+//! with or after the publication it rests on, never before.
+
+use sqlx::Row;
+
+use crate::{
+    alerts::narrow,
+    error::Error,
+    model::{ChangeKind, Checkpoint},
+    store::Store,
+    transaction::WriteTx,
+};
+
+impl Store {
+    /// Writes checkpoints of groups whose publications are committed; all or none.
+    pub async fn save_checkpoints(&self, checkpoints: &[Checkpoint]) -> Result<(), Error> {
+        let mut tx = self.begin_as_engine().await?;
+        tx.write_checkpoints(checkpoints).await?;
+        tx.commit().await.map(drop)
+    }
+
+    /// All checkpoints in order of group.
+    pub async fn load_checkpoints(&self) -> Result<Vec<Checkpoint>, Error> {
+        let rows = sqlx::query("select key_group, state, checksum from checkpoints order by key_group")
+            .fetch_all(&self.inner.readers)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let group: u8 = narrow(row.try_get("key_group")?);
+                let bytes: Vec<u8> = row.try_get("state")?;
+                let stored: Vec<u8> = row.try_get("checksum")?;
+                if stored == checksum(group, &bytes) {
+                    Ok(Checkpoint { group, bytes })
+                } else {
+                    Err(Error::CorruptCheckpoint { group })
+                }
+            })
+            .collect()
+    }
+
+    /// A small value of the store.
+    pub async fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let row = sqlx::query("select value from meta where name = $1")
+            .bind(name)
+            .fetch_optional(&self.inner.readers)
+            .await?;
+        Ok(match row {
+            Some(row) => Some(row.try_get("value")?),
+            None => None,
+        })
+    }
+
+    /// Sets a small value of the store.
+    pub async fn set_meta(&self, name: &str, value: &[u8]) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        let set = sqlx::query(
+            "insert into meta (name, value) values ($1, $2) on conflict (name) do update set value = excluded.value",
+        );
+        tx.run(set.bind(name).bind(value)).await?;
+        tx.change(ChangeKind::Admin, name).await?;
+        tx.commit().await.map(drop)
+    }
+
+    /// The value of this name; `proposed` becomes it if there is none. For what is created once, such as the
+    /// deployment's secret.
+    pub async fn meta_or(&self, name: &str, proposed: &[u8]) -> Result<Vec<u8>, Error> {
+        if let Some(value) = self.meta(name).await? {
+            return Ok(value);
+        }
+        let mut tx = self.begin().await?;
+        let set = sqlx::query("insert into meta (name, value) values ($1, $2) on conflict (name) do nothing");
+        tx.run(set.bind(name).bind(proposed)).await?;
+        let value = tx.one(sqlx::query("select value from meta where name = $1").bind(name)).await?;
+        let value = value.map(|row| row.try_get("value")).transpose()?;
+        tx.commit().await?;
+        value.ok_or_else(|| Error::NotFound { what: "value", id: name.to_owned() })
+    }
+}
+
+impl WriteTx {
+    /// Writes checkpoints as part of a publication.
+    pub(crate) async fn write_checkpoints(&mut self, checkpoints: &[Checkpoint]) -> Result<(), Error> {
+        for checkpoint in checkpoints {
+            let upsert = sqlx::query(
+                "insert into checkpoints (key_group, state, checksum) values ($1, $2, $3) \
+                 on conflict (key_group) do update set state = excluded.state, checksum = excluded.checksum",
+            )
+            .bind(i64::from(checkpoint.group))
+            .bind(checkpoint.bytes.as_slice())
+            .bind(checksum(checkpoint.group, &checkpoint.bytes));
+            self.run(upsert).await?;
+        }
+        Ok(())
+    }
+}
+
+/// blake3 over the group and the bytes, so that a checkpoint in another group's place is found out too.
+fn checksum(group: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[group]).update(bytes);
+    hasher.finalize().as_bytes().to_vec()
+}

@@ -1,0 +1,255 @@
+//! Dead letters: the full text of the first thousand per source, reason and hour, then offset ranges and counts.
+//!
+//! In: [`NewDeadLetter`]s, in order of offset and index within one reason and partition. Out: pages and counts.
+//! Invariant: a letter is counted exactly once, however often it is published: what is not above the highest seen of
+//! its source, reason, hour and partition is a repetition.
+
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+
+use sqlx::{Row, any::AnyRow};
+use vedette_event::{Micros, time::HOUR};
+
+use crate::{
+    alerts::{narrow, unsigned},
+    error::Error,
+    filter::MAX_PAGE,
+    ledger::{Incarnations, incarnation},
+    model::{ChangeKind, DeadLetterCount, DeadLetterRow, NewDeadLetter, Page},
+    store::Store,
+    transaction::WriteTx,
+};
+
+/// Letters kept with their text per source, reason and hour.
+pub(crate) const MAX_KEPT: i64 = 1_000;
+
+/// Source, reason, hour.
+type Cap<'a> = (&'a str, &'a str, i64);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    kept: i64,
+    folded: i64,
+    first: Option<i64>,
+    last: Option<i64>,
+    /// Offset and index (−1 for a whole record) of the highest seen.
+    top: Option<(i64, i64)>,
+}
+
+impl WriteTx {
+    /// How many letters were new, and how many repetitions.
+    pub(crate) async fn write_dead_letters(
+        &mut self,
+        letters: &[NewDeadLetter],
+        of: &Incarnations,
+    ) -> Result<(u64, u64), Error> {
+        let mut kept: BTreeMap<Cap<'_>, i64> = BTreeMap::new();
+        let mut counts: BTreeMap<(Cap<'_>, &str, i32), Count> = BTreeMap::new();
+        let mut folded_of = BTreeSet::new();
+        let (mut new, mut old) = (0, 0);
+        for letter in letters {
+            let hour = letter.ts_log.unwrap_or(self.now).floor(HOUR).0;
+            let cap = (letter.source.as_str(), letter.reason.as_str(), hour);
+            let incarnation = incarnation(of, &letter.topic);
+            let kept = match kept.entry(cap) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(self.kept_letters(cap).await?),
+            };
+            let count = match counts.entry((cap, letter.topic.as_str(), letter.partition)) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(self.load_count(cap, letter, incarnation).await?),
+            };
+            let place = (letter.offset, letter.index.map_or(-1, i64::from));
+            if count.top.is_some_and(|top| place <= top) {
+                old += 1;
+                continue;
+            }
+            count.top = Some(place);
+            new += 1;
+            if *kept < MAX_KEPT {
+                *kept += 1;
+                count.kept += 1;
+                let seq = self.change(ChangeKind::DeadLetters, &letter.source).await?;
+                self.keep_letter(letter, incarnation, hour, seq).await?;
+            } else {
+                count.folded += 1;
+                count.first = Some(count.first.map_or(letter.offset, |first| first.min(letter.offset)));
+                count.last = Some(count.last.map_or(letter.offset, |last| last.max(letter.offset)));
+                folded_of.insert(letter.source.as_str());
+            }
+        }
+        for (key, count) in counts {
+            self.store_count(key.0, key.1, incarnation(of, key.1), key.2, count).await?;
+        }
+        for source in folded_of {
+            self.change(ChangeKind::DeadLetters, source).await?;
+        }
+        Ok((new, old))
+    }
+
+    async fn kept_letters(&mut self, (source, reason, hour): Cap<'_>) -> Result<i64, Error> {
+        let sum = sqlx::query(
+            "select cast(coalesce(sum(kept), 0) as bigint) as n from dead_letter_counts \
+             where source = $1 and reason = $2 and hour = $3",
+        );
+        let row = self.one(sum.bind(source).bind(reason).bind(hour)).await?;
+        Ok(row.map(|row| row.try_get("n")).transpose()?.unwrap_or(0))
+    }
+
+    async fn load_count(
+        &mut self,
+        cap: Cap<'_>,
+        letter: &NewDeadLetter,
+        incarnation: i64,
+    ) -> Result<Count, Error> {
+        let select = sqlx::query(
+            "select kept, folded, first_offset, last_offset, top_offset, top_index from dead_letter_counts \
+             where source = $1 and reason = $2 and hour = $3 and topic = $4 and incarnation = $5 and partition_no = $6",
+        )
+        .bind(cap.0)
+        .bind(cap.1)
+        .bind(cap.2)
+        .bind(&letter.topic)
+        .bind(incarnation)
+        .bind(i64::from(letter.partition));
+        let Some(row) = self.one(select).await? else { return Ok(Count::default()) };
+        Ok(Count {
+            kept: row.try_get("kept")?,
+            folded: row.try_get("folded")?,
+            first: row.try_get("first_offset")?,
+            last: row.try_get("last_offset")?,
+            top: Some((row.try_get("top_offset")?, row.try_get("top_index")?)),
+        })
+    }
+
+    async fn store_count(
+        &mut self,
+        cap: Cap<'_>,
+        topic: &str,
+        incarnation: i64,
+        partition: i32,
+        count: Count,
+    ) -> Result<(), Error> {
+        let (top_offset, top_index) = count.top.unwrap_or((-1, -1));
+        let upsert = sqlx::query(
+            "insert into dead_letter_counts (source, reason, hour, topic, incarnation, partition_no, kept, folded, \
+             first_offset, last_offset, top_offset, top_index) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+             on conflict (source, reason, hour, topic, incarnation, partition_no) do update set kept = excluded.kept, \
+             folded = excluded.folded, first_offset = excluded.first_offset, last_offset = excluded.last_offset, \
+             top_offset = excluded.top_offset, top_index = excluded.top_index",
+        )
+        .bind(cap.0)
+        .bind(cap.1)
+        .bind(cap.2)
+        .bind(topic)
+        .bind(incarnation)
+        .bind(i64::from(partition))
+        .bind(count.kept)
+        .bind(count.folded)
+        .bind(count.first)
+        .bind(count.last)
+        .bind(top_offset)
+        .bind(top_index);
+        self.run(upsert).await.map(drop)
+    }
+
+    async fn keep_letter(
+        &mut self,
+        letter: &NewDeadLetter,
+        incarnation: i64,
+        hour: i64,
+        seq: i64,
+    ) -> Result<(), Error> {
+        let insert = sqlx::query(
+            "insert into dead_letters (seq, topic, incarnation, partition_no, offset_no, index_no, source, reason, \
+             hour, ts_log, stored_at, detail, payload) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+             on conflict do nothing",
+        )
+        .bind(seq)
+        .bind(&letter.topic)
+        .bind(incarnation)
+        .bind(i64::from(letter.partition))
+        .bind(letter.offset)
+        .bind(letter.index.map_or(-1, i64::from))
+        .bind(&letter.source)
+        .bind(&letter.reason)
+        .bind(hour)
+        .bind(letter.ts_log.map(|time| time.0))
+        .bind(self.now.0)
+        .bind(&*letter.detail)
+        .bind(letter.payload.as_slice());
+        self.run(insert).await.map(drop)
+    }
+}
+
+impl Store {
+    /// Kept dead letters, newest first, of one source or all. `limit` is brought into 1 to [`MAX_PAGE`].
+    pub async fn dead_letters(
+        &self,
+        source: Option<&str>,
+        limit: u32,
+        cursor: Option<&str>,
+    ) -> Result<Page<DeadLetterRow>, Error> {
+        let before: i64 = match cursor {
+            Some(cursor) => cursor.parse().map_err(|_| Error::BadCursor)?,
+            None => i64::MAX,
+        };
+        let limit = limit.clamp(1, MAX_PAGE);
+        let columns = "select seq, topic, partition_no, offset_no, index_no, source, reason, ts_log, stored_at, \
+                       detail, payload from dead_letters where seq < $1";
+        let filter = if source.is_some() { " and source = $3" } else { "" };
+        let sql = format!("{columns}{filter} order by seq desc limit $2");
+        let mut select = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(before).bind(i64::from(limit) + 1);
+        if let Some(source) = source {
+            select = select.bind(source);
+        }
+        let rows = select.fetch_all(&self.inner.readers).await?;
+        let shown = rows.get(..limit as usize).unwrap_or(&rows);
+        let items = shown.iter().map(letter_row).collect::<Result<Vec<_>, _>>()?;
+        let more = rows.len() > items.len();
+        let next_cursor = items.last().filter(|_| more).map(|last| last.seq.to_string());
+        Ok(Page { items, next_cursor })
+    }
+
+    /// How many records ended unevaluated since then (to the hour), by source, reason, hour and partition.
+    pub async fn dead_letter_counts(&self, since: Micros) -> Result<Vec<DeadLetterCount>, Error> {
+        let rows = sqlx::query(
+            "select source, reason, hour, topic, partition_no, kept, folded, first_offset, last_offset \
+             from dead_letter_counts where hour >= $1 order by hour desc, source, reason, topic, partition_no",
+        )
+        .bind(since.floor(HOUR).0)
+        .fetch_all(&self.inner.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(DeadLetterCount {
+                    source: row.try_get("source")?,
+                    reason: row.try_get("reason")?,
+                    hour: Micros(row.try_get("hour")?),
+                    topic: row.try_get("topic")?,
+                    partition: narrow(row.try_get("partition_no")?),
+                    kept: unsigned(row.try_get("kept")?),
+                    folded: unsigned(row.try_get("folded")?),
+                    first_offset: row.try_get("first_offset")?,
+                    last_offset: row.try_get("last_offset")?,
+                })
+            })
+            .collect()
+    }
+}
+
+fn letter_row(row: &AnyRow) -> Result<DeadLetterRow, Error> {
+    let index: i64 = row.try_get("index_no")?;
+    Ok(DeadLetterRow {
+        seq: row.try_get("seq")?,
+        stored_at: Micros(row.try_get("stored_at")?),
+        source: row.try_get("source")?,
+        topic: row.try_get("topic")?,
+        partition: narrow(row.try_get("partition_no")?),
+        offset: row.try_get("offset_no")?,
+        index: u32::try_from(index).ok(),
+        ts_log: row.try_get::<Option<i64>, _>("ts_log")?.map(Micros),
+        reason: row.try_get("reason")?,
+        detail: row.try_get("detail")?,
+        payload: row.try_get("payload")?,
+    })
+}

@@ -1,0 +1,239 @@
+//! From a filter, a sort order and a cursor to one SQL text with `$n` arguments.
+//!
+//! In: [`Filter`], [`Sort`], an opaque cursor. Out: a [`Select`]. Invariants: what users give is only ever an argument,
+//! never SQL text; covered notices are never selected; a cursor belongs to one sort order.
+
+use sqlx::AssertSqlSafe;
+
+use crate::{
+    error::Error,
+    model::{Filter, Sort, SortKey},
+    transaction::Statement,
+};
+
+/// Rows on one page at most.
+pub const MAX_PAGE: u32 = 500;
+
+/// A cursor longer than this is none of ours.
+const MAX_CURSOR: usize = 1_024;
+
+enum Argument {
+    Int(i64),
+    Text(String),
+}
+
+/// A query over `alerts` under construction.
+pub(crate) struct Select {
+    sql: String,
+    arguments: Vec<Argument>,
+}
+
+impl Select {
+    /// `select <columns> from alerts where <filter>`; `columns` is our own text.
+    pub(crate) fn new(columns: &'static str, filter: &Filter) -> Self {
+        let mut select = Self {
+            sql: format!("select {columns} from alerts where covered_by is null"),
+            arguments: Vec::new(),
+        };
+        select.any_of("status", filter.status.iter().map(|status| Argument::Text(status.name().to_owned())));
+        select.any_of("state", filter.state.iter().map(|state| Argument::Text(state.name().to_owned())));
+        select.any_of("severity", filter.severity.iter().map(|severity| Argument::Int(*severity as i64)));
+        select.any_of("rule_id", filter.rule.iter().map(|rule| Argument::Text(rule.clone())));
+        if let Some(kind) = &filter.entity_type {
+            select.and_text("entity_type = ", kind.clone());
+        }
+        if let Some(value) = &filter.entity {
+            select.and_text("entity_value = ", value.clone());
+        }
+        if let Some(source) = &filter.source {
+            select.push(" and exists (select 1 from alert_sources s where s.id = alerts.id and s.source = ");
+            select.text(source.clone());
+            select.push(")");
+        }
+        if let Some(since) = filter.since {
+            select.and_int("crossed_at >= ", since.0);
+        }
+        if let Some(until) = filter.until {
+            select.and_int("crossed_at < ", until.0);
+        }
+        if let Some(part) = &filter.q {
+            select.and_text("search like ", like(part));
+            select.push(" escape '\\'");
+        }
+        select
+    }
+
+    /// Restricts it to these ids.
+    pub(crate) fn ids(&mut self, ids: &[String]) {
+        if ids.is_empty() {
+            self.push(" and 1 = 0");
+        }
+        self.any_of("id", ids.iter().map(|id| Argument::Text(id.clone())));
+    }
+
+    /// Starts it after a cursor and sorts it.
+    pub(crate) fn page(&mut self, sort: Sort, cursor: Option<&str>) -> Result<(), Error> {
+        let columns = match sort.key {
+            SortKey::CrossedAt => "crossed_at, id",
+            SortKey::LastSeen => "last_seen, crossed_at, id",
+            SortKey::Severity => "severity, crossed_at, id",
+            SortKey::Count => "event_count, crossed_at, id",
+            SortKey::Created => "created_seq, crossed_at, id",
+        };
+        if let Some(cursor) = cursor {
+            let place = Place::read(cursor, sort)?;
+            self.push(&format!(" and ({columns}) {} (", if sort.descending { "<" } else { ">" }));
+            if sort.key != SortKey::CrossedAt {
+                self.int(place.primary);
+                self.push(", ");
+            }
+            self.int(place.crossed_at);
+            self.push(", ");
+            self.text(place.id);
+            self.push(")");
+        }
+        let direction = if sort.descending { "desc" } else { "asc" };
+        let order: Vec<String> = columns.split(", ").map(|column| format!("{column} {direction}")).collect();
+        self.push(&format!(" order by {}", order.join(", ")));
+        Ok(())
+    }
+
+    /// Appends our own SQL text.
+    pub(crate) fn push(&mut self, sql: &str) {
+        self.sql.push_str(sql);
+    }
+
+    /// Appends a number as an argument.
+    pub(crate) fn int(&mut self, value: i64) {
+        self.argument(Argument::Int(value));
+    }
+
+    /// Appends ` and <sql> $n`.
+    pub(crate) fn and_int(&mut self, sql: &'static str, value: i64) {
+        self.push(" and ");
+        self.push(sql);
+        self.int(value);
+    }
+
+    /// The statement with its arguments bound.
+    pub(crate) fn statement(self) -> Statement<'static> {
+        let mut statement = sqlx::query(AssertSqlSafe(self.sql));
+        for argument in self.arguments {
+            statement = match argument {
+                Argument::Int(value) => statement.bind(value),
+                Argument::Text(value) => statement.bind(value),
+            };
+        }
+        statement
+    }
+
+    fn text(&mut self, value: String) {
+        self.argument(Argument::Text(value));
+    }
+
+    fn and_text(&mut self, sql: &'static str, value: String) {
+        self.push(" and ");
+        self.push(sql);
+        self.text(value);
+    }
+
+    fn argument(&mut self, value: Argument) {
+        self.arguments.push(value);
+        self.sql.push_str(&format!("${}", self.arguments.len()));
+    }
+
+    fn any_of(&mut self, column: &'static str, values: impl Iterator<Item = Argument>) {
+        let mut empty = true;
+        for value in values {
+            self.push(if empty { " and " } else { ", " });
+            if empty {
+                self.push(column);
+                self.push(" in (");
+            }
+            empty = false;
+            self.argument(value);
+        }
+        if !empty {
+            self.push(")");
+        }
+    }
+}
+
+/// A pattern that finds `part` anywhere, its own wildcards taken literally.
+fn like(part: &str) -> String {
+    let mut pattern = String::from("%");
+    for c in part.to_lowercase().chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
+}
+
+/// Where a page ended.
+pub(crate) struct Place {
+    /// The sort key's value.
+    pub(crate) primary: i64,
+    /// The first tie-breaker.
+    pub(crate) crossed_at: i64,
+    /// The second.
+    pub(crate) id: String,
+}
+
+impl Place {
+    /// The cursor's text.
+    pub(crate) fn write(&self, sort: Sort) -> String {
+        let sign = if sort.descending { "-" } else { "" };
+        let text = format!("{sign}{}|{}|{}|{}", sort.key, self.primary, self.crossed_at, self.id);
+        text.bytes().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn read(cursor: &str, sort: Sort) -> Result<Self, Error> {
+        Self::parse(cursor, sort).ok_or(Error::BadCursor)
+    }
+
+    fn parse(cursor: &str, sort: Sort) -> Option<Self> {
+        if cursor.len() > MAX_CURSOR || !cursor.is_ascii() {
+            return None;
+        }
+        let bytes: Option<Vec<u8>> = (0..cursor.len())
+            .step_by(2)
+            .map(|at| cursor.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+            .collect();
+        let text = String::from_utf8(bytes?).ok()?;
+        let mut parts = text.splitn(4, '|');
+        if Sort::parse(parts.next()?)? != sort {
+            return None;
+        }
+        Some(Self {
+            primary: parts.next()?.parse().ok()?,
+            crossed_at: parts.next()?.parse().ok()?,
+            id: parts.next()?.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn cursors_round_trip_and_belong_to_one_order() {
+        let sort = Sort::parse("-severity").unwrap();
+        let cursor = Place { primary: 3, crossed_at: -7, id: "ab|cd".to_owned() }.write(sort);
+        let place = Place::read(&cursor, sort).unwrap();
+        assert_eq!((place.primary, place.crossed_at, place.id.as_str()), (3, -7, "ab|cd"));
+        for bad in ["", "zz", "é", "123", &cursor[2..], &"00".repeat(9_999)] {
+            assert!(matches!(Place::read(bad, sort), Err(Error::BadCursor)), "{bad}");
+        }
+        assert!(matches!(Place::read(&cursor, Sort::default()), Err(Error::BadCursor)));
+    }
+
+    #[test]
+    fn wildcards_are_literal() {
+        assert_eq!(like("50%_A\\"), "%50\\%\\_a\\\\%");
+    }
+}

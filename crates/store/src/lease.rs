@@ -1,0 +1,52 @@
+//! The lease: who may write. A lock on the data folder, held as long as the store is open, and an epoch.
+//!
+//! In: the data folder. Out: a locked [`Lease`] and, from the database, its epoch. Invariants: at most one process
+//! holds the lock; the epoch rises at each taking, so whoever still writes with an older one is refused.
+
+use std::{
+    fs::{self, File, TryLockError},
+    path::Path,
+};
+
+use sqlx::{AnyPool, Row};
+
+use crate::error::Error;
+
+/// The locked file; dropping it (or the end of the process) gives the lock back.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    _file: File,
+}
+
+/// Makes the folder if there is none, readable by its owner only.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), Error> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder).map_err(|source| Error::Folder { folder: folder.to_path_buf(), source })
+}
+
+/// Locks the folder, or says that another process has it.
+pub(crate) fn lock(folder: &Path) -> Result<Lease, Error> {
+    let failed = |source| Error::Folder { folder: folder.to_path_buf(), source };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(folder.join("vedette.lock"))
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Lease { _file: file }),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse { folder: folder.to_path_buf() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Raises the epoch; whoever wrote with an earlier one is refused from here on.
+pub(crate) async fn raise_epoch(writer: &AnyPool) -> Result<i64, Error> {
+    let row = sqlx::query("update engine set epoch = epoch + 1 where id = 1 returning epoch")
+        .fetch_one(writer)
+        .await?;
+    Ok(row.try_get("epoch")?)
+}

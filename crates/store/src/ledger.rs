@@ -1,0 +1,256 @@
+//! What replay and people must know besides alerts: placements, versions in force, lost intervals, health, coverage,
+//! topics' incarnations.
+//!
+//! In: parts of a publication. Out: the same, read back. Invariant: each is written once; a repetition changes nothing.
+
+use std::collections::BTreeMap;
+
+use sqlx::{Row, any::AnyRow};
+use vedette_event::{Flags, Micros, StoredPlacement};
+
+use crate::{
+    alerts::{narrow, severity_of},
+    error::Error,
+    model::{ChangeKind, Coverage, HealthEvent, LostInterval, Publication, RuleVersion},
+    store::Store,
+    transaction::{Audit, WriteTx},
+};
+
+/// Incarnations by topic; a topic that is not here has 0.
+pub(crate) type Incarnations = BTreeMap<String, u32>;
+
+/// The incarnation of a topic.
+pub(crate) fn incarnation(of: &Incarnations, topic: &str) -> i64 {
+    of.get(topic).copied().map_or(0, i64::from)
+}
+
+impl WriteTx {
+    /// The topics' incarnations now.
+    pub(crate) async fn incarnations(&mut self) -> Result<Incarnations, Error> {
+        let rows = self.all(sqlx::query("select name, incarnation from topics")).await?;
+        read_incarnations(&rows)
+    }
+
+    /// Writes everything of a publication that is not about alerts, dead letters or checkpoints.
+    pub(crate) async fn write_ledger(
+        &mut self,
+        publication: &Publication,
+        of: &Incarnations,
+    ) -> Result<(), Error> {
+        for placement in &publication.placements {
+            self.write_placement(placement, incarnation(of, &placement.topic)).await?;
+        }
+        for version in &publication.rule_versions {
+            let insert = sqlx::query(
+                "insert into rule_versions (version, in_force_from, content) values ($1, $2, $3) on conflict do nothing",
+            );
+            let insert = insert.bind(&version.version).bind(version.in_force_from.0).bind(&version.content);
+            if self.run(insert).await? > 0 {
+                self.change(ChangeKind::RuleVersion, &version.version).await?;
+            }
+        }
+        for lost in &publication.lost {
+            self.write_lost(lost, incarnation(of, &lost.topic)).await?;
+        }
+        for event in &publication.health {
+            self.write_health(event).await?;
+        }
+        for coverage in &publication.coverage {
+            let upsert = sqlx::query(
+                "insert into coverage (rule_id, counters) values ($1, $2) \
+                 on conflict (rule_id) do update set counters = excluded.counters",
+            );
+            self.run(upsert.bind(&coverage.rule_id).bind(&coverage.json)).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_placement(&mut self, placement: &StoredPlacement, incarnation: i64) -> Result<(), Error> {
+        let insert = sqlx::query(
+            "insert into placements (topic, incarnation, partition_no, offset_no, flags, placed_at) \
+             values ($1, $2, $3, $4, $5, $6) on conflict do nothing",
+        )
+        .bind(&*placement.topic)
+        .bind(incarnation)
+        .bind(i64::from(placement.partition))
+        .bind(placement.offset)
+        .bind(i64::from(placement.flag.0))
+        .bind(placement.time.0);
+        if self.run(insert).await? > 0 {
+            self.change(ChangeKind::Placement, &placement.topic).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_lost(&mut self, lost: &LostInterval, incarnation: i64) -> Result<(), Error> {
+        let upsert = sqlx::query(
+            "insert into lost (topic, incarnation, partition_no, from_offset, to_offset, noticed_at) \
+             values ($1, $2, $3, $4, $5, $6) on conflict (topic, incarnation, partition_no, from_offset) \
+             do update set to_offset = excluded.to_offset where lost.to_offset < excluded.to_offset",
+        )
+        .bind(&lost.topic)
+        .bind(incarnation)
+        .bind(i64::from(lost.partition))
+        .bind(lost.from)
+        .bind(lost.to)
+        .bind(lost.noticed_at.0);
+        if self.run(upsert).await? > 0 {
+            self.change(ChangeKind::Lost, &lost.topic).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_health(&mut self, event: &HealthEvent) -> Result<(), Error> {
+        let known = sqlx::query("select 1 from health where event_key = $1").bind(&event.key);
+        if self.one(known).await?.is_some() {
+            return Ok(());
+        }
+        let seq = self.change(ChangeKind::Health, &event.key).await?;
+        let insert = sqlx::query(
+            "insert into health (event_key, at, kind, severity, message, seq) values ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(&event.key)
+        .bind(event.at.0)
+        .bind(&event.kind)
+        .bind(event.severity as i64)
+        .bind(&event.message)
+        .bind(seq);
+        self.run(insert).await.map(drop)
+    }
+}
+
+impl Store {
+    /// The topics' incarnations; a topic that is not here has 0.
+    pub async fn incarnations(&self) -> Result<BTreeMap<String, u32>, Error> {
+        let rows = sqlx::query("select name, incarnation from topics").fetch_all(&self.inner.readers).await?;
+        read_incarnations(&rows)
+    }
+
+    /// Accepts a recreated topic: raises its incarnation and gives the new one.
+    pub async fn raise_incarnation(&self, topic: &str, actor: &str) -> Result<u32, Error> {
+        let mut tx = self.begin().await?;
+        let raise = sqlx::query(
+            "insert into topics (name, incarnation) values ($1, 1) \
+             on conflict (name) do update set incarnation = topics.incarnation + 1 returning incarnation",
+        );
+        let row = tx.one(raise.bind(topic)).await?;
+        let raised: i64 = row.map(|row| row.try_get("incarnation")).transpose()?.unwrap_or(1);
+        let seq = tx.change(ChangeKind::Admin, topic).await?;
+        let (before, after) = (Some((raised - 1).to_string()), Some(raised.to_string()));
+        tx.audit(seq, Audit { actor, action: "incarnation", target: topic, before, after }).await?;
+        tx.commit().await?;
+        Ok(narrow(raised))
+    }
+
+    /// The stored placements of the topics' present incarnations, by topic, partition and offset.
+    pub async fn placements(&self) -> Result<Vec<StoredPlacement>, Error> {
+        let rows = sqlx::query(
+            "select topic, partition_no, offset_no, flags, placed_at from placements where incarnation = \
+             coalesce((select t.incarnation from topics t where t.name = placements.topic), 0) \
+             order by topic, partition_no, offset_no, flags",
+        )
+        .fetch_all(&self.inner.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let topic: String = row.try_get("topic")?;
+                Ok(StoredPlacement {
+                    topic: topic.into(),
+                    partition: narrow(row.try_get("partition_no")?),
+                    offset: row.try_get("offset_no")?,
+                    flag: Flags(narrow(row.try_get("flags")?)),
+                    time: Micros(row.try_get("placed_at")?),
+                })
+            })
+            .collect()
+    }
+
+    /// All versions, in the order in which they came into force.
+    pub async fn rule_versions(&self) -> Result<Vec<RuleVersion>, Error> {
+        let rows = sqlx::query(
+            "select version, in_force_from, content from rule_versions order by in_force_from, version",
+        )
+        .fetch_all(&self.inner.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(RuleVersion {
+                    version: row.try_get("version")?,
+                    in_force_from: Micros(row.try_get("in_force_from")?),
+                    content: row.try_get("content")?,
+                })
+            })
+            .collect()
+    }
+
+    /// The lost intervals of the topics' present incarnations, by topic, partition and offset.
+    pub async fn lost_intervals(&self) -> Result<Vec<LostInterval>, Error> {
+        let rows = sqlx::query(
+            "select topic, partition_no, from_offset, to_offset, noticed_at from lost where incarnation = \
+             coalesce((select t.incarnation from topics t where t.name = lost.topic), 0) \
+             order by topic, partition_no, from_offset",
+        )
+        .fetch_all(&self.inner.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(LostInterval {
+                    topic: row.try_get("topic")?,
+                    partition: narrow(row.try_get("partition_no")?),
+                    from: row.try_get("from_offset")?,
+                    to: row.try_get("to_offset")?,
+                    noticed_at: Micros(row.try_get("noticed_at")?),
+                })
+            })
+            .collect()
+    }
+
+    /// The newest health events, newest first.
+    pub async fn health_events(&self, limit: u32) -> Result<Vec<HealthEvent>, Error> {
+        let rows = sqlx::query(
+            "select event_key, at, kind, severity, message from health order by seq desc limit $1",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(&self.inner.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(HealthEvent {
+                    key: row.try_get("event_key")?,
+                    at: Micros(row.try_get("at")?),
+                    kind: row.try_get("kind")?,
+                    severity: severity_of(row.try_get("severity")?)?,
+                    message: row.try_get("message")?,
+                })
+            })
+            .collect()
+    }
+
+    /// A rule's coverage counters as last published.
+    pub async fn coverage(&self, rule_id: &str) -> Result<Option<Coverage>, Error> {
+        let row = sqlx::query("select rule_id, counters from coverage where rule_id = $1")
+            .bind(rule_id)
+            .fetch_optional(&self.inner.readers)
+            .await?;
+        match row {
+            Some(row) => {
+                Ok(Some(Coverage { rule_id: row.try_get("rule_id")?, json: row.try_get("counters")? }))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// All rules' coverage counters, by rule id.
+    pub async fn coverage_of_all(&self) -> Result<Vec<Coverage>, Error> {
+        let rows = sqlx::query("select rule_id, counters from coverage order by rule_id")
+            .fetch_all(&self.inner.readers)
+            .await?;
+        rows.iter()
+            .map(|row| Ok(Coverage { rule_id: row.try_get("rule_id")?, json: row.try_get("counters")? }))
+            .collect()
+    }
+}
+
+fn read_incarnations(rows: &[AnyRow]) -> Result<Incarnations, Error> {
+    rows.iter().map(|row| Ok((row.try_get("name")?, narrow(row.try_get("incarnation")?)))).collect()
+}

@@ -1,0 +1,167 @@
+//! What is asked for and what is to be changed: filters, orders, patches.
+
+use std::{collections::BTreeSet, fmt};
+
+use serde::{Deserialize, Serialize};
+use vedette_event::{Micros, Severity};
+
+use super::{Disposition, RowState, Status, Triage};
+use crate::error::Error;
+
+/// Which rows; an empty list or `None` leaves that side open.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filter {
+    /// Any of these.
+    pub status: BTreeSet<Status>,
+    /// Any of these.
+    pub state: BTreeSet<RowState>,
+    /// Any of these.
+    pub severity: BTreeSet<Severity>,
+    /// Any of these rules' ids.
+    pub rule: BTreeSet<String>,
+    /// The entity's type.
+    pub entity_type: Option<String>,
+    /// The entity's value, exactly.
+    pub entity: Option<String>,
+    /// A source that the rule reads.
+    pub source: Option<String>,
+    /// Crossed at or after.
+    pub since: Option<Micros>,
+    /// Crossed before.
+    pub until: Option<Micros>,
+    /// A part of the id, title, rule id, summary or entity, ignoring case.
+    pub q: Option<String>,
+}
+
+/// What a list is sorted by; ties are broken by time of crossing and id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SortKey {
+    /// Time of the crossing event.
+    CrossedAt,
+    /// Time of the last event.
+    LastSeen,
+    /// Severity, then time of crossing.
+    Severity,
+    /// Number of events.
+    Count,
+    /// Order of appearance in the store; never changes.
+    Created,
+}
+names!(SortKey {
+    CrossedAt = "crossed_at",
+    LastSeen = "last_seen",
+    Severity = "severity",
+    Count = "count",
+    Created = "created",
+});
+
+/// A key and a direction, written `crossed_at` or `-crossed_at`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sort {
+    /// By what.
+    pub key: SortKey,
+    /// Highest first.
+    pub descending: bool,
+}
+
+impl Default for Sort {
+    fn default() -> Self {
+        Self { key: SortKey::CrossedAt, descending: true }
+    }
+}
+
+impl Sort {
+    /// Reads `key` or `-key`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (key, descending) = match text.strip_prefix('-') {
+            Some(key) => (key, true),
+            None => (text, false),
+        };
+        SortKey::parse(key).map(|key| Self { key, descending })
+    }
+}
+
+/// One page of the list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListQuery {
+    /// Which rows.
+    pub filter: Filter,
+    /// In which order.
+    pub sort: Sort,
+    /// At most so many: 1 to [`crate::MAX_PAGE`]; others are brought into that range.
+    pub limit: u32,
+    /// Where the page before ended.
+    pub cursor: Option<String>,
+}
+
+/// A page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Where the next page starts; `None` on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// What a summary counts by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SummaryBy {
+    /// Severity.
+    Severity,
+    /// Status.
+    Status,
+    /// Rule id.
+    Rule,
+    /// Notice, active, ended.
+    State,
+}
+names!(SummaryBy { Severity = "severity", Status = "status", Rule = "rule", State = "state" });
+
+/// A change of triage; `None` leaves a part as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TriagePatch {
+    /// New status.
+    pub status: Option<Status>,
+    /// New owner; an empty text removes the owner.
+    pub assignee: Option<String>,
+    /// New disposition. Reopening removes it.
+    pub disposition: Option<Disposition>,
+    /// The revision that the analyst saw; `None` means the newest.
+    pub seen_revision: Option<u32>,
+}
+
+/// One row of a bulk change by ids.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BulkItem {
+    /// Alert or notice.
+    pub id: String,
+    /// The triage version that the analyst saw.
+    pub version: i64,
+}
+
+/// Which rows a bulk change is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BulkTarget {
+    /// These, at these versions.
+    Items(Vec<BulkItem>),
+    /// All that match and existed at that `seq`; triage changed since is a conflict, a revision since counts as unseen.
+    Matching {
+        /// Which rows.
+        filter: Box<Filter>,
+        /// The `seq` that the analyst saw.
+        as_of: i64,
+    },
+}
+
+/// What became of one row of a bulk change.
+#[derive(Debug)]
+pub struct BulkResult {
+    /// Alert or notice.
+    pub id: String,
+    /// The row's triage now, or why it was not changed ([`Error::Conflict`] or [`Error::NotFound`]).
+    pub outcome: Result<Triage, Error>,
+}

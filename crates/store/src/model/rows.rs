@@ -1,0 +1,225 @@
+//! What is read back: rows of the queue, changes, audit entries, dead letters, tokens.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use vedette_event::{Evidence, Micros, Severity};
+
+use super::{EntityRef, Role, RowState, Triage};
+
+/// One alert or notice with its envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertRow {
+    /// `alert_id` or `notice_id`.
+    pub id: String,
+    /// Notice, active or ended.
+    pub state: RowState,
+    /// The stored revision; 0 for a notice.
+    pub revision: u32,
+    /// Place of the row's last change in commit order.
+    pub seq: i64,
+    /// When the row first appeared.
+    pub created_at: Micros,
+    /// The rule's id.
+    pub rule_id: String,
+    /// The rule's title.
+    pub rule_title: String,
+    /// Current severity.
+    pub severity: Severity,
+    /// Whom it is about.
+    pub entity: Option<EntityRef>,
+    /// Time of the crossing event.
+    pub crossed_at: Micros,
+    /// Time of the last event.
+    pub last_seen: Micros,
+    /// How many events.
+    pub count: u64,
+    /// One line for an analyst.
+    pub summary: String,
+    /// The body, byte for byte as published.
+    pub body: String,
+    /// The alert that this one continues after midnight.
+    pub predecessor: Option<String>,
+    /// The alert that continues this one.
+    pub successor: Option<String>,
+    /// Notices that this alert covers.
+    pub covers: Vec<String>,
+    /// The analysts' side.
+    pub triage: Triage,
+    /// True if it was closed and came back.
+    pub recurred: bool,
+    /// Events since it was closed; `None` while it is open.
+    pub since_closed: Option<u64>,
+}
+
+/// Time and count of one revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RevisionPoint {
+    /// From 1.
+    pub revision: u32,
+    /// Time of the last event then.
+    pub last_seen: Micros,
+    /// How many events then.
+    pub count: u64,
+    /// Severity then.
+    pub severity: Severity,
+    /// When it was stored.
+    pub stored_at: Micros,
+}
+
+/// A row whose evidence still lacks content (after a crash between publishing and fetching, say).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingEvidence {
+    /// The alert or notice.
+    pub id: String,
+    /// Its body, from which the references come.
+    pub evidence: Vec<Evidence>,
+}
+
+/// A kept dead letter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeadLetterRow {
+    /// Its place in commit order.
+    pub seq: i64,
+    /// When it was stored.
+    pub stored_at: Micros,
+    /// The source's name.
+    pub source: String,
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+    /// The event within the record; `None` if the record as a whole.
+    pub index: Option<u32>,
+    /// Broker time, where known.
+    pub ts_log: Option<Micros>,
+    /// The stable reason.
+    pub reason: String,
+    /// What exactly was wrong.
+    pub detail: String,
+    /// The record as it came.
+    #[serde(skip)]
+    pub payload: Vec<u8>,
+}
+
+/// How many records of a source ended for one reason in one hour, kept or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeadLetterCount {
+    /// The source's name.
+    pub source: String,
+    /// The stable reason.
+    pub reason: String,
+    /// Start of the hour (of broker time, else of storing).
+    pub hour: Micros,
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// How many are kept with their text.
+    pub kept: u64,
+    /// How many more are known by number only.
+    pub folded: u64,
+    /// Lowest offset of the folded ones.
+    pub first_offset: Option<i64>,
+    /// Highest offset of the folded ones.
+    pub last_offset: Option<i64>,
+}
+
+/// What kind of thing changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// An alert: new, revised, joined to another; or evidence of an alert or a notice.
+    Alert,
+    /// A notice appeared.
+    Notice,
+    /// A notice gave way to the alert that covers it.
+    Covered,
+    /// Triage or a comment of an alert or a notice.
+    Triage,
+    /// Dead letters of a source (id: its name).
+    DeadLetters,
+    /// A stored placement (id: topic).
+    Placement,
+    /// A version came into force (id: the version).
+    RuleVersion,
+    /// A lost interval (id: topic).
+    Lost,
+    /// A health event (id: its key).
+    Health,
+    /// A topic's new incarnation, a token, a value of `meta` (id: its name).
+    Admin,
+}
+names!(ChangeKind {
+    Alert = "alert",
+    Notice = "notice",
+    Covered = "covered",
+    Triage = "triage",
+    DeadLetters = "dead_letters",
+    Placement = "placement",
+    RuleVersion = "rule_version",
+    Lost = "lost",
+    Health = "health",
+    Admin = "admin",
+});
+
+/// One change in commit order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// Its place.
+    pub seq: i64,
+    /// Of what.
+    pub kind: ChangeKind,
+    /// Of which.
+    pub id: String,
+}
+
+/// The changes after a `seq`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changes {
+    /// In order; empty if there are none.
+    Next(Vec<Change>),
+    /// The `seq` asked for is older than what is kept (or not of this store): read the list again, go on from here.
+    Reset {
+        /// The newest `seq`.
+        seq: i64,
+    },
+}
+
+/// One entry of the audit log; an alert's history is those that name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AuditEntry {
+    /// Its place in commit order.
+    pub seq: i64,
+    /// When.
+    pub at: Micros,
+    /// Who; `vedette` for the system itself.
+    pub actor: String,
+    /// `triage`, `comment`, `recurred`, `inherited`, `token_created`, `token_revoked`, `incarnation`.
+    pub action: String,
+    /// The alert, notice, token or topic.
+    pub target: String,
+    /// State before, as JSON; `None` if there was none.
+    pub from: Option<String>,
+    /// State after, as JSON; for a comment its text as a JSON string.
+    pub to: Option<String>,
+}
+
+/// An API token. The token itself is never stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Its name; unique among tokens in force.
+    pub name: String,
+    /// What it allows.
+    pub role: Role,
+    /// SHA-256 of the token.
+    pub hash: [u8; 32],
+    /// When it was made.
+    pub created_at: Micros,
+    /// When it was revoked.
+    pub revoked_at: Option<Micros>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<Micros>,
+}

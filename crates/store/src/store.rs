@@ -1,0 +1,238 @@
+//! Opening the store: folder, lock, connections, format.
+//!
+//! In: [`Settings`]. Out: [`Store`], a handle that clones cheaply. Invariants: the format is only ever changed under
+//! the folder's lock; one connection writes; the others are read-only.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, SystemTime},
+};
+
+use sqlx::{
+    AnyConnection, AnyPool, Executor, Row, SqlSafeStr,
+    any::AnyPoolOptions,
+    migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator},
+};
+use tokio::sync::watch;
+use vedette_event::Micros;
+
+use crate::{
+    error::Error,
+    lease::{self, Lease},
+};
+
+/// How the store is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// By the active engine: takes the lease; a second one is refused.
+    Engine,
+    /// By a short command (`token create`) beside a running engine: may read, triage and administer, not publish.
+    Tool,
+}
+
+/// Where the store is and how it is used.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The data folder; made if missing.
+    pub folder: PathBuf,
+    /// How it is used.
+    pub access: Access,
+    /// How many changes the stream can go back; older ones answer [`crate::model::Changes::Reset`].
+    pub changes_kept: u32,
+}
+
+impl Settings {
+    /// The usual settings.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>, access: Access) -> Self {
+        Self { folder: folder.into(), access, changes_kept: 200_000 }
+    }
+}
+
+/// The store. Clones share connections; the lease is given back when the last one is gone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) writer: AnyPool,
+    pub(crate) readers: AnyPool,
+    /// Our epoch; `None` without the lease.
+    pub(crate) epoch: Option<i64>,
+    pub(crate) changes_kept: i64,
+    /// Set when a write failed in a way that must stop the node.
+    pub(crate) failed: AtomicBool,
+    /// The newest `seq` committed here.
+    pub(crate) newest: watch::Sender<i64>,
+    _lease: Option<Lease>,
+}
+
+const READERS: u32 = 4;
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
+
+impl Store {
+    /// Opens the store, makes it or brings it to the present format, and takes the lease if asked to.
+    pub async fn open(settings: Settings) -> Result<Self, Error> {
+        lease::make_folder(&settings.folder)?;
+        let folder = settings
+            .folder
+            .canonicalize()
+            .map_err(|source| Error::Folder { folder: settings.folder.clone(), source })?;
+        Self::open_in(&folder, &settings).await.map_err(|source| match source {
+            named @ (Error::InUse { .. } | Error::Folder { .. }) => named,
+            other => Error::Open { folder, source: Box::new(other) },
+        })
+    }
+
+    async fn open_in(folder: &Path, settings: &Settings) -> Result<Self, Error> {
+        sqlx::any::install_default_drivers();
+        let mut lock = match settings.access {
+            Access::Engine => Some(lease::lock(folder)?),
+            Access::Tool => None,
+        };
+        let url = database_url(&folder.join("vedette.db"));
+        let writer = pool(1, "pragma journal_mode = wal; pragma synchronous = full;").connect(&url).await?;
+        if settings.access == Access::Engine {
+            check_pages(&writer).await?;
+        }
+        if !is_current(&writer).await? {
+            let held = match lock.take() {
+                Some(held) => held,
+                None => lease::lock(folder)?,
+            };
+            migrate(&writer).await?;
+            lock = (settings.access == Access::Engine).then_some(held);
+        }
+        let epoch = match settings.access {
+            Access::Engine => Some(lease::raise_epoch(&writer).await?),
+            Access::Tool => None,
+        };
+        let seq =
+            sqlx::query("select seq from engine where id = 1").fetch_one(&writer).await?.try_get("seq")?;
+        let readers = pool(READERS, "pragma query_only = on;").connect(&url).await?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                writer,
+                readers,
+                epoch,
+                changes_kept: i64::from(settings.changes_kept.max(1)),
+                failed: AtomicBool::new(false),
+                newest: watch::Sender::new(seq),
+                _lease: lock,
+            }),
+        })
+    }
+
+    /// Closes all connections, which folds the write-ahead log into the database.
+    pub async fn close(self) {
+        self.inner.readers.close().await;
+        self.inner.writer.close().await;
+    }
+
+    /// The epoch of our lease; `None` without it.
+    #[must_use]
+    pub fn epoch(&self) -> Option<i64> {
+        self.inner.epoch
+    }
+}
+
+/// The wall clock, for `created_at` and its like; progress never depends on it.
+pub(crate) fn now() -> Micros {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+fn pool(size: u32, pragmas: &'static str) -> AnyPoolOptions {
+    AnyPoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(Duration::from_secs(30))
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                let timeout = format!("pragma busy_timeout = {};", BUSY_TIMEOUT.as_millis());
+                connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(timeout))).await?;
+                connection.execute(sqlx::raw_sql("pragma foreign_keys = on;")).await?;
+                connection.execute(sqlx::raw_sql(pragmas)).await?;
+                Ok(())
+            })
+        })
+}
+
+/// The file's path as a URL, every unusual byte escaped.
+fn database_url(file: &Path) -> String {
+    let mut url = String::from("sqlite://");
+    for byte in file.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                url.push(char::from(*byte))
+            }
+            other => url.push_str(&format!("%{other:02X}")),
+        }
+    }
+    url.push_str("?mode=rwc");
+    url
+}
+
+/// Has the database check its own pages before an engine relies on them.
+async fn check_pages(writer: &AnyPool) -> Result<(), Error> {
+    let row = sqlx::query("pragma quick_check(1)").fetch_one(writer).await?;
+    match row.try_get::<String, _>(0)? {
+        ok if ok == "ok" => Ok(()),
+        detail => Err(Error::Corrupt { detail }),
+    }
+}
+
+fn migrator() -> Migrator {
+    let first = include_str!("../migrations/0001_foundation.sql").into_sql_str();
+    Migrator::with_migrations(vec![Migration::new(
+        1,
+        "foundation".into(),
+        MigrationType::Simple,
+        first,
+        false,
+    )])
+}
+
+/// True if the store has the present format, false if it must be made or brought up; an error if it is newer or altered.
+async fn is_current(writer: &AnyPool) -> Result<bool, Error> {
+    let exists = sqlx::query("select 1 from sqlite_master where type = 'table' and name = $1")
+        .bind(MIGRATIONS_TABLE)
+        .fetch_optional(writer)
+        .await?;
+    if exists.is_none() {
+        return Ok(false);
+    }
+    let mut connection = writer.acquire().await?;
+    let connection: &mut AnyConnection = &mut connection;
+    let applied = connection.list_applied_migrations(MIGRATIONS_TABLE).await.map_err(migration_error)?;
+    let known = migrator();
+    let supported = known.iter().map(|step| step.version).max().unwrap_or(0);
+    for step in &applied {
+        match known.iter().find(|own| own.version == step.version) {
+            None => return Err(Error::NewerStore { found: step.version, supported }),
+            Some(own) if own.checksum != step.checksum => {
+                return Err(Error::Altered { version: step.version });
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(applied.len() == known.iter().count())
+}
+
+async fn migrate(writer: &AnyPool) -> Result<(), Error> {
+    migrator().run(writer).await.map_err(migration_error)
+}
+
+fn migration_error(error: MigrateError) -> Error {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+        MigrateError::VersionMismatch(version) | MigrateError::Dirty(version) => Error::Altered { version },
+        other => Error::Database(sqlx::Error::Migrate(Box::new(other))),
+    }
+}

@@ -1,0 +1,163 @@
+//! One write transaction: checks the lease, hands out `seq`, records changes.
+//!
+//! In: statements. Out: all of them committed, or none. Invariants: the `engine` row is locked from the first
+//! statement to the commit, so numbers rise in commit order; after a failure of the disk nothing is written any more.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use sqlx::{Any, Row, Transaction, any::AnyArguments, any::AnyRow, query::Query};
+use vedette_event::Micros;
+
+use crate::{
+    error::Error,
+    model::ChangeKind,
+    store::{Inner, Store, now},
+};
+
+/// Who acts when nobody does.
+pub(crate) const SYSTEM: &str = "vedette";
+
+/// A statement with its arguments.
+pub(crate) type Statement<'q> = Query<'q, Any, AnyArguments>;
+
+/// An open write transaction; dropped without [`WriteTx::commit`] it leaves no trace.
+pub(crate) struct WriteTx {
+    inner: Arc<Inner>,
+    transaction: Transaction<'static, Any>,
+    first_seq: i64,
+    seq: i64,
+    /// The wall clock at its start.
+    pub(crate) now: Micros,
+}
+
+impl Store {
+    /// Begins a write transaction and checks that nobody has taken the lease from us.
+    pub(crate) async fn begin(&self) -> Result<WriteTx, Error> {
+        if self.inner.failed.load(Ordering::Acquire) {
+            return Err(Error::Stopped);
+        }
+        let transaction = self.inner.writer.begin_with("begin immediate").await?;
+        let mut tx =
+            WriteTx { inner: Arc::clone(&self.inner), transaction, first_seq: 0, seq: 0, now: now() };
+        let row =
+            tx.one(sqlx::query("update engine set seq = seq where id = 1 returning epoch, seq")).await?;
+        let row = row.ok_or_else(|| Error::Corrupt { detail: "the engine's row is missing".to_owned() })?;
+        let current: i64 = row.try_get("epoch")?;
+        match self.inner.epoch {
+            Some(ours) if ours != current => return Err(Error::LeaseLost { ours, current }),
+            _ => {}
+        }
+        tx.seq = row.try_get("seq")?;
+        tx.first_seq = tx.seq;
+        Ok(tx)
+    }
+
+    /// As [`Store::begin`], for what only the active engine may do.
+    pub(crate) async fn begin_as_engine(&self) -> Result<WriteTx, Error> {
+        if self.inner.epoch.is_none() {
+            return Err(Error::NotLeased);
+        }
+        self.begin().await
+    }
+}
+
+impl WriteTx {
+    /// Runs a statement; how many rows it touched.
+    pub(crate) async fn run(&mut self, statement: Statement<'_>) -> Result<u64, Error> {
+        let result = statement.execute(&mut *self.transaction).await;
+        Ok(self.checked(result)?.rows_affected())
+    }
+
+    /// The first row of a statement's result, if it has one.
+    pub(crate) async fn one(&mut self, statement: Statement<'_>) -> Result<Option<AnyRow>, Error> {
+        let result = statement.fetch_optional(&mut *self.transaction).await;
+        self.checked(result)
+    }
+
+    /// All rows of a statement's result.
+    pub(crate) async fn all(&mut self, statement: Statement<'_>) -> Result<Vec<AnyRow>, Error> {
+        let result = statement.fetch_all(&mut *self.transaction).await;
+        self.checked(result)
+    }
+
+    /// Records a change and gives its `seq`.
+    pub(crate) async fn change(&mut self, kind: ChangeKind, id: &str) -> Result<i64, Error> {
+        self.seq += 1;
+        let seq = self.seq;
+        let insert = sqlx::query("insert into changes (seq, kind, id) values ($1, $2, $3)");
+        self.run(insert.bind(seq).bind(kind.name()).bind(id)).await?;
+        Ok(seq)
+    }
+
+    /// Writes an entry of the audit log for the change of this `seq`.
+    pub(crate) async fn audit(&mut self, seq: i64, entry: Audit<'_>) -> Result<(), Error> {
+        let insert = sqlx::query(
+            "insert into audit (seq, at, actor, action, target, before, after) values ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(seq)
+        .bind(self.now.0)
+        .bind(entry.actor)
+        .bind(entry.action)
+        .bind(entry.target)
+        .bind(entry.before)
+        .bind(entry.after);
+        self.run(insert).await.map(drop)
+    }
+
+    /// Commits; the newest `seq`.
+    pub(crate) async fn commit(mut self) -> Result<i64, Error> {
+        if self.seq > self.first_seq {
+            self.run(sqlx::query("update engine set seq = $1 where id = 1").bind(self.seq)).await?;
+            self.forget_old_changes().await?;
+        }
+        let Self { inner, transaction, seq, .. } = self;
+        if let Err(error) = transaction.commit().await {
+            let error = Error::from(error);
+            note_failure(&inner, &error);
+            return Err(error);
+        }
+        inner.newest.send_if_modified(|newest| std::mem::replace(newest, seq) != seq);
+        Ok(seq)
+    }
+
+    /// Drops the oldest changes, an eighth of what is kept at a time.
+    async fn forget_old_changes(&mut self) -> Result<(), Error> {
+        let kept = self.inner.changes_kept;
+        let step = (kept / 8).max(1);
+        if self.seq / step == self.first_seq / step || self.seq <= kept {
+            return Ok(());
+        }
+        let oldest = self.seq - kept;
+        self.run(sqlx::query("delete from changes where seq <= $1").bind(oldest)).await?;
+        self.run(sqlx::query("update engine set oldest_change = $1 where id = 1").bind(oldest)).await?;
+        Ok(())
+    }
+
+    fn checked<T>(&self, result: Result<T, sqlx::Error>) -> Result<T, Error> {
+        result.map_err(|error| {
+            let error = Error::from(error);
+            note_failure(&self.inner, &error);
+            error
+        })
+    }
+}
+
+/// What an entry of the audit log says besides its time.
+pub(crate) struct Audit<'a> {
+    /// Who.
+    pub(crate) actor: &'a str,
+    /// Did what.
+    pub(crate) action: &'static str,
+    /// To what.
+    pub(crate) target: &'a str,
+    /// JSON before.
+    pub(crate) before: Option<String>,
+    /// JSON after.
+    pub(crate) after: Option<String>,
+}
+
+fn note_failure(inner: &Inner, error: &Error) {
+    if error.fatal() {
+        inner.failed.store(true, Ordering::Release);
+    }
+}

@@ -1,0 +1,352 @@
+//! Triage: what analysts do with a row, apart from its revisions and with a version of its own.
+//!
+//! In: [`TriagePatch`]es, bulk changes, comments, each with its actor. Out: the row's new [`Triage`], the history.
+//! Invariants: a change at another version than the stored one changes nothing; every change is in the audit log;
+//! a row closed from an older revision than the newest comes back at once, marked as recurred.
+
+use sqlx::{Row, any::AnyRow};
+use vedette_event::Severity;
+
+use crate::{
+    alerts::severity_of,
+    error::Error,
+    filter::Select,
+    model::{
+        AuditEntry, BulkResult, BulkTarget, ChangeKind, Disposition, Filter, Status, Triage, TriagePatch,
+    },
+    store::Store,
+    transaction::{Audit, SYSTEM, WriteTx},
+};
+
+/// Rows that one bulk change takes at most.
+pub const MAX_BULK: usize = 1_000;
+
+/// The newest entries of a history that are read at once.
+const MAX_HISTORY: i64 = 1_000;
+
+/// The columns of [`TriageRow::read`].
+macro_rules! triage_columns {
+    () => {
+        "id, revision, severity, event_count, status, assignee, disposition, triage_version, recurred, \
+         closed_severity, closed_count, closed_here, revision_seq, triage_seq, covered_by"
+    };
+}
+
+/// What a row was like when it was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Closing {
+    /// Its severity.
+    pub(crate) severity: Severity,
+    /// Its count.
+    pub(crate) count: i64,
+    /// False if a continuation took this over from its predecessor.
+    pub(crate) here: bool,
+}
+
+/// The triage side of a row with what decides about its return to the queue.
+#[derive(Debug, Clone)]
+pub(crate) struct TriageRow {
+    pub(crate) triage: Triage,
+    pub(crate) revision: i64,
+    pub(crate) severity: Severity,
+    pub(crate) count: i64,
+    pub(crate) recurred: bool,
+    pub(crate) closing: Option<Closing>,
+    revision_seq: i64,
+    triage_seq: i64,
+    covered_by: Option<String>,
+}
+
+impl TriageRow {
+    /// Reads a row selected by `triage_columns!`.
+    pub(crate) fn read(row: &AnyRow) -> Result<Self, Error> {
+        let closing = match (row.try_get("closed_severity")?, row.try_get("closed_count")?) {
+            (Some(severity), Some(count)) => Some(Closing {
+                severity: severity_of(severity)?,
+                count,
+                here: row.try_get::<i64, _>("closed_here")? == 1,
+            }),
+            _ => None,
+        };
+        Ok(Self {
+            triage: triage_of(row)?,
+            revision: row.try_get("revision")?,
+            severity: severity_of(row.try_get("severity")?)?,
+            count: row.try_get("event_count")?,
+            recurred: row.try_get::<i64, _>("recurred")? == 1,
+            closing,
+            revision_seq: row.try_get("revision_seq")?,
+            triage_seq: row.try_get("triage_seq")?,
+            covered_by: row.try_get("covered_by")?,
+        })
+    }
+
+    /// Writes it to the row `id`.
+    pub(crate) async fn store(&self, tx: &mut WriteTx, id: &str, seq: i64) -> Result<(), Error> {
+        let update = sqlx::query(
+            "update alerts set status = $2, assignee = $3, disposition = $4, triage_version = $5, recurred = $6, \
+             closed_severity = $7, closed_count = $8, closed_here = $9, triage_seq = $10, seq = $10 where id = $1",
+        )
+        .bind(id)
+        .bind(self.triage.status.name())
+        .bind(self.triage.assignee.as_deref())
+        .bind(self.triage.disposition.map(Disposition::name))
+        .bind(self.triage.version)
+        .bind(i64::from(self.recurred))
+        .bind(self.closing.map(|closing| closing.severity as i64))
+        .bind(self.closing.map(|closing| closing.count))
+        .bind(i64::from(self.closing.is_some_and(|closing| closing.here)))
+        .bind(seq);
+        tx.run(update).await.map(drop)
+    }
+}
+
+/// The triage columns of any row.
+pub(crate) fn triage_of(row: &AnyRow) -> Result<Triage, Error> {
+    let bad = |text: String| Error::BadValue { what: "triage", id: text, detail: "unknown word".to_owned() };
+    let status: String = row.try_get("status")?;
+    let disposition: Option<String> = row.try_get("disposition")?;
+    Ok(Triage {
+        status: Status::parse(&status).ok_or_else(|| bad(status))?,
+        assignee: row.try_get("assignee")?,
+        disposition: match disposition {
+            Some(word) => Some(Disposition::parse(&word).ok_or_else(|| bad(word))?),
+            None => None,
+        },
+        version: row.try_get("triage_version")?,
+    })
+}
+
+/// The triage side of the row `id`.
+pub(crate) async fn load(tx: &mut WriteTx, id: &str) -> Result<TriageRow, Error> {
+    let select = sqlx::query(concat!("select ", triage_columns!(), " from alerts where id = $1")).bind(id);
+    match tx.one(select).await? {
+        Some(row) => TriageRow::read(&row),
+        None => Err(Error::NotFound { what: "alert", id: id.to_owned() }),
+    }
+}
+
+/// As [`load`], going from a covered notice to the alert that covers it; with the id of that row.
+async fn load_covering(tx: &mut WriteTx, id: &str) -> Result<(String, TriageRow), Error> {
+    let row = load(tx, id).await?;
+    match row.covered_by.clone() {
+        Some(alert) => {
+            let row = load(tx, &alert).await?;
+            Ok((alert, row))
+        }
+        None => Ok((id.to_owned(), row)),
+    }
+}
+
+/// Makes a closed row new again. Its version stays: revisions never change it.
+pub(crate) async fn reopen(tx: &mut WriteTx, id: &str, mut row: TriageRow) -> Result<Triage, Error> {
+    let before = serde_json::to_string(&row.triage)?;
+    row.triage.status = Status::New;
+    row.triage.disposition = None;
+    row.recurred = true;
+    row.closing = None;
+    let seq = tx.change(ChangeKind::Triage, id).await?;
+    row.store(tx, id, seq).await?;
+    let after = Some(serde_json::to_string(&row.triage)?);
+    let entry = Audit { actor: SYSTEM, action: "recurred", target: id, before: Some(before), after };
+    tx.audit(seq, entry).await?;
+    Ok(row.triage)
+}
+
+/// Applies a patch; `unseen` says that the newest revision came after what the analyst saw.
+async fn apply(
+    tx: &mut WriteTx,
+    id: &str,
+    row: TriageRow,
+    patch: &TriagePatch,
+    actor: &str,
+    unseen: bool,
+) -> Result<Triage, Error> {
+    let mut new = row.clone();
+    if let Some(status) = patch.status {
+        if row.triage.status == Status::Closed && status != Status::Closed {
+            new.triage.disposition = None;
+        }
+        new.triage.status = status;
+    }
+    if let Some(assignee) = &patch.assignee {
+        new.triage.assignee = Some(assignee.clone()).filter(|name| !name.is_empty());
+    }
+    if let Some(disposition) = patch.disposition {
+        new.triage.disposition = Some(disposition);
+    }
+    let closes = patch.status == Some(Status::Closed);
+    if closes {
+        new.closing = Some(Closing { severity: row.severity, count: row.count, here: true });
+        new.recurred = false;
+    } else if new.triage.status != Status::Closed {
+        new.closing = None;
+    }
+    if new.triage == row.triage && new.closing == row.closing {
+        return Ok(row.triage);
+    }
+    new.triage.version += 1;
+    let seq = tx.change(ChangeKind::Triage, id).await?;
+    new.store(tx, id, seq).await?;
+    let entry = Audit {
+        actor,
+        action: "triage",
+        target: id,
+        before: Some(serde_json::to_string(&row.triage)?),
+        after: Some(serde_json::to_string(&new.triage)?),
+    };
+    tx.audit(seq, entry).await?;
+    if closes && unseen { reopen(tx, id, new).await } else { Ok(new.triage) }
+}
+
+impl Store {
+    /// Changes the triage of an alert or notice, if it still has this version. A covered notice stands for its alert.
+    ///
+    /// A change that changes nothing leaves the version as it is.
+    pub async fn patch_triage(
+        &self,
+        id: &str,
+        version: i64,
+        patch: &TriagePatch,
+        actor: &str,
+    ) -> Result<Triage, Error> {
+        let mut tx = self.begin().await?;
+        let triage = tx.patch(id, version, patch, actor).await?;
+        tx.commit().await?;
+        Ok(triage)
+    }
+
+    /// Changes many rows in one transaction; each succeeds or fails on its own.
+    pub async fn bulk_triage(
+        &self,
+        target: &BulkTarget,
+        patch: &TriagePatch,
+        actor: &str,
+    ) -> Result<Vec<BulkResult>, Error> {
+        let mut tx = self.begin().await?;
+        let mut results = Vec::new();
+        match target {
+            BulkTarget::Items(items) if items.len() > MAX_BULK => {
+                return Err(Error::TooMany { max: MAX_BULK });
+            }
+            BulkTarget::Items(items) => {
+                for item in items {
+                    let outcome = tx.patch(&item.id, item.version, patch, actor).await;
+                    results.push(BulkResult { id: item.id.clone(), outcome: tolerable(outcome)? });
+                }
+            }
+            BulkTarget::Matching { filter, as_of } => {
+                for (id, row) in tx.existing_at(filter, *as_of).await? {
+                    let outcome = if row.triage_seq > *as_of {
+                        Err(Error::Conflict { id: id.clone(), current: row.triage })
+                    } else {
+                        let unseen = row.revision_seq > *as_of;
+                        apply(&mut tx, &id, row, patch, actor, unseen).await
+                    };
+                    results.push(BulkResult { id, outcome: tolerable(outcome)? });
+                }
+            }
+        }
+        tx.commit().await?;
+        Ok(results)
+    }
+
+    /// Adds a comment; the triage version stays.
+    pub async fn comment(&self, id: &str, text: &str, actor: &str) -> Result<AuditEntry, Error> {
+        let mut tx = self.begin().await?;
+        let (id, _) = load_covering(&mut tx, id).await?;
+        let seq = tx.change(ChangeKind::Triage, &id).await?;
+        tx.run(sqlx::query("update alerts set seq = $1 where id = $2").bind(seq).bind(&id)).await?;
+        let after = Some(serde_json::to_string(text)?);
+        let entry = Audit { actor, action: "comment", target: &id, before: None, after: after.clone() };
+        tx.audit(seq, entry).await?;
+        let at = tx.now;
+        tx.commit().await?;
+        Ok(AuditEntry {
+            seq,
+            at,
+            actor: actor.to_owned(),
+            action: "comment".to_owned(),
+            target: id,
+            from: None,
+            to: after,
+        })
+    }
+
+    /// Who changed what about an alert (and the notices it covers), oldest first; the newest thousand entries.
+    pub async fn history(&self, id: &str) -> Result<Vec<AuditEntry>, Error> {
+        let rows = sqlx::query(
+            "select seq, at, actor, action, target, before, after from audit where target in (select id from alerts \
+             where id = $1 or id = (select covered_by from alerts where id = $1) or covered_by = $1 or covered_by = \
+             (select covered_by from alerts where id = $1)) order by seq desc limit $2",
+        )
+        .bind(id)
+        .bind(MAX_HISTORY)
+        .fetch_all(&self.inner.readers)
+        .await?;
+        rows.iter().rev().map(audit_entry).collect()
+    }
+
+    /// The audit log, newest first: entries before this `seq` (`None`: from the newest).
+    pub async fn audit_log(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>, Error> {
+        let rows = sqlx::query(
+            "select seq, at, actor, action, target, before, after from audit where seq < $1 order by seq desc limit $2",
+        )
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(i64::from(limit))
+        .fetch_all(&self.inner.readers)
+        .await?;
+        rows.iter().map(audit_entry).collect()
+    }
+}
+
+impl WriteTx {
+    async fn patch(
+        &mut self,
+        id: &str,
+        version: i64,
+        patch: &TriagePatch,
+        actor: &str,
+    ) -> Result<Triage, Error> {
+        let (id, row) = load_covering(self, id).await?;
+        if row.triage.version != version {
+            return Err(Error::Conflict { id, current: row.triage });
+        }
+        let unseen = patch.seen_revision.is_some_and(|seen| i64::from(seen) < row.revision);
+        apply(self, &id, row, patch, actor, unseen).await
+    }
+
+    /// The rows that match now and existed at `as_of`.
+    async fn existing_at(&mut self, filter: &Filter, as_of: i64) -> Result<Vec<(String, TriageRow)>, Error> {
+        let mut select = Select::new(triage_columns!(), filter);
+        select.and_int("created_seq <= ", as_of);
+        select.push(" order by created_seq limit ");
+        select.int(MAX_BULK as i64 + 1);
+        let rows = self.all(select.statement()).await?;
+        if rows.len() > MAX_BULK {
+            return Err(Error::TooMany { max: MAX_BULK });
+        }
+        rows.iter().map(|row| Ok((row.try_get("id")?, TriageRow::read(row)?))).collect()
+    }
+}
+
+/// Conflicts and unknown ids concern one row; anything else fails the whole change.
+fn tolerable(outcome: Result<Triage, Error>) -> Result<Result<Triage, Error>, Error> {
+    match outcome {
+        Err(error @ (Error::Conflict { .. } | Error::NotFound { .. })) => Ok(Err(error)),
+        Err(error) => Err(error),
+        Ok(triage) => Ok(Ok(triage)),
+    }
+}
+
+fn audit_entry(row: &AnyRow) -> Result<AuditEntry, Error> {
+    Ok(AuditEntry {
+        seq: row.try_get("seq")?,
+        at: vedette_event::Micros(row.try_get("at")?),
+        actor: row.try_get("actor")?,
+        action: row.try_get("action")?,
+        target: row.try_get("target")?,
+        from: row.try_get("before")?,
+        to: row.try_get("after")?,
+    })
+}
