@@ -1,0 +1,130 @@
+//! The handle on the threads that read Kafka.
+//!
+//! In: [`Settings`], where a former run got to, commands. Out: the channel of [`Ingested`] and lag reports.
+//! Invariant: when the handle has been stopped or dropped, both threads have ended.
+
+use std::{
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use vedette_event::{Partition, TopicIx};
+
+use crate::{
+    Error, Ingested, LagReport,
+    client::Connection,
+    prober::Prober,
+    reader::{Command, Reader, Wires},
+    settings::{Recovery, Settings},
+    shared::Shared,
+};
+
+/// Answers that may wait for the reader.
+const ANSWERS: usize = 16;
+
+/// Reads the topics of one cluster until it is stopped or dropped.
+pub struct Ingest {
+    shared: Arc<Shared>,
+    commands: Sender<Command>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Ingest {
+    /// Starts to read; everything comes over the channel. Brokers need not be there yet.
+    ///
+    /// The channel ends after [`Ingested::Failed`] or [`Ingest::stop`].
+    ///
+    /// # Errors
+    /// [`Error::Setting`] or [`Error::Client`] if librdkafka refuses a setting; [`Error::Thread`].
+    pub fn start(settings: Settings, recovery: Recovery) -> Result<(Self, Receiver<Ingested>), Error> {
+        let settings = Arc::new(settings);
+        let shared = Arc::new(Shared::default());
+        let connection = Arc::new(Connection::new(&settings));
+        let (out, ingested) = bounded(settings.queue.max(1));
+        let (answered, answers) = bounded(ANSWERS);
+        // Commands and questions are small, few and heard within milliseconds.
+        let (commands, commanded) = unbounded();
+        let (asks, asked) = unbounded();
+        let prober =
+            Prober::new(settings.clone(), &recovery, connection.clone(), shared.clone(), answered, asked)?;
+        let wires = Wires { out, commands: commanded, answers, asks };
+        let reader = Reader::new(settings, recovery.placements, connection, shared.clone(), wires)?;
+        let mut ingest = Self { shared, commands, threads: Vec::new() };
+        ingest.spawn("ingest-ask", move || prober.run())?;
+        ingest.spawn("ingest-read", move || reader.run())?;
+        Ok((ingest, ingested))
+    }
+
+    fn spawn(&mut self, name: &'static str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let spawned = thread::Builder::new().name(name.to_owned()).spawn(run);
+        self.threads.push(spawned.map_err(|source| Error::Thread { name, source })?);
+        Ok(())
+    }
+
+    /// Reads no more of a partition until it is resumed. What is on the channel already stays there.
+    pub fn pause(&self, partition: Partition) {
+        self.command(Command::Pause(partition));
+    }
+
+    /// Reads a paused partition on, exactly where it was left.
+    pub fn resume(&self, partition: Partition) {
+        self.command(Command::Resume(partition));
+    }
+
+    /// Accepts a stopped topic as a new incarnation: it is read from its log start, as if it had never been read.
+    pub fn accept(&self, topic: TopicIx) {
+        self.command(Command::Accept(topic));
+    }
+
+    fn command(&self, command: Command) {
+        if self.commands.send(command).is_err() {
+            tracing::debug!("ingest has ended");
+        }
+    }
+
+    /// How far each partition has been read.
+    #[must_use]
+    pub fn lag(&self) -> LagReport {
+        self.shared.lag()
+    }
+
+    /// A handle on the lag report alone, for who only looks.
+    #[must_use]
+    pub fn lag_view(&self) -> LagView {
+        LagView(self.shared.clone())
+    }
+
+    /// Stops reading and waits for both threads, up to a few seconds if brokers do not answer. What was not taken from
+    /// the channel will be read again.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.shared.stop();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of ingest panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Looks at how far each partition has been read.
+#[derive(Clone)]
+pub struct LagView(Arc<Shared>);
+
+impl LagView {
+    /// The report of this moment.
+    #[must_use]
+    pub fn report(&self) -> LagReport {
+        self.0.lag()
+    }
+}

@@ -1,0 +1,484 @@
+//! The thread that asks the brokers: which partitions there are, where they begin and end, and whether a topic is
+//! still the one that was read before.
+//!
+//! In: settings, the recovery positions, the reader's questions. Out: [`Answer`]s. It blocks on the network so that
+//! the reader need not. Invariants: end offsets are the high watermarks (an open transaction is not idle), and the
+//! time of a query is taken before it is sent; brokers that do not answer are asked again for ever.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, KafkaResult},
+    types::RDKafkaErrorCode,
+};
+use vedette_event::{Partition, TopicIx};
+
+use crate::{
+    Error,
+    client::{self, Connection, Listener},
+    clock,
+    plan::{self, Extent, Plan, Verdict},
+    settings::{LastRead, Recovery, Resume, Settings, StartAt, TopicSettings},
+    shared::{Answer, Ask, End, Shared},
+    verify,
+};
+
+/// How long to wait between queries of end offsets.
+const PROBE_EVERY: Duration = Duration::from_millis(200);
+/// How long to wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often partitions and log starts are looked up when all is well.
+const REFRESH_EVERY: Duration = Duration::from_secs(5);
+/// How often when something is missing.
+const RETRY_EVERY: Duration = Duration::from_millis(500);
+
+/// What is known about a topic.
+struct Topic {
+    settings: TopicSettings,
+    /// Partitions that are read.
+    known: BTreeMap<i32, Known>,
+    state: TopicState,
+    /// True once it has been seen or looked for: later partitions are new ones.
+    looked: bool,
+}
+
+/// What is known about a partition that is read.
+#[derive(Default)]
+struct Known {
+    /// How often in a row it has ended below its position.
+    short: u8,
+    /// True if it had no leader when last looked up: asking for its end would only take time.
+    leaderless: bool,
+}
+
+/// Whether a topic can be read.
+enum TopicState {
+    /// Not known yet.
+    New,
+    /// It is read.
+    Ready,
+    /// It cannot be read now, for the reason that was told.
+    Waiting(String),
+    /// It is not read until the caller decides.
+    Stopped,
+}
+
+/// The thread's state.
+pub(crate) struct Prober {
+    settings: Arc<Settings>,
+    connection: Arc<Connection>,
+    client: BaseConsumer<Listener>,
+    shared: Arc<Shared>,
+    answers: Sender<Answer>,
+    asks: Receiver<Ask>,
+    resumes: BTreeMap<Partition, Resume>,
+    topics: Vec<Topic>,
+    connected: Option<bool>,
+    refresh_at: Instant,
+    /// True while the reader waits for a check.
+    check: bool,
+}
+
+/// The receiver of the answers is gone.
+struct Gone;
+
+impl Prober {
+    pub fn new(
+        settings: Arc<Settings>,
+        recovery: &Recovery,
+        connection: Arc<Connection>,
+        shared: Arc<Shared>,
+        answers: Sender<Answer>,
+        asks: Receiver<Ask>,
+    ) -> Result<Self, Error> {
+        let client = client::prober(&settings, Listener(connection.clone()))?;
+        let topic = |settings: &TopicSettings| Topic {
+            settings: settings.clone(),
+            known: BTreeMap::new(),
+            state: TopicState::New,
+            looked: recovery.partitions.keys().any(|p| p.topic == settings.topic),
+        };
+        Ok(Self {
+            topics: settings.topics.iter().map(topic).collect(),
+            resumes: recovery.partitions.clone(),
+            settings,
+            connection,
+            client,
+            shared,
+            answers,
+            asks,
+            connected: None,
+            refresh_at: Instant::now(),
+            check: false,
+        })
+    }
+
+    /// Asks until told to stop.
+    pub fn run(mut self) {
+        while !self.shared.stopping() {
+            if self.round().is_err() {
+                return;
+            }
+            match self.asks.recv_timeout(PROBE_EVERY) {
+                Ok(ask) => {
+                    self.hear(ask);
+                    while let Ok(ask) = self.asks.try_recv() {
+                        self.hear(ask);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn hear(&mut self, ask: Ask) {
+        match ask {
+            Ask::Check => self.check = true,
+            Ask::Forget(topic) => self.stop_topic(topic),
+            Ask::Accept(topic) => {
+                self.resumes.retain(|partition, _| partition.topic != topic);
+                for known in self.topics.iter_mut().filter(|t| t.settings.topic == topic) {
+                    known.known.clear();
+                    known.state = TopicState::New;
+                    known.looked = true;
+                }
+                self.refresh_at = Instant::now();
+            }
+        }
+    }
+
+    /// One look at everything.
+    fn round(&mut self) -> Result<(), Gone> {
+        while self.client.poll(Duration::ZERO).is_some() {}
+        let check = std::mem::take(&mut self.check);
+        let refresh = check || Instant::now() >= self.refresh_at;
+        if refresh {
+            let complete = self.refresh(check)?;
+            self.refresh_at = Instant::now() + if complete { REFRESH_EVERY } else { RETRY_EVERY };
+        }
+        let answered = self.ends(refresh, check)?;
+        self.check |= check && !answered;
+        Ok(())
+    }
+
+    /// Looks every topic up; true if nothing is missing.
+    fn refresh(&mut self, check: bool) -> Result<bool, Gone> {
+        let mut complete = true;
+        for at in 0..self.topics.len() {
+            if self.shared.stopping() {
+                return Err(Gone);
+            }
+            if matches!(self.topics[at].state, TopicState::Stopped) {
+                continue;
+            }
+            let name = self.topics[at].settings.name.clone();
+            match self.partitions(&name) {
+                Ok(Ok(leaders)) => complete &= self.found(at, &leaders, check)?,
+                Ok(Err(error)) => {
+                    complete = false;
+                    self.waiting(at, error)?;
+                }
+                Err(error) => {
+                    self.unreachable(&error)?;
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(complete)
+    }
+
+    /// The partitions of a topic and whether each has a leader, or why there are none.
+    fn partitions(&self, name: &Arc<str>) -> KafkaResult<Result<BTreeMap<i32, bool>, Error>> {
+        let metadata = match self.client.fetch_metadata(Some(name), PATIENCE) {
+            Err(e) if !client::no_answer(&e) => return Ok(Err(topic_error(name, &e.to_string()))),
+            other => other?,
+        };
+        let Some(topic) = metadata.topics().iter().find(|t| t.name() == &**name) else {
+            return Ok(Err(Error::UnknownTopic { topic: name.clone() }));
+        };
+        Ok(match topic.error().map(RDKafkaErrorCode::from) {
+            None if topic.partitions().is_empty() => Err(Error::UnknownTopic { topic: name.clone() }),
+            None => Ok(topic.partitions().iter().map(|p| (p.id(), p.leader() >= 0)).collect()),
+            Some(
+                RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition,
+            ) => Err(Error::UnknownTopic { topic: name.clone() }),
+            Some(code) => Err(topic_error(name, &code.to_string())),
+        })
+    }
+
+    /// A topic is there: takes its new partitions up, and the known ones again if there is doubt. True if all are read.
+    fn found(&mut self, at: usize, leaders: &BTreeMap<i32, bool>, check: bool) -> Result<bool, Gone> {
+        self.reached()?;
+        let topic = &self.topics[at];
+        let doubt = check || matches!(topic.state, TopicState::Waiting(_));
+        if let Some(gone) = topic.known.keys().find(|known| !leaders.contains_key(known)) {
+            let partition = Partition { topic: topic.settings.topic, number: *gone };
+            return self.recreated(at, partition, "it has fewer partitions now".to_owned()).map(|()| true);
+        }
+        if doubt && !topic.known.is_empty() {
+            let lasts = self.lasts_read(topic);
+            match verify::last_reads(&self.settings, &self.connection, &topic.settings.name, &lasts) {
+                None => return Ok(false),
+                Some(verdicts) => {
+                    if let Some((number, _)) = verdicts.iter().find(|(_, v)| **v == Verdict::Different) {
+                        let partition = Partition { topic: self.topics[at].settings.topic, number: *number };
+                        let reason = "the record that was read last has another content now".to_owned();
+                        return self.recreated(at, partition, reason).map(|()| true);
+                    }
+                }
+            }
+        }
+        for (number, known) in &mut self.topics[at].known {
+            known.leaderless = !leaders.get(number).copied().unwrap_or_default();
+        }
+        let led = leaders.iter().filter(|(_, led)| **led).map(|(number, _)| *number);
+        let new: Vec<i32> = led.filter(|n| !self.topics[at].known.contains_key(n)).collect();
+        let begun = new.is_empty() || self.begin(at, &new)?;
+        let complete = begun && leaders.values().all(|led| *led);
+        let topic = &mut self.topics[at];
+        if leaders.values().all(|led| !led) {
+            let error = topic_error(&topic.settings.name, "no partition has a leader");
+            return self.waiting(at, error).map(|()| false);
+        }
+        if !topic.known.is_empty() && !matches!(topic.state, TopicState::Ready | TopicState::Stopped) {
+            topic.state = TopicState::Ready;
+            let ready = Answer::TopicReady(topic.settings.topic);
+            self.answer(ready)?;
+        }
+        Ok(complete)
+    }
+
+    /// What the reader last read of a topic.
+    fn lasts_read(&self, topic: &Topic) -> Vec<(i32, LastRead)> {
+        let partitions = self.shared.partitions();
+        let of_topic = partitions.iter().filter(|(p, _)| p.topic == topic.settings.topic);
+        of_topic.filter_map(|(p, progress)| Some((p.number, progress.last?))).collect()
+    }
+
+    /// Plans new partitions, all before any; true if all of them are read now.
+    fn begin(&mut self, at: usize, numbers: &[i32]) -> Result<bool, Gone> {
+        let topic = &self.topics[at];
+        let settings = topic.settings.clone();
+        let start = if topic.looked { StartAt::LogStart } else { settings.start };
+        let mut extents = Vec::new();
+        for number in numbers {
+            match self.client.fetch_watermarks(&settings.name, *number, PATIENCE) {
+                Ok((low, high)) => extents.push((*number, Extent { low, high })),
+                Err(error) => {
+                    self.trouble(&error)?;
+                    return Ok(false);
+                }
+            }
+        }
+        let resume = |number| self.resumes.get(&Partition { topic: settings.topic, number });
+        let lasts: Vec<_> = extents
+            .iter()
+            .filter_map(|(number, log)| Some((*number, *log, resume(*number)?.last?)))
+            .filter(|(_, log, last)| (log.low..log.high).contains(&last.offset))
+            .map(|(number, _, last)| (number, last))
+            .collect();
+        let Some(verdicts) = verify::last_reads(&self.settings, &self.connection, &settings.name, &lasts)
+        else {
+            return Ok(false);
+        };
+        let verdict = |number| verdicts.get(number).copied().unwrap_or(Verdict::Credible);
+        let plans: Vec<_> = extents
+            .iter()
+            .map(|(n, log)| (*n, plan::begin(resume(*n), start, *log, verdict(n), settings.on_loss)))
+            .collect();
+        self.carry_out(at, plans)?;
+        Ok(true)
+    }
+
+    /// Carries plans out; if one stops the topic, none of the others begins.
+    fn carry_out(&mut self, at: usize, plans: Vec<(i32, Plan)>) -> Result<(), Gone> {
+        let settings = self.topics[at].settings.clone();
+        self.topics[at].looked = true;
+        let partition = |number| Partition { topic: settings.topic, number };
+        for (number, plan) in &plans {
+            match plan {
+                Plan::Read { .. } => {}
+                Plan::Recreated { reason } => return self.recreated(at, partition(*number), reason.clone()),
+                Plan::StopLost { from, to } => {
+                    let (partition, from, to) = (partition(*number), *from, *to);
+                    self.answer(Answer::Lost { partition, from, to })?;
+                    let error = Error::Lost { topic: settings.name.clone(), partition, from, to };
+                    return self.stopped(at, error);
+                }
+            }
+        }
+        for (number, plan) in plans {
+            if let Plan::Read { offset, lost } = plan {
+                let log_max = self.resumes.get(&partition(number)).and_then(|r| r.log_max);
+                self.topics[at].known.insert(number, Known::default());
+                self.answer(Answer::Begin { topic: settings.clone(), number, offset, log_max, lost })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks where all partitions end (and begin), and hands it on; true if the brokers answered.
+    fn ends(&mut self, lows: bool, checked: bool) -> Result<bool, Gone> {
+        let mut list = TopicPartitionList::new();
+        for topic in self.topics.iter().filter(|t| matches!(t.state, TopicState::Ready)) {
+            for (number, _) in topic.known.iter().filter(|(_, known)| !known.leaderless) {
+                list.add_partition(&topic.settings.name, *number);
+            }
+        }
+        if list.count() == 0 {
+            return Ok(false);
+        }
+        let positions: BTreeMap<Partition, i64> =
+            self.shared.partitions().iter().map(|(p, progress)| (*p, progress.position)).collect();
+        let sent_at = clock::now();
+        let highs = match self.offsets(&list, Offset::End) {
+            Ok(highs) => highs,
+            Err(error) => return self.trouble(&error).map(|()| false),
+        };
+        self.reached()?;
+        let lows =
+            if lows { self.offsets(&list, Offset::Beginning).unwrap_or_default() } else { BTreeMap::new() };
+        let ends: Vec<End> = highs
+            .iter()
+            .map(|(p, high)| End { partition: *p, high: *high, low: lows.get(p).copied() })
+            .collect();
+        for end in &ends {
+            if let Some(position) = positions.get(&end.partition) {
+                self.judge(end, *position)?;
+            }
+        }
+        self.answer(Answer::Ends { sent_at, ends, checked }).map(|()| true)
+    }
+
+    /// All offsets of one kind in one query; partition by partition if that fails for a reason of one of them.
+    fn offsets(&self, list: &TopicPartitionList, kind: Offset) -> KafkaResult<BTreeMap<Partition, i64>> {
+        let mut asked = list.clone();
+        asked.set_all_offsets(kind)?;
+        let answer = match self.client.offsets_for_times(asked, PATIENCE) {
+            Err(error) if client::no_answer(&error) => return Err(error),
+            other => other.ok(),
+        };
+        let mut found = BTreeMap::new();
+        for asked in list.elements() {
+            let Some(topic) = self.topics.iter().find(|t| &*t.settings.name == asked.topic()) else {
+                continue;
+            };
+            let partition = Partition { topic: topic.settings.topic, number: asked.partition() };
+            let together = answer.as_ref().and_then(|a| a.find_partition(asked.topic(), asked.partition()));
+            let offset = match together {
+                Some(elem) if elem.error().is_ok() => match elem.offset() {
+                    Offset::Offset(offset) => Some(offset),
+                    _ => None,
+                },
+                Some(_) => None,
+                None => match self.client.fetch_watermarks(asked.topic(), asked.partition(), PATIENCE) {
+                    Ok((low, high)) => Some(if kind == Offset::End { high } else { low }),
+                    Err(_) => None,
+                },
+            };
+            found.extend(offset.map(|offset| (partition, offset)));
+        }
+        Ok(found)
+    }
+
+    /// A partition that twice in a row ends below what was read before the query is not the one that was read.
+    fn judge(&mut self, end: &End, position: i64) -> Result<(), Gone> {
+        let Some(at) = self.topics.iter().position(|t| t.settings.topic == end.partition.topic) else {
+            return Ok(());
+        };
+        let Some(known) = self.topics[at].known.get_mut(&end.partition.number) else { return Ok(()) };
+        let Some(reason) = plan::recreated(position, end.high, Verdict::Credible) else {
+            known.short = 0;
+            return Ok(());
+        };
+        known.short += 1;
+        if known.short >= 2 { self.recreated(at, end.partition, reason) } else { Ok(()) }
+    }
+
+    fn recreated(&mut self, at: usize, partition: Partition, reason: String) -> Result<(), Gone> {
+        let topic = self.topics[at].settings.name.clone();
+        self.stopped(at, Error::Recreated { topic, partition, reason })
+    }
+
+    fn stopped(&mut self, at: usize, error: Error) -> Result<(), Gone> {
+        let topic = self.topics[at].settings.topic;
+        self.stop_topic(topic);
+        self.answer(Answer::TopicStopped(topic, error))
+    }
+
+    fn stop_topic(&mut self, topic: TopicIx) {
+        for stopped in self.topics.iter_mut().filter(|t| t.settings.topic == topic) {
+            stopped.known.clear();
+            stopped.state = TopicState::Stopped;
+        }
+    }
+
+    /// A topic cannot be read now; told once for each reason.
+    fn waiting(&mut self, at: usize, error: Error) -> Result<(), Gone> {
+        self.reached()?;
+        let topic = &mut self.topics[at];
+        topic.looked = true;
+        let reason = error.to_string();
+        if matches!(&topic.state, TopicState::Waiting(told) if *told == reason) {
+            return Ok(());
+        }
+        topic.state = TopicState::Waiting(reason);
+        let stopped = Answer::TopicStopped(topic.settings.topic, error);
+        self.answer(stopped)
+    }
+
+    fn trouble(&mut self, error: &KafkaError) -> Result<(), Gone> {
+        if client::no_answer(error) {
+            return self.unreachable(error);
+        }
+        tracing::debug!(target: "kafka", %error, "no offsets yet");
+        Ok(())
+    }
+
+    fn unreachable(&mut self, error: &KafkaError) -> Result<(), Gone> {
+        self.refresh_at = self.refresh_at.min(Instant::now() + RETRY_EVERY);
+        while self.client.poll(Duration::ZERO).is_some() {}
+        if self.connected == Some(false) {
+            return Ok(());
+        }
+        self.connected = Some(false);
+        self.shared.set_connected(false);
+        self.answer(Answer::Unreachable(self.connection.unreachable(error)))
+    }
+
+    fn reached(&mut self) -> Result<(), Gone> {
+        self.connection.answered();
+        if self.connected == Some(true) {
+            return Ok(());
+        }
+        self.connected = Some(true);
+        self.shared.set_connected(true);
+        self.answer(Answer::Connected)
+    }
+
+    fn answer(&self, answer: Answer) -> Result<(), Gone> {
+        let mut answer = answer;
+        while !self.shared.stopping() {
+            match self.answers.send_timeout(answer, PROBE_EVERY) {
+                Ok(()) => return Ok(()),
+                Err(SendTimeoutError::Timeout(unsent)) => answer = unsent,
+                Err(SendTimeoutError::Disconnected(_)) => break,
+            }
+        }
+        Err(Gone)
+    }
+}
+
+fn topic_error(topic: &Arc<str>, reason: &str) -> Error {
+    Error::Topic { topic: topic.clone(), reason: reason.to_owned() }
+}

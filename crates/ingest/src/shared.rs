@@ -1,0 +1,124 @@
+//! What the threads of one [`crate::Ingest`] tell one another.
+//!
+//! In and out: how far each partition is, for the lag report and for judging end offsets; questions to the prober and
+//! its answers. Invariant: a [`Progress::position`] covers only what has been put on the channel.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use vedette_event::{Micros, Partition, TopicIx};
+
+use crate::{
+    Error, LagReport, PartitionLag,
+    settings::{LastRead, TopicSettings},
+};
+
+/// How far one partition is.
+#[derive(Debug, Clone)]
+pub(crate) struct Progress {
+    pub topic: Arc<str>,
+    /// The next offset: everything below it is on the channel, or is not there.
+    pub position: i64,
+    pub end: Option<i64>,
+    pub log_start: Option<i64>,
+    pub last_ts_log: Option<Micros>,
+    pub paused: bool,
+    pub last: Option<LastRead>,
+}
+
+/// State that both threads and the handle see.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    partitions: Mutex<BTreeMap<Partition, Progress>>,
+    connected: AtomicBool,
+    stop: AtomicBool,
+}
+
+impl Shared {
+    pub fn partitions(&self) -> MutexGuard<'_, BTreeMap<Partition, Progress>> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    pub fn set_connected(&self, connected: bool) {
+        self.connected.store(connected, Ordering::Release);
+    }
+
+    pub fn lag(&self) -> LagReport {
+        let partitions = self.partitions();
+        let lag = |(partition, p): (&Partition, &Progress)| PartitionLag {
+            topic: p.topic.clone(),
+            partition: *partition,
+            position: p.position,
+            end: p.end,
+            log_start: p.log_start,
+            last_ts_log: p.last_ts_log,
+            paused: p.paused,
+        };
+        LagReport {
+            connected: self.connected.load(Ordering::Acquire),
+            partitions: partitions.iter().map(lag).collect(),
+        }
+    }
+}
+
+/// What the reader asks of the prober.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// A partition cannot be read on: find out whether records were deleted or the topic is another one.
+    Check,
+    /// The topic is not read any more.
+    Forget(TopicIx),
+    /// The topic is accepted as a new one: from its log start.
+    Accept(TopicIx),
+}
+
+/// What the prober finds out.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Connected,
+    Unreachable(Error),
+    TopicReady(TopicIx),
+    TopicStopped(TopicIx, Error),
+    /// A partition is to be read.
+    Begin {
+        topic: TopicSettings,
+        number: i32,
+        offset: i64,
+        log_max: Option<Micros>,
+        lost: Option<(i64, i64)>,
+    },
+    /// A partition has lost records, and its topic stops for that.
+    Lost {
+        partition: Partition,
+        from: i64,
+        to: i64,
+    },
+    /// Where partitions ended when asked at this time.
+    Ends {
+        sent_at: Micros,
+        ends: Vec<End>,
+        checked: bool,
+    },
+}
+
+/// Where one partition ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct End {
+    pub partition: Partition,
+    /// The log start; asked for less often.
+    pub low: Option<i64>,
+    pub high: i64,
+}
