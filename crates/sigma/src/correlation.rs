@@ -21,7 +21,6 @@ const MAX_TIMESPAN: Span = Span(366 * 86_400_000_000);
 /// A correlation whose references are still names.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct RawCorrelation {
-    pub at: Place,
     pub kind: CorrelationKind,
     pub rules: Vec<(Arc<str>, Place)>,
     pub group_by: Vec<(Arc<str>, Place)>,
@@ -31,8 +30,6 @@ pub(crate) struct RawCorrelation {
     pub kind_at: Place,
     pub condition: Vec<(Cmp, u64)>,
     pub condition_at: Place,
-    /// `generate`, where it is written.
-    pub generate: Option<bool>,
 }
 
 /// A name for fields that are called differently in different rules.
@@ -96,9 +93,10 @@ pub(crate) fn read(node: &Node) -> Result<RawCorrelation, Fault> {
     if let Some((name, at)) = repeated(&group_by) {
         return Err(Fault::new(at, "repeated-field", format!("the group key has {} twice", shown(name))));
     }
-    let generate = yaml::find(entries, "generate").map(|e| e.value.boolean("`generate`")).transpose()?;
+    if let Some(generate) = yaml::find(entries, "generate") {
+        generate.value.boolean("`generate`")?;
+    }
     Ok(RawCorrelation {
-        at: node.at,
         kind,
         rules,
         group_by,
@@ -107,8 +105,20 @@ pub(crate) fn read(node: &Node) -> Result<RawCorrelation, Fault> {
         kind_at: kind_entry.value.at,
         condition,
         condition_at: condition_entry.map_or(kind_entry.value.at, |e| e.value.at),
-        generate,
     })
+}
+
+/// What the correlation among a document's keys refers to, and whether `generate` (the inner one counts) is true.
+///
+/// It takes what it can read, since it also speaks for a correlation that is refused.
+pub(crate) fn governs(document: &[Entry]) -> (Vec<Arc<str>>, bool) {
+    let Some(entries) = yaml::find(document, "correlation").and_then(|e| e.value.map("").ok()) else {
+        return (Vec::new(), false);
+    };
+    let generate = yaml::find(entries, "generate").or_else(|| yaml::find(document, "generate"));
+    let generate = generate.is_some_and(|e| e.value.boolean("") == Ok(true));
+    let rules = yaml::find(entries, "rules").and_then(|e| names(e, "", MAX_RULES).ok()).unwrap_or_default();
+    (rules.into_iter().map(|(name, _)| name).collect(), generate)
 }
 
 fn kind_and_condition(

@@ -43,6 +43,9 @@ pub(crate) struct Label {
     /// Whether `id` was written, not made up.
     pub id_at: Option<Place>,
     pub name: Option<Arc<str>>,
+    /// The rules a correlation refers to, and whether it lets them raise alerts of their own.
+    pub governs: Vec<Arc<str>>,
+    pub generate: bool,
 }
 
 /// The two sorts of rule.
@@ -109,7 +112,34 @@ pub(crate) fn label(document: &Document, file: &Arc<str>) -> Label {
         (None, Some((name, at))) => (name.clone(), Some(*at)),
         (None, None) => (format!("{file}#{}", document.number).into(), None),
     };
-    Label { file: file.clone(), at: document.root.at, id, id_at, name: name.map(|(name, _)| name) }
+    let (governs, generate) = correlation::governs(entries);
+    Label {
+        file: file.clone(),
+        at: document.root.at,
+        id,
+        id_at,
+        name: name.map(|(name, _)| name),
+        governs,
+        generate,
+    }
+}
+
+/// The line of a document's `action:`, which changes the documents after it.
+pub(crate) fn action(document: &Document) -> Option<usize> {
+    yaml::find(document.root.map("").ok()?, "action").map(|entry| entry.key_at.line)
+}
+
+/// Refuses a document that stands behind an `action:` in its file, since it may lack what that adds.
+pub(crate) fn below(action: Option<usize>, document: &Document) -> Result<(), Fault> {
+    match action {
+        Some(line) if self::action(document).is_none() => {
+            let message =
+                format!("`action` on line {line} would change this document, and is not part of Sigma 2.1");
+            Err(Fault::new(document.root.at, "not-supported", message)
+                .help("write each rule out in a document of its own"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads a document.
@@ -120,6 +150,11 @@ pub(crate) fn read(document: &Document, label: Label, lists: &Lists) -> Result<D
         return Err(Fault::new(entry.key_at, "not-supported", "filter rules are not supported yet")
             .help("add the exception to the rule's own condition with `and not`"));
     }
+    if let Some(entry) = yaml::find(entries, "action") {
+        return Err(Fault::new(entry.key_at, "not-supported", "`action` is not part of Sigma 2.1")
+            .help("write each rule out in a document of its own"));
+    }
+    taxonomy(yaml::find(entries, "taxonomy"))?;
     let detection = yaml::find(entries, "detection");
     let correlation = yaml::find(entries, "correlation");
     let mut warnings = Vec::new();
@@ -226,10 +261,10 @@ fn read_correlation(entry: &Entry, entries: &[Entry]) -> Result<RawCorrelation, 
         return Err(Fault::new(source.key_at, "meaningless-key", message)
             .help("the rules it refers to say which events they look at"));
     }
-    let outer = yaml::find(entries, "generate").map(|e| e.value.boolean("`generate`")).transpose()?;
-    let mut raw = correlation::read(&entry.value)?;
-    raw.generate = raw.generate.or(outer);
-    Ok(raw)
+    if let Some(generate) = yaml::find(entries, "generate") {
+        generate.value.boolean("`generate`")?;
+    }
+    correlation::read(&entry.value)
 }
 
 fn logsource(node: &Node) -> Result<LogSource, Fault> {
@@ -254,6 +289,18 @@ fn logsource(node: &Node) -> Result<LogSource, Fault> {
         }
     }
     Ok(out)
+}
+
+/// Refuses names of fields that no source definition knows.
+fn taxonomy(entry: Option<&Entry>) -> Result<(), Fault> {
+    let Some(entry) = entry.filter(|e| !e.value.is_null()) else { return Ok(()) };
+    match entry.value.text("`taxonomy`")? {
+        "sigma" | "ecs" => Ok(()),
+        other => {
+            let message = format!("field names of the taxonomy {} are not known here", shown(other));
+            Err(Fault::new(entry.value.at, "unknown-taxonomy", message).help("known are: sigma, ecs"))
+        }
+    }
 }
 
 fn level(entry: Option<&Entry>) -> Result<Severity, Fault> {

@@ -1,12 +1,17 @@
 //! The `vedette:` map: what Sigma cannot say.
 //!
-//! In: the node and the body it belongs to. Out: [`Extension`]. Keys planned but not there yet are refused as such.
+//! In: the node and the body it belongs to. Out: [`Extension`]. Keys that are planned are refused as not supported yet,
+//! others as unknown.
+
+use std::sync::Arc;
 
 use crate::{
-    Extras, RuleTest,
+    Cmp, Extras, RuleTest,
+    correlation::{self, RawCorrelation},
     document::Body,
     fault::{Fault, Place, did_you_mean, shown},
-    yaml::Node,
+    inline_test,
+    yaml::{Entry, Node},
 };
 
 /// What the map says.
@@ -19,13 +24,140 @@ pub(crate) struct Extension {
 }
 
 const KEYS: [&str; 6] = ["emit", "entity", "risk", "summary", "mode", "tests"];
+const LATER: [&str; 9] =
+    ["until", "step_max", "anchor", "look", "require_live", "indicator", "except", "respond", "severity_by"];
+
+/// Highest score of a risk.
+const MAX_RISK: u64 = 1000;
+/// Longest summary, in characters.
+const MAX_SUMMARY: usize = 500;
 
 /// Reads the map.
 pub(crate) fn read(node: &Node, body: &Body) -> Result<Extension, Fault> {
-    let _ = body;
-    if let Some(entry) = node.map("`vedette`")?.first() {
-        let message = format!("{} is no key of `vedette`", shown(&entry.key));
-        return Err(Fault::new(entry.key_at, "unknown-key", message).help(did_you_mean(&entry.key, &KEYS)));
+    let correlation = match body {
+        Body::Correlation(raw) => Some(raw),
+        Body::Detection { .. } => None,
+    };
+    let mut out = Extension::default();
+    for entry in node.map("`vedette`")? {
+        match entry.key.as_str() {
+            "emit" => emit(entry, correlation, &mut out.extras)?,
+            "entity" => out.extras.entity = Some(entity(entry, correlation)?),
+            "risk" => out.extras.risk = Some(risk(entry)?),
+            "summary" => out.extras.summary = Some(summary(entry, correlation)?),
+            "mode" => out.off = mode(entry)?,
+            "tests" => out.tests = inline_test::read(&entry.value)?,
+            _ => return Err(unknown(entry, "vedette", &KEYS, &LATER)),
+        }
     }
-    Ok(Extension::default())
+    Ok(out)
+}
+
+/// The fault of a key that a map of ours does not have.
+pub(crate) fn unknown(entry: &Entry, home: &str, valid: &[&str], later: &[&str]) -> Fault {
+    if later.contains(&entry.key.as_str()) {
+        let message = format!("{} in `{home}` is not supported yet", shown(&entry.key));
+        return Fault::new(entry.key_at, "not-supported", message)
+            .help(format!("supported are: {}", valid.join(", ")));
+    }
+    let message = format!("{} is no key of `{home}`", shown(&entry.key));
+    Fault::new(entry.key_at, "unknown-key", message).help(did_you_mean(&entry.key, valid))
+}
+
+fn emit(entry: &Entry, correlation: Option<&RawCorrelation>, extras: &mut Extras) -> Result<(), Fault> {
+    let judged = correlation
+        .is_some_and(|raw| raw.condition.iter().any(|(cmp, _)| !matches!(cmp, Cmp::Gt | Cmp::Gte)));
+    if judged {
+        let message =
+            "`emit` means nothing here: each window is judged when it ends and is an alert of its own";
+        return Err(Fault::new(entry.key_at, "meaningless-key", message).help("remove it"));
+    }
+    for item in entry.value.map("`emit`")? {
+        match item.key.as_str() {
+            "rearm" => extras.rearm = Some(correlation::span(&item.value, "`rearm`")?),
+            "update" => extras.update = Some(correlation::span(&item.value, "`update`")?),
+            _ => return Err(unknown(item, "emit", &["rearm", "update"], &[])),
+        }
+    }
+    Ok(())
+}
+
+fn entity(entry: &Entry, correlation: Option<&RawCorrelation>) -> Result<Arc<str>, Fault> {
+    let field = entry.value.text("`entity`")?.trim();
+    if let Some(raw) = correlation
+        && !raw.group_by.iter().any(|(name, _)| &**name == field)
+    {
+        let names: Vec<&str> = raw.group_by.iter().map(|(name, _)| &**name).collect();
+        let fault = Fault::new(
+            entry.value.at,
+            "unknown-entity",
+            format!("{} is no part of the group key", shown(field)),
+        );
+        return Err(match names.as_slice() {
+            [] => fault.help("this correlation has one group and so no entity: remove it, or add `group-by`"),
+            names => fault.help(did_you_mean(field, names)),
+        });
+    }
+    Ok(field.into())
+}
+
+fn risk(entry: &Entry) -> Result<u32, Fault> {
+    let mut score = None;
+    for item in entry.value.map("`risk`")? {
+        match item.key.as_str() {
+            "score" => {
+                let n = item.value.whole("`score`")?;
+                let small = u32::try_from(n).ok().filter(|_| n <= MAX_RISK);
+                score =
+                    Some(small.ok_or_else(|| item.value.wrong("`score`", "a whole number from 0 to 1000"))?);
+            }
+            _ => return Err(unknown(item, "risk", &["score"], &["entity"])),
+        }
+    }
+    score.ok_or_else(|| Fault::new(entry.value.at, "missing-key", "`risk` has no `score`"))
+}
+
+fn summary(entry: &Entry, correlation: Option<&RawCorrelation>) -> Result<Arc<str>, Fault> {
+    let text = entry.value.text("`summary`")?.trim();
+    if text.chars().count() > MAX_SUMMARY || text.contains('\n') {
+        return Err(entry.value.wrong("`summary`", "one line of at most 500 characters"));
+    }
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '}']) {
+        let closed =
+            rest.get(at..).and_then(|tail| tail.strip_prefix('{')).and_then(|tail| tail.split_once('}'));
+        let Some((name, tail)) = closed else {
+            return Err(Fault::new(
+                entry.value.at,
+                "bad-template",
+                "the summary has a brace without its partner",
+            ));
+        };
+        if let Some(raw) = correlation {
+            let mut valid: Vec<&str> = raw.group_by.iter().map(|(name, _)| &**name).collect();
+            valid.extend(["count", "value", "title"]);
+            if !valid.contains(&name) {
+                let message = format!("the summary names {}, which is no part of the group key", shown(name));
+                return Err(
+                    Fault::new(entry.value.at, "bad-template", message).help(did_you_mean(name, &valid))
+                );
+            }
+        }
+        rest = tail;
+    }
+    Ok(text.into())
+}
+
+fn mode(entry: &Entry) -> Result<Option<Place>, Fault> {
+    match entry.value.text("`mode`")? {
+        "live" => Ok(None),
+        "off" => Ok(Some(entry.value.at)),
+        "shadow" => Err(Fault::new(entry.value.at, "not-supported", "`mode: shadow` is not supported yet")
+            .help("supported are: live, off")),
+        other => {
+            let message = format!("there is no mode {}", shown(other));
+            Err(Fault::new(entry.value.at, "unknown-mode", message)
+                .help(did_you_mean(other, &["live", "off"])))
+        }
+    }
 }

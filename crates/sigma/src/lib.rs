@@ -10,9 +10,11 @@ mod detection;
 mod document;
 mod extension;
 mod fault;
+mod inline_test;
 pub mod ir;
 mod link;
 mod lint;
+mod meaning;
 mod modifiers;
 mod pattern;
 mod yaml;
@@ -41,9 +43,13 @@ pub fn load(files: &[RuleFile], lists: &Lists, sources: &Sources) -> RuleSet {
     for file in files {
         match yaml::documents(&file.text) {
             Ok(documents) => {
+                let mut global = None;
                 for document in &documents {
                     let label = document::label(document, &file.path);
-                    linker.add(label.clone(), document::read(document, label, lists));
+                    let draft = document::below(global, document)
+                        .and_then(|()| document::read(document, label.clone(), lists));
+                    linker.add(label, draft);
+                    global = global.or_else(|| document::action(document));
                 }
             }
             Err(fault) => linker.reject_file(fault, &file.path),

@@ -1,40 +1,97 @@
 //! Joins drafts into a rule set: unique ids, references, order, who emits, what each rule means.
 //!
 //! In: drafts and faults, in the order of files and documents. Out: [`RuleSet`].
+//! Invariants: a correlation is placed after all it refers to, and otherwise the order of files and documents is kept;
+//! a correlation over anything refused is refused; no recursion, so chains and cycles of any length cost no stack.
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use vedette_event::Sources;
-
-use crate::{
-    Rejection, Rule, RuleKind, RuleSet,
-    document::{Body, Draft, Label},
-    fault::{Fault, shown},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
-/// Collects drafts.
+use vedette_event::{RuleIx, SourceIx, Sources};
+
+use crate::{
+    Correlation, Detection, KeyPart, Rejection, Rule, RuleKind, RuleSet,
+    correlation::{Alias, RawCorrelation},
+    document::{Body, Draft, Label},
+    fault::{Fault, Place, nearest, shown},
+    lint,
+    meaning::{self, Meaning},
+};
+
+/// Longest chain of correlations over correlations.
+const MAX_CHAIN: usize = 16;
+
+/// Collects documents, then joins them.
 #[derive(Default)]
 pub(crate) struct Linker {
-    drafts: Vec<Draft>,
-    ids: BTreeMap<Arc<str>, Label>,
+    items: Vec<Item>,
+    /// Every id's first document.
+    ids: BTreeMap<Arc<str>, usize>,
+    /// Every name's documents.
+    names: BTreeMap<Arc<str>, Vec<usize>>,
     rejected: Vec<Rejection>,
     warnings: Vec<Rejection>,
+}
+
+/// A document and what became of it.
+struct Item {
+    label: Label,
+    /// Taken out when it is placed; `None` too if the document was refused.
+    draft: Option<Draft>,
+    /// The documents it refers to and where, in the order written.
+    references: Vec<(usize, Place)>,
+    emits: bool,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    Waiting,
+    Refused,
+    Off,
+    Placed(RuleIx),
+}
+
+/// What is known of a placed rule beside the rule.
+struct Placed {
+    /// Sources whose events it may see.
+    sources: BTreeSet<SourceIx>,
+    /// Correlations above detections.
+    chain: usize,
 }
 
 impl Linker {
     /// Takes a document, read or refused.
     pub fn add(&mut self, label: Label, draft: Result<Draft, Fault>) {
-        if let Some(first) = self.ids.get(&label.id) {
-            let message = format!("the id {} is taken by {}:{}", shown(&label.id), first.file, first.at.line);
-            let fault = Fault::new(label.id_at.unwrap_or(label.at), "duplicate-id", message)
-                .help("give the rule an id of its own");
-            self.rejected.push(fault.reject(&label.file, Some(label.id)));
-            return;
+        let position = self.items.len();
+        let first = self.ids.get(&label.id).and_then(|at| self.items.get(*at)).map(|item| &item.label);
+        let draft = match first {
+            Some(first) => {
+                let message =
+                    format!("the id {} is taken by {}:{}", shown(&label.id), first.file, first.at.line);
+                Err(Fault::new(label.id_at.unwrap_or(label.at), "duplicate-id", message)
+                    .help("give the rule an id of its own"))
+            }
+            None => {
+                self.ids.insert(label.id.clone(), position);
+                draft
+            }
+        };
+        if let Some(name) = &label.name {
+            self.names.entry(name.clone()).or_default().push(position);
         }
-        self.ids.insert(label.id.clone(), label.clone());
+        self.items.push(Item {
+            label,
+            draft: None,
+            references: Vec::new(),
+            emits: true,
+            fate: Fate::Waiting,
+        });
         match draft {
-            Ok(draft) => self.drafts.push(draft),
-            Err(fault) => self.rejected.push(fault.reject(&label.file, Some(label.id))),
+            Ok(draft) => self.items[position].draft = Some(draft),
+            Err(fault) => self.refuse(position, fault),
         }
     }
 
@@ -43,32 +100,373 @@ impl Linker {
         self.rejected.push(fault.reject(file, None));
     }
 
-    /// Resolves what the drafts refer to.
-    pub fn finish(mut self, sources: &Sources) -> RuleSet {
-        let _ = sources;
-        let mut rules = Vec::new();
-        for draft in self.drafts {
-            for warning in draft.warnings {
-                self.warnings.push(warning.reject(&draft.label.file, Some(draft.label.id.clone())));
-            }
-            let Body::Detection { detection, .. } = draft.body else { continue };
-            rules.push(Rule {
-                id: draft.label.id,
-                name: draft.label.name,
-                title: draft.title,
-                description: draft.description,
-                level: draft.level,
-                tags: draft.tags,
-                false_positives: draft.false_positives,
-                file: draft.label.file,
-                line: draft.label.at.line,
-                emits: true,
-                kind: RuleKind::Detection(detection),
-                extras: draft.extras,
-                meaning: [0; 32],
-                tests: draft.tests,
-            });
-        }
-        RuleSet { rules, rejected: self.rejected, warnings: self.warnings }
+    fn refuse(&mut self, position: usize, fault: Fault) {
+        let item = &mut self.items[position];
+        item.draft = None;
+        item.fate = Fate::Refused;
+        self.rejected.push(fault.reject(&item.label.file, Some(item.label.id.clone())));
     }
+
+    /// Resolves what the documents refer to, and places them.
+    pub fn finish(mut self, sources: &Sources) -> RuleSet {
+        self.resolve_references();
+        self.decide_emission();
+        let mut output = Output { sources, rules: Vec::new(), placed: Vec::new() };
+        let mut waiting: Vec<usize> = vec![0; self.items.len()];
+        let mut dependants: Vec<Vec<usize>> = vec![Vec::new(); self.items.len()];
+        for (position, item) in self.items.iter().enumerate() {
+            for target in item.references.iter().map(|(target, _)| *target).collect::<BTreeSet<_>>() {
+                waiting[position] += 1;
+                dependants[target].push(position);
+            }
+        }
+        let mut ready: BTreeSet<usize> = (0..self.items.len()).filter(|p| waiting[*p] == 0).collect();
+        while let Some(position) = ready.pop_first() {
+            self.place(position, &mut output);
+            for dependant in std::mem::take(&mut dependants[position]) {
+                waiting[dependant] -= 1;
+                if waiting[dependant] == 0 {
+                    ready.insert(dependant);
+                }
+            }
+        }
+        self.refuse_cycles();
+        self.rejected.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        self.warnings.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        RuleSet { rules: output.rules, rejected: self.rejected, warnings: self.warnings }
+    }
+
+    fn resolve_references(&mut self) {
+        for position in 0..self.items.len() {
+            let item = &self.items[position];
+            let Some(Draft { body: Body::Correlation(raw), .. }) = &item.draft else { continue };
+            let resolved: Result<Vec<_>, Fault> = raw
+                .rules
+                .iter()
+                .map(|(name, at)| Ok((self.find(name, &item.label.file, *at)?, *at)))
+                .collect();
+            let resolved = resolved.and_then(|references| match repeated(&references) {
+                Some(at) => {
+                    Err(Fault::new(at, "repeated-rule", "the correlation refers to this rule already")
+                        .help("list each rule once"))
+                }
+                None => Ok(references),
+            });
+            match resolved {
+                Ok(references) => self.items[position].references = references,
+                Err(fault) => self.refuse(position, fault),
+            }
+        }
+    }
+
+    /// The document that an id or a name stands for: an id written as such, a name in the same file, a name elsewhere.
+    fn find(&self, name: &str, file: &str, at: Place) -> Result<usize, Fault> {
+        let by_id = self.ids.get(name).copied();
+        let named = self.names.get(name).map(Vec::as_slice).unwrap_or_default();
+        if let Some(id) = by_id.filter(|id| !named.contains(id)) {
+            return Ok(id);
+        }
+        let here: Vec<usize> =
+            named.iter().copied().filter(|p| &*self.items[*p].label.file == file).collect();
+        match (here.as_slice(), named) {
+            ([only], _) | ([], [only]) => Ok(*only),
+            ([], []) => {
+                let names: Vec<&str> = self.ids.keys().chain(self.names.keys()).map(|n| &**n).collect();
+                let fault =
+                    Fault::new(at, "unknown-rule", format!("no rule has the id or name {}", shown(name)));
+                Err(match nearest(name, &names) {
+                    Some(near) => fault.help(format!("did you mean `{near}`?")),
+                    None => fault.help("load the file that holds it together with this one"),
+                })
+            }
+            ([first, ..], _) | (_, [first, ..]) => {
+                let label = &self.items[*first].label;
+                let message = format!(
+                    "several rules have the name {}; one is {}:{}",
+                    shown(name),
+                    label.file,
+                    label.at.line
+                );
+                Err(Fault::new(at, "ambiguous-rule", message).help("refer to the rule by its id"))
+            }
+        }
+    }
+
+    /// `generate` governs the rules referred to directly in the same file; one `true` is enough.
+    ///
+    /// It is read from the labels, so that a refused correlation does not set its rules loose.
+    fn decide_emission(&mut self) {
+        let mut governed: BTreeMap<usize, bool> = BTreeMap::new();
+        for item in &self.items {
+            for name in &item.label.governs {
+                if let Ok(target) = self.find(name, &item.label.file, item.label.at)
+                    && self.items[target].label.file == item.label.file
+                {
+                    *governed.entry(target).or_default() |= item.label.generate;
+                }
+            }
+        }
+        for (position, emits) in governed {
+            self.items[position].emits = emits;
+        }
+    }
+
+    fn place(&mut self, position: usize, output: &mut Output<'_>) {
+        if self.items[position].fate != Fate::Waiting {
+            return;
+        }
+        let references = self.items[position].references.clone();
+        for (target, at) in &references {
+            let other = &self.items[*target].label;
+            let (code, what) = match self.items[*target].fate {
+                Fate::Placed(_) => continue,
+                Fate::Off => ("refers-to-off", "is switched off"),
+                Fate::Refused | Fate::Waiting => ("refers-to-refused", "was refused"),
+            };
+            let message = format!("the rule {} ({}:{}) {what}", shown(&other.id), other.file, other.at.line);
+            return self.refuse(position, Fault::new(*at, code, message));
+        }
+        let Some(draft) = self.items[position].draft.take() else { return };
+        let children: Vec<(RuleIx, usize, Place)> = references
+            .iter()
+            .filter_map(|(target, at)| match self.items[*target].fate {
+                Fate::Placed(ix) => Some((ix, *target, *at)),
+                _ => None,
+            })
+            .collect();
+        let mut warnings = draft.warnings.clone();
+        let kind = match &draft.body {
+            Body::Detection { detection, .. } => Ok(RuleKind::Detection(detection.clone())),
+            Body::Correlation(raw) => self
+                .correlation(raw, &children, &draft.label.file, output, &mut warnings)
+                .map(RuleKind::Correlation),
+        };
+        let kind = match kind {
+            Ok(kind) => kind,
+            Err(fault) => return self.refuse(position, fault),
+        };
+        if let Some(at) = draft.off {
+            warnings.push(Fault::new(at, "switched-off", "the rule is switched off and does not run"));
+        }
+        let (file, id) = (draft.label.file.clone(), draft.label.id.clone());
+        self.warnings.extend(warnings.into_iter().map(|warning| warning.reject(&file, Some(id.clone()))));
+        if draft.off.is_some() {
+            self.items[position].fate = Fate::Off;
+            return;
+        }
+        self.items[position].fate = Fate::Placed(output.push(draft, kind, self.items[position].emits));
+    }
+
+    fn correlation(
+        &self,
+        raw: &RawCorrelation,
+        children: &[(RuleIx, usize, Place)],
+        file: &str,
+        output: &Output<'_>,
+        warnings: &mut Vec<Fault>,
+    ) -> Result<Correlation, Fault> {
+        for (ix, _, at) in children {
+            if let Some(RuleKind::Correlation(child)) = output.rules.get(ix.0 as usize).map(|rule| &rule.kind)
+                && child.judged()
+            {
+                let message =
+                    "a chain over a correlation that is judged when its window ends is not possible";
+                return Err(Fault::new(*at, "chain-over-judged", message)
+                    .help("only `gt` and `gte` are decided at an event"));
+            }
+            if output.placed[ix.0 as usize].chain >= MAX_CHAIN {
+                let message = format!("correlations over correlations go at most {MAX_CHAIN} levels deep");
+                return Err(Fault::new(*at, "chain-too-long", message));
+            }
+        }
+        let mut correlation = Correlation {
+            kind: raw.kind.clone(),
+            rules: children.iter().map(|(ix, ..)| *ix).collect(),
+            group_by: raw
+                .group_by
+                .iter()
+                .map(|(name, _)| KeyPart { name: name.clone(), fields: Vec::new() })
+                .collect(),
+            timespan: raw.timespan,
+            condition: raw.condition.clone(),
+        };
+        if correlation.kind == crate::CorrelationKind::Temporal && correlation.condition.is_empty() {
+            correlation.condition = vec![(crate::Cmp::Gte, children.len() as u64)];
+        }
+        for alias in &raw.aliases {
+            let fields = self.alias(alias, children, file)?;
+            match correlation.group_by.iter_mut().find(|part| part.name == alias.name) {
+                Some(part) => part.fields = fields,
+                None => {
+                    let message = format!("the group key does not use the alias {}", shown(&alias.name));
+                    warnings.push(Fault::new(alias.at, "unused-alias", message));
+                }
+            }
+        }
+        for (part, (_, at)) in correlation.group_by.iter().zip(&raw.group_by) {
+            output.refuse_list(part, &correlation.rules, *at)?;
+        }
+        lint::correlation(&correlation, raw, warnings);
+        output.warn_of_resolutions(&correlation, raw.kind_at, warnings);
+        Ok(correlation)
+    }
+
+    fn alias(
+        &self,
+        alias: &Alias,
+        children: &[(RuleIx, usize, Place)],
+        file: &str,
+    ) -> Result<Vec<(RuleIx, Arc<str>)>, Fault> {
+        let mut fields: Vec<(RuleIx, Arc<str>)> = Vec::new();
+        for (name, at, field) in &alias.fields {
+            let target = self.find(name, file, *at)?;
+            let Some((ix, ..)) = children.iter().find(|(_, position, _)| *position == target) else {
+                let message = format!("the correlation does not refer to the rule {}", shown(name));
+                return Err(Fault::new(*at, "alias-of-other-rule", message)
+                    .help("add it to `rules`, or remove it here"));
+            };
+            if fields.iter().any(|(other, _)| other == ix) {
+                return Err(Fault::new(*at, "repeated-rule", "the alias has a field for this rule already"));
+            }
+            fields.push((*ix, field.clone()));
+        }
+        Ok(fields)
+    }
+
+    /// What still waits refers to itself, or to something that does.
+    fn refuse_cycles(&mut self) {
+        let waiting: Vec<usize> =
+            (0..self.items.len()).filter(|p| self.items[*p].fate == Fate::Waiting).collect();
+        for position in waiting {
+            let next = |at: usize| {
+                let references = self.items[at].references.iter();
+                references
+                    .copied()
+                    .find(|(target, _)| !matches!(self.items[*target].fate, Fate::Placed(_) | Fate::Off))
+            };
+            let Some((target, at)) = next(position) else { continue };
+            let mut seen = BTreeSet::new();
+            let mut walk = target;
+            while walk != position && seen.insert(walk) {
+                walk = next(walk).map_or(walk, |(target, _)| target);
+            }
+            let other = &self.items[target].label;
+            let fault = if walk == position {
+                let message = format!("the correlation refers to itself, by way of {}", shown(&other.id));
+                Fault::new(at, "cycle", message).help("a chain must end at detections")
+            } else {
+                let message = format!(
+                    "the rule {} ({}:{}) refers to itself",
+                    shown(&other.id),
+                    other.file,
+                    other.at.line
+                );
+                Fault::new(at, "refers-to-refused", message)
+            };
+            self.refuse(position, fault);
+        }
+    }
+}
+
+fn repeated(references: &[(usize, Place)]) -> Option<Place> {
+    let mut seen = BTreeSet::new();
+    references.iter().find(|(target, _)| !seen.insert(*target)).map(|(_, at)| *at)
+}
+
+/// The rules placed so far.
+struct Output<'a> {
+    sources: &'a Sources,
+    rules: Vec<Rule>,
+    placed: Vec<Placed>,
+}
+
+impl Output<'_> {
+    fn push(&mut self, draft: Draft, kind: RuleKind, emits: bool) -> RuleIx {
+        let ix = RuleIx(self.rules.len() as u32);
+        let placed = match &kind {
+            RuleKind::Detection(detection) => {
+                Placed { sources: applicable(detection, self.sources), chain: 0 }
+            }
+            RuleKind::Correlation(correlation) => {
+                let children = correlation.rules.iter().map(|child| &self.placed[child.0 as usize]);
+                Placed {
+                    sources: children.clone().flat_map(|child| child.sources.iter().copied()).collect(),
+                    chain: children.map(|child| child.chain).max().unwrap_or(0) + 1,
+                }
+            }
+        };
+        let meaning = match (&kind, &draft.body) {
+            (RuleKind::Detection(lowered), Body::Detection { symbolic, .. }) => {
+                let detection = symbolic.as_ref().unwrap_or(lowered);
+                meaning::detection(detection, &draft.extras, &Meaning::new(self.sources, &placed.sources))
+            }
+            (RuleKind::Detection(detection), Body::Correlation(_)) => {
+                meaning::detection(detection, &draft.extras, &Meaning::new(self.sources, &placed.sources))
+            }
+            (RuleKind::Correlation(correlation), _) => {
+                let children: Vec<_> = correlation
+                    .rules
+                    .iter()
+                    .map(|child| {
+                        let meaning = &self.rules[child.0 as usize].meaning;
+                        (*child, *meaning, Meaning::new(self.sources, &self.placed[child.0 as usize].sources))
+                    })
+                    .collect();
+                meaning::correlation(correlation, &draft.extras, &children)
+            }
+        };
+        self.placed.push(placed);
+        self.rules.push(Rule {
+            id: draft.label.id,
+            name: draft.label.name,
+            title: draft.title,
+            description: draft.description,
+            level: draft.level,
+            tags: draft.tags,
+            false_positives: draft.false_positives,
+            file: draft.label.file,
+            line: draft.label.at.line,
+            emits,
+            kind,
+            extras: draft.extras,
+            meaning,
+            tests: draft.tests,
+        });
+        ix
+    }
+
+    /// Refuses a key part that is a list in a source that one of the rules may look at.
+    fn refuse_list(&self, part: &KeyPart, rules: &[RuleIx], at: Place) -> Result<(), Fault> {
+        for rule in rules {
+            let field = part.field_of(*rule);
+            for source in &self.placed[rule.0 as usize].sources {
+                let def = self.sources.get(*source);
+                let list =
+                    |name: &&str| self.sources.fields.kind(name) == Some(vedette_event::FieldType::List);
+                if let Some(name) = def.resolve(field).iter().find(|name| list(name)) {
+                    let message = format!("{} is a list (`{name}` of source `{}`)", shown(field), def.name);
+                    return Err(Fault::new(at, "list-in-key", message)
+                        .help("group by a field that has one value for each event"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn warn_of_resolutions(&self, correlation: &Correlation, at: Place, warnings: &mut Vec<Fault>) {
+        if correlation.kind != crate::CorrelationKind::TemporalOrdered {
+            return;
+        }
+        let sources = correlation.rules.iter().flat_map(|rule| &self.placed[rule.0 as usize].sources);
+        let defs: BTreeSet<SourceIx> = sources.copied().collect();
+        lint::resolutions(defs.into_iter().map(|ix| self.sources.get(ix)), at, warnings);
+    }
+}
+
+/// The sources whose events a detection may apply to.
+fn applicable(detection: &Detection, sources: &Sources) -> BTreeSet<SourceIx> {
+    let fits = sources
+        .iter()
+        .filter(|(_, def)| def.own_logsource() || detection.logsource.compatible(&def.logsource));
+    fits.map(|(ix, _)| ix).collect()
 }

@@ -1,9 +1,12 @@
 //! Warnings: things worth a second look that do not stop a rule.
 
-use vedette_event::LogSource;
+use std::collections::BTreeMap;
+
+use vedette_event::{LogSource, SourceDef, source::Form};
 
 use crate::{
-    Expr,
+    Cmp, Correlation, CorrelationKind, Expr,
+    correlation::RawCorrelation,
     detection::Lowered,
     fault::{Fault, Place, shown},
 };
@@ -36,5 +39,54 @@ fn holds_on_nothing(condition: &Expr) -> bool {
         Expr::Or(parts) => parts.iter().any(holds_on_nothing),
         Expr::Not(inner) => !holds_on_nothing(inner),
         Expr::Leaf(_) => false,
+    }
+}
+
+/// Looks at a correlation whose rules are known.
+pub(crate) fn correlation(correlation: &Correlation, raw: &RawCorrelation, out: &mut Vec<Fault>) {
+    let most = match correlation.kind {
+        CorrelationKind::Temporal => correlation.rules.len() as u64,
+        _ => u64::MAX,
+    };
+    let (mut low, mut high) = (1, most);
+    let mut excluded = Vec::new();
+    for (cmp, n) in &correlation.condition {
+        match cmp {
+            Cmp::Gt => low = low.max(n.saturating_add(1)),
+            Cmp::Gte => low = low.max(*n),
+            Cmp::Lt => high = high.min(n.saturating_sub(1)),
+            Cmp::Lte => high = high.min(*n),
+            Cmp::Eq => (low, high) = (low.max(*n), high.min(*n)),
+            Cmp::Neq => excluded.push(*n),
+        }
+    }
+    if low > high || (low == high && excluded.contains(&low)) {
+        out.push(Fault::new(raw.condition_at, "never-holds", "the condition can never hold").help(
+            match most {
+                u64::MAX => "a window that is judged has at least one event".to_owned(),
+                _ => format!("it counts distinct rules, of which there are {most}"),
+            },
+        ));
+    }
+}
+
+/// Warns of sources whose times are of different resolution, in a rule that depends on order.
+pub(crate) fn resolutions<'a>(sources: impl Iterator<Item = &'a SourceDef>, at: Place, out: &mut Vec<Fault>) {
+    let mut by_resolution: BTreeMap<&str, &SourceDef> = BTreeMap::new();
+    for def in sources {
+        let resolution = match def.form {
+            Form::PanosCsv => "seconds",
+            Form::AwsWaf | Form::ApiJson => "milliseconds",
+            Form::Json => continue,
+        };
+        by_resolution.entry(resolution).or_insert(def);
+    }
+    let mut kinds = by_resolution.iter();
+    if let (Some((fine, a)), Some((coarse, b))) = (kinds.next(), kinds.next()) {
+        let message = format!(
+            "the order of events is not sure: source `{}` has times in {fine}, source `{}` in {coarse}",
+            a.name, b.name
+        );
+        out.push(Fault::new(at, "mixed-resolution", message).help("use `temporal`"));
     }
 }
