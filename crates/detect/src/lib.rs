@@ -16,9 +16,18 @@
 //! - **Keywords** see the strings of the event's text: string values (not keys) of JSON at any depth, or the whole record
 //!   where the form is no JSON. `Null`, `Exists(false)` and `FieldRef` are false there.
 
+mod class;
+mod condition;
 pub mod evaluate;
+mod filter;
+mod fold;
+mod json;
+mod literal;
+mod matcher;
+mod memo;
 pub mod program;
 pub mod reference;
+mod truth;
 
 pub use evaluate::Evaluator;
 pub use program::{Program, needed_fields};

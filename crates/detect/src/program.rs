@@ -1,11 +1,25 @@
 //! Rules compiled for one source.
 //!
-//! In: the rule set, the source and the names of the batch's columns. Out: [`Program`], immutable and shared by threads.
+//! In: the rule set, the source and the names of the batch's columns. Out: [`Program`], shared by threads.
+//! Invariants: identical predicates of all rules are one atom; which classes have been compiled, and when, changes speed
+//! alone. A regular expression that cannot be compiled matches nothing: the rule loader refuses such rules.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use vedette_event::{RuleIx, SourceDef, SourceIx, Sources};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use vedette_event::{RuleIx, SourceDef, SourceIx, Sources, source::Form};
 use vedette_sigma::{Detection, RuleKind, RuleSet, Test};
+
+use crate::{
+    class::{Class, Names, ProgramRule, raw_probe, weight},
+    condition::{Atom, Lowering, Weight},
+    literal::{Probe, Site},
+    matcher::Matcher,
+};
 
 /// The canonical columns that the rules which can apply to a source need; with `product`, `category` and `service` where
 /// events name their own logsource.
@@ -57,18 +71,99 @@ pub(crate) fn applicable<'r>(
     })
 }
 
-/// All detection rules that can apply to one source.
+/// Classes compiled at most; events of further ones are looked at with all rules.
+const MAX_CLASSES: usize = 128;
+
+/// An atom with all that is known about it.
+#[derive(Debug)]
+pub(crate) struct AtomPlan {
+    pub(crate) atom: Atom,
+    pub(crate) matcher: Matcher,
+    pub(crate) probe: Probe,
+    pub(crate) weight: Weight,
+    /// Its field's filter finds it at so little cost that it is decided before any rule asks.
+    pub(crate) eager: bool,
+}
+
+/// All detection rules that can apply to one source. Shared by threads; classes are compiled when first met.
 #[derive(Debug)]
 pub struct Program {
-    pub(crate) rules: RuleSet,
-    pub(crate) source: SourceDef,
-    pub(crate) fields: Vec<Arc<str>>,
+    pub(crate) rules: Vec<ProgramRule>,
+    pub(crate) atoms: Vec<AtomPlan>,
+    /// How many columns a batch has.
+    pub(crate) columns: usize,
+    /// Where `product`, `category` and `service` are, if events name their own logsource.
+    pub(crate) own: Option<[Option<usize>; 3]>,
+    /// Keywords see the record as one text.
+    pub(crate) whole_record: bool,
+    /// What rules name of each key, lower case.
+    names: [HashMap<String, u16, FixedState>; 3],
+    classes: Mutex<HashMap<Names, Arc<Class>, FixedState>>,
 }
 
 impl Program {
     /// Compiles the rules for a source whose batches have these columns, in this order (a superset of [`needed_fields`]).
     #[must_use]
     pub fn compile(rules: &RuleSet, source: SourceIx, sources: &Sources, fields: &[Arc<str>]) -> Self {
-        Self { rules: rules.clone(), source: sources.get(source).clone(), fields: fields.to_vec() }
+        let source = sources.get(source);
+        let mut lowering = Lowering::new(source, fields);
+        let mut names: [HashMap<String, u16, FixedState>; 3] = Default::default();
+        let mut compiled = Vec::new();
+        for (ix, detection) in applicable(rules, source) {
+            let logsource = &detection.logsource;
+            let keys = [&logsource.product, &logsource.category, &logsource.service];
+            let mut ids = [0; 3];
+            if source.own_logsource() {
+                for ((id, key), known) in ids.iter_mut().zip(keys).zip(&mut names) {
+                    *id = key.as_ref().map_or(0, |key| intern(known, key));
+                }
+            }
+            compiled.push(ProgramRule { ix, names: ids, condition: lowering.detection(detection) });
+        }
+        let own = source.own_logsource().then(|| {
+            ["product", "category", "service"].map(|key| fields.iter().position(|field| **field == *key))
+        });
+        Self {
+            rules: compiled,
+            atoms: lowering.atoms.list.into_iter().map(plan).collect(),
+            columns: fields.len(),
+            own,
+            whole_record: source.form == Form::PanosCsv,
+            names,
+            classes: Mutex::default(),
+        }
     }
+
+    /// The number of what an event names of a key: 1 if no rule names it.
+    pub(crate) fn name(&self, key: usize, text: &str) -> u16 {
+        self.names[key].get(&text.to_lowercase()).copied().unwrap_or(1)
+    }
+
+    /// The class of events that name this; beyond a limit the one of events that name nothing, whose rules include all others'.
+    pub(crate) fn class(&self, names: Names) -> Arc<Class> {
+        let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = if classes.len() < MAX_CLASSES || classes.contains_key(&names) { names } else { [0; 3] };
+        Arc::clone(classes.entry(names).or_insert_with(|| Arc::new(Class::new(self, names))))
+    }
+}
+
+fn intern(known: &mut HashMap<String, u16, FixedState>, key: &str) -> u16 {
+    let next = u16::try_from(known.len() + 2).unwrap_or(u16::MAX);
+    *known.entry(key.to_lowercase()).or_insert(next)
+}
+
+fn plan(atom: Atom) -> AtomPlan {
+    let (matcher, probe) = match &atom {
+        Atom::Scalar { test, .. } => (Matcher::new(test), Probe::of(test)),
+        Atom::Keyword { test } => (Matcher::new(test), raw_probe(Probe::of(test))),
+        _ => (Matcher::Constant(false), Probe::Always),
+    };
+    let eager = match (&atom, &probe) {
+        (Atom::Scalar { .. }, Probe::Literals { site: Site::Anywhere, any_of, proof: true, .. }) => {
+            any_of.iter().all(|literal| literal.len() >= 4)
+        }
+        (Atom::Scalar { .. }, Probe::Literals { proof, .. }) => *proof,
+        _ => false,
+    };
+    AtomPlan { weight: weight(&atom, &probe), atom, matcher, probe, eager }
 }

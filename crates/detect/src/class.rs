@@ -1,0 +1,190 @@
+//! The rules that can apply to one kind of event, ready to run.
+//!
+//! In: all conditions and atoms of a program, and the logsource an event gives itself. Out: [`Class`]: a filter for each
+//! field with pivots, the rules that each pivot wakes, and code for what is left to decide.
+
+use vedette_event::RuleIx;
+
+use crate::{
+    condition::{Atom, Code, Condition, Weight, pivot},
+    filter::{Buckets, Filter},
+    literal::{Probe, Site},
+    program::{AtomPlan, Program},
+};
+
+/// What an event (or a rule) names of product, category and service: 0 for nothing, 1 for what no rule names.
+pub(crate) type Names = [u16; 3];
+
+/// Whether a rule applies to an event: unless both name a key and differ.
+pub(crate) fn applies(rule: Names, event: Names) -> bool {
+    rule.iter().zip(event).all(|(rule, event)| *rule == 0 || event == 0 || *rule == event)
+}
+
+/// A detection rule as a program keeps it.
+#[derive(Debug)]
+pub(crate) struct ProgramRule {
+    pub(crate) ix: RuleIx,
+    pub(crate) names: Names,
+    pub(crate) condition: Condition,
+}
+
+/// The compiled rules of one class of events.
+#[derive(Debug)]
+pub(crate) struct Class {
+    pub(crate) rules: Vec<ClassRule>,
+    pub(crate) code: Code,
+    /// Fields with atoms to look for.
+    pub(crate) fields: Vec<ClassField>,
+    /// By atom: the rules that it wakes.
+    pub(crate) wakes: Buckets<u32>,
+    /// Rules that nothing wakes: they are decided for every event.
+    pub(crate) always: Vec<u32>,
+    /// Over the text of the event: keyword atoms that may hold.
+    pub(crate) keywords: Option<Filter>,
+    /// All atoms in `keywords`.
+    pub(crate) keyword_atoms: Vec<u32>,
+    /// Bit set: the atom is decided by a field's filter.
+    eager: Vec<u64>,
+}
+
+/// A rule of a class.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClassRule {
+    pub(crate) ix: RuleIx,
+    pub(crate) names: Names,
+    pub(crate) entry: u32,
+}
+
+/// A field of a class.
+#[derive(Debug)]
+pub(crate) struct ClassField {
+    pub(crate) column: u32,
+    pub(crate) filter: Filter,
+}
+
+impl Class {
+    /// Compiles the rules that apply to events which name this.
+    pub(crate) fn new(program: &Program, names: Names) -> Self {
+        let mut class = Self {
+            rules: Vec::new(),
+            code: Code::default(),
+            fields: Vec::new(),
+            wakes: Buckets::default(),
+            always: Vec::new(),
+            keywords: None,
+            keyword_atoms: Vec::new(),
+            eager: vec![0; program.atoms.len().div_ceil(64)],
+        };
+        let weight = |atom: u32| program.atoms[atom as usize].weight;
+        let mut wakes = Vec::new();
+        for rule in program.rules.iter().filter(|rule| applies(rule.names, names)) {
+            if rule.condition == Condition::Any(Vec::new()) {
+                continue;
+            }
+            let at = class.rules.len() as u32;
+            let rest = match pivot(&rule.condition, &weight) {
+                Some((pivot, rest)) => {
+                    wakes.extend(pivot.atoms.iter().map(|atom| (u64::from(*atom), at)));
+                    rest
+                }
+                None => {
+                    class.always.push(at);
+                    rule.condition.clone()
+                }
+            };
+            rest.each_atom(&mut |atom| class.note_eager(program, atom));
+            let entry = class.code.add(&rest);
+            class.rules.push(ClassRule { ix: rule.ix, names: rule.names, entry });
+        }
+        for (atom, _) in &wakes {
+            class.eager[*atom as usize / 64] |= 1 << (atom % 64);
+        }
+        class.wakes = Buckets::new(wakes);
+        class.build_filters(program);
+        class
+    }
+
+    /// Atoms that a filter finds at little cost are decided with the pivots; others when a rule asks for them.
+    fn note_eager(&mut self, program: &Program, atom: u32) {
+        if program.atoms[atom as usize].eager {
+            self.eager[atom as usize / 64] |= 1 << (atom % 64);
+        }
+    }
+
+    /// Whether an atom is decided by a field's filter.
+    #[inline]
+    pub(crate) fn is_eager(&self, atom: u32) -> bool {
+        self.eager.get(atom as usize / 64).is_some_and(|bits| bits & (1 << (atom % 64)) != 0)
+    }
+
+    fn build_filters(&mut self, program: &Program) {
+        let mut columns: Vec<Vec<(u32, Probe)>> = Vec::new();
+        columns.resize_with(program.columns, Vec::new);
+        let mut keywords = Vec::new();
+        for (at, plan) in program.atoms.iter().enumerate() {
+            let at = at as u32;
+            if !self.is_eager(at) {
+                continue;
+            }
+            match plan {
+                AtomPlan { atom: Atom::Scalar { column, .. }, probe, .. } => {
+                    columns[*column as usize].push((at, probe.clone()));
+                }
+                AtomPlan { atom: Atom::Keyword { .. }, probe, .. } => {
+                    self.keyword_atoms.push(at);
+                    keywords.push((at, probe.clone()));
+                    self.eager[at as usize / 64] &= !(1 << (at % 64));
+                }
+                _ => {}
+            }
+        }
+        for (column, atoms) in columns.into_iter().enumerate() {
+            if !atoms.is_empty() {
+                self.fields.push(ClassField { column: column as u32, filter: Filter::new(atoms) });
+            }
+        }
+        self.keywords = (!keywords.is_empty()).then(|| Filter::new(keywords));
+    }
+}
+
+/// How an atom serves as a pivot, guessed from what it looks for.
+pub(crate) fn weight(atom: &Atom, probe: &Probe) -> Weight {
+    let likely = |site: &Site, literal: &String| {
+        let len = literal.len() as f32;
+        match site {
+            Site::Whole if literal.bytes().all(|b| b.is_ascii_digit()) => 0.3 / (1.0 + len),
+            Site::Whole => 0.3 / (1.0 + len).powf(1.5),
+            Site::Start | Site::End => 0.6 / (1.0 + len).powf(1.5),
+            Site::Anywhere => 1.0 / (1.0 + len).powf(1.5),
+        }
+    };
+    let cost = match (atom, probe) {
+        (Atom::Scalar { .. }, Probe::Literals { site, any_of, .. }) => {
+            Some(any_of.iter().map(|literal| likely(site, literal)).sum())
+        }
+        (Atom::Scalar { .. }, Probe::Always) => Some(2.0),
+        (Atom::Keyword { .. }, Probe::Literals { any_of, .. }) => {
+            Some(0.5 + any_of.iter().map(|literal| likely(&Site::Anywhere, literal)).sum::<f32>())
+        }
+        _ => None,
+    };
+    Weight { cost, proof: matches!(atom, Atom::Scalar { .. }) }
+}
+
+/// What the raw text of an event must hold for a keyword to be in one of its strings: the longest part of each literal
+/// that JSON never escapes, so long as the text hides no characters ([`crate::json::hides_characters`]).
+pub(crate) fn raw_probe(probe: Probe) -> Probe {
+    let plain = |c: char| c.is_ascii() && !c.is_ascii_control() && c != '"' && c != '\\';
+    let Probe::Literals { any_of, ascii_only, .. } = probe else { return Probe::Always };
+    let parts: Option<Vec<String>> = any_of
+        .iter()
+        .map(|literal| {
+            let longest = literal.split(|c| !plain(c)).max_by_key(|part| part.len())?;
+            (!longest.is_empty()).then(|| longest.to_owned())
+        })
+        .collect();
+    match parts {
+        Some(any_of) => Probe::Literals { site: Site::Anywhere, any_of, proof: false, ascii_only },
+        None => Probe::Always,
+    }
+}

@@ -1,0 +1,297 @@
+//! The program and the reference evaluator agree: random rules over random events from an alphabet that is hard on both.
+#![allow(clippy::unwrap_used)]
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arrow_buffer::{Buffer, ScalarBuffer};
+use proptest::{collection::vec, prelude::*, sample::select};
+use serde_json::{Map, Value, json};
+use vedette_detect::{Evaluator, Program, needed_fields, reference};
+use vedette_event::{
+    Cell, ColumnBuilder, EventBatch, Hit, Kind, LogSource, Partition, RuleIx, Severity, SourceDef, SourceIx,
+    Sources, Span, TopicIx,
+    batch::number,
+    schema::Fields,
+    source::{Form, OneOrMany},
+};
+use vedette_sigma::{
+    Cmp, Decimal, Detection, Expr, Extras, Leaf, Pattern, Piece, Relation, Rule, RuleKind, RuleSet, Test,
+};
+
+const FIELDS: [&str; 5] = ["a", "b", "c.d", "both", "never"];
+
+fn source(form: Form) -> SourceDef {
+    SourceDef {
+        name: "test".into(),
+        description: String::new(),
+        form,
+        logsource: LogSource { product: Some("P".into()), ..LogSource::default() },
+        disorder: Span(0),
+        future: Span(0),
+        time_zone: "UTC".into(),
+        entity: Vec::new(),
+        weight: None,
+        secrets: Vec::new(),
+        fields: BTreeMap::new(),
+        taxonomy: [("both".to_owned(), OneOrMany::Many(vec!["a".into(), "b".into()]))].into(),
+    }
+}
+
+/// Words that meet often, so that predicates are true often enough.
+fn word() -> impl Strategy<Value = String> {
+    let words = [
+        "",
+        "a",
+        "k",
+        "K",
+        "\u{212a}",
+        "ſ",
+        "s",
+        "İ",
+        "i",
+        "\\",
+        "\\u",
+        "/",
+        "\"",
+        "*",
+        "?",
+        "\n",
+        "é",
+        "É",
+        "cmd",
+        ".exe",
+        "CMD.EXE",
+        "whoami /all",
+        "powershell -enc",
+        "5",
+        "-1",
+        "0.5",
+        "1e21",
+        "true",
+        "FALSE",
+        "null",
+        "10.0.0.1",
+        "::ffff:10.0.0.1",
+        "2001:db8::1",
+        "\u{fb01}",
+        "😀",
+        "kk",
+        "Sk",
+    ];
+    prop_oneof![
+        4 => vec(select(words.to_vec()), 0..4).prop_map(|words| words.concat()),
+        1 => select(words.to_vec()).prop_map(str::to_owned),
+        1 => vec(select("abkK\u{212a}ſ\\/*?é\u{1}".chars().collect::<Vec<_>>()), 0..20).prop_map(String::from_iter),
+    ]
+}
+
+fn scalar() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        6 => word().prop_map(Value::from),
+        1 => select(vec![json!(5), json!(-1), json!(0.5), json!(5.0), json!(1e21), json!(u64::MAX)]),
+        1 => any::<bool>().prop_map(Value::from),
+        1 => Just(Value::Null),
+    ]
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        6 => scalar(),
+        1 => vec(scalar(), 0..4).prop_map(Value::from),
+        1 => (scalar(), scalar()).prop_map(|(a, b)| json!({"x": a, "y": [b, {"z": "cmd.exe"}]})),
+        1 => (scalar(), scalar()).prop_map(|(a, b)| json!([[a], {"cmd": b}, "k"])),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Map<String, Value>> {
+    let name = select(vec!["a", "b", "c.d", "other", "product", "category", "service"]);
+    let logsource = select(vec!["P", "p", "q", "\u{212a}"]).prop_map(Value::from);
+    vec((name, value(), logsource), 0..7).prop_map(|pairs| {
+        let pair = |(name, value, logsource): (&str, Value, Value)| match name {
+            "product" | "category" if value.is_string() => (name.to_owned(), logsource),
+            _ => (name.to_owned(), value),
+        };
+        pairs.into_iter().map(pair).collect()
+    })
+}
+
+fn pattern() -> impl Strategy<Value = Pattern> {
+    let piece = prop_oneof![
+        4 => word().prop_map(|text| Piece::Literal(text.into())),
+        1 => Just(Piece::One),
+        3 => Just(Piece::Many),
+    ];
+    prop_oneof![
+        2 => vec(piece, 0..5).prop_map(Pattern),
+        3 => (word(), any::<bool>(), any::<bool>()).prop_map(|(text, before, after)| {
+            let mut pieces = vec![Piece::Literal(text.into())];
+            if before { pieces.insert(0, Piece::Many) }
+            if after { pieces.push(Piece::Many) }
+            Pattern(pieces)
+        }),
+    ]
+}
+
+fn test() -> impl Strategy<Value = Test> {
+    let nets = ["10.0.0.0/8", "0.0.0.0/0", "2001:db8::/32", "::ffff:10.0.0.0/104", "::/0"];
+    let regexes = [
+        "(?i)cmd",
+        "cmd|5",
+        "^$",
+        "(?i)[k]s?",
+        "whoami.*all",
+        "(?s)a.*é",
+        "[aé]",
+        "(?i)İ",
+        r"\\u",
+        "(?i)ss|kk+",
+        "(?i)CMD\\.exe$",
+        "[0-9]{1,2}",
+        "po+wer",
+    ];
+    let cmp = select(vec![Cmp::Lt, Cmp::Lte, Cmp::Gt, Cmp::Gte, Cmp::Eq, Cmp::Neq]);
+    let how = select(vec![Relation::Equal, Relation::Contains, Relation::StartsWith, Relation::EndsWith]);
+    let plain = prop_oneof![
+        8 => (pattern(), any::<bool>()).prop_map(|(pattern, cased)| Test::Text { pattern, cased }),
+        1 => select(vec!["5", "-1", "0.5", "1e21"]).prop_map(|text| Test::Number(text.into())),
+        1 => any::<bool>().prop_map(Test::Bool),
+        2 => select(regexes.to_vec()).prop_map(|text| Test::Regex(text.into())),
+        1 => select(nets.to_vec()).prop_map(|net| Test::Cidr(net.parse().unwrap())),
+        1 => (cmp, select(vec![5.0, 0.5, -1.0])).prop_map(|(cmp, right)| Test::Compare(cmp, Decimal(right))),
+        1 => Just(Test::Null),
+        1 => any::<bool>().prop_map(Test::Exists),
+        1 => (select(FIELDS.to_vec()), how, any::<bool>())
+            .prop_map(|(other, how, cased)| Test::FieldRef { other: other.into(), how, cased }),
+    ];
+    plain.prop_recursive(2, 4, 3, |inner| {
+        prop_oneof![
+            inner.clone().prop_map(|test| Test::Not(Box::new(test))),
+            vec(inner, 0..3).prop_map(Test::All),
+        ]
+    })
+}
+
+fn leaf() -> impl Strategy<Value = Leaf> {
+    let field = prop_oneof![4 => select(FIELDS.to_vec()).prop_map(Some), 1 => Just(None)];
+    (field, test()).prop_map(|(field, test)| Leaf { field: field.map(Arc::from), test })
+}
+
+fn expr() -> impl Strategy<Value = Expr> {
+    (0..4_usize).prop_map(Expr::Leaf).prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            2 => vec(inner.clone(), 0..4).prop_map(Expr::And),
+            2 => vec(inner.clone(), 0..4).prop_map(Expr::Or),
+            1 => inner.prop_map(|part| Expr::Not(Box::new(part))),
+        ]
+    })
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    let name =
+        || select(vec![None, None, Some("p"), Some("Q"), Some("k")]).prop_map(|name| name.map(str::to_owned));
+    let logsource = (name(), name(), name());
+    (expr(), vec(leaf(), 4), logsource).prop_map(|(condition, leaves, (product, category, service))| Rule {
+        id: "r".into(),
+        name: None,
+        title: "r".into(),
+        description: None,
+        level: Severity::Low,
+        tags: Arc::from([]),
+        false_positives: Vec::new(),
+        file: "r.yml".into(),
+        line: 1,
+        emits: true,
+        kind: RuleKind::Detection(Detection {
+            logsource: LogSource { product, category, service },
+            condition,
+            leaves,
+        }),
+        extras: Extras::default(),
+        meaning: [0; 32],
+        tests: Vec::new(),
+    })
+}
+
+fn cell_of(value: Option<&Value>) -> (Kind, String) {
+    match value {
+        None => (Kind::Missing, String::new()),
+        Some(Value::Null) => (Kind::Null, String::new()),
+        Some(Value::String(text)) => (Kind::Text, text.clone()),
+        Some(Value::Bool(truth)) => (Kind::Bool, truth.to_string()),
+        Some(Value::Number(n)) => number(&n.to_string()).unwrap(),
+        Some(list @ Value::Array(_)) => (Kind::List, list.to_string()),
+        Some(object @ Value::Object(_)) => (Kind::Object, object.to_string()),
+    }
+}
+
+/// The record's text, with some characters escaped that need no escape.
+fn spell(event: &Map<String, Value>, escape: bool) -> String {
+    let plain = Value::from(event.clone()).to_string();
+    if escape { plain.replace('/', "\\/").replace('c', "\\u0063").replace('é', "\\u00e9") } else { plain }
+}
+
+fn batch(events: &[(Map<String, Value>, bool)], fields: &[Arc<str>]) -> EventBatch {
+    let none = || Buffer::from_vec(Vec::<u8>::new());
+    let columns = fields.iter().map(|field| {
+        let mut column = ColumnBuilder::new(none());
+        for (event, _) in events {
+            let (kind, text) = cell_of(event.get(&**field));
+            column.push(kind, &text);
+        }
+        column.finish()
+    });
+    let mut original = ColumnBuilder::new(none());
+    events.iter().for_each(|(event, escape)| original.push(Kind::Text, &spell(event, *escape)));
+    let rows = events.len();
+    EventBatch {
+        source: SourceIx(0),
+        partition: Partition { topic: TopicIx(0), number: 0 },
+        offsets: (0..rows as i64).collect::<Vec<_>>().into(),
+        indexes: ScalarBuffer::from(vec![0_u32; rows]),
+        claimed: vec![EventBatch::NO_TIME; rows].into(),
+        records: (0..rows as u32).collect::<Vec<_>>().into(),
+        columns: columns.collect(),
+        original: original.finish(),
+    }
+}
+
+fn expected(rules: &RuleSet, def: &SourceDef, events: &[(Map<String, Value>, bool)]) -> Vec<Hit> {
+    let mut hits = Vec::new();
+    for (row, (event, escape)) in events.iter().enumerate() {
+        let cells: BTreeMap<&str, (Kind, String)> =
+            event.iter().map(|(name, value)| (&**name, cell_of(Some(value)))).collect();
+        let cell =
+            |name: &str| cells.get(name).map_or(Cell::MISSING, |(kind, text)| Cell { kind: *kind, text });
+        for (rule, _) in rules.iter() {
+            if reference::matches(rules, rule, def, &cell, &spell(event, *escape)) {
+                hits.push(Hit { row: row as u32, rule });
+            }
+        }
+    }
+    hits
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn program_and_reference_agree(
+        rules in vec(rule(), 1..6),
+        events in vec((event(), any::<bool>()), 1..12),
+        form in select(vec![Form::Json, Form::ApiJson, Form::PanosCsv]),
+    ) {
+        let rules = RuleSet { rules, ..RuleSet::default() };
+        let sources = Sources::new(Fields::default(), vec![source(form)]);
+        let def = sources.get(SourceIx(0));
+        let fields: Vec<Arc<str>> = needed_fields(&rules, def).into_iter().collect();
+        let batch = batch(&events, &fields);
+        let program = Arc::new(Program::compile(&rules, SourceIx(0), &sources, &fields));
+        let mut evaluator = Evaluator::new(program);
+        let mut hits = vec![Hit { row: 9, rule: RuleIx(9) }];
+        let expected = expected(&rules, def, &events);
+        for _ in 0..2 {
+            evaluator.evaluate(&batch, &mut hits);
+            prop_assert_eq!(&hits, &expected);
+        }
+    }
+}
