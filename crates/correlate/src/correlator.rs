@@ -1,10 +1,23 @@
-//! Under construction: the correlator.
+//! The correlator: holds findings, lets them through in the total order, keeps the time of each set of sources.
+//!
+//! In: findings, watermarks. Out: [`Output`].
+//! Invariants: a finding is let through once, when its time lies below the watermark of all sources its tree reads, and in the
+//! total order among those of its tree; no timer fires before all events at or before its instant.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use vedette_event::{FindingBatch, Micros, Partition, Topics};
 
-use crate::{Error, Output, Plan};
+use crate::{
+    Counters, Output, Plan,
+    codec::KeyHasher,
+    emit::Scope,
+    event::EventRef,
+    extract::{Layout, trees_of},
+    payload,
+    pending::{Held, Pending, Run},
+    tree::TreeState,
+};
 
 /// What a deployment decides.
 #[derive(Debug, Clone)]
@@ -20,52 +33,181 @@ pub struct Settings {
 /// Keyed windows over findings, in event time.
 #[derive(Debug)]
 pub struct Correlator {
-    plan: Arc<Plan>,
-    topics: Arc<Topics>,
-    settings: Settings,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) settings: Settings,
+    pub(crate) hasher: KeyHasher,
+    pub(crate) trees: Vec<TreeState>,
+    /// By set of sources.
+    pending: Vec<Pending>,
+    pub(crate) watermarks: Vec<Micros>,
+    layouts: Vec<Layout>,
+    scratch: Scratch,
+}
+
+/// Memory reused from event to event.
+#[derive(Debug, Default)]
+struct Scratch {
+    uses: Vec<(u32, u16)>,
+    payload: Vec<u8>,
+    key: Vec<u8>,
 }
 
 impl Correlator {
     /// An empty one.
     #[must_use]
     pub fn new(plan: Arc<Plan>, topics: Arc<Topics>, settings: Settings) -> Self {
-        Self { plan, topics, settings }
+        Self {
+            hasher: KeyHasher::new(&settings.secret),
+            trees: plan.trees.iter().map(TreeState::new).collect(),
+            pending: plan.sets.iter().map(|_| Pending::default()).collect(),
+            watermarks: vec![Micros::MIN; plan.sets.len()],
+            layouts: plan.sources.defs.iter().map(|_| Layout::default()).collect(),
+            scratch: Scratch::default(),
+            plan,
+            topics,
+            settings,
+        }
     }
 
     /// Takes the findings of a batch, to be held until released.
-    pub fn push(&mut self, _findings: &FindingBatch<'_>, _out: &mut Output) {
-        let _ = (&self.plan, &self.topics, &self.settings);
+    pub fn push(&mut self, findings: &FindingBatch<'_>, _out: &mut Output) {
+        let plan = Arc::clone(&self.plan);
+        let Some(layout) = self.layouts.get_mut(usize::from(findings.batch.source.0)) else { return };
+        layout.refresh(findings.fields, plan.trees.len());
+        let mut scratch = std::mem::take(&mut self.scratch);
+        for hits in findings.hits.chunk_by(|a, b| a.row == b.row) {
+            let Some(row) = hits.first().map(|hit| hit.row as usize) else { continue };
+            trees_of(&plan, hits, &mut scratch.uses);
+            let mut uses = std::mem::take(&mut scratch.uses);
+            for matched in uses.chunk_by(|a, b| a.0 == b.0) {
+                self.hold(&plan, findings, row, matched, &mut scratch);
+            }
+            uses.clear();
+            scratch.uses = uses;
+        }
+        self.scratch = scratch;
+    }
+
+    /// Holds one event for one tree.
+    #[inline]
+    fn hold(
+        &mut self,
+        plan: &Plan,
+        findings: &FindingBatch<'_>,
+        row: usize,
+        matched: &[(u32, u16)],
+        scratch: &mut Scratch,
+    ) {
+        let Some(&(at, _)) = matched.first() else { return };
+        let (Some(tree), Some(state)) = (plan.trees.get(at as usize), self.trees.get_mut(at as usize)) else {
+            return;
+        };
+        let Some(layout) = self.layouts.get_mut(usize::from(findings.batch.source.0)) else { return };
+        scratch.payload.clear();
+        let weight = layout.payload(plan, at, findings, row, matched, &mut scratch.payload);
+        let groups = payload::groups(&self.hasher, tree, &scratch.payload, &mut scratch.key);
+        if groups.is_empty() {
+            state.counters.without_key += 1;
+            return;
+        }
+        let order = findings.order(row);
+        if groups.iter().all(|group| state.skips(*group, order.time)) {
+            return;
+        }
+        let event = EventRef {
+            time: order.time,
+            offset: order.offset,
+            partition: order.partition,
+            index: order.index,
+            topic: order.topic,
+            flags: findings.flags.get(row).copied().unwrap_or_default(),
+            weight,
+        };
+        if let Some(pending) = self.pending.get_mut(tree.set) {
+            pending.hold(event, at, &scratch.payload, &groups);
+        }
     }
 
     /// Lets through what lies below the watermarks (by source; `Micros::MIN` where there is none yet).
-    pub fn release(&mut self, _watermarks: &[Micros], _out: &mut Output) {}
+    pub fn release(&mut self, watermarks: &[Micros], out: &mut Output) {
+        let plan = Arc::clone(&self.plan);
+        for (set, sources) in plan.sets.iter().enumerate() {
+            let of = |source: &vedette_event::SourceIx| {
+                watermarks.get(usize::from(source.0)).copied().unwrap_or(Micros::MIN)
+            };
+            let Some(below) = sources.iter().map(of).min() else { continue };
+            if self.watermarks.get(set).is_some_and(|mark| below > *mark) {
+                self.let_through(&plan, set, Some(below), out);
+            }
+        }
+        self.collect(&plan, out);
+    }
 
     /// The end of all input: lets through everything, every timer fires, every episode ends.
-    pub fn finish(&mut self, _out: &mut Output) {}
-
-    /// How many findings wait for their watermark.
-    #[must_use]
-    pub fn pending(&self) -> usize {
-        0
+    pub fn finish(&mut self, out: &mut Output) {
+        let plan = Arc::clone(&self.plan);
+        for set in 0..plan.sets.len() {
+            self.let_through(&plan, set, None, out);
+        }
+        self.collect(&plan, out);
     }
 
-    /// The state of a key group.
-    #[must_use]
-    pub fn checkpoint(&self, _group: u8) -> Vec<u8> {
-        Vec::new()
+    /// Lets through the findings of one set of sources, then the timers.
+    fn let_through(&mut self, plan: &Plan, set: usize, below: Option<Micros>, out: &mut Output) {
+        let Self { topics, settings, hasher, trees, pending, .. } = self;
+        let scope = Scope { plan, topics, hasher, budget: settings.budget };
+        let Some(pending) = pending.get_mut(set) else { return };
+        while let Some((at, mut run)) = pending.take(below) {
+            let done = run.sort(below);
+            let Run { held, bytes, .. } = &run;
+            for held in held.iter().take(done) {
+                let ix = held.tree as usize;
+                if let (Some(tree), Some(state)) = (plan.trees.get(ix), trees.get_mut(ix)) {
+                    let payload = bytes.get(held.start..).unwrap_or_default();
+                    state.event(&scope, tree, &held.event, payload, out);
+                }
+            }
+            let rest = done < run.held.len();
+            pending.put_back(at, run, done, |held: &Held, bytes| {
+                let tree = plan.trees.get(held.tree as usize);
+                tree.map(|tree| payload::groups(hasher, tree, bytes, &mut Vec::new())).unwrap_or_default()
+            });
+            if rest {
+                break;
+            }
+        }
+        for (tree, state) in plan.trees.iter().zip(trees).filter(|(tree, _)| tree.set == set) {
+            state.advance(&scope, tree, below, out);
+        }
+        if let Some(mark) = self.watermarks.get_mut(set) {
+            *mark = below.unwrap_or(Micros::MAX).max(*mark);
+        }
     }
 
-    /// Takes up the state of a key group; findings below its released watermarks will be skipped.
-    ///
-    /// # Errors
-    /// If the bytes are damaged or of another secret or layout.
-    pub fn restore(&mut self, _group: u8, _bytes: &[u8]) -> Result<(), Error> {
-        Ok(())
+    /// Hands over the counters.
+    fn collect(&mut self, plan: &Plan, out: &mut Output) {
+        for (tree, state) in plan.trees.iter().zip(&mut self.trees) {
+            let now = std::mem::take(&mut state.counters);
+            if now != Counters::default() {
+                out.counters.entry(tree.root).or_default().add(now);
+            }
+        }
     }
 
     /// By partition, the lowest offset with an unreleased finding of a key group.
     #[must_use]
-    pub fn unreleased(&self, _group: u8) -> BTreeMap<Partition, i64> {
-        BTreeMap::new()
+    pub fn unreleased(&self, group: u8) -> BTreeMap<Partition, i64> {
+        let mut lowest = BTreeMap::new();
+        for pending in &self.pending {
+            pending.lowest(group, &mut lowest);
+        }
+        lowest
+    }
+
+    /// How many findings wait for their watermark.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.pending.iter().map(Pending::len).sum()
     }
 }

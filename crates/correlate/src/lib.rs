@@ -9,9 +9,22 @@
 //! bytes hold can make [`Correlator::restore`] panic.
 
 pub mod body;
+mod checkpoint;
+mod codec;
 mod correlator;
+mod emit;
+mod episode;
+mod event;
+mod extract;
+mod judged;
+mod keys;
 mod output;
+mod payload;
+mod pending;
 mod plan;
+mod storm;
+mod tree;
+mod window;
 
 pub use correlator::{Correlator, Settings};
 pub use output::{Counters, Health, Output, Published};

@@ -32,6 +32,16 @@ pub struct Counters {
     pub evicted: u64,
 }
 
+impl Counters {
+    /// Adds others.
+    pub const fn add(&mut self, other: Self) {
+        self.matched += other.matched;
+        self.without_key += other.without_key;
+        self.flagged += other.flagged;
+        self.evicted += other.evicted;
+    }
+}
+
 /// Something an operator should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {

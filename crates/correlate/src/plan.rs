@@ -1,29 +1,356 @@
-//! Under construction: the compiled plan.
+//! What happens to which rule's findings: rules compiled to trees of nodes.
+//!
+//! In: a rule set and the sources. Out: [`Plan`].
+//! Invariants: every emitting rule is the root of one tree of its own, which holds all that it refers to, so trees share
+//! no state and each waits for its own sources only; in a tree a node comes after the nodes it refers to; an event has one
+//! key group in all nodes of a tree.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use vedette_event::{SourceIx, Sources};
-use vedette_sigma::ir::RuleSet;
+use smallvec::SmallVec;
+use vedette_event::{FieldType, RuleIx, RuleRef, SourceIx, Sources, Span};
+use vedette_sigma::ir::{Cmp, Correlation, CorrelationKind, RuleKind, RuleSet};
+
+use crate::{body, codec::write_bytes};
 
 /// What the correlator does with which rule's findings. Immutable and shared.
 #[derive(Debug)]
 pub struct Plan {
-    /// The rules.
-    pub rules: Arc<RuleSet>,
-    /// The sources.
-    pub sources: Arc<Sources>,
+    pub(crate) rules: Arc<RuleSet>,
+    pub(crate) sources: Arc<Sources>,
+    pub(crate) trees: Vec<Tree>,
+    /// Distinct sets of sources that trees read.
+    pub(crate) sets: Vec<Vec<SourceIx>>,
+    /// By detection rule: the trees that use it, and its number there.
+    pub(crate) uses: Vec<SmallVec<[(u32, u16); 2]>>,
+}
+
+/// A rule that emits and all it refers to.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    pub root: RuleIx,
+    pub rule_ref: Arc<RuleRef>,
+    pub set: usize,
+    /// The root is the last.
+    pub nodes: Vec<Node>,
+    pub detections: Vec<RuleIx>,
+    /// What is taken from an event, in this order.
+    pub slots: Vec<Slot>,
+    pub weighted: bool,
+    /// Same fingerprint, same meaning of the state.
+    pub fingerprint: [u8; 16],
+}
+
+/// A field whose cell a tree keeps of each event.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Slot {
+    /// As written.
+    pub field: Arc<str>,
+    /// Part of a key: scalars only, IPv6 cut to /64.
+    pub key: bool,
+}
+
+/// One rule of a tree.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub rule: RuleIx,
+    pub refs: Vec<Ref>,
+    /// Names of the key's parts, in the order written; of a single-event rule, all names a key may bear.
+    pub names: Vec<Arc<str>>,
+    /// Distinct ways to read the key from an event: slots, part by part.
+    pub recipes: Vec<Vec<usize>>,
+    /// Which parts of the key decide the key group; all where `None`.
+    pub route: Option<Vec<usize>>,
+    pub kind: NodeKind,
+    pub judged: bool,
+    pub condition: Vec<(Cmp, u64)>,
+    /// The threshold; of a judged rule the greatest number in its condition.
+    pub n: u64,
+    pub span: Span,
+    pub rearm: Span,
+    pub update: Span,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NodeKind {
+    Single,
+    Count,
+    /// Slots of the values.
+    Distinct(Vec<usize>),
+    Temporal,
+    Ordered,
+}
+
+/// A referenced rule.
+#[derive(Debug)]
+pub(crate) struct Ref {
+    pub from: From,
+    pub recipe: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum From {
+    /// Number of a detection in the tree.
+    Detection(u16),
+    /// Number of a node in the tree.
+    Node(usize),
 }
 
 impl Plan {
     /// Compiles the correlations and the emitting detection rules of a rule set.
     #[must_use]
     pub fn compile(rules: Arc<RuleSet>, sources: Arc<Sources>) -> Self {
-        Self { rules, sources }
+        let mut plan = Self {
+            uses: vec![SmallVec::new(); rules.rules.len()],
+            trees: Vec::new(),
+            sets: Vec::new(),
+            rules: Arc::clone(&rules),
+            sources: Arc::clone(&sources),
+        };
+        for (ix, rule) in rules.iter().filter(|(_, rule)| rule.emits) {
+            let mut tree = Builder::new(&rules, &sources).build(ix);
+            let set = reads(&rules, &sources, &tree.detections);
+            tree.set = plan.sets.iter().position(|known| *known == set).unwrap_or_else(|| {
+                plan.sets.push(set);
+                plan.sets.len() - 1
+            });
+            tree.fingerprint = fingerprint(rule, &tree);
+            let at = plan.trees.len() as u32;
+            for (bit, detection) in tree.detections.iter().enumerate() {
+                if let Some(uses) = plan.uses.get_mut(detection.0 as usize) {
+                    uses.push((at, bit as u16));
+                }
+            }
+            plan.trees.push(tree);
+        }
+        plan
     }
 
     /// The canonical columns of a source's events that keys, values, entities and weights need.
     #[must_use]
-    pub fn needed_fields(&self, _source: SourceIx) -> BTreeSet<Arc<str>> {
-        BTreeSet::new()
+    pub fn needed_fields(&self, source: SourceIx) -> BTreeSet<Arc<str>> {
+        let def = self.sources.get(source);
+        let mut needed = BTreeSet::new();
+        for tree in self.trees.iter().filter(|tree| self.sets[tree.set].contains(&source)) {
+            if tree.entity_list(&self.rules) {
+                needed.extend(def.entity.iter().map(|name| Arc::from(&**name)));
+            }
+            for slot in &tree.slots {
+                needed.extend(def.resolve(&slot.field).into_iter().map(Arc::from));
+            }
+            if tree.weighted {
+                needed.extend(def.weight.iter().map(|name| Arc::from(&**name)));
+            }
+        }
+        needed
+    }
+
+    /// Whether a column of a source is an address whose IPv6 form is cut to /64 in keys.
+    pub(crate) fn cuts(&self, source: SourceIx, column: &str) -> bool {
+        !self.sources.get(source).own_logsource() && self.sources.fields.kind(column) == Some(FieldType::Ip)
+    }
+}
+
+impl Tree {
+    /// True for a single-event rule whose key comes from the source's entity list.
+    pub fn entity_list(&self, rules: &RuleSet) -> bool {
+        self.single() && rules.get(self.root).extras.entity.is_none()
+    }
+
+    /// True for a single-event rule.
+    pub fn single(&self) -> bool {
+        matches!(self.nodes.first(), Some(Node { kind: NodeKind::Single, .. }))
+    }
+}
+
+/// The sources that some detection of a tree applies to.
+fn reads(rules: &RuleSet, sources: &Sources, detections: &[RuleIx]) -> Vec<SourceIx> {
+    let applies = |def: &vedette_event::SourceDef| {
+        detections.iter().any(|ix| match &rules.get(*ix).kind {
+            RuleKind::Detection(detection) => detection.logsource.compatible(&def.logsource),
+            RuleKind::Correlation(_) => false,
+        })
+    };
+    sources.iter().filter(|(_, def)| applies(def)).map(|(ix, _)| ix).collect()
+}
+
+/// What the state of a tree depends on.
+fn fingerprint(rule: &vedette_sigma::ir::Rule, tree: &Tree) -> [u8; 16] {
+    let mut bytes = Vec::new();
+    write_bytes(&mut bytes, rule.id.as_bytes());
+    bytes.extend_from_slice(&rule.meaning);
+    // The structure, by position: rule numbers may differ between rule sets of the same meaning.
+    for node in &tree.nodes {
+        let refs: Vec<_> = node.refs.iter().map(|r| (r.from, r.recipe)).collect();
+        let text = format!(
+            "{:?}{refs:?}{:?}{:?}{:?}{}{:?}{}{:?}",
+            node.kind, node.names, node.recipes, node.route, node.judged, node.condition, node.n, node.span
+        );
+        write_bytes(&mut bytes, text.as_bytes());
+    }
+    write_bytes(&mut bytes, format!("{:?}", tree.slots).as_bytes());
+    let hash = blake3::hash(&bytes);
+    hash.as_bytes().first_chunk().copied().unwrap_or_default()
+}
+
+/// Builds one tree.
+struct Builder<'a> {
+    rules: &'a RuleSet,
+    sources: &'a Sources,
+    nodes: Vec<Node>,
+    detections: Vec<RuleIx>,
+    slots: Vec<Slot>,
+}
+
+impl<'a> Builder<'a> {
+    const fn new(rules: &'a RuleSet, sources: &'a Sources) -> Self {
+        Self { rules, sources, nodes: Vec::new(), detections: Vec::new(), slots: Vec::new() }
+    }
+
+    fn build(mut self, root: RuleIx) -> Tree {
+        let rule = self.rules.get(root);
+        match &rule.kind {
+            RuleKind::Detection(_) => self.single(root),
+            RuleKind::Correlation(correlation) => {
+                self.correlation(root, correlation);
+                self.route();
+            }
+        }
+        Tree {
+            root,
+            rule_ref: Arc::new(body::rule_ref(rule)),
+            set: 0,
+            weighted: self.nodes.iter().any(|node| node.kind == NodeKind::Count),
+            nodes: self.nodes,
+            detections: self.detections,
+            slots: self.slots,
+            fingerprint: [0; 16],
+        }
+    }
+
+    fn single(&mut self, root: RuleIx) {
+        let rule = self.rules.get(root);
+        let names = match &rule.extras.entity {
+            Some(field) => {
+                self.slots.push(Slot { field: Arc::clone(field), key: true });
+                vec![Arc::clone(field)]
+            }
+            None => {
+                let names = self.sources.defs.iter().flat_map(|def| &def.entity);
+                let names: BTreeSet<Arc<str>> = names.map(|name| Arc::from(&**name)).collect();
+                names.into_iter().collect()
+            }
+        };
+        self.detections.push(root);
+        self.nodes.push(Node {
+            rule: root,
+            refs: vec![Ref { from: From::Detection(0), recipe: 0 }],
+            names,
+            recipes: vec![vec![0]],
+            route: None,
+            kind: NodeKind::Single,
+            judged: false,
+            condition: Vec::new(),
+            n: 1,
+            span: Span::ZERO,
+            rearm: body::rearm(rule),
+            update: Span(body::update(rule).0.max(1)),
+        });
+    }
+
+    /// Adds the node of a correlation after those of its children; its number.
+    fn correlation(&mut self, ix: RuleIx, correlation: &Correlation) -> usize {
+        if let Some(known) = self.nodes.iter().position(|node| node.rule == ix) {
+            return known;
+        }
+        let mut recipes: Vec<Vec<usize>> = Vec::new();
+        let mut refs = Vec::new();
+        for &child in &correlation.rules {
+            let from = match &self.rules.get(child).kind {
+                RuleKind::Detection(_) => From::Detection(self.detection(child)),
+                RuleKind::Correlation(inner) => From::Node(self.correlation(child, inner)),
+            };
+            let parts = correlation.group_by.iter().map(|part| part.field_of(child));
+            let recipe: Vec<_> = parts.map(|field| self.slot(field, true)).collect();
+            let recipe = recipes.iter().position(|known| *known == recipe).unwrap_or_else(|| {
+                recipes.push(recipe);
+                recipes.len() - 1
+            });
+            refs.push(Ref { from, recipe });
+        }
+        let kind = match &correlation.kind {
+            CorrelationKind::EventCount => NodeKind::Count,
+            CorrelationKind::ValueCount(fields) => {
+                NodeKind::Distinct(fields.iter().map(|field| self.slot(field, false)).collect())
+            }
+            CorrelationKind::Temporal => NodeKind::Temporal,
+            CorrelationKind::TemporalOrdered => NodeKind::Ordered,
+        };
+        let judged = correlation.judged();
+        let greatest = correlation.condition.iter().map(|(_, n)| *n).max().unwrap_or(0);
+        let rule = self.rules.get(ix);
+        self.nodes.push(Node {
+            rule: ix,
+            refs,
+            names: correlation.group_by.iter().map(|part| Arc::clone(&part.name)).collect(),
+            recipes,
+            route: None,
+            kind,
+            judged,
+            condition: correlation.condition.clone(),
+            n: if judged { greatest } else { correlation.threshold() },
+            span: Span(correlation.timespan.0.max(1)),
+            rearm: body::rearm(rule),
+            update: Span(body::update(rule).0.max(1)),
+        });
+        self.nodes.len() - 1
+    }
+
+    fn detection(&mut self, ix: RuleIx) -> u16 {
+        let known = self.detections.iter().position(|known| *known == ix);
+        known.unwrap_or_else(|| {
+            self.detections.push(ix);
+            self.detections.len() - 1
+        }) as u16
+    }
+
+    fn slot(&mut self, field: &Arc<str>, key: bool) -> usize {
+        let slot = Slot { field: Arc::clone(field), key };
+        self.slots.iter().position(|known| *known == slot).unwrap_or_else(|| {
+            self.slots.push(slot);
+            self.slots.len() - 1
+        })
+    }
+
+    /// With several nodes, the key group comes from the plain fields that all keys share.
+    fn route(&mut self) {
+        if self.nodes.len() < 2 {
+            return;
+        }
+        // Name → slot, for parts that every referenced rule reads from the same field.
+        let plain = |node: &Node| -> BTreeMap<Arc<str>, usize> {
+            let names = node.names.iter().enumerate();
+            let parts = names.filter_map(|(at, name)| {
+                let slot = node.recipes.first()?.get(at)?;
+                node.recipes
+                    .iter()
+                    .all(|recipe| recipe.get(at) == Some(slot))
+                    .then(|| (Arc::clone(name), *slot))
+            });
+            parts.collect()
+        };
+        let mut shared: Option<BTreeSet<usize>> = None;
+        for node in &self.nodes {
+            let slots: BTreeSet<_> = plain(node).into_values().collect();
+            shared = Some(shared.map_or(slots.clone(), |so_far| &so_far & &slots));
+        }
+        let shared = shared.unwrap_or_default();
+        for node in &mut self.nodes {
+            let at = |slot: &usize| node.recipes.first()?.iter().position(|known| known == slot);
+            node.route = Some(shared.iter().filter_map(at).collect());
+        }
     }
 }

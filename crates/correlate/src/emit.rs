@@ -1,0 +1,215 @@
+//! Bodies: from state to the alerts and notices that leave.
+//!
+//! In: a rule, a key, an episode, a judged window or a storm. Out: [`Published`].
+
+use std::sync::Arc;
+
+use vedette_event::{
+    Alert, Evidence, Flags, Identity, Kind, Micros, Order, RuleIx, State, Topics, Value, alert::Number,
+};
+
+use crate::{
+    Output, Published,
+    body::{self, Detail, Key},
+    codec::{KeyHasher, Reader},
+    episode::Episode,
+    event::{Bits, EventRef},
+    judged::Judged,
+    plan::{From, Node, NodeKind, Plan, Tree},
+    storm::{Head, Hour},
+};
+
+/// What everything in a correlator needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    pub plan: &'a Plan,
+    pub topics: &'a Topics,
+    pub hasher: &'a KeyHasher,
+    pub budget: usize,
+}
+
+/// The parts of an encoded key by name.
+pub fn key_of(node: &Node, key: &[u8]) -> Key {
+    let mut parts = Key::new();
+    let mut reader = Reader::new(key);
+    let mut at = 0;
+    while reader.left() > 0 {
+        if node.kind == NodeKind::Single {
+            at = reader.varint().and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+        }
+        let (Some(kind), Some(text)) = (reader.byte(), reader.bytes()) else { break };
+        let (Some(name), Ok(text)) = (node.names.get(at), std::str::from_utf8(text)) else { break };
+        let cell = vedette_event::Cell { kind: Kind::from_code(kind), text };
+        if let Some(value) = Value::of(cell) {
+            parts.insert(Arc::clone(name), value);
+        }
+        at += 1;
+    }
+    parts
+}
+
+/// The numbers of referenced rules as rules.
+fn rules_of(tree: &Tree, node: &Node, matched: &Bits) -> Vec<RuleIx> {
+    let refs = node.refs.iter().enumerate().filter(|(at, _)| matched.has(*at));
+    let rules = refs.filter_map(|(_, r)| match r.from {
+        From::Detection(bit) => tree.detections.get(usize::from(bit)).copied(),
+        From::Node(at) => tree.nodes.get(at).map(|node| node.rule),
+    });
+    rules.collect()
+}
+
+/// What of a body does not follow from the rule and the key.
+struct Facts<'a> {
+    crossing: &'a EventRef,
+    incarnation: u32,
+    revision: u32,
+    state: State,
+    continuation: bool,
+    first_seen: Micros,
+    last_seen: Micros,
+    count: u64,
+    value: u64,
+    flags: Flags,
+    evidence: Vec<EventRef>,
+    detail: Detail<'a>,
+}
+
+impl Scope<'_> {
+    fn evidence(&self, events: &[EventRef]) -> Vec<Evidence> {
+        let evidence = events.iter().map(|event| Evidence {
+            topic: Arc::clone(self.topics.name(event.topic)),
+            partition: event.partition,
+            offset: event.offset,
+            index: event.index,
+            time: event.time,
+            flags: event.flags,
+        });
+        evidence.collect()
+    }
+
+    /// The identity of an episode of a tree's root.
+    pub fn identity(&self, tree: &Tree, key: &Key, crossing: Order, incarnation: u32) -> Arc<str> {
+        let rule = self.plan.rules.get(tree.root);
+        let topic = self.topics.name(crossing.topic);
+        Identity { rule_id: &rule.id, meaning: &rule.meaning, key, crossing, topic, incarnation }.alert_id()
+    }
+
+    fn publish(&self, tree: &Tree, group: u8, key: Key, facts: Facts<'_>, out: &mut Output) {
+        let rule = self.plan.rules.get(tree.root);
+        let crossing = facts.crossing.order();
+        let alert = Alert {
+            alert_id: self.identity(tree, &key, crossing, facts.incarnation),
+            revision: facts.revision,
+            state: facts.state,
+            continuation: facts.continuation,
+            rule: Arc::clone(&tree.rule_ref),
+            entity: match facts.detail {
+                Detail::Storm { .. } => None,
+                _ => body::entity(rule, &key),
+            },
+            first_seen: facts.first_seen,
+            crossed_at: crossing.time,
+            last_seen: facts.last_seen,
+            count: facts.count,
+            value: Number::Int(facts.value),
+            severity: rule.level,
+            risk: body::risk(rule),
+            summary: body::summary(rule, &key, facts.count, facts.value, &facts.detail),
+            evidence: self.evidence(&facts.evidence),
+            evidence_total: facts.count,
+            explanation: body::explanation(&self.plan.rules, tree.root, &facts.detail),
+            flags: facts.flags,
+            key,
+        };
+        out.alerts.push(Published { alert, rule: tree.root, group, crossing });
+    }
+
+    /// Gives the next revision of an episode.
+    pub fn revise(
+        &self,
+        tree: &Tree,
+        (group, key): (u8, &[u8]),
+        episode: &mut Episode,
+        state: State,
+        out: &mut Output,
+    ) {
+        let Some(node) = tree.nodes.last() else { return };
+        episode.revision += 1;
+        episode.pending = None;
+        let matched = rules_of(tree, node, &episode.matched);
+        let capped = if episode.values.more { Flags::CAPPED } else { Flags::NONE };
+        let facts = Facts {
+            crossing: &episode.crossing,
+            incarnation: episode.incarnation,
+            revision: episode.revision,
+            state,
+            continuation: episode.continuation,
+            first_seen: episode.first_seen,
+            last_seen: episode.last_seen,
+            count: episode.count,
+            value: episode.value(node),
+            flags: episode.flags.with(capped),
+            evidence: episode.ends.iter().collect(),
+            detail: match node.kind {
+                NodeKind::Temporal => Detail::Matched(&matched),
+                NodeKind::Ordered => Detail::Steps(&episode.steps),
+                NodeKind::Single | NodeKind::Count | NodeKind::Distinct(_) => Detail::Plain,
+            },
+        };
+        self.publish(tree, group, key_of(node, key), facts, out);
+    }
+
+    /// Gives the one revision of a judged window.
+    pub fn judge(&self, tree: &Tree, (group, key): (u8, &[u8]), window: &Judged, out: &mut Output) {
+        let Some(node) = tree.nodes.last() else { return };
+        let cap = node.values_cap();
+        let (measured, matched) = (window.measured(node), rules_of(tree, node, &window.matched));
+        let distinct = matches!(node.kind, NodeKind::Distinct(_));
+        let capped = if distinct && measured > cap { Flags::CAPPED } else { Flags::NONE };
+        let facts = Facts {
+            crossing: &window.last,
+            incarnation: self.topics.incarnation(window.last.topic),
+            revision: 1,
+            state: State::Ended,
+            continuation: false,
+            first_seen: window.first_seen,
+            last_seen: window.last.time,
+            count: window.count,
+            value: if distinct { measured.min(cap) } else { measured },
+            flags: window.flags.with(capped),
+            evidence: window.ends.iter().collect(),
+            detail: Detail::Window { start: window.start, matched: &matched },
+        };
+        self.publish(tree, group, key_of(node, key), facts, out);
+    }
+
+    /// Gives the next revision of a storm.
+    pub fn storm(
+        &self,
+        tree: &Tree,
+        start: Micros,
+        hour: &Hour,
+        head: &Head,
+        state: State,
+        out: &mut Output,
+    ) {
+        let prefixes = hour.prefixes();
+        let evidence = hour.evidence();
+        let count = hour.folded();
+        let facts = Facts {
+            crossing: &head.crossing,
+            incarnation: head.incarnation,
+            revision: head.revision,
+            state,
+            continuation: false,
+            first_seen: head.crossing.time,
+            last_seen: evidence.last().map_or(head.crossing.time, |last| last.time),
+            count,
+            value: count,
+            flags: hour.flags().with(Flags::STORM),
+            evidence,
+            detail: Detail::Storm { hour: start, prefixes: &prefixes },
+        };
+        self.publish(tree, 0, Key::new(), facts, out);
+    }
+}

@@ -1,0 +1,179 @@
+//! From columns to payloads: what each tree needs of an event is taken at once, so that a batch need not be kept.
+//!
+//! In: a [`FindingBatch`]. Out: payloads, one for each (event, tree).
+//! Invariant: the columns of a source are looked up by name once, until the decoder's projection changes.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use vedette_event::{Cell, Column, FindingBatch, Hit, Kind, SourceIx};
+
+use crate::{
+    body::slash64,
+    codec::write_varint,
+    payload::{write_cell, write_matched},
+    plan::{Plan, Slot, Tree},
+};
+
+/// Where the columns of one source are.
+#[derive(Debug, Default)]
+pub struct Layout {
+    fields: Vec<Arc<str>>,
+    trees: Vec<Option<Columns>>,
+}
+
+/// Where one tree finds what it needs.
+#[derive(Debug)]
+struct Columns {
+    /// By slot.
+    slots: Vec<SmallVec<[Place; 1]>>,
+    /// Number of the name, and its column, in order of preference (single-event rules by the source's list).
+    entity: Vec<(u64, Place)>,
+    weight: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    column: usize,
+    /// IPv6 addresses are cut to /64.
+    cut: bool,
+}
+
+impl Layout {
+    /// Forgets everything if the projection changed.
+    pub fn refresh(&mut self, fields: &[Arc<str>], trees: usize) {
+        let same = self.fields.len() == fields.len()
+            && self.fields.iter().zip(fields).all(|(a, b)| Arc::ptr_eq(a, b) || a == b);
+        if !same || self.trees.len() != trees {
+            self.fields = fields.to_vec();
+            self.trees.clear();
+            self.trees.resize_with(trees, || None);
+        }
+    }
+
+    /// Writes the payload of one tree and gives the event's weight.
+    pub fn payload(
+        &mut self,
+        plan: &Plan,
+        at: u32,
+        findings: &FindingBatch<'_>,
+        row: usize,
+        matched: &[(u32, u16)],
+        out: &mut Vec<u8>,
+    ) -> u16 {
+        let (Some(tree), Some(slot)) = (plan.trees.get(at as usize), self.trees.get_mut(at as usize)) else {
+            return 1;
+        };
+        let source = findings.batch.source;
+        let columns = slot.get_or_insert_with(|| Columns::new(plan, tree, source, &self.fields));
+        let cells = &findings.batch.columns;
+        if tree.single() {
+            columns.entity(tree, cells, row, out);
+            return 1;
+        }
+        write_matched(out, matched.iter().map(|(_, bit)| *bit));
+        for (slot, places) in tree.slots.iter().zip(&columns.slots) {
+            write_slot(slot, places, cells, row, out);
+        }
+        let weight = columns.weight.and_then(|column| cells.get(column)).map(|column| column.cell(row));
+        weight.filter(|cell| cell.kind == Kind::Int).map_or(1, |cell| clamp(cell.text))
+    }
+}
+
+/// A whole number as a weight.
+fn clamp(text: &str) -> u16 {
+    if text.starts_with('-') {
+        return 1;
+    }
+    text.parse::<u64>().map_or(10_000, |n| n.clamp(1, 10_000) as u16)
+}
+
+impl Columns {
+    fn new(plan: &Plan, tree: &Tree, source: SourceIx, fields: &[Arc<str>]) -> Self {
+        let def = plan.sources.get(source);
+        let find = |name: &str| {
+            let column = fields.iter().position(|field| **field == *name)?;
+            Some(Place { column, cut: plan.cuts(source, name) })
+        };
+        let slots =
+            tree.slots.iter().map(|slot| def.resolve(&slot.field).into_iter().filter_map(find).collect());
+        let names = tree.nodes.first().map(|node| &node.names[..]).unwrap_or_default();
+        let entity = def.entity.iter().filter_map(|name| {
+            let number = names.iter().position(|known| **known == **name)?;
+            Some((number as u64, find(name)?))
+        });
+        Self {
+            slots: slots.collect(),
+            entity: if tree.entity_list(&plan.rules) { entity.collect() } else { Vec::new() },
+            weight: if tree.weighted {
+                def.weight.as_deref().and_then(|name| find(name)).map(|p| p.column)
+            } else {
+                None
+            },
+        }
+    }
+
+    /// The key of a single-event rule.
+    fn entity(&self, tree: &Tree, cells: &[Column], row: usize, out: &mut Vec<u8>) {
+        for (name, place) in &self.entity {
+            let Some(column) = cells.get(place.column) else { continue };
+            let cell = column.cell(row);
+            if scalar(cell.kind) {
+                out.push(1);
+                write_varint(out, *name);
+                write_key_cell(cell, place.cut, out);
+                return;
+            }
+        }
+        if let (Some(slot), Some(places)) = (tree.slots.first(), self.slots.first()) {
+            let start = out.len();
+            out.extend([1, 0]);
+            write_slot(slot, places, cells, row, out);
+            if out.get(start + 2).is_some_and(|kind| *kind != 0) {
+                return;
+            }
+            out.truncate(start);
+        }
+        out.push(0);
+    }
+}
+
+const fn scalar(kind: Kind) -> bool {
+    matches!(kind, Kind::Text | Kind::Int | Kind::Float | Kind::Bool)
+}
+
+/// The first cell that is neither missing nor null; in a key, lists and objects are missing.
+#[inline]
+fn write_slot(slot: &Slot, places: &[Place], cells: &[Column], row: usize, out: &mut Vec<u8>) {
+    let found = places.iter().find_map(|place| {
+        let cell = cells.get(place.column)?.cell(row);
+        (!matches!(cell.kind, Kind::Missing | Kind::Null)).then_some((cell, place.cut))
+    });
+    match found {
+        Some((cell, cut)) if slot.key && scalar(cell.kind) => write_key_cell(cell, cut, out),
+        Some((cell, _)) if !slot.key => write_cell(out, cell.kind, cell.text),
+        _ => write_cell(out, Kind::Missing, ""),
+    }
+}
+
+#[inline]
+fn write_key_cell(cell: Cell<'_>, cut: bool, out: &mut Vec<u8>) {
+    match if cut { slash64(cell.text) } else { None } {
+        Some(network) => write_cell(out, cell.kind, &network),
+        None => write_cell(out, cell.kind, cell.text),
+    }
+}
+
+/// The hits of one row as (tree, number of the detection there), sorted, each tree's together.
+pub fn trees_of(plan: &Plan, hits: &[Hit], into: &mut Vec<(u32, u16)>) {
+    into.clear();
+    for hit in hits {
+        if let Some(uses) = plan.uses.get(hit.rule.0 as usize) {
+            into.extend_from_slice(uses);
+        }
+    }
+    if into.len() > 1 {
+        into.sort_unstable();
+        into.dedup();
+    }
+}

@@ -1,0 +1,584 @@
+//! One rule tree at work: its keys, its timers, its storm.
+//!
+//! In: the events that concern it in total order, and how far time has come. Out: revisions.
+//! Invariants: a timer due at `t` fires after all events at or before `t` and before any later one; trees share nothing.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, BinaryHeap},
+};
+
+use smallvec::SmallVec;
+use vedette_event::{Micros, State as Liveness, time::DAY};
+
+use crate::{
+    Counters, GROUPS, Health, Output,
+    emit::{Scope, key_of},
+    episode::{Episode, Phase},
+    event::EventRef,
+    judged::Judged,
+    keys::{Entry, Keys, State},
+    payload::{self, Payload},
+    plan::{From, Node, NodeKind, Tree},
+    storm::{Head, Hour, Storm, Verdict},
+    window::{Joining, Window},
+};
+
+/// A revision or an end that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Timer {
+    due: Micros,
+    node: u32,
+    slot: u32,
+    generation: u32,
+}
+
+/// The state of one rule of the tree.
+#[derive(Debug, Default)]
+pub struct NodeState {
+    /// Its keys.
+    pub keys: Keys,
+    /// Judged windows that a later event of their key closed before their timer: key, group, window.
+    closed: Vec<(SmallVec<[u8; 24]>, u8, Judged)>,
+    /// Key groups known to be over budget.
+    over: u64,
+}
+
+/// The state of a tree.
+#[derive(Debug)]
+pub struct TreeState {
+    /// As in the plan.
+    pub nodes: Vec<NodeState>,
+    timers: BinaryHeap<Reverse<Timer>>,
+    /// Ends of judged windows that are open, by node.
+    judge: BTreeSet<(Micros, u32)>,
+    /// The root's crossings.
+    pub storm: Storm,
+    /// No later than the next thing due.
+    next: Micros,
+    /// Watermarks that key groups were restored with.
+    pub restored: Option<Box<[Micros; GROUPS as usize]>>,
+    /// The highest of them: revisions of storms due before were given already.
+    pub published: Micros,
+    /// Since they were last collected.
+    pub counters: Counters,
+    scratch: Scratch,
+}
+
+/// Memory reused from event to event.
+#[derive(Debug, Default)]
+struct Scratch {
+    key: Vec<u8>,
+    refs: Vec<u16>,
+    values: Vec<u64>,
+    crossed: Vec<bool>,
+}
+
+/// What became of an event at one key of one rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// Skipped: already done before a restart, or no room.
+    No,
+    /// Took part; whether it crossed, not as a continuation.
+    Yes(bool),
+}
+
+impl TreeState {
+    /// The empty state of a tree.
+    pub fn new(tree: &Tree) -> Self {
+        Self {
+            nodes: tree.nodes.iter().map(|_| NodeState::default()).collect(),
+            timers: BinaryHeap::new(),
+            judge: BTreeSet::new(),
+            storm: Storm::default(),
+            next: Micros::MAX,
+            restored: None,
+            published: Micros::MIN,
+            counters: Counters::default(),
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Whether a key group has done with this instant before a restart.
+    #[inline]
+    pub fn skips(&self, group: u8, time: Micros) -> bool {
+        time < self.published
+            && self
+                .restored
+                .as_ref()
+                .and_then(|marks| marks.get(usize::from(group)))
+                .is_some_and(|mark| time < *mark)
+    }
+
+    /// Takes in the next event in total order.
+    pub fn event(
+        &mut self,
+        scope: &Scope<'_>,
+        tree: &Tree,
+        event: &EventRef,
+        payload: &[u8],
+        out: &mut Output,
+    ) {
+        self.advance(scope, tree, Some(event.time), out);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let payload = Payload::read(payload, tree);
+        scratch.crossed.clear();
+        scratch.crossed.resize(tree.nodes.len(), false);
+        let (mut taken, mut skipped) = (false, false);
+        for at in 0..tree.nodes.len() {
+            match self.node(scope, tree, at, event, &payload, &mut scratch, out) {
+                Some(Taken::Yes(crossed)) => {
+                    taken = true;
+                    if let Some(slot) = scratch.crossed.get_mut(at) {
+                        *slot = crossed;
+                    }
+                }
+                Some(Taken::No) => skipped = true,
+                None => {}
+            }
+        }
+        if taken {
+            self.counters.matched += 1;
+            self.counters.flagged += u64::from(!event.flags.is_empty());
+        } else if !skipped {
+            self.counters.without_key += 1;
+        }
+        self.scratch = scratch;
+    }
+
+    /// One event at one rule: all keys it has there.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one step, borrowed separately")]
+    fn node(
+        &mut self,
+        scope: &Scope<'_>,
+        tree: &Tree,
+        at: usize,
+        event: &EventRef,
+        payload: &Payload<'_>,
+        scratch: &mut Scratch,
+        out: &mut Output,
+    ) -> Option<Taken> {
+        let node = tree.nodes.get(at)?;
+        if node.kind == NodeKind::Single {
+            let joining = Joining { event, refs: &[], values: &[] };
+            return Some(self.take_part(scope, tree, at, payload.entity, &joining, out));
+        }
+        scratch.refs.clear();
+        let mut direct = false;
+        for (ix, r) in node.refs.iter().enumerate() {
+            let matches = match r.from {
+                From::Detection(bit) => payload.matched.contains(&bit),
+                From::Node(child) => scratch.crossed.get(child).copied().unwrap_or(false),
+            };
+            if matches {
+                direct |= matches!(r.from, From::Detection(_));
+                scratch.refs.push(ix as u16);
+            }
+        }
+        if scratch.refs.is_empty() {
+            return None;
+        }
+        scratch.values.clear();
+        if let NodeKind::Distinct(slots) = &node.kind {
+            payload::values(
+                slots.iter().filter_map(|slot| payload.slots.get(*slot)),
+                scope.hasher,
+                &mut scratch.values,
+            );
+            if scratch.values.is_empty() {
+                return None;
+            }
+        }
+        // A child's event weighs 1.
+        let event = EventRef { weight: if direct { event.weight } else { 1 }, ..*event };
+        if let [recipe] = &node.recipes[..] {
+            scratch.key.clear();
+            payload.key(recipe, &mut scratch.key)?;
+            let joining = Joining { event: &event, refs: &scratch.refs, values: &scratch.values };
+            return Some(self.take_part(scope, tree, at, Some(&scratch.key), &joining, out));
+        }
+        self.several_keys(scope, tree, at, (&event, payload), scratch, out)
+    }
+
+    /// An event whose matched rules may give different keys: in each group it takes part for the rules that gave its key.
+    fn several_keys(
+        &mut self,
+        scope: &Scope<'_>,
+        tree: &Tree,
+        at: usize,
+        (event, payload): (&EventRef, &Payload<'_>),
+        scratch: &Scratch,
+        out: &mut Output,
+    ) -> Option<Taken> {
+        let node = tree.nodes.get(at)?;
+        let mut groups: Vec<(Vec<u8>, Vec<u16>)> = Vec::new();
+        for ix in &scratch.refs {
+            let recipe = node.refs.get(usize::from(*ix)).and_then(|r| node.recipes.get(r.recipe))?;
+            let mut key = Vec::new();
+            if payload.key(recipe, &mut key).is_none() {
+                continue;
+            }
+            match groups.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, refs)) => refs.push(*ix),
+                None => groups.push((key, vec![*ix])),
+            }
+        }
+        if groups.len() > 1 {
+            groups
+                .sort_by_cached_key(|(key, _)| serde_json::to_string(&key_of(node, key)).unwrap_or_default());
+        }
+        let mut taken = None;
+        for (key, refs) in &groups {
+            let direct = refs.iter().any(|ix| {
+                node.refs.get(usize::from(*ix)).is_some_and(|r| matches!(r.from, From::Detection(_)))
+            });
+            let event = EventRef { weight: if direct { event.weight } else { 1 }, ..*event };
+            let joining = Joining { event: &event, refs, values: &scratch.values };
+            taken = match (taken, self.take_part(scope, tree, at, Some(key), &joining, out)) {
+                (Some(Taken::Yes(a)), Taken::Yes(b)) => Some(Taken::Yes(a || b)),
+                (Some(Taken::Yes(a)), Taken::No) => Some(Taken::Yes(a)),
+                (_, now) => Some(now),
+            };
+        }
+        taken
+    }
+
+    /// One event at one key. Without a key, it is an episode of its own.
+    fn take_part(
+        &mut self,
+        scope: &Scope<'_>,
+        tree: &Tree,
+        at: usize,
+        key: Option<&[u8]>,
+        joining: &Joining<'_>,
+        out: &mut Output,
+    ) -> Taken {
+        let Some(node) = tree.nodes.get(at) else { return Taken::No };
+        let (bytes, named) = (key.unwrap_or_default(), key.is_some());
+        let hash = scope.hasher.hash(bytes);
+        let group = payload::group(scope.hasher, node, bytes, hash);
+        let now = joining.event.time;
+        if self.skips(group, now) {
+            return Taken::No;
+        }
+        self.forget(scope, node, at, now);
+        let Some(state) = self.nodes.get_mut(at) else { return Taken::No };
+        let known = if named { state.keys.find(hash, bytes) } else { None };
+        let slot = match known {
+            Some(slot) => slot,
+            None => {
+                if state.keys.size(group) >= scope.budget {
+                    self.counters.evicted += 1;
+                    if state.over & (1 << group) == 0 {
+                        state.over |= 1 << group;
+                        out.health.push(Health::OverBudget { rule: tree.root, group });
+                    }
+                    return Taken::No;
+                }
+                let fresh = if node.judged {
+                    self.judge.insert((now.floor(node.span).plus(node.span), at as u32));
+                    self.next = self.next.min(now.floor(node.span).plus(node.span));
+                    State::Judged(Box::new(Judged::new(node, joining)))
+                } else {
+                    State::Sliding(Window::new(node))
+                };
+                state.keys.insert(scope.hasher, hash, bytes, group, named, fresh)
+            }
+        };
+        if node.judged {
+            if known.is_some() {
+                self.judged(node, at, slot, joining);
+            }
+            return Taken::Yes(false);
+        }
+        self.slide(scope, tree, at, slot, joining, out)
+    }
+
+    /// A later event of a key of a judged rule.
+    fn judged(&mut self, node: &Node, at: usize, slot: u32, joining: &Joining<'_>) {
+        let Some(state) = self.nodes.get_mut(at) else { return };
+        let Some(Entry { state: State::Judged(window), key, group, .. }) = state.keys.get_mut(slot) else {
+            return;
+        };
+        if window.start == joining.event.time.floor(node.span) {
+            window.push(node, joining);
+            return;
+        }
+        // An event exactly at the window's end comes before the timer that judges it.
+        let fresh = Judged::new(node, joining);
+        self.judge.insert((fresh.end(node), at as u32));
+        self.next = self.next.min(fresh.end(node));
+        state.closed.push((key.clone(), *group, std::mem::replace(window, fresh)));
+    }
+
+    /// One event at one key of a sliding rule.
+    fn slide(
+        &mut self,
+        scope: &Scope<'_>,
+        tree: &Tree,
+        at: usize,
+        slot: u32,
+        joining: &Joining<'_>,
+        out: &mut Output,
+    ) -> Taken {
+        let (Some(node), Some(state)) = (tree.nodes.get(at), self.nodes.get_mut(at)) else {
+            return Taken::No;
+        };
+        let Some(entry) = state.keys.get_mut(slot) else { return Taken::No };
+        let State::Sliding(window) = &mut entry.state else { return Taken::No };
+        let event = joining.event;
+        let holds = window.push(node, joining);
+        entry.newest = event.time;
+        if let Phase::Open(episode) = &mut entry.phase
+            && event.time >= episode.midnight()
+        {
+            let held = episode.held;
+            if !episode.silent {
+                scope.revise(tree, (entry.group, &entry.key), episode, Liveness::Ended, out);
+            }
+            entry.phase = Phase::Cut(held);
+        }
+        let mut crossed = false;
+        let mut due = None;
+        match &mut entry.phase {
+            Phase::Open(episode) => {
+                episode.join(node, joining, holds);
+                due = Some(episode.due(node)).filter(|due| *due < episode.queued);
+                if let Some(due) = due {
+                    episode.queued = due;
+                }
+            }
+            phase if holds => {
+                let witness = window.witness(node, event);
+                let incarnation = scope.topics.incarnation(event.topic);
+                let mut episode = Episode::open(node, event, incarnation, &witness);
+                episode.continuation =
+                    matches!(phase, Phase::Cut(held) if continues(*held, event.time, node));
+                crossed = !episode.continuation;
+                if at + 1 < tree.nodes.len() {
+                    episode.silent = true;
+                } else {
+                    let key = || key_of(node, &entry.key);
+                    let verdict =
+                        self.storm.cross(node, event, incarnation, (entry.group, &key), self.published);
+                    episode.silent = verdict != Verdict::Alert;
+                    if verdict == Verdict::Alert {
+                        scope.revise(tree, (entry.group, &entry.key), &mut episode, Liveness::Active, out);
+                    }
+                    self.stormy(scope, tree, event.time, verdict, out);
+                }
+                episode.queued = episode.due(node);
+                due = Some(episode.queued);
+                let Some(entry) = self.nodes.get_mut(at).and_then(|state| state.keys.get_mut(slot)) else {
+                    return Taken::No;
+                };
+                entry.phase = Phase::Open(Box::new(episode));
+            }
+            Phase::None | Phase::Cut(_) => {}
+        }
+        if let Some(due) = due {
+            self.queue(at, slot, due);
+        }
+        Taken::Yes(crossed)
+    }
+
+    /// After a crossing: the storm's own crossing, and when it is due.
+    fn stormy(&mut self, scope: &Scope<'_>, tree: &Tree, time: Micros, verdict: Verdict, out: &mut Output) {
+        let Some(node) = tree.nodes.last() else { return };
+        let start = time.floor(vedette_event::time::HOUR);
+        let Some(hour) = self.storm.hours.get_mut(&start) else { return };
+        self.next = self.next.min(hour.due(node, start));
+        if verdict != Verdict::First || node.judged || time < self.published {
+            return;
+        }
+        if let Some(mut head) = hour.head.take() {
+            head.revision = 1;
+            scope.storm(tree, start, hour, &head, Liveness::Active, out);
+            hour.head = Some(head);
+        }
+    }
+
+    /// Puts a timer into the queue.
+    fn queue(&mut self, at: usize, slot: u32, due: Micros) {
+        let Some(entry) = self.nodes.get(at).and_then(|state| state.keys.get(slot)) else { return };
+        self.timers.push(Reverse(Timer { due, node: at as u32, slot, generation: entry.generation }));
+        self.next = self.next.min(due);
+    }
+
+    /// Fires what is due before `before` (all there is, if `None`).
+    #[inline]
+    pub fn advance(&mut self, scope: &Scope<'_>, tree: &Tree, before: Option<Micros>, out: &mut Output) {
+        if before.is_some_and(|before| self.next >= before) {
+            return;
+        }
+        while let Some(due) = self.due(tree) {
+            self.next = due;
+            if before.is_some_and(|before| due >= before) {
+                return;
+            }
+            self.fire(scope, tree, due, out);
+        }
+        self.next = Micros::MAX;
+    }
+
+    /// When the next thing is due.
+    fn due(&self, tree: &Tree) -> Option<Micros> {
+        let timer = self.timers.peek().map(|timer| timer.0.due);
+        let judge = self.judge.first().map(|(due, _)| *due);
+        let storm = tree.nodes.last().and_then(|node| self.storm.due(node));
+        [timer, judge, storm].into_iter().flatten().min()
+    }
+
+    /// Does everything that is due at one instant.
+    fn fire(&mut self, scope: &Scope<'_>, tree: &Tree, due: Micros, out: &mut Output) {
+        while let Some(Reverse(timer)) = self.timers.peek().copied().filter(|timer| timer.0.due <= due) {
+            self.timers.pop();
+            self.revise(scope, tree, timer, out);
+        }
+        while let Some((end, at)) = self.judge.first().copied().filter(|(end, _)| *end <= due) {
+            self.judge.pop_first();
+            self.judge_all(scope, tree, at as usize, end, out);
+        }
+        let Some(node) = tree.nodes.last() else { return };
+        let hours = self.storm.hours.iter().filter(|(start, hour)| hour.due(node, **start) <= due);
+        for start in hours.map(|(start, _)| *start).collect::<Vec<_>>() {
+            self.revise_storm(scope, tree, start, due, out);
+        }
+    }
+
+    /// An episode's timer: its next revision, or its end.
+    fn revise(&mut self, scope: &Scope<'_>, tree: &Tree, timer: Timer, out: &mut Output) {
+        let (at, slot) = (timer.node as usize, timer.slot);
+        let (Some(node), Some(state)) = (tree.nodes.get(at), self.nodes.get_mut(at)) else { return };
+        let Some(entry) = state.keys.get_mut(slot).filter(|entry| entry.generation == timer.generation)
+        else {
+            return;
+        };
+        let Phase::Open(episode) = &mut entry.phase else { return };
+        if episode.queued != timer.due {
+            return;
+        }
+        let (due, end) = (episode.due(node), episode.end(node));
+        if due > timer.due {
+            episode.queued = due;
+            self.queue(at, slot, due);
+            return;
+        }
+        if due < end {
+            scope.revise(tree, (entry.group, &entry.key), episode, Liveness::Active, out);
+            episode.queued = episode.due(node);
+            let due = episode.queued;
+            self.queue(at, slot, due);
+            return;
+        }
+        if !episode.silent {
+            scope.revise(tree, (entry.group, &entry.key), episode, Liveness::Ended, out);
+        }
+        entry.phase = if end == episode.midnight() { Phase::Cut(episode.held) } else { Phase::None };
+        if node.kind == NodeKind::Single && (!entry.named || matches!(entry.phase, Phase::None)) {
+            state.keys.remove(scope.hasher, slot);
+        }
+    }
+
+    /// Judges the windows of a rule that end at one instant, in the order of their crossing events.
+    fn judge_all(&mut self, scope: &Scope<'_>, tree: &Tree, at: usize, end: Micros, out: &mut Output) {
+        let (Some(node), Some(state)) = (tree.nodes.get(at), self.nodes.get_mut(at)) else { return };
+        let mut windows: Vec<_> =
+            state.closed.extract_if(.., |(_, _, window)| window.end(node) <= end).collect();
+        let over = |entry: &Entry| matches!(&entry.state, State::Judged(window) if window.end(node) <= end);
+        let slots: Vec<_> =
+            state.keys.iter().filter(|(_, entry)| over(entry)).map(|(slot, _)| slot).collect();
+        for slot in slots {
+            if let Some(Entry { key, group, state: State::Judged(window), .. }) = state.keys.get(slot) {
+                windows.push((key.clone(), *group, Judged::clone(window)));
+            }
+            state.keys.remove(scope.hasher, slot);
+        }
+        windows.retain(|(_, _, window)| window.holds(node));
+        windows.sort_by_cached_key(|(key, _, window)| {
+            (window.last.order(), serde_json::to_string(&key_of(node, key)).unwrap_or_default())
+        });
+        if at + 1 < tree.nodes.len() {
+            return;
+        }
+        for (key, group, window) in &windows {
+            let incarnation = scope.topics.incarnation(window.last.topic);
+            let name = || key_of(node, key);
+            let verdict = self.storm.cross(node, &window.last, incarnation, (*group, &name), self.published);
+            if verdict == Verdict::Alert {
+                scope.judge(tree, (*group, key), window, out);
+            }
+        }
+    }
+
+    /// A storm's next revision, or the end of its hour.
+    fn revise_storm(&mut self, scope: &Scope<'_>, tree: &Tree, start: Micros, due: Micros, out: &mut Output) {
+        let (Some(node), Some(hour)) = (tree.nodes.last(), self.storm.hours.get_mut(&start)) else { return };
+        let ended = due >= Hour::end(node, start);
+        if let Some(head) = &mut hour.head {
+            head.pending = None;
+            if due >= self.published {
+                head.revision += 1;
+                let (head, state) =
+                    (Head::clone(head), if ended { Liveness::Ended } else { Liveness::Active });
+                scope.storm(tree, start, hour, &head, state, out);
+            }
+        }
+        if ended {
+            self.storm.hours.remove(&start);
+        }
+    }
+
+    /// Looks at two keys and forgets what can no longer matter.
+    #[inline]
+    fn forget(&mut self, scope: &Scope<'_>, node: &Node, at: usize, now: Micros) {
+        let Some(state) = self.nodes.get_mut(at) else { return };
+        for _ in 0..2 {
+            let slot = state.keys.turn();
+            let Some(entry) = state.keys.get(slot) else { continue };
+            let State::Sliding(window) = &entry.state else { return };
+            let free = match entry.phase {
+                Phase::Open(_) => false,
+                Phase::Cut(held) => held.plus(node.rearm) < now || held.midnight().plus(DAY).plus(DAY) <= now,
+                Phase::None => true,
+            };
+            if free && window.expired(node, entry.newest, now) {
+                let group = entry.group;
+                state.keys.remove(scope.hasher, slot);
+                if state.keys.size(group) < scope.budget {
+                    state.over &= !(1 << group);
+                }
+            }
+        }
+    }
+
+    /// After a restore: puts what is open in a key group back into the queues.
+    pub fn requeue(&mut self, tree: &Tree, group: u8) {
+        for (at, node) in tree.nodes.iter().enumerate() {
+            let mut due = Vec::new();
+            let Some(state) = self.nodes.get_mut(at) else { continue };
+            let slots: Vec<_> =
+                state.keys.iter().filter(|(_, e)| e.group == group).map(|(slot, _)| slot).collect();
+            for slot in slots {
+                let Some(entry) = state.keys.get_mut(slot) else { continue };
+                if let Phase::Open(episode) = &mut entry.phase {
+                    episode.queued = episode.due(node);
+                    due.push((slot, episode.queued));
+                }
+                if let State::Judged(window) = &entry.state {
+                    self.judge.insert((window.end(node), at as u32));
+                }
+            }
+            for (slot, due) in due {
+                self.queue(at, slot, due);
+            }
+        }
+        // The next look at what is due starts from scratch.
+        self.next = Micros::MIN;
+    }
+}
+
+/// Whether an episode that crosses at `now` goes on from one that midnight cut.
+fn continues(held: Micros, now: Micros, node: &Node) -> bool {
+    held.midnight().plus(DAY) == now.midnight() && now.since(held) <= node.rearm
+}

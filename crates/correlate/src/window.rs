@@ -1,0 +1,198 @@
+//! Sliding windows of one key: does the condition hold at this event, and what is its witness?
+//!
+//! In: the events of one key that take part, in total order. Out: whether the condition holds at each, and its witness.
+//! Invariant: a window keeps no more than the witness (and what shares its oldest event) needs.
+
+use std::collections::VecDeque;
+
+use vedette_event::{Micros, Order, Span};
+
+use crate::{
+    event::{Bits, EventRef, Trail},
+    plan::{Node, NodeKind},
+};
+
+/// The state of one key's window.
+#[derive(Debug, Clone)]
+pub enum Window {
+    /// A single event: holds at each.
+    None,
+    /// `event_count`: the newest events whose weights suffice.
+    Count {
+        /// Oldest first.
+        trail: Trail,
+        /// Their weight.
+        weight: u64,
+    },
+    /// `value_count`: the values seen last and the latest event of each, in the order of those events.
+    Distinct {
+        /// Hashes of the values.
+        values: VecDeque<u64>,
+        /// Their latest events.
+        events: VecDeque<EventRef>,
+    },
+    /// `temporal`: the latest event of each referenced rule.
+    Temporal(Box<[Option<EventRef>]>),
+    /// `temporal_ordered`: for each step, the latest chain that reaches it.
+    Ordered(Box<[Vec<EventRef>]>),
+}
+
+/// What an event brings to a window.
+#[derive(Debug, Clone, Copy)]
+pub struct Joining<'a> {
+    /// The event.
+    pub event: &'a EventRef,
+    /// Numbers of the referenced rules it matches, ascending.
+    pub refs: &'a [u16],
+    /// Hashes of its values, each once (`value_count`).
+    pub values: &'a [u64],
+}
+
+/// What made a condition hold.
+#[derive(Debug, Clone, Default)]
+pub struct Witness {
+    /// In total order, each once.
+    pub events: Vec<EventRef>,
+    /// Hashes of the values of these events.
+    pub values: Vec<u64>,
+    /// The referenced rules these events matched (`temporal`).
+    pub matched: Bits,
+}
+
+impl Window {
+    /// An empty window.
+    pub fn new(node: &Node) -> Self {
+        match node.kind {
+            NodeKind::Single => Self::None,
+            NodeKind::Count => Self::Count { trail: Trail::default(), weight: 0 },
+            NodeKind::Distinct(_) => Self::Distinct { values: VecDeque::new(), events: VecDeque::new() },
+            NodeKind::Temporal => Self::Temporal(vec![None; node.refs.len()].into()),
+            NodeKind::Ordered => Self::Ordered(vec![Vec::new(); node.refs.len()].into()),
+        }
+    }
+
+    /// Takes in an event; whether the condition holds at it.
+    #[inline]
+    pub fn push(&mut self, node: &Node, joining: &Joining<'_>) -> bool {
+        let event = joining.event;
+        let after = event.time.minus(node.span);
+        match self {
+            Self::None => true,
+            Self::Count { trail, weight } => {
+                trail.push(event);
+                *weight += u64::from(event.weight);
+                while let Some(oldest) = trail.front() {
+                    let rest = *weight - u64::from(oldest.weight);
+                    if oldest.time > after && rest < node.n {
+                        break;
+                    }
+                    trail.pop();
+                    *weight = rest;
+                }
+                *weight >= node.n
+            }
+            Self::Distinct { values, events } => {
+                push_values(values, events, joining, after, node.n);
+                values.len() as u64 >= node.n
+            }
+            Self::Temporal(latest) => {
+                for at in joining.refs {
+                    if let Some(slot) = latest.get_mut(usize::from(*at)) {
+                        *slot = Some(*event);
+                    }
+                }
+                let inside = latest.iter().flatten().filter(|event| event.time > after).count();
+                inside as u64 >= node.n
+            }
+            Self::Ordered(chains) => push_step(chains, joining, after),
+        }
+    }
+
+    /// The witness of the condition, which holds at the event pushed last.
+    pub fn witness(&self, node: &Node, crossing: &EventRef) -> Witness {
+        let mut witness = Witness::default();
+        match self {
+            Self::None => witness.events.push(*crossing),
+            Self::Count { trail, .. } => witness.events.extend(trail.iter()),
+            Self::Distinct { values, events } => {
+                witness.values.extend(values);
+                witness.events.extend(events);
+            }
+            Self::Temporal(latest) => {
+                let mut orders: Vec<Order> = latest.iter().flatten().map(EventRef::order).collect();
+                orders.sort_unstable_by(|a, b| b.cmp(a));
+                let oldest = usize::try_from(node.n.saturating_sub(1)).ok().and_then(|at| orders.get(at));
+                for (at, event) in latest.iter().enumerate() {
+                    if let (Some(event), Some(oldest)) = (event, oldest)
+                        && event.order() >= *oldest
+                    {
+                        witness.events.push(*event);
+                        witness.matched.set(at);
+                    }
+                }
+                witness.events.sort_unstable_by_key(EventRef::order);
+            }
+            Self::Ordered(chains) => witness.events.extend(chains.last().into_iter().flatten()),
+        }
+        witness.events.dedup_by_key(|event| event.order());
+        witness
+    }
+
+    /// True if nothing in it can matter to an event at `now` or later, given the time of its newest event.
+    pub fn expired(&self, node: &Node, newest: Micros, now: Micros) -> bool {
+        node.span == Span::ZERO || newest <= now.minus(node.span)
+    }
+}
+
+/// Keeps the `n` values seen last and what shares the oldest's event.
+fn push_values(
+    values: &mut VecDeque<u64>,
+    events: &mut VecDeque<EventRef>,
+    joining: &Joining<'_>,
+    after: Micros,
+    n: u64,
+) {
+    while events.front().is_some_and(|oldest| oldest.time <= after) {
+        values.pop_front();
+        events.pop_front();
+    }
+    for value in joining.values {
+        if let Some(at) = position(values, *value) {
+            values.remove(at);
+            events.remove(at);
+        }
+        values.push_back(*value);
+        events.push_back(*joining.event);
+    }
+    let n = usize::try_from(n).unwrap_or(usize::MAX);
+    while let Some(nth) = events.len().checked_sub(n).filter(|surplus| *surplus > 0)
+        && let (Some(oldest), Some(kept)) = (events.front(), events.get(nth))
+        && oldest.order() != kept.order()
+    {
+        values.pop_front();
+        events.pop_front();
+    }
+}
+
+fn position(values: &VecDeque<u64>, value: u64) -> Option<usize> {
+    let (front, back) = values.as_slices();
+    let found = front.iter().position(|known| *known == value);
+    found.or_else(|| back.iter().position(|known| *known == value).map(|at| at + front.len()))
+}
+
+/// Extends chains by the steps the event matches, the last step first, so that one event serves one step; whether a chain ends here.
+fn push_step(chains: &mut [Vec<EventRef>], joining: &Joining<'_>, after: Micros) -> bool {
+    let fits = |chain: &Vec<EventRef>| chain.first().is_some_and(|first| first.time > after);
+    for step in joining.refs.iter().rev().map(|at| usize::from(*at)) {
+        let Some((before, from)) = chains.split_at_mut_checked(step) else { continue };
+        let Some(chain) = from.first_mut() else { continue };
+        match before.last() {
+            None => chain.clear(),
+            Some(previous) if fits(previous) => chain.clone_from(previous),
+            Some(_) => continue,
+        }
+        chain.push(*joining.event);
+    }
+    let last = chains.len().saturating_sub(1);
+    joining.refs.last().is_some_and(|at| usize::from(*at) == last) && chains.last().is_some_and(fits)
+}
