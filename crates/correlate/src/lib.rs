@@ -26,6 +26,9 @@ mod storm;
 mod tree;
 mod window;
 
+#[cfg(test)]
+mod tests;
+
 pub use correlator::{Correlator, Settings};
 pub use output::{Counters, Health, Output, Published};
 pub use plan::Plan;

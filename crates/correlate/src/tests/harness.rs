@@ -1,0 +1,239 @@
+//! A small world: rules made by hand, events as lists of cells, and ways to feed them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arrow_buffer::{Buffer, ScalarBuffer};
+use vedette_event::{
+    Alert, ColumnBuilder, EventBatch, FieldType, Fields, FindingBatch, Flags, Hit, Kind, LogSource, Micros,
+    Partition, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, TopicIx, Topics, schema::FieldDef,
+    source::Form,
+};
+use vedette_sigma::ir::{
+    Cmp, Correlation, CorrelationKind, Detection, Expr, Extras, KeyPart, Rule, RuleKind, RuleSet,
+};
+
+use crate::{Correlator, Output, Plan, Settings};
+
+/// 2026-01-01T00:00:00Z.
+pub const DAY0: i64 = 1_767_225_600_000_000;
+pub const SECRET: [u8; 32] = [7; 32];
+
+pub fn secs(n: i64) -> Micros {
+    Micros(DAY0 + 12 * 3_600_000_000 + n * 1_000_000)
+}
+
+pub fn span(text: &str) -> Span {
+    Span::parse(text).unwrap()
+}
+
+fn rule(id: &str, kind: RuleKind) -> Rule {
+    Rule {
+        id: id.into(),
+        name: None,
+        title: format!("Title of {id}").into(),
+        description: None,
+        level: Severity::High,
+        tags: Arc::new([]),
+        false_positives: Vec::new(),
+        file: "test.yml".into(),
+        line: 1,
+        emits: true,
+        kind,
+        extras: Extras::default(),
+        meaning: *blake3::hash(id.as_bytes()).as_bytes(),
+        tests: Vec::new(),
+    }
+}
+
+/// A detection that only serves correlations.
+pub fn detection(id: &str) -> Rule {
+    single(id, false)
+}
+
+/// A detection for source `fw`, or for all.
+pub fn single(id: &str, emits: bool) -> Rule {
+    let logsource =
+        LogSource { category: id.strip_prefix("fw-").map(|_| "firewall".to_owned()), ..LogSource::default() };
+    let detection = Detection { logsource, condition: Expr::And(Vec::new()), leaves: Vec::new() };
+    Rule { emits, ..rule(id, RuleKind::Detection(detection)) }
+}
+
+pub fn correlation(
+    id: &str,
+    kind: CorrelationKind,
+    rules: &[u32],
+    group_by: &[&str],
+    timespan: &str,
+    condition: &[(Cmp, u64)],
+) -> Rule {
+    let part = |name: &&str| KeyPart { name: (*name).into(), fields: Vec::new() };
+    rule(
+        id,
+        RuleKind::Correlation(Correlation {
+            kind,
+            rules: rules.iter().map(|ix| RuleIx(*ix)).collect(),
+            group_by: group_by.iter().map(part).collect(),
+            timespan: span(timespan),
+            condition: condition.to_vec(),
+        }),
+    )
+}
+
+pub fn sources() -> Arc<Sources> {
+    let ip = |name: &str| (name.to_owned(), FieldDef { kind: FieldType::Ip, description: String::new() });
+    let fields = Fields(BTreeMap::from([ip("source.ip"), ip("client.ip")]));
+    let def = |name: &str, form, category: Option<&str>| SourceDef {
+        name: name.into(),
+        description: String::new(),
+        form,
+        logsource: LogSource { category: category.map(str::to_owned), ..LogSource::default() },
+        disorder: span("60s"),
+        future: span("10s"),
+        time_zone: "UTC".into(),
+        entity: vec!["source.ip".into(), "user".into()],
+        weight: Some("repeat".into()),
+        secrets: Vec::new(),
+        fields: BTreeMap::new(),
+        taxonomy: BTreeMap::from([(
+            "either".to_owned(),
+            vedette_event::source::OneOrMany::Many(vec!["a".into(), "b".into()]),
+        )]),
+    };
+    Arc::new(Sources::new(
+        fields,
+        vec![
+            def("api", Form::ApiJson, Some("api")),
+            def("fw", Form::PanosCsv, Some("firewall")),
+            SourceDef { weight: None, ..def("json", Form::Json, None) },
+        ],
+    ))
+}
+
+/// One event and the detections it matched.
+#[derive(Debug, Clone)]
+pub struct Ev {
+    pub source: u16,
+    pub partition: i32,
+    pub offset: i64,
+    pub time: Micros,
+    pub flags: Flags,
+    pub fields: Vec<(&'static str, Kind, String)>,
+    pub rules: Vec<u32>,
+}
+
+/// An event of source `fw` (1), offset = second.
+pub fn ev(second: i64, rules: &[u32], fields: &[(&'static str, &str)]) -> Ev {
+    Ev {
+        source: 1,
+        partition: 0,
+        offset: second,
+        time: secs(second),
+        flags: Flags::NONE,
+        fields: fields.iter().map(|(name, text)| (*name, kind(text), (*text).to_owned())).collect(),
+        rules: rules.to_vec(),
+    }
+}
+
+fn kind(text: &str) -> Kind {
+    match text.as_bytes().first() {
+        Some(b'[') => Kind::List,
+        Some(b'{') => Kind::Object,
+        Some(b'0'..=b'9') if text.bytes().all(|b| b.is_ascii_digit()) => Kind::Int,
+        _ => Kind::Text,
+    }
+}
+
+pub const COLUMNS: [&str; 10] =
+    ["source.ip", "user", "client.ip", "port", "host", "repeat", "a", "b", "tags", "extra"];
+
+pub struct World {
+    pub plan: Arc<Plan>,
+    pub topics: Arc<Topics>,
+    pub budget: usize,
+    pub notices: bool,
+}
+
+pub fn world(rules: Vec<Rule>) -> World {
+    let rules = Arc::new(RuleSet { rules, ..RuleSet::default() });
+    World {
+        plan: Arc::new(Plan::compile(rules, sources())),
+        topics: Arc::new(Topics::new(["api", "fw", "json"])),
+        budget: 100_000,
+        notices: false,
+    }
+}
+
+impl World {
+    pub fn correlator(&self) -> Correlator {
+        let settings = Settings { secret: SECRET, notices: self.notices, budget: self.budget };
+        Correlator::new(Arc::clone(&self.plan), Arc::clone(&self.topics), settings)
+    }
+
+    /// Every revision, events pushed one by one, released at the end.
+    pub fn run(&self, events: &[Ev]) -> Output {
+        let (mut correlator, mut out) = (self.correlator(), Output::default());
+        for event in events {
+            push(&mut correlator, std::slice::from_ref(event), &mut out);
+        }
+        correlator.finish(&mut out);
+        out
+    }
+
+    /// The last revision of each alert, in the order of crossing.
+    pub fn alerts(&self, events: &[Ev]) -> Vec<Alert> {
+        last(&self.run(events))
+    }
+}
+
+/// The last revision of each alert by (crossing, rule id, key).
+pub fn last(out: &Output) -> Vec<Alert> {
+    let mut by_id = BTreeMap::new();
+    for published in &out.alerts {
+        let slot = by_id.entry(Arc::clone(&published.alert.alert_id)).or_insert_with(|| published.clone());
+        if published.alert.revision >= slot.alert.revision {
+            *slot = published.clone();
+        }
+    }
+    let mut all: Vec<_> = by_id.into_values().collect();
+    all.sort_by_cached_key(|p| {
+        (p.crossing, Arc::clone(&p.alert.rule.id), serde_json::to_string(&p.alert.key).unwrap())
+    });
+    all.into_iter().map(|p| p.alert).collect()
+}
+
+/// Pushes events of one partition as one batch.
+pub fn push(correlator: &mut Correlator, events: &[Ev], out: &mut Output) {
+    let Some(first) = events.first() else { return };
+    let fields: Vec<Arc<str>> = COLUMNS.iter().map(|name| Arc::from(*name)).collect();
+    let mut columns: Vec<_> =
+        COLUMNS.iter().map(|_| ColumnBuilder::new(Buffer::from_vec(Vec::<u8>::new()))).collect();
+    let mut original = ColumnBuilder::new(Buffer::from_vec(Vec::<u8>::new()));
+    let mut hits = Vec::new();
+    for (row, event) in events.iter().enumerate() {
+        for (name, column) in COLUMNS.iter().zip(&mut columns) {
+            match event.fields.iter().find(|(field, ..)| field == name) {
+                Some((_, kind, text)) => column.push(*kind, text),
+                None => column.push_missing(),
+            }
+        }
+        original.push_missing();
+        let mut rules = event.rules.clone();
+        rules.sort_unstable();
+        hits.extend(rules.into_iter().map(|rule| Hit { row: row as u32, rule: RuleIx(rule) }));
+    }
+    let n = events.len();
+    let batch = EventBatch {
+        source: SourceIx(first.source),
+        partition: Partition { topic: TopicIx(first.source), number: first.partition },
+        offsets: ScalarBuffer::from(events.iter().map(|e| e.offset).collect::<Vec<_>>()),
+        indexes: ScalarBuffer::from(vec![0_u32; n]),
+        claimed: ScalarBuffer::from(events.iter().map(|e| e.time.0).collect::<Vec<_>>()),
+        records: ScalarBuffer::from((0..n as u32).collect::<Vec<_>>()),
+        columns: columns.into_iter().map(ColumnBuilder::finish).collect(),
+        original: original.finish(),
+    };
+    let times: Vec<_> = events.iter().map(|e| e.time).collect();
+    let flags: Vec<_> = events.iter().map(|e| e.flags).collect();
+    let findings = FindingBatch { batch: &batch, fields: &fields, times: &times, flags: &flags, hits: &hits };
+    correlator.push(&findings, out);
+}

@@ -1,0 +1,7 @@
+//! Tests of the whole correlator through its public interface.
+
+#![allow(clippy::unwrap_used)]
+
+mod conditions;
+mod episodes;
+mod harness;
