@@ -1,0 +1,184 @@
+//! The console: pages rendered here, forms that post back, one style sheet, one small script.
+//!
+//! In: requests of a browser. Out: HTML through templates that escape everything. Invariants: pages need no script,
+//! load nothing from elsewhere, and show exactly what the API would say; no HTML is made by joining strings.
+
+mod alert;
+mod forms;
+mod ledger;
+mod picture;
+mod queue;
+mod words;
+
+use std::sync::{Arc, LazyLock};
+
+use askama::Template;
+use axum::{
+    Router,
+    extract::Path,
+    http::{HeaderValue, StatusCode, header},
+    response::{Html, IntoResponse, Response},
+    routing::{get, post},
+};
+use include_dir::{Dir, include_dir};
+use vedette_event::{Micros, Span};
+
+use crate::{
+    app::App,
+    live::{Live, Mode},
+    metrics::now,
+    problem::{Kind, Problem},
+};
+
+static ASSETS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../dashboards/console/assets");
+
+/// Names the assets' content in their links, so that browsers may keep them for ever.
+static ASSETS_VERSION: LazyLock<String> = LazyLock::new(|| {
+    use sha2::{Digest as _, Sha256};
+    let mut hash = Sha256::new();
+    for file in ASSETS.files() {
+        hash.update(file.contents());
+    }
+    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+});
+
+/// The console's routes.
+pub(crate) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/", get(queue::page))
+        .route("/alerts/{id}", get(alert::page))
+        .route("/alerts/{id}/triage", post(forms::triage))
+        .route("/alerts/{id}/comments", post(forms::comment))
+        .route("/rules", get(ledger::rules))
+        .route("/rules/{id}", get(ledger::rule))
+        .route("/sources", get(ledger::sources))
+        .route("/dead-letters", get(ledger::dead_letters))
+        .route("/assets/{name}", get(asset))
+}
+
+async fn asset(Path(name): Path<String>) -> Result<Response, Problem> {
+    let media = match name.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("css") => "text/css; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        _ => "image/svg+xml",
+    };
+    let file = ASSETS.get_file(&name).ok_or_else(|| Problem::new(Kind::NotFound, "There is no such file."))?;
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(media)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable")),
+    ];
+    Ok((headers, file.contents()).into_response())
+}
+
+/// What every page has around its content.
+pub(crate) struct Frame {
+    current: &'static str,
+    assets: &'static str,
+    demo: bool,
+    tone: &'static str,
+    pulse: String,
+    obstacles: Vec<(String, String)>,
+    rejected: usize,
+}
+
+impl Frame {
+    fn new(live: &Live, current: &'static str) -> Self {
+        let (tone, pulse) = pulse(live);
+        let obstacle = |o: &crate::live::Obstacle| (o.message.clone(), Stamp::of(o.since).text);
+        Self {
+            current,
+            assets: &ASSETS_VERSION,
+            demo: live.status.mode == Mode::Demo,
+            tone,
+            pulse,
+            obstacles: live.ready.obstacles.iter().map(obstacle).collect(),
+            rejected: live.rejected.len(),
+        }
+    }
+
+    fn nav(&self) -> [(&'static str, &'static str, bool); 4] {
+        [("/", "Alerts"), ("/rules", "Rules"), ("/sources", "Sources"), ("/dead-letters", "Dead letters")]
+            .map(|(path, name)| (path, name, path == self.current))
+    }
+}
+
+/// How far behind the slowest source is, in words and as a colour.
+fn pulse(live: &Live) -> (&'static str, String) {
+    if !live.ready.ready {
+        return ("bad", "Not ready".to_owned());
+    }
+    let slowest = live.sources.iter().filter_map(|source| source.watermark).min();
+    match slowest.map(|watermark| now().since(watermark)) {
+        None => ("warn", "Waiting for events".to_owned()),
+        Some(delay) if delay <= Span::secs(120) => ("ok", format!("Watching, {} behind", words::span(delay))),
+        Some(delay) => ("warn", format!("{} behind", words::span(delay))),
+    }
+}
+
+/// A time for machines and for people: only the time of day if it is today (UTC).
+#[derive(Debug, Clone)]
+struct Stamp {
+    iso: String,
+    text: String,
+}
+
+impl Stamp {
+    fn of(time: Micros) -> Self {
+        let iso = time.to_string();
+        let (date, clock) = iso.split_once('T').unwrap_or(("", &iso));
+        let clock = clock.get(..8).unwrap_or(clock);
+        let today = now().midnight() == time.midnight();
+        let text = if today { clock.to_owned() } else { format!("{date} {clock}") };
+        Self { iso, text }
+    }
+}
+
+/// Renders a page.
+fn render(page: &impl Template) -> Result<Response, Problem> {
+    let html = page.render().map_err(|error| {
+        tracing::error!(%error, "a page could not be rendered");
+        Problem::new(Kind::Internal, "This page could not be rendered; the log says why.")
+    })?;
+    Ok(Html(html).into_response())
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    frame: Frame,
+    title: &'a str,
+    detail: &'a str,
+}
+
+/// A problem as a page.
+pub(crate) fn error_page(app: &App, problem: &Problem) -> Response {
+    let live = app.live.borrow().clone();
+    let page = ErrorPage { frame: Frame::new(&live, ""), title: problem.title(), detail: problem.detail() };
+    let mut response = render(&page).unwrap_or_else(IntoResponse::into_response);
+    *response.status_mut() = problem.status();
+    if problem.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+/// A path with query parameters, percent-encoded.
+fn href(path: &str, pairs: &[(&str, &str)]) -> String {
+    if pairs.is_empty() {
+        return path.to_owned();
+    }
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+    format!("{path}?{query}")
+}
+
+/// `prefix` and a value as one path segment.
+fn segment(prefix: &str, value: &str) -> String {
+    let escaped: String = value
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect();
+    format!("{prefix}{escaped}")
+}

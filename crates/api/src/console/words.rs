@@ -1,0 +1,215 @@
+//! What alerts mean, in words: lengths of time, numbers, flags, and why a rule fired.
+//!
+//! In: a body's explanation (its members are listed in the correlator) and the titles of rules. Out: sentences.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+use vedette_event::Span;
+
+use super::Stamp;
+use crate::{live::Live, wire::AlertBody};
+
+/// Why an alert fired.
+#[derive(Debug, Default)]
+pub(super) struct Why {
+    pub sentence: String,
+    pub facts: Vec<(String, String)>,
+}
+
+/// A whole number with thin separators: 12 345.
+pub(super) fn number(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            out.push('\u{202f}');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A length of time, roughly: `4 s`, `3 min`, `2 h`, `5 d`.
+pub(super) fn span(span: Span) -> String {
+    let seconds = span.0.max(0) / 1_000_000;
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        7_200..=172_799 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// A scalar's text without quotes.
+pub(super) fn scalar(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// What a flag means for whoever reads the alert.
+pub(super) fn flag(name: &str) -> &'static str {
+    match name {
+        "clock=missing" => "Some events carry no readable time; the broker's time stands in.",
+        "clock=future" => "Some events claim a time ahead of the broker's clock; the broker's time stands in.",
+        "clock=late" => {
+            "Some events claim a time further back than their source tolerates; they stand at that bound. \
+             Their own claims may be right: think of a delayed or forged clock."
+        }
+        "clock=overtaken" => {
+            "Some events came in below what had been evaluated already; they stand at that time. \
+             Count and order near it are approximate."
+        }
+        "clock=broker" => "The broker's clock ran ahead of Vedette's; that clock stands in.",
+        "capped" => "There were more distinct values than are counted; the value is a lower bound.",
+        "approximate" => "State was over its budget: the count can be too high, never too low.",
+        "storm" => {
+            "Too many episodes of this rule crossed within an hour; this one alert stands for the rest of them."
+        }
+        "cold" => "The rule started without the history it needs; treat what it calls new with care.",
+        _ => "Out of the ordinary.",
+    }
+}
+
+/// Why this alert fired, from its explanation.
+pub(super) fn why(body: &AlertBody, live: &Live) -> Why {
+    let explanation = &body.explanation;
+    if explanation.contains_key("prefixes") {
+        return storm(body, explanation);
+    }
+    let window = text(explanation, "window");
+    let rules: Vec<String> = list(explanation, "rules").iter().map(|id| title(live, id)).collect();
+    let who = same(&list(explanation, "group_by"), &body.key);
+    let when = match (explanation.get("window_start"), explanation.get("window_end")) {
+        (Some(start), Some(end)) => format!("in the window {} to {}", clock(start), clock(end)),
+        _ => format!("within {window}"),
+    };
+    let quoted = rules.iter().map(|rule| format!("“{rule}”")).collect::<Vec<_>>().join(" or ");
+    let bound = condition(explanation);
+    let kind = text(explanation, "type");
+    let sentence = match kind.as_str() {
+        "single" => single(body, &text(explanation, "rearm")),
+        "event_count" => format!("{bound} events that match {quoted}{who}, {when}."),
+        "value_count" => {
+            let fields = list(explanation, "fields").join(", ");
+            format!("{bound} distinct values of {fields} in events that match {quoted}{who}, {when}.")
+        }
+        "temporal" => format!("{bound} of {} rules matched{who}, {when}.", rules.len()),
+        "temporal_ordered" => format!("{} steps happened in this order{who}, {when}.", rules.len()),
+        _ => body.summary.clone(),
+    };
+    Why { sentence, facts: facts(body, live, &kind) }
+}
+
+fn single(body: &AlertBody, rearm: &str) -> String {
+    let title = &body.rule.title;
+    match body.count {
+        0 | 1 => format!("One event matches “{title}”."),
+        n => format!(
+            "{} events match “{title}”. The first opened this alert; each one within {rearm} of the one before extends it.",
+            number(n)
+        ),
+    }
+}
+
+fn facts(body: &AlertBody, live: &Live, kind: &str) -> Vec<(String, String)> {
+    let explanation = &body.explanation;
+    let mut facts = Vec::new();
+    let measured = match kind {
+        "event_count" => Some(("Events so far", scalar(&Value::Number(body.value.clone())))),
+        "value_count" => Some(("Distinct values so far", scalar(&Value::Number(body.value.clone())))),
+        _ => None,
+    };
+    if let Some((name, value)) = measured {
+        facts.push((name.to_owned(), value));
+    }
+    for (at, step) in explanation.get("steps").and_then(Value::as_array).into_iter().flatten().enumerate() {
+        let rule = step.get("rule").map(scalar).unwrap_or_default();
+        let time = step.get("time").map(clock).unwrap_or_default();
+        facts.push((format!("Step {}, {time}", at + 1), title(live, &rule)));
+    }
+    for rule in list(explanation, "matched") {
+        facts.push(("Matched".to_owned(), title(live, &rule)));
+    }
+    if kind != "single"
+        && let Some(rearm) = explanation.get("rearm")
+    {
+        facts.push(("Ends after".to_owned(), format!("{} without the condition holding", scalar(rearm))));
+    }
+    facts
+}
+
+fn storm(body: &AlertBody, explanation: &Map<String, Value>) -> Why {
+    let hour = explanation.get("hour").map(clock).unwrap_or_default();
+    let before = text(explanation, "alerts_before");
+    let sentence = format!(
+        "In the hour from {hour}, {before} episodes of “{}” raised alerts of their own; this alert stands for the {} \
+         that followed. It most often concerns these networks:",
+        body.rule.title,
+        number(body.count)
+    );
+    let prefixes = explanation.get("prefixes").and_then(Value::as_array).into_iter().flatten();
+    let fact = |entry: &Value| {
+        let of = |name: &str| entry.get(name).map(scalar).unwrap_or_default();
+        (of("prefix"), format!("{} episodes", of("episodes")))
+    };
+    Why { sentence, facts: prefixes.map(fact).collect() }
+}
+
+/// `At least 20`, `Fewer than 3`, `At least 5 and at most 10`.
+fn condition(explanation: &Map<String, Value>) -> String {
+    let terms = explanation.get("condition").and_then(Value::as_object).into_iter().flatten();
+    let term = |(cmp, n): (&String, &Value)| {
+        let word = match cmp.as_str() {
+            "gte" => "at least",
+            "gt" => "more than",
+            "lte" => "at most",
+            "lt" => "fewer than",
+            "eq" => "exactly",
+            "neq" => "not exactly",
+            other => other,
+        };
+        format!("{word} {n}")
+    };
+    let joined = terms.map(term).collect::<Vec<_>>().join(" and ");
+    let mut chars = joined.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
+/// `, for the same source.ip 203.0.113.7 and user.name root`.
+fn same(group_by: &[String], key: &BTreeMap<String, Value>) -> String {
+    let parts: Vec<String> = group_by
+        .iter()
+        .map(|name| match key.get(name) {
+            Some(value) => format!("{name} {}", scalar(value)),
+            None => name.clone(),
+        })
+        .collect();
+    if parts.is_empty() { String::new() } else { format!(", for the same {}", parts.join(" and ")) }
+}
+
+fn title(live: &Live, id: &str) -> String {
+    live.rule(id).map_or_else(|| id.to_owned(), |rule| rule.title.clone())
+}
+
+fn text(map: &Map<String, Value>, name: &str) -> String {
+    map.get(name).map(scalar).unwrap_or_default()
+}
+
+fn list(map: &Map<String, Value>, name: &str) -> Vec<String> {
+    map.get(name).and_then(Value::as_array).into_iter().flatten().map(scalar).collect()
+}
+
+fn clock(time: &Value) -> String {
+    let text = scalar(time);
+    vedette_event::Micros::parse_rfc3339(&text).map_or(text, |time| Stamp::of(time).text)
+}
+
+/// A stable name as a label: `in_progress` → `In progress`.
+pub(super) fn label(name: &str) -> String {
+    let spaced = name.replace('_', " ");
+    let mut chars = spaced.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}

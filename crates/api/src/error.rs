@@ -1,0 +1,37 @@
+//! What can keep the server from starting or running.
+
+use std::{io, net::SocketAddr};
+
+/// An error of this crate. Refused requests are [`crate::Problem`]s instead.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system gives no random bytes.
+    #[error("the operating system gave no random bytes: {0}")]
+    Random(String),
+    /// Beyond loopback without tokens.
+    #[error(
+        "refusing to listen on {0}, which others can reach, while there is no token; \
+         create one with `vedette token create`, or listen on 127.0.0.1"
+    )]
+    NoTokens(SocketAddr),
+    /// Beyond loopback without TLS.
+    #[error(
+        "refusing to listen on {0}, which others can reach, without TLS; \
+         give a certificate and key, or set `proxy_tls: true` if a proxy in front of it does TLS"
+    )]
+    NoTls(SocketAddr),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The certificate or key cannot be used.
+    #[error("cannot use the TLS certificate and key: {0}")]
+    Tls(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] vedette_store::Error),
+}

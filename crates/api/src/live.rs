@@ -1,0 +1,400 @@
+//! What is going on right now: the snapshot that the binary publishes and the API only reads.
+//!
+//! In: counters and states of ingest, engine and publisher, gathered by the binary about once a second. Out: [`Live`],
+//! served under `/api/v1` as it stands and turned into metrics at each scrape.
+//! Invariants: a snapshot is immutable and complete; counters only grow while the process lives; sources are sorted
+//! by name and rules by id, so that two snapshots of the same state are equal.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::Serialize;
+use tokio::sync::watch;
+use utoipa::ToSchema;
+use vedette_event::{Micros, Severity, Span};
+
+/// Everything the store does not hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Live {
+    /// Whether work is being done, and if not, why.
+    pub ready: Readiness,
+    /// The process as a whole.
+    pub status: Status,
+    /// The sources, sorted by name.
+    pub sources: Vec<SourceStatus>,
+    /// The accepted rules, sorted by id.
+    pub rules: Vec<RuleStatus>,
+    /// The refused documents.
+    pub rejected: Vec<Rejected>,
+}
+
+/// The binary's end: `send_replace(Arc::new(live))` about once a second.
+pub type LiveSender = watch::Sender<Arc<Live>>;
+/// The API's end.
+pub type LiveReceiver = watch::Receiver<Arc<Live>>;
+
+/// A channel that holds `first` until the binary sends another snapshot.
+#[must_use]
+pub fn channel(first: Live) -> (LiveSender, LiveReceiver) {
+    watch::channel(Arc::new(first))
+}
+
+/// Whether the service does its work.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, ToSchema)]
+pub struct Readiness {
+    /// True if there is no obstacle.
+    pub ready: bool,
+    /// What stands in the way, the most important first; empty if ready.
+    pub obstacles: Vec<Obstacle>,
+}
+
+/// One thing that stands in the way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Obstacle {
+    /// A stable kebab-case name: `starting`, `broker-unreachable`, `topic-missing`, `source-stopped`, `standby`, `store-failed`, …
+    pub code: String,
+    /// What is wrong and what helps, for a person.
+    pub message: String,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Micros,
+}
+
+/// The process as a whole.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// Version of the engine's semantics: alert bodies compare only within one.
+    pub semantics_version: u32,
+    /// What this process does.
+    pub mode: Mode,
+    /// When it started.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Micros,
+    /// The rule set in force.
+    pub rule_set: RuleSetStatus,
+    /// The lease under which this process is the active one.
+    pub lease: LeaseStatus,
+    /// The broker.
+    pub broker: BrokerStatus,
+    /// Publishing and checkpoints.
+    pub publish: PublishStatus,
+    /// Announced degradations: state over budget, sketches in use.
+    pub degradations: Vec<Degradation>,
+}
+
+/// What the process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The service.
+    Run,
+    /// Everything in one process with the simulator.
+    Demo,
+}
+
+/// The rule set in force.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, ToSchema)]
+pub struct RuleSetStatus {
+    /// First 16 hexadecimal digits of the hash of all rules' meanings.
+    pub version: String,
+    /// Accepted rules.
+    pub accepted: u64,
+    /// Refused documents.
+    pub rejected: u64,
+}
+
+/// The lease under which one process is active.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, ToSchema)]
+pub struct LeaseStatus {
+    /// True if this process holds it.
+    pub held: bool,
+    /// Its epoch; each holder's is higher than the one before.
+    pub epoch: u64,
+}
+
+/// The broker, as ingest sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, ToSchema)]
+pub struct BrokerStatus {
+    /// Where it is.
+    pub bootstrap: String,
+    /// True if the last query was answered.
+    pub connected: bool,
+    /// What the last failure said.
+    pub last_error: Option<String>,
+    /// When the last answer came.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_answer: Option<Micros>,
+}
+
+/// Publishing and checkpoints.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, ToSchema)]
+pub struct PublishStatus {
+    /// The latest change's `seq`.
+    pub seq: u64,
+    /// When the last publish transaction was committed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_at: Option<Micros>,
+    /// Alerts opened since the process started, by severity.
+    #[schema(value_type = BTreeMap<String, u64>)]
+    pub alerts: BTreeMap<Severity, u64>,
+    /// Notices raised since the process started.
+    pub notices: u64,
+    /// When the key group whose checkpoint is oldest was written.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub oldest_checkpoint: Option<Micros>,
+}
+
+/// A time in which state was over budget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Degradation {
+    /// The rule whose state it was.
+    pub rule_id: String,
+    /// A stable kebab-case name, such as `keys-over-budget`.
+    pub code: String,
+    /// What it means for the rule's alerts, for a person; names the top prefixes.
+    pub message: String,
+    /// From when.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Micros,
+    /// Until when; missing while it lasts.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub until: Option<Micros>,
+}
+
+/// One source.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct SourceStatus {
+    /// Its name.
+    pub name: String,
+    /// One line for a person.
+    pub description: String,
+    /// The topic it is read from.
+    pub topic: String,
+    /// Whether it is doing well.
+    pub health: Health,
+    /// Why it is not, for a person.
+    pub message: Option<String>,
+    /// What stands for broker time.
+    pub time_source: TimeSource,
+    /// `D`: tolerated disorder.
+    #[schema(value_type = String, example = "60s")]
+    pub disorder: Span,
+    /// `F`: future tolerance.
+    #[schema(value_type = String, example = "10s")]
+    pub future: Span,
+    /// Minimum over the partitions; missing until every partition has one.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub watermark: Option<Micros>,
+    /// `ts_log` of the newest record read.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub newest: Option<Micros>,
+    /// Records not read yet, over all partitions.
+    pub lag: u64,
+    /// Records read.
+    pub records: u64,
+    /// Events decoded and evaluated.
+    pub events: u64,
+    /// Records and events that ended as dead letters, by reason.
+    pub dead_letters: BTreeMap<String, u64>,
+    /// Events whose time was replaced, by flag (`clock=late`, …).
+    pub flags: BTreeMap<String, u64>,
+    /// Records that the broker deleted unread.
+    pub lost: u64,
+    /// The partitions, by number.
+    pub partitions: Vec<PartitionStatus>,
+}
+
+/// Whether a source is doing well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// Records are read as they come.
+    Ok,
+    /// Records wait to be read.
+    Lagging,
+    /// Nothing has come for much longer than usual.
+    Silent,
+    /// The broker does not answer for it.
+    Unreachable,
+    /// It waits for an operator (a recreated topic, say).
+    Stopped,
+}
+
+impl Health {
+    /// The stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Lagging => "lagging",
+            Self::Silent => "silent",
+            Self::Unreachable => "unreachable",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What stands for broker time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TimeSource {
+    /// LogAppendTime.
+    Broker,
+    /// CreateTime made non-decreasing: weaker, since producers can forge it.
+    Producer,
+}
+
+/// One partition of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PartitionStatus {
+    /// Its number.
+    pub number: i32,
+    /// The next offset to read; missing until it is known.
+    pub position: Option<i64>,
+    /// The offset behind the last record; missing until it is known.
+    pub end: Option<i64>,
+    /// Records between the two (holes in the offsets count).
+    pub lag: u64,
+    /// Its watermark.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub watermark: Option<Micros>,
+    /// True if it is held back because others are far behind it.
+    pub paused: bool,
+}
+
+/// One accepted rule.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct RuleStatus {
+    /// Its id.
+    pub id: String,
+    /// Its title.
+    pub title: String,
+    /// What it looks for.
+    pub description: Option<String>,
+    /// Its level.
+    #[schema(value_type = SeverityName)]
+    pub level: Severity,
+    /// `single`, or the correlation's type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// First 16 hexadecimal digits of the hash of its meaning.
+    pub version: String,
+    /// Its tags, as written.
+    pub tags: Vec<String>,
+    /// Its known false positives.
+    pub false_positives: Vec<String>,
+    /// The file it came from.
+    pub file: String,
+    /// The line of its document, from 1.
+    pub line: u64,
+    /// Whether it raises alerts itself.
+    pub emits: bool,
+    /// The rules it refers to.
+    pub refers_to: Vec<String>,
+    /// The sources it reads.
+    pub sources: Vec<String>,
+    /// The parts of its key.
+    pub group_by: Vec<String>,
+    /// The window of a correlation.
+    #[schema(value_type = Option<String>, example = "5m")]
+    pub timespan: Option<Span>,
+    /// The condition in words, such as `at least 20 events`.
+    pub condition: Option<String>,
+    /// What it has seen and done.
+    pub coverage: Coverage,
+}
+
+/// The coverage ledger of one rule: could it have fired?
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, ToSchema)]
+pub struct Coverage {
+    /// Evaluated strictly below this watermark; missing until its sources have one.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub through: Option<Micros>,
+    /// Events of its sources.
+    pub seen: u64,
+    /// Events that matched it (or the rules it refers to).
+    pub matched: u64,
+    /// Of those, events whose time was replaced.
+    pub flagged: u64,
+    /// Of those, events without the group key.
+    pub without_key: u64,
+    /// Records of its sources that ended as dead letters.
+    pub dead_lettered: u64,
+    /// Records of its sources that the broker deleted unread.
+    pub lost: u64,
+    /// Alerts it has opened.
+    pub alerts: u64,
+    /// Microseconds spent on it, where measured.
+    pub time_us: Option<u64>,
+    /// Sources it reads that are silent, unreachable or stopped.
+    pub silent_sources: Vec<String>,
+    /// Its announced degradations.
+    pub degradations: Vec<Degradation>,
+}
+
+/// A refused document of the rule set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Rejected {
+    /// The file.
+    pub file: String,
+    /// The line, from 1.
+    pub line: u64,
+    /// The column, from 1.
+    pub column: u64,
+    /// The rule's id, where it could be read.
+    pub rule_id: Option<String>,
+    /// A stable kebab-case code.
+    pub code: String,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub help: Option<String>,
+}
+
+/// The five levels, for the OpenAPI document.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) enum SeverityName {
+    Informational,
+    Low,
+    Medium,
+    High,
+    Critical,
+}
+
+impl Live {
+    /// A process that has just started and does nothing yet.
+    #[must_use]
+    pub fn starting(mode: Mode, version: &str, started_at: Micros) -> Self {
+        let obstacle = Obstacle {
+            code: "starting".to_owned(),
+            message: "Vedette is starting: rules are compiled and the broker is asked for positions.".to_owned(),
+            since: started_at,
+        };
+        Self {
+            ready: Readiness { ready: false, obstacles: vec![obstacle] },
+            status: Status {
+                version: version.to_owned(),
+                semantics_version: vedette_event::SEMANTICS_VERSION,
+                mode,
+                started_at,
+                rule_set: RuleSetStatus::default(),
+                lease: LeaseStatus::default(),
+                broker: BrokerStatus::default(),
+                publish: PublishStatus::default(),
+                degradations: Vec::new(),
+            },
+            sources: Vec::new(),
+            rules: Vec::new(),
+            rejected: Vec::new(),
+        }
+    }
+
+    /// The rule with this id.
+    #[must_use]
+    pub fn rule(&self, id: &str) -> Option<&RuleStatus> {
+        self.rules.iter().find(|rule| rule.id == id)
+    }
+}

@@ -1,0 +1,298 @@
+//! Metrics in the OpenMetrics text format, all named by one enum.
+//!
+//! In: the [`Live`] snapshot at each scrape, observed publish latencies, answered requests. Out: `/metrics`.
+//! Invariant: the names are a contract with dashboards; a snapshot test holds them.
+
+use std::{fmt, sync::Arc, time::SystemTime};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text},
+    metrics::{
+        MetricType,
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::ConstGauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+use vedette_event::Micros;
+
+use crate::live::{Live, LiveReceiver, PartitionStatus, SourceStatus};
+
+/// Every metric. Counters bear the suffix `_total` in the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// Whether the service is ready.
+    Ready,
+    /// Records read.
+    Records,
+    /// Events evaluated.
+    Events,
+    /// Dead letters.
+    DeadLetters,
+    /// Events whose time was replaced.
+    FlaggedEvents,
+    /// Records deleted by the broker before they were read.
+    LostRecords,
+    /// Records not read yet.
+    Lag,
+    /// How far the watermark is behind the wall clock.
+    WatermarkDelay,
+    /// Rules accepted and refused.
+    Rules,
+    /// Events that matched a rule.
+    RuleMatches,
+    /// Alerts opened by a rule.
+    RuleAlerts,
+    /// Alerts opened.
+    Alerts,
+    /// Notices raised.
+    Notices,
+    /// From release to commit.
+    PublishLatency,
+    /// Age of the oldest checkpoint.
+    CheckpointAge,
+    /// Requests answered.
+    HttpRequests,
+}
+
+impl Metric {
+    /// All metrics, in the order in which they are written.
+    pub const ALL: [Self; 16] = [
+        Self::Ready,
+        Self::Records,
+        Self::Events,
+        Self::DeadLetters,
+        Self::FlaggedEvents,
+        Self::LostRecords,
+        Self::Lag,
+        Self::WatermarkDelay,
+        Self::Rules,
+        Self::RuleMatches,
+        Self::RuleAlerts,
+        Self::Alerts,
+        Self::Notices,
+        Self::PublishLatency,
+        Self::CheckpointAge,
+        Self::HttpRequests,
+    ];
+
+    /// The stable name, its labels and what it means.
+    #[must_use]
+    pub const fn parts(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Ready => ("vedette_ready", "", "1 if the service does its work, else 0"),
+            Self::Records => ("vedette_records", "source", "Records read"),
+            Self::Events => ("vedette_events", "source", "Events evaluated"),
+            Self::DeadLetters => {
+                ("vedette_dead_letters", "source,reason", "Records and events that ended unevaluated")
+            }
+            Self::FlaggedEvents => {
+                ("vedette_flagged_events", "source,flag", "Events whose time was replaced")
+            }
+            Self::LostRecords => {
+                ("vedette_lost_records", "source", "Records that the broker deleted before they were read")
+            }
+            Self::Lag => ("vedette_lag_records", "source,partition", "Records not read yet"),
+            Self::WatermarkDelay => (
+                "vedette_watermark_delay_seconds",
+                "source",
+                "How far the source's watermark is behind the wall clock",
+            ),
+            Self::Rules => ("vedette_rules", "state", "Rule documents by state"),
+            Self::RuleMatches => ("vedette_rule_matches", "rule", "Events that matched the rule"),
+            Self::RuleAlerts => ("vedette_rule_alerts", "rule", "Alerts that the rule opened"),
+            Self::Alerts => ("vedette_alerts", "severity", "Alerts opened"),
+            Self::Notices => ("vedette_notices", "", "Notices raised"),
+            Self::PublishLatency => (
+                "vedette_publish_latency_seconds",
+                "",
+                "From the moment there was something to publish to its commit",
+            ),
+            Self::CheckpointAge => (
+                "vedette_checkpoint_age_seconds",
+                "",
+                "Age of the key group's checkpoint that is the oldest",
+            ),
+            Self::HttpRequests => ("vedette_http_requests", "method,route,status", "Requests answered"),
+        }
+    }
+}
+
+type HttpLabels = [(&'static str, String); 3];
+
+/// The instruments that are not in the snapshot, and the registry of them all.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    publish_latency: Histogram,
+    http_requests: Family<HttpLabels, Counter>,
+}
+
+impl Metrics {
+    /// Metrics over the snapshots of this channel.
+    #[must_use]
+    pub fn new(live: LiveReceiver) -> Self {
+        let publish_latency = Histogram::new(exponential_buckets(0.001, 2.0, 14));
+        let http_requests = Family::default();
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Snapshot(live)));
+        let (name, _, help) = Metric::PublishLatency.parts();
+        registry.register(name, help, publish_latency.clone());
+        let (name, _, help) = Metric::HttpRequests.parts();
+        registry.register(name, help, http_requests.clone());
+        Self { registry, publish_latency, http_requests }
+    }
+
+    /// Notes how long a publish transaction took from the moment there was something to publish.
+    pub fn observe_publish(&self, seconds: f64) {
+        self.publish_latency.observe(seconds);
+    }
+
+    /// Notes an answered request; `route` is the path's template, never the path.
+    pub fn count_request(&self, method: &str, route: &str, status: u16) {
+        let labels =
+            [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
+        self.http_requests.get_or_create(&labels).inc();
+    }
+
+    /// All metrics as text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        if text::encode(&mut out, &self.registry).is_err() {
+            tracing::error!("metrics could not be written");
+        }
+        out
+    }
+}
+
+/// Turns the newest snapshot into metrics at each scrape.
+struct Snapshot(LiveReceiver);
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Snapshot")
+    }
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let live: Arc<Live> = Arc::clone(&self.0.borrow());
+        let mut scrape = Scrape { encoder: &mut encoder, now: now() };
+        scrape.gauge(Metric::Ready, f64::from(u8::from(live.ready.ready)))?;
+        scrape.sources(&live.sources)?;
+        scrape.rules(&live)?;
+        scrape.publishing(&live)
+    }
+}
+
+struct Scrape<'a, 'b> {
+    encoder: &'a mut DescriptorEncoder<'b>,
+    now: Micros,
+}
+
+impl Scrape<'_, '_> {
+    fn describe(&mut self, metric: Metric, kind: MetricType) -> Result<MetricEncoder<'_>, fmt::Error> {
+        let (name, _, help) = metric.parts();
+        self.encoder.encode_descriptor(name, help, None, kind)
+    }
+
+    fn gauge(&mut self, metric: Metric, value: f64) -> fmt::Result {
+        let encoder = self.describe(metric, MetricType::Gauge)?;
+        ConstGauge::new(value).encode(encoder)
+    }
+
+    fn sources(&mut self, sources: &[SourceStatus]) -> fmt::Result {
+        let counters: [(Metric, fn(&SourceStatus) -> u64); 3] = [
+            (Metric::Records, |source| source.records),
+            (Metric::Events, |source| source.events),
+            (Metric::LostRecords, |source| source.lost),
+        ];
+        for (metric, count) in counters {
+            let mut family = self.describe(metric, MetricType::Counter)?;
+            for source in sources {
+                counter(&mut family, &[("source", &source.name)], count(source))?;
+            }
+        }
+        let mut family = self.describe(Metric::DeadLetters, MetricType::Counter)?;
+        for source in sources {
+            for (reason, n) in &source.dead_letters {
+                counter(&mut family, &[("source", &source.name), ("reason", reason)], *n)?;
+            }
+        }
+        let mut family = self.describe(Metric::FlaggedEvents, MetricType::Counter)?;
+        for source in sources {
+            for (flag, n) in &source.flags {
+                counter(&mut family, &[("source", &source.name), ("flag", flag)], *n)?;
+            }
+        }
+        let mut family = self.describe(Metric::Lag, MetricType::Gauge)?;
+        for source in sources {
+            for PartitionStatus { number, lag, .. } in &source.partitions {
+                let labels = [("source", source.name.as_str()), ("partition", &number.to_string())];
+                ConstGauge::new(*lag as f64).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let now = self.now;
+        let mut family = self.describe(Metric::WatermarkDelay, MetricType::Gauge)?;
+        for source in sources {
+            if let Some(watermark) = source.watermark {
+                let labels = [("source", source.name.as_str())];
+                ConstGauge::new(seconds(now, watermark)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rules(&mut self, live: &Live) -> fmt::Result {
+        let mut family = self.describe(Metric::Rules, MetricType::Gauge)?;
+        for (state, n) in [("accepted", live.rules.len()), ("rejected", live.rejected.len())] {
+            ConstGauge::new(n as f64).encode(family.encode_family(&[("state", state)])?)?;
+        }
+        let mut family = self.describe(Metric::RuleMatches, MetricType::Counter)?;
+        for rule in &live.rules {
+            counter(&mut family, &[("rule", &rule.id)], rule.coverage.matched)?;
+        }
+        let mut family = self.describe(Metric::RuleAlerts, MetricType::Counter)?;
+        for rule in live.rules.iter().filter(|rule| rule.emits) {
+            counter(&mut family, &[("rule", &rule.id)], rule.coverage.alerts)?;
+        }
+        Ok(())
+    }
+
+    fn publishing(&mut self, live: &Live) -> fmt::Result {
+        let publish = &live.status.publish;
+        let mut family = self.describe(Metric::Alerts, MetricType::Counter)?;
+        for (severity, n) in &publish.alerts {
+            counter(&mut family, &[("severity", severity.name())], *n)?;
+        }
+        let encoder = self.describe(Metric::Notices, MetricType::Counter)?;
+        ConstCounter::new(publish.notices).encode(encoder)?;
+        if let Some(oldest) = publish.oldest_checkpoint {
+            self.gauge(Metric::CheckpointAge, seconds(self.now, oldest))?;
+        }
+        Ok(())
+    }
+}
+
+fn counter<const N: usize>(
+    family: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str); N],
+    value: u64,
+) -> fmt::Result {
+    ConstCounter::new(value).encode(family.encode_family(labels)?)
+}
+
+fn seconds(now: Micros, then: Micros) -> f64 {
+    now.since(then).0 as f64 / 1e6
+}
+
+/// The wall clock.
+#[must_use]
+pub(crate) fn now() -> Micros {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,80 @@
+//! Strict requests: unknown query parameters, malformed values and wrong bodies are refused, never ignored.
+//!
+//! In: a query string or a body. Out: the typed value, or a problem that names what would be valid.
+//! Invariant: the valid names are those of the OpenAPI document, since both come from the same type.
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{FromRequest, FromRequestParts, Query, rejection::BytesRejection},
+    http::{Request, header, request::Parts},
+    response::IntoResponse as _,
+};
+use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
+
+use crate::problem::{Kind, Problem};
+
+/// The query string as a `T`.
+#[derive(Debug)]
+pub struct Strict<T>(pub T);
+
+impl<T: DeserializeOwned + IntoParams, S: Sync> FromRequestParts<S> for Strict<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let valid: Vec<String> = T::into_params(|| None).into_iter().map(|param| param.name).collect();
+        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+            .map_err(|_| Problem::new(Kind::InvalidParameter, "The query string cannot be read."))?;
+        for (at, (name, _)) in pairs.iter().enumerate() {
+            if !valid.contains(name) {
+                let detail = format!("`{}` is no parameter of this route.", short(name));
+                return Err(Problem::new(Kind::UnknownParameter, detail).valid(valid));
+            }
+            if pairs.iter().take(at).any(|(earlier, _)| earlier == name) {
+                let detail = format!("`{name}` is given more than once; separate several values by commas.");
+                return Err(Problem::new(Kind::InvalidParameter, detail));
+            }
+        }
+        let Query(value) = Query::try_from_uri(&parts.uri).map_err(|e| {
+            let text = e.to_string();
+            let detail = text.rsplit_once("query string: ").map_or(text.as_str(), |(_, inner)| inner);
+            Problem::new(Kind::InvalidParameter, detail)
+        })?;
+        Ok(Self(value))
+    }
+}
+
+/// A JSON body as a `T`.
+#[derive(Debug)]
+pub struct JsonBody<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Problem> {
+        let media = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let essence = media.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        let json = ["application/json", "application/merge-patch+json"];
+        if !json.iter().any(|valid| essence.eq_ignore_ascii_case(valid)) {
+            let detail = "The body must be application/json.";
+            return Err(Problem::new(Kind::UnsupportedMediaType, detail).valid(json));
+        }
+        let bytes = Bytes::from_request(request, state).await.map_err(refused_body)?;
+        serde_json::from_slice(&bytes)
+            .map(Self)
+            .map_err(|e| Problem::new(Kind::InvalidBody, format!("The body cannot be read: {e}.")))
+    }
+}
+
+/// The problem for a body that could not be taken in.
+pub(crate) fn refused_body(rejection: BytesRejection) -> Problem {
+    match rejection.into_response().status().as_u16() {
+        413 => Problem::new(Kind::BodyTooLarge, "The body is larger than this route takes."),
+        _ => Problem::new(Kind::InvalidBody, "The body could not be received."),
+    }
+}
+
+/// The first 64 characters of something a stranger sent.
+pub(crate) fn short(text: &str) -> String {
+    text.chars().take(64).collect()
+}

@@ -1,0 +1,237 @@
+//! Problem documents (RFC 9457): how every refusal leaves this crate.
+//!
+//! In: a [`Kind`] and what exactly was wrong. Out: `application/problem+json` with a stable `type`.
+//! Invariants: the `type` of a kind never changes; a detail never holds a secret nor an inner error's text.
+
+use std::borrow::Cow;
+
+use axum::{
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+use vedette_store::{Error as StoreError, model::Triage};
+
+use crate::params::short;
+
+/// What can go wrong with a request. The names are stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// No such path, alert, rule.
+    NotFound,
+    /// The path exists, the method does not.
+    MethodNotAllowed,
+    /// No token, or one that is not known.
+    Unauthenticated,
+    /// The token's role is too low.
+    Forbidden,
+    /// A query parameter that the route does not have.
+    UnknownParameter,
+    /// A parameter's value makes no sense.
+    InvalidParameter,
+    /// A cursor that this server did not issue for this list.
+    InvalidCursor,
+    /// The body is not what the route takes.
+    InvalidBody,
+    /// The body is too large.
+    BodyTooLarge,
+    /// The body is of another media type.
+    UnsupportedMediaType,
+    /// `If-Match` is missing.
+    VersionRequired,
+    /// `If-Match` names another version than the current one.
+    VersionMismatch,
+    /// Too many requests at once.
+    TooManyRequests,
+    /// It took too long.
+    Timeout,
+    /// The `Host` header names a host that this server does not answer to.
+    UnknownHost,
+    /// A state-changing request from another site.
+    CrossSite,
+    /// The service is not ready.
+    NotReady,
+    /// The store did not answer; trying again can help.
+    StoreUnavailable,
+    /// A fault of ours.
+    Internal,
+}
+
+impl Kind {
+    /// All kinds, in the order in which they are documented.
+    pub const ALL: [Self; 19] = [
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::UnknownParameter,
+        Self::InvalidParameter,
+        Self::InvalidCursor,
+        Self::InvalidBody,
+        Self::BodyTooLarge,
+        Self::UnsupportedMediaType,
+        Self::VersionRequired,
+        Self::VersionMismatch,
+        Self::TooManyRequests,
+        Self::Timeout,
+        Self::UnknownHost,
+        Self::CrossSite,
+        Self::NotReady,
+        Self::StoreUnavailable,
+        Self::Internal,
+    ];
+
+    /// The stable `type`, the status and the title.
+    #[must_use]
+    pub const fn parts(self) -> (&'static str, u16, &'static str) {
+        match self {
+            Self::NotFound => ("urn:vedette:problem:not-found", 404, "Not found"),
+            Self::MethodNotAllowed => ("urn:vedette:problem:method-not-allowed", 405, "Method not allowed"),
+            Self::Unauthenticated => ("urn:vedette:problem:unauthenticated", 401, "Authentication needed"),
+            Self::Forbidden => ("urn:vedette:problem:forbidden", 403, "Not allowed"),
+            Self::UnknownParameter => ("urn:vedette:problem:unknown-parameter", 400, "Unknown query parameter"),
+            Self::InvalidParameter => ("urn:vedette:problem:invalid-parameter", 400, "Invalid parameter"),
+            Self::InvalidCursor => ("urn:vedette:problem:invalid-cursor", 400, "Invalid cursor"),
+            Self::InvalidBody => ("urn:vedette:problem:invalid-body", 400, "Invalid body"),
+            Self::BodyTooLarge => ("urn:vedette:problem:body-too-large", 413, "Body too large"),
+            Self::UnsupportedMediaType => {
+                ("urn:vedette:problem:unsupported-media-type", 415, "Unsupported media type")
+            }
+            Self::VersionRequired => ("urn:vedette:problem:version-required", 428, "If-Match needed"),
+            Self::VersionMismatch => ("urn:vedette:problem:version-mismatch", 412, "Changed by someone else"),
+            Self::TooManyRequests => ("urn:vedette:problem:too-many-requests", 429, "Too many requests"),
+            Self::Timeout => ("urn:vedette:problem:timeout", 503, "Took too long"),
+            Self::UnknownHost => ("urn:vedette:problem:unknown-host", 421, "Unknown host"),
+            Self::CrossSite => ("urn:vedette:problem:cross-site", 403, "Cross-site request refused"),
+            Self::NotReady => ("urn:vedette:problem:not-ready", 503, "Not ready"),
+            Self::StoreUnavailable => ("urn:vedette:problem:store-unavailable", 503, "Store unavailable"),
+            Self::Internal => ("urn:vedette:problem:internal", 500, "Internal error"),
+        }
+    }
+}
+
+/// A problem document.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Problem {
+    /// Stable name of the kind of problem.
+    #[serde(rename = "type")]
+    #[schema(value_type = String, example = "urn:vedette:problem:unknown-parameter")]
+    name: &'static str,
+    /// The kind, for a person.
+    #[schema(value_type = String)]
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What exactly was wrong and what would be right.
+    detail: String,
+    /// What would have been valid, where that is a short list.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>, required = false)]
+    valid: Vec<Cow<'static, str>>,
+    #[serde(skip)]
+    #[schema(ignore)]
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    /// A problem of this kind.
+    #[must_use]
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        let (name, status, title) = kind.parts();
+        let header = match kind {
+            Kind::Unauthenticated => Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            Kind::TooManyRequests | Kind::Timeout | Kind::StoreUnavailable => {
+                Some((header::RETRY_AFTER, HeaderValue::from_static("1")))
+            }
+            _ => None,
+        };
+        Self { name, title, status, detail: detail.into(), valid: Vec::new(), header }
+    }
+
+    /// Adds what would have been valid.
+    #[must_use]
+    pub fn valid<S: Into<Cow<'static, str>>>(mut self, valid: impl IntoIterator<Item = S>) -> Self {
+        self.valid = valid.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Adds a response header.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The kind, for a person.
+    #[must_use]
+    pub fn title(&self) -> &'static str {
+        self.title
+    }
+
+    /// What exactly was wrong.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let media = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
+        let mut response = (self.status(), media, body).into_response();
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
+/// What a store's error looks like from outside; the inside is logged.
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound { what, id } => {
+                Self::new(Kind::NotFound, format!("There is no {what} `{}`.", short(&id)))
+            }
+            StoreError::Conflict { current, .. } => version_mismatch(&current),
+            StoreError::BadCursor => {
+                Self::new(Kind::InvalidCursor, "The cursor is not one that this list gave out.")
+            }
+            StoreError::TooMany { max } => {
+                let detail = format!("The change is for more than {max} alerts; narrow it down.");
+                Self::new(Kind::InvalidBody, detail)
+            }
+            error if error.retryable() => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the store is busy");
+                Self::new(Kind::StoreUnavailable, "The store did not answer. Try again in a moment.")
+            }
+            error => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
+                Self::new(Kind::Internal, "The store could not do this; the log says why.")
+            }
+        }
+    }
+}
+
+/// The problem for an outdated `If-Match`; its `ETag` is the current version.
+fn version_mismatch(current: &Triage) -> Problem {
+    let detail = format!("Somebody changed it in the meantime; it has version {} now.", current.version);
+    let problem = Problem::new(Kind::VersionMismatch, detail);
+    match HeaderValue::from_str(&etag(current.version)) {
+        Ok(tag) => problem.header(header::ETAG, tag),
+        Err(_) => problem,
+    }
+}
+
+/// The entity tag of a triage version.
+pub(crate) fn etag(version: i64) -> String {
+    format!("\"{version}\"")
+}

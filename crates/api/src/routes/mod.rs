@@ -1,0 +1,7 @@
+//! The routes below `/api/v1`, and the probes beside it.
+
+pub(crate) mod alerts;
+pub(crate) mod rules;
+pub(crate) mod stream;
+pub(crate) mod system;
+pub(crate) mod triage;

@@ -1,0 +1,119 @@
+//! Rules in force, refused documents, and what each rule has seen.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::alerts::NoParams;
+use crate::{
+    app::App,
+    live::{Coverage, Live, Rejected, RuleStatus},
+    params::{Strict, short},
+    problem::{Kind, Problem},
+};
+
+/// All rules.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Rules {
+    /// The rules in force, by id.
+    items: Vec<RuleStatus>,
+    /// The refused documents.
+    rejected: Vec<Rejected>,
+    /// Always null: all rules are on one page.
+    #[schema(required = true)]
+    next_cursor: Option<String>,
+}
+
+/// Lists the rules in force and the refused documents.
+#[utoipa::path(
+    get, path = "/rules", tag = "detection",
+    responses(
+        (status = 200, description = "The rules", body = Rules),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(crate) async fn list(State(app): State<Arc<App>>, Strict(NoParams {}): Strict<NoParams>) -> Json<Rules> {
+    let live = app.live.borrow().clone();
+    Json(Rules { items: live.rules.clone(), rejected: live.rejected.clone(), next_cursor: None })
+}
+
+/// One rule in force.
+#[utoipa::path(
+    get, path = "/rules/{id}", tag = "detection",
+    params(("id" = String, Path, description = "The rule's id")),
+    responses(
+        (status = 200, description = "The rule", body = RuleStatus),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(crate) async fn one(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Strict(NoParams {}): Strict<NoParams>,
+) -> Result<Json<RuleStatus>, Problem> {
+    let live = app.live.borrow().clone();
+    find(&live, &id).map(|rule| Json(rule.clone()))
+}
+
+/// Could this rule have fired?
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RuleCoverage {
+    /// The rule's id.
+    pub rule_id: String,
+    /// True if nothing that the ledger knows kept it from firing.
+    pub complete: bool,
+    /// What may have kept it from firing, for a person.
+    pub gaps: Vec<String>,
+    /// The ledger.
+    #[serde(flatten)]
+    pub coverage: Coverage,
+}
+
+impl RuleCoverage {
+    pub fn of(rule: &RuleStatus) -> Self {
+        let coverage = &rule.coverage;
+        let mut gaps = Vec::new();
+        if coverage.through.is_none() {
+            gaps.push("Nothing has been evaluated yet.".to_owned());
+        }
+        if !coverage.silent_sources.is_empty() {
+            gaps.push(format!("Sources are silent: {}.", coverage.silent_sources.join(", ")));
+        }
+        let counts = [
+            (coverage.lost, "records of its sources were deleted by the broker before they were read"),
+            (coverage.dead_lettered, "records of its sources could not be read"),
+            (coverage.without_key, "matching events lacked the group key"),
+        ];
+        gaps.extend(counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}.")));
+        gaps.extend(coverage.degradations.iter().map(|degradation| degradation.message.clone()));
+        Self { rule_id: rule.id.clone(), complete: gaps.is_empty(), gaps, coverage: coverage.clone() }
+    }
+}
+
+/// The coverage ledger of a rule.
+#[utoipa::path(
+    get, path = "/rules/{id}/coverage", tag = "detection",
+    params(("id" = String, Path, description = "The rule's id")),
+    responses(
+        (status = 200, description = "The ledger", body = RuleCoverage),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(crate) async fn coverage(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Strict(NoParams {}): Strict<NoParams>,
+) -> Result<Json<RuleCoverage>, Problem> {
+    let live = app.live.borrow().clone();
+    find(&live, &id).map(|rule| Json(RuleCoverage::of(rule)))
+}
+
+/// The rule with this id.
+pub(crate) fn find<'a>(live: &'a Live, id: &str) -> Result<&'a RuleStatus, Problem> {
+    live.rule(id).ok_or_else(|| Problem::new(Kind::NotFound, format!("There is no rule `{}` in force.", short(id))))
+}

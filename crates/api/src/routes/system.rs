@@ -1,0 +1,259 @@
+//! The service itself: sources, status, dead letters, probes, metrics, the OpenAPI document.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema, openapi};
+use vedette_event::{Micros, Severity};
+use vedette_store::model::{DeadLetterRow, HealthEvent, LostInterval, Role};
+
+use super::alerts::{Listed, NoParams, page_size};
+use crate::{
+    app::{App, openapi_document},
+    auth::Caller,
+    live::{Readiness, SeverityName, SourceStatus, Status},
+    params::Strict,
+    problem::{Kind, Problem},
+};
+
+const HEALTH_EVENTS: u32 = 50;
+/// Characters of a dead letter's record that are shown.
+const SHOWN: usize = 4_096;
+
+/// All sources.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Sources {
+    /// The sources, by name.
+    items: Vec<SourceStatus>,
+    /// Always null: all sources are on one page.
+    #[schema(required = true)]
+    next_cursor: Option<String>,
+}
+
+/// Lists the sources with lag and watermark.
+#[utoipa::path(
+    get, path = "/sources", tag = "operation",
+    responses(
+        (status = 200, description = "The sources", body = Sources),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(crate) async fn sources(State(app): State<Arc<App>>, Strict(NoParams {}): Strict<NoParams>) -> Json<Sources> {
+    Json(Sources { items: app.live.borrow().sources.clone(), next_cursor: None })
+}
+
+/// How the service is doing.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StatusReport {
+    /// Whether it does its work, and if not, why.
+    #[serde(flatten)]
+    ready: Readiness,
+    /// The process.
+    #[serde(flatten)]
+    status: Status,
+    /// Records that the broker deleted before they were read.
+    lost: Vec<Lost>,
+    /// The newest health events, newest first.
+    health: Vec<Health>,
+}
+
+/// Records that the broker deleted before they were read: `[from, to)`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Lost {
+    /// The topic.
+    topic: String,
+    /// The partition.
+    partition: i32,
+    /// First lost offset.
+    from: i64,
+    /// First offset that is there again.
+    to: i64,
+    /// When it was noticed.
+    #[schema(value_type = String, format = DateTime)]
+    noticed_at: Micros,
+}
+
+impl From<LostInterval> for Lost {
+    fn from(LostInterval { topic, partition, from, to, noticed_at }: LostInterval) -> Self {
+        Self { topic, partition, from, to, noticed_at }
+    }
+}
+
+/// Something about the service itself that people must know.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Health {
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    at: Micros,
+    /// A stable word such as `lost` or `clock_overtaken`.
+    kind: String,
+    /// How bad.
+    #[schema(value_type = SeverityName)]
+    severity: Severity,
+    /// One line for a person.
+    message: String,
+}
+
+impl From<HealthEvent> for Health {
+    fn from(HealthEvent { at, kind, severity, message, .. }: HealthEvent) -> Self {
+        Self { at, kind, severity, message }
+    }
+}
+
+/// Tells how the service is doing.
+#[utoipa::path(
+    get, path = "/status", tag = "operation",
+    responses(
+        (status = 200, description = "The status", body = StatusReport),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(crate) async fn status(
+    State(app): State<Arc<App>>,
+    Strict(NoParams {}): Strict<NoParams>,
+) -> Result<Json<StatusReport>, Problem> {
+    let lost = app.store.lost_intervals().await?.into_iter().map(Into::into).collect();
+    let health = app.store.health_events(HEALTH_EVENTS).await?.into_iter().map(Into::into).collect();
+    let live = app.live.borrow().clone();
+    Ok(Json(StatusReport { ready: live.ready.clone(), status: live.status.clone(), lost, health }))
+}
+
+/// Which dead letters.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct DeadLetterParams {
+    /// Of this source.
+    pub source: Option<String>,
+    /// At most so many: 1 to 500. Default: 50.
+    #[param(value_type = Option<u32>)]
+    pub limit: Option<String>,
+    /// `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+/// One page of dead letters.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) struct DeadLetterPage {
+    /// The dead letters, newest first.
+    items: Vec<DeadLetter>,
+    /// Where the next page starts; null on the last.
+    #[schema(required = true)]
+    next_cursor: Option<String>,
+}
+
+/// A record, or one event of it, that ended unevaluated.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeadLetter {
+    /// Place in commit order.
+    pub seq: i64,
+    /// When it was stored.
+    #[schema(value_type = String, format = DateTime)]
+    pub stored_at: Micros,
+    /// The source.
+    pub source: String,
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+    /// The event within the record; null if the record as a whole.
+    #[schema(required = true)]
+    pub index: Option<u32>,
+    /// Broker time, where known.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub ts_log: Option<Micros>,
+    /// The stable reason.
+    pub reason: String,
+    /// What exactly was wrong.
+    pub detail: String,
+    /// The record as it came, unmasked, its first 4,096 characters; only for engineers and admins, else null.
+    #[schema(required = true)]
+    pub payload: Option<String>,
+    /// Bytes of the record.
+    pub payload_bytes: u64,
+}
+
+impl DeadLetter {
+    fn of(row: DeadLetterRow, show: bool) -> Self {
+        let DeadLetterRow { seq, stored_at, source, topic, partition, offset, index, ts_log, reason, detail, payload } = row;
+        let head = payload.get(..payload.len().min(SHOWN * 4)).unwrap_or(&payload);
+        let text = show.then(|| String::from_utf8_lossy(head).chars().take(SHOWN).collect());
+        let payload_bytes = payload.len() as u64;
+        Self {
+            seq,
+            stored_at,
+            source,
+            topic,
+            partition,
+            offset,
+            index,
+            ts_log,
+            reason,
+            detail,
+            payload: text,
+            payload_bytes,
+        }
+    }
+}
+
+/// Lists dead letters, newest first.
+#[utoipa::path(
+    get, path = "/dead-letters", tag = "operation", params(DeadLetterParams),
+    responses(
+        (status = 200, description = "A page", body = DeadLetterPage),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(crate) async fn dead_letters(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Strict(params): Strict<DeadLetterParams>,
+) -> Result<Json<Listed<DeadLetter>>, Problem> {
+    letters(&app, &caller, &params).await.map(Json)
+}
+
+/// One page of dead letters.
+pub(crate) async fn letters(
+    app: &App,
+    caller: &Caller,
+    params: &DeadLetterParams,
+) -> Result<Listed<DeadLetter>, Problem> {
+    let limit = page_size(params.limit.as_deref())?;
+    let page = app.store.dead_letters(params.source.as_deref(), limit, params.cursor.as_deref()).await?;
+    let show = caller.role >= Role::Engineer;
+    let items = page.items.into_iter().map(|row| DeadLetter::of(row, show)).collect();
+    Ok(Listed { items, next_cursor: page.next_cursor })
+}
+
+/// What stands outside the OpenAPI document.
+pub(crate) fn probes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/openapi.json", get(async || Json::<&openapi::OpenApi>(openapi_document())))
+}
+
+/// 200 if the service does its work, else 503 with the obstacles.
+async fn readyz(State(app): State<Arc<App>>) -> Response {
+    let ready = app.live.borrow().ready.clone();
+    if ready.ready {
+        return (StatusCode::OK, "ready\n").into_response();
+    }
+    let messages: Vec<String> = ready.obstacles.into_iter().map(|o| format!("{}: {}", o.code, o.message)).collect();
+    Problem::new(Kind::NotReady, messages.join("; ")).into_response()
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let media = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, media)], app.metrics.render()).into_response()
+}

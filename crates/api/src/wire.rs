@@ -1,0 +1,404 @@
+//! Alerts and notices as they go over the wire: the body as published, the envelope beside it.
+//!
+//! In: rows of the store. Out: JSON objects whose body members are the published bytes, untouched; and, for pages and
+//! schemas, the same as types. Invariant: what [`Document`] writes is what [`Alert`] and [`Notice`] describe.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
+use serde_json::{Map, Value, value::RawValue};
+use utoipa::ToSchema;
+use vedette_event::{Micros, Severity};
+use vedette_store::model::{
+    AlertRow, Disposition, EvidenceContent, RevisionPoint, RowState, Status, Triage,
+};
+
+use crate::live::SeverityName;
+
+/// An alert: one revision's body with its envelope.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub(crate) struct Alert {
+    #[serde(flatten)]
+    pub body: AlertBody,
+    #[serde(flatten)]
+    pub envelope: Envelope,
+}
+
+/// A notice: an early word that a condition holds, until an alert covers it.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub(crate) struct Notice {
+    /// Always `notice`.
+    pub state: NoticeState,
+    #[serde(flatten)]
+    pub body: NoticeBody,
+    #[serde(flatten)]
+    pub envelope: Envelope,
+}
+
+/// An item of a list: an alert or a notice.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, clippy::large_enum_variant, reason = "only its schema is used")]
+pub(crate) enum AlertOrNotice {
+    Alert(Alert),
+    Notice(Notice),
+}
+
+/// What is reproducible byte for byte.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub(crate) struct AlertBody {
+    /// Lower-case hexadecimal hash of rule, meaning, key and crossing event.
+    pub alert_id: String,
+    /// From 1.
+    pub revision: u32,
+    /// Whether the episode goes on.
+    pub state: AlertState,
+    /// True if it goes on from an episode that midnight cut.
+    pub continuation: bool,
+    /// The rule.
+    pub rule: RuleRef,
+    /// The group key: text, number or boolean by field.
+    #[schema(value_type = BTreeMap<String, Value>)]
+    pub key: BTreeMap<String, Value>,
+    /// Whom it is about.
+    #[schema(required = true)]
+    pub entity: Option<EntityRef>,
+    /// Time of the first event.
+    #[schema(value_type = String, format = DateTime)]
+    pub first_seen: Micros,
+    /// Time of the crossing event.
+    #[schema(value_type = String, format = DateTime)]
+    pub crossed_at: Micros,
+    /// Time of the last event.
+    #[schema(value_type = String, format = DateTime)]
+    pub last_seen: Micros,
+    /// How many events.
+    pub count: u64,
+    /// What the condition measures.
+    #[schema(value_type = f64)]
+    pub value: serde_json::Number,
+    /// Current severity.
+    #[schema(value_type = SeverityName)]
+    pub severity: Severity,
+    /// What it adds to the entity's risk.
+    pub risk: u32,
+    /// One line for an analyst.
+    pub summary: String,
+    /// The first and last five events.
+    pub evidence: Vec<EvidenceRef>,
+    /// Of how many events the evidence is a part.
+    pub evidence_total: u64,
+    /// The window, threshold and values that made it fire.
+    #[schema(value_type = BTreeMap<String, Value>)]
+    pub explanation: Map<String, Value>,
+    /// What is out of the ordinary: `approximate`, `capped`, `cold`, `storm`, `clock=…`.
+    pub flags: Vec<String>,
+}
+
+/// What is known when a condition first holds.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub(crate) struct NoticeBody {
+    /// Its id.
+    pub notice_id: String,
+    /// The rule.
+    pub rule: RuleRef,
+    /// The group key: text, number or boolean by field.
+    #[schema(value_type = BTreeMap<String, Value>)]
+    pub key: BTreeMap<String, Value>,
+    /// Whom it is about.
+    #[schema(required = true)]
+    pub entity: Option<EntityRef>,
+    /// Time of the event that made the condition hold.
+    #[schema(value_type = String, format = DateTime)]
+    pub crossed_at: Micros,
+    /// What the condition measured then.
+    #[schema(value_type = f64)]
+    pub value: serde_json::Number,
+    /// The rule's level.
+    #[schema(value_type = SeverityName)]
+    pub severity: Severity,
+    /// One line for an analyst.
+    pub summary: String,
+    /// That event.
+    pub evidence: Vec<EvidenceRef>,
+}
+
+/// Whether an episode goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AlertState {
+    /// It may still be revised.
+    Active,
+    /// This is its last revision.
+    Ended,
+}
+
+/// The state of a notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NoticeState {
+    /// No alert covers it yet, or one that did is seen by asking for the notice itself.
+    Notice,
+}
+
+/// The rule as an alert names it.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub(crate) struct RuleRef {
+    /// Its id.
+    pub id: String,
+    /// Its title.
+    pub title: String,
+    /// Its level.
+    #[schema(value_type = SeverityName)]
+    pub level: Severity,
+    /// `single`, or the correlation's type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// First 16 hexadecimal digits of the hash of its meaning.
+    pub version: String,
+    /// Its tags, as written.
+    pub tags: Vec<String>,
+}
+
+/// Whom an alert is about.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, ToSchema)]
+pub(crate) struct EntityRef {
+    /// The field's name.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its value: text, number or boolean.
+    pub value: Value,
+}
+
+/// A reference to one event.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub(crate) struct EvidenceRef {
+    /// Topic; the source's name for files.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+    /// Index within the record.
+    pub index: u32,
+    /// The event's time.
+    #[schema(value_type = String, format = DateTime)]
+    pub time: Micros,
+    /// Why that differs from what the record claims, if it does.
+    pub flags: Vec<String>,
+}
+
+/// What the store knows besides the body.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub(crate) struct Envelope {
+    /// Place of the row's last change in commit order.
+    pub seq: i64,
+    /// When the row first appeared.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Micros,
+    /// The alert that this one continues after midnight.
+    #[schema(required = true)]
+    pub predecessor: Option<String>,
+    /// The alert that continues this one.
+    #[schema(required = true)]
+    pub successor: Option<String>,
+    /// Notices that this alert covers.
+    pub covers: Vec<String>,
+    /// The analysts' side.
+    pub triage: TriageState,
+    /// The evidence's content; only where a single alert is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<Vec<EventContent>>,
+    /// Time and count of each revision; only where a single alert is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revisions: Option<Vec<Revision>>,
+}
+
+/// The analysts' side of an alert.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub(crate) struct TriageState {
+    /// How far the handling has come.
+    #[schema(value_type = StatusName)]
+    pub status: Status,
+    /// Who handles it.
+    #[schema(required = true)]
+    pub assignee: Option<String>,
+    /// What it turned out to be.
+    #[schema(value_type = Option<DispositionName>, required = true)]
+    pub disposition: Option<Disposition>,
+    /// Rises with each change of triage, never with a revision; `ETag` and `If-Match` carry it.
+    pub version: i64,
+    /// True if it was closed and came back.
+    pub recurred: bool,
+    /// Events since it was closed; null while it is open.
+    #[schema(required = true)]
+    pub since_closed: Option<u64>,
+}
+
+/// The content of one event of the evidence.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub(crate) struct EventContent {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+    /// Index within the record.
+    pub index: u32,
+    /// Whether the content is there.
+    pub state: ContentState,
+    /// The event's fields (an object) or its text, secrets masked.
+    pub content: Option<Value>,
+}
+
+/// Whether an event's content is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ContentState {
+    /// It is.
+    Present,
+    /// It has not been fetched yet.
+    Pending,
+    /// The broker has deleted it.
+    Gone,
+}
+
+/// Time and count of one revision.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub(crate) struct Revision {
+    /// From 1.
+    pub revision: u32,
+    /// Time of the last event then.
+    #[schema(value_type = String, format = DateTime)]
+    pub last_seen: Micros,
+    /// How many events then.
+    pub count: u64,
+    /// Severity then.
+    #[schema(value_type = SeverityName)]
+    pub severity: Severity,
+    /// When it was stored.
+    #[schema(value_type = String, format = DateTime)]
+    pub stored_at: Micros,
+}
+
+/// How far the handling has come.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) enum StatusName {
+    New,
+    Acknowledged,
+    InProgress,
+    Closed,
+}
+
+/// What an alert turned out to be.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) enum DispositionName {
+    TruePositive,
+    Benign,
+    FalsePositive,
+    Duplicate,
+}
+
+impl Envelope {
+    /// The envelope of a row, without content and revisions.
+    pub fn of(row: &AlertRow) -> Self {
+        Self {
+            seq: row.seq,
+            created_at: row.created_at,
+            predecessor: row.predecessor.clone(),
+            successor: row.successor.clone(),
+            covers: row.covers.clone(),
+            triage: TriageState::of(&row.triage, row.recurred, row.since_closed),
+            events: None,
+            revisions: None,
+        }
+    }
+}
+
+impl TriageState {
+    pub fn of(triage: &Triage, recurred: bool, since_closed: Option<u64>) -> Self {
+        Self {
+            status: triage.status,
+            assignee: triage.assignee.clone(),
+            disposition: triage.disposition,
+            version: triage.version,
+            recurred,
+            since_closed,
+        }
+    }
+}
+
+impl From<RevisionPoint> for Revision {
+    fn from(point: RevisionPoint) -> Self {
+        let RevisionPoint { revision, last_seen, count, severity, stored_at } = point;
+        Self { revision, last_seen, count, severity, stored_at }
+    }
+}
+
+/// The contents for the references of a body, in their order.
+pub(crate) fn contents(evidence: &[EvidenceRef], stored: Vec<EvidenceContent>) -> Vec<EventContent> {
+    let of = |at: &EvidenceRef| {
+        let found = stored.iter().find(|found| {
+            (found.topic.as_str(), found.partition, found.offset, found.index)
+                == (at.topic.as_str(), at.partition, at.offset, at.index)
+        });
+        let (state, content) = match found {
+            None => (ContentState::Pending, None),
+            Some(EvidenceContent { content: None, .. }) => (ContentState::Gone, None),
+            Some(EvidenceContent { content: Some(text), .. }) => {
+                let value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone()));
+                (ContentState::Present, Some(value))
+            }
+        };
+        let EvidenceRef { topic, partition, offset, index, .. } = at;
+        EventContent { topic: topic.clone(), partition: *partition, offset: *offset, index: *index, state, content }
+    };
+    evidence.iter().map(of).collect()
+}
+
+/// The references in a body.
+pub(crate) fn evidence(body: &str) -> Vec<EvidenceRef> {
+    #[derive(Deserialize)]
+    struct Only {
+        evidence: Vec<EvidenceRef>,
+    }
+    serde_json::from_str(body).map(|only: Only| only.evidence).unwrap_or_default()
+}
+
+/// A row on its way out: the members of the body as published, then those of the envelope.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    pub row: AlertRow,
+    pub envelope: Envelope,
+}
+
+impl Document {
+    /// A row without content and revisions.
+    pub fn of(row: AlertRow) -> Self {
+        let envelope = Envelope::of(&row);
+        Self { row, envelope }
+    }
+
+    /// The JSON text.
+    fn text(&self) -> Result<String, serde_json::Error> {
+        let envelope = serde_json::to_string(&self.envelope)?;
+        let members = |object: &str| object.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).map(str::to_owned);
+        let state = if self.row.state == RowState::Notice { "\"state\":\"notice\"," } else { "" };
+        match (members(&self.row.body), members(&envelope)) {
+            (Some(body), Some(envelope)) => Ok(format!("{{{state}{body},{envelope}}}")),
+            _ => Err(serde_json::Error::custom("a stored body is no JSON object")),
+        }
+    }
+}
+
+impl Serialize for Document {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw = self.text().and_then(RawValue::from_string).map_err(S::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
