@@ -4,11 +4,19 @@
 //! Invariants: a token is never stored, logged or shown again; only its SHA-256 is kept, and it is compared in
 //! constant time with every stored hash, so timing tells nothing about any of them.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
-use vedette_store::model::{Role, Token};
+use tokio::sync::RwLock;
+use vedette_store::{
+    Store,
+    model::{Role, Token},
+};
 
 use crate::{
     error::Error,
@@ -94,6 +102,49 @@ pub fn find_token<'a>(presented: &str, known: &'a [Token]) -> Option<&'a Token> 
         at = u64::conditional_select(&at, &(index as u64), same);
     }
     usize::try_from(at).ok().and_then(|at| known.get(at)).filter(|token| token.revoked_at.is_none())
+}
+
+/// The stored tokens, read again when they are older than five seconds, so that a revoked one ends soon.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    known: RwLock<(Instant, Arc<[Token]>)>,
+}
+
+const KEEP: Duration = Duration::from_secs(5);
+
+impl Tokens {
+    /// Reads them for the first time.
+    pub async fn load(store: &Store) -> Result<Self, Error> {
+        let tokens = store.tokens().await?;
+        Ok(Self { known: RwLock::new((Instant::now(), tokens.into())) })
+    }
+
+    /// True if one of them is not revoked.
+    pub async fn any_in_force(&self) -> bool {
+        self.known.read().await.1.iter().any(|token| token.revoked_at.is_none())
+    }
+
+    /// Whose token this is.
+    pub async fn caller(&self, store: &Store, presented: &str) -> Result<Caller, Problem> {
+        let known = self.fresh(store).await?;
+        let Some(token) = find_token(presented, &known) else {
+            return Err(Problem::new(Kind::Unauthenticated, "This token is not known or was revoked."));
+        };
+        if let Err(error) = store.token_used(token).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a token's use could not be noted");
+        }
+        Ok(Caller { name: token.name.clone(), role: token.role, ambient: false })
+    }
+
+    async fn fresh(&self, store: &Store) -> Result<Arc<[Token]>, Problem> {
+        let (read_at, known) = self.known.read().await.clone();
+        if read_at.elapsed() < KEEP {
+            return Ok(known);
+        }
+        let tokens: Arc<[Token]> = store.tokens().await?.into();
+        *self.known.write().await = (Instant::now(), Arc::clone(&tokens));
+        Ok(tokens)
+    }
 }
 
 /// The token in an `Authorization` header's value.

@@ -56,7 +56,8 @@ impl Guard {
 /// The outermost layer.
 pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", |path| path.as_str()).to_owned();
+    let route =
+        request.extensions().get::<MatchedPath>().map_or("unmatched", |path| path.as_str()).to_owned();
     let page = guard.app.console && wants_page(&request);
     let answer = AssertUnwindSafe(admit(&guard, request, next)).catch_unwind().await;
     let answer = answer.unwrap_or_else(|_| {
@@ -92,10 +93,14 @@ async fn admit(guard: &Guard, mut request: Request, next: Next) -> Result<Respon
         return Ok(next.run(request).await);
     }
     let Ok(_permit) = guard.requests.try_acquire() else {
-        return Err(Problem::new(Kind::TooManyRequests, "Too many requests are under way. Try again in a moment."));
+        return Err(Problem::new(
+            Kind::TooManyRequests,
+            "Too many requests are under way. Try again in a moment.",
+        ));
     };
     let answered = timeout(REQUEST_TIMEOUT, next.run(request)).await;
-    answered.map_err(|_| Problem::new(Kind::Timeout, "The request took longer than 10 seconds and was given up."))
+    answered
+        .map_err(|_| Problem::new(Kind::Timeout, "The request took longer than 10 seconds and was given up."))
 }
 
 /// Health and the console's own files tell a stranger nothing.

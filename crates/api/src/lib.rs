@@ -1,1 +1,30 @@
-//! Under construction.
+//! The HTTP edge: alerts, triage, rules, sources and status over HTTP, and the console's pages.
+//!
+//! In: the [`Store`](vedette_store::Store), [`live::Live`] snapshots that the binary publishes, [`Settings`].
+//! Out: a [`Server`]. Invariants: the only user of axum; every refusal is a problem document; the OpenAPI document is
+//! generated from the routes; nothing is served beyond loopback without tokens and TLS.
+
+mod app;
+pub mod auth;
+mod bind;
+mod console;
+mod error;
+mod guard;
+pub mod live;
+mod metrics;
+mod params;
+mod problem;
+mod routes;
+mod server;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use app::openapi_document;
+pub use bind::{bind_policy, is_loopback};
+pub use error::Error;
+pub use metrics::{Metric, Metrics};
+pub use problem::Problem;
+pub use server::{Server, Settings, TlsFiles};
+pub use wire::alert_schema;

@@ -370,7 +370,8 @@ impl Live {
     pub fn starting(mode: Mode, version: &str, started_at: Micros) -> Self {
         let obstacle = Obstacle {
             code: "starting".to_owned(),
-            message: "Vedette is starting: rules are compiled and the broker is asked for positions.".to_owned(),
+            message: "Vedette is starting: rules are compiled and the broker is asked for positions."
+                .to_owned(),
             since: started_at,
         };
         Self {

@@ -111,11 +111,9 @@ impl Metric {
                 "",
                 "From the moment there was something to publish to its commit",
             ),
-            Self::CheckpointAge => (
-                "vedette_checkpoint_age_seconds",
-                "",
-                "Age of the key group's checkpoint that is the oldest",
-            ),
+            Self::CheckpointAge => {
+                ("vedette_checkpoint_age_seconds", "", "Age of the key group's checkpoint that is the oldest")
+            }
             Self::HttpRequests => ("vedette_http_requests", "method,route,status", "Requests answered"),
         }
     }
@@ -206,15 +204,15 @@ impl Scrape<'_, '_> {
     }
 
     fn sources(&mut self, sources: &[SourceStatus]) -> fmt::Result {
-        let counters: [(Metric, fn(&SourceStatus) -> u64); 3] = [
-            (Metric::Records, |source| source.records),
-            (Metric::Events, |source| source.events),
-            (Metric::LostRecords, |source| source.lost),
-        ];
-        for (metric, count) in counters {
+        for metric in [Metric::Records, Metric::Events, Metric::LostRecords] {
             let mut family = self.describe(metric, MetricType::Counter)?;
             for source in sources {
-                counter(&mut family, &[("source", &source.name)], count(source))?;
+                let count = match metric {
+                    Metric::Records => source.records,
+                    Metric::Events => source.events,
+                    _ => source.lost,
+                };
+                counter(&mut family, &[("source", &source.name)], count)?;
             }
         }
         let mut family = self.describe(Metric::DeadLetters, MetricType::Counter)?;

@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 use vedette_store::{Error as StoreError, model::Triage};
 
@@ -90,7 +90,9 @@ impl Kind {
             Self::MethodNotAllowed => ("urn:vedette:problem:method-not-allowed", 405, "Method not allowed"),
             Self::Unauthenticated => ("urn:vedette:problem:unauthenticated", 401, "Authentication needed"),
             Self::Forbidden => ("urn:vedette:problem:forbidden", 403, "Not allowed"),
-            Self::UnknownParameter => ("urn:vedette:problem:unknown-parameter", 400, "Unknown query parameter"),
+            Self::UnknownParameter => {
+                ("urn:vedette:problem:unknown-parameter", 400, "Unknown query parameter")
+            }
             Self::InvalidParameter => ("urn:vedette:problem:invalid-parameter", 400, "Invalid parameter"),
             Self::InvalidCursor => ("urn:vedette:problem:invalid-cursor", 400, "Invalid cursor"),
             Self::InvalidBody => ("urn:vedette:problem:invalid-body", 400, "Invalid body"),
@@ -111,42 +113,56 @@ impl Kind {
     }
 }
 
-/// A problem document.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+/// A refusal on its way out.
+#[derive(Debug, Clone)]
 pub struct Problem {
+    kind: Kind,
+    detail: String,
+    valid: Vec<Cow<'static, str>>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
+}
+
+/// A problem document (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Document<'a> {
     /// Stable name of the kind of problem.
     #[serde(rename = "type")]
-    #[schema(value_type = String, example = "urn:vedette:problem:unknown-parameter")]
+    #[schema(example = "urn:vedette:problem:unknown-parameter")]
     name: &'static str,
     /// The kind, for a person.
-    #[schema(value_type = String)]
     title: &'static str,
     /// The HTTP status.
     status: u16,
     /// What exactly was wrong and what would be right.
-    detail: String,
+    detail: &'a str,
     /// What would have been valid, where that is a short list.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Vec<String>, required = false)]
-    valid: Vec<Cow<'static, str>>,
-    #[serde(skip)]
-    #[schema(ignore)]
-    header: Option<(HeaderName, HeaderValue)>,
+    valid: &'a [Cow<'static, str>],
+}
+
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (name, status, title) = self.kind.parts();
+        Document { name, title, status, detail: &self.detail, valid: &self.valid }.serialize(serializer)
+    }
 }
 
 impl Problem {
     /// A problem of this kind.
     #[must_use]
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        let (name, status, title) = kind.parts();
-        let header = match kind {
-            Kind::Unauthenticated => Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
-            Kind::TooManyRequests | Kind::Timeout | Kind::StoreUnavailable => {
-                Some((header::RETRY_AFTER, HeaderValue::from_static("1")))
+        let problem = Self { kind, detail: detail.into(), valid: Vec::new(), header: None };
+        match kind {
+            Kind::Unauthenticated => {
+                problem.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
             }
-            _ => None,
-        };
-        Self { name, title, status, detail: detail.into(), valid: Vec::new(), header }
+            Kind::TooManyRequests | Kind::Timeout | Kind::StoreUnavailable => {
+                problem.header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+            }
+            _ => problem,
+        }
     }
 
     /// Adds what would have been valid.
@@ -159,20 +175,26 @@ impl Problem {
     /// Adds a response header.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.header = Some((name, value));
+        self.header = Some(Box::new((name, value)));
         self
     }
 
     /// The HTTP status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.kind.parts().1).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// True if it is of this kind.
+    #[must_use]
+    pub(crate) fn is(&self, kind: Kind) -> bool {
+        self.kind == kind
     }
 
     /// The kind, for a person.
     #[must_use]
     pub fn title(&self) -> &'static str {
-        self.title
+        self.kind.parts().2
     }
 
     /// What exactly was wrong.
@@ -187,8 +209,8 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let media = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
         let mut response = (self.status(), media, body).into_response();
-        if let Some((name, value)) = self.header {
-            response.headers_mut().insert(name, value);
+        if let Some(header) = self.header {
+            response.headers_mut().insert(header.0, header.1);
         }
         response
     }

@@ -15,7 +15,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{Semaphore, watch},
     time::{sleep, timeout},
 };
@@ -90,7 +90,7 @@ impl Server {
         metrics: Arc<Metrics>,
     ) -> Result<Self, Error> {
         let tokens = Tokens::load(&store).await?;
-        let has_tokens = tokens.any_in_force();
+        let has_tokens = tokens.any_in_force().await;
         bind_policy(settings.address, has_tokens, settings.tls.is_some(), settings.proxy_tls)?;
         let tls = settings.tls.as_ref().map(acceptor).transpose()?;
         let bind = |source| Error::Bind { address: settings.address, source };

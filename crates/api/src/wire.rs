@@ -7,11 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
 use serde_json::{Map, Value, value::RawValue};
-use utoipa::ToSchema;
+use utoipa::{PartialSchema as _, ToSchema};
 use vedette_event::{Micros, Severity};
-use vedette_store::model::{
-    AlertRow, Disposition, EvidenceContent, RevisionPoint, RowState, Status, Triage,
-};
+use vedette_store::model::{AlertRow, Disposition, EvidenceContent, RevisionPoint, RowState, Status, Triage};
 
 use crate::live::SeverityName;
 
@@ -356,7 +354,14 @@ pub(crate) fn contents(evidence: &[EvidenceRef], stored: Vec<EvidenceContent>) -
             }
         };
         let EvidenceRef { topic, partition, offset, index, .. } = at;
-        EventContent { topic: topic.clone(), partition: *partition, offset: *offset, index: *index, state, content }
+        EventContent {
+            topic: topic.clone(),
+            partition: *partition,
+            offset: *offset,
+            index: *index,
+            state,
+            content,
+        }
     };
     evidence.iter().map(of).collect()
 }
@@ -387,7 +392,9 @@ impl Document {
     /// The JSON text.
     fn text(&self) -> Result<String, serde_json::Error> {
         let envelope = serde_json::to_string(&self.envelope)?;
-        let members = |object: &str| object.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).map(str::to_owned);
+        let members = |object: &str| {
+            object.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).map(str::to_owned)
+        };
         let state = if self.row.state == RowState::Notice { "\"state\":\"notice\"," } else { "" };
         match (members(&self.row.body), members(&envelope)) {
             (Some(body), Some(envelope)) => Ok(format!("{{{state}{body},{envelope}}}")),
@@ -400,5 +407,42 @@ impl Serialize for Document {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let raw = self.text().and_then(RawValue::from_string).map_err(S::Error::custom)?;
         raw.serialize(serializer)
+    }
+}
+
+/// The JSON schema of an alert or a notice, envelope included (`schemas/alert.schema.json`).
+#[must_use]
+pub fn alert_schema() -> Value {
+    let mut schemas = vec![(AlertOrNotice::name().into_owned(), AlertOrNotice::schema())];
+    AlertOrNotice::schemas(&mut schemas);
+    let mut definitions = BTreeMap::new();
+    for (name, schema) in schemas {
+        definitions.insert(name, serde_json::to_value(schema).unwrap_or_default());
+    }
+    let root = definitions.remove(&*AlertOrNotice::name()).unwrap_or_default();
+    let mut document = Map::new();
+    document.insert("$schema".into(), "https://json-schema.org/draft/2020-12/schema".into());
+    document.insert("$id".into(), "urn:vedette:schema:alert".into());
+    document.insert("title".into(), "An alert or a notice of Vedette".into());
+    if let Value::Object(root) = root {
+        document.extend(root);
+    }
+    document.insert("$defs".into(), definitions.into_iter().collect::<Map<_, _>>().into());
+    let mut document = Value::Object(document);
+    redirect(&mut document);
+    document
+}
+
+/// Points references at `$defs`.
+fn redirect(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            if let Some(Value::String(target)) = members.get_mut("$ref") {
+                *target = target.replace("#/components/schemas/", "#/$defs/");
+            }
+            members.values_mut().for_each(redirect);
+        }
+        Value::Array(items) => items.iter_mut().for_each(redirect),
+        _ => {}
     }
 }

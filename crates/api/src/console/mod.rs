@@ -62,7 +62,8 @@ async fn asset(Path(name): Path<String>) -> Result<Response, Problem> {
         Some("js") => "text/javascript; charset=utf-8",
         _ => "image/svg+xml",
     };
-    let file = ASSETS.get_file(&name).ok_or_else(|| Problem::new(Kind::NotFound, "There is no such file."))?;
+    let file =
+        ASSETS.get_file(&name).ok_or_else(|| Problem::new(Kind::NotFound, "There is no such file."))?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(media)),
         (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable")),
@@ -176,7 +177,9 @@ fn segment(prefix: &str, value: &str) -> String {
     let escaped: String = value
         .bytes()
         .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
             _ => format!("%{byte:02X}"),
         })
         .collect();

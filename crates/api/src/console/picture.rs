@@ -21,7 +21,7 @@ pub(super) struct Picture {
     pub area: String,
     pub steps: String,
     pub points: Vec<(String, String, String)>,
-    pub rules: Vec<(f64, String)>,
+    pub rules: Vec<(i32, String)>,
     pub from: String,
     pub to: String,
     pub alt: String,
@@ -38,7 +38,8 @@ pub(super) fn picture(first_seen: Micros, revisions: &[Revision]) -> Option<Pict
     }
     let length = (last.last_seen.since(first_seen).0.max(1)) as f64;
     let highest = scale(revisions.iter().map(|revision| revision.count).max().unwrap_or(1).max(1));
-    let x = |time: Micros| LEFT + (RIGHT - LEFT) * ((time.since(first_seen).0.max(0)) as f64 / length).min(1.0);
+    let x =
+        |time: Micros| LEFT + (RIGHT - LEFT) * ((time.since(first_seen).0.max(0)) as f64 / length).min(1.0);
     let y = |count: u64| BOTTOM - (BOTTOM - TOP) * (count as f64 / highest as f64);
     let mut steps = format!("M{LEFT:.1} {BOTTOM:.1}");
     let mut points = Vec::with_capacity(shown.len());
@@ -59,11 +60,15 @@ pub(super) fn picture(first_seen: Micros, revisions: &[Revision]) -> Option<Pict
         n => format!("{n} revisions"),
     };
     Some(Picture {
-        alt: format!("{} events by {}, in {revisions}", words::number(last.count), Stamp::of(last.last_seen).text),
+        alt: format!(
+            "{} events by {}, in {revisions}",
+            words::number(last.count),
+            Stamp::of(last.last_seen).text
+        ),
         area,
         steps,
         points,
-        rules: [0, highest / 2, highest].iter().map(|n| (y(*n).round(), words::number(*n))).collect(),
+        rules: [0, highest / 2, highest].iter().map(|n| (y(*n).round() as i32, words::number(*n))).collect(),
         from: Stamp::of(first_seen).text,
         to: Stamp::of(last.last_seen).text,
         revisions,

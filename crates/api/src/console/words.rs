@@ -22,7 +22,7 @@ pub(super) fn number(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push('\u{202f}');
         }
         out.push(digit);
@@ -53,7 +53,9 @@ pub(super) fn scalar(value: &Value) -> String {
 pub(super) fn flag(name: &str) -> &'static str {
     match name {
         "clock=missing" => "Some events carry no readable time; the broker's time stands in.",
-        "clock=future" => "Some events claim a time ahead of the broker's clock; the broker's time stands in.",
+        "clock=future" => {
+            "Some events claim a time ahead of the broker's clock; the broker's time stands in."
+        }
         "clock=late" => {
             "Some events claim a time further back than their source tolerates; they stand at that bound. \
              Their own claims may be right: think of a delayed or forged clock."

@@ -22,7 +22,7 @@ use vedette_store::{
 use crate::{
     app::App,
     params::{Strict, short},
-    problem::{Kind, Problem, etag},
+    problem::{self, Kind, Problem, etag},
     wire::{AlertOrNotice, Document, contents, evidence},
 };
 
@@ -109,7 +109,10 @@ impl ListParams {
         let sort = match self.page.sort.as_deref() {
             None => Sort::default(),
             Some(text) => Sort::parse(text).ok_or_else(|| {
-                let keys = SortKey::ALL.iter().map(|key| key.name()).flat_map(|key| [key.to_owned(), format!("-{key}")]);
+                let keys = SortKey::ALL
+                    .iter()
+                    .map(|key| key.name())
+                    .flat_map(|key| [key.to_owned(), format!("-{key}")]);
                 let detail = format!("`sort={}` is no order of this list.", short(text));
                 Problem::new(Kind::InvalidParameter, detail).valid(keys)
             })?,
@@ -147,7 +150,8 @@ fn any_of<T: Ord>(
 fn time(name: &str, given: Option<&str>) -> Result<Option<Micros>, Problem> {
     let parse = |text| {
         Micros::parse_rfc3339(text).ok_or_else(|| {
-            let detail = format!("`{name}={}` is no RFC 3339 time such as 2026-01-31T12:00:00Z.", short(text));
+            let detail =
+                format!("`{name}={}` is no RFC 3339 time such as 2026-01-31T12:00:00Z.", short(text));
             Problem::new(Kind::InvalidParameter, detail)
         })
     };
@@ -177,7 +181,7 @@ pub(crate) struct AlertPage {
     get, path = "/alerts", tag = "alerts", params(ListParams),
     responses(
         (status = 200, description = "A page", body = AlertPage),
-        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+        (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn list(
@@ -195,7 +199,7 @@ pub(crate) async fn list(
     params(("id" = String, Path, description = "alert_id or notice_id")),
     responses(
         (status = 200, description = "The alert or notice", body = AlertOrNotice, headers(("etag" = String, description = "Triage version"))),
-        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+        (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn one(
@@ -285,7 +289,7 @@ pub(crate) struct History {
     params(("id" = String, Path, description = "alert_id or notice_id")),
     responses(
         (status = 200, description = "From the first to the last", body = History),
-        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+        (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn history(
@@ -344,7 +348,7 @@ pub(crate) struct SummaryItem {
     get, path = "/alerts/summary", tag = "alerts", params(SummaryParams),
     responses(
         (status = 200, description = "The counts", body = Summary),
-        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+        (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn summary(

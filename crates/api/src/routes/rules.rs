@@ -14,7 +14,7 @@ use crate::{
     app::App,
     live::{Coverage, Live, Rejected, RuleStatus},
     params::{Strict, short},
-    problem::{Kind, Problem},
+    problem::{self, Kind, Problem},
 };
 
 /// All rules.
@@ -34,7 +34,7 @@ pub(crate) struct Rules {
     get, path = "/rules", tag = "detection",
     responses(
         (status = 200, description = "The rules", body = Rules),
-        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+        (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, Strict(NoParams {}): Strict<NoParams>) -> Json<Rules> {
@@ -48,7 +48,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Strict(NoParams {}): Stric
     params(("id" = String, Path, description = "The rule's id")),
     responses(
         (status = 200, description = "The rule", body = RuleStatus),
-        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+        (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn one(
@@ -101,7 +101,7 @@ impl RuleCoverage {
     params(("id" = String, Path, description = "The rule's id")),
     responses(
         (status = 200, description = "The ledger", body = RuleCoverage),
-        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+        (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn coverage(
@@ -115,5 +115,6 @@ pub(crate) async fn coverage(
 
 /// The rule with this id.
 pub(crate) fn find<'a>(live: &'a Live, id: &str) -> Result<&'a RuleStatus, Problem> {
-    live.rule(id).ok_or_else(|| Problem::new(Kind::NotFound, format!("There is no rule `{}` in force.", short(id))))
+    live.rule(id)
+        .ok_or_else(|| Problem::new(Kind::NotFound, format!("There is no rule `{}` in force.", short(id))))
 }

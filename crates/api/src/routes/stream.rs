@@ -24,7 +24,7 @@ use super::alerts::FilterParams;
 use crate::{
     app::App,
     params::Strict,
-    problem::{Kind, Problem},
+    problem::{self, Kind, Problem},
     wire::Document,
 };
 
@@ -82,7 +82,7 @@ pub(crate) struct Reset {
     params(StreamParams, ("Last-Event-ID" = Option<i64>, Header, description = "The last event's id, on reconnecting")),
     responses(
         (status = 200, description = "Server-sent events", body = String, content_type = "text/event-stream"),
-        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+        (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn follow(
@@ -95,7 +95,10 @@ pub(crate) async fn follow(
     let after = match last.or(params.after.after) {
         None => app.store.newest_seq().await?,
         Some(text) => text.trim().parse().map_err(|_| {
-            Problem::new(Kind::InvalidParameter, "`after` (or `Last-Event-ID`) must be a whole number: a `seq`.")
+            Problem::new(
+                Kind::InvalidParameter,
+                "`after` (or `Last-Event-ID`) must be a whole number: a `seq`.",
+            )
         })?,
     };
     let permit = Arc::clone(&STREAMS).try_acquire_owned();
@@ -174,8 +177,14 @@ impl Follower {
             }
         }
         let ids: Vec<String> = touched.keys().cloned().collect();
-        let mut rows: BTreeMap<String, _> =
-            self.app.store.matching(&self.filter, &ids).await?.into_iter().map(|row| (row.id.clone(), row)).collect();
+        let mut rows: BTreeMap<String, _> = self
+            .app
+            .store
+            .matching(&self.filter, &ids)
+            .await?
+            .into_iter()
+            .map(|row| (row.id.clone(), row))
+            .collect();
         let mut in_order: Vec<_> = touched.into_iter().collect();
         in_order.sort_by_key(|(_, seq)| *seq);
         for (id, seq) in in_order {

@@ -18,9 +18,9 @@ use super::alerts::{Listed, NoParams, page_size};
 use crate::{
     app::{App, openapi_document},
     auth::Caller,
-    live::{Readiness, SeverityName, SourceStatus, Status},
+    live::{Obstacle, Readiness, SeverityName, SourceStatus, Status},
     params::Strict,
-    problem::{Kind, Problem},
+    problem::{self, Kind, Problem},
 };
 
 const HEALTH_EVENTS: u32 = 50;
@@ -42,10 +42,13 @@ pub(crate) struct Sources {
     get, path = "/sources", tag = "operation",
     responses(
         (status = 200, description = "The sources", body = Sources),
-        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+        (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
     )
 )]
-pub(crate) async fn sources(State(app): State<Arc<App>>, Strict(NoParams {}): Strict<NoParams>) -> Json<Sources> {
+pub(crate) async fn sources(
+    State(app): State<Arc<App>>,
+    Strict(NoParams {}): Strict<NoParams>,
+) -> Json<Sources> {
     Json(Sources { items: app.live.borrow().sources.clone(), next_cursor: None })
 }
 
@@ -112,7 +115,7 @@ impl From<HealthEvent> for Health {
     get, path = "/status", tag = "operation",
     responses(
         (status = 200, description = "The status", body = StatusReport),
-        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+        (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn status(
@@ -184,7 +187,19 @@ pub(crate) struct DeadLetter {
 
 impl DeadLetter {
     fn of(row: DeadLetterRow, show: bool) -> Self {
-        let DeadLetterRow { seq, stored_at, source, topic, partition, offset, index, ts_log, reason, detail, payload } = row;
+        let DeadLetterRow {
+            seq,
+            stored_at,
+            source,
+            topic,
+            partition,
+            offset,
+            index,
+            ts_log,
+            reason,
+            detail,
+            payload,
+        } = row;
         let head = payload.get(..payload.len().min(SHOWN * 4)).unwrap_or(&payload);
         let text = show.then(|| String::from_utf8_lossy(head).chars().take(SHOWN).collect());
         let payload_bytes = payload.len() as u64;
@@ -210,7 +225,7 @@ impl DeadLetter {
     get, path = "/dead-letters", tag = "operation", params(DeadLetterParams),
     responses(
         (status = 200, description = "A page", body = DeadLetterPage),
-        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+        (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn dead_letters(
@@ -249,7 +264,9 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
     if ready.ready {
         return (StatusCode::OK, "ready\n").into_response();
     }
-    let messages: Vec<String> = ready.obstacles.into_iter().map(|o| format!("{}: {}", o.code, o.message)).collect();
+    // Beyond loopback a stranger may ask: the codes say enough.
+    let say = |o: Obstacle| if app.loopback { format!("{}: {}", o.code, o.message) } else { o.code };
+    let messages: Vec<String> = ready.obstacles.into_iter().map(say).collect();
     Problem::new(Kind::NotReady, messages.join("; ")).into_response()
 }
 

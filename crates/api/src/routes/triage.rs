@@ -16,7 +16,7 @@ use crate::{
     app::App,
     auth::Caller,
     params::{JsonBody, Strict},
-    problem::{Kind, Problem},
+    problem::{self, Kind, Problem},
     wire::{DispositionName, StatusName, TriageState},
 };
 
@@ -57,7 +57,10 @@ impl Change {
             return Err(Problem::new(Kind::InvalidBody, detail).valid(["status", "assignee", "disposition"]));
         }
         let assignee = assignee.map(|name| name.trim().to_owned());
-        if assignee.as_ref().is_some_and(|name| name.chars().count() > MAX_NAME || name.chars().any(char::is_control)) {
+        if assignee
+            .as_ref()
+            .is_some_and(|name| name.chars().count() > MAX_NAME || name.chars().any(char::is_control))
+        {
             let detail = format!("`assignee` must be at most {MAX_NAME} characters on one line.");
             return Err(Problem::new(Kind::InvalidBody, detail));
         }
@@ -95,9 +98,9 @@ pub(crate) async fn apply(
     request_body = Change,
     responses(
         (status = 200, description = "The triage now", body = TriageState, headers(("etag" = String, description = "Triage version"))),
-        (status = 412, description = "Somebody changed it meanwhile; `ETag` is the version now", body = Problem, content_type = "application/problem+json"),
-        (status = 428, description = "`If-Match` is missing", body = Problem, content_type = "application/problem+json"),
-        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+        (status = 412, description = "Somebody changed it meanwhile; `ETag` is the version now", body = problem::Document, content_type = "application/problem+json"),
+        (status = 428, description = "`If-Match` is missing", body = problem::Document, content_type = "application/problem+json"),
+        (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn change(
@@ -173,7 +176,7 @@ pub(crate) struct BulkOutcomeItem {
     #[schema(required = true)]
     version: Option<i64>,
     /// Why it was not changed; null if it was.
-    #[schema(required = true)]
+    #[schema(value_type = Option<problem::Document>, required = true)]
     problem: Option<Problem>,
 }
 
@@ -191,7 +194,7 @@ impl From<BulkResult> for BulkOutcomeItem {
     post, path = "/alerts/bulk", tag = "triage", request_body = Bulk,
     responses(
         (status = 200, description = "A result for each", body = BulkOutcome),
-        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+        (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn bulk(
@@ -202,13 +205,13 @@ pub(crate) async fn bulk(
 ) -> Result<Json<BulkOutcome>, Problem> {
     caller.require(Role::Analyst)?;
     let target = match (bulk.items, bulk.filter, bulk.as_of) {
-        (Some(items), None, None) => {
-            BulkTarget::Items(items.into_iter().map(|BulkEntry { id, version }| BulkItem { id, version }).collect())
-        }
+        (Some(items), None, None) => BulkTarget::Items(
+            items.into_iter().map(|BulkEntry { id, version }| BulkItem { id, version }).collect(),
+        ),
         (None, Some(filter), Some(as_of)) => {
             let BulkFilter { status, state, severity, rule, entity, source, since, until, q } = filter;
             let filter = FilterParams { status, state, severity, rule, entity, source, since, until, q };
-            BulkTarget::Matching { filter: filter.filter()?, as_of }
+            BulkTarget::Matching { filter: Box::new(filter.filter()?), as_of }
         }
         _ => {
             let detail = "Give either `items`, or `filter` with `as_of`.";
@@ -238,7 +241,7 @@ pub(crate) struct Comment {
     request_body = Comment,
     responses(
         (status = 201, description = "The history's new entry", body = HistoryEntry),
-        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json")
+        (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn comment(

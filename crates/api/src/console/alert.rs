@@ -1,0 +1,342 @@
+//! An alert's page: what, who, why, evidence, the picture, triage and history.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::{
+    extract::{Path, State},
+    response::Response,
+};
+use serde_json::Value;
+use vedette_event::Micros;
+use vedette_store::model::{AlertRow, RowState};
+
+use super::{Frame, Stamp, href, picture, queue::Who, render, segment, words};
+use crate::{
+    app::App,
+    live::Live,
+    params::Strict,
+    problem::{Kind, Problem},
+    routes::alerts::{HistoryEntry, NoParams, full},
+    wire::{
+        AlertBody, AlertState, ContentState, Document, Envelope, EventContent, EvidenceRef, NoticeBody,
+        Revision,
+    },
+};
+
+/// Fields shown beside an event's time, the first that it has.
+const PEEK: [&str; 14] = [
+    "event.action",
+    "event.outcome",
+    "waf.action",
+    "waf.attack_class",
+    "user.name",
+    "client.ip",
+    "source.ip",
+    "destination.ip",
+    "destination.port",
+    "http.request.method",
+    "url.path",
+    "http.response.status_code",
+    "api_key.id",
+    "rule.name",
+];
+
+struct Event {
+    time: Stamp,
+    place: String,
+    flags: Vec<String>,
+    peek: Vec<(String, String)>,
+    fields: Vec<(String, String)>,
+    raw: Option<String>,
+    absent: &'static str,
+    gap_before: Option<u64>,
+}
+
+struct Entry {
+    what: String,
+    who: Option<String>,
+    at: Stamp,
+    text: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "alert.html")]
+struct AlertPage {
+    frame: Frame,
+    stream: String,
+    conflict: Option<String>,
+    id: String,
+    title: String,
+    summary: String,
+    severity: &'static str,
+    severity_label: String,
+    state: &'static str,
+    recurred: bool,
+    since_closed: Option<u64>,
+    entity: Option<Who>,
+    count: String,
+    value: String,
+    revision: u32,
+    first_seen: Stamp,
+    last_seen: Stamp,
+    crossed_at: Stamp,
+    duration: String,
+    risk: u32,
+    rule_href: String,
+    rule_id: String,
+    rule_version: String,
+    tags: Vec<String>,
+    why: words::Why,
+    flags: Vec<(String, &'static str)>,
+    picture: Option<picture::Picture>,
+    evidence_note: String,
+    events: Vec<Event>,
+    key: Vec<(String, String)>,
+    related: Vec<(&'static str, String)>,
+    status: &'static str,
+    status_label: String,
+    disposition: Option<String>,
+    assignee: Option<String>,
+    version: i64,
+    history: Vec<Entry>,
+}
+
+/// `GET /alerts/{id}`.
+pub(super) async fn page(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Strict(NoParams {}): Strict<NoParams>,
+) -> Result<Response, Problem> {
+    show(&app, &id, None).await
+}
+
+/// The page, with a word on why a form was not saved.
+pub(super) async fn show(app: &App, id: &str, conflict: Option<String>) -> Result<Response, Problem> {
+    let seq = app.store.newest_seq().await?;
+    let document = full(app, id).await?;
+    let history = app.store.history(&document.row.id).await?;
+    let live = app.live.borrow().clone();
+    let mut page = compose(document, &live)?;
+    page.history = entries(history.into_iter().map(Into::into).collect(), &page);
+    page.conflict = conflict;
+    page.stream = href("/api/v1/alerts/stream", &[("after", &seq.to_string()), ("rule", &page.rule_id)]);
+    render(&page)
+}
+
+/// The body of a row; that of a notice is brought into an alert's shape.
+fn body(row: &AlertRow) -> Result<AlertBody, Problem> {
+    let parsed = match row.state {
+        RowState::Notice => serde_json::from_str(&row.body).map(of_notice),
+        RowState::Active | RowState::Ended => serde_json::from_str(&row.body),
+    };
+    parsed.map_err(|error| {
+        tracing::error!(%error, id = row.id, "a stored body cannot be read");
+        Problem::new(Kind::Internal, "The stored alert cannot be read.")
+    })
+}
+
+fn of_notice(notice: NoticeBody) -> AlertBody {
+    let NoticeBody { notice_id, rule, key, entity, crossed_at, value, severity, summary, evidence } = notice;
+    AlertBody {
+        alert_id: notice_id,
+        revision: 0,
+        state: AlertState::Active,
+        continuation: false,
+        rule,
+        key,
+        entity,
+        first_seen: crossed_at,
+        crossed_at,
+        last_seen: crossed_at,
+        count: evidence.len() as u64,
+        value,
+        severity,
+        risk: severity.risk(),
+        summary,
+        evidence_total: evidence.len() as u64,
+        evidence,
+        explanation: serde_json::Map::new(),
+        flags: Vec::new(),
+    }
+}
+
+fn compose(document: Document, live: &Live) -> Result<AlertPage, Problem> {
+    let Document { row, envelope } = document;
+    let body = body(&row)?;
+    let Envelope { predecessor, successor, covers, events, revisions, .. } = envelope;
+    let revisions: Vec<Revision> = revisions.unwrap_or_default();
+    let mut related = Vec::new();
+    related.extend(predecessor.map(|id| ("Continues", id)));
+    related.extend(successor.map(|id| ("Continued by", id)));
+    related.extend(covers.into_iter().map(|id| ("Covers", id)));
+    let notice = row.state == RowState::Notice;
+    let why = if notice { announced(&body) } else { words::why(&body, live) };
+    let shown = body.evidence.len() as u64;
+    Ok(AlertPage {
+        frame: Frame::new(live, "/"),
+        stream: String::new(),
+        conflict: None,
+        entity: Who::of(&row),
+        title: body.rule.title.clone(),
+        summary: body.summary.clone(),
+        severity: body.severity.name(),
+        severity_label: words::label(body.severity.name()),
+        state: row.state.name(),
+        recurred: row.recurred,
+        since_closed: row.since_closed.filter(|n| *n > 0),
+        count: words::number(body.count),
+        value: words::scalar(&Value::Number(body.value.clone())),
+        revision: row.revision,
+        first_seen: Stamp::of(body.first_seen),
+        last_seen: Stamp::of(body.last_seen),
+        crossed_at: Stamp::of(body.crossed_at),
+        duration: lasted(body.first_seen, body.last_seen),
+        risk: body.risk,
+        rule_href: segment("/rules/", &body.rule.id),
+        rule_version: body.rule.version.clone(),
+        tags: body.rule.tags.clone(),
+        flags: body.flags.iter().map(|flag| (flag.clone(), words::flag(flag))).collect(),
+        picture: if notice { None } else { picture::picture(body.first_seen, &revisions) },
+        evidence_note: match body.evidence_total {
+            1 => "1 event".to_owned(),
+            total if total <= shown => format!("{total} events"),
+            total => format!("first and last of {} events", words::number(total)),
+        },
+        events: evidence(&body, events.unwrap_or_default()),
+        key: body.key.iter().map(|(name, value)| (name.clone(), words::scalar(value))).collect(),
+        rule_id: body.rule.id,
+        why,
+        related,
+        status: row.triage.status.name(),
+        status_label: words::label(row.triage.status.name()),
+        disposition: row.triage.disposition.map(|disposition| words::label(disposition.name())),
+        assignee: row.triage.assignee,
+        version: row.triage.version,
+        history: Vec::new(),
+        id: row.id,
+    })
+}
+
+fn announced(body: &AlertBody) -> words::Why {
+    let sentence = format!(
+        "The condition of “{}” holds over the events read so far. The alert follows once all of the rule's sources \
+         have passed this time; it takes over this notice's triage.",
+        body.rule.title
+    );
+    words::Why { sentence, facts: Vec::new() }
+}
+
+fn lasted(first: Micros, last: Micros) -> String {
+    match last.since(first) {
+        span if span.0 < 1_000_000 => "at once".to_owned(),
+        span => format!("over {}", words::span(span)),
+    }
+}
+
+fn evidence(body: &AlertBody, contents: Vec<EventContent>) -> Vec<Event> {
+    let shown = body.evidence.len();
+    let missing = body.evidence_total.saturating_sub(shown as u64);
+    let first_half = 5.min(shown);
+    let one = |(at, (reference, content)): (usize, (&EvidenceRef, EventContent))| {
+        let EvidenceRef { topic, partition, offset, index, time, flags } = reference;
+        let (fields, raw) = content.content.map(split).unwrap_or_default();
+        let peek = PEEK.iter().filter_map(|name| fields.iter().find(|(field, _)| field == name));
+        let mut peek: Vec<_> = peek.take(4).cloned().collect();
+        if peek.is_empty() {
+            peek = fields.iter().take(3).cloned().collect();
+        }
+        Event {
+            time: Stamp::of(*time),
+            place: format!(
+                "{topic}/{partition}/{offset}{}",
+                if *index > 0 { format!("#{index}") } else { String::new() }
+            ),
+            flags: flags.clone(),
+            peek,
+            fields,
+            raw,
+            absent: match content.state {
+                ContentState::Gone => "gone: the broker has deleted this record",
+                ContentState::Pending => "being fetched",
+                ContentState::Present => "empty",
+            },
+            gap_before: (missing > 0 && at == first_half).then_some(missing),
+        }
+    };
+    body.evidence.iter().zip(contents).enumerate().map(one).collect()
+}
+
+/// An event's content as fields and, where it has one, the record's text.
+fn split(content: Value) -> (Vec<(String, String)>, Option<String>) {
+    let members = match content {
+        Value::Object(members) => members,
+        other => return (Vec::new(), Some(words::scalar(&other))),
+    };
+    let mut fields = Vec::new();
+    let mut raw = None;
+    for (name, value) in members {
+        if name == "event.original" {
+            raw = Some(words::scalar(&value));
+        } else if let Value::Object(inner) = value {
+            fields.extend(
+                inner.into_iter().map(|(inner, value)| (format!("{name}.{inner}"), words::scalar(&value))),
+            );
+        } else {
+            fields.push((name, words::scalar(&value)));
+        }
+    }
+    (fields, raw)
+}
+
+fn entries(history: Vec<HistoryEntry>, page: &AlertPage) -> Vec<Entry> {
+    let opened = Entry {
+        what: if page.state == "notice" { "Announced".to_owned() } else { "Condition met".to_owned() },
+        who: None,
+        at: page.crossed_at.clone(),
+        text: None,
+    };
+    let mut entries: Vec<Entry> = history.into_iter().rev().map(entry).collect();
+    entries.push(opened);
+    entries
+}
+
+fn entry(entry: HistoryEntry) -> Entry {
+    let HistoryEntry { at, actor, action, from, to, .. } = entry;
+    let at = Stamp::of(at);
+    let who = (actor != "vedette").then_some(actor);
+    let (what, text) = match action.as_str() {
+        "comment" => ("Comment".to_owned(), to.as_ref().map(words::scalar)),
+        "recurred" => ("Came back to the queue".to_owned(), None),
+        "inherited" => ("Triage taken over from a notice or predecessor".to_owned(), None),
+        _ => (changed(from.as_ref(), to.as_ref()), None),
+    };
+    Entry { what, who, at, text }
+}
+
+/// What differs between two states of triage.
+fn changed(from: Option<&Value>, to: Option<&Value>) -> String {
+    let of = |state: Option<&Value>, name: &str| {
+        state.and_then(|state| state.get(name)).filter(|value| !value.is_null()).map(words::scalar)
+    };
+    let mut parts = Vec::new();
+    if of(from, "status") != of(to, "status")
+        && let Some(status) = of(to, "status")
+    {
+        parts.push(words::label(&status));
+    }
+    if of(from, "disposition") != of(to, "disposition")
+        && let Some(disposition) = of(to, "disposition")
+    {
+        parts.push(format!("as {}", words::label(&disposition).to_lowercase()));
+    }
+    if of(from, "assignee") != of(to, "assignee") {
+        parts.push(match of(to, "assignee") {
+            Some(owner) => format!("assigned to {owner}"),
+            None => "owner removed".to_owned(),
+        });
+    }
+    let text = parts.join(", ");
+    let mut chars = text.chars();
+    chars.next().map_or_else(|| "Looked at".to_owned(), |first| first.to_uppercase().chain(chars).collect())
+}

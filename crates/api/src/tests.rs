@@ -1,0 +1,1 @@
+//! Tests of the routes, in process and against a real store.
