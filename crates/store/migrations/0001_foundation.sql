@@ -67,6 +67,7 @@ create index alerts_last_seen on alerts (last_seen, crossed_at, id) where covere
 create index alerts_severity on alerts (severity, crossed_at, id) where covered_by is null;
 create index alerts_count on alerts (event_count, crossed_at, id) where covered_by is null;
 create index alerts_created on alerts (created_seq, crossed_at, id) where covered_by is null;
+create index alerts_open on alerts (crossed_at, id) where covered_by is null and status <> 'closed';
 create index alerts_status on alerts (status, crossed_at, id) where covered_by is null;
 create index alerts_rule on alerts (rule_id, crossed_at, id) where covered_by is null;
 create index alerts_entity on alerts (entity_value, crossed_at, id) where covered_by is null;

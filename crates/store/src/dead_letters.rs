@@ -59,7 +59,7 @@ impl WriteTx {
                 Entry::Vacant(new) => new.insert(self.load_count(cap, letter, incarnation).await?),
             };
             let place = (letter.offset, letter.index.map_or(-1, i64::from));
-            if count.top.is_some_and(|top| place <= top) {
+            if count.top.is_some_and(|top| place <= top) || self.is_kept(letter, incarnation).await? {
                 old += 1;
                 continue;
             }
@@ -84,6 +84,20 @@ impl WriteTx {
             self.change(ChangeKind::DeadLetters, source).await?;
         }
         Ok((new, old))
+    }
+
+    /// True if the letter is there already, perhaps for another reason or in another hour.
+    async fn is_kept(&mut self, letter: &NewDeadLetter, incarnation: i64) -> Result<bool, Error> {
+        let select = sqlx::query(
+            "select 1 from dead_letters where topic = $1 and incarnation = $2 and partition_no = $3 \
+             and offset_no = $4 and index_no = $5",
+        )
+        .bind(&letter.topic)
+        .bind(incarnation)
+        .bind(i64::from(letter.partition))
+        .bind(letter.offset)
+        .bind(letter.index.map_or(-1, i64::from));
+        Ok(self.one(select).await?.is_some())
     }
 
     async fn kept_letters(&mut self, (source, reason, hour): Cap<'_>) -> Result<i64, Error> {
@@ -161,8 +175,7 @@ impl WriteTx {
     ) -> Result<(), Error> {
         let insert = sqlx::query(
             "insert into dead_letters (seq, topic, incarnation, partition_no, offset_no, index_no, source, reason, \
-             hour, ts_log, stored_at, detail, payload) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
-             on conflict do nothing",
+             hour, ts_log, stored_at, detail, payload) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(seq)
         .bind(&letter.topic)
@@ -195,7 +208,8 @@ impl Store {
         };
         let limit = limit.clamp(1, MAX_PAGE);
         let columns = "select seq, topic, partition_no, offset_no, index_no, source, reason, ts_log, stored_at, \
-                       detail, payload from dead_letters where seq < $1";
+                       detail, length(payload) as bytes, substr(payload, 1, 4096) as start from dead_letters \
+                       where seq < $1";
         let filter = if source.is_some() { " and source = $3" } else { "" };
         let sql = format!("{columns}{filter} order by seq desc limit $2");
         let mut select = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(before).bind(i64::from(limit) + 1);
@@ -208,6 +222,15 @@ impl Store {
         let more = rows.len() > items.len();
         let next_cursor = items.last().filter(|_| more).map(|last| last.seq.to_string());
         Ok(Page { items, next_cursor })
+    }
+
+    /// The whole record of a kept dead letter.
+    pub async fn dead_letter_payload(&self, seq: i64) -> Result<Option<Vec<u8>>, Error> {
+        let row = sqlx::query("select payload from dead_letters where seq = $1")
+            .bind(seq)
+            .fetch_optional(&self.inner.readers)
+            .await?;
+        Ok(row.map(|row| row.try_get("payload")).transpose()?)
     }
 
     /// How many records ended unevaluated since then (to the hour), by source, reason, hour and partition.
@@ -250,6 +273,7 @@ fn letter_row(row: &AnyRow) -> Result<DeadLetterRow, Error> {
         ts_log: row.try_get::<Option<i64>, _>("ts_log")?.map(Micros),
         reason: row.try_get("reason")?,
         detail: row.try_get("detail")?,
-        payload: row.try_get("payload")?,
+        start: row.try_get("start")?,
+        bytes: unsigned(row.try_get("bytes")?),
     })
 }

@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use sqlx::{AnyPool, Row};
+use sqlx::{AnyConnection, Row};
 
 use crate::error::Error;
 
@@ -44,9 +44,9 @@ pub(crate) fn lock(folder: &Path) -> Result<Lease, Error> {
 }
 
 /// Raises the epoch; whoever wrote with an earlier one is refused from here on.
-pub(crate) async fn raise_epoch(writer: &AnyPool) -> Result<i64, Error> {
+pub(crate) async fn raise_epoch(connection: &mut AnyConnection) -> Result<i64, Error> {
     let row = sqlx::query("update engine set epoch = epoch + 1 where id = 1 returning epoch")
-        .fetch_one(writer)
+        .fetch_one(connection)
         .await?;
     Ok(row.try_get("epoch")?)
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use sqlx::{Row, any::AnyRow};
-use vedette_event::{Evidence, Severity, State};
+use vedette_event::{Evidence, Severity, State, time::DAY};
 
 use crate::{
     error::Error,
@@ -245,17 +245,18 @@ impl WriteTx {
         if !alert.continuation {
             return Ok(());
         }
+        // Midnight cut the episode, so the one before crossed on the very day before.
+        let midnight = alert.crossed_at.midnight();
         let before = sqlx::query(concat!(
             "select ",
             triage_columns!(),
-            " from alerts \
-             where rule_id = $1 and group_key = $2 and crossed_at < $3 and state <> 'notice' and id <> $4 \
-             order by crossed_at desc limit 1"
+            " from alerts where rule_id = $1 and group_key = $2 and crossed_at >= $3 and crossed_at < $4 \
+             and state <> 'notice' order by crossed_at desc limit 1"
         ))
         .bind(&alert.rule_id)
         .bind(&alert.key)
-        .bind(alert.crossed_at.0)
-        .bind(&alert.alert_id);
+        .bind(midnight.minus(DAY).0)
+        .bind(midnight.0);
         let Some(before) = self.one(before).await? else { return Ok(()) };
         let before = Inherited { from: before.try_get("id")?, triage: TriageRow::read(&before)? };
         let seq = self.change(ChangeKind::Alert, &before.from).await?;

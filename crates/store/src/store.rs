@@ -10,7 +10,7 @@ use std::{
 };
 
 use sqlx::{
-    AnyConnection, AnyPool, Executor, Row, SqlSafeStr,
+    AnyConnection, AnyPool, Connection, Executor, Row, SqlSafeStr,
     any::AnyPoolOptions,
     migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator},
 };
@@ -71,7 +71,9 @@ pub(crate) struct Inner {
 }
 
 const READERS: u32 = 4;
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
+const WRITER_PRAGMAS: &str = "pragma busy_timeout = 10000; pragma foreign_keys = on; pragma journal_mode = wal; pragma synchronous = full;";
+const READER_PRAGMAS: &str = "pragma busy_timeout = 10000; pragma foreign_keys = on; pragma query_only = on;";
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 
 impl Store {
@@ -95,29 +97,32 @@ impl Store {
             Access::Tool => None,
         };
         let url = database_url(&folder.join("vedette.db"));
-        let writer = pool(1, "pragma journal_mode = wal; pragma synchronous = full;").connect(&url).await?;
+        // One plain connection first: a pool would try again and again, and in the end say only that time ran out.
+        let mut first = AnyConnection::connect(&url).await?;
+        prepare(&mut first, WRITER_PRAGMAS).await?;
         if settings.access == Access::Engine {
-            check_pages(&writer).await?;
+            check_pages(&mut first).await?;
         }
-        if !is_current(&writer).await? {
+        if !is_current(&mut first).await? {
             let held = match lock.take() {
                 Some(held) => held,
                 None => lease::lock(folder)?,
             };
-            migrate(&writer).await?;
+            migrator().run(&mut first).await.map_err(migration_error)?;
             lock = (settings.access == Access::Engine).then_some(held);
         }
         let epoch = match settings.access {
-            Access::Engine => Some(lease::raise_epoch(&writer).await?),
+            Access::Engine => Some(lease::raise_epoch(&mut first).await?),
             Access::Tool => None,
         };
         let seq =
-            sqlx::query("select seq from engine where id = 1").fetch_one(&writer).await?.try_get("seq")?;
-        let readers = pool(READERS, "pragma query_only = on;").connect(&url).await?;
+            sqlx::query("select seq from engine where id = 1").fetch_one(&mut first).await?.try_get("seq")?;
+        first.close().await?;
+        tracing::info!(folder = %folder.display(), epoch, seq, "store opened");
         Ok(Self {
             inner: Arc::new(Inner {
-                writer,
-                readers,
+                writer: pool(1, WRITER_PRAGMAS).connect(&url).await?,
+                readers: pool(READERS, READER_PRAGMAS).connect(&url).await?,
                 epoch,
                 changes_kept: i64::from(settings.changes_kept.max(1)),
                 failed: AtomicBool::new(false),
@@ -149,19 +154,16 @@ pub(crate) fn now() -> Micros {
 fn pool(size: u32, pragmas: &'static str) -> AnyPoolOptions {
     AnyPoolOptions::new()
         .max_connections(size)
-        .acquire_timeout(Duration::from_secs(30))
+        .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
-        .after_connect(move |connection, _| {
-            Box::pin(async move {
-                let timeout = format!("pragma busy_timeout = {};", BUSY_TIMEOUT.as_millis());
-                connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(timeout))).await?;
-                connection.execute(sqlx::raw_sql("pragma foreign_keys = on;")).await?;
-                connection.execute(sqlx::raw_sql(pragmas)).await?;
-                Ok(())
-            })
-        })
+        .after_connect(move |connection, _| Box::pin(prepare(connection, pragmas)))
+}
+
+/// Sets what a connection needs; the busy timeout comes first, since the rest may have to wait.
+async fn prepare(connection: &mut AnyConnection, pragmas: &'static str) -> Result<(), sqlx::Error> {
+    connection.execute(sqlx::raw_sql(pragmas)).await.map(drop)
 }
 
 /// The file's path as a URL, every unusual byte escaped.
@@ -180,8 +182,8 @@ fn database_url(file: &Path) -> String {
 }
 
 /// Has the database check its own pages before an engine relies on them.
-async fn check_pages(writer: &AnyPool) -> Result<(), Error> {
-    let row = sqlx::query("pragma quick_check(1)").fetch_one(writer).await?;
+async fn check_pages(connection: &mut AnyConnection) -> Result<(), Error> {
+    let row = sqlx::query("pragma quick_check(1)").fetch_one(connection).await?;
     match row.try_get::<String, _>(0)? {
         ok if ok == "ok" => Ok(()),
         detail => Err(Error::Corrupt { detail }),
@@ -200,16 +202,14 @@ fn migrator() -> Migrator {
 }
 
 /// True if the store has the present format, false if it must be made or brought up; an error if it is newer or altered.
-async fn is_current(writer: &AnyPool) -> Result<bool, Error> {
+async fn is_current(connection: &mut AnyConnection) -> Result<bool, Error> {
     let exists = sqlx::query("select 1 from sqlite_master where type = 'table' and name = $1")
         .bind(MIGRATIONS_TABLE)
-        .fetch_optional(writer)
+        .fetch_optional(&mut *connection)
         .await?;
     if exists.is_none() {
         return Ok(false);
     }
-    let mut connection = writer.acquire().await?;
-    let connection: &mut AnyConnection = &mut connection;
     let applied = connection.list_applied_migrations(MIGRATIONS_TABLE).await.map_err(migration_error)?;
     let known = migrator();
     let supported = known.iter().map(|step| step.version).max().unwrap_or(0);
@@ -223,10 +223,6 @@ async fn is_current(writer: &AnyPool) -> Result<bool, Error> {
         }
     }
     Ok(applied.len() == known.iter().count())
-}
-
-async fn migrate(writer: &AnyPool) -> Result<(), Error> {
-    migrator().run(writer).await.map_err(migration_error)
 }
 
 fn migration_error(error: MigrateError) -> Error {

@@ -158,6 +158,7 @@ pub(crate) struct Audit<'a> {
 
 fn note_failure(inner: &Inner, error: &Error) {
     if error.fatal() {
+        tracing::error!(%error, "the store stops");
         inner.failed.store(true, Ordering::Release);
     }
 }

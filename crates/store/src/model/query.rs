@@ -30,7 +30,7 @@ pub struct Filter {
     pub since: Option<Micros>,
     /// Crossed before.
     pub until: Option<Micros>,
-    /// A part of the id, title, rule id, summary or entity, ignoring case.
+    /// A part of the id, title, rule id, summary or entity, ignoring case; its first thousand characters count.
     pub q: Option<String>,
 }
 

@@ -99,9 +99,11 @@ pub struct DeadLetterRow {
     pub reason: String,
     /// What exactly was wrong.
     pub detail: String,
-    /// The record as it came.
+    /// The record's first 4,096 bytes; [`crate::Store::dead_letter_payload`] gives the whole.
     #[serde(skip)]
-    pub payload: Vec<u8>,
+    pub start: Vec<u8>,
+    /// How many bytes it has.
+    pub bytes: u64,
 }
 
 /// How many records of a source ended for one reason in one hour, kept or not.

@@ -1,17 +1,95 @@
-//! Tests on real files.
-#![allow(clippy::unwrap_used)]
+//! Tests on real files in temporary folders.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod concurrency;
+mod dead_letters;
+mod opening;
+mod publishing;
+mod reading;
+mod replay;
+mod triage;
+
+use tempfile::TempDir;
+use vedette_event::{Flags, Micros, Severity, State};
 
 use crate::{Access, Settings, Store, model::*};
 
-#[tokio::test]
-async fn opens_twice_in_turn_and_publishes_nothing() {
+/// A store in a folder of its own.
+async fn store() -> (TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap();
-    assert_eq!(store.epoch(), Some(1));
-    store.publish(&Publication::default()).await.unwrap();
-    store.close().await;
-    let store = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap();
-    assert_eq!(store.epoch(), Some(2));
-    let listed = tokio::spawn(async move { store.list(&ListQuery::default()).await }).await.unwrap();
-    assert_eq!(listed.unwrap().items, vec![]);
+    (folder, store)
+}
+
+/// One revision; crossing and last event at the same second.
+fn alert(id: &str, revision: u32, second: i64, count: u64) -> AlertRevision {
+    let at = Micros(second * 1_000_000);
+    AlertRevision {
+        alert_id: id.to_owned(),
+        revision,
+        state: State::Active,
+        continuation: false,
+        rule_id: "rule-1".to_owned(),
+        rule_title: "Many Logins".to_owned(),
+        severity: Severity::Medium,
+        key: format!("{{\"user\":\"{id}\"}}"),
+        entity: Some(EntityRef { kind: "user.name".to_owned(), value: format!("user-{id}") }),
+        sources: vec!["api".to_owned()],
+        first_seen: at,
+        crossed_at: at,
+        last_seen: at,
+        covers_until: Micros(at.0 + 60_000_000),
+        count,
+        summary: format!("{count} logins of {id}"),
+        body: format!("{{\"alert_id\":\"{id}\",\"revision\":{revision},\"count\":{count}}}"),
+    }
+}
+
+fn notice(id: &str, of: &AlertRevision) -> NewNotice {
+    NewNotice {
+        notice_id: id.to_owned(),
+        rule_id: of.rule_id.clone(),
+        rule_title: of.rule_title.clone(),
+        severity: of.severity,
+        key: of.key.clone(),
+        entity: of.entity.clone(),
+        sources: of.sources.clone(),
+        crossed_at: of.crossed_at,
+        summary: of.summary.clone(),
+        body: format!("{{\"notice_id\":\"{id}\"}}"),
+    }
+}
+
+fn letter(offset: i64) -> NewDeadLetter {
+    NewDeadLetter {
+        source: "waf".to_owned(),
+        topic: "waf".to_owned(),
+        partition: 0,
+        offset,
+        index: None,
+        ts_log: Some(Micros(7_200_000_000)),
+        reason: "malformed".to_owned(),
+        detail: "no JSON".to_owned(),
+        payload: b"{".to_vec(),
+    }
+}
+
+async fn publish_alerts(store: &Store, alerts: Vec<AlertRevision>) -> Published {
+    store.publish(&Publication { alerts, ..Default::default() }).await.unwrap()
+}
+
+async fn publish_notices(store: &Store, notices: Vec<NewNotice>) -> Published {
+    store.publish(&Publication { notices, ..Default::default() }).await.unwrap()
+}
+
+async fn get(store: &Store, id: &str) -> AlertRow {
+    store.alert(id).await.unwrap().unwrap()
+}
+
+fn to(status: Status) -> TriagePatch {
+    TriagePatch { status: Some(status), ..Default::default() }
+}
+
+fn flags() -> Flags {
+    Flags::CLOCK_OVERTAKEN
 }

@@ -1,0 +1,222 @@
+//! The lease, the format, damage and a full disk.
+
+use std::fs;
+
+use super::*;
+use crate::Error;
+
+fn inner(error: Error) -> Error {
+    match error {
+        Error::Open { source, .. } => *source,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_second_engine_on_the_folder_is_refused_and_a_tool_is_not() {
+    let (folder, store) = store().await;
+    let error = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap_err();
+    assert!(matches!(error, Error::InUse { .. }));
+    assert!(error.to_string().contains(folder.path().to_str().unwrap()), "{error}");
+    let tool = Store::open(Settings::new(folder.path(), Access::Tool)).await.unwrap();
+    tool.create_token("ci", Role::Analyst, [1; 32], "root").await.unwrap();
+    assert!(matches!(tool.publish(&Publication::default()).await, Err(Error::NotLeased)));
+    assert_eq!(store.tokens().await.unwrap()[0].name, "ci");
+    drop(store);
+    let again = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    assert_eq!(again.epoch(), Some(2));
+}
+
+#[tokio::test]
+async fn a_zombie_changes_nothing() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![alert("a", 1, 10, 5)]).await;
+    sqlx::query("update engine set epoch = 2").execute(&store.inner.writer).await.unwrap();
+    let publication = Publication { alerts: vec![alert("a", 2, 10, 6)], ..Default::default() };
+    let error = store.publish(&publication).await.unwrap_err();
+    assert!(matches!(error, Error::LeaseLost { ours: 1, current: 2 }));
+    assert!(error.fatal() && !error.retryable());
+    let checkpoint = Checkpoint { group: 0, bytes: vec![1] };
+    assert!(matches!(store.save_checkpoints(&[checkpoint]).await, Err(Error::LeaseLost { .. })));
+    let patched = store.patch_triage("a", 0, &to(Status::Closed), "ann").await;
+    assert!(matches!(patched, Err(Error::LeaseLost { .. })));
+    let row = get(&store, "a").await;
+    assert_eq!((row.revision, row.triage.status), (1, Status::New));
+    assert_eq!(store.load_checkpoints().await.unwrap(), vec![]);
+}
+
+#[tokio::test]
+async fn a_newer_store_is_refused_and_left_as_it_is() {
+    let (folder, store) = store().await;
+    sqlx::query(
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
+         values (9, 'later', 1, $1, 0)",
+    )
+    .bind(vec![0_u8])
+    .execute(&store.inner.writer)
+    .await
+    .unwrap();
+    store.close().await;
+    for access in [Access::Engine, Access::Tool] {
+        let error = Store::open(Settings::new(folder.path(), access)).await.unwrap_err();
+        let source = inner(error);
+        assert!(matches!(source, Error::NewerStore { found: 9, supported: 1 }), "{source:?}");
+        assert_eq!(
+            source.to_string(),
+            "the store has format 9, and this version of vedette knows formats up to 1; use the newer version"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_altered_format_is_refused() {
+    let (folder, store) = store().await;
+    sqlx::query("update _sqlx_migrations set checksum = $1")
+        .bind(vec![0_u8])
+        .execute(&store.inner.writer)
+        .await
+        .unwrap();
+    store.close().await;
+    let error = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap_err();
+    assert!(matches!(inner(error), Error::Altered { version: 1 }));
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_called_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("vedette.db"), vec![b'x'; 8_192]).unwrap();
+    let error = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap_err();
+    assert!(error.fatal());
+    assert!(error.to_string().contains(folder.path().to_str().unwrap()), "{error}");
+    assert!(matches!(inner(error), Error::Corrupt { .. }));
+}
+
+#[tokio::test]
+async fn damage_inside_is_found_before_an_engine_starts() {
+    let (folder, store) = store().await;
+    let alerts = (0..300).map(|n| alert(&format!("a{n}"), 1, n, 1)).collect();
+    publish_alerts(&store, alerts).await;
+    store.close().await;
+    let file = folder.path().join("vedette.db");
+    let mut bytes = fs::read(&file).unwrap();
+    let half = bytes.len() / 2;
+    bytes[half..half + 8_192].fill(0xa5);
+    fs::write(&file, bytes).unwrap();
+    let error = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap_err();
+    assert!(matches!(inner(error), Error::Corrupt { .. }));
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_all_writing_for_good() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![alert("a", 1, 1, 1)]).await;
+    sqlx::query("pragma max_page_count = 1").fetch_one(&store.inner.writer).await.unwrap();
+    let bytes = vec![7; 4 << 20];
+    let error = store.save_checkpoints(&[Checkpoint { group: 3, bytes }]).await.unwrap_err();
+    assert!(matches!(error, Error::Disk { .. }), "{error:?}");
+    assert!(error.fatal() && !error.retryable());
+    sqlx::query("pragma max_page_count = 1000000").fetch_one(&store.inner.writer).await.unwrap();
+    assert!(matches!(store.publish(&Publication::default()).await, Err(Error::Stopped)));
+    assert_eq!(get(&store, "a").await.revision, 1);
+    assert_eq!(store.load_checkpoints().await.unwrap(), vec![]);
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = Store::open(Settings::new(file.join("data"), Access::Engine)).await.unwrap_err();
+    assert!(matches!(error, Error::Folder { .. }));
+    assert!(error.to_string().contains("file/data"), "{error}");
+}
+
+#[tokio::test]
+async fn unusual_folder_names_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder.path().join("with space %41 ? # ü");
+    let store = Store::open(Settings::new(&odd, Access::Engine)).await.unwrap();
+    store.close().await;
+    assert!(odd.join("vedette.db").exists());
+}
+
+#[tokio::test]
+async fn durability_is_as_promised() {
+    use sqlx::Row;
+    let (_folder, store) = store().await;
+    for (pragma, value) in [("pragma synchronous", 2_i64), ("pragma foreign_keys", 1)] {
+        let row = sqlx::query(pragma).fetch_one(&store.inner.writer).await.unwrap();
+        assert_eq!(row.get::<i64, _>(0), value, "{pragma}");
+    }
+    let row = sqlx::query("pragma journal_mode").fetch_one(&store.inner.writer).await.unwrap();
+    assert_eq!(row.get::<String, _>(0), "wal");
+    let written = sqlx::query("delete from alerts").execute(&store.inner.readers).await;
+    assert!(written.is_err(), "readers cannot write");
+}
+
+#[tokio::test]
+async fn reading_goes_on_while_a_write_is_open() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![alert("a", 1, 1, 1)]).await;
+    let mut tx = store.begin().await.unwrap();
+    tx.change(ChangeKind::Admin, "x").await.unwrap();
+    assert_eq!(store.list(&ListQuery::default()).await.unwrap().items.len(), 1);
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn checkpoints_come_back_whole_or_name_their_group() {
+    let (_folder, store) = store().await;
+    let saved: Vec<_> =
+        (0..64).map(|group| Checkpoint { group, bytes: vec![group; usize::from(group)] }).collect();
+    store.save_checkpoints(&saved).await.unwrap();
+    assert_eq!(store.load_checkpoints().await.unwrap(), saved);
+    let newer = Checkpoint { group: 7, bytes: b"new".to_vec() };
+    let publication = Publication { checkpoints: vec![newer.clone()], ..Default::default() };
+    store.publish(&publication).await.unwrap();
+    assert_eq!(store.load_checkpoints().await.unwrap()[7], newer);
+    sqlx::query("update checkpoints set state = $1 where key_group = 9")
+        .bind(vec![9_u8; 8])
+        .execute(&store.inner.writer)
+        .await
+        .unwrap();
+    let error = store.load_checkpoints().await.unwrap_err();
+    assert!(matches!(error, Error::CorruptCheckpoint { group: 9 }));
+    assert!(error.fatal());
+}
+
+#[tokio::test]
+async fn small_values_and_incarnations_last() {
+    let (folder, store) = store().await;
+    assert_eq!(store.meta_or("secret", b"first").await.unwrap(), b"first");
+    assert_eq!(store.meta_or("secret", b"second").await.unwrap(), b"first");
+    store.set_meta("semantics_version", b"1").await.unwrap();
+    assert_eq!(store.raise_incarnation("waf", "ann").await.unwrap(), 1);
+    assert_eq!(store.raise_incarnation("waf", "ann").await.unwrap(), 2);
+    store.close().await;
+    let store = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    assert_eq!(store.meta("secret").await.unwrap().unwrap(), b"first");
+    assert_eq!(store.meta("semantics_version").await.unwrap().unwrap(), b"1");
+    assert_eq!(store.incarnations().await.unwrap()["waf"], 2);
+    assert_eq!(store.audit_log(None, 10).await.unwrap()[0].to.as_deref(), Some("2"));
+}
+
+#[tokio::test]
+async fn tokens_are_listed_revoked_and_audited() {
+    let (_folder, store) = store().await;
+    store.create_token("ann", Role::Admin, [1; 32], "root").await.unwrap();
+    let again = store.create_token("ann", Role::Analyst, [2; 32], "root").await;
+    assert!(matches!(again, Err(Error::TokenExists { .. })));
+    let token = store.tokens().await.unwrap().remove(0);
+    assert_eq!((token.hash, token.role, token.last_used_at), ([1; 32], Role::Admin, None));
+    store.token_used(&token).await.unwrap();
+    assert!(store.tokens().await.unwrap()[0].last_used_at.is_some());
+    store.revoke_token("ann", "root").await.unwrap();
+    assert!(matches!(store.revoke_token("ann", "root").await, Err(Error::NotFound { .. })));
+    store.create_token("ann", Role::Analyst, [2; 32], "root").await.unwrap();
+    let tokens = store.tokens().await.unwrap();
+    assert_eq!(tokens.iter().filter(|token| token.revoked_at.is_none()).count(), 1);
+    let actions: Vec<_> =
+        store.audit_log(None, 10).await.unwrap().into_iter().map(|entry| entry.action).collect();
+    assert_eq!(actions, ["token_created", "token_revoked", "token_created"]);
+}

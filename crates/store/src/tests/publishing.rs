@@ -1,0 +1,220 @@
+//! Alerts, notices, evidence and the ledger.
+
+use vedette_event::StoredPlacement;
+
+use super::*;
+
+#[tokio::test]
+async fn lower_and_equal_revisions_change_nothing() {
+    let (_folder, store) = store().await;
+    let first = publish_alerts(&store, vec![alert("a", 2, 10, 20)]).await;
+    assert_eq!((first.applied, first.ignored), (1, 0));
+    let again = publish_alerts(&store, vec![alert("a", 1, 10, 10), alert("a", 2, 10, 99)]).await;
+    assert_eq!((again.applied, again.ignored, again.seq), (0, 2, first.seq));
+    let mut last = alert("a", 5, 10, 50);
+    last.state = State::Ended;
+    last.severity = Severity::Critical;
+    publish_alerts(&store, vec![last.clone()]).await;
+    let row = get(&store, "a").await;
+    assert_eq!((row.revision, row.state, row.count), (5, RowState::Ended, 50));
+    assert_eq!(row.body, last.body);
+    let points: Vec<_> = store.revisions("a").await.unwrap().iter().map(|p| (p.revision, p.count)).collect();
+    assert_eq!(points, [(2, 20), (5, 50)]);
+}
+
+#[tokio::test]
+async fn one_notice_a_rule_and_key_is_open_and_its_alert_covers_it() {
+    let (_folder, store) = store().await;
+    let of = alert("a", 1, 10, 5);
+    assert_eq!(publish_notices(&store, vec![notice("n1", &of), notice("n2", &of)]).await.applied, 1);
+    let row = get(&store, "n1").await;
+    assert_eq!((row.state, row.triage.version), (RowState::Notice, 0));
+    let patch = TriagePatch {
+        status: Some(Status::Acknowledged),
+        assignee: Some("ann".into()),
+        ..Default::default()
+    };
+    store.patch_triage("n1", 0, &patch, "ann").await.unwrap();
+    publish_alerts(&store, vec![of.clone()]).await;
+    let row = get(&store, "a").await;
+    assert_eq!(row.covers, ["n1"]);
+    assert_eq!(row.triage.status, Status::Acknowledged);
+    assert_eq!((row.triage.assignee.as_deref(), row.triage.version), (Some("ann"), 1));
+    assert_eq!(get(&store, "n1").await.id, "a", "the notice stands for its alert");
+    let ids: Vec<_> =
+        store.list(&ListQuery::default()).await.unwrap().items.into_iter().map(|row| row.id).collect();
+    assert_eq!(ids, Vec::<String>::new().into_iter().chain(["a".to_owned()]).collect::<Vec<_>>());
+    // A notice that comes again after its alert, under whatever name, is covered already.
+    let late = publish_notices(&store, vec![notice("n1", &of), notice("n3", &of)]).await;
+    assert_eq!((late.applied, late.ignored), (0, 2));
+    // Triage through the notice's id is the alert's.
+    store.patch_triage("n1", 1, &to(Status::InProgress), "bob").await.unwrap();
+    assert_eq!(get(&store, "a").await.triage.status, Status::InProgress);
+    let actions: Vec<_> =
+        store.history("a").await.unwrap().into_iter().map(|entry| (entry.actor, entry.action)).collect();
+    let expected = [("ann", "triage"), ("vedette", "inherited"), ("bob", "triage")];
+    assert_eq!(actions, expected.map(|(actor, action)| (actor.to_owned(), action.to_owned())));
+}
+
+#[tokio::test]
+async fn the_next_episode_s_notice_is_left_alone_by_the_last_revision_of_the_one_before() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![alert("a", 1, 10, 5)]).await;
+    let mut next = alert("a", 1, 10 + 61, 5);
+    next.alert_id = "b".to_owned();
+    assert_eq!(publish_notices(&store, vec![notice("n", &next)]).await.applied, 1);
+    let mut end = alert("a", 2, 10, 5);
+    end.state = State::Ended;
+    publish_alerts(&store, vec![end]).await;
+    assert_eq!(get(&store, "n").await.state, RowState::Notice);
+    publish_alerts(&store, vec![next]).await;
+    assert_eq!(get(&store, "n").await.id, "b");
+}
+
+#[tokio::test]
+async fn a_notice_closed_unseen_brings_its_alert_back() {
+    let (_folder, store) = store().await;
+    let of = alert("a", 1, 10, 5);
+    publish_notices(&store, vec![notice("n", &of)]).await;
+    store.patch_triage("n", 0, &to(Status::Closed), "ann").await.unwrap();
+    publish_alerts(&store, vec![of]).await;
+    let row = get(&store, "a").await;
+    assert_eq!((row.triage.status, row.recurred), (Status::New, true));
+}
+
+#[tokio::test]
+async fn a_continuation_takes_over_owner_and_status() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![alert("a", 1, 10, 5)]).await;
+    let patch =
+        TriagePatch { status: Some(Status::InProgress), assignee: Some("ann".into()), ..Default::default() };
+    store.patch_triage("a", 0, &patch, "ann").await.unwrap();
+    let mut next = alert("a", 1, 86_400, 3);
+    next.alert_id = "b".to_owned();
+    next.continuation = true;
+    publish_alerts(&store, vec![next]).await;
+    let row = get(&store, "b").await;
+    assert_eq!(row.predecessor.as_deref(), Some("a"));
+    assert_eq!((row.triage.status, row.triage.assignee.as_deref()), (Status::InProgress, Some("ann")));
+    assert_eq!(row.triage.version, 1);
+    assert_eq!(get(&store, "a").await.successor.as_deref(), Some("b"));
+    let mut days_later = alert("a", 1, 3 * 86_400, 3);
+    days_later.alert_id = "c".to_owned();
+    days_later.continuation = true;
+    publish_alerts(&store, vec![days_later]).await;
+    assert_eq!(get(&store, "c").await.predecessor, None);
+}
+
+#[tokio::test]
+async fn a_continuation_of_a_closed_alert_stays_closed_until_it_is_worse() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![alert("a", 1, 10, 5)]).await;
+    store.patch_triage("a", 0, &to(Status::Closed), "ann").await.unwrap();
+    let mut next = alert("a", 1, 86_400, 3);
+    next.alert_id = "b".to_owned();
+    next.continuation = true;
+    publish_alerts(&store, vec![next.clone()]).await;
+    let row = get(&store, "b").await;
+    assert_eq!((row.triage.status, row.since_closed), (Status::Closed, Some(3)));
+    (next.revision, next.count) = (2, 50);
+    publish_alerts(&store, vec![next]).await;
+    let row = get(&store, "b").await;
+    assert_eq!((row.triage.status, row.recurred, row.since_closed), (Status::New, true, None));
+}
+
+fn with_evidence(mut of: AlertRevision, offsets: &[i64]) -> AlertRevision {
+    let list: Vec<_> = offsets
+        .iter()
+        .map(|offset| {
+            format!(
+                "{{\"topic\":\"api\",\"partition\":0,\"offset\":{offset},\"index\":0,\
+                 \"time\":\"2026-01-01T00:00:00Z\",\"flags\":[]}}"
+            )
+        })
+        .collect();
+    of.body = format!("{{\"evidence\":[{}]}}", list.join(","));
+    of
+}
+
+fn content(id: &str, offset: i64, content: Option<&str>) -> EvidenceContent {
+    EvidenceContent {
+        id: id.to_owned(),
+        topic: "api".to_owned(),
+        partition: 0,
+        offset,
+        index: 0,
+        content: content.map(str::to_owned),
+    }
+}
+
+#[tokio::test]
+async fn evidence_is_awaited_until_it_is_there_or_gone() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![with_evidence(alert("a", 1, 10, 2), &[1, 2])]).await;
+    let pending = store.pending_evidence(10).await.unwrap();
+    let offsets: Vec<_> = pending[0].evidence.iter().map(|reference| reference.offset).collect();
+    assert_eq!((pending[0].id.as_str(), offsets), ("a", vec![1, 2]));
+    let evidence =
+        vec![content("a", 1, Some("{\"x\":1}")), content("a", 2, None), content("nobody", 1, Some("?"))];
+    let publication = Publication { evidence, ..Default::default() };
+    let before = store.newest_seq().await.unwrap();
+    store.publish(&publication).await.unwrap();
+    assert_eq!(store.pending_evidence(10).await.unwrap(), vec![]);
+    assert_eq!(store.newest_seq().await.unwrap(), before + 1);
+    store.publish(&publication).await.unwrap();
+    assert_eq!(store.newest_seq().await.unwrap(), before + 1, "a repetition changes nothing");
+    let stored = store.evidence("a").await.unwrap();
+    assert_eq!(stored, publication.evidence[..2]);
+    // What was gone stays replaceable; what was there is not taken away.
+    let evidence = vec![content("a", 1, None), content("a", 2, Some("late"))];
+    store.publish(&Publication { evidence, ..Default::default() }).await.unwrap();
+    let stored = store.evidence("a").await.unwrap();
+    assert_eq!(
+        (stored[0].content.as_deref(), stored[1].content.as_deref()),
+        (Some("{\"x\":1}"), Some("late"))
+    );
+    // The next revision refers to other events.
+    publish_alerts(&store, vec![with_evidence(alert("a", 2, 10, 3), &[2, 3])]).await;
+    assert_eq!(store.pending_evidence(10).await.unwrap().len(), 1);
+    let offsets: Vec<_> = store.evidence("a").await.unwrap().iter().map(|content| content.offset).collect();
+    assert_eq!(offsets, [2]);
+}
+
+#[tokio::test]
+async fn the_ledger_is_written_once_and_read_back() {
+    let (_folder, store) = store().await;
+    let placement =
+        StoredPlacement { topic: "waf".into(), partition: 1, offset: 9, flag: flags(), time: Micros(5) };
+    let version = RuleVersion { version: "v1".into(), in_force_from: Micros::MIN, content: "{}".into() };
+    let lost = LostInterval { topic: "waf".into(), partition: 0, from: 3, to: 8, noticed_at: Micros(1) };
+    let health = HealthEvent {
+        key: "lost:waf:0:3".into(),
+        at: Micros(1),
+        kind: "lost".into(),
+        severity: Severity::Critical,
+        message: "5 records were deleted unread".into(),
+    };
+    let publication = Publication {
+        placements: vec![placement.clone()],
+        rule_versions: vec![version.clone()],
+        lost: vec![lost.clone()],
+        health: vec![health.clone()],
+        coverage: vec![Coverage { rule_id: "r".into(), json: "{\"seen\":1}".into() }],
+        ..Default::default()
+    };
+    assert!(!publication.is_empty());
+    let seq = store.publish(&publication).await.unwrap().seq;
+    assert_eq!(store.publish(&publication).await.unwrap().seq, seq);
+    assert_eq!(store.placements().await.unwrap(), [placement]);
+    assert_eq!(store.rule_versions().await.unwrap(), [version]);
+    assert_eq!(store.lost_intervals().await.unwrap(), std::slice::from_ref(&lost));
+    assert_eq!(store.health_events(5).await.unwrap(), [health]);
+    assert_eq!(store.coverage("r").await.unwrap().unwrap().json, "{\"seen\":1}");
+    assert_eq!(store.coverage_of_all().await.unwrap().len(), 1);
+    assert_eq!(store.coverage("other").await.unwrap(), None);
+    let longer = LostInterval { to: 12, ..lost };
+    store.publish(&Publication { lost: vec![longer.clone()], ..Default::default() }).await.unwrap();
+    assert_eq!(store.lost_intervals().await.unwrap(), [longer]);
+    store.raise_incarnation("waf", "ann").await.unwrap();
+    assert_eq!(store.placements().await.unwrap(), [], "they belong to the topic before");
+}

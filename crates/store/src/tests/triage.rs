@@ -1,0 +1,135 @@
+//! Versions, conflicts, recurrence, bulk changes, comments.
+
+use super::*;
+use crate::Error;
+
+#[tokio::test]
+async fn a_stale_version_is_a_conflict_and_a_revision_never_makes_one() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![alert("a", 1, 10, 5)]).await;
+    publish_alerts(&store, vec![alert("a", 2, 10, 6)]).await;
+    let triage = store.patch_triage("a", 0, &to(Status::Acknowledged), "ann").await.unwrap();
+    assert_eq!((triage.status, triage.version), (Status::Acknowledged, 1));
+    match store.patch_triage("a", 0, &to(Status::Closed), "bob").await.unwrap_err() {
+        Error::Conflict { id, current } => assert_eq!((id.as_str(), current), ("a", triage.clone())),
+        other => panic!("{other:?}"),
+    }
+    let same = store.patch_triage("a", 1, &to(Status::Acknowledged), "ann").await.unwrap();
+    assert_eq!(same, triage, "nothing changes, nothing is counted");
+    let missing = store.patch_triage("nobody", 0, &to(Status::Closed), "bob").await;
+    assert!(matches!(missing, Err(Error::NotFound { .. })));
+    let history = store.history("a").await.unwrap();
+    assert_eq!(history.len(), 1);
+    assert_eq!(
+        history[0].from.as_deref(),
+        Some(r#"{"status":"new","assignee":null,"disposition":null,"version":0}"#)
+    );
+}
+
+#[tokio::test]
+async fn a_closed_alert_counts_on_until_it_is_ten_times_as_much() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![alert("a", 1, 10, 5)]).await;
+    let close = TriagePatch {
+        status: Some(Status::Closed),
+        disposition: Some(Disposition::Benign),
+        seen_revision: Some(1),
+        ..Default::default()
+    };
+    store.patch_triage("a", 0, &close, "ann").await.unwrap();
+    publish_alerts(&store, vec![alert("a", 2, 10, 49)]).await;
+    let row = get(&store, "a").await;
+    assert_eq!((row.triage.status, row.since_closed, row.recurred), (Status::Closed, Some(44), false));
+    publish_alerts(&store, vec![alert("a", 3, 10, 50)]).await;
+    let row = get(&store, "a").await;
+    assert_eq!((row.triage.status, row.since_closed, row.recurred), (Status::New, None, true));
+    assert_eq!((row.triage.version, row.triage.disposition), (1, None), "a revision leaves the version");
+    store.patch_triage("a", 1, &close, "ann").await.unwrap();
+    let row = get(&store, "a").await;
+    assert_eq!(row.triage.status, Status::New, "revision 3 was there, revision 1 was seen");
+}
+
+#[tokio::test]
+async fn a_rise_in_severity_brings_it_back() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![alert("a", 1, 10, 5)]).await;
+    store.patch_triage("a", 0, &to(Status::Closed), "ann").await.unwrap();
+    let mut worse = alert("a", 2, 10, 6);
+    worse.severity = Severity::High;
+    publish_alerts(&store, vec![worse]).await;
+    let row = get(&store, "a").await;
+    assert_eq!((row.triage.status, row.recurred), (Status::New, true));
+    store.patch_triage("a", 1, &to(Status::Closed), "ann").await.unwrap();
+    assert!(!get(&store, "a").await.recurred);
+}
+
+#[tokio::test]
+async fn closing_from_an_older_revision_brings_it_back_at_once() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![alert("a", 1, 10, 5)]).await;
+    publish_alerts(&store, vec![alert("a", 2, 10, 6)]).await;
+    let patch = TriagePatch { seen_revision: Some(1), ..to(Status::Closed) };
+    let triage = store.patch_triage("a", 0, &patch, "ann").await.unwrap();
+    assert_eq!((triage.status, triage.version), (Status::New, 1));
+    let row = get(&store, "a").await;
+    assert!(row.recurred);
+    let actions: Vec<_> = store.history("a").await.unwrap().into_iter().map(|entry| entry.action).collect();
+    assert_eq!(actions, ["triage", "recurred"]);
+}
+
+#[tokio::test]
+async fn bulk_changes_answer_for_each_row() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![alert("a", 1, 1, 5), alert("b", 1, 2, 5)]).await;
+    store.patch_triage("b", 0, &to(Status::Acknowledged), "bob").await.unwrap();
+    let items = ["a", "b", "c"].map(|id| BulkItem { id: id.to_owned(), version: 0 });
+    let results =
+        store.bulk_triage(&BulkTarget::Items(items.to_vec()), &to(Status::Closed), "ann").await.unwrap();
+    assert_eq!(results[0].outcome.as_ref().unwrap().status, Status::Closed);
+    assert!(matches!(results[1].outcome, Err(Error::Conflict { .. })));
+    assert!(matches!(results[2].outcome, Err(Error::NotFound { .. })));
+    let many = vec![BulkItem { id: "a".to_owned(), version: 0 }; crate::MAX_BULK + 1];
+    let refused = store.bulk_triage(&BulkTarget::Items(many), &to(Status::Closed), "ann").await;
+    assert!(matches!(refused, Err(Error::TooMany { .. })));
+}
+
+#[tokio::test]
+async fn a_bulk_change_by_filter_is_for_what_was_there() {
+    let (_folder, store) = store().await;
+    let rows = ["seen", "revised", "touched"].map(|id| alert(id, 1, 1, 5));
+    publish_alerts(&store, rows.to_vec()).await;
+    let as_of = store.newest_seq().await.unwrap();
+    publish_alerts(&store, vec![alert("revised", 2, 1, 6), alert("later", 1, 2, 5)]).await;
+    store.patch_triage("touched", 0, &to(Status::Acknowledged), "bob").await.unwrap();
+    let target = BulkTarget::Matching { filter: Box::default(), as_of };
+    let results = store.bulk_triage(&target, &to(Status::Closed), "ann").await.unwrap();
+    let outcomes: Vec<_> = results
+        .iter()
+        .map(|result| (result.id.as_str(), result.outcome.as_ref().ok().map(|triage| triage.status)))
+        .collect();
+    let expected = [("seen", Some(Status::Closed)), ("revised", Some(Status::New)), ("touched", None)];
+    assert_eq!(outcomes, expected);
+    assert!(get(&store, "revised").await.recurred);
+    assert_eq!(get(&store, "later").await.triage.version, 0);
+}
+
+#[tokio::test]
+async fn comments_are_history_and_change_no_version() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![alert("a", 1, 1, 5)]).await;
+    let entry = store.comment("a", "looked \"odd\"", "ann").await.unwrap();
+    assert_eq!(store.history("a").await.unwrap(), [entry]);
+    assert_eq!(get(&store, "a").await.triage.version, 0);
+    assert!(matches!(store.comment("b", "?", "ann").await, Err(Error::NotFound { .. })));
+}
+
+#[tokio::test]
+async fn owners_are_set_and_removed() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![alert("a", 1, 1, 5)]).await;
+    let owner = |name: &str| TriagePatch { assignee: Some(name.to_owned()), ..Default::default() };
+    let triage = store.patch_triage("a", 0, &owner("ann"), "ann").await.unwrap();
+    assert_eq!(triage.assignee.as_deref(), Some("ann"));
+    let triage = store.patch_triage("a", 1, &owner(""), "ann").await.unwrap();
+    assert_eq!((triage.assignee, triage.version), (None, 2));
+}
