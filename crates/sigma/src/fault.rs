@@ -78,17 +78,22 @@ pub(crate) fn nearest<'a>(word: &str, valid: &[&'a str]) -> Option<&'a str> {
     scored.min_by_key(|(d, _)| *d).filter(|(d, _)| *d <= limit).map(|(_, name)| name)
 }
 
-/// Levenshtein's distance.
+/// The least number of insertions, deletions, substitutions and swaps of neighbours that makes one word the other.
 fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().collect();
     let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
+    let (mut before, mut row): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=b.len()).collect());
+    for i in 0..a.len() {
         let mut next = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let substituted = row[j] + usize::from(x != *y);
-            next.push(substituted.min(row[j + 1] + 1).min(next[j] + 1));
+        for j in 0..b.len() {
+            let substituted = row[j] + usize::from(a[i] != b[j]);
+            let mut least = substituted.min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                least = least.min(before[j - 1] + 1);
+            }
+            next.push(least);
         }
-        row = next;
+        before = std::mem::replace(&mut row, next);
     }
     row[b.len()]
 }
@@ -101,6 +106,7 @@ mod tests {
     fn nearest_names_are_found_and_far_ones_are_not() {
         assert_eq!(nearest("contain", &["contains", "endswith"]), Some("contains"));
         assert_eq!(nearest("timespam", &["timespan"]), Some("timespan"));
+        assert_eq!(nearest("hihg", &["low", "high"]), Some("high"));
         assert_eq!(nearest("xyz", &["contains", "endswith"]), None);
     }
 

@@ -17,11 +17,13 @@ mod lint;
 mod meaning;
 mod modifiers;
 mod pattern;
+mod render;
 mod yaml;
 
 use std::sync::Arc;
 
 pub use ir::*;
+pub use render::{Style, render};
 use vedette_event::Sources;
 
 /// A file's name and text.
@@ -57,3 +59,6 @@ pub fn load(files: &[RuleFile], lists: &Lists, sources: &Sources) -> RuleSet {
     }
     linker.finish(sources)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Input made to hurt: bombs, depth, arbitrary and mutated text.
+
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn a_bomb_of_aliases_is_refused() {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..12 {
+        let aliases = vec![format!("*a{}", n - 1); 10].join(", ");
+        writeln!(text, "a{n}: &a{n} [{aliases}]").unwrap();
+    }
+    assert_eq!(refused(&text).2, "too-many-nodes");
+}
+
+#[test]
+fn depth_size_and_number_are_bounded() {
+    assert_eq!(refused(&format!("a: {}", "[".repeat(100))).2, "too-deep");
+    assert_eq!(refused(&format!("a: {}", "[".repeat(100_000))).2, "yaml-syntax");
+    let blocks: String = (0..200).fold(String::new(), |mut out, n| {
+        writeln!(out, "{}a:", " ".repeat(n)).unwrap();
+        out
+    });
+    assert_eq!(refused(&blocks).2, "too-deep");
+    assert_eq!(refused(&format!("a: {}", "- ".repeat(100_000))).2, "yaml-syntax");
+    assert_eq!(refused(&"- ".repeat(100_000)).2, "too-deep");
+    assert_eq!(refused(&"x".repeat(yaml::MAX_BYTES + 1)).2, "file-too-large");
+    assert_eq!(refused(&"---\nx\n".repeat(10_001)).2, "too-many-documents");
+    assert_eq!(refused(&format!("a: [{}]", "1,".repeat(200_001))).2, "too-many-nodes");
+}
+
+#[test]
+fn aliases_within_bounds_work_and_do_not_deepen() {
+    let rule = only(&rule_with("  a: &x {f: [1, 2]}\n  b: *x\n  condition: a and b\n"));
+    assert_eq!(show(&rule), "((f=#1 | f=#2) & (f=#1 | f=#2))");
+    let nested =
+        format!("a: &x {}1{}\nb: {}*x{}\n", "[".repeat(20), "]".repeat(20), "[".repeat(20), "]".repeat(20));
+    assert_eq!(refused(&nested).2, "too-deep");
+    assert_eq!(refused("a: &x [*x]\n").2, "unknown-alias");
+    assert_eq!(refused("? [a]\n: b\n").2, "key-not-text");
+}
+
+#[test]
+fn a_condition_cannot_multiply_a_selection_without_end() {
+    let values: Vec<String> = (0..10_000).map(|n| n.to_string()).collect();
+    let condition = vec!["s"; 500].join(" or ");
+    let detection = format!("  s: {{f: [{}]}}\n  condition: {condition}\n", values.join(", "));
+    assert_eq!(refused_detection(&detection), "too-many-leaves");
+    let dashes = "-a ".repeat(20);
+    assert_eq!(
+        refused_detection(&format!("  s: {{f|windash: '{dashes}'}}\n  condition: s\n")),
+        "too-many-leaves"
+    );
+}
+
+/// Rules that use everything, to mutate.
+const SEED: &str = "title: Failed\nid: f\nname: failed\nlogsource: {product: x, category: api}\ndetection:\n  s:\n    a|contains|all: ['x*', \"y\\n\"]\n    \
+b|re|i: 'a+'\n    c|cidr: 10.0.0.0/8\n    d: [1, null, true, 0x10]\n    e|wide|base64offset|contains: abcd\n    g|expand: '%admins%'\n  k: [word, 5]\n  condition: s and not 1 of k*\n---\n\
+title: Many\ncorrelation:\n  type: value_count\n  rules: [failed]\n  group-by: [x]\n  aliases: {x: {failed: y}}\n  timespan: 5m\n  condition: {gte: 5, field: z}\nvedette:\n  entity: x\n  \
+emit: {rearm: 5m}\n  tests:\n    - name: n\n      events: {template: {a: 1}, count: 3, every: 2s}\n      expect: {alerts: 1}\n";
+
+/// What must hold of any input: nothing panics, places are in the file, references point backwards.
+fn check(text: &str) {
+    let set = load_texts(&[text]);
+    for rejection in set.rejected.iter().chain(&set.warnings) {
+        assert!(rejection.line >= 1 && rejection.column >= 1);
+        render(rejection, text, Style::default());
+    }
+    for (ix, rule) in set.iter() {
+        match &rule.kind {
+            RuleKind::Correlation(c) => assert!(c.rules.iter().all(|child| child < &ix)),
+            RuleKind::Detection(d) => assert!(leaves_of(&d.condition).all(|leaf| leaf < d.leaves.len())),
+        }
+    }
+}
+
+fn leaves_of(expr: &Expr) -> Box<dyn Iterator<Item = usize> + '_> {
+    match expr {
+        Expr::And(parts) | Expr::Or(parts) => Box::new(parts.iter().flat_map(leaves_of)),
+        Expr::Not(inner) => leaves_of(inner),
+        Expr::Leaf(at) => Box::new(std::iter::once(*at)),
+    }
+}
+
+#[test]
+fn the_seed_is_valid() {
+    assert_eq!(load_texts(&[SEED]).rejected, []);
+    check(SEED);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn arbitrary_text_never_panics(text in "(?s).{0,200}") {
+        check(&text);
+    }
+
+    #[test]
+    fn yaml_like_text_never_panics(text in "([a-z]{1,4}|[:\\-\\[\\]{}&*!|>'\"%@`#,?\n\r\t ]|\u{feff}|  |: |- |---\n){0,60}") {
+        check(&text);
+    }
+
+    #[test]
+    fn mutated_rules_never_panic(at in 0..SEED.len(), cut in 0_usize..12, put in "[a-z0-9|:*?%'\"{}\\[\\]&\n ~-]{0,6}") {
+        let end = (at + cut).min(SEED.len());
+        check(&format!("{}{put}{}", &SEED[..at], &SEED[end..]));
+    }
+
+    #[test]
+    fn conditions_never_panic(condition in "((s|t|not|and|or|of|1|all|them|\\(|\\)|[a-z*]{1,3}) ?){0,30}") {
+        check(&rule_with(&format!("  s: {{f: 1}}\n  t: {{f: 2}}\n  condition: \"{condition}\"\n")));
+    }
+
+    #[test]
+    fn a_cell_that_is_its_own_literal_stays_literal(text in "[a-zA-Z0-9 .:/-]{1,30}") {
+        let pattern = pattern::parse(&text);
+        prop_assert_eq!(pattern::plain_text(&pattern), Some(text));
+    }
+}
