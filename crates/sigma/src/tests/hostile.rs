@@ -67,7 +67,7 @@ fn check(text: &str) {
     let set = load_texts(&[text]);
     for rejection in set.rejected.iter().chain(&set.warnings) {
         assert!(rejection.line >= 1 && rejection.column >= 1);
-        render(rejection, text, Style::default());
+        assert!(!render(rejection, text, Style::default()).is_empty());
     }
     for (ix, rule) in set.iter() {
         match &rule.kind {
