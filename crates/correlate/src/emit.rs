@@ -134,7 +134,7 @@ impl Scope<'_> {
         out: &mut Output,
     ) {
         let Some(node) = tree.nodes.last() else { return };
-        episode.revision += 1;
+        episode.revision = episode.revision.saturating_add(1);
         episode.pending = None;
         let matched = rules_of(tree, node, &episode.matched);
         let capped = if episode.values.more { Flags::CAPPED } else { Flags::NONE };

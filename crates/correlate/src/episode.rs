@@ -105,7 +105,7 @@ impl Episode {
     }
 
     fn add(&mut self, event: &EventRef) {
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         self.weight = self.weight.saturating_add(u64::from(event.weight));
         self.flags = self.flags.with(event.flags);
         self.last_seen = event.time;

@@ -82,7 +82,7 @@ impl Judged {
     /// Takes in an event of the window.
     pub fn push(&mut self, node: &Node, joining: &Joining<'_>) {
         self.last = *joining.event;
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         self.weight = self.weight.saturating_add(u64::from(joining.event.weight));
         self.flags = self.flags.with(joining.event.flags);
         self.ends.push(joining.event);

@@ -173,13 +173,3 @@ impl Keys {
 fn at(chunks: &[Vec<Entry>], slot: u32) -> Option<&Entry> {
     chunks.get(slot as usize / CHUNK)?.get(slot as usize % CHUNK)
 }
-
-/// The parts of an encoded key: number of the name, kind code, text.
-pub fn parts(key: &[u8]) -> impl Iterator<Item = (u8, &str)> {
-    let mut reader = crate::codec::Reader::new(key);
-    std::iter::from_fn(move || {
-        let kind = reader.byte()?;
-        let text = std::str::from_utf8(reader.bytes()?).ok()?;
-        Some((kind, text))
-    })
-}

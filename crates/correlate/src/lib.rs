@@ -22,6 +22,7 @@ mod output;
 mod payload;
 mod pending;
 mod plan;
+mod restore;
 mod storm;
 mod tree;
 mod window;

@@ -16,6 +16,9 @@ use crate::{
     plan::Node,
 };
 
+/// How long a closed hour is kept for restarts.
+const KEPT: Span = Span(2 * HOUR.0);
+
 /// The crossings of one rule.
 #[derive(Debug, Default)]
 pub struct Storm {
@@ -32,13 +35,15 @@ pub struct Hour {
     pub head: Option<Head>,
     /// Crossings that `parts` list.
     pub listed: u64,
+    /// It is over, and kept only for key groups that come back from an earlier watermark after a restart.
+    pub closed: bool,
 }
 
 /// What one key group contributes.
 #[derive(Debug, Clone, Default)]
 pub struct Part {
     /// Crossings that raised alerts, in order.
-    pub crossings: Vec<Order>,
+    pub crossings: Vec<EventRef>,
     /// Episodes folded.
     pub folded: u64,
     /// The first and last five of their crossing events, each once.
@@ -90,17 +95,18 @@ impl Storm {
         let before = if hour.listed < STORM_AFTER { hour.listed } else { hour.before(order) };
         let part = hour.parts.entry(group).or_default();
         if before < STORM_AFTER {
-            part.crossings.push(order);
+            part.crossings.push(*event);
             hour.listed += 1;
             return Verdict::Alert;
         }
-        part.folded += 1;
+        part.folded = part.folded.saturating_add(1);
         part.flags = part.flags.with(event.flags);
         if part.last != Some(order) {
             part.ends.push(event);
             part.last = Some(order);
         }
-        *part.prefixes.entry(body::prefix(&key())).or_default() += 1;
+        let episodes = part.prefixes.entry(body::prefix(&key())).or_default();
+        *episodes = episodes.saturating_add(1);
         match &mut hour.head {
             None => {
                 hour.head = Some(Head { crossing: *event, incarnation, revision: 0, pending: None });
@@ -126,7 +132,7 @@ impl Hour {
     /// How many listed crossings come before this one.
     fn before(&self, order: Order) -> u64 {
         let parts = self.parts.values();
-        parts.map(|part| part.crossings.partition_point(|known| *known < order) as u64).sum()
+        parts.map(|part| part.crossings.partition_point(|known| known.order() < order) as u64).sum()
     }
 
     /// When it closes: at its end, or once the last judged window that overlaps it is judged.
@@ -138,13 +144,16 @@ impl Hour {
     /// When it is to be revised or closed.
     pub fn due(&self, node: &Node, start: Micros) -> Micros {
         let end = Self::end(node, start);
+        if self.closed {
+            return end.plus(KEPT);
+        }
         let pending = self.head.as_ref().and_then(|head| head.pending);
         pending.filter(|pending| !node.judged && *pending < end).unwrap_or(end)
     }
 
     /// Episodes folded.
     pub fn folded(&self) -> u64 {
-        self.parts.values().map(|part| part.folded).sum()
+        self.parts.values().map(|part| part.folded).fold(0, u64::saturating_add)
     }
 
     /// The flags of the folded crossings.
@@ -168,7 +177,8 @@ impl Hour {
     pub fn prefixes(&self) -> Vec<(String, u64)> {
         let mut all: BTreeMap<&str, u64> = BTreeMap::new();
         for (prefix, n) in self.parts.values().flat_map(|part| &part.prefixes) {
-            *all.entry(prefix).or_default() += n;
+            let episodes = all.entry(prefix).or_default();
+            *episodes = episodes.saturating_add(*n);
         }
         all.into_iter().map(|(prefix, n)| (prefix.to_owned(), n)).collect()
     }

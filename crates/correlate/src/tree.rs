@@ -514,18 +514,22 @@ impl TreeState {
     /// A storm's next revision, or the end of its hour.
     fn revise_storm(&mut self, scope: &Scope<'_>, tree: &Tree, start: Micros, due: Micros, out: &mut Output) {
         let (Some(node), Some(hour)) = (tree.nodes.last(), self.storm.hours.get_mut(&start)) else { return };
+        if hour.closed {
+            self.storm.hours.remove(&start);
+            return;
+        }
         let ended = due >= Hour::end(node, start);
         if let Some(head) = &mut hour.head {
             head.pending = None;
             if due >= self.published {
-                head.revision += 1;
+                head.revision = head.revision.saturating_add(1);
                 let (head, state) =
                     (Head::clone(head), if ended { Liveness::Ended } else { Liveness::Active });
                 scope.storm(tree, start, hour, &head, state, out);
             }
         }
-        if ended {
-            self.storm.hours.remove(&start);
+        if let Some(hour) = self.storm.hours.get_mut(&start) {
+            hour.closed = ended;
         }
     }
 

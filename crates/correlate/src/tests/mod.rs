@@ -5,3 +5,4 @@
 mod conditions;
 mod episodes;
 mod harness;
+mod restarts;
