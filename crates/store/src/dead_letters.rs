@@ -208,7 +208,7 @@ impl Store {
         };
         let limit = limit.clamp(1, MAX_PAGE);
         let columns = "select seq, topic, partition_no, offset_no, index_no, source, reason, ts_log, stored_at, \
-                       detail, length(payload) as bytes, substr(payload, 1, 4096) as start from dead_letters \
+                       detail, length(payload) as bytes, substr(payload, 1, 16384) as start from dead_letters \
                        where seq < $1";
         let filter = if source.is_some() { " and source = $3" } else { "" };
         let sql = format!("{columns}{filter} order by seq desc limit $2");

@@ -198,11 +198,10 @@ impl DeadLetter {
             ts_log,
             reason,
             detail,
-            payload,
+            start,
+            bytes,
         } = row;
-        let head = payload.get(..payload.len().min(SHOWN * 4)).unwrap_or(&payload);
-        let text = show.then(|| String::from_utf8_lossy(head).chars().take(SHOWN).collect());
-        let payload_bytes = payload.len() as u64;
+        let text = show.then(|| String::from_utf8_lossy(&start).chars().take(SHOWN).collect());
         Self {
             seq,
             stored_at,
@@ -215,7 +214,7 @@ impl DeadLetter {
             reason,
             detail,
             payload: text,
-            payload_bytes,
+            payload_bytes: bytes,
         }
     }
 }

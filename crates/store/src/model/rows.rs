@@ -99,7 +99,7 @@ pub struct DeadLetterRow {
     pub reason: String,
     /// What exactly was wrong.
     pub detail: String,
-    /// The record's first 4,096 bytes; [`crate::Store::dead_letter_payload`] gives the whole.
+    /// The record's first 16,384 bytes; [`crate::Store::dead_letter_payload`] gives the whole.
     #[serde(skip)]
     pub start: Vec<u8>,
     /// How many bytes it has.

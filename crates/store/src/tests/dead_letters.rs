@@ -57,7 +57,7 @@ async fn a_new_incarnation_s_offsets_are_new() {
 async fn pages_go_from_the_newest_back() {
     let (_folder, store) = store().await;
     publish(&store, (0..10).map(letter).collect()).await;
-    let payload = vec![b'{'; 10_000];
+    let payload = vec![b'{'; 20_000];
     let long = NewDeadLetter { source: "api".into(), topic: "api".into(), payload, ..letter(77) };
     publish(&store, vec![long]).await;
     let mut cursor = None;
@@ -73,8 +73,8 @@ async fn pages_go_from_the_newest_back() {
     assert_eq!(offsets, (0..10).rev().collect::<Vec<_>>());
     let page = store.dead_letters(None, 1, None).await.unwrap();
     let newest = &page.items[0];
-    assert_eq!((newest.offset, newest.bytes, newest.start.len()), (77, 10_000, 4_096));
-    assert_eq!(store.dead_letter_payload(newest.seq).await.unwrap().unwrap().len(), 10_000);
+    assert_eq!((newest.offset, newest.bytes, newest.start.len()), (77, 20_000, 16_384));
+    assert_eq!(store.dead_letter_payload(newest.seq).await.unwrap().unwrap().len(), 20_000);
     assert_eq!(store.dead_letter_payload(-1).await.unwrap(), None);
     assert!(matches!(store.dead_letters(None, 1, Some("x")).await, Err(crate::Error::BadCursor)));
 }
