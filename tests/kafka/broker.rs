@@ -23,7 +23,9 @@ use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
     client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
     producer::{BaseProducer, BaseRecord, Producer},
+    topic_partition_list::TopicPartitionListElem,
 };
 
 /// The user of the SASL_SSL listener.
@@ -271,6 +273,19 @@ listener.name.secure.ssl.keystore.location={dir}/keystore.pem
         list.add_partition_offset(topic, partition, Offset::Offset(before))?;
         let deleted = wait(self.admin()?.delete_records(&list, &options()))??;
         deleted.elements().iter().try_for_each(|elem| Ok(elem.error()?))
+    }
+
+    /// What a group has committed for each partition of a topic; -1 for nothing.
+    pub fn committed(&self, group: &str, topic: &str, partitions: i32) -> Result<Vec<i64>> {
+        let consumer: BaseConsumer = self.config().set("group.id", group).create()?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(topic, 0, partitions - 1);
+        let committed = consumer.committed_offsets(list, PATIENCE)?;
+        let offset = |elem: &TopicPartitionListElem<'_>| match elem.offset() {
+            Offset::Offset(offset) => offset,
+            _ => -1,
+        };
+        Ok(committed.elements().iter().map(offset).collect())
     }
 
     /// An idempotent producer.

@@ -177,6 +177,7 @@ fn all_partitions_are_read_with_broker_time_nulls_and_new_partitions() -> Result
     run.until(|r| r.records.contains_key(&partition(3)))?;
     assert!(run.assigned.contains(&(partition(3), 0)));
     run.ingest.stop();
+    assert_eq!(broker.committed("lag-monitor", "all", 4)?, [1_000, 2_001, 3_000, 1]);
     Ok(())
 }
 

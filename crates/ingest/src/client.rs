@@ -34,6 +34,8 @@ pub(crate) struct Connection {
 struct Heard {
     complaint: Option<String>,
     refused: Option<String>,
+    /// True once the brokers have answered: then the user was welcome, and may be so again.
+    welcome: bool,
 }
 
 impl Connection {
@@ -47,7 +49,9 @@ impl Connection {
         tracing::debug!(target: "kafka", ?code, reason, "client error");
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         match code {
-            RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
+            RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed
+                if !heard.welcome =>
+            {
                 heard.refused = Some(reason.to_owned());
             }
             RDKafkaErrorCode::AllBrokersDown => {}
@@ -55,7 +59,7 @@ impl Connection {
         }
     }
 
-    /// Set once a broker has refused the user.
+    /// Set once a broker has refused the user and none has ever answered.
     pub fn refused(&self) -> Option<Error> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let reason = heard.refused.clone()?;
@@ -72,7 +76,9 @@ impl Connection {
 
     /// The brokers answer: former complaints are void.
     pub fn answered(&self) {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).complaint = None;
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.complaint = None;
+        heard.welcome = true;
     }
 }
 
@@ -250,6 +256,28 @@ mod tests {
         assert!(error.to_string().contains("sasl.mechanism") && !error.retryable());
         let error = connect(&[], &Security::default()).unwrap_err();
         assert!(error.to_string().contains("bootstrap.servers"));
+    }
+
+    #[test]
+    fn only_a_user_who_was_never_welcome_is_refused_for_good() {
+        let settings = Settings {
+            brokers: vec!["127.0.0.1:9".to_owned()],
+            security: security("x"),
+            group: None,
+            topics: Vec::new(),
+            allowance: vedette_event::Span::ZERO,
+            fetch_wait: std::time::Duration::ZERO,
+            queue: 1,
+        };
+        let never = Connection::new(&settings);
+        never.hear(RDKafkaErrorCode::Authentication, "wrong password");
+        let error = never.refused().unwrap();
+        assert_eq!(error.to_string(), "Kafka at 127.0.0.1:9 refuses user vedette (PLAIN): wrong password");
+        let once = Connection::new(&settings);
+        once.answered();
+        once.hear(RDKafkaErrorCode::Authentication, "wrong password");
+        assert!(once.refused().is_none());
+        assert!(once.unreachable(&KafkaError::Canceled).to_string().ends_with("wrong password"));
     }
 
     #[test]

@@ -238,6 +238,32 @@ fn a_full_channel_drops_nothing_and_pausing_holds_a_partition_exactly() {
 }
 
 #[test]
+fn a_start_at_the_latest_skips_what_is_there_and_a_partition_that_is_gone_stops() {
+    let broker = MockBroker::start().unwrap();
+    let at = broker.bootstrap_servers();
+    broker.create_topic("api", 1).unwrap();
+    produce(&at, "api", 0, &[(1, "old")]);
+    let mut latest = settings(&at, &["api"]);
+    latest.topics[0].start = StartAt::Latest;
+    let (ingest, ingested) = Ingest::start(latest, Recovery::default()).unwrap();
+    let mut seen = Seen::default();
+    until(&ingested, &mut seen, |s| !s.idle.is_empty());
+    produce(&at, "api", 0, &[(1, "new")]);
+    until(&ingested, &mut seen, |s| s.count() == 1);
+    assert_eq!(seen.records[&partition(0, 0)][0].3, "new");
+    ingest.stop();
+
+    let resume = Resume { offset: 0, log_max: None, last: None };
+    let recovery =
+        Recovery { partitions: BTreeMap::from([(partition(0, 7), resume)]), ..Recovery::default() };
+    let (_ingest, ingested) = Ingest::start(settings(&at, &["api"]), recovery).unwrap();
+    let mut seen = Seen::default();
+    let recreated = |s: &Status| matches!(s, Status::TopicStopped(_, Error::Recreated { partition, .. }) if partition.number == 7);
+    until(&ingested, &mut seen, |s| s.statuses.iter().any(recreated));
+    assert_eq!(seen.count(), 0);
+}
+
+#[test]
 fn an_unreachable_broker_is_tried_again_for_ever() {
     let broker = MockBroker::start().unwrap();
     let at = broker.bootstrap_servers();

@@ -81,7 +81,9 @@ pub(crate) struct Prober {
     resumes: BTreeMap<Partition, Resume>,
     topics: Vec<Topic>,
     connected: Option<bool>,
-    refresh_at: Instant,
+    refreshed: Option<Instant>,
+    /// True if the last look found nothing missing.
+    complete: bool,
     /// True while the reader waits for a check.
     check: bool,
 }
@@ -115,7 +117,8 @@ impl Prober {
             answers,
             asks,
             connected: None,
-            refresh_at: Instant::now(),
+            refreshed: None,
+            complete: false,
             check: false,
         })
     }
@@ -150,7 +153,7 @@ impl Prober {
                     known.state = TopicState::New;
                     known.looked = true;
                 }
-                self.refresh_at = Instant::now();
+                self.refreshed = None;
             }
         }
     }
@@ -158,14 +161,15 @@ impl Prober {
     /// One look at everything.
     fn round(&mut self) -> Result<(), Gone> {
         while self.client.poll(Duration::ZERO).is_some() {}
-        let check = std::mem::take(&mut self.check);
-        let refresh = check || Instant::now() >= self.refresh_at;
+        let every = if self.complete && !self.check { REFRESH_EVERY } else { RETRY_EVERY };
+        let refresh = self.refreshed.is_none_or(|at| at.elapsed() >= every);
+        let check = refresh && self.check;
         if refresh {
-            let complete = self.refresh(check)?;
-            self.refresh_at = Instant::now() + if complete { REFRESH_EVERY } else { RETRY_EVERY };
+            self.complete = self.refresh(check)?;
+            self.refreshed = Some(Instant::now());
         }
-        let answered = self.ends(refresh, check)?;
-        self.check |= check && !answered;
+        let answered = self.connected == Some(true) && self.ends(refresh, check)?;
+        self.check &= !(check && answered);
         Ok(())
     }
 
@@ -221,7 +225,8 @@ impl Prober {
         self.reached()?;
         let topic = &self.topics[at];
         let doubt = check || matches!(topic.state, TopicState::Waiting(_));
-        if let Some(gone) = topic.known.keys().find(|known| !leaders.contains_key(known)) {
+        let resumed = self.resumes.keys().filter(|p| p.topic == topic.settings.topic).map(|p| &p.number);
+        if let Some(gone) = topic.known.keys().chain(resumed).find(|known| !leaders.contains_key(known)) {
             let partition = Partition { topic: topic.settings.topic, number: *gone };
             return self.recreated(at, partition, "it has fewer partitions now".to_owned()).map(|()| true);
         }
@@ -446,7 +451,7 @@ impl Prober {
     }
 
     fn unreachable(&mut self, error: &KafkaError) -> Result<(), Gone> {
-        self.refresh_at = self.refresh_at.min(Instant::now() + RETRY_EVERY);
+        self.complete = false;
         while self.client.poll(Duration::ZERO).is_some() {}
         if self.connected == Some(false) {
             return Ok(());

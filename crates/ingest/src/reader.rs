@@ -31,7 +31,7 @@ use crate::{
 /// How long to wait for a record.
 const POLL: Duration = Duration::from_millis(10);
 /// The longest a record waits for others to fill its batch while further records keep coming.
-const LINGER: Duration = Duration::from_millis(20);
+const LINGER: Duration = Duration::from_millis(50);
 /// How many records are taken between looks at commands and clocks.
 const RUN: usize = 64;
 /// How often positions are committed for lag monitors.
@@ -242,6 +242,7 @@ impl Reader {
             Command::Resume(partition) => self.set_paused(partition, false),
             Command::Accept(topic) => {
                 self.drop_lanes(topic);
+                self.placements.retain(|(partition, _), _| partition.topic != topic);
                 self.ask(Ask::Accept(topic));
             }
         }
