@@ -67,12 +67,12 @@ fn unix(text: &str) -> Option<Micros> {
     let scaled = if negative { -scaled } else { scaled };
     let size = scaled.unsigned_abs() / one.unsigned_abs();
     let micros = match size {
-        0..100_000_000_000 => scaled.checked_mul(1_000_000)?.div_euclid(one),
-        0..100_000_000_000_000 => scaled.checked_mul(1_000)?.div_euclid(one),
-        0..100_000_000_000_000_000 => scaled.div_euclid(one),
+        ..100_000_000_000 => scaled.checked_mul(1_000_000)?.div_euclid(one),
+        100_000_000_000..100_000_000_000_000 => scaled.checked_mul(1_000)?.div_euclid(one),
+        100_000_000_000_000..100_000_000_000_000_000 => scaled.div_euclid(one),
         _ => scaled.div_euclid(one.checked_mul(1_000)?),
     };
-    (MIN_MICROS..=MAX_MICROS).contains(&micros).then(|| Micros(micros as i64))
+    (MIN_MICROS..=MAX_MICROS).contains(&micros).then_some(Micros(micros as i64))
 }
 
 #[cfg(test)]

@@ -15,8 +15,33 @@ use crate::{cast::cast, secret::Secrets};
 struct Plan {
     name: Arc<str>,
     declared: Option<FieldType>,
-    secret: bool,
+    secret: Secret,
     failed: u64,
+}
+
+/// What may have to be hidden in a column.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Secret {
+    /// Nothing.
+    No,
+    /// Everything.
+    Whole,
+    /// Parameters of URLs, and what lies inside lists and objects.
+    Parts,
+}
+
+/// Canonical fields that hold a URL or a query.
+const URLS: [&str; 4] = ["url.original", "url.query", "url.query_decoded", "http.request.referrer"];
+
+fn secret(name: &str, declared: Option<FieldType>, secrets: &Secrets) -> Secret {
+    let url = URLS.contains(&name) || declared.is_none();
+    if secrets.covers(name) {
+        Secret::Whole
+    } else if !secrets.is_empty() && (url || declared == Some(FieldType::List)) {
+        Secret::Parts
+    } else {
+        Secret::No
+    }
 }
 
 /// All columns of a projection.
@@ -34,11 +59,9 @@ impl Columns {
     /// Columns of these names; `typed` says whether declared types apply.
     #[must_use]
     pub fn new(projection: &[Arc<str>], fields: &Fields, typed: bool, secrets: Secrets) -> Self {
-        let plan = |name: &Arc<str>| Plan {
-            name: name.clone(),
-            declared: if typed { fields.kind(name) } else { None },
-            secret: secrets.covers(name),
-            failed: 0,
+        let plan = |name: &Arc<str>| {
+            let declared = if typed { fields.kind(name) } else { None };
+            Plan { name: name.clone(), declared, secret: secret(name, declared, &secrets), failed: 0 }
         };
         Self {
             plans: projection.iter().map(plan).collect(),
@@ -70,10 +93,23 @@ impl Columns {
                 }
             }
         }
-        if plan.secret && !matches!(cell.kind, Kind::Missing | Kind::Null) {
-            self.hidden.clear();
-            self.secrets.hide(cell.text, &mut self.hidden);
-            cell = Cell { kind: Kind::Text, text: &self.hidden };
+        match (plan.secret, cell.kind) {
+            (Secret::No, _) | (_, Kind::Missing | Kind::Null) => {}
+            (Secret::Whole, _) => {
+                self.hidden.clear();
+                self.secrets.hide(cell.text, &mut self.hidden);
+                cell = Cell { kind: Kind::Text, text: &self.hidden };
+            }
+            (Secret::Parts, Kind::List | Kind::Object) => {
+                self.hidden = self.secrets.mask_json(&plan.name, cell.text);
+                cell.text = &self.hidden;
+            }
+            (Secret::Parts, _) => {
+                if let Some(masked) = self.secrets.mask_parameters(cell.text) {
+                    self.hidden = masked;
+                    cell.text = &self.hidden;
+                }
+            }
         }
         let Some(slot) = self.builders.get_mut(column) else { return };
         let builder = slot.get_or_insert_with(|| ColumnBuilder::new(self.raw.clone()));

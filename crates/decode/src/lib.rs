@@ -5,23 +5,29 @@
 //! Invariants: every record ends in events or in exactly one dead letter; nothing panics on any bytes; nothing is
 //! allocated per row once warm; no I/O, no clock, no randomness.
 
+mod aws_waf;
 mod cast;
 mod claim;
 mod columns;
+mod detect;
+mod inspect;
 mod json;
+mod panos;
 mod record;
 mod secret;
+mod url;
 
 use std::sync::Arc;
 
 use arrow_buffer::ScalarBuffer;
 use chrono_tz::Tz;
 use vedette_event::{
-    ColumnBuilder, DeadLetter, DeadReason, EventBatch, Fields, Kind, MAX_ROWS, RawBatch, RawRecord,
+    ColumnBuilder, DeadLetter, DeadReason, EventBatch, Fields, Kind, MAX_ROWS, Micros, RawBatch, RawRecord,
     SourceDef, raw::MAX_RECORD_BYTES, source::Form,
 };
 
-use crate::{columns::Columns, record::JsonRecords, secret::Secrets};
+use crate::{columns::Columns, panos::PanosLines, record::JsonRecords, secret::Secrets};
+pub use crate::{detect::detect, inspect::Inspector};
 
 /// Why a source cannot be decoded at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,10 +43,31 @@ pub enum Error {
     },
 }
 
+/// Why a record ends as a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The stable reason.
+    pub reason: DeadReason,
+    /// What exactly was wrong; never holds a value of the record.
+    pub detail: Arc<str>,
+}
+
+impl Refused {
+    fn new(reason: DeadReason, detail: impl Into<Arc<str>>) -> Self {
+        Self { reason, detail: detail.into() }
+    }
+}
+
 /// Turns the records of one source into columns.
 pub struct Decoder {
     columns: Columns,
-    records: JsonRecords,
+    records: Records,
+}
+
+/// How one record becomes cells.
+enum Records {
+    Json(Box<JsonRecords>),
+    Panos(Box<PanosLines>),
 }
 
 impl Decoder {
@@ -58,11 +85,15 @@ impl Decoder {
             .time_zone
             .parse()
             .map_err(|_| Error::TimeZone { source_name: def.name.clone(), zone: def.time_zone.clone() })?;
+        let secrets = Secrets::new(def, secret);
+        let records = match def.form {
+            Form::PanosCsv => Records::Panos(Box::new(PanosLines::new(projection, zone, secrets.clone()))),
+            Form::AwsWaf | Form::ApiJson | Form::Json => {
+                Records::Json(Box::new(JsonRecords::new(def, projection, zone, secrets.clone())))
+            }
+        };
         let typed = def.form != Form::Json;
-        Ok(Self {
-            columns: Columns::new(projection, fields, typed, Secrets::new(def, secret)),
-            records: JsonRecords::new(def, projection, typed.then_some(zone)),
-        })
+        Ok(Self { columns: Columns::new(projection, fields, typed, secrets), records })
     }
 
     /// Decodes a batch: appends its events to `out` and the records that cannot be read to `dead`.
@@ -71,16 +102,13 @@ impl Decoder {
         let mut rows = Rows::new(raw);
         self.columns.begin(raw.data.clone());
         for (number, record) in raw.records.iter().enumerate() {
-            let claimed = match text(raw, record, valid) {
-                Ok(text) => self.records.decode(text, rows.len(), &mut self.columns).map(|t| (text, t)),
-                Err((reason, detail)) => Err((reason, detail.to_owned())),
-            };
-            match claimed {
+            let event = text(raw, record, valid).and_then(|text| Ok((text, self.record(text, rows.len())?)));
+            match event {
                 Ok((text, claimed)) => {
                     let claimed = claimed.map_or(EventBatch::NO_TIME, |t| t.0);
                     rows.push(record.offset, 0, number as u32, claimed, text);
                 }
-                Err((reason, detail)) => dead.push(refused(raw, record, reason, &detail)),
+                Err(refused) => dead.push(letter(raw, record, refused)),
             }
             if rows.len() == MAX_ROWS {
                 let full = std::mem::replace(&mut rows, Rows::new(raw));
@@ -94,6 +122,13 @@ impl Decoder {
         }
     }
 
+    fn record(&mut self, text: &str, row: usize) -> Result<Option<Micros>, Refused> {
+        match &mut self.records {
+            Records::Json(records) => records.decode(text, row, &mut self.columns),
+            Records::Panos(lines) => lines.decode(text, row, &mut self.columns),
+        }
+    }
+
     /// How many values so far were not of their field's declared type, by field; fields without are left out.
     pub fn cast_failures(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
         self.columns.failures()
@@ -101,30 +136,26 @@ impl Decoder {
 }
 
 /// The text of a record, or why it has none. `valid` is the whole batch as text, if it is one.
-fn text<'a>(
-    raw: &'a RawBatch,
-    record: &RawRecord,
-    valid: Option<&'a str>,
-) -> Result<&'a str, (DeadReason, &'static str)> {
+fn text<'a>(raw: &'a RawBatch, record: &RawRecord, valid: Option<&'a str>) -> Result<&'a str, Refused> {
     let Some(bytes) = raw.payload(record) else {
-        return Err((DeadReason::NullPayload, "the payload is null"));
+        return Err(Refused::new(DeadReason::NullPayload, "the payload is null"));
     };
     if bytes.len() > MAX_RECORD_BYTES {
-        return Err((DeadReason::Oversized, "the record is longer than 1 MiB"));
+        return Err(Refused::new(DeadReason::Oversized, "the record is longer than 1 MiB"));
     }
     let start = record.start as usize;
     let text = match valid {
         Some(all) => all.get(start..start + bytes.len()),
         None => simdutf8::basic::from_utf8(bytes).ok(),
     };
-    let text = text.ok_or((DeadReason::InvalidUtf8, "the record is not UTF-8"))?;
+    let text = text.ok_or_else(|| Refused::new(DeadReason::InvalidUtf8, "the record is not UTF-8"))?;
     if text.bytes().all(|b| b.is_ascii_whitespace()) {
-        return Err((DeadReason::Malformed, "the record is blank"));
+        return Err(Refused::new(DeadReason::Malformed, "the record is blank"));
     }
     Ok(text)
 }
 
-fn refused(raw: &RawBatch, record: &RawRecord, reason: DeadReason, detail: &str) -> DeadLetter {
+fn letter(raw: &RawBatch, record: &RawRecord, refused: Refused) -> DeadLetter {
     let payload = raw.payload(record).unwrap_or_default();
     DeadLetter {
         source: raw.source,
@@ -132,8 +163,8 @@ fn refused(raw: &RawBatch, record: &RawRecord, reason: DeadReason, detail: &str)
         offset: record.offset,
         index: None,
         ts_log: record.ts_log,
-        reason,
-        detail: detail.into(),
+        reason: refused.reason,
+        detail: refused.detail,
         payload: payload[..payload.len().min(MAX_RECORD_BYTES)].to_vec(),
     }
 }

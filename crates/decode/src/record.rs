@@ -5,9 +5,11 @@
 use std::sync::Arc;
 
 use chrono_tz::Tz;
-use vedette_event::{Cell, DeadReason, Kind, Micros, SourceDef, batch::number};
+use vedette_event::{Cell, DeadReason, Kind, Micros, SourceDef, batch::number, source::Form};
 
 use crate::{
+    Refused,
+    aws_waf::{self, AwsWaf},
     claim,
     columns::Columns,
     json::{
@@ -15,41 +17,120 @@ use crate::{
         select::Selection,
         text::unescape,
     },
+    secret::Secrets,
+    url,
 };
 
 /// Where the claimed time is looked for unless the source says otherwise.
 const TIME_PATHS: [&str; 3] = ["@timestamp", "timestamp", "time"];
 
+/// A field made from another one, if the record does not have it itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Derived {
+    /// The claimed time.
+    Time,
+    /// `url.query`, decoded once.
+    QueryDecoded,
+    /// What follows the last dot of `url.path`.
+    Extension,
+    /// Path of `url.original`.
+    Path,
+    /// Query of `url.original`.
+    Query,
+    /// Path and query in one.
+    Original,
+}
+
+const DERIVED: [(&str, Derived); 6] = [
+    ("@timestamp", Derived::Time),
+    ("url.query_decoded", Derived::QueryDecoded),
+    ("url.extension", Derived::Extension),
+    ("url.path", Derived::Path),
+    ("url.query", Derived::Query),
+    ("url.original", Derived::Original),
+];
+
+/// The canonical names of fields that are made from others in mapped forms.
+pub fn derived_names() -> impl Iterator<Item = &'static str> {
+    DERIVED.iter().map(|(name, _)| *name)
+}
+
+/// The paths of a canonical name: those it is mapped to, then its own.
+pub fn paths(def: &SourceDef, name: &str) -> Vec<String> {
+    let mapped = def.fields.get(name).map(|paths| paths.names().to_vec()).unwrap_or_default();
+    mapped.into_iter().chain([name.to_owned()]).collect()
+}
+
+/// Targets of the URL's parts, for fields made from them.
+struct UrlTargets {
+    original: usize,
+    path: usize,
+    query: usize,
+}
+
 /// Decodes one JSON form with one projection.
 pub struct JsonRecords {
     selection: Selection,
     captures: Captures,
-    /// The targets from here on are those of the claimed time, in order of preference.
-    times: usize,
+    columns: usize,
+    times: std::ops::Range<usize>,
     zone: Option<Tz>,
+    derived: Vec<(usize, Derived)>,
+    url: UrlTargets,
+    aws: Option<(AwsWaf, usize)>,
+    secrets: Secrets,
+    /// Room for the texts of [`UrlTargets`].
+    parts: [String; 3],
     text: String,
     scratch: String,
 }
 
 impl JsonRecords {
-    /// For a source definition; `zone` is that of times without offset, if they are times at all.
-    pub fn new(def: &SourceDef, projection: &[Arc<str>], zone: Option<Tz>) -> Self {
-        let own = |name: &Arc<str>| {
-            let mapped = def.fields.get(&**name).map(|paths| paths.names().to_vec()).unwrap_or_default();
-            mapped.into_iter().chain([name.to_string()]).collect::<Vec<_>>()
+    /// For a source definition; `zone` is that of times without offset.
+    pub fn new(def: &SourceDef, projection: &[Arc<str>], zone: Tz, secrets: Secrets) -> Self {
+        let typed = def.form != Form::Json;
+        // The canonical time is the claimed time, not what stands in one member.
+        let own = |name: &Arc<str>| match &**name {
+            "@timestamp" if typed => Vec::new(),
+            name => paths(def, name),
+        };
+        let mut targets: Vec<Vec<String>> = projection.iter().map(own).collect();
+        let mut target = |paths: Vec<String>| {
+            targets.push(paths);
+            targets.len() - 1
         };
         let times: Vec<String> = match def.fields.get("@timestamp") {
             Some(paths) => paths.names().to_vec(),
             None => TIME_PATHS.map(str::to_owned).to_vec(),
         };
-        let mut targets: Vec<Vec<String>> = projection.iter().map(own).collect();
-        targets.extend(times.into_iter().map(|path| vec![path]));
+        let first = projection.len();
+        let times = first..first + times.into_iter().map(|path| target(vec![path])).count();
+        let wanted = |(column, name): (usize, &Arc<str>)| {
+            let (_, what) = DERIVED.iter().find(|(field, _)| *field == &**name)?;
+            Some((column, *what))
+        };
+        let derived: Vec<_> =
+            if typed { projection.iter().enumerate().filter_map(wanted).collect() } else { Vec::new() };
+        let mut part = |name: &str| if derived.is_empty() { usize::MAX } else { target(paths(def, name)) };
+        let url =
+            UrlTargets { original: part("url.original"), path: part("url.path"), query: part("url.query") };
+        let aws = (def.form == Form::AwsWaf).then(|| {
+            let paths = aws_waf::PATHS.iter().chain([&aws_waf::LABELS]);
+            let first = paths.map(|path| target(vec![(*path).to_owned()])).min().unwrap_or_default();
+            (AwsWaf::new(projection), first)
+        });
         let selection = Selection::new(targets.iter().map(|paths| paths.iter().map(String::as_str)));
         Self {
             captures: Captures::new(&selection),
             selection,
-            times: projection.len(),
-            zone,
+            columns: projection.len(),
+            times,
+            zone: typed.then_some(zone),
+            derived,
+            url,
+            aws,
+            secrets,
+            parts: Default::default(),
             text: String::new(),
             scratch: String::new(),
         }
@@ -61,28 +142,85 @@ impl JsonRecords {
         record: &str,
         row: usize,
         columns: &mut Columns,
-    ) -> Result<Option<Micros>, (DeadReason, String)> {
+    ) -> Result<Option<Micros>, Refused> {
         scan(record, &self.selection, &mut self.captures, &mut self.scratch).map_err(explain)?;
         for &target in self.captures.touched() {
             let target = target as usize;
-            if target < self.times
+            if target < self.columns
                 && let Some(place) = self.captures.get(target)
             {
                 columns.put(target, row, cell(record, place, &mut self.text));
             }
         }
-        Ok(self.claimed(record))
+        let claimed = self.claimed(record);
+        if let Some((aws, first)) = &mut self.aws {
+            let captures = &self.captures;
+            let raw = |target: usize| captures.get(target).map(|p| p.raw(record)).unwrap_or_default();
+            let mut parts =
+                aws_waf::Parts { labels: raw(*first + aws_waf::PATHS.len()), ..Default::default() };
+            for (at, part) in parts.paths.iter_mut().enumerate() {
+                *part = raw(*first + at);
+            }
+            aws.fill(&parts, row, columns);
+        }
+        if !self.derived.is_empty() {
+            self.derive(record, row, claimed, columns);
+        }
+        Ok(claimed)
     }
 
     /// The first time that is present and not null decides.
     fn claimed(&mut self, record: &str) -> Option<Micros> {
-        let places = (self.times..self.selection.targets()).filter_map(|target| self.captures.get(target));
-        let place = places.into_iter().find(|place| place.kind != Kind::Null)?;
+        let mut places = self.times.clone().filter_map(|target| self.captures.get(target));
+        let place = places.find(|place| place.kind != Kind::Null)?;
         let cell = cell(record, place, &mut self.text);
         match self.zone {
             Some(zone) => claim::instant_in(cell, zone),
             None => claim::instant(cell),
         }
+    }
+
+    /// Fills the fields made from others.
+    fn derive(&mut self, record: &str, row: usize, claimed: Option<Micros>, columns: &mut Columns) {
+        let [mut original, mut path, mut query] = std::mem::take(&mut self.parts);
+        for part in [&mut original, &mut path, &mut query] {
+            part.clear();
+        }
+        let text = |target: usize, out: &mut String| {
+            let place = self.captures.get(target).filter(|place| place.kind == Kind::Text);
+            place.map(|place| unescape(place.of(record), out)).is_some()
+        };
+        let has_original = text(self.url.original, &mut original);
+        let (has_path, has_query) = (text(self.url.path, &mut path), text(self.url.query, &mut query));
+        if has_original {
+            let parts = url::split(&original);
+            if !has_path {
+                path.push_str(parts.path);
+            }
+            if !has_query {
+                query.push_str(parts.query);
+            }
+        }
+        for &(column, what) in &self.derived {
+            let out = &mut self.text;
+            out.clear();
+            match what {
+                Derived::Time => out.extend(claimed.map(|t| t.to_string())),
+                Derived::Path => out.push_str(&path),
+                Derived::Query => out.push_str(&query),
+                Derived::Extension => out.push_str(url::extension(&path)),
+                Derived::QueryDecoded => match self.secrets.mask_parameters(&query) {
+                    Some(masked) => url::decode_query(&masked, out),
+                    None => url::decode_query(&query, out),
+                },
+                Derived::Original if query.is_empty() => out.push_str(&path),
+                Derived::Original => out.extend([&path, "?", &query]),
+            }
+            if !out.is_empty() {
+                columns.put(column, row, Cell { kind: Kind::Text, text: out });
+            }
+        }
+        self.parts = [original, path, query];
     }
 }
 
@@ -110,14 +248,16 @@ pub fn cell<'a>(record: &'a str, place: Place, scratch: &'a mut String) -> Cell<
 }
 
 /// The stable reason and the detail of a refusal.
-pub fn explain(refusal: Refusal) -> (DeadReason, String) {
+pub fn explain(refusal: Refusal) -> Refused {
     match refusal {
-        Refusal::Malformed(at, what) => (DeadReason::Malformed, format!("at byte {at}: {what}")),
-        Refusal::TooDeep => {
-            (DeadReason::TooDeep, format!("objects and lists nest deeper than {MAX_DEPTH} levels"))
-        }
-        Refusal::NumberRange(at) => {
-            (DeadReason::NumberRange, format!("at byte {at}: a number beyond the range of 64-bit floats"))
-        }
+        Refusal::Malformed(at, what) => Refused::new(DeadReason::Malformed, format!("at byte {at}: {what}")),
+        Refusal::TooDeep => Refused::new(
+            DeadReason::TooDeep,
+            format!("objects and lists nest deeper than {MAX_DEPTH} levels"),
+        ),
+        Refusal::NumberRange(at) => Refused::new(
+            DeadReason::NumberRange,
+            format!("at byte {at}: a number beyond the range of 64-bit floats"),
+        ),
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use vedette_event::{
     DeadLetter, EventBatch, Fields, Flags, Kind, Partition, RawBatch, RawBatchBuilder, SourceDef, SourceIx,
-    TopicIx,
+    Sources, TopicIx,
 };
 
-use crate::Decoder;
+use crate::{Decoder, Inspector, detect};
 
 pub fn fields() -> Fields {
     serde_saphyr::from_str(include_str!("../../../schemas/fields.yml")).unwrap()
@@ -110,4 +110,94 @@ fn bytes_that_are_text_only_across_records_are_not_utf8() {
     decoder.decode(&batch(records), &mut out, &mut dead);
     assert_eq!(dead.iter().map(|d| d.reason.name()).collect::<Vec<_>>(), ["invalid_utf8", "invalid_utf8"]);
     assert_eq!(out[0].rows(), 1);
+}
+
+pub fn paloalto() -> SourceDef {
+    source(include_str!("../../../schemas/sources/paloalto.yml"))
+}
+
+pub fn aws_waf() -> SourceDef {
+    source(include_str!("../../../schemas/sources/aws_waf.yml"))
+}
+
+pub fn exchange_api() -> SourceDef {
+    source(include_str!("../../../schemas/sources/exchange_api.yml"))
+}
+
+/// All that the inspector shows of a record, one field a line.
+fn inspected(def: &SourceDef, record: &str) -> String {
+    let mut inspector = Inspector::new(def, &fields(), [7; 32]).unwrap();
+    let events = inspector.inspect(0, Some(record.as_bytes())).unwrap();
+    events[0].iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
+}
+
+const TRAFFIC: &str = "<14>Jan  2 03:04:05 fw-1 1,2026/01/02 03:04:05,0071,TRAFFIC,end,2561,2026/01/02 03:04:04,192.0.2.7,198.51.100.9,0.0.0.0,0.0.0.0,\"allow, web\",corp\\ann,,ssl,vsys1,trust,untrust,ethernet1/2,ethernet1/1,fwd,2026/01/02 03:04:04,77,3,50123,443,0,0,0x1c,tcp,allow,900,600,300,12,2026/01/02 03:03:34,30,any,,123,0x0,10.0.0.0-10.255.255.255,United States,,7,5,tcp-fin,0,0,0,0,,PA-1,from-policy";
+const THREAT: &str = "1,2026/01/02 03:04:05,0071,THREAT,url,2561,2026/01/02 03:04:04,192.0.2.7,198.51.100.9,,,web,-,,web-browsing,vsys1,trust,untrust,ethernet1/2,ethernet1/1,fwd,2026/01/02 03:04:04,77,1,50123,80,0,0,0x8000,tcp,block-url,\"shop.example:8080/a/b.php?q=%27+or+1&token=abc\",\"SQL \"\"union\"\" (x)(9999)\",hacking,high,client-to-server";
+const AWS: &str = r#"{"timestamp":1767323045123,"formatVersion":1,"webaclId":"arn:aws:wafv2:eu-central-1:123456789012:regional/webacl/edge/1","terminatingRuleId":"AWS-AWSManagedRulesSQLiRuleSet","terminatingRuleType":"MANAGED_RULE_GROUP","action":"BLOCK","terminatingRuleMatchDetails":[{"conditionType":"SQL_INJECTION","location":"QUERY_STRING","matchedData":["1","or"]}],"httpSourceName":"ALB","httpSourceId":"app/x","ruleGroupList":[{"ruleGroupId":"g","terminatingRule":{"ruleId":"SQLi_QUERYARGUMENTS","action":"BLOCK"},"nonTerminatingMatchingRules":[{"ruleId":"NoUserAgent_HEADER"}],"excludedRules":null}],"nonTerminatingMatchingRules":[],"labels":[{"name":"awswaf:managed:aws:sql-database:SQLi_QueryArguments"}],"httpRequest":{"clientIp":"203.0.113.9","country":"DE","headers":[{"name":"Host","value":"shop.example"},{"name":"Cookie","value":"sid=1"},{"name":"user-agent","value":"sqlmap/1.8"}],"uri":"/a/b.php","args":"id=1%27+or+1&token=abc","httpVersion":"HTTP/1.1","httpMethod":"GET","requestId":"r1"}}"#;
+const API: &str = r#"{"ts":"2026-01-02T03:04:05.123456789Z","event":"withdraw_request","outcome":"success","user_id":4711,"client_ip":"::ffff:203.0.113.9","api_key":{"id":"k1"},"scopes":["trade","withdraw"],"signature_ok":true,"status":"200","withdrawal":{"amount":"1.250","asset":"BTC","memo":"x"},"url":"/v1/w?token=abc&x=1","token":"abc","port":"n/a","client.port":70000,"note":"a=1&password=hunter2"}"#;
+
+#[test]
+fn paloalto_traffic() {
+    insta::assert_snapshot!(inspected(&paloalto(), TRAFFIC));
+}
+
+#[test]
+fn paloalto_threat() {
+    insta::assert_snapshot!(inspected(&paloalto(), THREAT));
+}
+
+#[test]
+fn aws_waf_block() {
+    insta::assert_snapshot!(inspected(&aws_waf(), AWS));
+}
+
+#[test]
+fn exchange_withdrawal() {
+    insta::assert_snapshot!(inspected(&exchange_api(), API));
+}
+
+#[test]
+fn canonical_names_need_no_mapping() {
+    let record = r#"{"@timestamp":"2026-01-02T03:04:05Z","event.action":"login","client.ip":"203.0.113.9","user":{"id":"u"}}"#;
+    let projection = ["event.action", "client.ip", "user.id", "@timestamp"];
+    let expected = ["Text login", "Text 203.0.113.9", "Text u", "Text 2026-01-02T03:04:05.000000Z"];
+    assert_eq!(cells(&exchange_api(), &projection, record), expected);
+}
+
+#[test]
+fn values_of_another_type_are_missing_and_counted() {
+    let mut decoder =
+        Decoder::new(&exchange_api(), &fields(), &names(&["client.port", "client.ip"]), [7; 32]).unwrap();
+    let (mut out, mut dead) = (Vec::new(), Vec::new());
+    decoder.decode(&batch([API.as_bytes(), API.as_bytes()]), &mut out, &mut dead);
+    assert_eq!(out[0].columns[0].cell(0).kind, Kind::Missing);
+    assert!(out[0].original.cell(0).text.contains("70000"));
+    let failures: Vec<_> = decoder.cast_failures().map(|(name, n)| (name.to_string(), n)).collect();
+    assert_eq!(failures, [("client.port".to_owned(), 2)]);
+}
+
+#[test]
+fn what_may_be_shown_holds_no_secret() {
+    let masked: Vec<String> = [(aws_waf(), AWS), (exchange_api(), API), (paloalto(), THREAT)]
+        .iter()
+        .map(|(def, record)| Inspector::new(def, &fields(), [7; 32]).unwrap().mask(record))
+        .collect();
+    for text in &masked {
+        assert!(
+            !text.contains("token=abc") && !text.contains("sid=1") && !text.contains("hunter2"),
+            "{text}"
+        );
+    }
+    insta::assert_snapshot!(masked.join("\n"));
+}
+
+#[test]
+fn the_form_tells_the_source() {
+    let sources = Sources::new(fields(), vec![json(), paloalto(), aws_waf(), exchange_api()]);
+    let name = |sample: &str| detect(sample.as_bytes(), &sources).map(|ix| sources.get(ix).name.to_string());
+    assert_eq!(name(TRAFFIC).unwrap(), "paloalto");
+    assert_eq!(name(AWS).unwrap(), "aws_waf");
+    assert_eq!(name(API).unwrap(), "exchange_api");
+    assert_eq!(name(r#"{"EventID":4624,"Computer":"x"}"#).unwrap(), "json");
+    assert_eq!(name("hello"), None);
 }

@@ -101,6 +101,9 @@ pub struct SourceDef {
     /// Canonical fields that are secrets: replaced by a keyed hash when decoded. `prefix.*` covers all below it.
     #[serde(default)]
     pub secrets: Vec<String>,
+    /// Parameters of URLs (`token=…`, ignoring case) whose values are secrets, wherever a URL or a query stands.
+    #[serde(default)]
+    pub secret_parameters: Vec<String>,
     /// Canonical name → path in the record (dots descend into objects); the first path present counts. Forms with a fixed layout leave it empty.
     #[serde(default)]
     pub fields: BTreeMap<String, OneOrMany>,

@@ -106,6 +106,7 @@ fn sources() -> Sources {
         entity: vec!["host".into(), "u".into()],
         weight: Some("n".into()),
         secrets: Vec::new(),
+        secret_parameters: Vec::new(),
         fields: Default::default(),
         taxonomy: Default::default(),
     };

@@ -3,3 +3,4 @@
 pub mod scan;
 pub mod select;
 pub mod text;
+pub mod walk;

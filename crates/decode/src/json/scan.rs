@@ -47,6 +47,13 @@ impl Place {
     pub fn of<'r>(&self, record: &'r str) -> &'r str {
         record.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
+
+    /// The raw value, quotes included.
+    #[must_use]
+    pub fn raw<'r>(&self, record: &'r str) -> &'r str {
+        let quote = usize::from(self.kind == Kind::Text);
+        record.get((self.start as usize).saturating_sub(quote)..self.end as usize + quote).unwrap_or_default()
+    }
 }
 
 /// What one scan found, by target.
