@@ -32,6 +32,7 @@ fn source(form: Form) -> SourceDef {
         entity: Vec::new(),
         weight: None,
         secrets: Vec::new(),
+        secret_parameters: Vec::new(),
         fields: BTreeMap::new(),
         taxonomy: [("both".to_owned(), OneOrMany::Many(vec!["a".into(), "b".into()]))].into(),
     }

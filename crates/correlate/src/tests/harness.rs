@@ -93,6 +93,7 @@ pub fn sources() -> Arc<Sources> {
         entity: vec!["source.ip".into(), "user".into()],
         weight: Some("repeat".into()),
         secrets: Vec::new(),
+        secret_parameters: Vec::new(),
         fields: BTreeMap::new(),
         taxonomy: BTreeMap::from([(
             "either".to_owned(),

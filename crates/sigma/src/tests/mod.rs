@@ -45,6 +45,7 @@ fn sources() -> Sources {
         entity: Vec::new(),
         weight: None,
         secrets: Vec::new(),
+        secret_parameters: Vec::new(),
         fields: Default::default(),
         taxonomy: taxonomy
             .iter()
