@@ -1,31 +1,26 @@
 //! Detections: search identifiers and their condition, lowered to predicates.
 //!
 //! In: the `detection:` node. Out: [`Lowered`], whose leaves are distinct and all used by its condition.
-//! Invariants: everything written is checked, whether the condition uses it or not; the numbers of leaves, of
-//! expression nodes and of regular expressions are bounded; regular expressions run in linear time.
+//! Invariants: everything written is checked, whether the condition uses it or not; the numbers of leaves and of
+//! expression nodes are bounded.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
-
-use ipnet::{IpNet, Ipv4Net};
-use vedette_event::Kind;
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    Decimal, Expr, Leaf, Lists, Relation, Test,
+    Expr, Leaf, Lists, Relation, Test,
+    budget::Budget,
     condition::{self, Condition},
     fault::{Fault, Place, shown},
     modifiers::{self, Encoding, Matching, Modifiers, Operator},
-    pattern,
+    operand, pattern,
     yaml::{Entry, Node, Resolved, Scalar, Value},
 };
 
 /// Most leaves of one rule, and most expression nodes of its condition.
 const MAX_LEAVES: usize = 50_000;
 const MAX_EXPR: usize = 200_000;
-/// Most regular expressions of one rule.
-const MAX_REGEXES: usize = 1000;
-/// Longest regular expression, and the most memory its automaton may take.
-const MAX_REGEX_BYTES: usize = 8192;
-pub(crate) const MAX_REGEX_SIZE: usize = 10 << 20;
+/// Most search identifiers of one rule.
+const MAX_SEARCHES: usize = 2000;
 /// Most variants that `windash` or `expand` make of one value.
 const MAX_VARIANTS: usize = 20_000;
 /// Longest name of a field.
@@ -69,9 +64,13 @@ struct Search<'a> {
 }
 
 /// Lowers the `detection:` node.
-pub(crate) fn lower(node: &Node, placeholders: Placeholders<'_>) -> Result<Lowered, Fault> {
+pub(crate) fn lower(
+    node: &Node,
+    placeholders: Placeholders<'_>,
+    budget: &mut Budget,
+) -> Result<Lowered, Fault> {
     let entries = node.map("`detection`")?;
-    let mut items = Items { placeholders, leaves: 0, regexes: 0, expanded: false };
+    let mut items = Items { placeholders, budget, leaves: 0, expanded: false };
     let mut searches = Vec::new();
     let mut condition = None;
     for entry in entries {
@@ -84,6 +83,10 @@ pub(crate) fn lower(node: &Node, placeholders: Placeholders<'_>) -> Result<Lower
                     .help("write a correlation in a document of its own"));
             }
             name => {
+                if searches.len() >= MAX_SEARCHES {
+                    let message = format!("a detection has at most {MAX_SEARCHES} search identifiers");
+                    return Err(Fault::new(entry.key_at, "too-many-leaves", message).help("split the rule"));
+                }
                 let tree = items.search(&entry.value)?;
                 searches.push(Search { name, at: entry.key_at, tree, used: false });
             }
@@ -213,8 +216,8 @@ fn join(mut parts: Vec<Expr>, join: fn(Vec<Expr>) -> Expr) -> Expr {
 /// Lowers search identifiers, counting what they cost.
 struct Items<'a> {
     placeholders: Placeholders<'a>,
+    budget: &'a mut Budget,
     leaves: usize,
-    regexes: usize,
     expanded: bool,
 }
 
@@ -310,9 +313,9 @@ impl Items<'_> {
                     .into_iter()
                     .filter_map(|(on, flag)| on.then_some(flag))
                     .collect();
-                self.regex(&flags, scalar, node.at)?
+                Test::Regex(operand::regex(&flags, &scalar.text, node.at, self.budget)?.into())
             }
-            Some(Operator::Compare(cmp)) => Test::Compare(cmp, decimal(scalar, node)?),
+            Some(Operator::Compare(cmp)) => Test::Compare(cmp, operand::decimal(scalar, node)?),
             Some(Operator::Exists) => match (scalar.resolve(), scalar.text.as_str()) {
                 (Resolved::Bool(value), _) => Test::Exists(value),
                 (_, "true") => Test::Exists(true),
@@ -368,8 +371,9 @@ impl Items<'_> {
         for text in self.expand(modifiers, text, at)? {
             let pattern = pattern::parse(&text);
             if modifiers.windash {
-                let dashes = pattern::windash(&pattern, MAX_VARIANTS - variants.len().min(MAX_VARIANTS));
-                variants.extend(dashes.ok_or_else(|| too_many_variants("windash", at))?);
+                let count = pattern::windash_variants(&pattern).filter(|n| *n <= MAX_VARIANTS);
+                self.budget.copies(count.ok_or_else(|| too_many_variants("windash", at))?, text.len(), at)?;
+                variants.extend(pattern::windash(&pattern));
             } else {
                 variants.push(pattern);
             }
@@ -405,7 +409,7 @@ impl Items<'_> {
         let mut texts = vec![String::new()];
         let mut rest = text;
         let mut found = false;
-        while let Some((before, name, after)) = placeholder(rest) {
+        while let Some((before, name, after)) = operand::placeholder(rest) {
             found = true;
             let symbol;
             let entries: &[String] = match self.placeholders {
@@ -421,6 +425,9 @@ impl Items<'_> {
             if texts.len().saturating_mul(entries.len()) > MAX_VARIANTS {
                 return Err(too_many_variants("expand", at));
             }
+            let longest = entries.iter().map(String::len).max().unwrap_or(0) + before.len();
+            let head = texts.iter().map(String::len).max().unwrap_or(0);
+            self.budget.copies(texts.len() * entries.len(), head + longest, at)?;
             let with = |head: &String| {
                 entries.iter().map(|entry| format!("{head}{before}{entry}")).collect::<Vec<_>>()
             };
@@ -430,6 +437,8 @@ impl Items<'_> {
         if !found {
             return Err(Fault::new(at, "no-placeholder", "`expand` needs a placeholder such as `%name%`"));
         }
+        let head = texts.iter().map(String::len).max().unwrap_or(0);
+        self.budget.copies(texts.len(), head + rest.len(), at)?;
         self.expanded = true;
         texts.iter_mut().for_each(|head| head.push_str(rest));
         Ok(texts)
@@ -444,41 +453,11 @@ impl Items<'_> {
             let test = if text.starts_with('\0') && matches!(self.placeholders, Placeholders::Symbolic) {
                 Test::Text { pattern: pattern::literal(&text), cased: true }
             } else {
-                Test::Cidr(network(&text, node.at)?)
+                Test::Cidr(operand::network(&text, node.at)?)
             };
             parts.push(self.leaf(target, test, node.at)?);
         }
         Ok(self.variants(target, parts))
-    }
-
-    fn regex(&mut self, flags: &str, scalar: &Scalar, at: Place) -> Result<Test, Fault> {
-        self.regexes += 1;
-        if self.regexes > MAX_REGEXES || scalar.text.len() > MAX_REGEX_BYTES {
-            let message = format!(
-                "a rule has at most {MAX_REGEXES} regular expressions of at most {MAX_REGEX_BYTES} bytes each"
-            );
-            return Err(Fault::new(at, "regex-too-large", message));
-        }
-        let text = if flags.is_empty() { scalar.text.clone() } else { format!("(?{flags}){}", scalar.text) };
-        if let Err(error) = regex_syntax::parse(&text) {
-            let reason = match error {
-                regex_syntax::Error::Parse(error) => error.kind().to_string(),
-                regex_syntax::Error::Translate(error) => error.kind().to_string(),
-                other => other.to_string(),
-            };
-            return Err(Fault::new(
-                at,
-                "bad-regex",
-                format!("the regular expression cannot be run: {reason}"),
-            )
-            .help("regular expressions run in linear time: no look-around, no back-references"));
-        }
-        if regex::RegexBuilder::new(&text).size_limit(MAX_REGEX_SIZE).build().is_err() {
-            let message =
-                format!("the regular expression needs more than {MAX_REGEX_SIZE} bytes when compiled");
-            return Err(Fault::new(at, "regex-too-large", message).help("use smaller repetition counts"));
-        }
-        Ok(Test::Regex(text.into()))
     }
 }
 
@@ -493,20 +472,6 @@ fn too_many_variants(modifier: &str, at: Place) -> Fault {
         "too-many-leaves",
         format!("`{modifier}` makes more than {MAX_VARIANTS} values of this one"),
     )
-}
-
-/// The first `%name%` of a text: what is before it, the name, what is after it.
-fn placeholder(text: &str) -> Option<(&str, &str, &str)> {
-    let mut from = 0;
-    while let Some(start) = text.get(from..)?.find('%').map(|at| from + at) {
-        let tail = text.get(start + 1..)?;
-        let length = tail.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(tail.len());
-        if length > 0 && tail.get(length..)?.starts_with('%') {
-            return Some((text.get(..start)?, tail.get(..length)?, tail.get(length + 1..)?));
-        }
-        from = start + 1;
-    }
-    None
 }
 
 /// The pattern after all encodings.
@@ -537,39 +502,4 @@ fn encoded(pattern: crate::Pattern, encodings: &[Encoding], at: Place) -> Result
         }
     }
     Ok(Vec::new())
-}
-
-fn decimal(scalar: &Scalar, node: &Node) -> Result<Decimal, Fault> {
-    let plain = Scalar { text: scalar.text.trim().to_owned(), plain: true, inline: None };
-    let Resolved::Number(kind, text) = plain.resolve() else {
-        return Err(node.wrong("the value of a comparison", "a number"));
-    };
-    let value: f64 = text.parse().map_err(|_| node.wrong("the value of a comparison", "a number"))?;
-    if kind == Kind::Int && text.parse::<i128>().ok() != Some(value as i128) {
-        let message = format!("{} is too large to be compared exactly", shown(&text));
-        return Err(
-            Fault::new(node.at, "inexact-number", message).help("the limit is 2^53 = 9007199254740992")
-        );
-    }
-    Ok(Decimal(value))
-}
-
-/// A network, or an address as the network of itself alone.
-fn network(text: &str, at: Place) -> Result<IpNet, Fault> {
-    let parsed = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-    let Some(net) = parsed else {
-        return Err(Fault::new(at, "bad-network", format!("{} is no network", shown(text)))
-            .help("write for example `10.0.0.0/8` or `2001:db8::/32`"));
-    };
-    if net.addr() != net.network() {
-        let message = format!("{} has bits set behind its prefix", shown(text));
-        return Err(Fault::new(at, "bad-network", message).help(format!("write `{}`", net.trunc())));
-    }
-    Ok(match net {
-        IpNet::V6(v6) if v6.prefix_len() >= 96 => match v6.addr().to_ipv4_mapped() {
-            Some(v4) => Ipv4Net::new(v4, v6.prefix_len() - 96).map_or(net, IpNet::V4),
-            None => net,
-        },
-        _ => net,
-    })
 }

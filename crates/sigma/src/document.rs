@@ -9,6 +9,7 @@ use vedette_event::{LogSource, Severity};
 
 use crate::{
     Detection, Extras, Lists, RuleTest,
+    budget::Budget,
     correlation::{self, RawCorrelation},
     detection::{self, Placeholders},
     extension,
@@ -58,6 +59,9 @@ pub(crate) enum Body {
     },
     Correlation(RawCorrelation),
 }
+
+/// Most keys of a document, custom ones included.
+const MAX_KEYS: usize = 200;
 
 /// Keys of Sigma and ours, for advice on misspelt ones.
 const KNOWN: [&str; 23] = [
@@ -143,7 +147,12 @@ pub(crate) fn below(action: Option<usize>, document: &Document) -> Result<(), Fa
 }
 
 /// Reads a document.
-pub(crate) fn read(document: &Document, label: Label, lists: &Lists) -> Result<Draft, Fault> {
+pub(crate) fn read(
+    document: &Document,
+    label: Label,
+    lists: &Lists,
+    budget: &mut Budget,
+) -> Result<Draft, Fault> {
     let root = &document.root;
     let entries = root.map("a document")?;
     if let Some(entry) = yaml::find(entries, "filter") {
@@ -158,6 +167,10 @@ pub(crate) fn read(document: &Document, label: Label, lists: &Lists) -> Result<D
     let detection = yaml::find(entries, "detection");
     let correlation = yaml::find(entries, "correlation");
     let mut warnings = Vec::new();
+    if let Some(entry) = entries.get(MAX_KEYS) {
+        let message = format!("a document has at most {MAX_KEYS} keys");
+        return Err(Fault::new(entry.key_at, "too-many-names", message));
+    }
     for entry in entries {
         check_key(entry, &mut warnings)?;
     }
@@ -167,7 +180,7 @@ pub(crate) fn read(document: &Document, label: Label, lists: &Lists) -> Result<D
             return Err(Fault::new(both.key_at, "not-a-rule", message)
                 .help("put a line `---` between two documents of a file"));
         }
-        (Some(detection), None) => read_detection(detection, entries, root, lists, &mut warnings)?,
+        (Some(detection), None) => read_detection(detection, entries, lists, budget, &mut warnings)?,
         (None, Some(node)) => Body::Correlation(read_correlation(node, entries)?),
         (None, None) => {
             return Err(Fault::new(
@@ -178,7 +191,7 @@ pub(crate) fn read(document: &Document, label: Label, lists: &Lists) -> Result<D
         }
     };
     let extension = match yaml::find(entries, "vedette") {
-        Some(entry) => extension::read(&entry.value, &body)?,
+        Some(entry) => extension::read(&entry.value, &body, budget)?,
         None => extension::Extension::default(),
     };
     let title = yaml::find(entries, "title")
@@ -222,8 +235,8 @@ fn check_key(entry: &Entry, warnings: &mut Vec<Fault>) -> Result<(), Fault> {
 fn read_detection(
     entry: &Entry,
     entries: &[Entry],
-    root: &Node,
     lists: &Lists,
+    budget: &mut Budget,
     warnings: &mut Vec<Fault>,
 ) -> Result<Body, Fault> {
     if let Some(generate) = yaml::find(entries, "generate") {
@@ -235,14 +248,14 @@ fn read_detection(
         .help("it belongs in the correlation that refers to this rule"));
     }
     let Some(source) = yaml::find(entries, "logsource") else {
-        return Err(Fault::new(root.at, "missing-logsource", "the rule has no `logsource`")
+        return Err(Fault::new(entry.key_at, "missing-logsource", "the rule has no `logsource`")
             .help("name at least one of product, category, service"));
     };
     let logsource = logsource(&source.value)?;
-    let lowered = detection::lower(&entry.value, Placeholders::Lists(lists))?;
+    let lowered = detection::lower(&entry.value, Placeholders::Lists(lists), budget)?;
     lint::detection(&lowered, &logsource, source.key_at, warnings);
     let symbolic = if lowered.expanded {
-        let symbolic = detection::lower(&entry.value, Placeholders::Symbolic)?;
+        let symbolic = detection::lower(&entry.value, Placeholders::Symbolic, budget)?;
         Some(Detection {
             logsource: logsource.clone(),
             condition: symbolic.condition,

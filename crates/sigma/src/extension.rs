@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::{
     Cmp, Extras, RuleTest,
+    budget::Budget,
     correlation::{self, RawCorrelation},
     document::Body,
     fault::{Fault, Place, did_you_mean, shown},
@@ -33,7 +34,7 @@ const MAX_RISK: u64 = 1000;
 const MAX_SUMMARY: usize = 500;
 
 /// Reads the map.
-pub(crate) fn read(node: &Node, body: &Body) -> Result<Extension, Fault> {
+pub(crate) fn read(node: &Node, body: &Body, budget: &mut Budget) -> Result<Extension, Fault> {
     let correlation = match body {
         Body::Correlation(raw) => Some(raw),
         Body::Detection { .. } => None,
@@ -46,7 +47,7 @@ pub(crate) fn read(node: &Node, body: &Body) -> Result<Extension, Fault> {
             "risk" => out.extras.risk = Some(risk(entry)?),
             "summary" => out.extras.summary = Some(summary(entry, correlation)?),
             "mode" => out.off = mode(entry)?,
-            "tests" => out.tests = inline_test::read(&entry.value)?,
+            "tests" => out.tests = inline_test::read(&entry.value, budget)?,
             _ => return Err(unknown(entry, "vedette", &KEYS, &LATER)),
         }
     }

@@ -8,7 +8,9 @@ use serde_json::{Map, Value as Json};
 use vedette_event::{Kind, Span};
 
 use crate::{
-    RuleTest, correlation,
+    RuleTest,
+    budget::Budget,
+    correlation,
     extension::unknown,
     fault::Fault,
     yaml::{self, Entry, Node, Resolved, Scalar, Value},
@@ -16,24 +18,21 @@ use crate::{
 
 /// Most tests of a rule.
 const MAX_TESTS: usize = 200;
-/// Most values (events times fields) in all tests of a rule.
-const MAX_VALUES: usize = 500_000;
 /// Length of the step from one event to the next where a block says nothing.
 const STEP: Span = Span::secs(1);
 
 type Event = (Span, Map<String, Json>);
 
 /// Reads the list of tests.
-pub(crate) fn read(node: &Node) -> Result<Vec<RuleTest>, Fault> {
+pub(crate) fn read(node: &Node, budget: &mut Budget) -> Result<Vec<RuleTest>, Fault> {
     let Value::List(items) = &node.value else { return Err(node.wrong("`tests`", "a list")) };
     if items.len() > MAX_TESTS {
         return Err(Fault::new(node.at, "too-many-tests", format!("a rule has at most {MAX_TESTS} tests")));
     }
-    let mut values = 0;
-    items.iter().map(|item| test(item, &mut values)).collect()
+    items.iter().map(|item| test(item, budget)).collect()
 }
 
-fn test(node: &Node, values: &mut usize) -> Result<RuleTest, Fault> {
+fn test(node: &Node, budget: &mut Budget) -> Result<RuleTest, Fault> {
     let entries = node.map("a test")?;
     let valid = ["name", "events", "expect"];
     if let Some(entry) = entries.iter().find(|e| !valid.contains(&e.key.as_str())) {
@@ -45,7 +44,7 @@ fn test(node: &Node, values: &mut usize) -> Result<RuleTest, Fault> {
     };
     let name = need("name")?.value.text("`name`")?.trim().into();
     let events = &need("events")?.value;
-    let mut timeline = Timeline { clock: Span::ZERO, events: Vec::new(), values };
+    let mut timeline = Timeline { clock: Span::ZERO, events: Vec::new(), budget };
     match &events.value {
         Value::List(blocks) => blocks.iter().try_for_each(|block| timeline.block(block))?,
         _ => timeline.block(events)?,
@@ -87,7 +86,7 @@ fn expect(entry: &Entry, test: &mut RuleTest) -> Result<(), Fault> {
 struct Timeline<'a> {
     clock: Span,
     events: Vec<Event>,
-    values: &'a mut usize,
+    budget: &'a mut Budget,
 }
 
 impl Timeline<'_> {
@@ -139,12 +138,13 @@ impl Timeline<'_> {
     }
 
     fn push(&mut self, event: Map<String, Json>, every: Span, node: &Node) -> Result<(), Fault> {
-        *self.values += event.len() + 1;
-        if *self.values > MAX_VALUES {
-            let message =
-                format!("the tests of a rule have at most {MAX_VALUES} values, repetitions counted");
-            return Err(Fault::new(node.at, "too-many-tests", message));
-        }
+        let length = |value: &Json| match value {
+            Json::String(text) => text.len(),
+            Json::Array(items) => items.len() * 64,
+            _ => 0,
+        };
+        let bytes: usize = event.iter().map(|(key, value)| 64 + key.len() + length(value)).sum();
+        self.budget.copies(1, bytes, node.at)?;
         self.events.push((self.clock, event));
         self.clock = Span(self.clock.0.saturating_add(every.0));
         Ok(())

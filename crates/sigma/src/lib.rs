@@ -4,6 +4,7 @@
 //! and every other document with the reason, line and column. Invariants: no input makes it panic; size, depth,
 //! counts and regular expressions are bounded; the same input gives the same rules in the same order.
 
+mod budget;
 mod condition;
 mod correlation;
 mod detection;
@@ -16,6 +17,7 @@ mod link;
 mod lint;
 mod meaning;
 mod modifiers;
+mod operand;
 mod pattern;
 mod render;
 mod yaml;
@@ -46,10 +48,11 @@ pub fn load(files: &[RuleFile], lists: &Lists, sources: &Sources) -> RuleSet {
         match yaml::documents(&file.text) {
             Ok(documents) => {
                 let mut global = None;
+                let mut budget = budget::Budget::default();
                 for document in &documents {
                     let label = document::label(document, &file.path);
                     let draft = document::below(global, document)
-                        .and_then(|()| document::read(document, label.clone(), lists));
+                        .and_then(|()| document::read(document, label.clone(), lists, &mut budget));
                     linker.add(label, draft);
                     global = global.or_else(|| document::action(document));
                 }

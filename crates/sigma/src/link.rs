@@ -23,6 +23,9 @@ use crate::{
 /// Longest chain of correlations over correlations.
 const MAX_CHAIN: usize = 16;
 
+/// Among how many documents of its file the name nearest to an unknown one is looked for.
+const MAX_ADVICE: usize = 64;
+
 /// Collects documents, then joins them.
 #[derive(Default)]
 pub(crate) struct Linker {
@@ -171,7 +174,12 @@ impl Linker {
         match (here.as_slice(), named) {
             ([only], _) | ([], [only]) => Ok(*only),
             ([], []) => {
-                let names: Vec<&str> = self.ids.keys().chain(self.names.keys()).map(|n| &**n).collect();
+                let here = self.items.iter().filter(|item| &*item.label.file == file).take(MAX_ADVICE);
+                let names: Vec<&str> = here
+                    .flat_map(|item| [Some(&item.label.id), item.label.name.as_ref()])
+                    .flatten()
+                    .map(|n| &**n)
+                    .collect();
                 let fault =
                     Fault::new(at, "unknown-rule", format!("no rule has the id or name {}", shown(name)));
                 Err(match nearest(name, &names) {
@@ -335,37 +343,49 @@ impl Linker {
 
     /// What still waits refers to itself, or to something that does.
     fn refuse_cycles(&mut self) {
-        let waiting: Vec<usize> =
+        let waiting: BTreeSet<usize> =
             (0..self.items.len()).filter(|p| self.items[*p].fate == Fate::Waiting).collect();
-        for position in waiting {
-            let next = |at: usize| {
-                let references = self.items[at].references.iter();
-                references
-                    .copied()
-                    .find(|(target, _)| !matches!(self.items[*target].fate, Fate::Placed(_) | Fate::Off))
-            };
-            let Some((target, at)) = next(position) else { continue };
-            let mut seen = BTreeSet::new();
-            let mut walk = target;
-            while walk != position && seen.insert(walk) {
-                walk = next(walk).map_or(walk, |(target, _)| target);
-            }
+        let next: BTreeMap<usize, (usize, Place)> = waiting
+            .iter()
+            .filter_map(|position| {
+                let references = &self.items[*position].references;
+                let target = references.iter().copied().find(|(target, _)| waiting.contains(target))?;
+                Some((*position, target))
+            })
+            .collect();
+        let circular = circular(&next);
+        for (position, (target, at)) in next {
             let other = &self.items[target].label;
-            let fault = if walk == position {
+            let fault = if circular.contains(&position) {
                 let message = format!("the correlation refers to itself, by way of {}", shown(&other.id));
                 Fault::new(at, "cycle", message).help("a chain must end at detections")
             } else {
-                let message = format!(
-                    "the rule {} ({}:{}) refers to itself",
-                    shown(&other.id),
-                    other.file,
-                    other.at.line
-                );
+                let message =
+                    format!("the rule {} ({}:{}) was refused", shown(&other.id), other.file, other.at.line);
                 Fault::new(at, "refers-to-refused", message)
             };
             self.refuse(position, fault);
         }
     }
+}
+
+/// The positions from which following `next` leads back to where it started.
+fn circular(next: &BTreeMap<usize, (usize, Place)>) -> BTreeSet<usize> {
+    let mut walks: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut out = BTreeSet::new();
+    for start in next.keys() {
+        let mut path = Vec::new();
+        let mut at = *start;
+        while let Some((target, _)) = next.get(&at).filter(|_| !walks.contains_key(&at)) {
+            walks.insert(at, *start);
+            path.push(at);
+            at = *target;
+        }
+        if walks.get(&at) == Some(start) {
+            out.extend(path.into_iter().skip_while(|step| *step != at));
+        }
+    }
+    out
 }
 
 fn repeated(references: &[(usize, Place)]) -> Option<Place> {

@@ -115,19 +115,17 @@ enum Stretch<'a> {
     Dash,
 }
 
+/// How many variants [`windash`] makes, if that is a number.
+pub(crate) fn windash_variants(pattern: &Pattern) -> Option<usize> {
+    let dashes = stretches(pattern).iter().filter(|s| matches!(s, Stretch::Dash)).count();
+    DASHES.len().checked_pow(u32::try_from(dashes).ok()?)
+}
+
 /// The pattern with each `-` or `/` that begins a word after no word replaced by each of the five dashes, in all combinations.
 ///
-/// Returns `None` if there would be more than `limit`.
-pub(crate) fn windash(pattern: &Pattern, limit: usize) -> Option<Vec<Pattern>> {
-    let mut stretches = Vec::new();
-    for piece in &pattern.0 {
-        match piece {
-            Piece::Literal(text) => split_at_dashes(text, &mut stretches),
-            wildcard => stretches.push(Stretch::Wildcard(wildcard)),
-        }
-    }
-    let dashes = stretches.iter().filter(|s| matches!(s, Stretch::Dash)).count();
-    let total = DASHES.len().checked_pow(u32::try_from(dashes).ok()?).filter(|n| *n <= limit)?;
+/// Check [`windash_variants`] first.
+pub(crate) fn windash(pattern: &Pattern) -> Vec<Pattern> {
+    let stretches = stretches(pattern);
     let variant = |mut n: usize| {
         let mut out = PatternBuilder::default();
         for stretch in &stretches {
@@ -142,7 +140,18 @@ pub(crate) fn windash(pattern: &Pattern, limit: usize) -> Option<Vec<Pattern>> {
         }
         out.finish()
     };
-    Some((0..total).map(variant).collect())
+    (0..windash_variants(pattern).unwrap_or(0)).map(variant).collect()
+}
+
+fn stretches(pattern: &Pattern) -> Vec<Stretch<'_>> {
+    let mut stretches = Vec::new();
+    for piece in &pattern.0 {
+        match piece {
+            Piece::Literal(text) => split_at_dashes(text, &mut stretches),
+            wildcard => stretches.push(Stretch::Wildcard(wildcard)),
+        }
+    }
+    stretches
 }
 
 fn split_at_dashes<'a>(text: &'a str, out: &mut Vec<Stretch<'a>>) {
@@ -250,14 +259,15 @@ mod tests {
 
     #[test]
     fn windash_replaces_the_dash_of_an_option_only() {
-        let shown = |text| -> Vec<String> { windash(&parse(text), 1000).unwrap().iter().map(show).collect() };
+        let shown = |text| -> Vec<String> { windash(&parse(text)).iter().map(show).collect() };
         assert_eq!(shown(" -f "), ["[ -f ]", "[ /f ]", "[ –f ]", "[ —f ]", "[ ―f ]"]);
         assert_eq!(shown("a-b"), ["[a-b]"]);
         assert_eq!(shown("- "), ["[- ]"]);
         assert_eq!(shown("*-x").len(), 5);
         assert_eq!(shown("--x"), ["[--x]", "[-/x]", "[-–x]", "[-—x]", "[-―x]"]);
         assert_eq!(shown("-a é -b").len(), 25);
-        assert!(windash(&parse("-a -b -c"), 100).is_none());
+        assert_eq!(windash_variants(&parse("-a -b -c")), Some(125));
+        assert_eq!(windash_variants(&parse(&"-a ".repeat(100))), None);
     }
 
     #[test]

@@ -189,7 +189,7 @@ impl Builder {
                 let scalar =
                     Scalar { plain: plain(style, tag.as_deref(), at)?, text: text.into_owned(), inline };
                 self.count(1, at)?;
-                self.insert(Node { at, value: Value::Scalar(scalar) }, anchor, 1)
+                self.close(Node { at, value: Value::Scalar(scalar) }, anchor)
             }
             Event::SequenceStart(anchor, tag) => {
                 self.open(Open::List(Vec::new()), at, anchor, tag.as_deref())
@@ -314,11 +314,13 @@ fn plain(style: ScalarStyle, tag: Option<&Tag>, at: Place) -> Result<bool, Fault
     }
 }
 
+/// What a copy of the node counts: its keys and values, and its text.
 fn size(node: &Node) -> usize {
+    let text = |text: &str| 1 + text.len() / 64;
     match &node.value {
-        Value::Scalar(_) => 1,
+        Value::Scalar(scalar) => text(&scalar.text),
         Value::List(items) => 1 + items.iter().map(size).sum::<usize>(),
-        Value::Map(entries) => 1 + entries.iter().map(|e| 1 + size(&e.value)).sum::<usize>(),
+        Value::Map(entries) => 1 + entries.iter().map(|e| text(&e.key) + size(&e.value)).sum::<usize>(),
     }
 }
 

@@ -56,6 +56,31 @@ fn a_condition_cannot_multiply_a_selection_without_end() {
     );
 }
 
+#[test]
+fn copies_of_long_texts_are_bounded() {
+    let long = "x".repeat(100_000);
+    let aliases = format!("a: &a {long}\nb: [{}]\n", "*a, ".repeat(1000));
+    assert_eq!(refused(&aliases).2, "too-many-nodes");
+    let dashes = format!("  s: {{f|windash: '-a -b -c -d -e {long}'}}\n  condition: s\n");
+    assert_eq!(refused_detection(&dashes), "too-large");
+    let lists = format!("  s: {{f|expand: '{}{long}{long}'}}\n  condition: s\n", "%admins%".repeat(10));
+    assert_eq!(refused_detection(&lists), "too-large");
+    let tests = format!(
+        "{}vedette: {{tests: [{{name: x, events: {{template: {{a: {long}}}, count: 10000}}, expect: {{alerts: 0}}}}]}}\n",
+        rule_with("  s: {f: 1}\n  condition: s\n")
+    );
+    assert_eq!(refused(&tests).2, "too-large");
+}
+
+#[test]
+fn many_regular_expressions_cannot_take_long() {
+    let regexes: String = (100..999).map(|n| format!("'{n}\\w{{500}}', ")).collect();
+    assert_eq!(
+        refused_detection(&format!("  s: {{f|re: [{regexes}]}}\n  condition: s\n")),
+        "regex-too-large"
+    );
+}
+
 /// Rules that use everything, to mutate.
 const SEED: &str = "title: Failed\nid: f\nname: failed\nlogsource: {product: x, category: api}\ndetection:\n  s:\n    a|contains|all: ['x*', \"y\\n\"]\n    \
 b|re|i: 'a+'\n    c|cidr: 10.0.0.0/8\n    d: [1, null, true, 0x10]\n    e|wide|base64offset|contains: abcd\n    g|expand: '%admins%'\n  k: [word, 5]\n  condition: s and not 1 of k*\n---\n\

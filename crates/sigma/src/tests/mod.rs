@@ -85,7 +85,7 @@ fn detected(detection: &str) -> String {
 /// Line, column and code of the only rejection of a text.
 fn refused(text: &str) -> (usize, usize, &'static str) {
     let set = load_texts(&[text]);
-    assert_eq!(set.rejected.len(), 1, "{text}\n{:?}", set.rejected);
+    assert_eq!(set.rejected.len(), 1, "{text:.500}\n{:?}", set.rejected);
     let rejection = set.rejected.into_iter().next().unwrap();
     (rejection.line, rejection.column, rejection.code)
 }

@@ -115,7 +115,7 @@ fn blocks_follow_one_another_and_at_sets_the_clock() {
 #[case("{name: x, events: {template: {a: 1}}, expect: {alert: 0}}", "unknown-key")]
 #[case("{name: x, events: {template: {a: {b: 1}}}, expect: {alerts: 0}}", "wrong-type")]
 #[case("{name: x, events: {template: {a: 1}, every: 5}, expect: {alerts: 0}}", "wrong-type")]
-#[case("{name: x, events: {template: {a: 1}, count: 999999999999}, expect: {alerts: 0}}", "too-many-tests")]
+#[case("{name: x, events: {template: {a: 1}, count: 999999999999}, expect: {alerts: 0}}", "too-large")]
 fn refused_tests(#[case] test: &str, #[case] code: &str) {
     assert_eq!(refused(&with(&format!("  tests:\n    - {test}\n"))).2, code);
 }
