@@ -64,11 +64,10 @@ pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
         tracing::error!(%method, route, "a request panicked");
         Err(Problem::new(Kind::Internal, "This request hit a fault in Vedette; the log says more."))
     });
-    let mut response = match answer {
-        Ok(response) => response,
-        Err(problem) if page => console::error_page(&guard.app, &problem),
-        Err(problem) => problem.into_response(),
-    };
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    if page && let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        response = console::error_page(&guard.app, &problem);
+    }
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));

@@ -209,9 +209,11 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let media = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
         let mut response = (self.status(), media, body).into_response();
-        if let Some(header) = self.header {
-            response.headers_mut().insert(header.0, header.1);
+        if let Some(header) = &self.header {
+            response.headers_mut().insert(header.0.clone(), header.1.clone());
         }
+        // The guard makes a page of it for a browser.
+        response.extensions_mut().insert(self);
         response
     }
 }

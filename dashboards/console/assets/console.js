@@ -10,7 +10,11 @@
   let timer = null;
   let busy = false;
 
-  const say = (text) => { if (live && !live.hidden) live.textContent = text; };
+  const say = (text, on = false) => {
+    if (!live || live.hidden) return;
+    live.textContent = text;
+    live.classList.toggle("on", on);
+  };
 
   const ages = () => {
     for (const time of document.querySelectorAll("time[data-age]")) {
@@ -23,15 +27,21 @@
     }
   };
 
+  // A part in which somebody selects text or fills in a form is left alone.
+  const inUse = (part) => {
+    const selection = document.getSelection();
+    if (!selection.isCollapsed && part.contains(selection.anchorNode)) return true;
+    const inputs = [...part.querySelectorAll("textarea, select, input[type=text]")];
+    return inputs.some((input) => input === document.activeElement || input.value !== (input.defaultValue ?? ""));
+  };
+
   const replace = (fresh) => {
     const before = new Map([...document.querySelectorAll("tr[data-seq]")].map((row) => [row.id, row.dataset.seq]));
     const open = [...document.querySelectorAll("details[open][id]")].map((details) => details.id);
     const focused = document.activeElement?.closest("tr[id]")?.id;
     for (const part of document.querySelectorAll("[data-live]")) {
       const next = fresh.getElementById(part.id);
-      if (next && !part.contains(document.getSelection().isCollapsed ? null : document.getSelection().anchorNode)) {
-        part.replaceWith(next);
-      }
+      if (next && !inUse(part)) part.replaceWith(next);
     }
     for (const row of document.querySelectorAll("tr[data-seq]")) {
       if (before.size && before.get(row.id) !== row.dataset.seq) row.classList.add("fresh");
@@ -65,21 +75,21 @@
 
   ages();
   setInterval(ages, 5000);
+  setInterval(() => { if (!held) later(); }, 15000);
   if (!live || !window.EventSource) return;
 
   const stream = new EventSource(live.dataset.stream);
-  stream.onopen = () => { if (!held) say("Live"); };
+  stream.onopen = () => { if (!held) say("Live", true); };
   stream.onerror = () => say("Connection lost, trying again…");
   for (const kind of ["alert", "leave", "reset"]) stream.addEventListener(kind, changed);
   document.addEventListener("visibilitychange", () => { if (!document.hidden && !held) later(); });
-  setInterval(() => { if (!held) later(); }, 15000);
   if (hold) {
     hold.hidden = false;
     hold.addEventListener("click", () => {
       held = !held;
       hold.textContent = held ? "Resume updates" : "Hold updates";
       hold.setAttribute("aria-pressed", String(held));
-      say(held ? "Held" : "Live");
+      say(held ? "Held" : "Live", !held);
       if (!held) later();
     });
   }

@@ -50,7 +50,7 @@ struct Event {
     fields: Vec<(String, String)>,
     raw: Option<String>,
     absent: &'static str,
-    gap_before: Option<u64>,
+    gap_before: Option<String>,
 }
 
 struct Entry {
@@ -76,7 +76,6 @@ struct AlertPage {
     since_closed: Option<u64>,
     entity: Option<Who>,
     count: String,
-    value: String,
     revision: u32,
     first_seen: Stamp,
     last_seen: Stamp,
@@ -179,14 +178,13 @@ fn compose(document: Document, live: &Live) -> Result<AlertPage, Problem> {
         conflict: None,
         entity: Who::of(&row),
         title: body.rule.title.clone(),
-        summary: body.summary.clone(),
+        summary: words::without_title(&body.summary, &body.rule.title),
         severity: body.severity.name(),
         severity_label: words::label(body.severity.name()),
         state: row.state.name(),
         recurred: row.recurred,
         since_closed: row.since_closed.filter(|n| *n > 0),
         count: words::number(body.count),
-        value: words::scalar(&Value::Number(body.value.clone())),
         revision: row.revision,
         first_seen: Stamp::of(body.first_seen),
         last_seen: Stamp::of(body.last_seen),
@@ -261,7 +259,7 @@ fn evidence(body: &AlertBody, contents: Vec<EventContent>) -> Vec<Event> {
                 ContentState::Pending => "being fetched",
                 ContentState::Present => "empty",
             },
-            gap_before: (missing > 0 && at == first_half).then_some(missing),
+            gap_before: (missing > 0 && at == first_half).then(|| words::number(missing)),
         }
     };
     body.evidence.iter().zip(contents).enumerate().map(one).collect()

@@ -200,9 +200,7 @@ impl Row {
         let entity = row.entity.as_ref().map(|entity| entity.kind.as_str());
         let key = key.into_iter().flatten().filter(|(name, _)| Some(name.as_str()) != entity);
         let key = key.map(|(name, value)| (name.clone(), words::scalar(value))).collect();
-        // The summary usually starts with the title, which stands above it already.
-        let title = format!("{}: ", row.rule_title);
-        let summary = row.summary.strip_prefix(&title).unwrap_or(&row.summary).to_owned();
+        let summary = words::without_title(&row.summary, &row.rule_title);
         Self {
             entity: Who::of(&row),
             key,

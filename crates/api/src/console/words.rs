@@ -41,6 +41,12 @@ pub(super) fn span(span: Span) -> String {
     }
 }
 
+/// A summary without the title with which it usually starts, where that stands above it already.
+pub(super) fn without_title(summary: &str, title: &str) -> String {
+    let rest = summary.strip_prefix(title).and_then(|rest| rest.strip_prefix(": "));
+    rest.unwrap_or(summary).to_owned()
+}
+
 /// A scalar's text without quotes.
 pub(super) fn scalar(value: &Value) -> String {
     match value {
@@ -119,13 +125,15 @@ fn single(body: &AlertBody, rearm: &str) -> String {
 fn facts(body: &AlertBody, live: &Live, kind: &str) -> Vec<(String, String)> {
     let explanation = &body.explanation;
     let mut facts = Vec::new();
-    let measured = match kind {
-        "event_count" => Some(("Events so far", scalar(&Value::Number(body.value.clone())))),
-        "value_count" => Some(("Distinct values so far", scalar(&Value::Number(body.value.clone())))),
+    let name = match kind {
+        "event_count" => Some("Events so far"),
+        "value_count" => Some("Distinct values so far"),
         _ => None,
     };
-    if let Some((name, value)) = measured {
-        facts.push((name.to_owned(), value));
+    if let Some(name) = name {
+        let value = body.value.as_u64().map_or_else(|| body.value.to_string(), number);
+        let bound = if body.flags.iter().any(|flag| flag == "capped") { "at least " } else { "" };
+        facts.push((name.to_owned(), format!("{bound}{value}")));
     }
     for (at, step) in explanation.get("steps").and_then(Value::as_array).into_iter().flatten().enumerate() {
         let rule = step.get("rule").map(scalar).unwrap_or_default();

@@ -82,7 +82,7 @@ pub(crate) struct PageParams {
     /// `crossed_at`, `last_seen`, `severity`, `count` or `created`; `-` in front: highest first. Default: `-crossed_at`.
     pub sort: Option<String>,
     /// At most so many: 1 to 500. Default: 50.
-    #[param(value_type = Option<u32>)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     pub limit: Option<String>,
     /// `next_cursor` of the page before.
     pub cursor: Option<String>,
@@ -178,7 +178,7 @@ pub(crate) struct AlertPage {
 
 /// Lists alerts and notices.
 #[utoipa::path(
-    get, path = "/alerts", tag = "alerts", params(ListParams),
+    get, path = "/alerts", operation_id = "list_alerts", tag = "alerts", params(ListParams),
     responses(
         (status = 200, description = "A page", body = AlertPage),
         (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
@@ -195,7 +195,7 @@ pub(crate) async fn list(
 
 /// One alert or notice, with the content of its evidence and its revisions. `ETag` is the triage version.
 #[utoipa::path(
-    get, path = "/alerts/{id}", tag = "alerts",
+    get, path = "/alerts/{id}", operation_id = "get_alert", tag = "alerts",
     params(("id" = String, Path, description = "alert_id or notice_id")),
     responses(
         (status = 200, description = "The alert or notice", body = AlertOrNotice, headers(("etag" = String, description = "Triage version"))),
@@ -285,7 +285,7 @@ pub(crate) struct History {
 
 /// The history of an alert's triage, comments included.
 #[utoipa::path(
-    get, path = "/alerts/{id}/history", tag = "triage",
+    get, path = "/alerts/{id}/history", operation_id = "get_history", tag = "triage",
     params(("id" = String, Path, description = "alert_id or notice_id")),
     responses(
         (status = 200, description = "From the first to the last", body = History),
@@ -345,7 +345,7 @@ pub(crate) struct SummaryItem {
 
 /// Counts alerts and notices by one of their properties.
 #[utoipa::path(
-    get, path = "/alerts/summary", tag = "alerts", params(SummaryParams),
+    get, path = "/alerts/summary", operation_id = "summarise_alerts", tag = "alerts", params(SummaryParams),
     responses(
         (status = 200, description = "The counts", body = Summary),
         (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")

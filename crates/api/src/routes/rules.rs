@@ -31,7 +31,7 @@ pub(crate) struct Rules {
 
 /// Lists the rules in force and the refused documents.
 #[utoipa::path(
-    get, path = "/rules", tag = "detection",
+    get, path = "/rules", operation_id = "list_rules", tag = "detection",
     responses(
         (status = 200, description = "The rules", body = Rules),
         (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
@@ -44,7 +44,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Strict(NoParams {}): Stric
 
 /// One rule in force.
 #[utoipa::path(
-    get, path = "/rules/{id}", tag = "detection",
+    get, path = "/rules/{id}", operation_id = "get_rule", tag = "detection",
     params(("id" = String, Path, description = "The rule's id")),
     responses(
         (status = 200, description = "The rule", body = RuleStatus),
@@ -97,7 +97,7 @@ impl RuleCoverage {
 
 /// The coverage ledger of a rule.
 #[utoipa::path(
-    get, path = "/rules/{id}/coverage", tag = "detection",
+    get, path = "/rules/{id}/coverage", operation_id = "get_coverage", tag = "detection",
     params(("id" = String, Path, description = "The rule's id")),
     responses(
         (status = 200, description = "The ledger", body = RuleCoverage),

@@ -78,7 +78,7 @@ pub(crate) struct Reset {
 
 /// Follows changes of matching alerts. Events: `alert` (data as an item of the list), `leave`, `reset`.
 #[utoipa::path(
-    get, path = "/alerts/stream", tag = "alerts",
+    get, path = "/alerts/stream", operation_id = "follow_alerts", tag = "alerts",
     params(StreamParams, ("Last-Event-ID" = Option<i64>, Header, description = "The last event's id, on reconnecting")),
     responses(
         (status = 200, description = "Server-sent events", body = String, content_type = "text/event-stream"),

@@ -39,7 +39,7 @@ pub(crate) struct Sources {
 
 /// Lists the sources with lag and watermark.
 #[utoipa::path(
-    get, path = "/sources", tag = "operation",
+    get, path = "/sources", operation_id = "list_sources", tag = "operation",
     responses(
         (status = 200, description = "The sources", body = Sources),
         (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
@@ -64,7 +64,7 @@ pub(crate) struct StatusReport {
     /// Records that the broker deleted before they were read.
     lost: Vec<Lost>,
     /// The newest health events, newest first.
-    health: Vec<Health>,
+    health: Vec<HealthNote>,
 }
 
 /// Records that the broker deleted before they were read: `[from, to)`.
@@ -91,7 +91,7 @@ impl From<LostInterval> for Lost {
 
 /// Something about the service itself that people must know.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Health {
+pub(crate) struct HealthNote {
     /// When.
     #[schema(value_type = String, format = DateTime)]
     at: Micros,
@@ -104,7 +104,7 @@ pub(crate) struct Health {
     message: String,
 }
 
-impl From<HealthEvent> for Health {
+impl From<HealthEvent> for HealthNote {
     fn from(HealthEvent { at, kind, severity, message, .. }: HealthEvent) -> Self {
         Self { at, kind, severity, message }
     }
@@ -112,7 +112,7 @@ impl From<HealthEvent> for Health {
 
 /// Tells how the service is doing.
 #[utoipa::path(
-    get, path = "/status", tag = "operation",
+    get, path = "/status", operation_id = "get_status", tag = "operation",
     responses(
         (status = 200, description = "The status", body = StatusReport),
         (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
@@ -135,7 +135,7 @@ pub(crate) struct DeadLetterParams {
     /// Of this source.
     pub source: Option<String>,
     /// At most so many: 1 to 500. Default: 50.
-    #[param(value_type = Option<u32>)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     pub limit: Option<String>,
     /// `next_cursor` of the page before.
     pub cursor: Option<String>,
@@ -221,7 +221,7 @@ impl DeadLetter {
 
 /// Lists dead letters, newest first.
 #[utoipa::path(
-    get, path = "/dead-letters", tag = "operation", params(DeadLetterParams),
+    get, path = "/dead-letters", operation_id = "list_dead_letters", tag = "operation", params(DeadLetterParams),
     responses(
         (status = 200, description = "A page", body = DeadLetterPage),
         (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")

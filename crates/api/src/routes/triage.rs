@@ -90,7 +90,7 @@ pub(crate) async fn apply(
 
 /// Changes the triage of an alert or notice, if it still has the version in `If-Match`.
 #[utoipa::path(
-    patch, path = "/alerts/{id}", tag = "triage",
+    patch, path = "/alerts/{id}", operation_id = "change_alert", tag = "triage",
     params(
         ("id" = String, Path, description = "alert_id or notice_id"),
         ("If-Match" = String, Header, description = "The triage version that you saw, as in `ETag`")
@@ -191,7 +191,7 @@ impl From<BulkResult> for BulkOutcomeItem {
 
 /// Changes the triage of many alerts; each succeeds or fails on its own.
 #[utoipa::path(
-    post, path = "/alerts/bulk", tag = "triage", request_body = Bulk,
+    post, path = "/alerts/bulk", operation_id = "change_alerts", tag = "triage", request_body = Bulk,
     responses(
         (status = 200, description = "A result for each", body = BulkOutcome),
         (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
@@ -236,7 +236,7 @@ pub(crate) struct Comment {
 
 /// Adds a comment to an alert or notice.
 #[utoipa::path(
-    post, path = "/alerts/{id}/comments", tag = "triage",
+    post, path = "/alerts/{id}/comments", operation_id = "add_comment", tag = "triage",
     params(("id" = String, Path, description = "alert_id or notice_id")),
     request_body = Comment,
     responses(

@@ -1,1 +1,0 @@
-//! Tests of the routes, in process and against a real store.

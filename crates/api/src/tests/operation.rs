@@ -1,0 +1,94 @@
+//! Rules, sources, status, dead letters, probes, metrics.
+
+use std::sync::Arc;
+
+use super::{NOON, empty, redact, seed, seeded};
+use crate::{Metric, live::Live};
+
+#[tokio::test]
+async fn shapes_hold() {
+    let api = seeded().await;
+    insta::assert_json_snapshot!("rule", api.get("/api/v1/rules/waf-fuzz").await.json());
+    insta::assert_json_snapshot!("coverage", api.get("/api/v1/rules/waf-fuzz/coverage").await.json());
+    insta::assert_json_snapshot!("sources", api.get("/api/v1/sources").await.json()["items"][2]);
+    insta::assert_json_snapshot!("status", redact(api.get("/api/v1/status").await.json()));
+    insta::assert_json_snapshot!(
+        "dead_letters",
+        redact(api.get("/api/v1/dead-letters?source=api").await.json())
+    );
+    let rules = api.get("/api/v1/rules").await.json();
+    assert_eq!(rules["items"].as_array().unwrap().len(), 13);
+    assert_eq!(rules["rejected"][0]["code"], "unknown-modifier");
+    assert_eq!(api.get("/api/v1/rules/nothing").await.status, 404);
+}
+
+#[tokio::test]
+async fn dead_letters_page() {
+    let api = seeded().await;
+    let first = api.get("/api/v1/dead-letters?limit=2").await.json();
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let second = api.get(&format!("/api/v1/dead-letters?limit=2&cursor={cursor}")).await.json();
+    assert_eq!(second["items"].as_array().unwrap().len(), 1);
+    assert!(second["next_cursor"].is_null());
+}
+
+#[tokio::test]
+async fn readiness_says_what_stands_in_the_way() {
+    let api = empty(|_| {}).await;
+    let answer = api.get("/readyz").await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.json()["detail"].as_str().unwrap().starts_with("starting: "));
+    let page = api.get("/").await.text();
+    assert!(page.contains("Not ready") && page.contains("role=\"alert\""));
+    api.live.send_replace(Arc::new(seed::live(NOON)));
+    assert_eq!(api.get("/readyz").await.status, 200);
+    assert!(!api.get("/").await.text().contains("Not ready"));
+    // Others are told the code alone.
+    let beyond = empty(|app| app.loopback = false).await;
+    assert_eq!(beyond.get("/readyz").await.json()["detail"], "starting");
+}
+
+#[tokio::test]
+async fn metric_names_hold() {
+    let api = seeded().await;
+    api.get("/api/v1/alerts").await;
+    api.get("/api/v1/nothing/at/all").await;
+    let text = api.get("/metrics").await.text();
+    let names: Vec<String> = Metric::ALL
+        .iter()
+        .map(|metric| {
+            let (name, labels, _) = metric.parts();
+            assert!(text.contains(&format!("# HELP {name} ")), "{name} is not written");
+            format!("{name}{{{labels}}}")
+        })
+        .collect();
+    insta::assert_snapshot!("metric_names", names.join("\n"));
+    assert_eq!(text.matches("# TYPE ").count(), Metric::ALL.len());
+    for line in [
+        "vedette_events_total{source=\"api\"} 812440",
+        "vedette_dead_letters_total{source=\"api\",reason=\"malformed\"} 2",
+        "vedette_flagged_events_total{source=\"api\",flag=\"clock=late\"} 12",
+        "vedette_lag_records{source=\"waf\",partition=\"0\"} 1737",
+        "vedette_rule_matches_total{rule=\"bot-stuffing\"} 1284",
+        "vedette_alerts_total{severity=\"high\"} 3",
+        "vedette_http_requests_total{method=\"GET\",route=\"/api/v1/alerts\",status=\"200\"} 1",
+        "vedette_http_requests_total{method=\"GET\",route=\"unmatched\",status=\"404\"} 1",
+        "vedette_ready 1",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn an_empty_snapshot_is_served() {
+    let api = empty(|_| {}).await;
+    let live = Live::starting(crate::live::Mode::Run, "0.1.0", NOON);
+    api.live.send_replace(Arc::new(live));
+    for path in ["/api/v1/rules", "/api/v1/sources", "/api/v1/status", "/api/v1/alerts", "/metrics"] {
+        assert_eq!(api.get(path).await.status, 200, "{path}");
+    }
+    for page in ["/", "/rules", "/sources", "/dead-letters"] {
+        assert_eq!(api.get(page).await.status, 200, "{page}");
+    }
+}
