@@ -299,6 +299,18 @@ fn a_recreated_topic_is_not_read_until_it_is_accepted() -> Result<()> {
     assert_eq!(run.position(0), Some(2));
     run.ingest.stop();
 
+    // While it runs, at once, and longer than before.
+    broker.create_topic("swapped", 1, &[])?;
+    broker.produce("swapped", 0, &numbered(0, 50))?;
+    let mut run = Run::start(settings(broker.bootstrap(), &["swapped"]), Recovery::default())?;
+    run.until(|r| r.count() == 50)?;
+    broker.delete_topic("swapped")?;
+    broker.create_topic("swapped", 1, &[])?;
+    broker.produce("swapped", 0, &numbered(1_000, 1_100))?;
+    run.until(recreated)?;
+    assert_eq!(run.count(), 50, "read on in another topic");
+    run.ingest.stop();
+
     // Between two runs, longer than before: only the hash tells.
     let mut run = Run::start(settings(broker.bootstrap(), &["again"]), resume(0, Some((1, b"record 1"))))?;
     run.until(recreated)?;

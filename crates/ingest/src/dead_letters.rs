@@ -1,15 +1,19 @@
 //! Copies of dead letters on a topic of ours, for who wants them there; the store remains their place.
 //!
 //! In: [`DeadLetter`]s. Out: records with the source as key, the record as it came as value, and headers that say
-//! where it came from and why it is here. Invariant: never blocks; what cannot be queued is given back.
+//! where it came from and why it is here. Invariant: sending never blocks, and what does not arrive is counted.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use rdkafka::{
-    config::FromClientConfig,
+    ClientContext,
+    config::FromClientConfigAndContext,
     error::KafkaError,
-    message::{Header, OwnedHeaders},
-    producer::{BaseProducer, BaseRecord, Producer},
+    message::{DeliveryResult, Header, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
     types::RDKafkaErrorCode,
 };
 use vedette_event::DeadLetter;
@@ -23,9 +27,29 @@ use crate::{
 /// The topic's name unless another is asked for.
 pub const DEAD_LETTER_TOPIC: &str = "vedette.dead-letters";
 
+/// Counts what did not reach the topic.
+#[derive(Default)]
+struct Missed(AtomicU64);
+
+impl ClientContext for Missed {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "kafka", %error, reason, "dead-letter producer");
+    }
+}
+
+impl ProducerContext for Missed {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if result.is_err() {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Writes dead letters to a topic.
 pub struct DeadLetterTopic {
-    producer: BaseProducer,
+    producer: BaseProducer<Missed>,
     topic: String,
 }
 
@@ -41,7 +65,8 @@ impl DeadLetterTopic {
             .set("compression.type", "lz4")
             .set("message.max.bytes", "2097152")
             .set("queue.buffering.max.kbytes", "65536");
-        let producer = BaseProducer::from_config(&config).map_err(refused_setting)?;
+        let producer =
+            BaseProducer::from_config_and_context(&config, Missed::default()).map_err(refused_setting)?;
         Ok(Self { producer, topic: topic.to_owned() })
     }
 
@@ -73,9 +98,16 @@ impl DeadLetterTopic {
             }
             Err((error, _)) => {
                 tracing::debug!(target: "kafka", %error, "dead letter not queued");
+                self.producer.context().0.fetch_add(1, Ordering::Relaxed);
                 Ok(false)
             }
         }
+    }
+
+    /// How many did not reach the topic.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.producer.context().0.load(Ordering::Relaxed)
     }
 
     /// Waits until everything queued is sent, at most this long.

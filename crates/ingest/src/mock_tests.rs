@@ -58,6 +58,7 @@ type Record = (i64, Option<Micros>, Flags, String);
 #[derive(Default)]
 struct Seen {
     records: BTreeMap<Partition, Vec<Record>>,
+    batches: usize,
     idle: BTreeMap<Partition, Micros>,
     lost: Vec<(Partition, i64, i64)>,
     placed: Vec<vedette_event::StoredPlacement>,
@@ -69,6 +70,7 @@ impl Seen {
     fn take(&mut self, item: Ingested) {
         match item {
             Ingested::Batch(batch) => {
+                self.batches += 1;
                 for r in &batch.records {
                     let text = String::from_utf8(batch.payload(r).unwrap_or_default().to_vec()).unwrap();
                     self.records
@@ -210,6 +212,7 @@ fn a_full_channel_drops_nothing_and_pausing_holds_a_partition_exactly() {
     std::thread::sleep(Duration::from_millis(1_500));
     let mut seen = Seen::default();
     until(&ingested, &mut seen, |s| s.count() == 5_000);
+    assert!(seen.batches < 40, "{} batches for 5,000 records that were all there", seen.batches);
     assert!(
         seen.records[&partition(0, 0)]
             .iter()
@@ -316,6 +319,7 @@ fn dead_letters_carry_their_origin() {
     };
     assert!(topic.send("api", "api-logs", &letter).unwrap());
     topic.flush(PATIENCE).unwrap();
+    assert_eq!(topic.missed(), 0);
 
     use rdkafka::{Message, consumer::Consumer, message::Headers};
     let connection = std::sync::Arc::new(crate::client::Connection::new(&settings(&at, &[])));

@@ -395,7 +395,7 @@ impl Reader {
                 progress.end = Some(end.high);
                 progress.log_start = end.low.or(progress.log_start);
             }
-            if lane.next >= end.high {
+            if lane.next == end.high {
                 self.outbox.push_back(Ingested::Idle { partition: end.partition, sent_at });
             }
             if !checked || lane.doubt.take() != Some(lane.next) {
