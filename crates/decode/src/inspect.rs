@@ -214,7 +214,9 @@ fn json(cell: Cell<'_>) -> Option<Value> {
         Kind::Null => Value::Null,
         Kind::Text => Value::from(cell.text),
         Kind::Bool => Value::from(cell.text == "true"),
-        Kind::Int | Kind::Float | Kind::List | Kind::Object => {
+        // Not by serde_json, which may read the neighbour of the nearest f64.
+        Kind::Float => cell.text.parse::<f64>().map_or(Value::Null, Value::from),
+        Kind::Int | Kind::List | Kind::Object => {
             serde_json::from_str(cell.text).unwrap_or_else(|_| Value::from(cell.text))
         }
     })

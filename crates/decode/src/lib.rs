@@ -217,4 +217,6 @@ impl Rows {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

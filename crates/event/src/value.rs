@@ -45,10 +45,15 @@ impl Serialize for Value {
         match self {
             Self::Text(t) => s.serialize_str(t),
             Self::Bool(b) => s.serialize_bool(*b),
-            Self::Number(n) => match serde_json::from_str::<serde_json::Number>(n) {
-                Ok(number) => number.serialize(s),
-                Err(_) => s.serialize_str(n),
-            },
+            Self::Number(n) => {
+                // Not by serde_json, which may read the neighbour of the nearest f64.
+                let number = n.parse::<i64>().map(serde_json::Number::from);
+                let number = number.or_else(|_| n.parse::<u64>().map(serde_json::Number::from)).ok();
+                match number.or_else(|| serde_json::Number::from_f64(n.parse().ok()?)) {
+                    Some(number) => number.serialize(s),
+                    None => s.serialize_str(n),
+                }
+            }
         }
     }
 }
