@@ -23,7 +23,7 @@ struct Case {
 }
 
 /// Other parsers' names of PAN-OS columns and the canonical ones.
-const PANOS: [(&str, &str); 30] = [
+const PANOS: [(&str, &str); 43] = [
     ("action", "event.action"),
     ("app", "network.application"),
     ("bytes", "network.bytes"),
@@ -54,6 +54,19 @@ const PANOS: [(&str, &str); 30] = [
     ("severity", "panw.severity"),
     ("srcuser", "source.user.name"),
     ("to", "observer.egress.zone"),
+    ("actionflags", "panw.action_flags"),
+    ("content_version", "panw.content_version"),
+    ("inbound_if", "observer.ingress.interface.name"),
+    ("log_action", "panw.log_action"),
+    ("natsport", "source.nat.port"),
+    ("outbound_if", "observer.egress.interface.name"),
+    ("seqno", "panw.sequence_number"),
+    ("session_end_reason", "panw.end_reason"),
+    ("sessionid", "panw.session_id"),
+    ("srcloc", "source.geo.country_iso_code"),
+    ("threat_category", "panw.threat_category"),
+    ("tunnel_type", "panw.tunnel_type"),
+    ("vsys", "panw.vsys"),
 ];
 
 /// OpenTelemetry's names of AWS WAF fields and the canonical ones.

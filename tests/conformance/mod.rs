@@ -1,5 +1,6 @@
 //! Test material written by others, read in place through `VEDETTE_CORPUS`.
 
+mod decode;
 mod sigma;
 
 use std::path::{Path, PathBuf};

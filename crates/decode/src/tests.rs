@@ -1,7 +1,7 @@
 //! The decoder from outside: what becomes of records.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use vedette_event::{
     DeadLetter, EventBatch, Fields, Flags, Kind, Partition, RawBatch, RawBatchBuilder, SourceDef, SourceIx,
@@ -11,7 +11,9 @@ use vedette_event::{
 use crate::{Decoder, Inspector, detect};
 
 pub fn fields() -> Fields {
-    serde_saphyr::from_str(include_str!("../../../schemas/fields.yml")).unwrap()
+    static FIELDS: LazyLock<Fields> =
+        LazyLock::new(|| serde_saphyr::from_str(include_str!("../../../schemas/fields.yml")).unwrap());
+    FIELDS.clone()
 }
 
 pub fn source(yaml: &str) -> SourceDef {
