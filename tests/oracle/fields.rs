@@ -12,12 +12,17 @@ use super::placement::Event;
 /// The JSON value of a field as written in a rule, if it is there and not null, with the canonical name it has.
 pub fn get<'a>(event: &'a Event, written: &str, sources: &Sources) -> Option<(String, &'a Json)> {
     let names = sources.get(event.source).resolve(written);
-    names.into_iter().find_map(|name| Some((name.to_owned(), column(event, name)?)))
+    names.into_iter().find_map(|name| Some((name.to_owned(), column(event, name, sources)?)))
 }
 
-/// The JSON value of a canonical field, if it is there and not null.
-pub fn column<'a>(event: &'a Event, name: &str) -> Option<&'a Json> {
-    find(&event.fields, name).filter(|json| !json.is_null())
+/// The JSON value of a canonical field, if it is there and not null: "a failed cast leaves the field missing".
+pub fn column<'a>(event: &'a Event, name: &str, sources: &Sources) -> Option<&'a Json> {
+    let kind = declared(sources.get(event.source), sources, name);
+    let of_type = |json: &&Json| match kind {
+        None | Some(FieldType::List) => !json.is_null(),
+        kind => scalar(json, kind).is_some(),
+    };
+    find(&event.fields, name).filter(of_type)
 }
 
 /// "`a.b` is the field of that name, else `b` inside object `a`."
@@ -37,7 +42,7 @@ pub fn declared(def: &SourceDef, sources: &Sources, name: &str) -> Option<FieldT
     if def.form == Form::Json { None } else { sources.fields.kind(name) }
 }
 
-/// The scalar that a field compares by: "values compare by the field's one type; a failed cast leaves the field missing".
+/// The scalar that a field compares by: "values compare by the field's one type".
 /// Lists and objects are no scalars: "a list or object in a key is missing".
 pub fn scalar(json: &Json, kind: Option<FieldType>) -> Option<Value> {
     let text = match json {

@@ -54,7 +54,7 @@ pub fn by_entity<'a>(
         let found: Option<(Arc<str>, Value)> = match &rule.extras.entity {
             Some(name) => part_of(event, name, sources).map(|value| (name.clone(), value)),
             None => sources.get(event.source).entity.iter().find_map(|name| {
-                let value = part(event, name, fields::column(event, name)?, sources)?;
+                let value = part(event, name, fields::column(event, name, sources)?, sources)?;
                 Some((name.as_str().into(), value))
             }),
         };

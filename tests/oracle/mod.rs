@@ -21,8 +21,11 @@ mod detection;
 mod episodes;
 mod examples;
 mod fields;
+mod generate;
+mod kernel;
 mod keys;
 mod placement;
+mod property;
 mod storm;
 mod witness;
 
@@ -66,7 +69,6 @@ impl Outcome {
     }
 
     /// All bodies as JSON text, by id and revision.
-    #[allow(dead_code, reason = "the property test's")]
     pub fn bodies(&self) -> BTreeMap<(String, u32), String> {
         let all = self.revisions.iter().flat_map(|(id, list)| list.iter().map(move |alert| (id, alert)));
         all.map(|(id, alert)| ((id.clone(), alert.revision), serde_json::to_string(alert).expect("JSON")))

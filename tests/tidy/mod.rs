@@ -59,10 +59,8 @@ fn metadata() -> Value {
 /// Normal dependencies of each package, by name.
 fn normal_dependencies(metadata: &Value) -> BTreeMap<String, BTreeSet<String>> {
     let array = |v: &Value| v.as_array().cloned().unwrap_or_default();
-    let names: BTreeMap<String, String> = array(&metadata["packages"])
-        .iter()
-        .map(|p| (text(&p["id"]), text(&p["name"])))
-        .collect();
+    let names: BTreeMap<String, String> =
+        array(&metadata["packages"]).iter().map(|p| (text(&p["id"]), text(&p["name"]))).collect();
     let mut all = BTreeMap::new();
     for node in array(&metadata["resolve"]["nodes"]) {
         let normal = array(&node["deps"])
@@ -184,7 +182,8 @@ fn functions_are_short() {
 
 #[test]
 fn pure_crates_carry_the_lints_that_keep_them_pure() {
-    let first = fs::read_to_string(root().join("crates/event/clippy.toml")).expect("crates/event/clippy.toml");
+    let first =
+        fs::read_to_string(root().join("crates/event/clippy.toml")).expect("crates/event/clippy.toml");
     assert!(first.contains("std::time::SystemTime::now"));
     for name in PURE {
         let path = root().join("crates").join(name.trim_start_matches("vedette-")).join("clippy.toml");
@@ -197,7 +196,8 @@ fn pure_crates_carry_the_lints_that_keep_them_pure() {
 fn members_stand_in_the_order_of_the_data_flow() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml");
     let at = |name: &str| manifest.find(&format!("\"crates/{name}\"")).unwrap_or_else(|| panic!("{name}"));
-    let flow = ["event", "ingest", "decode", "sigma", "detect", "correlate", "engine", "store", "api", "vedette"];
+    let flow =
+        ["event", "ingest", "decode", "sigma", "detect", "correlate", "engine", "store", "api", "vedette"];
     for pair in flow.windows(2) {
         assert!(at(pair[0]) < at(pair[1]), "{} stands before {}", pair[1], pair[0]);
     }

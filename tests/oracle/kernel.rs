@@ -1,0 +1,227 @@
+//! The kernel as the property test drives it: fed in any batches and interleavings, killed and restored.
+//!
+//! In: a [`World`] and a list of [`Step`]s. Out: every body published, as an upserting store would hold them.
+//! Everything here is legitimate by the semantics (an idle proof's time is one at which the broker really had nothing
+//! unread, a restart reads on from where the kernel says) unless a [`Fault`] is injected.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use proptest::{prelude::*, sample};
+use vedette_engine::{Compiled, Detector, Engine, GroupCheckpoint, KEY_GROUPS, Output, Published, Settings};
+use vedette_event::{Flags, Micros, Partition, RawBatchBuilder, StoredPlacement};
+
+use super::generate::{self, SKEW, World, records::Raw};
+
+/// After everything: ten years later.
+const END: i64 = 2_082_758_400_000_000;
+
+/// Something that happens to the kernel. Partitions are numbered among the world's logs, modulo their number.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// So many records of a partition come, in one batch.
+    Read(usize, usize),
+    /// A partition is proved idle, as late as the records still to come allow; by the broker's clock, or `S` later.
+    Idle(usize, bool),
+    /// Every nth key group is checkpointed, from the first one given; n = 1: a clean checkpoint of all.
+    Checkpoint(u8, u8),
+    /// The kernel dies; a new one starts from the stored checkpoints.
+    Kill,
+}
+
+/// What is done to the kernel that must not be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// An idle proof an hour later than the truth.
+    EarlyWatermark,
+    /// The record at this place of this log is never handed over.
+    Skipped(usize, usize),
+    /// After a restart partitions are read on from where reading stopped, as if no finding had been pending.
+    DroppedPending,
+}
+
+/// Steps for a world of topics.
+pub fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        10 => (0..8_usize, sample::select(vec![1_usize, 1, 2, 3, 7, 100])).prop_map(|(p, n)| Step::Read(p, n)),
+        3 => (0..8_usize, any::<bool>()).prop_map(|(p, late)| Step::Idle(p, late)),
+        1 => (0..3_u8, 1..4_u8).prop_map(|(from, every)| Step::Checkpoint(from, every)),
+        1 => Just(Step::Kill),
+    ];
+    prop::collection::vec(step, 0..60)
+}
+
+/// What the outside world holds: the store, and how far each partition was read.
+pub struct Drive<'a> {
+    world: &'a World,
+    compiled: Arc<Compiled>,
+    detector: Detector,
+    engine: Engine,
+    fault: Option<Fault>,
+    /// By log: the position of the next record.
+    next: Vec<usize>,
+    checkpoints: BTreeMap<u8, GroupCheckpoint>,
+    pub placements: Vec<StoredPlacement>,
+    /// Bodies by id and revision.
+    pub bodies: BTreeMap<(String, u32), String>,
+    /// The crossing events of alerts, as `scan` sorts by.
+    order: BTreeSet<(vedette_event::Order, String, String, String)>,
+    /// Dead letters by log and offset.
+    pub dead: BTreeSet<(usize, i64)>,
+}
+
+impl<'a> Drive<'a> {
+    pub fn new(world: &'a World, fault: Option<Fault>) -> Self {
+        let secret = [7; 32];
+        let sources = Arc::new(generate::sources());
+        let compiled = Compiled::new(world.rules(), sources, world.topics(), secret);
+        let detector = compiled.detector().expect("the sources can be decoded");
+        let mut drive = Self {
+            world,
+            engine: Engine::new(compiled.clone(), Settings::new(secret)),
+            detector,
+            compiled,
+            fault,
+            next: vec![0; world.logs.len()],
+            checkpoints: BTreeMap::new(),
+            placements: Vec::new(),
+            bodies: BTreeMap::new(),
+            order: BTreeSet::new(),
+            dead: BTreeSet::new(),
+        };
+        drive.assign();
+        drive
+    }
+
+    /// Kafka: the steps, then everything that is left, then the proof that nothing more comes.
+    pub fn run(&mut self, steps: &[Step]) {
+        for step in steps {
+            self.step(step);
+        }
+        while (0..self.world.logs.len()).any(|log| self.unread(log).next().is_some()) {
+            (0..self.world.logs.len()).for_each(|log| self.read(log, 5));
+        }
+        for log in 0..self.world.logs.len() {
+            self.idle(log, END);
+        }
+    }
+
+    /// Plain files: read in the interleaving of the steps, each to its end.
+    pub fn scan(&mut self, steps: &[Step]) {
+        for step in steps {
+            if let Step::Read(log, most) = step {
+                self.read(log % self.world.logs.len(), *most);
+            }
+        }
+        for log in 0..self.world.logs.len() {
+            self.read(log, usize::MAX);
+            let mut out = Output::default();
+            self.engine.end(self.partition(log), &mut out);
+            self.publish(out);
+        }
+        let mut out = Output::default();
+        self.engine.finish(&mut out);
+        self.publish(out);
+    }
+
+    /// The ids of all alerts in the order of `scan`.
+    pub fn scanned(&self) -> Vec<String> {
+        self.order.iter().map(|(.., id)| id.clone()).collect()
+    }
+
+    fn step(&mut self, step: &Step) {
+        let logs = self.world.logs.len();
+        match *step {
+            Step::Read(log, most) => self.read(log % logs, most),
+            Step::Idle(log, late) => {
+                let log = log % logs;
+                let nothing_before = self.unread(log).filter_map(|raw| raw.ts_log).min();
+                let allowed = nothing_before.unwrap_or(generate::records::MIDNIGHT);
+                let early = if self.fault == Some(Fault::EarlyWatermark) { 3_600_000_000 } else { 0 };
+                self.idle(log, allowed + early + if late { SKEW } else { 0 });
+            }
+            Step::Checkpoint(from, every) => {
+                for group in (from..KEY_GROUPS).step_by(usize::from(every)) {
+                    self.checkpoints.insert(group, self.engine.checkpoint(group));
+                }
+            }
+            Step::Kill => self.restart(),
+        }
+    }
+
+    fn partition(&self, log: usize) -> Partition {
+        let log = &self.world.logs[log];
+        Partition { topic: self.compiled.topics.find(&log.topic).expect("listed"), number: log.partition }
+    }
+
+    fn assign(&mut self) {
+        for log in 0..self.world.logs.len() {
+            self.engine.assign(self.partition(log), self.world.logs[log].source);
+        }
+    }
+
+    fn unread(&self, log: usize) -> impl Iterator<Item = &'a Raw> + use<'a> {
+        self.world.logs[log].records[self.next[log]..].iter()
+    }
+
+    fn read(&mut self, log: usize, most: usize) {
+        let first = self.next[log];
+        let records: Vec<&Raw> = self.unread(log).take(most).collect();
+        self.next[log] += records.len();
+        let mut batch = RawBatchBuilder::new(self.world.logs[log].source, self.partition(log));
+        for (at, raw) in records.into_iter().enumerate() {
+            let payload = raw.payload.as_deref().map(str::as_bytes);
+            if self.fault != Some(Fault::Skipped(log, first + at)) {
+                batch.push(raw.offset, raw.ts_log.map(Micros), Flags::NONE, payload);
+            }
+        }
+        if !batch.is_empty() {
+            let mut out = Output::default();
+            self.engine.absorb(self.detector.detect(&batch.take()), &mut out);
+            self.publish(out);
+        }
+    }
+
+    fn idle(&mut self, log: usize, time: i64) {
+        let mut out = Output::default();
+        self.engine.idle(self.partition(log), Micros(time), &mut out);
+        self.publish(out);
+    }
+
+    fn restart(&mut self) {
+        self.engine = Engine::new(self.compiled.clone(), Settings::new([7; 32]));
+        self.engine.remember_placements(&self.placements);
+        let stored: Vec<GroupCheckpoint> = self.checkpoints.values().cloned().collect();
+        let source_of = |topic: &str| self.world.logs.iter().find(|l| l.topic == topic).map(|l| l.source);
+        let starts = self.engine.restore(&stored, source_of).expect("sound checkpoints");
+        if self.fault != Some(Fault::DroppedPending) {
+            for (log, next) in self.next.iter_mut().enumerate() {
+                let of = &self.world.logs[log];
+                let start = starts.iter().find(|s| *s.topic == *of.topic && s.partition == of.partition);
+                // "A partition without a checkpoint starts at its log start."
+                let offset = start.map_or(0, |s| s.offset);
+                *next = of.records.iter().position(|r| r.offset >= offset).unwrap_or(of.records.len());
+            }
+        }
+        self.assign();
+    }
+
+    /// As a store does: placements are kept, bodies upserted; one that comes again must be the same.
+    fn publish(&mut self, out: Output) {
+        self.placements.extend(out.placements);
+        for dead in out.dead {
+            let log = (0..self.world.logs.len()).find(|log| self.partition(*log) == dead.partition);
+            self.dead.insert((log.expect("assigned"), dead.offset));
+        }
+        for Published { alert, crossing, .. } in out.correlated.alerts {
+            let body = serde_json::to_string(&alert).expect("JSON");
+            let key = serde_json::to_string(&alert.key).expect("JSON");
+            let id = alert.alert_id.to_string();
+            self.order.insert((crossing, alert.rule.id.to_string(), key, id.clone()));
+            let before = self.bodies.insert((id, alert.revision), body.clone());
+            assert!(before.is_none_or(|before| before == body), "a body changed:\n{body}");
+        }
+    }
+}

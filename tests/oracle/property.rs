@@ -1,0 +1,220 @@
+//! The kernel against the oracle, body by body and byte for byte, whatever the batches, interleaving and restarts; and
+//! the proof that this comparison finds faults.
+//!
+//! In: random [`World`]s and [`Step`]s, or hand-made ones with a [`Fault`]. Out: agreement, or a shrunk difference.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+
+use proptest::{
+    prelude::*,
+    test_runner::{RngAlgorithm, TestError, TestRng, TestRunner},
+};
+use serde_json::{Value as Json, json};
+use vedette_event::{Flags, State};
+
+use super::{
+    Input, Outcome, alerts,
+    generate::{
+        self, Shape, World,
+        records::{self, RawLog},
+    },
+    kernel::{Drive, Fault, Step, steps},
+};
+
+fn oracle(world: &World, placements: &[vedette_event::StoredPlacement]) -> Outcome {
+    let rules = world.rules();
+    alerts(&Input { rules: &rules, sources: &generate::sources(), logs: &world.claimed(), placements })
+}
+
+/// What the kernel published and the oracle does not have (`+`), and the other way round (`-`), with rules and records.
+fn difference(world: &World, drive: &Drive<'_>, outcome: &Outcome) -> Option<String> {
+    let (got, want) = (&drive.bodies, outcome.bodies());
+    let mut lines: Vec<String> = Vec::new();
+    let keys: BTreeSet<&(String, u32)> = got.keys().chain(want.keys()).collect();
+    for key in keys {
+        if got.get(key) != want.get(key) {
+            lines.extend(want.get(key).map(|body| format!("- {body}")));
+            lines.extend(got.get(key).map(|body| format!("+ {body}")));
+        }
+    }
+    if lines.is_empty() && drive.scanned() == outcome.scan {
+        return None;
+    }
+    for log in &world.logs {
+        for raw in &log.records {
+            let (topic, partition) = (&log.topic, log.partition);
+            lines.push(format!("{topic} {partition} {} {:?} {:?}", raw.offset, raw.ts_log, raw.payload));
+        }
+    }
+    Some(format!("{}\n{}", world.files.join("\n=== next file\n"), lines.join("\n")))
+}
+
+/// The dead letters that must come.
+fn dead(world: &World) -> BTreeSet<(usize, i64)> {
+    let of_log = |(i, log): (usize, &generate::records::RawLog)| {
+        let dead = log.records.iter().filter(|raw| raw.claimed.is_none());
+        dead.map(|raw| (i, raw.offset)).collect::<Vec<_>>()
+    };
+    world.logs.iter().enumerate().flat_map(of_log).collect()
+}
+
+/// The property: the kernel's bodies are the oracle's.
+fn agrees(world: &World, steps: &[Step], fault: Option<Fault>) -> Result<(), TestCaseError> {
+    let mut drive = Drive::new(world, fault);
+    drive.run(steps);
+    match difference(world, &drive, &oracle(world, &[])) {
+        Some(difference) => Err(TestCaseError::fail(difference)),
+        None => Ok(()),
+    }
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 20_000, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config(128))]
+
+    #[test]
+    fn every_rule_of_a_world_is_honoured(world in generate::world(Shape::Topics)) {
+        // Every episode ends, and all that the rules say of who raises alerts is so.
+        let outcome = oracle(&world, &[]);
+        prop_assert!(outcome.last_revisions().all(|alert| alert.state == State::Ended));
+    }
+
+    #[test]
+    fn topics_give_the_oracles_bodies(world in generate::world(Shape::Topics), steps in steps()) {
+        agrees(&world, &steps, None)?;
+    }
+
+    #[test]
+    fn files_give_the_oracles_bodies(world in generate::world(Shape::Files), steps in steps()) {
+        let mut drive = Drive::new(&world, None);
+        drive.scan(&steps);
+        prop_assert!(drive.placements.is_empty(), "{:?}", drive.placements);
+        let difference = difference(&world, &drive, &oracle(&world, &[]));
+        prop_assert!(difference.is_none(), "{}", difference.unwrap_or_default());
+    }
+
+    #[test]
+    fn every_record_ends_once_and_none_is_overtaken(world in generate::world(Shape::Topics), steps in steps()) {
+        let mut drive = Drive::new(&world, None);
+        drive.run(&steps);
+        prop_assert!(drive.placements.is_empty(), "{:?}", drive.placements);
+        prop_assert_eq!(drive.dead, dead(&world));
+    }
+
+    /// Which events are overtaken depends on who was read first, so the kernel says which, and the bodies follow.
+    #[test]
+    fn clocks_that_step_back_give_stored_placements(world in generate::world(Shape::SteppedBack), steps in steps()) {
+        let steps: Vec<Step> = steps.into_iter().filter(|step| !matches!(step, Step::Kill)).collect();
+        let mut drive = Drive::new(&world, None);
+        drive.run(&steps);
+        let difference = difference(&world, &drive, &oracle(&world, &drive.placements));
+        prop_assert!(difference.is_none(), "{:?}\n{}", drive.placements, difference.unwrap_or_default());
+    }
+}
+
+/// The same property over random worlds must fail when a fault is injected.
+fn is_found(fault: Fault) -> bool {
+    let config = ProptestConfig { max_shrink_iters: 0, ..config(256) };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let strategy = (generate::world(Shape::Topics), steps());
+    let result = runner.run(&strategy, |(world, steps)| agrees(&world, &steps, Some(fault)));
+    matches!(result, Err(TestError::Fail(..)))
+}
+
+#[test]
+fn random_worlds_find_an_early_watermark() {
+    assert!(is_found(Fault::EarlyWatermark));
+}
+
+#[test]
+fn random_worlds_find_a_skipped_offset() {
+    assert!(is_found(Fault::Skipped(0, 3)));
+}
+
+#[test]
+fn random_worlds_find_a_dropped_pending_finding() {
+    assert!(is_found(Fault::DroppedPending));
+}
+
+/// A world of one rule, `rule`, and one partition of events of `p` at seconds after midnight, with these fields.
+fn one_log(rule: &str, events: impl IntoIterator<Item = (i64, Json)>) -> World {
+    let base = "title: P\nname: p\nlogsource: {category: test}\n\
+                detection:\n  selection:\n    k: p\n  condition: selection\n";
+    let records = events.into_iter().enumerate().map(|(offset, (second, fields))| {
+        let Json::Object(mut fields) = fields else { panic!("an object") };
+        fields.insert("k".into(), json!("p"));
+        records::plain(offset as i64, records::MIDNIGHT + second * 1_000_000, fields)
+    });
+    let log = |name: &str, records| RawLog {
+        topic: format!("topic-{name}"),
+        source: generate::source(name),
+        partition: 0,
+        records,
+    };
+    World {
+        files: vec![format!("{base}---\n{rule}")],
+        emits: Vec::new(),
+        logs: vec![log("slow", records.collect()), log("quick", Vec::new()), log("typed", Vec::new())],
+    }
+}
+
+const TWO_IN_TEN: &str = "title: Two\nname: two\ncorrelation:\n  type: event_count\n  rules: [p]\n  \
+                          group-by: [u]\n  timespan: 10s\n  condition:\n    gte: 2\n";
+
+fn two_events() -> World {
+    one_log(TWO_IN_TEN, [(10, json!({"u": "x"})), (15, json!({"u": "x"}))])
+}
+
+#[test]
+fn two_events_cross() {
+    let world = two_events();
+    let outcome = oracle(&world, &[]);
+    assert_eq!(outcome.revisions.values().map(Vec::len).collect::<Vec<_>>(), [2]);
+    let steps = [Step::Read(0, 1), Step::Idle(0, true), Step::Checkpoint(0, 1), Step::Kill];
+    agrees(&world, &steps, None).unwrap();
+}
+
+#[test]
+fn an_early_watermark_is_found() {
+    let steps = [Step::Read(0, 1), Step::Idle(0, false), Step::Idle(1, false), Step::Idle(2, false)];
+    agrees(&two_events(), &steps, None).unwrap();
+    agrees(&two_events(), &steps, Some(Fault::EarlyWatermark)).unwrap_err();
+}
+
+#[test]
+fn a_skipped_offset_is_found() {
+    agrees(&two_events(), &[], Some(Fault::Skipped(0, 1))).unwrap_err();
+}
+
+#[test]
+fn a_dropped_pending_finding_is_found() {
+    let steps = [Step::Read(0, 1), Step::Checkpoint(0, 1), Step::Kill];
+    agrees(&two_events(), &steps, None).unwrap();
+    agrees(&two_events(), &steps, Some(Fault::DroppedPending)).unwrap_err();
+}
+
+#[test]
+fn a_storm_agrees() {
+    let user = |i: i64| (i / 100, json!({"u": format!("10.0.{}.{}", i / 250, i % 250)}));
+    let mut world = one_log(TWO_IN_TEN, (0..1_100).map(user));
+    // The detection alone: 1,100 episodes in one hour.
+    let base = world.files[0].split("---").next().map(str::to_owned).unwrap();
+    world.files = vec![base];
+    let steps = [Step::Read(0, 500), Step::Checkpoint(0, 1), Step::Read(0, 555), Step::Kill];
+    agrees(&world, &steps, None).unwrap();
+}
+
+#[test]
+fn more_than_a_thousand_values_agree() {
+    let rule = TWO_IN_TEN.replace("event_count", "value_count").replace("gte: 2", "gte: 3\n    field: d");
+    let world = one_log(&rule, (0..1_010).map(|i| (i / 200, json!({"u": "x", "d": i}))));
+    assert!(oracle(&world, &[]).last_revisions().all(|alert| alert.flags.has(Flags::CAPPED)));
+    let steps =
+        [Step::Read(0, 500), Step::Checkpoint(0, 1), Step::Read(0, 505), Step::Checkpoint(0, 1), Step::Kill];
+    agrees(&world, &steps, None).unwrap();
+}
