@@ -1,8 +1,9 @@
 //! `vedette: tests:`: events in, expected alerts out.
 //!
-//! In: the node. Out: [`RuleTest`]s whose events are in order of time. Blocks of events follow one another: each event
-//! stands at the clock, which then goes on by the block's `every`; an `at` sets the clock, counted from the start of
-//! the test. `{n}` in a text of a template is the event's number in its block, from 1.
+//! In: the node. Out: [`RuleTest`]s whose events are in order of time. `events` is a block (`template` or `list`), or a list
+//! of blocks and single events, which follow one another: each event stands at the clock, which then goes on by the
+//! block's `every` (1 s); an `at` sets the clock, counted from the start of the test. `{n}` in a text of a template is the
+//! event's number in its block, from 1.
 
 use serde_json::{Map, Value as Json};
 use vedette_event::{Kind, Span};
@@ -46,7 +47,7 @@ fn test(node: &Node, budget: &mut Budget) -> Result<RuleTest, Fault> {
     let events = &need("events")?.value;
     let mut timeline = Timeline { clock: Span::ZERO, events: Vec::new(), budget };
     match &events.value {
-        Value::List(blocks) => blocks.iter().try_for_each(|block| timeline.block(block))?,
+        Value::List(parts) => parts.iter().try_for_each(|part| timeline.part(part))?,
         _ => timeline.block(events)?,
     }
     let mut events = timeline.events;
@@ -90,6 +91,13 @@ struct Timeline<'a> {
 }
 
 impl Timeline<'_> {
+    /// A block, or one event by itself.
+    fn part(&mut self, node: &Node) -> Result<(), Fault> {
+        let block =
+            node.map("an event or a block of events")?.iter().any(|e| e.key == "template" || e.key == "list");
+        if block { self.block(node) } else { self.listed(node, STEP) }
+    }
+
     fn block(&mut self, node: &Node) -> Result<(), Fault> {
         let valid = ["template", "list", "count", "every", "at"];
         let (mut template, mut list, mut count, mut every) = (None, None, None, STEP);
@@ -127,7 +135,7 @@ impl Timeline<'_> {
         }
     }
 
-    /// One event of a list; its own `at` sets the clock.
+    /// One event as written; its own `at` sets the clock.
     fn listed(&mut self, node: &Node, every: Span) -> Result<(), Fault> {
         if let Some(at) = yaml::find(node.map("an event")?, "at") {
             self.clock = offset(&at.value, "`at`")?;

@@ -21,8 +21,9 @@ pub struct RuleSet {
     pub warnings: Vec<Rejection>,
 }
 
-/// A refused document (or a warning), with its place.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A refused document (or a warning), with its place: the error of this crate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}:{column}: {message} [{code}]")]
 pub struct Rejection {
     /// The file, as given.
     pub file: Arc<str>,
@@ -104,7 +105,7 @@ pub struct RuleTest {
     pub name: Arc<str>,
     /// Line from 1.
     pub line: usize,
-    /// The events, each a flat JSON object of canonical fields, with the time from the start of the test.
+    /// The events in order of time, each a flat JSON object of canonical fields, with the time from the start of the test.
     pub events: Vec<(Span, serde_json::Map<String, serde_json::Value>)>,
     /// How many alerts of this rule must come.
     pub alerts: usize,

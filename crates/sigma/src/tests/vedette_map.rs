@@ -97,11 +97,14 @@ fn templates_are_repeated_at_their_pace() {
 fn blocks_follow_one_another_and_at_sets_the_clock() {
     let rule = only(&with(
         "  tests:\n    - name: sequence\n      events:\n        - {template: {e: a}, count: 2, every: 10s}\n        - list: [{e: b}, {e: c, at: 90s}, {e: d}]\n        \
-         - {template: {e: early}, at: 5s}\n      expect: {alerts: 0}\n",
+         - {template: {e: early}, at: 5s}\n        - {e: alone}\n        - {at: 2m, e: last}\n      expect: {alerts: 0}\n",
     ));
     let events: Vec<(i64, &str)> =
         rule.tests[0].events.iter().map(|(at, e)| (at.0 / 1_000_000, e["e"].as_str().unwrap())).collect();
-    assert_eq!(events, [(0, "a"), (5, "early"), (10, "a"), (20, "b"), (90, "c"), (91, "d")]);
+    assert_eq!(
+        events,
+        [(0, "a"), (5, "early"), (6, "alone"), (10, "a"), (20, "b"), (90, "c"), (91, "d"), (120, "last")]
+    );
     assert!(rule.tests[0].events.iter().all(|(_, e)| !e.contains_key("at")));
 }
 
@@ -109,6 +112,8 @@ fn blocks_follow_one_another_and_at_sets_the_clock() {
 #[case("{name: x, events: {template: {a: 1}}}", "missing-key")]
 #[case("{name: x, expect: {alerts: 1}}", "missing-key")]
 #[case("{name: x, events: {count: 1}, expect: {alerts: 1}}", "missing-key")]
+#[case("{name: x, events: [{count: {a: 1}}], expect: {alerts: 1}}", "wrong-type")]
+#[case("{name: x, events: [{template: {a: 1}, field: 1}], expect: {alerts: 1}}", "unknown-key")]
 #[case("{name: x, events: {template: {a: 1}, list: []}, expect: {alerts: 1}}", "missing-key")]
 #[case("{name: x, events: {list: [], count: 2}, expect: {alerts: 1}}", "meaningless-key")]
 #[case("{name: x, events: {template: {a: 1}}, expect: {alerts: 0, count: 1}}", "meaningless-key")]
