@@ -1,0 +1,159 @@
+//! Where the time of an event goes: classes alone, fields, keywords, all; steady and from cold.
+//!
+//! `VEDETTE_CORPUS` is a folder with `sigmahq/rules` (default `../shared/data`), `VEDETTE_EVENTS` a file of flat JSON
+//! events. Without either nothing is measured.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arrow_buffer::{Buffer, ScalarBuffer};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use serde_json::{Map, Value};
+use vedette_detect::{Evaluator, Program, needed_fields};
+use vedette_event::{
+    ColumnBuilder, EventBatch, Kind, LogSource, MAX_ROWS, Partition, SourceDef, SourceIx, Sources, Span,
+    TopicIx, batch::number, schema::Fields, source::Form,
+};
+use vedette_sigma::{Lists, RuleFile, RuleKind, RuleSet};
+
+const EVENTS: usize = 40 * MAX_ROWS;
+
+fn sources() -> Sources {
+    let json = SourceDef {
+        name: "json".into(),
+        description: String::new(),
+        form: Form::Json,
+        logsource: LogSource::default(),
+        disorder: Span(0),
+        future: Span(0),
+        time_zone: "UTC".into(),
+        entity: Vec::new(),
+        weight: None,
+        secrets: Vec::new(),
+        fields: BTreeMap::new(),
+        taxonomy: BTreeMap::new(),
+    };
+    Sources::new(Fields::default(), vec![json])
+}
+
+fn rule_files(folder: &Path, files: &mut Vec<RuleFile>) {
+    let mut entries: Vec<_> =
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            rule_files(&path, files);
+        } else if path.extension().is_some_and(|ext| ext == "yml") {
+            let text = fs::read_to_string(&path).unwrap();
+            files.push(RuleFile { path: path.to_string_lossy().into(), text });
+        }
+    }
+}
+
+/// Batches of views over one buffer each, as the decoder makes them; texts with escapes are copied.
+fn batches(lines: &[&str], fields: &[Arc<str>]) -> Vec<EventBatch> {
+    lines.chunks(MAX_ROWS).map(|lines| batch(lines, fields)).collect()
+}
+
+fn batch(lines: &[&str], fields: &[Arc<str>]) -> EventBatch {
+    let raw = Buffer::from_vec(lines.concat().into_bytes());
+    let text = std::str::from_utf8(&raw).unwrap();
+    let mut builders: Vec<_> = fields.iter().map(|_| ColumnBuilder::new(raw.clone())).collect();
+    let mut original = ColumnBuilder::new(raw.clone());
+    let mut start = 0;
+    for line in lines {
+        let line = &text[start..start + line.len()];
+        start += line.len();
+        original.push(Kind::Text, line);
+        let event: Map<String, Value> = serde_json::from_str(line).unwrap();
+        for (name, builder) in fields.iter().zip(&mut builders) {
+            match event.get(&**name) {
+                None => builder.push_missing(),
+                Some(Value::Null) => builder.push(Kind::Null, ""),
+                Some(Value::String(value)) => {
+                    let at = line.find(&format!("\"{value}\"")).map(|at| &line[at + 1..at + 1 + value.len()]);
+                    builder.push(Kind::Text, at.unwrap_or(value));
+                }
+                Some(Value::Bool(truth)) => builder.push(Kind::Bool, &truth.to_string()),
+                Some(Value::Number(n)) => {
+                    let (kind, digits) = number(&n.to_string()).unwrap();
+                    builder.push(kind, &digits);
+                }
+                Some(list @ Value::Array(_)) => builder.push(Kind::List, &list.to_string()),
+                Some(object) => builder.push(Kind::Object, &object.to_string()),
+            }
+        }
+    }
+    let rows = lines.len();
+    EventBatch {
+        source: SourceIx(0),
+        partition: Partition { topic: TopicIx(0), number: 0 },
+        offsets: (0..rows as i64).collect::<Vec<_>>().into(),
+        indexes: ScalarBuffer::from(vec![0_u32; rows]),
+        claimed: vec![EventBatch::NO_TIME; rows].into(),
+        records: (0..rows as u32).collect::<Vec<_>>().into(),
+        columns: builders.into_iter().map(ColumnBuilder::finish).collect(),
+        original: original.finish(),
+    }
+}
+
+fn has_keywords(kind: &RuleKind) -> bool {
+    matches!(kind, RuleKind::Detection(detection) if detection.leaves.iter().any(|leaf| leaf.field.is_none()))
+}
+
+fn detect(criterion: &mut Criterion) {
+    let corpus = env::var_os("VEDETTE_CORPUS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), PathBuf::from);
+    let mut files = Vec::new();
+    rule_files(&corpus.join("sigmahq/rules"), &mut files);
+    let events = env::var("VEDETTE_EVENTS").ok().and_then(|path| fs::read_to_string(path).ok());
+    let (false, Some(events)) = (files.is_empty(), events) else {
+        println!("skipped: VEDETTE_CORPUS has no sigmahq/rules, or VEDETTE_EVENTS names no file");
+        return;
+    };
+    let lines: Vec<&str> = events.lines().take(EVENTS).collect();
+    let sources = sources();
+    let rules = vedette_sigma::load(&files, &Lists::default(), &sources);
+    let fields: Vec<Arc<str>> = needed_fields(&rules, sources.get(SourceIx(0))).into_iter().collect();
+    let batches = batches(&lines, &fields);
+    let without_keywords = rules.rules.iter().filter(|rule| !has_keywords(&rule.kind)).cloned().collect();
+    let without_keywords = RuleSet { rules: without_keywords, ..RuleSet::default() };
+    let compile = |rules: &RuleSet| Arc::new(Program::compile(rules, SourceIx(0), &sources, &fields));
+    println!("{} rules, {} fields, {} events", rules.rules.len(), fields.len(), lines.len());
+
+    let mut group = criterion.benchmark_group("detect");
+    group.throughput(Throughput::Elements(lines.len() as u64)).sample_size(10);
+    let variants = [("classes", &RuleSet::default()), ("fields", &without_keywords), ("all", &rules)];
+    for (name, rules) in variants {
+        let mut evaluator = Evaluator::new(compile(rules));
+        let mut hits = Vec::new();
+        let mut total = 0;
+        for batch in &batches {
+            evaluator.evaluate(batch, &mut hits);
+            total += hits.len();
+        }
+        println!("{name}: {total} hits");
+        group.bench_function(name, |bench| {
+            bench.iter(|| batches.iter().for_each(|batch| evaluator.evaluate(batch, &mut hits)));
+        });
+    }
+    let program = compile(&rules);
+    group.bench_function("all, cold memos", |bench| {
+        let mut hits = Vec::new();
+        bench.iter_batched(
+            || Evaluator::new(program.clone()),
+            |mut evaluator| batches.iter().for_each(|batch| evaluator.evaluate(batch, &mut hits)),
+            BatchSize::PerIteration,
+        );
+    });
+    group.bench_function("compile", |bench| bench.iter(|| compile(&rules)));
+    group.finish();
+}
+
+criterion_group!(benches, detect);
+criterion_main!(benches);
