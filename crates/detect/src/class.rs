@@ -43,6 +43,8 @@ pub(crate) struct Class {
     pub(crate) keywords: Option<Filter>,
     /// All atoms in `keywords`.
     pub(crate) keyword_atoms: Vec<u32>,
+    /// Pivots were chosen by what a sample of events showed.
+    pub(crate) trained: bool,
     /// Bit set: the atom is decided by a field's filter.
     eager: Vec<u64>,
 }
@@ -63,9 +65,8 @@ pub(crate) struct ClassField {
 }
 
 impl Class {
-    /// Compiles the rules that apply to events which name this.
-    pub(crate) fn new(program: &Program, names: Names) -> Self {
-        let mut class = Self {
+    fn empty(program: &Program) -> Self {
+        Self {
             rules: Vec::new(),
             code: Code::default(),
             fields: Vec::new(),
@@ -73,9 +74,19 @@ impl Class {
             always: Vec::new(),
             keywords: None,
             keyword_atoms: Vec::new(),
+            trained: false,
             eager: vec![0; program.atoms.len().div_ceil(64)],
+        }
+    }
+
+    /// Compiles the rules that apply to events which name this. Of several possible pivots a rule gets the one least
+    /// likely to be true, by `sample` if there is one.
+    pub(crate) fn new(program: &Program, names: Names, sample: Option<&Sample>) -> Self {
+        let mut class = Self { trained: sample.is_some(), ..Self::empty(program) };
+        let weight = |atom: u32| {
+            let guess = program.atoms[atom as usize].weight;
+            sample.map_or(guess, |sample| sample.weight(atom, guess))
         };
-        let weight = |atom: u32| program.atoms[atom as usize].weight;
         let mut wakes = Vec::new();
         for rule in program.rules.iter().filter(|rule| applies(rule.names, names)) {
             if rule.condition == Condition::Any(Vec::new()) {
@@ -100,6 +111,21 @@ impl Class {
             class.eager[*atom as usize / 64] |= 1 << (atom % 64);
         }
         class.wakes = Buckets::new(wakes);
+        class.build_filters(program);
+        class
+    }
+
+    /// A class without rules whose filters find every atom that could be a pivot.
+    pub(crate) fn sampler(program: &Program, names: Names) -> Self {
+        let mut class = Self::empty(program);
+        for rule in program.rules.iter().filter(|rule| applies(rule.names, names)) {
+            rule.condition.each_atom(&mut |atom| {
+                let plan = &program.atoms[atom as usize];
+                if plan.weight.cost.is_some() && plan.probe != Probe::Always {
+                    class.eager[atom as usize / 64] |= 1 << (atom % 64);
+                }
+            });
+        }
         class.build_filters(program);
         class
     }
@@ -147,6 +173,22 @@ impl Class {
     }
 }
 
+/// How often each atom held in a sample of a class's events.
+#[derive(Debug)]
+pub(crate) struct Sample {
+    pub(crate) rows: u32,
+    pub(crate) held: Vec<u32>,
+}
+
+impl Sample {
+    /// Two events' worth of the guess are mixed in, so that atoms that never held are told apart.
+    fn weight(&self, atom: u32, guess: Weight) -> Weight {
+        let held = self.held.get(atom as usize).copied().unwrap_or(0) as f32;
+        let cost = guess.cost.map(|cost| (held + 2.0 * cost) / (self.rows as f32 + 2.0));
+        Weight { cost, ..guess }
+    }
+}
+
 /// How an atom serves as a pivot, guessed from what it looks for.
 pub(crate) fn weight(atom: &Atom, probe: &Probe) -> Weight {
     let likely = |site: &Site, literal: &String| {
@@ -164,7 +206,7 @@ pub(crate) fn weight(atom: &Atom, probe: &Probe) -> Weight {
         }
         (Atom::Scalar { .. }, Probe::Always) => Some(2.0),
         (Atom::Keyword { .. }, Probe::Literals { any_of, .. }) => {
-            Some(0.5 + any_of.iter().map(|literal| likely(&Site::Anywhere, literal)).sum::<f32>())
+            Some(0.05 + any_of.iter().map(|literal| likely(&Site::Anywhere, literal)).sum::<f32>())
         }
         _ => None,
     };

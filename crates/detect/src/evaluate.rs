@@ -14,7 +14,9 @@ use hashbrown::HashMap;
 use vedette_event::{Column, EventBatch, Hit, Kind};
 
 use crate::{
-    class::{Class, ClassField, Names, applies},
+    class::{Class, ClassField, Names, Sample, applies},
+    filter::Filter,
+    fold::fold_into,
     json,
     memo::Memo,
     program::Program,
@@ -23,6 +25,8 @@ use crate::{
 
 /// Slots that all memos of an evaluator have together.
 const MEMO_SLOTS: usize = 1 << 17;
+/// Rows of a class after which its pivots are chosen by what was seen.
+const SAMPLE_ROWS: u32 = 256;
 /// Spellings of logsource values remembered.
 const MAX_SPELLINGS: usize = 1024;
 const NONE: u32 = u32::MAX;
@@ -42,8 +46,22 @@ pub struct Evaluator {
 /// A class in use by this thread.
 #[derive(Debug)]
 struct ClassState {
+    names: Names,
     class: Arc<Class>,
     memos: Vec<Memo>,
+    /// The sample and what takes it, until there is enough.
+    sampling: Option<Box<(Sample, Class)>>,
+}
+
+impl ClassState {
+    fn new(program: &Program, names: Names, class: Arc<Class>) -> Self {
+        let held = vec![0; program.atoms.len()];
+        let sampling =
+            (!class.trained).then(|| Box::new((Sample { rows: 0, held }, Class::sampler(program, names))));
+        let mut memos = Vec::new();
+        memos.resize_with(class.fields.len(), Memo::default);
+        Self { names, class, memos, sampling }
+    }
 }
 
 /// What is known of each row of the batch at hand.
@@ -135,6 +153,13 @@ impl Evaluator {
             if rows.members.is_empty() {
                 continue;
             }
+            if let Some(sampling) = &mut state.sampling {
+                let (sample, sampler) = &mut **sampling;
+                rows.sample(batch, finder, program, sampler, sample);
+                if sample.rows >= SAMPLE_ROWS {
+                    *state = ClassState::new(program, state.names, program.train(state.names, sample));
+                }
+            }
             for (field, memo) in state.class.fields.iter().zip(&mut state.memos) {
                 if let Some(column) = rows.column(batch, field.column) {
                     rows.filter(column, finder, program, &state.class, field, memo);
@@ -176,12 +201,9 @@ impl Evaluator {
         if let Some(class) = self.class_of.get(&names) {
             return (*class, names);
         }
-        let class = self.program.class(names);
-        let known = self.classes.iter().position(|state| Arc::ptr_eq(&state.class, &class));
-        let at = known.unwrap_or_else(|| {
-            let mut memos = Vec::new();
-            memos.resize_with(class.fields.len(), Memo::default);
-            self.classes.push(ClassState { class, memos });
+        let (known, class) = self.program.class(names);
+        let at = self.classes.iter().position(|state| state.names == known).unwrap_or_else(|| {
+            self.classes.push(ClassState::new(&self.program, known, class));
             self.classes.len() - 1
         });
         self.class_of.insert(names, at as u32);
@@ -213,7 +235,9 @@ impl Rows {
         self.pool.clear();
         self.active.clear();
         let present = |column: &Column| {
-            column.len() >= batch.rows() && column.kinds().iter().any(|kind| *kind > Kind::Null as u8)
+            let greatest = |kinds: &[u8]| kinds.iter().fold(0, |most, kind| most.max(*kind));
+            column.len() >= batch.rows()
+                && column.kinds().chunks(128).any(|kinds| greatest(kinds) > Kind::Null as u8)
         };
         self.active.extend(batch.columns.iter().map(present));
     }
@@ -267,6 +291,35 @@ impl Rows {
         self.woken[row as usize] |= *woken > 0;
     }
 
+    /// Counts which atoms hold in rows of the class at hand.
+    fn sample(
+        &self,
+        batch: &EventBatch,
+        finder: &mut Finder,
+        program: &Program,
+        sampler: &Class,
+        sample: &mut Sample,
+    ) {
+        for field in &sampler.fields {
+            let Some(column) = self.column(batch, field.column) else { continue };
+            for row in &self.members {
+                let cell = column.cell(*row as usize);
+                if !matches!(cell.kind, Kind::Missing | Kind::Null | Kind::Object) {
+                    finder.find(program, sampler, field, cell.kind, cell.text);
+                    finder.atoms.iter().for_each(|atom| sample.held[*atom as usize] += 1);
+                }
+            }
+        }
+        for row in &self.members {
+            if let Some(keywords) = &sampler.keywords {
+                let original = batch.original.cell(*row as usize).text;
+                finder.find_keywords(keywords, original);
+                finder.atoms.iter().for_each(|atom| sample.held[*atom as usize] += 1);
+            }
+        }
+        sample.rows += self.members.len() as u32;
+    }
+
     /// Gives a row's true atoms and woken rules to the truth.
     fn collect(&self, row: u32, truth: &mut Truth) {
         let mut at = self.newest[row as usize];
@@ -306,6 +359,16 @@ impl Finder {
         self.outcome.extend_from_slice(&self.atoms);
     }
 
+    /// Puts into `atoms` the keyword atoms that may hold of an event's text.
+    fn find_keywords(&mut self, keywords: &Filter, original: &str) {
+        self.atoms.clear();
+        let ascii = fold_into(original, &mut self.folded);
+        let atoms = &mut self.atoms;
+        keywords.scan(&self.folded, ascii, &mut |atom, _| atoms.push(atom));
+        self.atoms.sort_unstable();
+        self.atoms.dedup();
+    }
+
     #[inline]
     fn find_in_text(&mut self, program: &Program, field: &ClassField, text: &str) {
         self.text = self.text.wrapping_add(1);
@@ -314,7 +377,7 @@ impl Finder {
             self.text = 1;
         }
         let Self { folded, decided, atoms, text: current, .. } = self;
-        let ascii = crate::fold::fold_into(text, folded);
+        let ascii = fold_into(text, folded);
         field.filter.scan(folded, ascii, &mut |atom, proof| {
             let decided = &mut decided[atom as usize];
             if *decided != *current {

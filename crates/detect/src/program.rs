@@ -15,7 +15,7 @@ use vedette_event::{RuleIx, SourceDef, SourceIx, Sources, source::Form};
 use vedette_sigma::{Detection, RuleKind, RuleSet, Test};
 
 use crate::{
-    class::{Class, Names, ProgramRule, raw_probe, weight},
+    class::{Class, Names, ProgramRule, Sample, raw_probe, weight},
     condition::{Atom, Lowering, Weight},
     literal::{Probe, Site},
     matcher::Matcher,
@@ -140,10 +140,25 @@ impl Program {
     }
 
     /// The class of events that name this; beyond a limit the one of events that name nothing, whose rules include all others'.
-    pub(crate) fn class(&self, names: Names) -> Arc<Class> {
+    /// Returns what its events are known to name.
+    pub(crate) fn class(&self, names: Names) -> (Names, Arc<Class>) {
         let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
         let names = if classes.len() < MAX_CLASSES || classes.contains_key(&names) { names } else { [0; 3] };
-        Arc::clone(classes.entry(names).or_insert_with(|| Arc::new(Class::new(self, names))))
+        let class = classes.entry(names).or_insert_with(|| Arc::new(Class::new(self, names, None)));
+        (names, Arc::clone(class))
+    }
+
+    /// The class compiled anew by what a sample showed; the first sample of any thread counts.
+    pub(crate) fn train(&self, names: Names, sample: &Sample) -> Arc<Class> {
+        let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
+        match classes.get(&names) {
+            Some(class) if class.trained => Arc::clone(class),
+            _ => {
+                let class = Arc::new(Class::new(self, names, Some(sample)));
+                classes.insert(names, Arc::clone(&class));
+                class
+            }
+        }
     }
 }
 
