@@ -1,6 +1,7 @@
 //! Test material written by others, read in place through `VEDETTE_CORPUS`.
 
 mod decode;
+mod detect;
 mod sigma;
 
 use std::path::{Path, PathBuf};

@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{
-    collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -17,8 +16,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::{Map, Value};
 use vedette_detect::{Evaluator, Program, needed_fields};
 use vedette_event::{
-    ColumnBuilder, EventBatch, Kind, LogSource, MAX_ROWS, Partition, SourceDef, SourceIx, Sources, Span,
-    TopicIx, batch::number, schema::Fields, source::Form,
+    ColumnBuilder, EventBatch, Kind, MAX_ROWS, Partition, SourceIx, Sources, TopicIx, batch::number,
+    schema::Fields,
 };
 use vedette_sigma::{Lists, RuleFile, RuleKind, RuleSet};
 
@@ -33,21 +32,10 @@ fn cpu_time() -> Duration {
 const EVENTS: usize = 40 * MAX_ROWS;
 
 fn sources() -> Sources {
-    let json = SourceDef {
-        name: "json".into(),
-        description: String::new(),
-        form: Form::Json,
-        logsource: LogSource::default(),
-        disorder: Span(0),
-        future: Span(0),
-        time_zone: "UTC".into(),
-        entity: Vec::new(),
-        weight: None,
-        secrets: Vec::new(),
-        fields: BTreeMap::new(),
-        taxonomy: BTreeMap::new(),
-    };
-    Sources::new(Fields::default(), vec![json])
+    let json = serde_json::json!({
+        "name": "json", "description": "", "form": "json", "disorder": "0s", "future": "0s", "entity": [],
+    });
+    Sources::new(Fields::default(), vec![serde_json::from_value(json).unwrap()])
 }
 
 fn rule_files(folder: &Path, files: &mut Vec<RuleFile>) {

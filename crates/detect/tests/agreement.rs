@@ -9,10 +9,7 @@ use serde_json::{Map, Value, json};
 use vedette_detect::{Evaluator, Program, needed_fields, reference};
 use vedette_event::{
     Cell, ColumnBuilder, EventBatch, Hit, Kind, LogSource, Partition, RuleIx, Severity, SourceDef, SourceIx,
-    Sources, Span, TopicIx,
-    batch::number,
-    schema::Fields,
-    source::{Form, OneOrMany},
+    Sources, TopicIx, batch::number, schema::Fields, source::Form,
 };
 use vedette_sigma::{
     Cmp, Decimal, Detection, Expr, Extras, Leaf, Pattern, Piece, Relation, Rule, RuleKind, RuleSet, Test,
@@ -21,21 +18,11 @@ use vedette_sigma::{
 const FIELDS: [&str; 5] = ["a", "b", "c.d", "both", "never"];
 
 fn source(form: Form) -> SourceDef {
-    SourceDef {
-        name: "test".into(),
-        description: String::new(),
-        form,
-        logsource: LogSource { product: Some("P".into()), ..LogSource::default() },
-        disorder: Span(0),
-        future: Span(0),
-        time_zone: "UTC".into(),
-        entity: Vec::new(),
-        weight: None,
-        secrets: Vec::new(),
-        secret_parameters: Vec::new(),
-        fields: BTreeMap::new(),
-        taxonomy: [("both".to_owned(), OneOrMany::Many(vec!["a".into(), "b".into()]))].into(),
-    }
+    let def = json!({
+        "name": "test", "description": "", "form": form, "logsource": {"product": "P"}, "disorder": "0s",
+        "future": "0s", "entity": [], "taxonomy": {"both": ["a", "b"]},
+    });
+    serde_json::from_value(def).unwrap()
 }
 
 /// Words that meet often, so that predicates are true often enough.
