@@ -110,3 +110,41 @@ fn rules_of_other_engines_tests_load_or_are_refused_for_what_comes_later() {
     // Placeholders filled from the event; filters, date parts and `action:`.
     assert_eq!(refused["unknown-list"].len(), 4, "{refused:#?}");
 }
+
+#[test]
+fn every_ruling_names_a_test_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = std::fs::read_to_string(root.join("detections/README.md")).expect("the page is there");
+    let mut sources = String::new();
+    for folder in ["crates/sigma/src", "crates/sigma/src/tests"] {
+        for entry in std::fs::read_dir(root.join(folder)).expect("the crate is there").flatten() {
+            sources.push_str(&std::fs::read_to_string(entry.path()).unwrap_or_default());
+        }
+    }
+    let rows =
+        page.split("## Rulings").nth(1).expect("the rulings").lines().filter(|l| l.starts_with("| ")).skip(1);
+    let mut named = 0;
+    for row in rows {
+        let cell = row.trim_end_matches(['|', ' ']).rsplit('|').next().unwrap_or_default();
+        for test in cell.split(',').map(|t| t.trim().trim_matches('`')) {
+            assert!(sources.contains(&format!("fn {test}(")), "no test is called {test}: {row}");
+            named += 1;
+        }
+    }
+    assert!(named > 40, "{named} tests are named");
+}
+
+#[test]
+fn the_rule_on_the_page_for_writers_loads() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = std::fs::read_to_string(root.join("detections/README.md")).expect("the page is there");
+    let example =
+        page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let file = RuleFile { path: "README.md".into(), text: example.to_owned() };
+    let set = load(&[file], &Lists::new(), &Sources::default());
+    assert!(set.rejected.is_empty() && set.warnings.is_empty(), "{:?} {:?}", set.rejected, set.warnings);
+    assert_eq!(
+        set.rules.iter().map(|r| (r.emits, r.tests.len())).collect::<Vec<_>>(),
+        [(false, 0), (true, 2)]
+    );
+}
