@@ -51,11 +51,14 @@ fn resume(offset: i64, last: Option<(i64, &[u8])>) -> Recovery {
     Recovery { partitions: BTreeMap::from([(partition(0), resume)]), ..Recovery::default() }
 }
 
+/// Offset, payload and where it lay in its batch.
+type Record = (i64, Option<Vec<u8>>, RawRecord);
+
 /// A run of ingest and what has come of it.
 struct Run {
     ingest: Ingest,
     ingested: crossbeam_channel::Receiver<Ingested>,
-    records: BTreeMap<Partition, Vec<(i64, Option<Vec<u8>>, RawRecord)>>,
+    records: BTreeMap<Partition, Vec<Record>>,
     idle: BTreeMap<Partition, Micros>,
     assigned: Vec<(Partition, i64)>,
     lost: Vec<(Partition, i64, i64)>,
