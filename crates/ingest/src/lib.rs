@@ -22,10 +22,12 @@ mod lane;
 mod mock;
 mod plan;
 mod prober;
+mod read_back;
 mod reader;
 mod settings;
 mod shared;
 mod verify;
+mod writer;
 
 pub use dead_letters::{DEAD_LETTER_TOPIC, DeadLetterTopic};
 pub use error::Error;
@@ -33,10 +35,12 @@ pub use files::{FileBatches, Input};
 pub use ingest::{Ingest, LagView};
 pub use ingested::{Ingested, LagReport, PartitionLag, Status};
 pub use mock::MockBroker;
+pub use read_back::ReadBack;
 pub use settings::{
     LastRead, Mechanism, OnLoss, Password, Protocol, Recovery, Resume, Sasl, Security, Settings, StartAt,
     TimeSource, TopicSettings, record_hash,
 };
+pub use writer::TopicWriter;
 
 #[cfg(test)]
 mod mock_tests;
