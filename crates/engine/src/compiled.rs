@@ -3,13 +3,13 @@
 //! In: [`RuleSet`], [`Sources`], [`Topics`]. Out: [`Compiled`], immutable and shared by threads.
 //! Invariant: a source decodes exactly the columns that some rule, key or entity needs.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use vedette_correlate::Plan;
-use vedette_decode::Decoder;
+use vedette_decode::{Decoder, Inspector};
 use vedette_detect::{Evaluator, Program};
-use vedette_event::{SourceIx, Sources, Topics};
-use vedette_sigma::RuleSet;
+use vedette_event::{RuleIx, SourceDef, SourceIx, Sources, Topics};
+use vedette_sigma::{RuleKind, RuleSet};
 
 use crate::{detector::Detector, error::Error};
 
@@ -78,6 +78,33 @@ impl Compiled {
             })
             .collect::<Result<_, Error>>()?;
         Ok(Detector::new(self.clone(), lanes))
+    }
+
+    /// An inspector for each source, in the order of the sources: what a record says, secrets masked.
+    ///
+    /// # Errors
+    /// If a source's definition cannot be decoded.
+    pub fn inspectors(&self) -> Result<Vec<Inspector>, Error> {
+        let of = |def: &SourceDef| {
+            Inspector::new(def, &self.sources.fields, self.secret)
+                .map_err(|cause| Error::Source { source_name: def.name.clone(), cause })
+        };
+        self.sources.defs.iter().map(of).collect()
+    }
+
+    /// Names of the sources that a rule reads, sorted: those that some detection in its tree may apply to.
+    #[must_use]
+    pub fn sources_of(&self, rule: RuleIx) -> Vec<String> {
+        match &self.rules.get(rule).kind {
+            RuleKind::Detection(d) => {
+                let fits = self.sources.defs.iter().filter(|def| def.logsource.compatible(&d.logsource));
+                fits.map(|def| def.name.to_string()).collect()
+            }
+            RuleKind::Correlation(c) => {
+                let all: BTreeSet<String> = c.rules.iter().flat_map(|r| self.sources_of(*r)).collect();
+                all.into_iter().collect()
+            }
+        }
     }
 
     pub(crate) fn evaluator(&self, source: SourceIx) -> Evaluator {

@@ -394,15 +394,19 @@ impl Engine {
         self.watermarks[usize::from(source.0)]
     }
 
+    /// The watermark of a partition, once it has one.
+    #[must_use]
+    pub fn partition_watermark(&self, partition: Partition) -> Option<Micros> {
+        let state = self.partitions.get(&partition)?;
+        let disorder = self.compiled.sources.get(state.source).disorder;
+        let watermark = state.watermark(disorder, self.settings.skew);
+        (watermark != Micros::MIN).then_some(watermark)
+    }
+
     /// What was seen of a source.
     #[must_use]
     pub fn counters(&self, source: SourceIx) -> SourceCounters {
         self.counters[usize::from(source.0)]
     }
 
-    /// The correlator's counters by rule.
-    #[must_use]
-    pub fn correlator(&self) -> &Correlator {
-        &self.correlator
-    }
 }

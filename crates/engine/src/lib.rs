@@ -18,7 +18,7 @@ mod partition;
 pub use checkpoint::{GroupCheckpoint, PartitionPoint, Start};
 pub use compiled::Compiled;
 pub use detector::{Detected, DetectedBatch, Detector};
-pub use engine::{Engine, Output, Settings, SourceCounters};
+pub use engine::{CLOCK_FLAGS, Engine, Output, Settings, SourceCounters};
 pub use error::Error;
 pub use vedette_correlate::Published;
 
