@@ -1,2 +1,102 @@
-//! Under construction.
-fn main() {}
+//! The `vedette` program: command line, configuration and wiring.
+//!
+//! Results go to standard output, progress and summaries to standard error. Exit status: 0 done, 1 findings of a
+//! check or refused rules, 2 wrong use or configuration, 3 a failure of the world (broker, disk).
+
+mod check;
+mod config;
+mod content;
+mod decode;
+mod demo;
+mod parallel;
+mod rejected;
+mod run;
+mod scan;
+mod service;
+mod table;
+mod telemetry;
+mod token;
+
+use std::{io, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Streaming detection for a security operations centre: Sigma rules and windowed correlations over Kafka.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110, after_help = "Start with `vedette demo`.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The service: Kafka in, alerts and API out.
+    Run(run::Args),
+    /// Everything in one process on loopback, with a simulated exchange.
+    Demo(demo::Args),
+    /// Run rules over log files or standard input.
+    Scan(scan::Args),
+    /// Show what becomes of each record: one flat JSON object of canonical fields a line.
+    Decode(decode::Args),
+    /// Parse, lint, compile and test rules.
+    Check(check::Args),
+    /// Manage access to the API.
+    Token(token::Args),
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub enum Failure {
+    /// Wrong use or configuration: exit status 2.
+    Usage(anyhow::Error),
+    /// A failure of the world: exit status 3.
+    World(anyhow::Error),
+    /// The reader of standard output went away: a quiet end.
+    BrokenPipe,
+}
+
+/// Marks an error as the world's.
+pub trait World<T> {
+    /// The value, or the error as the world's failure.
+    fn world(self) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<anyhow::Error>> World<T> for Result<T, E> {
+    fn world(self) -> Result<T, Failure> {
+        self.map_err(|e| {
+            let error = e.into();
+            let pipe =
+                error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe);
+            if pipe { Failure::BrokenPipe } else { Failure::World(error) }
+        })
+    }
+}
+
+/// The wall clock. Nothing that decides what an alert says may read it.
+pub fn now() -> vedette_event::Micros {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    vedette_event::Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Scan(args) => scan::run(&args),
+        Command::Decode(args) => decode::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Token(args) => token::run(&args),
+    };
+    match done {
+        Ok(status) => ExitCode::from(status),
+        Err(Failure::BrokenPipe) => ExitCode::SUCCESS,
+        Err(Failure::Usage(e)) => complain(&e, 2),
+        Err(Failure::World(e)) => complain(&e, 3),
+    }
+}
+
+fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
+    eprintln!("vedette: {error:#}");
+    ExitCode::from(status)
+}

@@ -1,0 +1,55 @@
+//! `vedette check`: parse, lint, compile and test rules.
+//!
+//! In: rule files and folders. Out: refusals, warnings and test results as text, JSON, SARIF or JUnit XML.
+//! Invariant: no network, no state; the tests run through the same engine as the service.
+
+mod report;
+mod tester;
+
+use std::{path::PathBuf, sync::Arc};
+
+use crate::{Failure, World as _, content};
+
+pub use tester::{Outcome, TestResult};
+
+/// What `check` is asked for.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  vedette check detections/ --format junit > report.xml")]
+pub struct Args {
+    /// Rule files and folders.
+    #[arg(value_name = "PATH", default_value = "detections/")]
+    paths: Vec<PathBuf>,
+    /// How to write the result.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Sarif,
+    Junit,
+}
+
+/// Runs the command; 1 if a rule was refused or a test failed.
+pub fn run(args: &Args) -> Result<u8, Failure> {
+    let sources = content::sources(None).world()?;
+    let text = content::rules(&args.paths).map_err(Failure::Usage)?;
+    if text.files.is_empty() {
+        let paths: Vec<_> = args.paths.iter().map(|p| p.display().to_string()).collect();
+        return Err(Failure::Usage(anyhow::anyhow!("no rule file (*.yml) in {}", paths.join(", "))));
+    }
+    let rules = Arc::new(text.load(&sources));
+    let results = tester::run_all(&rules, &sources).world()?;
+    match args.format {
+        Format::Text => report::text(&rules, &text, &results),
+        Format::Json => report::json(&rules, &results),
+        Format::Sarif => report::sarif(&rules, &results),
+        Format::Junit => report::junit(&rules, &results),
+    }
+    .world()?;
+    let failed = results.iter().any(|r| matches!(r.outcome, Outcome::Failed(_)));
+    Ok(u8::from(failed || !rules.rejected.is_empty()))
+}

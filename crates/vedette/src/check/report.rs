@@ -1,0 +1,170 @@
+//! The result of a check, for people and for machines.
+//!
+//! In: refusals, warnings and test results. Out: text, JSON, SARIF 2.1.0 or JUnit XML on standard output.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde_json::{Value, json};
+use vedette_sigma::{Rejection, RuleSet, Style};
+
+use super::{Outcome, TestResult};
+use crate::{content::RuleText, rejected::colour_on};
+
+/// For people: carets under what is wrong, one line a failed test, one line of summary.
+pub fn text(rules: &RuleSet, text: &RuleText, results: &[TestResult]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let color = colour_on(out.is_terminal());
+    let refused = rules.rejected.iter().map(|r| (r, false));
+    for (rejection, warning) in refused.chain(rules.warnings.iter().map(|w| (w, true))) {
+        let style = Style { warning, color };
+        writeln!(out, "{}", vedette_sigma::render(rejection, text.text_of(&rejection.file), style))?;
+    }
+    for result in results {
+        if let Outcome::Failed(why) = &result.outcome {
+            let rule = rules.get(result.rule);
+            writeln!(
+                out,
+                "{}:{}: test `{}` of `{}` failed: {why}",
+                rule.file, result.line, result.name, rule.title
+            )?;
+        }
+    }
+    let failed = failures(results);
+    writeln!(
+        out,
+        "{} rules accepted, {} refused, {} warnings; {} tests passed, {failed} failed",
+        rules.rules.len(),
+        rules.rejected.len(),
+        rules.warnings.len(),
+        results.len() - failed,
+    )?;
+    let untested = rules.rules.iter().filter(|r| r.emits && r.tests.is_empty()).count();
+    if untested > 0 {
+        writeln!(out, "{untested} rules have no tests")?;
+    }
+    Ok(())
+}
+
+fn failures(results: &[TestResult]) -> usize {
+    results.iter().filter(|r| r.outcome != Outcome::Passed).count()
+}
+
+fn place(r: &Rejection) -> Value {
+    json!({"file": &*r.file, "line": r.line, "column": r.column, "rule_id": r.rule_id.as_deref(),
+           "code": r.code, "message": r.message, "help": r.help})
+}
+
+/// One JSON object.
+pub fn json(rules: &RuleSet, results: &[TestResult]) -> io::Result<()> {
+    let tests: Vec<_> = results
+        .iter()
+        .map(|r| {
+            let rule = rules.get(r.rule);
+            let why = if let Outcome::Failed(why) = &r.outcome { Some(why) } else { None };
+            json!({"rule_id": &*rule.id, "file": &*rule.file, "line": r.line, "name": &*r.name,
+                   "passed": why.is_none(), "failure": why})
+        })
+        .collect();
+    let report = json!({
+        "accepted": rules.rules.len(),
+        "rejected": rules.rejected.iter().map(place).collect::<Vec<_>>(),
+        "warnings": rules.warnings.iter().map(place).collect::<Vec<_>>(),
+        "tests": tests,
+    });
+    print(&report)
+}
+
+/// SARIF 2.1.0, for code hosts that show findings beside the lines.
+pub fn sarif(rules: &RuleSet, results: &[TestResult]) -> io::Result<()> {
+    let result = |level: &str, code: &str, message: &str, file: &str, line: usize, column: usize| {
+        json!({"ruleId": code, "level": level, "message": {"text": message},
+               "locations": [{"physicalLocation": {"artifactLocation": {"uri": file},
+                   "region": {"startLine": line, "startColumn": column}}}]})
+    };
+    let of = |level: &'static str| {
+        move |r: &Rejection| {
+            let help = r.help.as_ref().map_or(String::new(), |h| format!(" ({h})"));
+            result(level, r.code, &format!("{}{help}", r.message), &r.file, r.line, r.column)
+        }
+    };
+    let mut all: Vec<Value> = rules.rejected.iter().map(of("error")).collect();
+    all.extend(rules.warnings.iter().map(of("warning")));
+    for r in results {
+        if let Outcome::Failed(why) = &r.outcome {
+            let message = format!("test `{}` failed: {why}", r.name);
+            all.push(result("error", "test-failed", &message, &rules.get(r.rule).file, r.line, 1));
+        }
+    }
+    print(&json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{"tool": {"driver": {"name": "vedette", "version": env!("CARGO_PKG_VERSION")}}, "results": all}],
+    }))
+}
+
+/// JUnit XML: one test case a refused document and a test.
+pub fn junit(rules: &RuleSet, results: &[TestResult]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let failed = failures(results) + rules.rejected.len();
+    let total = results.len() + rules.rejected.len();
+    writeln!(out, r#"<?xml version="1.0" encoding="UTF-8"?>"#)?;
+    writeln!(out, r#"<testsuite name="vedette check" tests="{total}" failures="{failed}">"#)?;
+    for r in &rules.rejected {
+        let place = format!("{}:{}:{}", r.file, r.line, r.column);
+        writeln!(out, r#"  <testcase classname="{}" name="loads">"#, xml(&r.file))?;
+        writeln!(out, r#"    <failure message="{}">{}</failure>"#, xml(&r.message), xml(&place))?;
+        writeln!(out, "  </testcase>")?;
+    }
+    for r in results {
+        let rule = rules.get(r.rule);
+        write!(out, r#"  <testcase classname="{}" name="{}""#, xml(&rule.id), xml(&r.name))?;
+        match &r.outcome {
+            Outcome::Passed => writeln!(out, "/>")?,
+            Outcome::Failed(why) => {
+                writeln!(out, ">")?;
+                writeln!(
+                    out,
+                    r#"    <failure message="{}">{}:{}</failure>"#,
+                    xml(why),
+                    xml(&rule.file),
+                    r.line
+                )?;
+                writeln!(out, "  </testcase>")?;
+            }
+        }
+    }
+    writeln!(out, "</testsuite>")
+}
+
+/// Text as it may stand in XML: markup escaped, characters that XML cannot hold replaced.
+fn xml(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\n' => escaped.push_str("&#10;"),
+            c if c < ' ' && c != '\t' => escaped.push('\u{fffd}'),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+fn print(value: &Value) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from)?;
+    out.write_all(b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::xml;
+
+    #[test]
+    fn xml_holds_no_markup_of_ours() {
+        assert_eq!(xml("a<b>&\"\u{1}"), "a&lt;b&gt;&amp;&quot;\u{fffd}");
+    }
+}

@@ -1,0 +1,174 @@
+//! `vedette demo`: everything in one process on loopback, with the simulator.
+//!
+//! In: a seed and a rate. Out: a console with live alerts. The records go through an in-process broker and the
+//! ordinary Kafka path; rules and schemas are the built-in ones; the store is a folder that goes with the process.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use vedette_api::live::Mode;
+use vedette_event::Span;
+use vedette_ingest::{MockBroker, Security, TopicWriter};
+use vedette_simulate::{Feed, Simulator};
+use vedette_store::model::SummaryBy;
+
+use crate::{
+    Failure, World as _,
+    config::{self, Config},
+    content,
+    service::{self, Serving},
+};
+
+/// Partitions of each topic: the in-process broker keeps only 5 MiB of each.
+const PARTITIONS: i32 = 4;
+/// How disordered records may be: the simulator writes them in order.
+const DISORDER: Span = Span::secs(2);
+
+/// What `demo` is asked for.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  vedette demo --rate 2000")]
+pub struct Args {
+    /// Port of console and API; 0 takes a free one.
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// The same seed gives the same day.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Background events a second.
+    #[arg(long, value_name = "EVENTS_PER_S", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    rate: u32,
+    /// Do not open a browser.
+    #[arg(long)]
+    no_browser: bool,
+}
+
+/// Runs the demo until it is stopped.
+pub fn run(args: &Args) -> Result<u8, Failure> {
+    let broker = MockBroker::start().map_err(|e| Failure::World(e.into()))?;
+    for feed in Feed::ALL {
+        broker.create_topic(feed.topic(), PARTITIONS).map_err(|e| Failure::World(e.into()))?;
+    }
+    let folder = Folder::make().world()?;
+    let config = configuration(&broker.bootstrap_servers(), &folder, args.port).world()?;
+    crate::telemetry::start(&config.log).map_err(Failure::Usage)?;
+    let text = content::built_in_rules().world()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().world()?;
+    let written = Arc::new(Written::default());
+    let started = Instant::now();
+    runtime.block_on(async {
+        let prepared = service::prepare(&config, &text).await?;
+        let serving = Serving { mode: Mode::Demo, api: config.api.clone() };
+        let service = service::start(prepared, serving).await?;
+        println!("console: http://{}/", service.address);
+        eprintln!("a simulated exchange writes {} events a second; Ctrl-C stops it", args.rate);
+        if !args.no_browser {
+            open_browser(&format!("http://{}/", service.address));
+        }
+        let writer = write_records(&broker.bootstrap_servers(), args, written.clone()).world()?;
+        let stopped = service.until_stopped(summary).await?;
+        written.stop.store(true, Ordering::Relaxed);
+        if writer.join().is_err() {
+            return Err(Failure::World(anyhow::anyhow!("the simulator's thread panicked")));
+        }
+        print_summary(&written, started.elapsed(), &stopped);
+        Ok(())
+    })?;
+    Ok(0)
+}
+
+fn configuration(brokers: &str, folder: &Folder, port: u16) -> Result<Config> {
+    let topics: String = Feed::ALL
+        .iter()
+        .map(|feed| {
+            let (name, source) = (feed.topic(), feed.source());
+            format!("    - {{name: {name}, source: {source}, time_source: producer, disorder: {DISORDER}}}\n")
+        })
+        .collect();
+    let mut config: Config =
+        config::parse("demo", &format!("kafka:\n  brokers: {brokers}\n  topics:\n{topics}"))?;
+    config.data = folder.0.clone();
+    config.api.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    config.log.level = "warn".to_owned();
+    Ok(config)
+}
+
+/// What the simulator has written.
+#[derive(Debug, Default)]
+struct Written {
+    stop: AtomicBool,
+    records: AtomicU64,
+    attacks: AtomicU64,
+}
+
+/// Writes records as their time comes.
+fn write_records(brokers: &str, args: &Args, written: Arc<Written>) -> Result<std::thread::JoinHandle<()>> {
+    let writer = TopicWriter::connect(&[brokers.to_owned()], &Security::default())?;
+    let mut simulator = Simulator::new(args.seed, crate::now(), args.rate);
+    let thread = std::thread::Builder::new().name("simulator".into());
+    Ok(thread.spawn(move || {
+        let mut turn = 0;
+        while !written.stop.load(Ordering::Relaxed) {
+            let record = simulator.next_record();
+            let ahead = record.time.since(crate::now());
+            if ahead > Span::ZERO {
+                std::thread::sleep(Duration::from_micros(ahead.0.unsigned_abs().min(200_000)));
+            }
+            turn = (turn + 1) % PARTITIONS;
+            if let Err(error) = writer.write(record.feed.topic(), turn, record.time, record.line.as_bytes()) {
+                tracing::warn!(%error, "a simulated record could not be written");
+                continue;
+            }
+            written.records.fetch_add(1, Ordering::Relaxed);
+            written.attacks.fetch_add(u64::from(record.label.is_some()), Ordering::Relaxed);
+        }
+    })?)
+}
+
+async fn summary(store: &vedette_store::Store) -> BTreeMap<String, u64> {
+    let counts = store.summary(SummaryBy::Rule, &vedette_store::model::Filter::default()).await;
+    counts.unwrap_or_default().into_iter().collect()
+}
+
+fn print_summary(written: &Written, ran: Duration, alerts: &BTreeMap<String, u64>) {
+    let (records, attacks) =
+        (written.records.load(Ordering::Relaxed), written.attacks.load(Ordering::Relaxed));
+    eprintln!("{records} records in {} s, {attacks} of them part of an attack", ran.as_secs());
+    let total: u64 = alerts.values().sum();
+    eprintln!("{total} alerts of {} rules", alerts.len());
+}
+
+/// A folder for the store that goes with the process.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn make() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("vedette-demo-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Nothing of value is in it, and the system clears temporary folders in time.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn open_browser(url: &str) {
+    let quiet = std::process::Stdio::null;
+    let opened = std::process::Command::new("xdg-open").arg(url).stdout(quiet()).stderr(quiet()).spawn();
+    if opened.is_err() {
+        tracing::debug!("no browser was opened");
+    }
+}

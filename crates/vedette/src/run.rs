@@ -1,0 +1,41 @@
+//! `vedette run`: the service.
+
+use std::path::PathBuf;
+
+use vedette_api::live::Mode;
+
+use crate::{
+    Failure, World as _, config, content,
+    rejected::print_rejected,
+    service::{self, Serving},
+};
+
+/// What `run` is asked for.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  vedette run -c /etc/vedette/vedette.yml
+
+Start from vedette.example.yml, which writes every setting with its default.")]
+pub struct Args {
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE", default_value = "vedette.yml")]
+    config: PathBuf,
+}
+
+/// Runs the service until it is stopped.
+pub fn run(args: &Args) -> Result<u8, Failure> {
+    let config = config::load(&args.config, |name| std::env::var(name).ok()).map_err(Failure::Usage)?;
+    crate::telemetry::start(&config.log).map_err(Failure::Usage)?;
+    let text = content::rules(&config.rules).map_err(Failure::Usage)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().world()?;
+    runtime.block_on(async {
+        let prepared = service::prepare(&config, &text).await?;
+        print_rejected(&prepared.compiled.rules, &text);
+        let serving = Serving { mode: Mode::Run, api: config.api.clone() };
+        let service = service::start(prepared, serving).await?;
+        tracing::info!(api = %service.address, "ready to read");
+        service.until_stopped(async |_| ()).await
+    })?;
+    Ok(0)
+}

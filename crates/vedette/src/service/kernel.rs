@@ -1,0 +1,289 @@
+//! The kernel's thread: records in, publications out.
+//!
+//! In: [`Ingested`] items over a bounded channel. Out: [`Publication`]s over another.
+//! Invariants: a publication holds everything that the kernel said since the one before, and the checkpoints in it hold
+//! nothing that is not in it or in one before; partitions too far ahead are paused; a clean stop ends with a checkpoint
+//! of every key group.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use tokio::sync::{mpsc, watch};
+use vedette_api::live::LiveSender;
+use vedette_engine::{Compiled, Detector, Engine, KEY_GROUPS, Output};
+use vedette_event::{Flags, Partition, Severity, Span};
+use vedette_ingest::{Ingest, Ingested};
+use vedette_sigma::RuleKind;
+use vedette_store::model::{
+    AlertRevision, Checkpoint, HealthEvent, LostInterval, NewDeadLetter, NewNotice, Publication,
+};
+
+use super::{
+    live::View,
+    publisher::{Bundle, Wanted},
+};
+
+/// How long the kernel waits for records before it looks at the clock.
+const WAIT: Duration = Duration::from_millis(10);
+/// Checkpoint bytes written a second at most, so that state never crowds out alerts.
+const CHECKPOINT_BYTES_A_SECOND: u64 = 4 << 20;
+/// Pause between two groups' checkpoints at least.
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(50);
+/// Output beyond this is published without waiting.
+const FULL: usize = 2_000;
+/// How often the live view is sent.
+const VIEW: Duration = Duration::from_secs(1);
+
+/// The thread's state.
+pub struct Kernel {
+    compiled: Arc<Compiled>,
+    engine: Engine,
+    ingest: Ingest,
+    records: Receiver<Ingested>,
+    publications: Sender<Bundle>,
+    view: View,
+    live: LiveSender,
+    pace: Duration,
+    out: Output,
+    extra: Publication,
+    paused: BTreeSet<Partition>,
+    /// Names of the sources that each rule reads.
+    rule_sources: Vec<Vec<String>>,
+    next_group: u8,
+    /// Items taken in, and what that was when each group was last written.
+    activity: u64,
+    written_at: [u64; KEY_GROUPS as usize],
+    next_checkpoint: Instant,
+}
+
+impl Kernel {
+    /// Puts the thread's state together.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one end of one channel or one component, used once"
+    )]
+    pub fn new(
+        compiled: Arc<Compiled>,
+        engine: Engine,
+        ingest: Ingest,
+        records: Receiver<Ingested>,
+        publications: Sender<Bundle>,
+        view: View,
+        live: LiveSender,
+        pace: Duration,
+    ) -> Self {
+        let rule_sources = compiled.rules.iter().map(|(ix, _)| compiled.sources_of(ix)).collect();
+        Self {
+            compiled,
+            engine,
+            ingest,
+            records,
+            publications,
+            view,
+            live,
+            pace,
+            out: Output::default(),
+            extra: Publication::default(),
+            paused: BTreeSet::new(),
+            rule_sources,
+            next_group: 0,
+            activity: 0,
+            written_at: [0; KEY_GROUPS as usize],
+            next_checkpoint: Instant::now(),
+        }
+    }
+
+    /// Starts the thread.
+    pub fn spawn(
+        self,
+        stopped: watch::Receiver<bool>,
+        failed: mpsc::Sender<anyhow::Error>,
+    ) -> Result<JoinHandle<()>> {
+        let thread = std::thread::Builder::new().name("kernel".into());
+        Ok(thread.spawn(move || {
+            if let Err(e) = self.run(&stopped) {
+                // The receiver is gone only when the process is ending anyway.
+                let _ = failed.blocking_send(e);
+            }
+        })?)
+    }
+
+    fn run(mut self, stopped: &watch::Receiver<bool>) -> Result<()> {
+        let mut detector = self.compiled.detector()?;
+        let (mut published, mut viewed) = (Instant::now(), Instant::now() - VIEW);
+        loop {
+            match self.records.recv_timeout(WAIT) {
+                Ok(item) => self.take(item, &mut detector)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            let full = self.out.correlated.alerts.len() + self.out.dead.len() > FULL;
+            if full || published.elapsed() >= self.pace {
+                published = Instant::now();
+                if !self.publish(1)? {
+                    return Ok(());
+                }
+                self.pause_those_ahead();
+            }
+            if viewed.elapsed() >= VIEW {
+                viewed = Instant::now();
+                self.live.send_replace(Arc::new(self.view.snapshot(&self.engine)));
+            }
+            if *stopped.borrow() {
+                break;
+            }
+        }
+        self.next_checkpoint = Instant::now();
+        self.written_at = [u64::MAX; KEY_GROUPS as usize];
+        self.publish(KEY_GROUPS)?;
+        Ok(())
+    }
+
+    fn take(&mut self, item: Ingested, detector: &mut Detector) -> Result<()> {
+        self.activity += 1;
+        match item {
+            Ingested::Assigned { partition, .. } => {
+                let topic = self.compiled.topics.name(partition.topic);
+                if let Some(source) = self.view.source_of(topic) {
+                    self.engine.assign(partition, source);
+                }
+            }
+            Ingested::Batch(raw) => {
+                let detected = detector.detect(&raw);
+                self.view.dead_letters(raw.source, &detected.dead);
+                self.engine.absorb(detected, &mut self.out);
+            }
+            Ingested::Placed(placement) => self.out.placements.push(placement),
+            Ingested::Idle { partition, sent_at } => self.engine.idle(partition, sent_at, &mut self.out),
+            Ingested::Lost { partition, from, to } => self.lost(partition, from, to),
+            Ingested::Status(status) => {
+                if let Some((key, severity, message)) = self.view.status(&status, &self.compiled) {
+                    self.health(key, "ingest", severity, message);
+                }
+            }
+            Ingested::Failed(e) => return Err(anyhow::Error::from(e).context("reading from Kafka")),
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, partition: Partition, from: i64, to: i64) {
+        let topic = self.compiled.topics.name(partition.topic).to_string();
+        let noticed_at = crate::now();
+        let message = format!(
+            "Kafka deleted the records {from} to {} of {topic}/{} before they were read",
+            to - 1,
+            partition.number
+        );
+        tracing::error!("{message}");
+        self.health(format!("lost/{topic}/{}/{from}", partition.number), "lost", Severity::Critical, message);
+        if let Some(source) = self.view.source_of(&topic) {
+            self.view.lost(source, (to - from).unsigned_abs());
+        }
+        self.extra.lost.push(LostInterval { topic, partition: partition.number, from, to, noticed_at });
+    }
+
+    fn health(&mut self, key: String, kind: &str, severity: Severity, message: String) {
+        self.extra.health.push(HealthEvent {
+            key,
+            at: crate::now(),
+            kind: kind.to_owned(),
+            severity,
+            message,
+        });
+    }
+
+    /// Hands over what there is, with the checkpoints of at most `groups` groups. False if nobody takes it any more.
+    fn publish(&mut self, groups: u8) -> Result<bool> {
+        let out = std::mem::take(&mut self.out);
+        self.view.take_counters(&out.correlated);
+        self.say_health(&out);
+        let mut publication = std::mem::take(&mut self.extra);
+        let mut wanted = Vec::new();
+        for published in &out.correlated.alerts {
+            let rule = self.compiled.rules.get(published.rule);
+            // Without a key each event is its own alert, which covers only its own notice.
+            let alone = published.alert.key.is_empty() && matches!(rule.kind, RuleKind::Detection(_));
+            let rearm = if alone { Span::ZERO } else { vedette_correlate::body::rearm(rule) };
+            let until = published.alert.last_seen.plus(rearm);
+            let sources = self.rule_sources[published.rule.0 as usize].clone();
+            publication.alerts.push(AlertRevision::of(&published.alert, sources, until)?);
+            let (id, evidence) = (published.alert.alert_id.to_string(), published.alert.evidence.clone());
+            wanted.push(Wanted { id, evidence });
+        }
+        for notice in &out.correlated.notices {
+            let sources = self.rule_sources[notice.rule_ix.0 as usize].clone();
+            publication.notices.push(NewNotice::of(notice, sources)?);
+            wanted.push(Wanted { id: notice.notice_id.to_string(), evidence: notice.evidence.clone() });
+        }
+        for dead in out.dead {
+            let source = self.compiled.sources.get(dead.source).name.clone();
+            publication.dead_letters.push(NewDeadLetter::of(dead, &source, &self.compiled.topics));
+        }
+        publication.placements = out.placements;
+        self.add_checkpoints(groups, &mut publication);
+        if publication.is_empty() {
+            return Ok(true);
+        }
+        Ok(self.publications.send(Bundle { publication, wanted }).is_ok())
+    }
+
+    fn add_checkpoints(&mut self, groups: u8, publication: &mut Publication) {
+        if Instant::now() < self.next_checkpoint {
+            return;
+        }
+        let mut bytes = 0;
+        for _ in 0..groups {
+            let group = self.next_group;
+            self.next_group = (group + 1) % KEY_GROUPS;
+            let written = &mut self.written_at[usize::from(group)];
+            if *written == self.activity {
+                continue;
+            }
+            *written = self.activity;
+            let checkpoint = self.engine.checkpoint(group);
+            bytes += checkpoint.bytes.len() as u64;
+            publication.checkpoints.push(Checkpoint { group, bytes: checkpoint.bytes });
+            self.view.checkpointed(group);
+        }
+        if self.next_group == 0 {
+            self.engine.forget_released();
+        }
+        let pause = Duration::from_micros(bytes * 1_000_000 / CHECKPOINT_BYTES_A_SECOND);
+        self.next_checkpoint = Instant::now() + pause.max(CHECKPOINT_PAUSE);
+    }
+
+    /// A word for operators about everything that a healthy deployment never shows.
+    fn say_health(&mut self, out: &Output) {
+        for placement in &out.placements {
+            let broker = placement.flag.has(Flags::CLOCK_BROKER);
+            let (kind, what) = match broker {
+                true => ("clock_broker", "a broker's clock is ahead of ours by more than the allowance"),
+                false => ("clock_overtaken", "a record lay below its source's watermark"),
+            };
+            let place = format!("{}/{}", placement.topic, placement.partition);
+            let hour = placement.time.floor(vedette_event::time::HOUR);
+            self.health(format!("{kind}/{place}/{hour}"), kind, Severity::High, format!("{place}: {what}"));
+        }
+        for health in &out.correlated.health {
+            let (key, message) = self.view.degraded(health, &self.compiled);
+            self.health(key, "over_budget", Severity::High, message);
+        }
+    }
+
+    fn pause_those_ahead(&mut self) {
+        let ahead: BTreeSet<Partition> = self.engine.ahead().into_iter().collect();
+        for partition in ahead.difference(&self.paused) {
+            self.ingest.pause(*partition);
+        }
+        for partition in self.paused.difference(&ahead) {
+            self.ingest.resume(*partition);
+        }
+        self.paused = ahead;
+    }
+}

@@ -1,0 +1,164 @@
+//! `vedette run`, and the service half of `vedette demo`: Kafka in, alerts and API out.
+//!
+//! In: a checked [`Config`] and rule texts. Out: a running [`Service`].
+//!
+//! Threads and channels, each bounded and named after what it carries:
+//! `ingest` ─records→ `kernel` ─publications→ `publisher` ─wanted→ `evidence` ─contents→ `publisher`.
+//! Invariants: one engine holds the data folder; nothing is published before what it rests on is stored; a failed
+//! store or a lost lease stops the process; a clean stop writes every checkpoint.
+
+mod evidence;
+mod kernel;
+mod live;
+mod publisher;
+mod setup;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Result;
+use crossbeam_channel::bounded;
+use tokio::sync::{mpsc, watch};
+use vedette_api::live::{LiveSender, Mode};
+use vedette_store::Store;
+
+pub use setup::{Prepared, prepare};
+
+use crate::{Failure, World as _};
+
+/// Publications that may wait for the store before the kernel waits.
+const PUBLICATIONS: usize = 8;
+/// Rows whose evidence may wait to be read back before the publisher waits.
+const WANTED: usize = 4_096;
+
+/// What is running.
+pub struct Service {
+    store: Store,
+    stop: watch::Sender<bool>,
+    kernel: std::thread::JoinHandle<()>,
+    publisher: tokio::task::JoinHandle<()>,
+    api: tokio::task::JoinHandle<()>,
+    failures: mpsc::Receiver<anyhow::Error>,
+    /// Where the API listens.
+    pub address: std::net::SocketAddr,
+}
+
+/// How the API is served.
+pub struct Serving {
+    /// `run` or `demo`.
+    pub mode: Mode,
+    /// Where and how.
+    pub api: crate::config::Api,
+}
+
+/// Starts everything.
+pub async fn start(prepared: Prepared, serving: Serving) -> Result<Service, Failure> {
+    let Prepared { store, compiled, engine, ingest_settings, recovery, rejected, bootstrap, pace } = prepared;
+    let (stop, stopped) = watch::channel(false);
+    let (failed, failures) = mpsc::channel(4);
+    let (publications_out, publications) = bounded(PUBLICATIONS);
+    let (wanted_out, wanted) = bounded(WANTED);
+    let (live, live_reader): (LiveSender, _) = vedette_api::live::channel(vedette_api::live::Live::starting(
+        serving.mode,
+        env!("CARGO_PKG_VERSION"),
+        crate::now(),
+    ));
+    let published = Arc::new(publisher::Published::default());
+
+    let metrics = Arc::new(vedette_api::Metrics::new(live_reader.clone()));
+    let (address, api) = serve(&store, &serving, live_reader, metrics.clone(), stopped.clone()).await?;
+    let topics = ingest_settings.topics.clone();
+    let read_back = vedette_ingest::ReadBack::new(&ingest_settings).map_err(|e| Failure::World(e.into()))?;
+    let (ingest, records) =
+        vedette_ingest::Ingest::start(ingest_settings, recovery).map_err(|e| Failure::World(e.into()))?;
+    evidence::spawn(read_back, &compiled, wanted, store.clone()).world()?;
+    let publisher = publisher::spawn(
+        store.clone(),
+        publications,
+        wanted_out,
+        (published.clone(), metrics),
+        failed.clone(),
+    );
+    let origin = live::Origin { bootstrap, epoch: store.epoch(), topics };
+    let view = live::View::new(&compiled, rejected, serving.mode, origin, ingest.lag_view(), published);
+    let kernel = kernel::Kernel::new(compiled, engine, ingest, records, publications_out, view, live, pace);
+    let kernel = kernel.spawn(stopped, failed).world()?;
+    Ok(Service { store, stop, kernel, publisher, api, failures, address })
+}
+
+async fn serve(
+    store: &Store,
+    serving: &Serving,
+    live: vedette_api::live::LiveReceiver,
+    metrics: Arc<vedette_api::Metrics>,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(std::net::SocketAddr, tokio::task::JoinHandle<()>), Failure> {
+    let demo = serving.mode == Mode::Demo;
+    let api = &serving.api;
+    let settings = vedette_api::Settings {
+        address: api.listen,
+        open_loopback: demo,
+        console: demo,
+        proxy_tls: api.proxy_tls,
+        tls: api
+            .tls
+            .as_ref()
+            .map(|t| vedette_api::TlsFiles { certificate: t.certificate.clone(), key: t.key.clone() }),
+        hosts: api.hosts.clone(),
+    };
+    let shutdown = async move {
+        // The sender lives as long as the service; its end means the same as the word.
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    let server = vedette_api::Server::bind(settings, store.clone(), live, metrics).await;
+    let server = server.map_err(|e| match e {
+        vedette_api::Error::NoTokens(_) | vedette_api::Error::NoTls(_) => Failure::Usage(e.into()),
+        e => Failure::World(e.into()),
+    })?;
+    let address = server.address();
+    Ok((address, tokio::spawn(server.run(shutdown))))
+}
+
+impl Service {
+    /// Runs until Ctrl-C, SIGTERM or a failure that nothing can mend. `last` is done when all is written, before the
+    /// store is closed.
+    pub async fn until_stopped<T>(mut self, last: impl AsyncFnOnce(&Store) -> T) -> Result<T, Failure> {
+        let failure = tokio::select! {
+            () = asked_to_stop() => None,
+            failure = self.failures.recv() => failure,
+        };
+        if failure.is_none() {
+            eprintln!("stopping: writing what is known");
+        }
+        self.stop.send_replace(true);
+        let kernel = self.kernel;
+        let joined = tokio::task::spawn_blocking(move || kernel.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            return Err(Failure::World(anyhow::anyhow!("the kernel's thread panicked")));
+        }
+        self.publisher.await.world()?;
+        // Streams end with the signal; a client that does not hang up is not waited for.
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.api).await;
+        let said = last(&self.store).await;
+        self.store.close().await;
+        // A failure may have come from the last publications.
+        match failure.or_else(|| self.failures.try_recv().ok()) {
+            None => Ok(said),
+            Some(e) => Err(Failure::World(e)),
+        }
+    }
+}
+
+async fn asked_to_stop() {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(signal) => signal,
+        Err(e) => {
+            tracing::warn!(error = %e, "SIGTERM cannot be heard; only Ctrl-C stops the service");
+            let _ = tokio::signal::ctrl_c().await;
+            return;
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

@@ -1,0 +1,205 @@
+//! From a checked configuration to everything that starts: store, rules, kernel, where to read.
+//!
+//! In: [`Config`] and rule texts. Out: [`Prepared`]. Nothing has been read from Kafka yet when this returns.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use vedette_engine::{Compiled, Engine, GroupCheckpoint, Start};
+use vedette_event::{Flags, Micros, Partition, SourceDef, SourceIx, Sources, StoredPlacement, Topics};
+use vedette_ingest::{
+    LastRead, Mechanism, OnLoss, Password, Protocol, Recovery, Resume, Sasl, Security, StartAt, TimeSource,
+    TopicSettings,
+};
+use vedette_sigma::Rejection;
+use vedette_store::{Access, Store};
+
+use crate::{
+    Failure, World as _,
+    config::{self, Config},
+    content::{self, RuleText},
+};
+
+/// Batches that may wait for the kernel before ingest waits.
+const RECORDS: usize = 64;
+
+/// All that a service starts from.
+pub struct Prepared {
+    /// The store, with the lease.
+    pub store: Store,
+    /// Rules over sources.
+    pub compiled: Arc<Compiled>,
+    /// The kernel, as the checkpoints left it.
+    pub engine: Engine,
+    /// What to read.
+    pub ingest_settings: vedette_ingest::Settings,
+    /// From where.
+    pub recovery: Recovery,
+    /// Refused documents.
+    pub rejected: Vec<Rejection>,
+    /// The brokers, for people.
+    pub bootstrap: String,
+    /// How long output may wait before it is published.
+    pub pace: Duration,
+}
+
+/// Opens the store, compiles the rules and takes up the checkpoints.
+pub async fn prepare(config: &Config, text: &RuleText) -> Result<Prepared, Failure> {
+    let sources = Arc::new(sources(config).map_err(Failure::Usage)?);
+    let rules = Arc::new(text.load(&sources));
+    if rules.rules.is_empty() {
+        let paths: Vec<_> = config.rules.iter().map(|p| p.display().to_string()).collect();
+        let e =
+            anyhow::anyhow!("no rule could be loaded from {}; `vedette check` says why", paths.join(", "));
+        return Err(Failure::Usage(e));
+    }
+    let store = Store::open(vedette_store::Settings::new(&config.data, Access::Engine)).await.world()?;
+    let secret = secret(&store).await.world()?;
+    let incarnations = store.incarnations().await.world()?;
+    let named = config.kafka.topics.iter().map(|t| {
+        let name: Arc<str> = t.name.as_str().into();
+        (name, incarnations.get(&t.name).copied().unwrap_or(0))
+    });
+    let topics = Arc::new(Topics::with_incarnations(named));
+    let compiled = Compiled::new(rules.clone(), sources.clone(), topics.clone(), secret);
+    let settings = vedette_engine::Settings {
+        secret,
+        skew: config.engine.skew,
+        notices: config.engine.notices,
+        budget: config.engine.state_budget,
+        reorder_budget: config.engine.reorder_budget,
+    };
+    let mut engine = Engine::new(compiled.clone(), settings);
+    let placements = store.placements().await.world()?;
+    engine.remember_placements(&placements);
+    let checkpoints: Vec<GroupCheckpoint> = store
+        .load_checkpoints()
+        .await
+        .world()?
+        .into_iter()
+        .map(|c| GroupCheckpoint { group: c.group, bytes: c.bytes })
+        .collect();
+    let source_of: BTreeMap<&str, SourceIx> = config
+        .kafka
+        .topics
+        .iter()
+        .filter_map(|t| Some((t.name.as_str(), sources.find(&t.source)?)))
+        .collect();
+    let starts = engine
+        .restore(&checkpoints, |name| source_of.get(name).copied())
+        .context("start with an empty data folder to read the topics again from their start")
+        .world()?;
+    Ok(Prepared {
+        ingest_settings: ingest_settings(config, &topics, &source_of),
+        recovery: recovery(&starts, &placements, &topics),
+        rejected: rules.rejected.clone(),
+        bootstrap: config.kafka.brokers.clone(),
+        pace: Duration::from_millis(50),
+        store,
+        compiled,
+        engine,
+    })
+}
+
+/// The sources of the configured topics, with their `D` and `F` replaced where the configuration says so.
+fn sources(config: &Config) -> anyhow::Result<Sources> {
+    let all = content::sources(config.schemas.as_deref())?;
+    let names: Vec<&str> = config.kafka.topics.iter().map(|t| t.source.as_str()).collect();
+    let chosen = content::only(&all, &names).context("kafka.topics")?;
+    let mut defs: Vec<SourceDef> = chosen.defs;
+    for def in &mut defs {
+        let mut topics = config.kafka.topics.iter().filter(|t| t.source == *def.name);
+        let Some(first) = topics.next() else { continue };
+        if let Some(other) = topics.find(|t| (t.disorder, t.future) != (first.disorder, first.future)) {
+            bail!(
+                "kafka.topics: `{}` and `{}` have the same source, and so must have the same disorder and future",
+                first.name,
+                other.name
+            );
+        }
+        def.disorder = first.disorder.unwrap_or(def.disorder);
+        def.future = first.future.unwrap_or(def.future);
+    }
+    Ok(Sources::new(chosen.fields, defs))
+}
+
+/// The deployment's secret, made once.
+async fn secret(store: &Store) -> anyhow::Result<[u8; 32]> {
+    let mut fresh = [0; 32];
+    getrandom::fill(&mut fresh).map_err(|e| anyhow::anyhow!("the system gives no random bytes: {e}"))?;
+    let kept = store.meta_or("secret", &fresh).await?;
+    kept.try_into().map_err(|_| anyhow::anyhow!("the store's secret is damaged"))
+}
+
+fn ingest_settings(
+    config: &Config,
+    topics: &Topics,
+    source_of: &BTreeMap<&str, SourceIx>,
+) -> vedette_ingest::Settings {
+    let security = &config.kafka.security;
+    let sasl = match (security.mechanism, &security.username, &security.password) {
+        (Some(mechanism), Some(username), Some(password)) => Some(Sasl {
+            mechanism: match mechanism {
+                config::Mechanism::Plain => Mechanism::Plain,
+                config::Mechanism::ScramSha256 => Mechanism::ScramSha256,
+                config::Mechanism::ScramSha512 => Mechanism::ScramSha512,
+            },
+            username: username.clone(),
+            password: Password::new(&*password.0),
+        }),
+        _ => None,
+    };
+    let topic = |t: &config::Topic| {
+        Some(TopicSettings {
+            name: t.name.as_str().into(),
+            topic: topics.find(&t.name)?,
+            source: *source_of.get(t.name.as_str())?,
+            time_source: match t.time_source {
+                config::TimeSource::Broker => TimeSource::Broker,
+                config::TimeSource::Producer => TimeSource::Producer,
+            },
+            start: match t.start {
+                config::StartAt::Earliest => StartAt::LogStart,
+                config::StartAt::Latest => StartAt::Latest,
+            },
+            on_loss: match t.on_loss {
+                config::OnLoss::Continue => OnLoss::Continue,
+                config::OnLoss::Stop => OnLoss::Stop,
+            },
+        })
+    };
+    vedette_ingest::Settings {
+        brokers: config.kafka.brokers.split(',').map(|b| b.trim().to_owned()).collect(),
+        security: Security {
+            protocol: match security.protocol {
+                config::Protocol::Plaintext => Protocol::Plaintext,
+                config::Protocol::Ssl => Protocol::Ssl,
+                config::Protocol::SaslPlaintext => Protocol::SaslPlaintext,
+                config::Protocol::SaslSsl => Protocol::SaslSsl,
+            },
+            sasl,
+            ca_file: security.ca_file.clone(),
+        },
+        group: config.kafka.group_id.clone(),
+        topics: config.kafka.topics.iter().filter_map(topic).collect(),
+        allowance: config.engine.skew,
+        fetch_wait: Duration::from_millis(10),
+        queue: RECORDS,
+    }
+}
+
+fn recovery(starts: &[Start], placements: &[StoredPlacement], topics: &Topics) -> Recovery {
+    let partition = |topic: &str, number| topics.find(topic).map(|topic| Partition { topic, number });
+    let resume = |s: &Start| {
+        let last = s.last_read.map(|(offset, hash)| LastRead { offset, hash });
+        Some((partition(&s.topic, s.partition)?, Resume { offset: s.offset, log_max: s.max_log, last }))
+    };
+    let broker = placements.iter().filter(|p| p.flag.has(Flags::CLOCK_BROKER));
+    let placed = |p: &StoredPlacement| -> Option<((Partition, i64), Micros)> {
+        Some(((partition(&p.topic, p.partition)?, p.offset), p.time))
+    };
+    Recovery {
+        partitions: starts.iter().filter_map(resume).collect(),
+        placements: broker.filter_map(placed).collect(),
+    }
+}

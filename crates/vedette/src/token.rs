@@ -1,0 +1,81 @@
+//! `vedette token`: who may use the API.
+
+use std::path::PathBuf;
+
+use vedette_store::{Access, Settings, Store, model::Role};
+
+use crate::{Failure, World as _, config, table};
+
+/// What `token` is asked for.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  vedette token create --name siem-bridge --role analyst
+
+The token is printed once; only its hash is kept.")]
+pub struct Args {
+    /// The configuration that names the data folder.
+    #[arg(short, long, value_name = "FILE", default_value = "vedette.yml", global = true)]
+    config: PathBuf,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Make a token and print it.
+    Create {
+        /// A name, by which it can be revoked.
+        #[arg(long)]
+        name: String,
+        /// What it allows: `analyst` reads and triages, `engineer` also sees rules' insides, `admin` everything.
+        #[arg(long, value_parser = role)]
+        role: Role,
+    },
+    /// List all tokens.
+    List,
+    /// Revoke a token.
+    Revoke {
+        /// Its name.
+        #[arg(long)]
+        name: String,
+    },
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    Role::parse(text).ok_or_else(|| "write analyst, engineer or admin".to_owned())
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<u8, Failure> {
+    let config = config::load(&args.config, |name| std::env::var(name).ok()).map_err(Failure::Usage)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().world()?;
+    runtime.block_on(async {
+        let store = Store::open(Settings::new(&config.data, Access::Tool)).await.world()?;
+        match &args.action {
+            Action::Create { name, role } => {
+                let token = vedette_api::auth::create_token().world()?;
+                store.create_token(name, *role, token.hash, "command line").await.world()?;
+                println!("{}", token.text);
+            }
+            Action::Revoke { name } => store.revoke_token(name, "command line").await.world()?,
+            Action::List => {
+                let rows: Vec<Vec<String>> = store
+                    .tokens()
+                    .await
+                    .world()?
+                    .iter()
+                    .map(|t| {
+                        let time =
+                            |t: Option<vedette_event::Micros>| t.map_or("-".to_owned(), |t| t.to_string());
+                        let (made, used, revoked) =
+                            (t.created_at.to_string(), time(t.last_used_at), time(t.revoked_at));
+                        vec![t.name.clone(), t.role.to_string(), made, used, revoked]
+                    })
+                    .collect();
+                println!("{}", table::of(&["Name", "Role", "Created", "Last used", "Revoked"], &rows));
+            }
+        }
+        store.close().await;
+        Ok(0)
+    })
+}
