@@ -18,6 +18,12 @@ use super::generate::{self, SKEW, World, records::Raw};
 /// After everything: ten years later.
 const END: i64 = 2_082_758_400_000_000;
 
+const SECRET: [u8; 32] = [7; 32];
+
+fn settings(notices: bool) -> Settings {
+    Settings { notices, ..Settings::new(SECRET) }
+}
+
 /// Something that happens to the kernel. Partitions are numbered among the world's logs, modulo their number.
 #[derive(Debug, Clone)]
 pub enum Step {
@@ -62,6 +68,7 @@ pub struct Drive<'a> {
     fault: Option<Fault>,
     /// By log: the position of the next record.
     next: Vec<usize>,
+    notices: bool,
     checkpoints: BTreeMap<u8, GroupCheckpoint>,
     pub placements: Vec<StoredPlacement>,
     /// Bodies by id and revision.
@@ -73,18 +80,19 @@ pub struct Drive<'a> {
 }
 
 impl<'a> Drive<'a> {
-    pub fn new(world: &'a World, fault: Option<Fault>) -> Self {
-        let secret = [7; 32];
+    /// Whether notices are wanted changes no body.
+    pub fn new(world: &'a World, fault: Option<Fault>, notices: bool) -> Self {
         let sources = Arc::new(generate::sources());
-        let compiled = Compiled::new(world.rules(), sources, world.topics(), secret);
+        let compiled = Compiled::new(world.rules(), sources, world.topics(), SECRET);
         let detector = compiled.detector().expect("the sources can be decoded");
         let mut drive = Self {
             world,
-            engine: Engine::new(compiled.clone(), Settings::new(secret)),
+            engine: Engine::new(compiled.clone(), settings(notices)),
             detector,
             compiled,
             fault,
             next: vec![0; world.logs.len()],
+            notices,
             checkpoints: BTreeMap::new(),
             placements: Vec::new(),
             bodies: BTreeMap::new(),
@@ -173,8 +181,10 @@ impl<'a> Drive<'a> {
         let mut batch = RawBatchBuilder::new(self.world.logs[log].source, self.partition(log));
         for (at, raw) in records.into_iter().enumerate() {
             let payload = raw.payload.as_deref().map(str::as_bytes);
+            // Ingest replaces a broker time ahead of its clock, and does so again when it reads again.
+            let flags = if raw.forged.is_some() { Flags::CLOCK_BROKER } else { Flags::NONE };
             if self.fault != Some(Fault::Skipped(log, first + at)) {
-                batch.push(raw.offset, raw.ts_log.map(Micros), Flags::NONE, payload);
+                batch.push(raw.offset, raw.ts_log.map(Micros), flags, payload);
             }
         }
         if !batch.is_empty() {
@@ -191,7 +201,7 @@ impl<'a> Drive<'a> {
     }
 
     fn restart(&mut self) {
-        self.engine = Engine::new(self.compiled.clone(), Settings::new([7; 32]));
+        self.engine = Engine::new(self.compiled.clone(), settings(self.notices));
         self.engine.remember_placements(&self.placements);
         let stored: Vec<GroupCheckpoint> = self.checkpoints.values().cloned().collect();
         let source_of = |topic: &str| self.world.logs.iter().find(|l| l.topic == topic).map(|l| l.source);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use vedette_event::{
-    FieldType, Fields, LogSource, SourceDef, SourceIx, Sources, Span, Topics,
+    FieldType, Fields, Flags, LogSource, Micros, SourceDef, SourceIx, Sources, Span, StoredPlacement, Topics,
     schema::FieldDef,
     source::{Form, OneOrMany},
 };
@@ -58,7 +58,25 @@ impl World {
 
     /// The topics; in files a topic is its source's name.
     pub fn topics(&self) -> Arc<Topics> {
-        Arc::new(Topics::new(self.logs.iter().map(|log| log.topic.as_str())))
+        let topics =
+            self.logs.iter().map(|log| (log.topic.as_str().into(), records::incarnation(&log.topic)));
+        Arc::new(Topics::with_incarnations(topics))
+    }
+
+    /// The placements that ingest stored: of broker times ahead of its clock.
+    pub fn replaced(&self) -> Vec<StoredPlacement> {
+        let of_log = |log: &RawLog| {
+            let forged = log.records.iter().filter(|raw| raw.forged.is_some());
+            let placed = forged.map(|raw| StoredPlacement {
+                topic: log.topic.as_str().into(),
+                partition: log.partition,
+                offset: raw.offset,
+                flag: Flags::CLOCK_BROKER,
+                time: Micros(raw.ts_log.expect("Kafka")),
+            });
+            placed.collect::<Vec<_>>()
+        };
+        self.logs.iter().flat_map(of_log).collect()
     }
 }
 

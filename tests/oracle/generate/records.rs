@@ -31,6 +31,8 @@ pub struct Raw {
     pub ts_log: Option<i64>,
     /// None for a null payload.
     pub payload: Option<String>,
+    /// The broker time that it bore, where ingest's clock (`ts_log`) replaced it.
+    pub forged: Option<i64>,
     /// What the oracle takes it for; none if it is a dead letter.
     pub claimed: Option<Claimed>,
 }
@@ -40,17 +42,22 @@ impl RawLog {
     pub fn claimed(&self) -> Log {
         let records = self.records.iter().map(|raw| Record {
             offset: raw.offset,
-            ts_log: raw.ts_log,
+            ts_log: raw.forged.or(raw.ts_log),
             events: raw.claimed.iter().cloned().collect(),
         });
         Log {
             topic: self.topic.clone(),
-            incarnation: 0,
+            incarnation: incarnation(&self.topic),
             partition: self.partition,
             source: self.source,
             records: records.collect(),
         }
     }
+}
+
+/// The incarnation of a topic.
+pub fn incarnation(topic: &str) -> u32 {
+    if topic == "topic-quick" { 2 } else { 0 }
 }
 
 /// How a claim lies to the broker's time.
@@ -62,9 +69,14 @@ enum Claim {
     Late(i64),
     /// `F` after it, and this much more.
     Future(i64),
+    /// This very time.
+    At(i64),
     Missing,
     Unreadable,
 }
+
+/// 9999-12-31T23:59:59.999999Z, 1969-12-31T23:59:59Z, 0001-01-01T00:00:00Z.
+const EXTREMES: [i64; 3] = [253_402_300_799_999_999, -1_000_000, -62_135_596_800_000_000];
 
 /// A record to be.
 #[derive(Debug, Clone)]
@@ -77,7 +89,7 @@ struct Choice {
     /// How the time is written.
     spelling: u8,
     fields: Map<String, Json>,
-    /// 0 for a dead letter.
+    /// 0 for a dead letter, 1 for a forged broker time, 2 for an extreme claim.
     sound: u8,
 }
 
@@ -100,7 +112,7 @@ fn claim() -> impl Strategy<Value = Claim> {
         1 => (-1..2_i64).prop_map(Claim::Late),
         1 => (-1..2_i64).prop_map(Claim::Future),
         1 => sample::select(vec![Claim::Late(7_200 * SECOND), Claim::Future(7_200 * SECOND)]),
-        1 => sample::select(vec![Claim::Missing, Claim::Unreadable]),
+        1 => sample::select(vec![Claim::Missing, Claim::Unreadable, Claim::At(EXTREMES[1])]),
     ]
 }
 
@@ -123,9 +135,17 @@ fn fields() -> impl Strategy<Value = Map<String, Json>> {
         vec![
             json!("2001:db8::1"),
             json!("2001:DB8:0:0:1::2"),
+            json!("2001:db8:0:1::2"),
             json!("::ffff:10.0.0.1"),
             json!(5),
             json!(5.0),
+            json!(0.1),
+            json!(1e21),
+            json!(-0.0),
+            json!(18_446_744_073_709_551_615_u64),
+            json!(9_007_199_254_740_993.0),
+            json!("x"),
+            json!("X"),
             json!("5"),
             json!(true),
             json!(null),
@@ -163,7 +183,13 @@ fn fields() -> impl Strategy<Value = Map<String, Json>> {
             let given = given.into_iter().chain([("category", category), ("ip", plain.flatten())]);
             map.extend(given.filter_map(|(name, json)| Some((name.to_owned(), json?))));
             match v {
-                Some(v) if nested => map.insert("o".into(), json!({"v": v})),
+                Some(v) if nested => {
+                    // A flat field goes before the nested one, also if it is null.
+                    if hosted {
+                        map.insert("o.v".into(), json!(null));
+                    }
+                    map.insert("o".into(), json!({"v": v}))
+                }
                 Some(v) => map.insert("o.v".into(), v),
                 None => None,
             };
@@ -176,7 +202,7 @@ fn fields() -> impl Strategy<Value = Map<String, Json>> {
 }
 
 fn choice() -> impl Strategy<Value = Choice> {
-    (gap(), prop_oneof![6 => Just(0), 1 => 1..3_i64], claim(), 0..6_u8, fields(), 0..30_u8).prop_map(
+    (gap(), prop_oneof![6 => Just(0), 1 => 1..3_i64], claim(), 0..6_u8, fields(), 0..40_u8).prop_map(
         |(gap, hole, claim, spelling, fields, sound)| Choice { gap, hole, claim, spelling, fields, sound },
     )
 }
@@ -185,7 +211,10 @@ fn choice() -> impl Strategy<Value = Choice> {
 pub fn logs(shape: Shape) -> impl Strategy<Value = Vec<RawLog>> {
     let one = || {
         let start = (1..100_i64).prop_map(|s| MIDNIGHT - s * SECOND);
-        (start, prop::collection::vec(choice(), 0..16))
+        (
+            start,
+            prop_oneof![4 => prop::collection::vec(choice(), 0..16), 1 => prop::collection::vec(choice(), 0..50)],
+        )
     };
     let more = (sample::select(vec!["slow", "quick", "typed"]), one());
     (one(), one(), one(), prop::collection::vec(more, 0..3)).prop_map(move |(slow, quick, typed, more)| {
@@ -217,20 +246,35 @@ fn log(shape: Shape, partition: i32, name: &str, start: i64, choices: Vec<Choice
 
 fn raw(files: bool, name: &str, offset: i64, clock: i64, choice: Choice) -> Raw {
     let ts_log = (!files).then_some(clock);
-    if choice.sound == 0 {
-        let payload = if files || choice.spelling < 3 { Some("[1, 2]".to_owned()) } else { None };
-        return Raw { offset, ts_log, payload, claimed: None };
+    let forged = ts_log.filter(|_| choice.sound == 1).map(|t| t + 86_400 * SECOND);
+    if choice.sound == 0 || (choice.sound == 1 && choice.spelling == 5) {
+        let payload = match choice.spelling {
+            0 => Some("[1, 2]".to_owned()),
+            1 => Some(String::from("{\"k\": \"p\"")),
+            2 if name != "typed" => {
+                Some(format!("{{\"k\": \"p\", \"@timestamp\": {clock}, \"z\": [1e400]}}"))
+            }
+            _ if files => Some("p".to_owned()),
+            _ => None,
+        };
+        return Raw { offset, ts_log, payload, forged, claimed: None };
     }
     let sources = sources();
     let def = sources.get(source(name));
-    let ts_raw = match choice.claim {
+    let extreme = EXTREMES[usize::from(choice.spelling) % EXTREMES.len()];
+    let claim = if choice.sound == 2 { Claim::At(extreme) } else { choice.claim };
+    let ts_raw = match claim {
+        Claim::At(time) => Some(time),
         Claim::After(by) => Some(clock + by),
         Claim::Late(by) => Some(clock - def.disorder.0 - by),
         Claim::Future(by) => Some(clock + def.future.0 + by),
         Claim::Missing | Claim::Unreadable => None,
     };
     let mut event = choice.fields;
-    match (choice.claim, ts_raw) {
+    if name == "typed" && event.contains_key("o") {
+        event.remove("o.v");
+    }
+    match (claim, ts_raw) {
         (Claim::Unreadable, _) => {
             let said = [json!("soon"), json!("1767398400"), json!(true), json!({"a": 1})];
             event.insert("@timestamp".into(), said[usize::from(choice.spelling) % said.len()].clone());
@@ -242,13 +286,14 @@ fn raw(files: bool, name: &str, offset: i64, clock: i64, choice: Choice) -> Raw 
     }
     let payload = Some(Json::Object(event.clone()).to_string());
     let fields = if name == "typed" { canonical(&event) } else { event };
-    Raw { offset, ts_log, payload, claimed: Some(Claimed { ts_raw, fields }) }
+    Raw { offset, ts_log, payload, forged, claimed: Some(Claimed { ts_raw, fields }) }
 }
 
 /// A time, written in one of several ways that mean the same.
 fn spelled(time: i64, spelling: u8) -> Json {
     let text = Micros(time).to_string();
     match spelling {
+        _ if EXTREMES.contains(&time) => json!(text),
         0 => json!(time),
         1 => json!(time * 1_000),
         2 if time % SECOND == 0 => json!(time / SECOND),
@@ -281,5 +326,5 @@ pub fn plain(offset: i64, time: i64, mut fields: Map<String, Json>) -> Raw {
     fields.insert("@timestamp".into(), json!(time));
     let payload = Some(Json::Object(fields.clone()).to_string());
     let claimed = Some(Claimed { ts_raw: Some(time), fields });
-    Raw { offset, ts_log: Some(time), payload, claimed }
+    Raw { offset, ts_log: Some(time), payload, forged: None, claimed }
 }

@@ -45,6 +45,7 @@ impl Choice {
 fn condition() -> impl Strategy<Value = Vec<(&'static str, u64)>> {
     prop_oneof![
         6 => (1..5_u64).prop_map(|n| vec![("gte", n)]),
+        1 => (5..12_u64).prop_map(|n| vec![("gte", n)]),
         2 => (0..4_u64).prop_map(|n| vec![("gt", n)]),
         1 => (1..4_u64, 0..3_u64).prop_map(|(n, m)| vec![("gte", n), ("lte", n + m)]),
         1 => (sample::select(vec!["lt", "lte", "eq", "neq"]), 1..4_u64).prop_map(|(cmp, n)| vec![(cmp, n)]),
