@@ -6,7 +6,7 @@
 use std::sync::{Arc, LazyLock};
 
 use axum::{Router, extract::DefaultBodyLimit, middleware};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -30,6 +30,9 @@ use crate::{
 /// A body larger than this is refused: the largest is a bulk change.
 const MAX_BODY: usize = 256 * 1024;
 
+/// Event streams open at once.
+pub(crate) const MAX_STREAMS: usize = 256;
+
 /// What routes share.
 pub(crate) struct App {
     pub store: Store,
@@ -42,6 +45,8 @@ pub(crate) struct App {
     pub loopback: bool,
     pub console: bool,
     pub hosts: Vec<String>,
+    /// One permit for each open event stream.
+    pub streams: Arc<Semaphore>,
     /// Becomes true when the server stops.
     pub stopping: watch::Receiver<bool>,
 }

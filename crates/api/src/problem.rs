@@ -15,6 +15,9 @@ use vedette_store::{Error as StoreError, model::Triage};
 
 use crate::params::short;
 
+/// Characters of a detail.
+const MAX_DETAIL: usize = 500;
+
 /// What can go wrong with a request. The names are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -153,7 +156,9 @@ impl Problem {
     /// A problem of this kind.
     #[must_use]
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        let problem = Self { kind, detail: detail.into(), valid: Vec::new(), header: None };
+        // A detail may quote what a stranger sent.
+        let detail = detail.into().chars().take(MAX_DETAIL).collect();
+        let problem = Self { kind, detail, valid: Vec::new(), header: None };
         match kind {
             Kind::Unauthenticated => {
                 problem.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))

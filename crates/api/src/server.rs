@@ -106,6 +106,7 @@ impl Server {
             loopback: is_loopback(address.ip()),
             console: settings.console,
             hosts: settings.hosts,
+            streams: Arc::new(Semaphore::new(app::MAX_STREAMS)),
             stopping: watch_stopping,
         };
         Ok(Self { listener, address, router: app::router(app), tls, stopping })

@@ -4,7 +4,12 @@
 //! `reset` (the `seq` is too old: read the list again). Invariants: an event's id is its `seq`, so a browser resumes by
 //! itself; a reader that lags is sent the newest state of each row, never a growing queue; on shutdown streams end.
 
-use std::{collections::BTreeMap, collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    convert::Infallible,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     extract::State,
@@ -13,7 +18,7 @@ use axum::{
 };
 use futures::{Stream, stream};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use utoipa::{
     IntoParams, ToSchema,
     openapi::path::{Parameter, ParameterIn},
@@ -28,16 +33,11 @@ use crate::{
     wire::Document,
 };
 
-/// Streams open at once.
-const MAX_STREAMS: usize = 256;
 /// Changes looked at in one step.
 const STEP: u32 = 256;
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Changes committed by another process do not wake us.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-
-static STREAMS: std::sync::LazyLock<Arc<Semaphore>> =
-    std::sync::LazyLock::new(|| Arc::new(Semaphore::new(MAX_STREAMS)));
 
 /// From where to follow.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -101,7 +101,7 @@ pub(crate) async fn follow(
             )
         })?,
     };
-    let permit = Arc::clone(&STREAMS).try_acquire_owned();
+    let permit = Arc::clone(&app.streams).try_acquire_owned();
     let permit = permit.map_err(|_| Problem::new(Kind::TooManyRequests, "Too many streams are open."))?;
     let follower = Follower {
         newest: app.store.watch(),

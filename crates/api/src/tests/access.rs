@@ -1,11 +1,19 @@
 //! Who may ask what, from where.
 
-use axum::{body::Body, http::header};
-use serde_json::json;
-use vedette_store::model::Role;
+use std::{sync::Arc, time::Duration};
 
-use super::{empty, request, seeded};
-use crate::auth::create_token;
+use axum::{Router, body::Body, http::header, middleware, routing::get};
+use serde_json::json;
+use tokio::sync::watch;
+use tower::ServiceExt as _;
+use vedette_store::{Access, Store, model::Role};
+
+use super::{NOON, app, empty, request, seeded};
+use crate::{
+    auth::create_token,
+    guard::{Guard, guard},
+    live,
+};
 
 #[tokio::test]
 async fn without_a_token_nothing_is_told_and_each_role_has_its_part() {
@@ -31,7 +39,7 @@ async fn without_a_token_nothing_is_told_and_each_role_has_its_part() {
         api.store.create_token(role.name(), role, token.hash, "test").await.unwrap();
         texts.push(token.text);
     }
-    tokio::time::sleep(std::time::Duration::from_millis(5_100)).await;
+    tokio::time::sleep(Duration::from_millis(5_100)).await;
     let ask = async |token: &str, path: &str| {
         let request = request("GET", path).header(header::AUTHORIZATION, format!("Bearer {token}"));
         api.send(request.body(Body::empty()).unwrap()).await
@@ -114,4 +122,57 @@ async fn every_answer_bears_the_security_headers() {
         let kept = answer.header(header::CACHE_CONTROL);
         assert_eq!(kept == "no-store", !path.starts_with("/assets/"), "{path}: {kept}");
     }
+}
+
+#[tokio::test]
+async fn a_panic_is_an_answer_and_too_many_requests_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let (_sender, live) = live::channel(live::Live::starting(live::Mode::Demo, "0.1.0", NOON));
+    let (_stop, stopping) = watch::channel(false);
+    let app = Arc::new(app(&store, live, stopping).await);
+    let slow = || async { tokio::time::sleep(Duration::from_secs(60)).await };
+    let broken = || async {
+        if NOON.0 > 0 {
+            panic!("on purpose");
+        }
+    };
+    let router: Router = Router::new()
+        .route("/slow", get(slow))
+        .route("/broken", get(broken))
+        .layer(middleware::from_fn_with_state(Guard::new(app), guard));
+    let ask = async |path: &str| {
+        let request = request("GET", path).body(Body::empty()).unwrap();
+        router.clone().oneshot(request).await.unwrap()
+    };
+    let answer = ask("/broken").await;
+    assert_eq!(answer.status(), 500);
+    assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/problem+json");
+    assert_eq!(answer.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+
+    let waiting: Vec<_> = (0..128)
+        .map(|_| tokio::spawn(router.clone().oneshot(request("GET", "/slow").body(Body::empty()).unwrap())))
+        .collect();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let answer = ask("/slow").await;
+    assert_eq!(
+        (answer.status().as_u16(), answer.headers()[header::RETRY_AFTER].to_str().unwrap()),
+        (429, "1")
+    );
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(ask("/broken").await.status(), 500);
+}
+
+#[tokio::test]
+async fn streams_are_limited() {
+    let api = seeded().await;
+    let open = async || {
+        let request = request("GET", "/api/v1/alerts/stream").body(Body::empty()).unwrap();
+        api.router.clone().oneshot(request).await.unwrap()
+    };
+    let (first, _second) = (open().await, open().await);
+    assert_eq!(open().await.status(), 429);
+    drop(first);
+    assert_eq!(open().await.status(), 200);
 }

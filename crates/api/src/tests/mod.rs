@@ -20,7 +20,7 @@ use axum::{
 };
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 use vedette_event::Micros;
 use vedette_store::{Access, Store};
@@ -81,19 +81,24 @@ async fn empty(configure: impl FnOnce(&mut App)) -> Api {
 async fn over(store: Store, folder: TempDir, configure: impl FnOnce(&mut App)) -> Api {
     let (live, snapshots) = live::channel(live::Live::starting(live::Mode::Demo, "0.1.0", NOON));
     let (stop, stopping) = watch::channel(false);
-    let mut app = App {
+    let mut app = app(&store, snapshots, stopping).await;
+    configure(&mut app);
+    Api { router: router(app), store, live, stop, _folder: folder }
+}
+
+async fn app(store: &Store, snapshots: live::LiveReceiver, stopping: watch::Receiver<bool>) -> App {
+    App {
         store: store.clone(),
         live: snapshots.clone(),
         metrics: Arc::new(Metrics::new(snapshots)),
-        tokens: Tokens::load(&store).await.unwrap(),
+        tokens: Tokens::load(store).await.unwrap(),
         open: true,
         loopback: true,
         console: true,
         hosts: Vec::new(),
+        streams: Arc::new(Semaphore::new(2)),
         stopping,
-    };
-    configure(&mut app);
-    Api { router: router(app), store, live, stop, _folder: folder }
+    }
 }
 
 impl Api {
