@@ -28,15 +28,18 @@ pub(super) struct Picture {
     pub revisions: String,
 }
 
-/// The picture of these revisions, from the first event on; `None` without any.
+/// The picture of these revisions, from the first event on; `None` if there is no stretch of time to draw.
 pub(super) fn picture(first_seen: Micros, revisions: &[Revision]) -> Option<Picture> {
     let last = revisions.last()?;
+    if last.last_seen <= first_seen {
+        return None;
+    }
     let stride = revisions.len().div_ceil(MAX_POINTS);
     let mut shown: Vec<&Revision> = revisions.iter().step_by(stride).collect();
     if shown.last().is_some_and(|shown| shown.revision != last.revision) {
         shown.push(last);
     }
-    let length = (last.last_seen.since(first_seen).0.max(1)) as f64;
+    let length = last.last_seen.since(first_seen).0 as f64;
     let highest = scale(revisions.iter().map(|revision| revision.count).max().unwrap_or(1).max(1));
     let x =
         |time: Micros| LEFT + (RIGHT - LEFT) * ((time.since(first_seen).0.max(0)) as f64 / length).min(1.0);
@@ -54,7 +57,7 @@ pub(super) fn picture(first_seen: Micros, revisions: &[Revision]) -> Option<Pict
         );
         points.push((format!("{x:.1}"), format!("{y:.1}"), label));
     }
-    let area = format!("{steps} L{RIGHT:.1} {BOTTOM:.1} Z");
+    let area = format!("{steps} L{:.1} {BOTTOM:.1} Z", x(last.last_seen));
     let revisions = match revisions.len() {
         1 => "1 revision".to_owned(),
         n => format!("{n} revisions"),
@@ -107,10 +110,11 @@ mod tests {
     }
 
     #[test]
-    fn one_event_at_one_instant_is_drawn() {
-        let drawn = picture(Micros(0), &[revision(1, 0, 1)]).unwrap();
-        assert_eq!(drawn.points.len(), 1);
-        assert!(!drawn.steps.contains("NaN"));
+    fn an_instant_is_not_drawn_and_one_revision_is_a_rise() {
+        assert!(picture(Micros(0), &[revision(1, 0, 1)]).is_none());
+        let drawn = picture(Micros(0), &[revision(1, 60, 2)]).unwrap();
+        assert_eq!(drawn.steps, "M52.0 164.0 L748.0 14.0");
+        assert_eq!(drawn.area, "M52.0 164.0 L748.0 14.0 L748.0 164.0 Z");
     }
 
     #[test]

@@ -4,7 +4,6 @@
 mod access;
 mod alerts;
 mod contract;
-mod look;
 mod operation;
 mod pages;
 mod seed;

@@ -1,6 +1,6 @@
 //! A served socket: binding, limits, shutdown.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, process::Command, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -8,12 +8,26 @@ use tokio::{
     sync::oneshot,
     time::timeout,
 };
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        ClientConfig, RootCertStore,
+        crypto::ring,
+        pki_types::{CertificateDer, ServerName, pem::PemObject},
+    },
+};
 use vedette_store::{Access, Store};
 
 use super::NOON;
-use crate::{Error, Metrics, Server, Settings, live};
+use crate::{Error, Metrics, Server, Settings, TlsFiles, live};
 
-async fn bind(address: &str, proxy_tls: bool) -> (Result<Server, Error>, Store, tempfile::TempDir) {
+type Bound = (Result<Server, Error>, Store, tempfile::TempDir);
+
+async fn bind(address: &str, proxy_tls: bool) -> Bound {
+    bind_with(address, proxy_tls, None).await
+}
+
+async fn bind_with(address: &str, proxy_tls: bool, tls: Option<TlsFiles>) -> Bound {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.unwrap();
     let (_sender, live) = live::channel(live::Live::starting(live::Mode::Demo, "0.1.0", NOON));
@@ -22,7 +36,7 @@ async fn bind(address: &str, proxy_tls: bool) -> (Result<Server, Error>, Store, 
         open_loopback: true,
         console: true,
         proxy_tls,
-        tls: None,
+        tls,
         hosts: Vec::new(),
     };
     let metrics = Arc::new(Metrics::new(live.clone()));
@@ -38,14 +52,14 @@ async fn ask(address: SocketAddr, head: &str) -> TcpStream {
 #[tokio::test]
 async fn beyond_loopback_it_does_not_start_unprotected() {
     assert!(matches!(bind("0.0.0.0:0", true).await.0, Err(Error::NoTokens(_))));
-    let (taken, ..) = bind("127.0.0.1:0", false).await;
+    let (taken, _store, _folder) = bind("127.0.0.1:0", false).await;
     let address = taken.as_ref().unwrap().address();
     assert!(matches!(bind(&address.to_string(), false).await.0, Err(Error::Bind { .. })));
 }
 
 #[tokio::test]
 async fn shutdown_ends_streams_and_answers_what_is_under_way() {
-    let (server, ..) = bind("127.0.0.1:0", false).await;
+    let (server, _store, _folder) = bind("127.0.0.1:0", false).await;
     let server = server.unwrap();
     let address = server.address();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -68,4 +82,76 @@ async fn shutdown_ends_streams_and_answers_what_is_under_way() {
     timeout(Duration::from_secs(1), stream.read_to_end(&mut rest)).await.unwrap().unwrap();
     drop(idle);
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+/// A certificate of its own for `localhost`; `None` where there is no `openssl`.
+fn certificate(folder: &Path) -> Option<TlsFiles> {
+    let files = TlsFiles { certificate: folder.join("certificate.pem"), key: folder.join("key.pem") };
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+        .arg(&files.key)
+        .arg("-out")
+        .arg(&files.certificate)
+        .output();
+    match made {
+        Ok(output) if output.status.success() => Some(files),
+        other => {
+            eprintln!("skipped: no certificate without a working `openssl`: {other:?}");
+            None
+        }
+    }
+}
+
+#[tokio::test]
+async fn tls_is_done_in_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(files) = certificate(folder.path()) else { return };
+    let (server, _store, _folder) = bind_with("127.0.0.1:0", false, Some(files.clone())).await;
+    let server = server.unwrap();
+    let address = server.address();
+    let running = tokio::spawn(server.run(std::future::pending()));
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(&files.certificate).unwrap()).unwrap();
+    let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    // Somebody who speaks no TLS holds nobody up.
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    silent.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap();
+    let head = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
+    running.abort();
+}
+
+#[tokio::test]
+async fn wrong_tls_files_keep_it_from_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("empty.pem"), "").unwrap();
+    for name in ["empty.pem", "nothing.pem"] {
+        let file = folder.path().join(name);
+        let files = TlsFiles { certificate: file.clone(), key: file };
+        let (server, _store, _folder) = bind_with("127.0.0.1:0", false, Some(files)).await;
+        let Err(error) = server else { panic!("{name} was taken") };
+        assert!(error.to_string().contains(name), "{error}");
+    }
 }
