@@ -222,11 +222,3 @@ fn more_than_a_thousand_values_agree() {
         [Step::Read(0, 500), Step::Checkpoint(0, 1), Step::Read(0, 505), Step::Checkpoint(0, 1), Step::Kill];
     agrees(&world, &steps, None).unwrap();
 }
-
-/// A rule waits only for the sources it reads, and a source that nobody feeds holds up nothing.
-#[test]
-fn a_source_without_partitions_holds_up_nothing() {
-    let mut world = two_events();
-    world.logs.truncate(1);
-    agrees(&world, &[], None).unwrap();
-}
