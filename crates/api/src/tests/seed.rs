@@ -40,7 +40,7 @@ fn window(kind: &str, rules: &[&str], by: &[&str], condition: Json, window: &str
 }
 
 fn cases() -> Vec<Case> {
-    [accounts(), perimeter(), rest()].into_iter().flatten().collect()
+    accounts().into_iter().chain(perimeter()).chain(rest()).collect()
 }
 
 /// A failed log-in as the gateway writes it.
