@@ -1,9 +1,9 @@
 //! Runs a rule's inline tests through the engine.
 //!
 //! In: accepted rules with their `vedette: tests:`. Out: one [`TestResult`] a test.
-//! A test's events are flat objects of canonical fields. They are read as a source of form `json` that keeps the
-//! taxonomy, entity and weight of a real source: the one named by the event's `vedette.source`, else the first that the
-//! rule applies to. The first event stands at 2026-01-01T12:00:00Z unless its `at` moves it; `D` is large, so order decides.
+//! A test's events are flat objects of canonical fields. They are read as JSON by a source that keeps the logsource, types,
+//! taxonomy, entity and weight of a real one: that named by the event's `vedette.source`, else the first that the rule
+//! applies to. The first event stands at 2026-01-01T12:00:00Z unless its `at` moves it; `D` is large, so order decides.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -60,16 +60,15 @@ pub fn run_all(rules: &Arc<RuleSet>, sources: &Sources) -> Result<Vec<TestResult
 /// The compiled rules over sources that read test events.
 struct Bench {
     rules: Arc<RuleSet>,
-    logsources: Vec<LogSource>,
     sources: Arc<Sources>,
     compiled: Arc<Compiled>,
 }
 
 impl Bench {
     fn new(rules: &Arc<RuleSet>, sources: &Sources) -> Self {
-        let logsources = sources.defs.iter().map(|d| d.logsource.clone()).collect();
         let as_json = |def: &SourceDef| SourceDef {
-            form: Form::Json,
+            // Only the mapped form gives canonical fields their declared types.
+            form: if def.own_logsource() { Form::Json } else { Form::ApiJson },
             fields: BTreeMap::new(),
             secrets: Vec::new(),
             disorder: Span::secs(86_400),
@@ -79,7 +78,7 @@ impl Bench {
         let sources = Arc::new(Sources::new(sources.fields.clone(), defs));
         let topics = Arc::new(Topics::new(sources.defs.iter().map(|d| d.name.clone())));
         let compiled = Compiled::new(rules.clone(), sources.clone(), topics, FILE_SECRET);
-        Self { rules: rules.clone(), logsources, sources, compiled }
+        Self { rules: rules.clone(), sources, compiled }
     }
 
     /// The last revision of each alert of this rule.
@@ -126,17 +125,6 @@ impl Bench {
                 .and_then(|name| self.sources.find(name))
                 .with_context(|| format!("vedette.source: there is no source {name}"))?,
         };
-        let logsource = &self.logsources[usize::from(source.0)];
-        let parts = [
-            ("product", &logsource.product),
-            ("category", &logsource.category),
-            ("service", &logsource.service),
-        ];
-        for (key, value) in parts {
-            if let Some(value) = value {
-                event.entry(key).or_insert_with(|| value.clone().into());
-            }
-        }
         event.entry("@timestamp").or_insert_with(|| START.plus(at).to_string().into());
         Ok((source, serde_json::to_string(&event)?))
     }
@@ -144,10 +132,10 @@ impl Bench {
     /// The first source that names its logsource and that the rule applies to; else `json`, else the first of all.
     fn default_source(&self, ix: RuleIx) -> SourceIx {
         let logsource = first_logsource(&self.rules, ix);
-        let named = |l: &LogSource| *l != LogSource::default();
-        let fits = self.logsources.iter().position(|l| named(l) && l.compatible(&logsource));
+        let mut named = self.sources.iter().filter(|(_, def)| !def.own_logsource());
+        let fits = named.find(|(_, def)| def.logsource.compatible(&logsource));
         let fallback = || self.sources.find("json").unwrap_or(SourceIx(0));
-        fits.map_or_else(fallback, |at| SourceIx(at as u16))
+        fits.map_or_else(fallback, |(ix, _)| ix)
     }
 }
 
