@@ -19,6 +19,9 @@ use crate::{
     tree::TreeState,
 };
 
+/// Findings whose keys are brought into the cache together: their misses overlap.
+const AHEAD: usize = 16;
+
 /// What a deployment decides.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -71,7 +74,7 @@ impl Correlator {
     }
 
     /// Takes the findings of a batch, to be held until released.
-    pub fn push(&mut self, findings: &FindingBatch<'_>, _out: &mut Output) {
+    pub fn push(&mut self, findings: &FindingBatch<'_>, out: &mut Output) {
         let plan = Arc::clone(&self.plan);
         let Some(layout) = self.layouts.get_mut(usize::from(findings.batch.source.0)) else { return };
         layout.refresh(findings.fields, plan.trees.len());
@@ -81,7 +84,7 @@ impl Correlator {
             trees_of(&plan, hits, &mut scratch.uses);
             let mut uses = std::mem::take(&mut scratch.uses);
             for matched in uses.chunk_by(|a, b| a.0 == b.0) {
-                self.hold(&plan, findings, row, matched, &mut scratch);
+                self.hold(&plan, findings, row, matched, &mut scratch, out);
             }
             uses.clear();
             scratch.uses = uses;
@@ -98,6 +101,7 @@ impl Correlator {
         row: usize,
         matched: &[(u32, u16)],
         scratch: &mut Scratch,
+        out: &mut Output,
     ) {
         let Some(&(at, _)) = matched.first() else { return };
         let (Some(tree), Some(state)) = (plan.trees.get(at as usize), self.trees.get_mut(at as usize)) else {
@@ -106,7 +110,7 @@ impl Correlator {
         let Some(layout) = self.layouts.get_mut(usize::from(findings.batch.source.0)) else { return };
         scratch.payload.clear();
         let weight = layout.payload(plan, at, findings, row, matched, &mut scratch.payload);
-        let groups = payload::groups(&self.hasher, tree, &scratch.payload, &mut scratch.key);
+        let (groups, hash) = payload::groups(&self.hasher, tree, &scratch.payload, &mut scratch.key);
         if groups.is_empty() {
             state.counters.without_key += 1;
             return;
@@ -124,8 +128,14 @@ impl Correlator {
             flags: findings.flags.get(row).copied().unwrap_or_default(),
             weight,
         };
+        if self.settings.notices && !tree.judged() {
+            let below = self.watermarks.get(tree.set).copied();
+            let Self { topics, hasher, settings, .. } = self;
+            let scope = Scope { plan, topics, hasher, budget: settings.budget, ahead: below };
+            state.walk(&scope, tree, &event, &scratch.payload, out);
+        }
         if let Some(pending) = self.pending.get_mut(tree.set) {
-            pending.hold(event, at, &scratch.payload, &groups);
+            pending.hold(event, at, &scratch.payload, &groups, hash);
         }
     }
 
@@ -156,12 +166,15 @@ impl Correlator {
     /// Lets through the findings of one set of sources, then the timers.
     fn let_through(&mut self, plan: &Plan, set: usize, below: Option<Micros>, out: &mut Output) {
         let Self { topics, settings, hasher, trees, pending, .. } = self;
-        let scope = Scope { plan, topics, hasher, budget: settings.budget };
+        let scope = Scope { plan, topics, hasher, budget: settings.budget, ahead: None };
         let Some(pending) = pending.get_mut(set) else { return };
         while let Some((at, mut run)) = pending.take(below) {
             let done = run.sort(below);
             let Run { held, bytes, .. } = &run;
-            for held in held.iter().take(done) {
+            for (at, held) in held.iter().take(done).enumerate() {
+                if at % AHEAD == 0 {
+                    touch(trees, run.held.get(at..done.min(at + AHEAD)).unwrap_or_default());
+                }
                 let ix = held.tree as usize;
                 if let (Some(tree), Some(state)) = (plan.trees.get(ix), trees.get_mut(ix)) {
                     let payload = bytes.get(held.start..).unwrap_or_default();
@@ -171,7 +184,7 @@ impl Correlator {
             let rest = done < run.held.len();
             pending.put_back(at, run, done, |held: &Held, bytes| {
                 let tree = plan.trees.get(held.tree as usize);
-                tree.map(|tree| payload::groups(hasher, tree, bytes, &mut Vec::new())).unwrap_or_default()
+                tree.map(|tree| payload::groups(hasher, tree, bytes, &mut Vec::new()).0).unwrap_or_default()
             });
             if rest {
                 break;
@@ -179,6 +192,9 @@ impl Correlator {
         }
         for (tree, state) in plan.trees.iter().zip(trees).filter(|(tree, _)| tree.set == set) {
             state.advance(&scope, tree, below, out);
+            if settings.notices {
+                state.released(below.unwrap_or(Micros::MAX));
+            }
         }
         if let Some(mark) = self.watermarks.get_mut(set) {
             *mark = below.unwrap_or(Micros::MAX).max(*mark);
@@ -210,4 +226,11 @@ impl Correlator {
     pub fn pending(&self) -> usize {
         self.pending.iter().map(Pending::len).sum()
     }
+}
+
+/// Brings the keys of some findings into the cache.
+fn touch(trees: &[TreeState], held: &[Held]) {
+    let read =
+        held.iter().filter_map(|held| trees.get(held.tree as usize).map(|state| state.touch(held.hash)));
+    std::hint::black_box(read.fold(0, |all, one| all ^ one));
 }

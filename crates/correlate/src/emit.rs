@@ -26,6 +26,8 @@ pub struct Scope<'a> {
     pub topics: &'a Topics,
     pub hasher: &'a KeyHasher,
     pub budget: usize,
+    /// Events as they are read, for notices: nothing they do is final. Those below this time were released.
+    pub ahead: Option<Micros>,
 }
 
 /// The parts of an encoded key by name.
@@ -75,7 +77,8 @@ struct Facts<'a> {
 }
 
 impl Scope<'_> {
-    fn evidence(&self, events: &[EventRef]) -> Vec<Evidence> {
+    /// References to events.
+    pub fn evidence(&self, events: &[EventRef]) -> Vec<Evidence> {
         let evidence = events.iter().map(|event| Evidence {
             topic: Arc::clone(self.topics.name(event.topic)),
             partition: event.partition,

@@ -90,12 +90,13 @@ impl Trail {
             self.base_time = event.time.0;
             self.base_offset = event.offset;
         } else if self.head > 96 && self.head as usize * 2 > self.bytes.len() {
-            self.compact();
+            self.bytes.drain(..self.head as usize);
+            self.head = 0;
         }
-        let spare = self.bytes.capacity() - self.bytes.len();
-        if spare < 12 {
-            let more = (self.bytes.len() / 4).max(20);
-            self.bytes.reserve_exact(more);
+        if self.bytes.capacity() - self.bytes.len() < 12 {
+            // 24, 56, 120, …: full sizes of the allocator, less its own word.
+            let target = (self.bytes.capacity() * 2 + 8).max(24);
+            self.bytes.reserve_exact(target - self.bytes.len());
         }
         self.encode(event);
         self.len += 1;
@@ -133,16 +134,16 @@ impl Trail {
         self.len -= 1;
     }
 
+    /// Any byte of it, to bring it into the cache.
+    #[inline]
+    pub fn touch(&self) -> u8 {
+        self.bytes.first().copied().unwrap_or_default()
+    }
+
     /// All events, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = EventRef> {
         let mut reader = Reader::new(self.rest());
         (0..self.len).map(move |_| self.decode(&mut reader))
-    }
-
-    /// Bytes on the heap.
-    #[cfg(test)]
-    pub fn heap(&self) -> usize {
-        self.bytes.capacity()
     }
 
     fn rest(&self) -> &[u8] {
@@ -171,22 +172,6 @@ impl Trail {
             flags,
             weight,
         }
-    }
-
-    /// Writes what is left against a new base.
-    fn compact(&mut self) {
-        let Some(first) = self.front() else { return };
-        let mut fresh = Self {
-            base_time: first.time.0,
-            base_offset: first.offset,
-            bytes: Vec::with_capacity(self.bytes.len() - self.head as usize + 12),
-            head: 0,
-            len: self.len,
-        };
-        for event in self.iter() {
-            fresh.encode(&event);
-        }
-        *self = fresh;
     }
 }
 

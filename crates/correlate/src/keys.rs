@@ -64,6 +64,27 @@ impl Keys {
             .copied()
     }
 
+    /// Reads a little of what this hash probably leads to, so that it is in the cache when it is needed.
+    #[inline]
+    pub fn touch(&self, hash: u64) -> u64 {
+        let mut read = 0;
+        self.table.find(hash, |slot| {
+            if let Some(entry) = at(&self.chunks, *slot) {
+                read = entry.newest.0 as u64 ^ u64::from(entry.group);
+                if let State::Sliding(Window::Count { trail, .. }) = &entry.state {
+                    read ^= u64::from(trail.touch());
+                }
+            }
+            true
+        });
+        read
+    }
+
+    /// How many slots there are.
+    pub const fn len(&self) -> u32 {
+        self.len
+    }
+
     /// A new slot for a key that is not there.
     pub fn insert(
         &mut self,

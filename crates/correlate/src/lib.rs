@@ -8,6 +8,7 @@
 //! interleaving of partitions, the watermarks and restarts from a [`Correlator::checkpoint`]; nothing a checkpoint's
 //! bytes hold can make [`Correlator::restore`] panic.
 
+mod ahead;
 pub mod body;
 mod checkpoint;
 mod codec;

@@ -101,12 +101,14 @@ pub fn group(hasher: &KeyHasher, node: &Node, key: &[u8], hash: u64) -> u8 {
     ((hash >> 40) % u64::from(GROUPS)) as u8
 }
 
-/// The key groups an event can concern; none if every key lacks a part.
-pub fn groups(hasher: &KeyHasher, tree: &Tree, bytes: &[u8], key: &mut Vec<u8>) -> SmallVec<[u8; 2]> {
+/// The key groups an event can concern (none if every key lacks a part), and the hash of the last key.
+pub fn groups(hasher: &KeyHasher, tree: &Tree, bytes: &[u8], key: &mut Vec<u8>) -> (SmallVec<[u8; 2]>, u64) {
     let payload = Payload::read(bytes, tree);
     let mut found = SmallVec::new();
+    let mut last = 0;
     let mut add = |node: &Node, key: &[u8]| {
-        let group = group(hasher, node, key, hasher.hash(key));
+        last = hasher.hash(key);
+        let group = group(hasher, node, key, last);
         if !found.contains(&group) {
             found.push(group);
         }
@@ -114,7 +116,7 @@ pub fn groups(hasher: &KeyHasher, tree: &Tree, bytes: &[u8], key: &mut Vec<u8>) 
     if let [node] = &tree.nodes[..] {
         if tree.single() {
             add(node, payload.entity.unwrap_or_default());
-            return found;
+            return (found, last);
         }
         for (at, recipe) in node.recipes.iter().enumerate() {
             let gives = |r: &crate::plan::Ref| {
@@ -125,7 +127,7 @@ pub fn groups(hasher: &KeyHasher, tree: &Tree, bytes: &[u8], key: &mut Vec<u8>) 
                 add(node, key);
             }
         }
-        return found;
+        return (found, last);
     }
     // All nodes share the fields that decide the group: whichever key is whole tells.
     for node in &tree.nodes {
@@ -135,10 +137,10 @@ pub fn groups(hasher: &KeyHasher, tree: &Tree, bytes: &[u8], key: &mut Vec<u8>) 
         });
         if whole {
             add(node, key);
-            return found;
+            return (found, last);
         }
     }
-    found
+    (found, last)
 }
 
 /// Hashes of an event's values, each once: elements of lists, products of fields.

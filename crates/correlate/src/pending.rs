@@ -22,6 +22,8 @@ pub struct Held {
     pub event: EventRef,
     /// Where its payload starts in [`Run::bytes`].
     pub start: usize,
+    /// Hash of its key, if it has one key.
+    pub hash: u64,
     /// The tree.
     pub tree: u32,
     /// Its key groups.
@@ -77,7 +79,7 @@ pub struct Pending {
 impl Pending {
     /// Holds a finding; `payload` appends what the tree needs of it.
     #[inline]
-    pub fn hold(&mut self, event: EventRef, tree: u32, payload: &[u8], groups: &[u8]) {
+    pub fn hold(&mut self, event: EventRef, tree: u32, payload: &[u8], groups: &[u8], hash: u64) {
         let run =
             self.runs.entry(event.time.0 >> WIDTH).or_insert_with(|| self.spare.pop().unwrap_or_default());
         let start = run.bytes.len();
@@ -86,7 +88,7 @@ impl Pending {
             run.note(event.order().partition(), *group, event.offset);
         }
         let groups = if let [group] = groups { GroupSet::One(*group) } else { GroupSet::Several };
-        run.held.push(Held { event, start, tree, groups });
+        run.held.push(Held { event, start, hash, tree, groups });
     }
 
     /// Takes out the earliest run that has something below a time.

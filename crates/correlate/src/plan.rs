@@ -160,6 +160,11 @@ impl Tree {
         self.single() && rules.get(self.root).extras.entity.is_none()
     }
 
+    /// True if its root is judged when a window ends.
+    pub fn judged(&self) -> bool {
+        self.nodes.last().is_some_and(|node| node.judged)
+    }
+
     /// True for a single-event rule.
     pub fn single(&self) -> bool {
         matches!(self.nodes.first(), Some(Node { kind: NodeKind::Single, .. }))

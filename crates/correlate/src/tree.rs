@@ -13,6 +13,7 @@ use vedette_event::{Micros, State as Liveness, time::DAY};
 
 use crate::{
     Counters, GROUPS, Health, Output,
+    ahead::Ahead,
     emit::{Scope, key_of},
     episode::{Episode, Phase},
     event::EventRef,
@@ -23,6 +24,9 @@ use crate::{
     storm::{Head, Hour, Storm, Verdict},
     window::{Joining, Window},
 };
+
+/// So many keys are in the cache anyway.
+const CACHED: u32 = 4_096;
 
 /// A revision or an end that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +46,8 @@ pub struct NodeState {
     closed: Vec<(SmallVec<[u8; 24]>, u8, Judged)>,
     /// Key groups known to be over budget.
     over: u64,
+    /// Its keys with unreleased findings, as if all that was read were final.
+    ahead: Ahead,
 }
 
 /// The state of a tree.
@@ -110,6 +116,15 @@ impl TreeState {
                 .is_some_and(|mark| time < *mark)
     }
 
+    /// Brings a key into the cache, where there are more than fit.
+    #[inline]
+    pub fn touch(&self, hash: u64) -> u64 {
+        match &self.nodes[..] {
+            [node] if node.keys.len() > CACHED => node.keys.touch(hash),
+            _ => 0,
+        }
+    }
+
     /// Takes in the next event in total order.
     pub fn event(
         &mut self,
@@ -120,6 +135,24 @@ impl TreeState {
         out: &mut Output,
     ) {
         self.advance(scope, tree, Some(event.time), out);
+        let (taken, skipped) = self.walk(scope, tree, event, payload, out);
+        if taken {
+            self.counters.matched += 1;
+            self.counters.flagged += u64::from(!event.flags.is_empty());
+        } else if !skipped {
+            self.counters.without_key += 1;
+        }
+    }
+
+    /// One event at all rules of the tree: whether it took part in any, and whether it was skipped in any.
+    pub fn walk(
+        &mut self,
+        scope: &Scope<'_>,
+        tree: &Tree,
+        event: &EventRef,
+        payload: &[u8],
+        out: &mut Output,
+    ) -> (bool, bool) {
         let mut scratch = std::mem::take(&mut self.scratch);
         let payload = Payload::read(payload, tree);
         scratch.crossed.clear();
@@ -137,13 +170,8 @@ impl TreeState {
                 None => {}
             }
         }
-        if taken {
-            self.counters.matched += 1;
-            self.counters.flagged += u64::from(!event.flags.is_empty());
-        } else if !skipped {
-            self.counters.without_key += 1;
-        }
         self.scratch = scratch;
+        (taken, skipped)
     }
 
     /// One event at one rule: all keys it has there.
@@ -261,6 +289,9 @@ impl TreeState {
         if self.skips(group, now) {
             return Taken::No;
         }
+        if let Some(below) = scope.ahead {
+            return self.look(scope, tree, at, (key, hash), joining, below, out);
+        }
         self.forget(scope, node, at, now);
         let Some(state) = self.nodes.get_mut(at) else { return Taken::No };
         let known = if named { state.keys.find(hash, bytes) } else { None };
@@ -292,6 +323,46 @@ impl TreeState {
             return Taken::Yes(false);
         }
         self.slide(scope, tree, at, slot, joining, out)
+    }
+
+    /// One event at one key, before it is final.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one step, borrowed separately")]
+    fn look(
+        &mut self,
+        scope: &Scope<'_>,
+        tree: &Tree,
+        at: usize,
+        (key, hash): (Option<&[u8]>, u64),
+        joining: &Joining<'_>,
+        below: Micros,
+        out: &mut Output,
+    ) -> Taken {
+        let (Some(node), Some(state)) = (tree.nodes.get(at), self.nodes.get_mut(at)) else {
+            return Taken::No;
+        };
+        if node.judged {
+            return Taken::No;
+        }
+        let crossed = match key {
+            Some(bytes) => {
+                let entry = state.keys.find(hash, bytes).and_then(|slot| state.keys.get(slot));
+                state.ahead.look(node, (bytes, hash), entry, joining, below)
+            }
+            None => Some(Episode::open(node, joining.event, 0, &Window::None.witness(node, joining.event))),
+        };
+        if let Some(episode) = &crossed
+            && at + 1 == tree.nodes.len()
+        {
+            state.ahead.announce(scope, tree, key.unwrap_or_default(), episode, out);
+        }
+        Taken::Yes(crossed.is_some())
+    }
+
+    /// Forgets what was only looked at ahead and is released by now.
+    pub fn released(&mut self, below: Micros) {
+        for node in &mut self.nodes {
+            node.ahead.forget(below);
+        }
     }
 
     /// A later event of a key of a judged rule.

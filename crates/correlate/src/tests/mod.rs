@@ -5,4 +5,5 @@
 mod conditions;
 mod episodes;
 mod harness;
+mod notices;
 mod restarts;
