@@ -65,6 +65,7 @@ fn plan(threshold: u64) -> Plan {
         entity: Vec::new(),
         weight: None,
         secrets: Vec::new(),
+        secret_parameters: Vec::new(),
         fields: BTreeMap::new(),
         taxonomy: BTreeMap::new(),
     };

@@ -105,11 +105,7 @@ impl Columns {
         Self {
             slots: slots.collect(),
             entity: if tree.entity_list(&plan.rules) { entity.collect() } else { Vec::new() },
-            weight: if tree.weighted {
-                def.weight.as_deref().and_then(|name| find(name)).map(|p| p.column)
-            } else {
-                None
-            },
+            weight: if tree.weighted { def.weight.as_deref().and_then(find).map(|p| p.column) } else { None },
         }
     }
 

@@ -25,6 +25,7 @@ mod pending;
 mod plan;
 mod restore;
 mod storm;
+mod timers;
 mod tree;
 mod window;
 

@@ -21,21 +21,13 @@ use crate::{
     keys::{Entry, Keys, State},
     payload::{self, Payload},
     plan::{From, Node, NodeKind, Tree},
-    storm::{Head, Hour, Storm, Verdict},
+    storm::{Storm, Verdict},
+    timers::Timer,
     window::{Joining, Window},
 };
 
 /// So many keys are in the cache anyway.
 const CACHED: u32 = 4_096;
-
-/// A revision or an end that is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Timer {
-    due: Micros,
-    node: u32,
-    slot: u32,
-    generation: u32,
-}
 
 /// The state of one rule of the tree.
 #[derive(Debug, Default)]
@@ -43,7 +35,7 @@ pub struct NodeState {
     /// Its keys.
     pub keys: Keys,
     /// Judged windows that a later event of their key closed before their timer: key, group, window.
-    closed: Vec<(SmallVec<[u8; 24]>, u8, Judged)>,
+    pub closed: Vec<(SmallVec<[u8; 24]>, u8, Judged)>,
     /// Key groups known to be over budget.
     over: u64,
     /// Its keys with unreleased findings, as if all that was read were final.
@@ -55,13 +47,13 @@ pub struct NodeState {
 pub struct TreeState {
     /// As in the plan.
     pub nodes: Vec<NodeState>,
-    timers: BinaryHeap<Reverse<Timer>>,
+    pub timers: BinaryHeap<Reverse<Timer>>,
     /// Ends of judged windows that are open, by node.
-    judge: BTreeSet<(Micros, u32)>,
+    pub judge: BTreeSet<(Micros, u32)>,
     /// The root's crossings.
     pub storm: Storm,
     /// No later than the next thing due.
-    next: Micros,
+    pub next: Micros,
     /// Watermarks that key groups were restored with.
     pub restored: Option<Box<[Micros; GROUPS as usize]>>,
     /// The highest of them: revisions of storms due before were given already.
@@ -469,141 +461,6 @@ impl TreeState {
         }
     }
 
-    /// Puts a timer into the queue.
-    fn queue(&mut self, at: usize, slot: u32, due: Micros) {
-        let Some(entry) = self.nodes.get(at).and_then(|state| state.keys.get(slot)) else { return };
-        self.timers.push(Reverse(Timer { due, node: at as u32, slot, generation: entry.generation }));
-        self.next = self.next.min(due);
-    }
-
-    /// Fires what is due before `before` (all there is, if `None`).
-    #[inline]
-    pub fn advance(&mut self, scope: &Scope<'_>, tree: &Tree, before: Option<Micros>, out: &mut Output) {
-        if before.is_some_and(|before| self.next >= before) {
-            return;
-        }
-        while let Some(due) = self.due(tree) {
-            self.next = due;
-            if before.is_some_and(|before| due >= before) {
-                return;
-            }
-            self.fire(scope, tree, due, out);
-        }
-        self.next = Micros::MAX;
-    }
-
-    /// When the next thing is due.
-    fn due(&self, tree: &Tree) -> Option<Micros> {
-        let timer = self.timers.peek().map(|timer| timer.0.due);
-        let judge = self.judge.first().map(|(due, _)| *due);
-        let storm = tree.nodes.last().and_then(|node| self.storm.due(node));
-        [timer, judge, storm].into_iter().flatten().min()
-    }
-
-    /// Does everything that is due at one instant.
-    fn fire(&mut self, scope: &Scope<'_>, tree: &Tree, due: Micros, out: &mut Output) {
-        while let Some(Reverse(timer)) = self.timers.peek().copied().filter(|timer| timer.0.due <= due) {
-            self.timers.pop();
-            self.revise(scope, tree, timer, out);
-        }
-        while let Some((end, at)) = self.judge.first().copied().filter(|(end, _)| *end <= due) {
-            self.judge.pop_first();
-            self.judge_all(scope, tree, at as usize, end, out);
-        }
-        let Some(node) = tree.nodes.last() else { return };
-        let hours = self.storm.hours.iter().filter(|(start, hour)| hour.due(node, **start) <= due);
-        for start in hours.map(|(start, _)| *start).collect::<Vec<_>>() {
-            self.revise_storm(scope, tree, start, due, out);
-        }
-    }
-
-    /// An episode's timer: its next revision, or its end.
-    fn revise(&mut self, scope: &Scope<'_>, tree: &Tree, timer: Timer, out: &mut Output) {
-        let (at, slot) = (timer.node as usize, timer.slot);
-        let (Some(node), Some(state)) = (tree.nodes.get(at), self.nodes.get_mut(at)) else { return };
-        let Some(entry) = state.keys.get_mut(slot).filter(|entry| entry.generation == timer.generation)
-        else {
-            return;
-        };
-        let Phase::Open(episode) = &mut entry.phase else { return };
-        if episode.queued != timer.due {
-            return;
-        }
-        let (due, end) = (episode.due(node), episode.end(node));
-        if due > timer.due {
-            episode.queued = due;
-            self.queue(at, slot, due);
-            return;
-        }
-        if due < end {
-            scope.revise(tree, (entry.group, &entry.key), episode, Liveness::Active, out);
-            episode.queued = episode.due(node);
-            let due = episode.queued;
-            self.queue(at, slot, due);
-            return;
-        }
-        if !episode.silent {
-            scope.revise(tree, (entry.group, &entry.key), episode, Liveness::Ended, out);
-        }
-        entry.phase = if end == episode.midnight() { Phase::Cut(episode.held) } else { Phase::None };
-        if node.kind == NodeKind::Single && (!entry.named || matches!(entry.phase, Phase::None)) {
-            state.keys.remove(scope.hasher, slot);
-        }
-    }
-
-    /// Judges the windows of a rule that end at one instant, in the order of their crossing events.
-    fn judge_all(&mut self, scope: &Scope<'_>, tree: &Tree, at: usize, end: Micros, out: &mut Output) {
-        let (Some(node), Some(state)) = (tree.nodes.get(at), self.nodes.get_mut(at)) else { return };
-        let mut windows: Vec<_> =
-            state.closed.extract_if(.., |(_, _, window)| window.end(node) <= end).collect();
-        let over = |entry: &Entry| matches!(&entry.state, State::Judged(window) if window.end(node) <= end);
-        let slots: Vec<_> =
-            state.keys.iter().filter(|(_, entry)| over(entry)).map(|(slot, _)| slot).collect();
-        for slot in slots {
-            if let Some(Entry { key, group, state: State::Judged(window), .. }) = state.keys.get(slot) {
-                windows.push((key.clone(), *group, Judged::clone(window)));
-            }
-            state.keys.remove(scope.hasher, slot);
-        }
-        windows.retain(|(_, _, window)| window.holds(node));
-        windows.sort_by_cached_key(|(key, _, window)| {
-            (window.last.order(), serde_json::to_string(&key_of(node, key)).unwrap_or_default())
-        });
-        if at + 1 < tree.nodes.len() {
-            return;
-        }
-        for (key, group, window) in &windows {
-            let incarnation = scope.topics.incarnation(window.last.topic);
-            let name = || key_of(node, key);
-            let verdict = self.storm.cross(node, &window.last, incarnation, (*group, &name), self.published);
-            if verdict == Verdict::Alert {
-                scope.judge(tree, (*group, key), window, out);
-            }
-        }
-    }
-
-    /// A storm's next revision, or the end of its hour.
-    fn revise_storm(&mut self, scope: &Scope<'_>, tree: &Tree, start: Micros, due: Micros, out: &mut Output) {
-        let (Some(node), Some(hour)) = (tree.nodes.last(), self.storm.hours.get_mut(&start)) else { return };
-        if hour.closed {
-            self.storm.hours.remove(&start);
-            return;
-        }
-        let ended = due >= Hour::end(node, start);
-        if let Some(head) = &mut hour.head {
-            head.pending = None;
-            if due >= self.published {
-                head.revision = head.revision.saturating_add(1);
-                let (head, state) =
-                    (Head::clone(head), if ended { Liveness::Ended } else { Liveness::Active });
-                scope.storm(tree, start, hour, &head, state, out);
-            }
-        }
-        if let Some(hour) = self.storm.hours.get_mut(&start) {
-            hour.closed = ended;
-        }
-    }
-
     /// Looks at two keys and forgets what can no longer matter.
     #[inline]
     fn forget(&mut self, scope: &Scope<'_>, node: &Node, at: usize, now: Micros) {
@@ -625,31 +482,6 @@ impl TreeState {
                 }
             }
         }
-    }
-
-    /// After a restore: puts what is open in a key group back into the queues.
-    pub fn requeue(&mut self, tree: &Tree, group: u8) {
-        for (at, node) in tree.nodes.iter().enumerate() {
-            let mut due = Vec::new();
-            let Some(state) = self.nodes.get_mut(at) else { continue };
-            let slots: Vec<_> =
-                state.keys.iter().filter(|(_, e)| e.group == group).map(|(slot, _)| slot).collect();
-            for slot in slots {
-                let Some(entry) = state.keys.get_mut(slot) else { continue };
-                if let Phase::Open(episode) = &mut entry.phase {
-                    episode.queued = episode.due(node);
-                    due.push((slot, episode.queued));
-                }
-                if let State::Judged(window) = &entry.state {
-                    self.judge.insert((window.end(node), at as u32));
-                }
-            }
-            for (slot, due) in due {
-                self.queue(at, slot, due);
-            }
-        }
-        // The next look at what is due starts from scratch.
-        self.next = Micros::MIN;
     }
 }
 
