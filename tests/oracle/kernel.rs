@@ -29,10 +29,12 @@ fn settings(notices: bool) -> Settings {
 pub enum Step {
     /// So many records of a partition come, in one batch.
     Read(usize, usize),
-    /// A partition is proved idle, as late as the records still to come allow; by the broker's clock, or `S` later.
-    Idle(usize, bool),
+    /// A partition is proved idle, as late as the records still to come allow, or this much later (up to `S`) or earlier.
+    Idle(usize, i64),
     /// Every nth key group is checkpointed, from the first one given; n = 1: a clean checkpoint of all.
     Checkpoint(u8, u8),
+    /// The kernel forgets resume points that nobody needs.
+    Forget,
     /// The kernel dies; a new one starts from the stored checkpoints.
     Kill,
 }
@@ -52,8 +54,9 @@ pub enum Fault {
 pub fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         10 => (0..8_usize, sample::select(vec![1_usize, 1, 2, 3, 7, 100])).prop_map(|(p, n)| Step::Read(p, n)),
-        3 => (0..8_usize, any::<bool>()).prop_map(|(p, late)| Step::Idle(p, late)),
+        3 => (0..8_usize, sample::select(vec![0, SKEW, -3_600_000_000])).prop_map(|(p, by)| Step::Idle(p, by)),
         1 => (0..3_u8, 1..4_u8).prop_map(|(from, every)| Step::Checkpoint(from, every)),
+        1 => Just(Step::Forget),
         1 => Just(Step::Kill),
     ];
     prop::collection::vec(step, 0..60)
@@ -66,6 +69,8 @@ pub struct Drive<'a> {
     detector: Detector,
     engine: Engine,
     fault: Option<Fault>,
+    /// Whether a partition is only found when it is first read.
+    found_late: bool,
     /// By log: the position of the next record.
     next: Vec<usize>,
     notices: bool,
@@ -91,6 +96,7 @@ impl<'a> Drive<'a> {
             detector,
             compiled,
             fault,
+            found_late: false,
             next: vec![0; world.logs.len()],
             notices,
             checkpoints: BTreeMap::new(),
@@ -111,6 +117,7 @@ impl<'a> Drive<'a> {
         while (0..self.world.logs.len()).any(|log| self.unread(log).next().is_some()) {
             (0..self.world.logs.len()).for_each(|log| self.read(log, 5));
         }
+        self.assign();
         for log in 0..self.world.logs.len() {
             self.idle(log, END);
         }
@@ -143,18 +150,19 @@ impl<'a> Drive<'a> {
         let logs = self.world.logs.len();
         match *step {
             Step::Read(log, most) => self.read(log % logs, most),
-            Step::Idle(log, late) => {
+            Step::Idle(log, by) => {
                 let log = log % logs;
                 let nothing_before = self.unread(log).filter_map(|raw| raw.ts_log).min();
                 let allowed = nothing_before.unwrap_or(generate::records::MIDNIGHT);
                 let early = if self.fault == Some(Fault::EarlyWatermark) { 3_600_000_000 } else { 0 };
-                self.idle(log, allowed + early + if late { SKEW } else { 0 });
+                self.idle(log, allowed + early + by);
             }
             Step::Checkpoint(from, every) => {
                 for group in (from..KEY_GROUPS).step_by(usize::from(every)) {
                     self.checkpoints.insert(group, self.engine.checkpoint(group));
                 }
             }
+            Step::Forget => self.engine.forget_released(),
             Step::Kill => self.restart(),
         }
     }
@@ -162,6 +170,14 @@ impl<'a> Drive<'a> {
     fn partition(&self, log: usize) -> Partition {
         let log = &self.world.logs[log];
         Partition { topic: self.compiled.topics.find(&log.topic).expect("listed"), number: log.partition }
+    }
+
+    /// A kernel that learns of each partition when it is first read.
+    pub fn finding_late(world: &'a World) -> Self {
+        let mut drive = Self::new(world, None, false);
+        drive.engine = Engine::new(drive.compiled.clone(), settings(false));
+        drive.found_late = true;
+        drive
     }
 
     fn assign(&mut self) {

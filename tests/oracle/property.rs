@@ -17,7 +17,7 @@ use vedette_event::{Flags, State};
 use super::{
     Input, Outcome, alerts,
     generate::{
-        self, Shape, World,
+        self, SKEW, Shape, World,
         records::{self, RawLog},
     },
     kernel::{Drive, Fault, Step, steps},
@@ -111,9 +111,9 @@ proptest! {
 
     /// Which events are overtaken depends on who was read first, so the kernel says which, and the bodies follow.
     #[test]
-    fn clocks_that_step_back_give_stored_placements(world in generate::world(Shape::SteppedBack), steps in steps()) {
+    fn what_is_overtaken_is_stored(world in generate::world(Shape::SteppedBack), steps in steps(), late: bool) {
         let steps: Vec<Step> = steps.into_iter().filter(|step| !matches!(step, Step::Kill)).collect();
-        let mut drive = Drive::new(&world, None, false);
+        let mut drive = if late { Drive::finding_late(&world) } else { Drive::new(&world, None, false) };
         drive.run(&steps);
         let stored = [world.replaced(), drive.placements.clone()].concat();
         let difference = difference(&world, &drive, &oracle(&world, &stored));
@@ -179,13 +179,13 @@ fn two_events_cross() {
     let world = two_events();
     let outcome = oracle(&world, &[]);
     assert_eq!(outcome.revisions.values().map(Vec::len).collect::<Vec<_>>(), [2]);
-    let steps = [Step::Read(0, 1), Step::Idle(0, true), Step::Checkpoint(0, 1), Step::Kill];
+    let steps = [Step::Read(0, 1), Step::Idle(0, SKEW), Step::Checkpoint(0, 1), Step::Kill];
     agrees(&world, &steps, None).unwrap();
 }
 
 #[test]
 fn an_early_watermark_is_found() {
-    let steps = [Step::Read(0, 1), Step::Idle(0, false), Step::Idle(1, false), Step::Idle(2, false)];
+    let steps = [Step::Read(0, 1), Step::Idle(0, 0), Step::Idle(1, 0), Step::Idle(2, 0)];
     agrees(&two_events(), &steps, None).unwrap();
     agrees(&two_events(), &steps, Some(Fault::EarlyWatermark)).unwrap_err();
 }
@@ -202,23 +202,56 @@ fn a_dropped_pending_finding_is_found() {
     agrees(&two_events(), &steps, Some(Fault::DroppedPending)).unwrap_err();
 }
 
-#[test]
-fn a_storm_agrees() {
+/// 1,100 users, one event each, within eleven seconds.
+fn crowd(rules: &str) -> World {
     let user = |i: i64| (i / 100, json!({"u": format!("10.0.{}.{}", i / 250, i % 250)}));
-    let mut world = one_log(TWO_IN_TEN, (0..1_100).map(user));
-    // The detection alone: 1,100 episodes in one hour.
-    let base = world.files[0].split("---").next().map(str::to_owned).unwrap();
-    world.files = vec![base];
-    let steps = [Step::Read(0, 500), Step::Checkpoint(0, 1), Step::Read(0, 555), Step::Kill];
-    agrees(&world, &steps, None).unwrap();
+    one_log(rules, (0..1_100).map(user))
+}
+
+fn storms(world: &World) -> usize {
+    oracle(world, &[]).last_revisions().filter(|alert| alert.flags.has(Flags::STORM)).count()
+}
+
+const RESTARTED: [Step; 5] =
+    [Step::Read(0, 500), Step::Checkpoint(0, 1), Step::Read(0, 505), Step::Checkpoint(1, 2), Step::Kill];
+
+#[test]
+fn a_storm_of_single_events_agrees() {
+    let mut world = crowd("");
+    world.files[0] = world.files[0].replace("---\n", "");
+    assert_eq!(storms(&world), 1);
+    agrees(&world, &RESTARTED, None).unwrap();
+}
+
+#[test]
+fn a_storm_of_episodes_feeds_its_chain() {
+    let one = TWO_IN_TEN.replace("gte: 2", "gte: 1");
+    let chain = one.replace("Two", "Chain").replace("two", "chain").replace("[p]", "[two]");
+    let chain = chain.replace("  group-by: [u]\n", "").replace("gte: 1", "gte: 1050");
+    let chain = chain.replace("timespan: 10s", "timespan: 1h\n  generate: true");
+    let world = crowd(&format!("{one}---\n{chain}"));
+    let outcome = oracle(&world, &[]);
+    assert_eq!(storms(&world), 1);
+    assert!(outcome.last_revisions().any(|alert| &*alert.rule.id == "chain" && alert.count == 1_100));
+    agrees(&world, &RESTARTED, None).unwrap();
+}
+
+#[test]
+fn a_storm_of_judged_windows_agrees() {
+    let world = crowd(&TWO_IN_TEN.replace("gte: 2", "lte: 2"));
+    assert_eq!(storms(&world), 1);
+    agrees(&world, &RESTARTED, None).unwrap();
 }
 
 #[test]
 fn more_than_a_thousand_values_agree() {
-    let rule = TWO_IN_TEN.replace("event_count", "value_count").replace("gte: 2", "gte: 3\n    field: d");
-    let world = one_log(&rule, (0..1_010).map(|i| (i / 200, json!({"u": "x", "d": i}))));
-    assert!(oracle(&world, &[]).last_revisions().all(|alert| alert.flags.has(Flags::CAPPED)));
-    let steps =
-        [Step::Read(0, 500), Step::Checkpoint(0, 1), Step::Read(0, 505), Step::Checkpoint(0, 1), Step::Kill];
-    agrees(&world, &steps, None).unwrap();
+    for (n, capped) in [(3, true), (1_005, true), (1_010, false)] {
+        let rule = TWO_IN_TEN.replace("event_count", "value_count");
+        let rule = rule.replace("gte: 2", &format!("gte: {n}\n    field: d"));
+        let world = one_log(&rule, (0..1_010).map(|i| (i / 200, json!({"u": "x", "d": i}))));
+        let outcome = oracle(&world, &[]);
+        assert!(outcome.last_revisions().all(|alert| alert.flags.has(Flags::CAPPED) == capped));
+        assert_eq!(outcome.scan.len(), 1);
+        agrees(&world, &RESTARTED, None).unwrap();
+    }
 }

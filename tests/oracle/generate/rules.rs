@@ -65,7 +65,7 @@ fn choice() -> impl Strategy<Value = Choice> {
     let detections = Just(DETECTIONS.to_vec()).prop_shuffle();
     let by: Vec<&'static [&'static str]> =
         vec![&["u"], &["u"], &["u"], &["u", "o.v"], &["o.v"], &[], &["ip"], &["ip", "o.v"]];
-    let fields: Vec<&'static [&'static str]> = vec![&["d"], &["d", "e"], &["e"]];
+    let fields: Vec<&'static [&'static str]> = vec![&["d"], &["d", "e"], &["e"], &["k"], &["e", "k"]];
     let generate = sample::select(vec![None, None, Some(true), Some(false)]);
     (
         (kind, detections, 0..4_usize, prop::collection::vec(0..4_usize, 0..3)),
