@@ -301,6 +301,28 @@ fn a_time_far_ahead_is_placed_by_the_clock_and_said_before_its_batch() {
 }
 
 #[test]
+fn all_partitions_of_a_topic_are_told_before_any_record_of_one() {
+    let broker = MockBroker::start().unwrap();
+    let at = broker.bootstrap_servers();
+    broker.create_topic("wide", 40).unwrap();
+    for number in 0..40 {
+        produce(&at, "wide", number, &[(1_000, "x")]);
+    }
+    let (_ingest, ingested) = Ingest::start(settings(&at, &["wide"]), Recovery::default()).unwrap();
+    let (mut assigned, mut records) = (0, 0);
+    while records < 40 {
+        match ingested.recv_timeout(PATIENCE).unwrap() {
+            Ingested::Assigned { .. } => assigned += 1,
+            Ingested::Batch(batch) => {
+                assert_eq!(assigned, 40);
+                records += batch.records.len();
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
 fn dead_letters_carry_their_origin() {
     let broker = MockBroker::start().unwrap();
     let at = broker.bootstrap_servers();

@@ -26,7 +26,7 @@ use crate::{
     clock,
     plan::{self, Extent, Plan, Verdict},
     settings::{LastRead, Recovery, Resume, Settings, StartAt, TopicSettings},
-    shared::{Answer, Ask, End, Shared},
+    shared::{Answer, Ask, End, Shared, Start},
     verify,
 };
 
@@ -322,14 +322,15 @@ impl Prober {
                 }
             }
         }
+        let mut starts = Vec::new();
         for (number, plan) in plans {
             if let Plan::Read { offset, lost } = plan {
                 let log_max = self.resumes.get(&partition(number)).and_then(|r| r.log_max);
                 self.topics[at].known.insert(number, Known::default());
-                self.answer(Answer::Begin { topic: settings.clone(), number, offset, log_max, lost })?;
+                starts.push(Start { number, offset, log_max, lost });
             }
         }
-        Ok(())
+        self.answer(Answer::Begin { topic: settings, starts })
     }
 
     /// Asks where all partitions end (and begin), and hands it on; true if the brokers answered.

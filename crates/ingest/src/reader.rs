@@ -24,8 +24,8 @@ use crate::{
     Error, Ingested, Status,
     client::{self, Connection, Listener},
     lane::{Incoming, Lane, last_read},
-    settings::{OnLoss, Settings},
-    shared::{Answer, Ask, End, Progress, Shared},
+    settings::{OnLoss, Settings, TopicSettings},
+    shared::{Answer, Ask, End, Progress, Shared, Start},
 };
 
 /// How long to wait for a record.
@@ -284,11 +284,7 @@ impl Reader {
                 self.tell(Status::TopicStopped(topic, error));
             }
             Answer::TopicStopped(topic, error) => self.give_up(topic, error),
-            Answer::Begin { topic, number, offset, log_max, lost } => {
-                let mut lane = Lane::new(topic, number, self.settings.allowance, offset, log_max);
-                lane.current = !self.given_up.contains(&lane.partition.topic);
-                self.begin(lane, lost);
-            }
+            Answer::Begin { topic, starts } => self.begin(&topic, &starts),
             Answer::Lost { partition, from, to } => {
                 self.outbox.push_back(Ingested::Lost { partition, from, to })
             }
@@ -296,25 +292,30 @@ impl Reader {
         }
     }
 
-    /// Adds a partition.
-    fn begin(&mut self, lane: Lane, lost: Option<(i64, i64)>) {
-        let (partition, offset) = (lane.partition, lane.next);
-        if let Some((from, to)) = lost {
-            self.outbox.push_back(Ingested::Lost { partition, from, to });
+    /// Adds partitions of one topic.
+    fn begin(&mut self, topic: &TopicSettings, starts: &[Start]) {
+        let first = self.lanes.len();
+        for &Start { number, offset, log_max, lost } in starts {
+            let mut lane = Lane::new(topic.clone(), number, self.settings.allowance, offset, log_max);
+            lane.current = !self.given_up.contains(&lane.partition.topic);
+            let partition = lane.partition;
+            if let Some((from, to)) = lost {
+                self.outbox.push_back(Ingested::Lost { partition, from, to });
+            }
+            self.outbox.push_back(Ingested::Assigned { partition, offset });
+            let progress = Progress {
+                topic: topic.name.clone(),
+                position: offset,
+                end: None,
+                log_start: None,
+                last_ts_log: None,
+                paused: self.paused.contains(&partition),
+                last: None,
+            };
+            self.shared.partitions().insert(partition, progress);
+            self.lanes.push(lane);
         }
-        self.outbox.push_back(Ingested::Assigned { partition, offset });
-        let progress = Progress {
-            topic: lane.topic.name.clone(),
-            position: offset,
-            end: None,
-            log_start: None,
-            last_ts_log: None,
-            paused: self.paused.contains(&partition),
-            last: None,
-        };
-        self.shared.partitions().insert(partition, progress);
-        self.lanes.push(lane);
-        self.assign(&[self.lanes.len() - 1]);
+        self.assign(&(first..self.lanes.len()).collect::<Vec<_>>());
     }
 
     /// Has librdkafka read these lanes from where they stand.

@@ -92,13 +92,10 @@ pub(crate) enum Answer {
     Unreachable(Error),
     TopicReady(TopicIx),
     TopicStopped(TopicIx, Error),
-    /// A partition is to be read.
+    /// Partitions are to be read: told together, so that no record of one comes before the word of another.
     Begin {
         topic: TopicSettings,
-        number: i32,
-        offset: i64,
-        log_max: Option<Micros>,
-        lost: Option<(i64, i64)>,
+        starts: Vec<Start>,
     },
     /// A partition has lost records, and its topic stops for that.
     Lost {
@@ -112,6 +109,15 @@ pub(crate) enum Answer {
         ends: Vec<End>,
         checked: bool,
     },
+}
+
+/// Where one partition is to be read from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    pub number: i32,
+    pub offset: i64,
+    pub log_max: Option<Micros>,
+    pub lost: Option<(i64, i64)>,
 }
 
 /// Where one partition ended.
