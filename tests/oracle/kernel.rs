@@ -182,7 +182,7 @@ impl<'a> Drive<'a> {
 
     fn assign(&mut self) {
         for log in 0..self.world.logs.len() {
-            self.engine.assign(self.partition(log), self.world.logs[log].source);
+            self.engine.assign(self.partition(log), self.world.logs[log].source, 0);
         }
     }
 

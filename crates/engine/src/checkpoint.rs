@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use vedette_event::{Micros, Topics};
 
-use crate::error::Error;
+use crate::{KEY_GROUPS, error::Error};
 
 /// The layout written here.
 const LAYOUT: u32 = 1;
@@ -34,6 +34,8 @@ pub struct PartitionPoint {
     pub incarnation: u32,
     /// The partition.
     pub partition: i32,
+    /// Where reading began when the partition was first assigned.
+    pub began: i64,
     /// Lowest offset whose findings this group may not have released.
     pub resume: i64,
     /// The running maximum of `ts_log` before `resume`, in microseconds.
@@ -111,6 +113,7 @@ pub(crate) fn read(checkpoint: &GroupCheckpoint) -> Result<(Vec<PartitionPoint>,
 /// What all groups together say of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Merged {
+    pub(crate) began: i64,
     pub(crate) offset: i64,
     pub(crate) max_log: Option<Micros>,
     pub(crate) read_before: i64,
@@ -120,12 +123,13 @@ pub(crate) struct Merged {
 
 /// Lowest resume point and furthest reading of each partition over all groups' checkpoints.
 ///
-/// `complete` says that every group has a checkpoint; if not, each partition starts at its log start (offset 0).
-pub(crate) fn merge(
-    points: &[PartitionPoint],
-    topics: &Topics,
-    complete: bool,
-) -> BTreeMap<(Arc<str>, i32), Merged> {
+/// A group without a checkpoint, or with one from before a partition was assigned, has released nothing of that
+/// partition: it is then read again from where reading began.
+pub(crate) fn merge(points: &[PartitionPoint], topics: &Topics) -> BTreeMap<(Arc<str>, i32), Merged> {
+    let mut known: BTreeMap<(&str, i32), usize> = BTreeMap::new();
+    for point in points {
+        *known.entry((&*point.topic, point.partition)).or_default() += 1;
+    }
     let mut merged: BTreeMap<(Arc<str>, i32), Merged> = BTreeMap::new();
     for point in points {
         let current = topics.find(&point.topic).map(|topic| topics.incarnation(topic));
@@ -133,9 +137,12 @@ pub(crate) fn merge(
             continue;
         }
         let hash = blake3::Hash::from_hex(&point.last_hash).map(|h| *h.as_bytes()).unwrap_or_default();
+        let by_all =
+            known.get(&(&*point.topic, point.partition)).is_some_and(|n| *n == usize::from(KEY_GROUPS));
         let new = Merged {
-            offset: if complete { point.resume } else { 0 },
-            max_log: if complete { point.max_log.map(Micros) } else { None },
+            began: point.began,
+            offset: if by_all { point.resume } else { point.began },
+            max_log: if by_all { point.max_log.map(Micros) } else { None },
             read_before: point.read_before,
             last_hash: hash,
             floor: Micros(point.floor),
@@ -149,6 +156,7 @@ pub(crate) fn merge(
                 if new.read_before > old.read_before {
                     (old.read_before, old.last_hash) = (new.read_before, new.last_hash);
                 }
+                old.began = old.began.min(new.began);
                 old.floor = old.floor.max(new.floor);
             })
             .or_insert(new);
@@ -165,6 +173,7 @@ mod tests {
             topic: "firewall".into(),
             incarnation: 0,
             partition: 3,
+            began: 20,
             resume,
             max_log: Some(resume * 10),
             read_before,
@@ -191,12 +200,22 @@ mod tests {
     #[test]
     fn the_lowest_resume_and_the_furthest_reading_win() {
         let topics = Topics::new(["firewall"]);
-        let points = [point(50, 90), point(40, 80), point(60, 100)];
-        let merged = merge(&points, &topics, true);
+        let lowest = [point(50, 90), point(40, 80)];
+        let mut points = vec![point(60, 100); usize::from(KEY_GROUPS)];
+        points[30..32].clone_from_slice(&lowest);
+        let merged = merge(&points, &topics);
         let start = merged[&("firewall".into(), 3)];
-        assert_eq!((start.offset, start.max_log), (40, Some(Micros(400))));
+        assert_eq!((start.began, start.offset, start.max_log), (20, 40, Some(Micros(400))));
         assert_eq!((start.read_before, start.floor), (100, Micros(500)));
-        assert_eq!(merge(&points, &topics, false)[&("firewall".into(), 3)].offset, 0);
-        assert!(merge(&points, &Topics::new(["waf"]), true).is_empty());
+        assert!(merge(&points, &Topics::new(["waf"])).is_empty());
+    }
+
+    #[test]
+    fn a_partition_that_some_group_does_not_know_is_read_from_where_reading_began() {
+        let topics = Topics::new(["firewall"]);
+        let some = vec![point(60, 100); usize::from(KEY_GROUPS) - 1];
+        let start = merge(&some, &topics)[&("firewall".into(), 3)];
+        assert_eq!((start.offset, start.max_log), (20, None));
+        assert_eq!((start.read_before, start.floor), (100, Micros(500)));
     }
 }

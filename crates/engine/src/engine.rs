@@ -146,8 +146,7 @@ impl Engine {
                 .restore(checkpoint.group, state)
                 .map_err(|e| Error::Checkpoint { group: checkpoint.group, reason: e.to_string() })?;
         }
-        let complete = checkpoints.len() == usize::from(KEY_GROUPS);
-        let merged = checkpoint::merge(&points, &self.compiled.topics, complete);
+        let merged = checkpoint::merge(&points, &self.compiled.topics);
         let mut starts = Vec::new();
         for ((name, number), m) in merged {
             let Some(topic) = self.compiled.topics.find(&name) else { continue };
@@ -161,9 +160,10 @@ impl Engine {
         Ok(starts)
     }
 
-    /// Says that a partition exists: from now on its source waits for it.
-    pub fn assign(&mut self, partition: Partition, source: SourceIx) {
-        self.partitions.entry(partition).or_insert_with(|| PartitionState::new(source));
+    /// Says that a partition exists and is read from `offset` on: from now on its source waits for it.
+    pub fn assign(&mut self, partition: Partition, source: SourceIx, offset: i64) {
+        let state = self.partitions.entry(partition).or_insert_with(|| PartitionState::new(source, offset));
+        state.skip_to(offset);
     }
 
     /// Takes an end-offset query, sent at wall time `sent_at`, that showed nothing unread.
@@ -177,12 +177,12 @@ impl Engine {
     /// Takes one evaluated batch of an assigned partition, its records following those taken before.
     pub fn absorb(&mut self, detected: Detected, out: &mut Output) {
         let Detected { source, partition, records, batches, dead, last_hash } = detected;
-        self.assign(partition, source);
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { return };
+        self.assign(partition, source, first.offset);
         let counters = &mut self.counters[usize::from(source.0)];
         counters.records += records.len() as u64;
         counters.dead += dead.len() as u64;
         out.dead.extend(dead);
-        let (Some(first), Some(last)) = (records.first(), records.last()) else { return };
         let from_file = first.ts_log.is_none();
         if let Some(state) = self.partitions.get_mut(&partition) {
             state.mark(first.offset);
@@ -346,6 +346,7 @@ impl Engine {
                     topic: topics.name(partition.topic).clone(),
                     incarnation: topics.incarnation(partition.topic),
                     partition: partition.number,
+                    began: state.began(),
                     resume: from.offset,
                     max_log: from.max_log.map(|t| t.0),
                     read_before: read.0,
@@ -408,5 +409,4 @@ impl Engine {
     pub fn counters(&self, source: SourceIx) -> SourceCounters {
         self.counters[usize::from(source.0)]
     }
-
 }

@@ -20,6 +20,8 @@ pub(crate) struct PartitionState {
     pub(crate) max_log: Option<Micros>,
     /// Highest wall time at which nothing was unread.
     idle: Option<Micros>,
+    /// Where reading began when it was first assigned.
+    began: i64,
     /// Offset after the last record read.
     next: i64,
     /// Furthest offset ever read up to (before a restart, too), and blake3 of the record before it.
@@ -41,12 +43,14 @@ pub(crate) struct Mark {
 }
 
 impl PartitionState {
-    pub(crate) fn new(source: SourceIx) -> Self {
+    /// A partition that is read from `began` on, the first time.
+    pub(crate) fn new(source: SourceIx, began: i64) -> Self {
         Self {
             source,
             max_log: None,
             idle: None,
-            next: 0,
+            began,
+            next: began,
             furthest: (0, *blake3::hash(b"").as_bytes()),
             checked_from: 0,
             floor: Micros::MIN,
@@ -63,8 +67,18 @@ impl PartitionState {
             furthest: (merged.read_before, merged.last_hash),
             checked_from: merged.read_before,
             floor: merged.floor,
-            ..Self::new(source)
+            ..Self::new(source, merged.began)
         }
+    }
+
+    /// Takes note that reading goes on at `offset`: what lay before it is not there any more.
+    pub(crate) fn skip_to(&mut self, offset: i64) {
+        self.next = self.next.max(offset);
+    }
+
+    /// Where reading began when the partition was first assigned.
+    pub(crate) fn began(&self) -> i64 {
+        self.began
     }
 
     /// Takes note of the last record of a batch.
@@ -143,7 +157,7 @@ mod tests {
 
     #[test]
     fn resume_is_never_beyond_what_is_asked() {
-        let mut state = PartitionState::new(SourceIx(0));
+        let mut state = PartitionState::new(SourceIx(0), 0);
         for offset in (0..10_000).step_by(500) {
             state.mark(offset);
             state.log_time(Micros(offset));
@@ -159,8 +173,16 @@ mod tests {
     }
 
     #[test]
+    fn a_partition_of_which_nothing_was_read_resumes_where_it_began() {
+        let mut state = PartitionState::new(SourceIx(0), 700);
+        assert_eq!(state.position(), Mark { offset: 700, max_log: None });
+        state.skip_to(900);
+        assert_eq!((state.position().offset, state.began()), (900, 700));
+    }
+
+    #[test]
     fn the_watermark_follows_log_time_and_idle_proofs_and_never_falls() {
-        let mut state = PartitionState::new(SourceIx(0));
+        let mut state = PartitionState::new(SourceIx(0), 0);
         let mark = |state: &PartitionState| state.watermark(Span(10), Span(5));
         assert_eq!(mark(&state), Micros::MIN);
         state.log_time(Micros(100));

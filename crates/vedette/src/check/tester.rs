@@ -95,7 +95,7 @@ impl Bench {
         let mut out = Output::default();
         for (source, _) in self.sources.iter() {
             let partition = Partition { topic: TopicIx(source.0), number: 0 };
-            engine.assign(partition, source);
+            engine.assign(partition, source, 0);
             let mut batch = RawBatchBuilder::new(source, partition);
             let own = timed.iter().filter(|(_, s, _)| *s == source).enumerate();
             for (offset, (at, _, text)) in own {

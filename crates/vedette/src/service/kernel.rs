@@ -92,7 +92,8 @@ impl Kernel {
             extra: Publication::default(),
             paused: BTreeSet::new(),
             rule_sources,
-            next_group: 0,
+            // Any group may be the first: a process that dies again and again still writes them all in time.
+            next_group: (crate::now().0 % i64::from(KEY_GROUPS)) as u8,
             activity: 0,
             written_at: [0; KEY_GROUPS as usize],
             next_checkpoint: Instant::now(),
@@ -148,10 +149,11 @@ impl Kernel {
     fn take(&mut self, item: Ingested, detector: &mut Detector) -> Result<()> {
         self.activity += 1;
         match item {
-            Ingested::Assigned { partition, .. } => {
+            Ingested::Assigned { partition, offset } => {
                 let topic = self.compiled.topics.name(partition.topic);
+                tracing::info!(%topic, partition = partition.number, offset, "reading");
                 if let Some(source) = self.view.source_of(topic) {
-                    self.engine.assign(partition, source);
+                    self.engine.assign(partition, source, offset);
                 }
             }
             Ingested::Batch(raw) => {
