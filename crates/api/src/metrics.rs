@@ -149,8 +149,10 @@ impl Metrics {
         self.publish_latency.observe(seconds);
     }
 
-    /// Notes an answered request; `route` is the path's template, never the path.
+    /// Notes an answered request; `route` is the path's template, never the path. Methods that no route has are one.
     pub fn count_request(&self, method: &str, route: &str, status: u16) {
+        let known = ["GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"].contains(&method);
+        let method = if known { method } else { "other" };
         let labels =
             [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
         self.http_requests.get_or_create(&labels).inc();

@@ -20,7 +20,7 @@ use futures::{Stream, stream};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use utoipa::{
-    IntoParams, ToSchema,
+    IntoParams,
     openapi::path::{Parameter, ParameterIn},
 };
 use vedette_store::model::{ChangeKind, Changes, Filter};
@@ -63,20 +63,21 @@ impl IntoParams for StreamParams {
     }
 }
 
-/// Data of `leave`: the row does not match any more (for a covered notice: its alert follows).
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Leave {
+/// Data of `leave`: the row does not match (for a covered notice: its alert follows).
+#[derive(Serialize)]
+struct Leave {
     id: String,
     seq: i64,
 }
 
 /// Data of `reset`: read the list again, then go on from this `seq`.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Reset {
+#[derive(Serialize)]
+struct Reset {
     seq: i64,
 }
 
-/// Follows changes of matching alerts. Events: `alert` (data as an item of the list), `leave`, `reset`.
+/// Follows changes of matching alerts. Events: `alert` (data as an item of the list), `leave` (`{id, seq}`: it does not
+/// match, and may never have), `reset` (`{seq}`: too old; read the list again).
 #[utoipa::path(
     get, path = "/alerts/stream", operation_id = "follow_alerts", tag = "alerts",
     params(StreamParams, ("Last-Event-ID" = Option<i64>, Header, description = "The last event's id, on reconnecting")),

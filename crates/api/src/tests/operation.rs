@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{NOON, empty, redact, seed, seeded};
+use axum::body::Body;
+
+use super::{NOON, empty, redact, request, seed, seeded};
 use crate::{Metric, live::Live};
 
 #[tokio::test]
@@ -53,6 +55,9 @@ async fn metric_names_hold() {
     let api = seeded().await;
     api.get("/api/v1/alerts").await;
     api.get("/api/v1/nothing/at/all").await;
+    for n in 0..3 {
+        api.send(request(&format!("ODD{n}"), "/api/v1/alerts").body(Body::empty()).unwrap()).await;
+    }
     let text = api.get("/metrics").await.text();
     let names: Vec<String> = Metric::ALL
         .iter()
@@ -73,6 +78,7 @@ async fn metric_names_hold() {
         "vedette_alerts_total{severity=\"high\"} 3",
         "vedette_http_requests_total{method=\"GET\",route=\"/api/v1/alerts\",status=\"200\"} 1",
         "vedette_http_requests_total{method=\"GET\",route=\"unmatched\",status=\"404\"} 1",
+        "vedette_http_requests_total{method=\"other\",route=\"/api/v1/alerts\",status=\"405\"} 3",
         "vedette_ready 1",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
