@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use vedette_event::{FindingBatch, Micros, Partition, Topics};
+use vedette_event::{FindingBatch, Micros, Partition, Topics, time::SECOND};
 
 use crate::{
     Counters, Output, Plan,
@@ -190,9 +190,11 @@ impl Correlator {
                 break;
             }
         }
+        let second = |time: Micros| time.floor(SECOND);
+        let second_passed = self.watermarks.get(set).map(|mark| second(*mark)) != below.map(second);
         for (tree, state) in plan.trees.iter().zip(trees).filter(|(tree, _)| tree.set == set) {
             state.advance(&scope, tree, below, out);
-            if settings.notices {
+            if second_passed && settings.notices {
                 state.released(below.unwrap_or(Micros::MAX));
             }
         }
