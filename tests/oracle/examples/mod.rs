@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod alerts;
 mod events;
 mod windows;
 
@@ -12,8 +13,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
 use vedette_event::{
-    Alert, Fields, Flags, LogSource, Micros, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, State,
-    StoredPlacement, source::Form,
+    Alert, FieldType, Fields, Flags, LogSource, Micros, RuleIx, Severity, SourceDef, SourceIx, Sources, Span,
+    State, StoredPlacement, schema::FieldDef, source::Form,
 };
 use vedette_sigma::{
     Cmp, Correlation, CorrelationKind, Detection, Expr, Extras, KeyPart, Leaf, Pattern, Piece, Rule,
