@@ -5,13 +5,16 @@
 //!
 //! Literals at the ends of a text are looked up by up to eight of their bytes. Literals anywhere are looked up by
 //! four-byte grams: of those with seven bytes or more, each of four neighbouring grams is known, so that the text is
-//! probed at every fourth byte only. A bitmap of about 64 bits a gram turns most probes into one load.
+//! probed at every fourth byte only; shorter ones at every second or at each. A bitmap of about 64 bits a gram turns most probes into one load.
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use memchr::memmem::Finder;
 
 use crate::literal::{Probe, Site};
+
+/// Up to so many shorter literals are searched for one by one.
+const MAX_SEARCHES: usize = 4;
 
 /// An atom waiting for a literal.
 #[derive(Debug, Clone, Copy)]
@@ -85,25 +88,37 @@ struct Index {
     affixes: Affixes,
     /// Seven bytes or more.
     long: Grams<4>,
-    /// Four to six bytes.
-    medium: Grams<1>,
-    /// Less.
+    /// Five or six bytes.
+    medium: Grams<2>,
+    /// Four bytes.
+    four: Grams<1>,
+    /// Less, or so few that a search for each is cheaper.
     short: Vec<(Finder<'static>, Vec<Target>)>,
 }
 
 impl Index {
     fn new(literals: Vec<(Site, String, Target)>) -> Self {
-        let (mut affixes, mut long, mut medium) = (Vec::new(), Vec::new(), Vec::new());
-        let mut short: Vec<(String, Vec<Target>)> = Vec::new();
+        let (mut affixes, mut long, mut medium, mut four) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut short = Vec::new();
         for (site, literal, target) in literals {
             match (site, literal.len()) {
                 (Site::Anywhere, 7..) => long.push((literal, target)),
-                (Site::Anywhere, 4..=6) => medium.push((literal, target)),
-                (Site::Anywhere, _) => match short.iter_mut().find(|(known, _)| *known == literal) {
-                    Some((_, targets)) => targets.push(target),
-                    None => short.push((literal, vec![target])),
-                },
+                (Site::Anywhere, 5..=6) => medium.push((literal, target)),
+                (Site::Anywhere, 4) => four.push((literal, target)),
+                (Site::Anywhere, _) => short.push((literal, target)),
                 (site, _) => affixes.push((site, literal, target)),
+            }
+        }
+        for few in [&mut medium, &mut four] {
+            if few.len() <= MAX_SEARCHES {
+                short.append(few);
+            }
+        }
+        let mut searches: Vec<(String, Vec<Target>)> = Vec::new();
+        for (literal, target) in short {
+            match searches.iter_mut().find(|(known, _)| *known == literal) {
+                Some((_, targets)) => targets.push(target),
+                None => searches.push((literal, vec![target])),
             }
         }
         let finder =
@@ -112,12 +127,14 @@ impl Index {
             affixes: Affixes::new(affixes),
             long: Grams::new(long),
             medium: Grams::new(medium),
-            short: short.into_iter().map(finder).collect(),
+            four: Grams::new(four),
+            short: searches.into_iter().map(finder).collect(),
         }
     }
 
     fn grams_empty(&self) -> bool {
-        self.long.bitmap.is_empty() && self.medium.bitmap.is_empty() && self.short.is_empty()
+        let grams = [&self.long.bitmap, &self.medium.bitmap, &self.four.bitmap];
+        grams.iter().all(|bitmap| bitmap.is_empty()) && self.short.is_empty()
     }
 
     #[inline]
@@ -125,6 +142,7 @@ impl Index {
         self.affixes.scan(text, report);
         self.long.scan(text, report);
         self.medium.scan(text, report);
+        self.four.scan(text, report);
         for (finder, targets) in &self.short {
             if finder.find(text).is_some() {
                 targets.iter().for_each(|target| report(target.atom, target.proof));
@@ -368,18 +386,20 @@ impl<const STRIDE: usize> Grams<STRIDE> {
         }
         if STRIDE == 4 {
             for (at, chunk) in text.as_chunks::<4>().0.iter().enumerate() {
-                let key = u64::from(u32::from_le_bytes(*chunk));
-                if self.bitmap.may_hold(key) {
-                    self.verify(key, text, at * 4, report);
-                }
+                self.probe(chunk, text, at * 4, report);
             }
         } else {
-            for (at, chunk) in text.array_windows::<4>().enumerate() {
-                let key = u64::from(u32::from_le_bytes(*chunk));
-                if at % STRIDE == 0 && self.bitmap.may_hold(key) {
-                    self.verify(key, text, at, report);
-                }
+            for (at, chunk) in text.array_windows::<4>().enumerate().step_by(STRIDE) {
+                self.probe(chunk, text, at, report);
             }
+        }
+    }
+
+    #[inline]
+    fn probe(&self, chunk: &[u8; 4], text: &[u8], at: usize, report: &mut impl FnMut(u32, bool)) {
+        let key = u64::from(u32::from_le_bytes(*chunk));
+        if self.bitmap.may_hold(key) {
+            self.verify(key, text, at, report);
         }
     }
 
@@ -427,8 +447,13 @@ mod tests {
             };
             (at as u32, probe)
         });
+        // So many others that grams are used for every length from four bytes.
+        let absent = (0..30).map(|n| {
+            let any_of = vec![format!("\u{2}{n:02}{}", &"???"[..n % 3 + 1])];
+            (99, Probe::Literals { site: Site::Anywhere, any_of, proof: true, ascii_only: false })
+        });
         let mut found = Vec::new();
-        Filter::new(atoms).scan(text, text.is_ascii(), &mut |atom, _| found.push(atom));
+        Filter::new(atoms.chain(absent)).scan(text, text.is_ascii(), &mut |atom, _| found.push(atom));
         found.sort_unstable();
         found.dedup();
         found

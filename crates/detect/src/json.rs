@@ -131,14 +131,13 @@ fn unicode(rest: &mut &str) -> char {
 /// Whether the text holds an escape that may hide a plain character: `\u` or `\/`.
 pub(crate) fn hides_characters(json: &str) -> bool {
     let bytes = json.as_bytes();
-    let mut at = 0;
-    while let Some(to) = memchr::memchr(b'\\', bytes.get(at..).unwrap_or_default()) {
-        at += to + 2;
-        if matches!(bytes.get(at - 1), Some(b'u' | b'/')) {
-            return true;
-        }
-    }
-    false
+    let escapes = |escape: &[u8]| {
+        memchr::memmem::find_iter(bytes, escape).any(|at| {
+            let before = bytes[..at].iter().rev().take_while(|b| **b == b'\\').count();
+            before % 2 == 0
+        })
+    };
+    escapes(b"\\u") || escapes(b"\\/")
 }
 
 #[cfg(test)]

@@ -71,6 +71,14 @@ impl Matcher {
         }
     }
 
+    /// The search in the folded text that the predicate amounts to, if it is one.
+    pub(crate) fn plain_search(&self) -> Option<&Finder<'static>> {
+        match self {
+            Self::Text { shape: Shape::Contains(finder), cased: false } => Some(finder),
+            _ => None,
+        }
+    }
+
     /// Whether it holds of a text; `folded` is its folded copy.
     pub(crate) fn matches(&self, raw: &str, folded: &str) -> bool {
         match self {

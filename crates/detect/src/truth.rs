@@ -43,6 +43,8 @@ struct Strings {
     stamp: u32,
     list: Vec<Text>,
     used: usize,
+    /// The folded copies, each followed by NUL: one search instead of many.
+    joined: String,
     unescaped: String,
 }
 
@@ -175,20 +177,27 @@ impl Truth {
             strings.stamp = self.stamp;
             strings.read(row);
         }
-        let strings = strings.list.iter().take(strings.used);
-        strings.into_iter().any(|text| matcher.matches(&text.raw, &text.folded))
+        if let Some(finder) = matcher.plain_search()
+            && memchr::memchr(0, finder.needle()).is_none()
+        {
+            return strings.used > 0 && finder.find(strings.joined.as_bytes()).is_some();
+        }
+        strings.list.iter().take(strings.used).any(|text| matcher.matches(&text.raw, &text.folded))
     }
 }
 
 impl Strings {
     fn read(&mut self, row: &Row<'_>) {
-        let Self { list, used, unescaped, .. } = self;
+        let Self { list, used, joined, unescaped, .. } = self;
         *used = 0;
+        joined.clear();
         let mut add = |text: &str| {
             if *used == list.len() {
                 list.push(Text::default());
             }
             list[*used].set(text);
+            joined.push_str(&list[*used].folded);
+            joined.push('\0');
             *used += 1;
         };
         let original = row.batch.original.cell(row.row).text;
