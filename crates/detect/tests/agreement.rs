@@ -15,6 +15,74 @@ use vedette_sigma::{
     Cmp, Decimal, Detection, Expr, Extras, Leaf, Pattern, Piece, Relation, Rule, RuleKind, RuleSet, Test,
 };
 
+/// Words that are hard on folding, escaping and gates.
+const WORDS: &[&str] = &[
+    "",
+    "a",
+    "k",
+    "K",
+    "\u{212a}",
+    "ſ",
+    "s",
+    "İ",
+    "i",
+    "\\",
+    "\\u",
+    "/",
+    "\"",
+    "*",
+    "?",
+    "\n",
+    "é",
+    "É",
+    "cmd",
+    ".exe",
+    "CMD.EXE",
+    "whoami /all",
+    "powershell -enc",
+    "5",
+    "-1",
+    "0.5",
+    "1e21",
+    "true",
+    "FALSE",
+    "null",
+    "10.0.0.1",
+    "::ffff:10.0.0.1",
+    "2001:db8::1",
+    "\u{fb01}",
+    "😀",
+    "kk",
+    "Sk",
+    "task",
+    "tas\u{212a}",
+    "TA\u{17f}k",
+    "SELECT",
+    "\\u0063md",
+    "a/b/c/d",
+    "é",
+];
+const REGEXES: &[&str] = &[
+    "(?i)cmd",
+    "cmd|5",
+    "^$",
+    "(?i)[k]s?",
+    "whoami.*all",
+    "(?s)a.*é",
+    "[aé]",
+    "(?i)İ",
+    r"\\u",
+    "(?i)ss|kk+",
+    "(?i)CMD\\.exe$",
+    "[0-9]{1,2}",
+    "po+wer",
+    "(?i)task",
+    "(?i)TASK|SELECT",
+    "[sé]",
+    "(cm|éé?)[dé]?",
+    "t[aé]sk|xxxx",
+];
+
 const FIELDS: [&str; 5] = ["a", "b", "c.d", "both", "never"];
 
 fn source(form: Form) -> SourceDef {
@@ -27,48 +95,10 @@ fn source(form: Form) -> SourceDef {
 
 /// Words that meet often, so that predicates are true often enough.
 fn word() -> impl Strategy<Value = String> {
-    let words = [
-        "",
-        "a",
-        "k",
-        "K",
-        "\u{212a}",
-        "ſ",
-        "s",
-        "İ",
-        "i",
-        "\\",
-        "\\u",
-        "/",
-        "\"",
-        "*",
-        "?",
-        "\n",
-        "é",
-        "É",
-        "cmd",
-        ".exe",
-        "CMD.EXE",
-        "whoami /all",
-        "powershell -enc",
-        "5",
-        "-1",
-        "0.5",
-        "1e21",
-        "true",
-        "FALSE",
-        "null",
-        "10.0.0.1",
-        "::ffff:10.0.0.1",
-        "2001:db8::1",
-        "\u{fb01}",
-        "😀",
-        "kk",
-        "Sk",
-    ];
+    let words = WORDS;
     prop_oneof![
-        4 => vec(select(words.to_vec()), 0..4).prop_map(|words| words.concat()),
-        1 => select(words.to_vec()).prop_map(str::to_owned),
+        2 => vec(select(words.to_vec()), 0..4).prop_map(|words| words.concat()),
+        4 => select(words.to_vec()).prop_map(str::to_owned),
         1 => vec(select("abkK\u{212a}ſ\\/*?é\u{1}".chars().collect::<Vec<_>>()), 0..20).prop_map(String::from_iter),
     ]
 }
@@ -122,28 +152,13 @@ fn pattern() -> impl Strategy<Value = Pattern> {
 
 fn test() -> impl Strategy<Value = Test> {
     let nets = ["10.0.0.0/8", "0.0.0.0/0", "2001:db8::/32", "::ffff:10.0.0.0/104", "::/0"];
-    let regexes = [
-        "(?i)cmd",
-        "cmd|5",
-        "^$",
-        "(?i)[k]s?",
-        "whoami.*all",
-        "(?s)a.*é",
-        "[aé]",
-        "(?i)İ",
-        r"\\u",
-        "(?i)ss|kk+",
-        "(?i)CMD\\.exe$",
-        "[0-9]{1,2}",
-        "po+wer",
-    ];
     let cmp = select(vec![Cmp::Lt, Cmp::Lte, Cmp::Gt, Cmp::Gte, Cmp::Eq, Cmp::Neq]);
     let how = select(vec![Relation::Equal, Relation::Contains, Relation::StartsWith, Relation::EndsWith]);
     let plain = prop_oneof![
         8 => (pattern(), any::<bool>()).prop_map(|(pattern, cased)| Test::Text { pattern, cased }),
         1 => select(vec!["5", "-1", "0.5", "1e21"]).prop_map(|text| Test::Number(text.into())),
         1 => any::<bool>().prop_map(Test::Bool),
-        2 => select(regexes.to_vec()).prop_map(|text| Test::Regex(text.into())),
+        2 => select(REGEXES.to_vec()).prop_map(|text| Test::Regex(text.into())),
         1 => select(nets.to_vec()).prop_map(|net| Test::Cidr(net.parse().unwrap())),
         1 => (cmp, select(vec![5.0, 0.5, -1.0])).prop_map(|(cmp, right)| Test::Compare(cmp, Decimal(right))),
         1 => Just(Test::Null),
@@ -178,25 +193,10 @@ fn rule() -> impl Strategy<Value = Rule> {
     let name =
         || select(vec![None, None, Some("p"), Some("Q"), Some("k")]).prop_map(|name| name.map(str::to_owned));
     let logsource = (name(), name(), name());
-    (expr(), vec(leaf(), 4), logsource).prop_map(|(condition, leaves, (product, category, service))| Rule {
-        id: "r".into(),
-        name: None,
-        title: "r".into(),
-        description: None,
-        level: Severity::Low,
-        tags: Arc::from([]),
-        false_positives: Vec::new(),
-        file: "r.yml".into(),
-        line: 1,
-        emits: true,
-        kind: RuleKind::Detection(Detection {
-            logsource: LogSource { product, category, service },
-            condition,
-            leaves,
-        }),
-        extras: Extras::default(),
-        meaning: [0; 32],
-        tests: Vec::new(),
+    (expr(), vec(leaf(), 4), logsource).prop_map(|(condition, leaves, (product, category, service))| {
+        let logsource = LogSource { product, category, service };
+        let kind = RuleKind::Detection(Detection { logsource, condition, leaves });
+        Rule { kind, ..rule_of(Leaf { field: None, test: Test::Null }) }
     })
 }
 
@@ -257,6 +257,67 @@ fn expected(rules: &RuleSet, def: &SourceDef, events: &[(Map<String, Value>, boo
         }
     }
     hits
+}
+
+fn rule_of(leaf: Leaf) -> Rule {
+    Rule {
+        id: "r".into(),
+        name: None,
+        title: "r".into(),
+        description: None,
+        level: Severity::Low,
+        tags: Arc::from([]),
+        false_positives: Vec::new(),
+        file: "r.yml".into(),
+        line: 1,
+        emits: true,
+        kind: RuleKind::Detection(Detection {
+            logsource: LogSource::default(),
+            condition: Expr::Leaf(0),
+            leaves: vec![leaf],
+        }),
+        extras: Extras::default(),
+        meaning: [0; 32],
+        tests: Vec::new(),
+    }
+}
+
+#[test]
+fn every_word_in_every_place_is_found_or_not_alike() {
+    let mut tests: Vec<Test> = REGEXES.iter().map(|regex| Test::Regex((*regex).into())).collect();
+    for word in WORDS {
+        for (before, after) in [(false, false), (false, true), (true, false), (true, true)] {
+            let many = |there: bool| there.then_some(Piece::Many);
+            let literal = Piece::Literal((*word).into());
+            let pieces: Vec<_> = many(before).into_iter().chain([literal]).chain(many(after)).collect();
+            let pattern = Pattern(pieces);
+            tests.push(Test::Text { pattern, cased: before && !after });
+        }
+    }
+    let leaf = |field: Option<&str>, test| Leaf { field: field.map(Arc::from), test };
+    let leaves = tests.into_iter().flat_map(|test| [leaf(Some("a"), test.clone()), leaf(None, test)]);
+    let rules = RuleSet { rules: leaves.map(rule_of).collect(), ..RuleSet::default() };
+    let event = |word: &str, escape| {
+        let texts = [word.to_owned(), format!("mo{word}re")];
+        texts.map(|text| (json!({ "a": text }).as_object().unwrap().clone(), escape))
+    };
+    let events: Vec<_> =
+        WORDS.iter().flat_map(|word| [event(word, false), event(word, true)]).flatten().collect();
+    let sources = Sources::new(Fields::default(), vec![source(Form::Json)]);
+    let def = sources.get(SourceIx(0));
+    let fields: Vec<Arc<str>> = needed_fields(&rules, def).into_iter().collect();
+    let program = Arc::new(Program::compile(&rules, SourceIx(0), &sources, &fields));
+    let mut hits = Vec::new();
+    let mut evaluator = Evaluator::new(program);
+    let expected = expected(&rules, def, &events);
+    let batch = batch(&events, &fields);
+    for _ in 0..3 {
+        evaluator.evaluate(&batch, &mut hits);
+        let differ = hits.iter().find(|hit| !expected.contains(hit));
+        let differ = differ.or_else(|| expected.iter().find(|hit| !hits.contains(hit)));
+        let told = differ.map(|hit| (&rules.get(hit.rule).kind, &events[hit.row as usize]));
+        assert!(hits == expected, "{told:?}");
+    }
 }
 
 proptest! {
