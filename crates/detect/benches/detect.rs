@@ -2,7 +2,7 @@
 //!
 //! `VEDETTE_CORPUS` is a folder with `sigmahq/rules` (default `../shared/data`), `VEDETTE_EVENTS` a file of flat JSON
 //! events. Without either nothing is measured.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 use std::{
     env, fs,
