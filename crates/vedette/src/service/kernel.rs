@@ -17,8 +17,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::{mpsc, watch};
 use vedette_api::live::LiveSender;
 use vedette_engine::{Compiled, Detector, Engine, KEY_GROUPS, Output};
-use vedette_event::{Flags, Partition, Severity, Span};
-use vedette_ingest::{Ingest, Ingested};
+use vedette_event::{DeadLetter, Flags, Partition, Severity, Span};
+use vedette_ingest::{DeadLetterTopic, Ingest, Ingested};
 use vedette_sigma::RuleKind;
 use vedette_store::model::{
     AlertRevision, Checkpoint, HealthEvent, LostInterval, NewDeadLetter, NewNotice, Publication,
@@ -27,6 +27,7 @@ use vedette_store::model::{
 use super::{
     live::View,
     publisher::{Bundle, Wanted},
+    versions::Versions,
 };
 
 /// How long the kernel waits for records before it looks at the clock.
@@ -44,11 +45,9 @@ const VIEW: Duration = Duration::from_secs(1);
 pub struct Kernel {
     compiled: Arc<Compiled>,
     engine: Engine,
-    ingest: Ingest,
-    records: Receiver<Ingested>,
-    publications: Sender<Bundle>,
+    versions: Versions,
+    wires: Wires,
     view: View,
-    live: LiveSender,
     pace: Duration,
     out: Output,
     extra: Publication,
@@ -62,38 +61,47 @@ pub struct Kernel {
     next_checkpoint: Instant,
 }
 
+/// The kernel's ends of everything it is connected to.
+pub struct Wires {
+    /// For commands to ingest.
+    pub ingest: Ingest,
+    /// What ingest has read.
+    pub records: Receiver<Ingested>,
+    /// What is to be made durable.
+    pub publications: Sender<Bundle>,
+    /// Where dead letters are copied to, if anywhere.
+    pub dead_letters: Option<DeadLetterTopic>,
+    /// The view for the API.
+    pub live: LiveSender,
+}
+
 impl Kernel {
     /// Puts the thread's state together.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is one end of one channel or one component, used once"
-    )]
     pub fn new(
         compiled: Arc<Compiled>,
         engine: Engine,
-        ingest: Ingest,
-        records: Receiver<Ingested>,
-        publications: Sender<Bundle>,
+        mut versions: Versions,
+        wires: Wires,
         view: View,
-        live: LiveSender,
         pace: Duration,
     ) -> Self {
         let rule_sources = compiled.rules.iter().map(|(ix, _)| compiled.sources_of(ix)).collect();
+        let first = Publication {
+            rule_versions: versions.new.take().into_iter().collect(),
+            ..Publication::default()
+        };
         Self {
             compiled,
             engine,
-            ingest,
-            records,
-            publications,
+            versions,
+            wires,
             view,
-            live,
             pace,
             out: Output::default(),
-            extra: Publication::default(),
+            extra: first,
             paused: BTreeSet::new(),
             rule_sources,
-            // Any group may be the first: a process that dies again and again still writes them all in time.
-            next_group: (crate::now().0 % i64::from(KEY_GROUPS)) as u8,
+            next_group: 0,
             activity: 0,
             written_at: [0; KEY_GROUPS as usize],
             next_checkpoint: Instant::now(),
@@ -119,7 +127,7 @@ impl Kernel {
         let mut detector = self.compiled.detector()?;
         let (mut published, mut viewed) = (Instant::now(), Instant::now() - VIEW);
         loop {
-            match self.records.recv_timeout(WAIT) {
+            match self.wires.records.recv_timeout(WAIT) {
                 Ok(item) => self.take(item, &mut detector)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -134,7 +142,7 @@ impl Kernel {
             }
             if viewed.elapsed() >= VIEW {
                 viewed = Instant::now();
-                self.live.send_replace(Arc::new(self.view.snapshot(&self.engine)));
+                self.wires.live.send_replace(Arc::new(self.view.snapshot(&self.engine)));
             }
             if *stopped.borrow() {
                 break;
@@ -202,7 +210,10 @@ impl Kernel {
 
     /// Hands over what there is, with the checkpoints of at most `groups` groups. False if nobody takes it any more.
     fn publish(&mut self, groups: u8) -> Result<bool> {
-        let out = std::mem::take(&mut self.out);
+        let mut out = std::mem::take(&mut self.out);
+        let in_force = &self.versions;
+        out.correlated.alerts.retain(|p| in_force.in_force(p.rule, p.crossing.time));
+        out.correlated.notices.retain(|n| in_force.in_force(n.rule_ix, n.crossed_at));
         self.view.take_counters(&out.correlated);
         self.say_health(&out);
         let mut publication = std::mem::take(&mut self.extra);
@@ -223,6 +234,7 @@ impl Kernel {
             publication.notices.push(NewNotice::of(notice, sources)?);
             wanted.push(Wanted { id: notice.notice_id.to_string(), evidence: notice.evidence.clone() });
         }
+        self.copy_dead_letters(&out.dead);
         for dead in out.dead {
             let source = self.compiled.sources.get(dead.source).name.clone();
             publication.dead_letters.push(NewDeadLetter::of(dead, &source, &self.compiled.topics));
@@ -232,7 +244,21 @@ impl Kernel {
         if publication.is_empty() {
             return Ok(true);
         }
-        Ok(self.publications.send(Bundle { publication, wanted }).is_ok())
+        Ok(self.wires.publications.send(Bundle { publication, wanted }).is_ok())
+    }
+
+    /// Copies dead letters to their topic. The store is their place: what the topic does not take is counted and logged.
+    fn copy_dead_letters(&self, dead: &[DeadLetter]) {
+        let Some(topic) = &self.wires.dead_letters else { return };
+        let copied = dead.iter().filter(|letter| {
+            let source = &self.compiled.sources.get(letter.source).name;
+            let from = self.compiled.topics.name(letter.partition.topic);
+            matches!(topic.send(source, from, letter), Ok(true))
+        });
+        let missed = dead.len() - copied.count();
+        if missed > 0 {
+            tracing::warn!(missed, "dead letters were not copied to their topic; the store has them");
+        }
     }
 
     fn add_checkpoints(&mut self, groups: u8, publication: &mut Publication) {
@@ -281,10 +307,10 @@ impl Kernel {
     fn pause_those_ahead(&mut self) {
         let ahead: BTreeSet<Partition> = self.engine.ahead().into_iter().collect();
         for partition in ahead.difference(&self.paused) {
-            self.ingest.pause(*partition);
+            self.wires.ingest.pause(*partition);
         }
         for partition in self.paused.difference(&ahead) {
-            self.ingest.resume(*partition);
+            self.wires.ingest.resume(*partition);
         }
         self.paused = ahead;
     }

@@ -12,6 +12,7 @@ mod kernel;
 mod live;
 mod publisher;
 mod setup;
+mod versions;
 
 use std::{sync::Arc, time::Duration};
 
@@ -52,7 +53,18 @@ pub struct Serving {
 
 /// Starts everything.
 pub async fn start(prepared: Prepared, serving: Serving) -> Result<Service, Failure> {
-    let Prepared { store, compiled, engine, ingest_settings, recovery, rejected, bootstrap, pace } = prepared;
+    let Prepared {
+        store,
+        compiled,
+        versions,
+        dead_letters,
+        engine,
+        ingest_settings,
+        recovery,
+        rejected,
+        bootstrap,
+        pace,
+    } = prepared;
     let (stop, stopped) = watch::channel(false);
     let (failed, failures) = mpsc::channel(4);
     let (publications_out, publications) = bounded(PUBLICATIONS);
@@ -80,7 +92,8 @@ pub async fn start(prepared: Prepared, serving: Serving) -> Result<Service, Fail
     );
     let origin = live::Origin { bootstrap, epoch: store.epoch(), topics };
     let view = live::View::new(&compiled, rejected, serving.mode, origin, ingest.lag_view(), published);
-    let kernel = kernel::Kernel::new(compiled, engine, ingest, records, publications_out, view, live, pace);
+    let wires = kernel::Wires { ingest, records, publications: publications_out, dead_letters, live };
+    let kernel = kernel::Kernel::new(compiled, engine, versions, wires, view, pace);
     let kernel = kernel.spawn(stopped, failed).world()?;
     Ok(Service { store, stop, kernel, publisher, api, failures, address })
 }

@@ -8,12 +8,13 @@ use anyhow::{Context as _, bail};
 use vedette_engine::{Compiled, Engine, GroupCheckpoint, Start};
 use vedette_event::{Flags, Micros, Partition, SourceDef, SourceIx, Sources, StoredPlacement, Topics};
 use vedette_ingest::{
-    LastRead, Mechanism, OnLoss, Password, Protocol, Recovery, Resume, Sasl, Security, StartAt, TimeSource,
-    TopicSettings,
+    DeadLetterTopic, LastRead, Mechanism, OnLoss, Password, Protocol, Recovery, Resume, Sasl, Security,
+    StartAt, TimeSource, TopicSettings,
 };
 use vedette_sigma::Rejection;
 use vedette_store::{Access, Store};
 
+use super::versions::Versions;
 use crate::{
     Failure, World as _,
     config::{self, Config},
@@ -29,6 +30,10 @@ pub struct Prepared {
     pub store: Store,
     /// Rules over sources.
     pub compiled: Arc<Compiled>,
+    /// From when each rule is in force.
+    pub versions: Versions,
+    /// Where dead letters are copied to, if anywhere.
+    pub dead_letters: Option<DeadLetterTopic>,
     /// The kernel, as the checkpoints left it.
     pub engine: Engine,
     /// What to read.
@@ -79,6 +84,8 @@ pub async fn prepare(config: &Config, text: &RuleText) -> Result<Prepared, Failu
         .into_iter()
         .map(|c| GroupCheckpoint { group: c.group, bytes: c.bytes })
         .collect();
+    let above = crate::now().plus(config.engine.skew);
+    let versions = Versions::of(&rules, &store.rule_versions().await.world()?, above).world()?;
     let source_of: BTreeMap<&str, SourceIx> = config
         .kafka
         .topics
@@ -89,8 +96,15 @@ pub async fn prepare(config: &Config, text: &RuleText) -> Result<Prepared, Failu
         .restore(&checkpoints, |name| source_of.get(name).copied())
         .context("start with an empty data folder to read the topics again from their start")
         .world()?;
+    let ingest_settings = ingest_settings(config, &topics, &source_of);
+    let dead_letters =
+        config.kafka.dead_letter_topic.as_ref().map(|topic| {
+            DeadLetterTopic::connect(&ingest_settings.brokers, &ingest_settings.security, topic)
+        });
     Ok(Prepared {
-        ingest_settings: ingest_settings(config, &topics, &source_of),
+        dead_letters: dead_letters.transpose().map_err(|e| Failure::World(e.into()))?,
+        versions,
+        ingest_settings,
         recovery: recovery(&starts, &placements, &topics),
         rejected: rules.rejected.clone(),
         bootstrap: config.kafka.brokers.clone(),
