@@ -62,7 +62,7 @@ fn dead(world: &World) -> BTreeSet<(usize, i64)> {
 
 /// The property: the kernel's bodies are the oracle's.
 fn agrees(world: &World, steps: &[Step], fault: Option<Fault>) -> Result<(), TestCaseError> {
-    let mut drive = Drive::new(world, fault, steps.len() % 2 == 0);
+    let mut drive = Drive::new(world, fault, steps.len().is_multiple_of(2));
     drive.run(steps);
     match difference(world, &drive, &oracle(world, &world.replaced())) {
         Some(difference) => Err(TestCaseError::fail(difference)),
