@@ -73,6 +73,8 @@ pub struct Drive<'a> {
     found_late: bool,
     /// By log: the position of the next record.
     next: Vec<usize>,
+    /// By log: the offset from which it is read.
+    from: Vec<i64>,
     notices: bool,
     checkpoints: BTreeMap<u8, GroupCheckpoint>,
     pub placements: Vec<StoredPlacement>,
@@ -98,6 +100,7 @@ impl<'a> Drive<'a> {
             fault,
             found_late: false,
             next: vec![0; world.logs.len()],
+            from: vec![0; world.logs.len()],
             notices,
             checkpoints: BTreeMap::new(),
             placements: Vec::new(),
@@ -182,7 +185,7 @@ impl<'a> Drive<'a> {
 
     fn assign(&mut self) {
         for log in 0..self.world.logs.len() {
-            self.engine.assign(self.partition(log), self.world.logs[log].source, 0);
+            self.engine.assign(self.partition(log), self.world.logs[log].source, self.from[log]);
         }
     }
 
@@ -222,14 +225,16 @@ impl<'a> Drive<'a> {
         let stored: Vec<GroupCheckpoint> = self.checkpoints.values().cloned().collect();
         let source_of = |topic: &str| self.world.logs.iter().find(|l| l.topic == topic).map(|l| l.source);
         let starts = self.engine.restore(&stored, source_of).expect("sound checkpoints");
-        if self.fault != Some(Fault::DroppedPending) {
-            for (log, next) in self.next.iter_mut().enumerate() {
-                let of = &self.world.logs[log];
-                let start = starts.iter().find(|s| *s.topic == *of.topic && s.partition == of.partition);
-                // "A partition without a checkpoint starts at its log start."
-                let offset = start.map_or(0, |s| s.offset);
-                *next = of.records.iter().position(|r| r.offset >= offset).unwrap_or(of.records.len());
+        for log in 0..self.world.logs.len() {
+            let of = &self.world.logs[log];
+            let start = starts.iter().find(|s| *s.topic == *of.topic && s.partition == of.partition);
+            // "A partition without a checkpoint starts at its log start."
+            let mut offset = start.map_or(0, |s| s.offset);
+            if self.fault == Some(Fault::DroppedPending) {
+                offset = self.unread(log).next().map_or(i64::MAX, |raw| raw.offset);
             }
+            self.from[log] = offset;
+            self.next[log] = of.records.iter().position(|r| r.offset >= offset).unwrap_or(of.records.len());
         }
         self.assign();
     }
