@@ -13,13 +13,15 @@ use crate::{KEY_GROUPS, error::Error};
 
 /// The layout written here.
 const LAYOUT: u32 = 1;
+/// Not a key group: what is stored with every publication, so that a restart knows what had been passed.
+pub const POSITIONS: u8 = KEY_GROUPS;
 /// A header beyond this is damaged.
 const MAX_HEADER: usize = 64 << 20;
 
 /// One key group's checkpoint, to be stored with or after the publishing of all that lies below its watermark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupCheckpoint {
-    /// 0 to 63.
+    /// 0 to 63, or [`POSITIONS`].
     pub group: u8,
     /// The checkpoint.
     pub bytes: Vec<u8>,
@@ -125,13 +127,15 @@ pub(crate) struct Merged {
 ///
 /// A group without a checkpoint, or with one from before a partition was assigned, has released nothing of that
 /// partition: it is then read again from where reading began.
-pub(crate) fn merge(points: &[PartitionPoint], topics: &Topics) -> BTreeMap<(Arc<str>, i32), Merged> {
+///
+/// Points of [`POSITIONS`] say nothing of what was released, only how far was read and what was passed.
+pub(crate) fn merge(points: &[(u8, PartitionPoint)], topics: &Topics) -> BTreeMap<(Arc<str>, i32), Merged> {
     let mut known: BTreeMap<(&str, i32), usize> = BTreeMap::new();
-    for point in points {
+    for (_, point) in points.iter().filter(|(group, _)| *group != POSITIONS) {
         *known.entry((&*point.topic, point.partition)).or_default() += 1;
     }
     let mut merged: BTreeMap<(Arc<str>, i32), Merged> = BTreeMap::new();
-    for point in points {
+    for (group, point) in points {
         let current = topics.find(&point.topic).map(|topic| topics.incarnation(topic));
         if current != Some(point.incarnation) {
             continue;
@@ -141,7 +145,11 @@ pub(crate) fn merge(points: &[PartitionPoint], topics: &Topics) -> BTreeMap<(Arc
             known.get(&(&*point.topic, point.partition)).is_some_and(|n| *n == usize::from(KEY_GROUPS));
         let new = Merged {
             began: point.began,
-            offset: if by_all { point.resume } else { point.began },
+            offset: match (by_all, *group == POSITIONS) {
+                (true, true) => i64::MAX,
+                (true, false) => point.resume,
+                (false, _) => point.began,
+            },
             max_log: if by_all { point.max_log.map(Micros) } else { None },
             read_before: point.read_before,
             last_hash: hash,
@@ -200,9 +208,9 @@ mod tests {
     #[test]
     fn the_lowest_resume_and_the_furthest_reading_win() {
         let topics = Topics::new(["firewall"]);
-        let lowest = [point(50, 90), point(40, 80)];
-        let mut points = vec![point(60, 100); usize::from(KEY_GROUPS)];
-        points[30..32].clone_from_slice(&lowest);
+        let lowest = (point(50, 90), point(40, 80));
+        let mut points: Vec<_> = (0..KEY_GROUPS).map(|group| (group, point(60, 100))).collect();
+        (points[30].1, points[31].1) = lowest;
         let merged = merge(&points, &topics);
         let start = merged[&("firewall".into(), 3)];
         assert_eq!((start.began, start.offset, start.max_log), (20, 40, Some(Micros(400))));
@@ -213,9 +221,21 @@ mod tests {
     #[test]
     fn a_partition_that_some_group_does_not_know_is_read_from_where_reading_began() {
         let topics = Topics::new(["firewall"]);
-        let some = vec![point(60, 100); usize::from(KEY_GROUPS) - 1];
+        let some: Vec<_> = (1..KEY_GROUPS).map(|group| (group, point(60, 100))).collect();
         let start = merge(&some, &topics)[&("firewall".into(), 3)];
         assert_eq!((start.offset, start.max_log), (20, None));
         assert_eq!((start.read_before, start.floor), (100, Micros(500)));
+    }
+
+    #[test]
+    fn positions_raise_what_was_passed_and_never_where_reading_starts() {
+        let topics = Topics::new(["firewall"]);
+        let mut points: Vec<_> = (0..KEY_GROUPS).map(|group| (group, point(60, 100))).collect();
+        points.insert(0, (POSITIONS, point(150, 200)));
+        let start = merge(&points, &topics)[&("firewall".into(), 3)];
+        assert_eq!((start.offset, start.max_log), (60, Some(Micros(600))));
+        assert_eq!((start.read_before, start.floor), (200, Micros(1_000)));
+        let alone = merge(&points[..1], &topics)[&("firewall".into(), 3)];
+        assert_eq!((alone.offset, alone.read_before), (20, 200));
     }
 }

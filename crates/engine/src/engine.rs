@@ -14,11 +14,11 @@ use vedette_event::{
 
 use crate::{
     KEY_GROUPS,
-    checkpoint::{self, GroupCheckpoint, PartitionPoint, Start},
+    checkpoint::{self, GroupCheckpoint, POSITIONS, PartitionPoint, Start},
     compiled::Compiled,
     detector::{Detected, DetectedBatch},
     error::Error,
-    partition::PartitionState,
+    partition::{Mark, PartitionState},
 };
 
 /// How the kernel runs.
@@ -89,6 +89,8 @@ pub struct Engine {
     undated: BTreeMap<Partition, Vec<DetectedBatch>>,
     /// By source: below this, everything was released.
     watermarks: Vec<Micros>,
+    /// By source: its watermark before the restart. Nothing new may be placed below it.
+    floors: Vec<Micros>,
     counters: Vec<SourceCounters>,
     times: Vec<Micros>,
     flags: Vec<Flags>,
@@ -110,6 +112,7 @@ impl Engine {
             stored: BTreeMap::new(),
             undated: BTreeMap::new(),
             watermarks: vec![Micros::MIN; sources],
+            floors: vec![Micros::MIN; sources],
             counters: vec![SourceCounters::default(); sources],
             times: Vec::new(),
             flags: Vec::new(),
@@ -141,7 +144,10 @@ impl Engine {
         let mut points = Vec::new();
         for checkpoint in checkpoints {
             let (partitions, state) = checkpoint::read(checkpoint)?;
-            points.extend(partitions);
+            points.extend(partitions.into_iter().map(|point| (checkpoint.group, point)));
+            if checkpoint.group == POSITIONS {
+                continue;
+            }
             self.correlator
                 .restore(checkpoint.group, state)
                 .map_err(|e| Error::Checkpoint { group: checkpoint.group, reason: e.to_string() })?;
@@ -151,6 +157,8 @@ impl Engine {
         for ((name, number), m) in merged {
             let Some(topic) = self.compiled.topics.find(&name) else { continue };
             let Some(source) = source_of(&name) else { continue };
+            let floor = &mut self.floors[usize::from(source.0)];
+            *floor = m.floor.max(*floor);
             let state = PartitionState::resumed(source, &m);
             self.partitions.insert(Partition { topic, number }, state);
             let last_read = (m.read_before > 0).then(|| (m.read_before - 1, m.last_hash));
@@ -240,7 +248,8 @@ impl Engine {
         let def = self.compiled.sources.get(events.source);
         let Some(state) = self.partitions.get(&events.partition) else { return };
         let (late, future) = (def.disorder, def.future);
-        let reached = self.watermarks[usize::from(events.source.0)].max(state.floor);
+        let source = usize::from(events.source.0);
+        let reached = self.watermarks[source].max(self.floors[source]);
         self.times.clear();
         self.flags.clear();
         for row in 0..events.rows() {
@@ -332,30 +341,40 @@ impl Engine {
     #[must_use]
     pub fn checkpoint(&mut self, group: u8) -> GroupCheckpoint {
         let unreleased = self.correlator.unreleased(group);
-        let topics = &self.compiled.topics;
-        let points = self
-            .partitions
-            .iter()
-            .map(|(partition, state)| {
-                let from = match unreleased.get(partition) {
-                    Some(&offset) => state.resume(offset),
-                    None => state.position(),
-                };
-                let read = state.furthest();
-                PartitionPoint {
-                    topic: topics.name(partition.topic).clone(),
-                    incarnation: topics.incarnation(partition.topic),
-                    partition: partition.number,
-                    began: state.began(),
-                    resume: from.offset,
-                    max_log: from.max_log.map(|t| t.0),
-                    read_before: read.0,
-                    last_hash: blake3::Hash::from_bytes(read.1).to_hex().to_string(),
-                    floor: self.watermarks[usize::from(state.source.0)].max(state.floor).0,
-                }
-            })
-            .collect();
+        let from = |partition: &Partition, state: &PartitionState| match unreleased.get(partition) {
+            Some(&offset) => state.resume(offset),
+            None => state.position(),
+        };
+        let points = self.points(from);
         GroupCheckpoint { group, bytes: checkpoint::write(points, &self.correlator.checkpoint(group)) }
+    }
+
+    /// How far each partition was read and what its source had passed, to be stored with every publication of alerts:
+    /// a restart must not place a record below what was published.
+    #[must_use]
+    pub fn positions(&self) -> GroupCheckpoint {
+        let points = self.points(|_, state| state.position());
+        GroupCheckpoint { group: POSITIONS, bytes: checkpoint::write(points, &[]) }
+    }
+
+    fn points(&self, from: impl Fn(&Partition, &PartitionState) -> Mark) -> Vec<PartitionPoint> {
+        let topics = &self.compiled.topics;
+        let point = |(partition, state): (&Partition, &PartitionState)| {
+            let (from, read, source) =
+                (from(partition, state), state.furthest(), usize::from(state.source.0));
+            PartitionPoint {
+                topic: topics.name(partition.topic).clone(),
+                incarnation: topics.incarnation(partition.topic),
+                partition: partition.number,
+                began: state.began(),
+                resume: from.offset,
+                max_log: from.max_log.map(|t| t.0),
+                read_before: read.0,
+                last_hash: blake3::Hash::from_bytes(read.1).to_hex().to_string(),
+                floor: self.watermarks[source].max(self.floors[source]).0,
+            }
+        };
+        self.partitions.iter().map(point).collect()
     }
 
     /// Forgets resume points that no group needs any more. Called now and then.

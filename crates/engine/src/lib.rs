@@ -15,7 +15,7 @@ mod engine;
 mod error;
 mod partition;
 
-pub use checkpoint::{GroupCheckpoint, PartitionPoint, Start};
+pub use checkpoint::{GroupCheckpoint, POSITIONS, PartitionPoint, Start};
 pub use compiled::Compiled;
 pub use detector::{Detected, DetectedBatch, Detector};
 pub use engine::{CLOCK_FLAGS, Engine, Output, Settings, SourceCounters};

@@ -28,8 +28,11 @@ pub(crate) struct PartitionState {
     furthest: (i64, [u8; 32]),
     /// Records before this one were placed before the restart.
     checked_from: i64,
-    /// The source's watermark when the checkpoint was written.
-    pub(crate) floor: Micros,
+    /// The source's watermark before the restart. While records from before are read again, this partition holds the
+    /// source there, so that they are released in the order of the first time.
+    floor: Micros,
+    /// Records from before the restart may still be unread.
+    rereading: bool,
     /// No further record will come (files).
     pub(crate) ended: bool,
     marks: VecDeque<Mark>,
@@ -54,6 +57,7 @@ impl PartitionState {
             furthest: (0, *blake3::hash(b"").as_bytes()),
             checked_from: 0,
             floor: Micros::MIN,
+            rereading: false,
             ended: false,
             marks: VecDeque::new(),
         }
@@ -67,6 +71,7 @@ impl PartitionState {
             furthest: (merged.read_before, merged.last_hash),
             checked_from: merged.read_before,
             floor: merged.floor,
+            rereading: merged.offset < merged.read_before,
             ..Self::new(source, merged.began)
         }
     }
@@ -74,6 +79,7 @@ impl PartitionState {
     /// Takes note that reading goes on at `offset`: what lay before it is not there any more.
     pub(crate) fn skip_to(&mut self, offset: i64) {
         self.next = self.next.max(offset);
+        self.rereading &= self.next < self.checked_from;
     }
 
     /// Where reading began when the partition was first assigned.
@@ -87,6 +93,7 @@ impl PartitionState {
         if self.next > self.furthest.0 {
             self.furthest = (self.next, hash);
         }
+        self.rereading &= self.next < self.checked_from;
     }
 
     /// The offset read up to, and the hash of the last record before it.
@@ -119,6 +126,8 @@ impl PartitionState {
     /// Takes an end-offset query into account, sent at `at`, that showed nothing unread.
     pub(crate) fn idle(&mut self, at: Micros) {
         self.idle = Some(self.idle.map_or(at, |max| max.max(at)));
+        // What is not there any more will not be read again.
+        self.rereading = false;
     }
 
     /// No event placed below this will come, a broker clock stepping back by more than `skew` apart.
@@ -126,8 +135,8 @@ impl PartitionState {
         if self.ended {
             return Micros::MAX;
         }
-        let reached = self.max_log.max(self.idle);
-        reached.map_or(Micros::MIN, |t| t.minus(disorder).minus(skew))
+        let reached = self.max_log.max(self.idle).map_or(Micros::MIN, |t| t.minus(disorder).minus(skew));
+        if self.rereading { reached.min(self.floor) } else { reached }
     }
 
     /// The last place at or before `offset` from which reading can start again.

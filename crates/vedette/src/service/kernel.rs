@@ -2,8 +2,8 @@
 //!
 //! In: [`Ingested`] items over a bounded channel. Out: [`Publication`]s over another.
 //! Invariants: a publication holds everything that the kernel said since the one before, and the checkpoints in it hold
-//! nothing that is not in it or in one before; partitions too far ahead are paused; a clean stop ends with a checkpoint
-//! of every key group.
+//! nothing that is not in it or in one before; alerts go with the positions they rest on; partitions too far ahead are
+//! paused; a clean stop ends with a checkpoint of every key group.
 
 use std::{
     collections::BTreeSet,
@@ -240,6 +240,10 @@ impl Kernel {
             publication.dead_letters.push(NewDeadLetter::of(dead, &source, &self.compiled.topics));
         }
         publication.placements = out.placements;
+        if !publication.alerts.is_empty() {
+            let positions = self.engine.positions();
+            publication.checkpoints.push(Checkpoint { group: positions.group, bytes: positions.bytes });
+        }
         self.add_checkpoints(groups, &mut publication);
         if publication.is_empty() {
             return Ok(true);
