@@ -10,7 +10,7 @@ use std::{
 
 use vedette_decode::Inspector;
 
-use crate::{Failure, World as _, content, scan, scan::FILE_SECRET};
+use crate::{Failure, World as _, content, inputs, scan::FILE_SECRET};
 
 /// What `decode` is asked for.
 #[derive(Debug, clap::Args)]
@@ -31,7 +31,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<u8, Failure> {
     let all = content::sources(None).world()?;
-    let (sources, inputs) = scan::open(&args.files, &args.source, &all)?;
+    let (sources, inputs) = inputs::open(&args.files, &args.source, &all)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let mut dead_file = match &args.dead_letters {
         None => None,

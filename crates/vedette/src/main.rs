@@ -8,6 +8,7 @@ mod config;
 mod content;
 mod decode;
 mod demo;
+mod inputs;
 mod parallel;
 mod rejected;
 mod run;

@@ -11,34 +11,46 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use vedette_engine::{Compiled, Detected, Detector, Engine, Output, Published, Settings};
-use vedette_event::{Flags, Partition, RawBatch, SourceIx, Sources, TopicIx, Topics};
-use vedette_ingest::{FileBatches, Input};
+use vedette_engine::{Compiled, Detected, Engine, Output, Published, Settings};
+use vedette_event::{Flags, Partition, SourceIx, Sources, Topics};
 use vedette_sigma::RuleSet;
 
-use crate::{Failure, World as _, content, rejected::print_rejected, table};
+use crate::{
+    Failure, World as _, content,
+    inputs::{self, Opened, Reached, Turns},
+    parallel::{self, Step},
+    rejected::print_rejected,
+    table,
+};
 
 /// The secret that keys hashes where nothing is kept between runs.
 pub const FILE_SECRET: [u8; 32] = *b"vedette: files keep no secret   ";
 
+/// A table longer than this is for nobody's eyes.
+const MAX_ROWS_SHOWN: usize = 1_000;
+
 /// What `scan` is asked for.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  vedette scan --rules detections/ --source paloalto firewall.log.gz
-  zcat api.ndjson.gz | vedette scan --source exchange_api --mode alerts --format ndjson -")]
+#[command(after_help = "\
+Examples:
+  vedette scan firewall.log.gz
+  vedette scan --rules detections/ --rules ../sigma/rules --source json --mode findings --format count events.ndjson
+  zcat api.ndjson.gz | vedette scan --source exchange_api --format ndjson - | jq .summary
+
+Files of one source are read together, in order of time: give all hours of a day at once.
+Exit status: 0 done, 1 a rule was refused (the others ran), 2 wrong use, 3 a file cannot be read.")]
 pub struct Args {
     /// Rule file or folder; may repeat.
     #[arg(long, value_name = "PATH", default_value = "detections/")]
     rules: Vec<PathBuf>,
-    /// A source of schemas/sources, `json`, or `auto` to tell each file's from its form.
+    /// A source of schemas/sources (`paloalto`, `json`, …), or `auto` to tell each file's from its form.
     #[arg(long, value_name = "NAME", default_value = "auto")]
     source: String,
-    /// One line per rule and record, or whole alerts.
+    /// Whole alerts, as the service raises them, or findings: each record that a rule matches.
     #[arg(long, value_enum, default_value_t = Mode::Alerts)]
     mode: Mode,
-    /// How to write them.
+    /// A table for people, one JSON object a line, or the number of each rule.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
     /// Threads that decode and detect.
@@ -47,7 +59,7 @@ pub struct Args {
     /// Say where the time went.
     #[arg(long)]
     profile: bool,
-    /// Logs, plain, gzip or zstd; `-` is standard input.
+    /// Logs, plain, gzip or zstd; `-`, or none, is standard input.
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 }
@@ -65,176 +77,116 @@ enum Format {
     Count,
 }
 
-/// One input, opened and told apart.
-pub struct Opened {
-    name: String,
-    source: SourceIx,
-    partition: Partition,
-    head: Option<RawBatch>,
-    batches: FileBatches,
-}
-
-impl Opened {
-    /// Its name: the path, or `-`.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its source.
-    pub fn source(&self) -> SourceIx {
-        self.source
-    }
-
-    /// Bytes of it read so far.
-    pub fn bytes_read(&self) -> u64 {
-        self.batches.bytes_read()
-    }
-
-    /// The next batch, in the input's own source and partition.
-    pub fn next(&mut self) -> Option<Result<RawBatch, vedette_ingest::Error>> {
-        let next = self.head.take().map(Ok).or_else(|| self.batches.next())?;
-        Some(next.map(|raw| RawBatch { source: self.source, partition: self.partition, ..raw }))
-    }
-}
-
 /// Runs the command; 1 if a rule was refused.
 pub fn run(args: &Args) -> Result<u8, Failure> {
-    let all = content::sources(None).world()?;
-    let (sources, mut inputs) = open(&args.files, &args.source, &all)?;
     let text = content::rules(&args.rules).map_err(Failure::Usage)?;
+    let all = content::sources(None).world()?;
+    let (sources, mut inputs) = inputs::open(&args.files, &args.source, &all)?;
     let rules = Arc::new(text.load(&sources));
     print_rejected(&rules, &text);
     let sources = Arc::new(sources);
     let topics = Arc::new(Topics::new(sources.defs.iter().map(|d| d.name.clone())));
     let compiled = Compiled::new(rules.clone(), sources.clone(), topics, FILE_SECRET);
-    let mut engine = Engine::new(compiled.clone(), Settings::new(FILE_SECRET));
-    let mut sink = Sink::new(args, &rules, &inputs);
+    let turns = Turns::new(inputs.len(), args.mode == Mode::Findings);
+    let reached = Reached::new(inputs.len());
     let bar = progress(&inputs);
-    let mut spent = Spent::default();
-    let wanted = args.mode;
-    let mut take = |detected: Detected| -> Result<(), Failure> {
+    let mut scan = Scan::new(args, &compiled, &inputs, &reached);
+    let mut rest = Duration::ZERO;
+    let mut take = |step: Step<Detected>, read: u64| {
         let start = Instant::now();
-        match wanted {
-            Mode::Findings => sink.findings(&detected)?,
-            Mode::Alerts => {}
-        }
-        engine_take(&mut engine, wanted, detected, &mut sink)?;
-        spent.rest += start.elapsed();
-        Ok(())
+        let taken = scan.take(step);
+        rest += start.elapsed();
+        bar.set_position(read);
+        taken
     };
-    let detecting = if args.threads == 1 {
-        let mut detector = compiled.detector().map_err(|e| Failure::World(e.into()))?;
-        detect_here(&mut inputs, wanted, &bar, &mut detector, &mut take)?
-    } else {
-        crate::parallel::detect(
-            &mut inputs,
-            args.threads,
-            &compiled,
-            |read| bar.set_position(read),
-            &mut take,
-        )?
-    };
-    spent.detecting = detecting;
-    let mut out = Output::default();
-    engine.finish(&mut out);
-    sink.alerts(&mut out);
+    let workers = (args.threads, &compiled);
+    let detecting = parallel::detect(&mut inputs, turns, &reached, workers, &mut take)?;
     bar.finish_and_clear();
-    sink.finish()?;
-    say_clocks(&engine, &sources);
+    scan.finish(&sources)?;
     if args.profile {
-        spent.print(&engine, &sources);
+        eprintln!("decode and detect: {:.3} s over all threads", detecting.as_secs_f64());
+        eprintln!("place, correlate, write: {:.3} s", rest.as_secs_f64());
     }
     Ok(u8::from(!rules.rejected.is_empty()))
 }
 
-fn engine_take(
-    engine: &mut Engine,
+/// What was seen of one source.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    records: u64,
+    events: u64,
+    dead: u64,
+}
+
+/// A scan under way: the engine, if alerts are wanted, and where results go.
+struct Scan<'a> {
     mode: Mode,
-    detected: Detected,
-    sink: &mut Sink<'_>,
-) -> Result<(), Failure> {
-    if mode == Mode::Findings {
-        return Ok(());
-    }
-    let mut out = Output::default();
-    engine.absorb(detected, &mut out);
-    sink.alerts(&mut out);
-    Ok(())
+    engine: Engine,
+    partitions: Vec<Partition>,
+    reached: &'a Reached,
+    seen: Vec<Seen>,
+    sink: Sink<'a>,
 }
 
-/// Opens all inputs and tells each one's source.
-pub fn open(files: &[PathBuf], wanted: &str, all: &Sources) -> Result<(Sources, Vec<Opened>), Failure> {
-    let stdin = [PathBuf::from("-")];
-    let files = if files.is_empty() { &stdin[..] } else { files };
-    let mut found = Vec::new();
-    for path in files {
-        let input = if path.as_os_str() == "-" { Input::Stdin } else { Input::Path(path.clone()) };
-        let name = input.name().display().to_string();
-        let nowhere = Partition { topic: TopicIx(0), number: 0 };
-        let mut batches =
-            FileBatches::open(input, SourceIx(0), nowhere).map_err(|e| Failure::World(e.into()))?;
-        let head = batches.next().transpose().map_err(|e| Failure::World(e.into()))?;
-        let source = if wanted == "auto" {
-            let told = tell(head.as_ref(), all);
-            eprintln!("{name}: read as source `{told}`");
-            told
-        } else {
-            wanted.to_owned()
-        };
-        found.push((name, source, head, batches));
-    }
-    let names: Vec<&str> = found.iter().map(|(_, source, ..)| source.as_str()).collect();
-    let sources = content::only(all, &names).map_err(Failure::Usage)?;
-    let opened = found
-        .into_iter()
-        .enumerate()
-        .map(|(number, (name, source, head, batches))| {
-            let source = sources.find(&source).context("a source that was just kept")?;
-            // Topics are named after sources and sorted like them.
-            let partition = Partition { topic: TopicIx(source.0), number: number as i32 };
-            Ok(Opened { name, source, partition, head, batches })
-        })
-        .collect::<Result<_>>()
-        .world()?;
-    Ok((sources, opened))
-}
-
-/// The source of the first record that has the form of one; `json` if none has.
-fn tell(head: Option<&RawBatch>, all: &Sources) -> String {
-    let records = head.map_or(&[][..], |raw| &raw.records[..]);
-    let payloads = records.iter().take(16).filter_map(|r| head.and_then(|raw| raw.payload(r)));
-    let told = payloads.filter_map(|bytes| vedette_decode::detect(bytes, all)).next();
-    told.map_or_else(|| "json".to_owned(), |source| all.get(source).name.to_string())
-}
-
-/// Decodes and detects on this thread. Alerts take the files in turns, so that none runs far ahead; findings in order.
-fn detect_here(
-    inputs: &mut [Opened],
-    mode: Mode,
-    bar: &ProgressBar,
-    detector: &mut Detector,
-    take: &mut impl FnMut(Detected) -> Result<(), Failure>,
-) -> Result<Duration, Failure> {
-    let mut spent = Duration::ZERO;
-    let mut open: Vec<usize> = (0..inputs.len()).collect();
-    let mut turn = 0;
-    while !open.is_empty() {
-        turn %= open.len();
-        let Some(raw) = inputs[open[turn]].next() else {
-            open.remove(turn);
-            continue;
-        };
-        let raw = raw.map_err(|e| Failure::World(e.into()))?;
-        let start = Instant::now();
-        let detected = detector.detect(&raw);
-        spent += start.elapsed();
-        take(detected)?;
-        if mode == Mode::Alerts {
-            turn += 1;
+impl<'a> Scan<'a> {
+    fn new(args: &Args, compiled: &'a Arc<Compiled>, inputs: &[Opened], reached: &'a Reached) -> Self {
+        let mut engine = Engine::new(compiled.clone(), Settings::new(FILE_SECRET));
+        for input in inputs {
+            // All at once: no input's time may pass while another has not begun.
+            engine.assign(input.partition(), input.source(), 0);
         }
-        bar.set_position(inputs.iter().map(Opened::bytes_read).sum());
+        Self {
+            mode: args.mode,
+            engine,
+            partitions: inputs.iter().map(Opened::partition).collect(),
+            reached,
+            seen: vec![Seen::default(); compiled.sources.defs.len()],
+            sink: Sink::new(args, &compiled.rules, inputs),
+        }
     }
-    Ok(spent)
+
+    fn take(&mut self, step: Step<Detected>) -> Result<(), Failure> {
+        let mut out = Output::default();
+        match step {
+            Step::Batch(detected) => {
+                let seen = &mut self.seen[usize::from(detected.source.0)];
+                seen.records += detected.records.len() as u64;
+                seen.events += detected.batches.iter().map(|b| b.events.rows() as u64).sum::<u64>();
+                seen.dead += detected.dead.len() as u64;
+                if self.mode == Mode::Findings {
+                    return self.sink.findings(&detected);
+                }
+                let partition = detected.partition;
+                self.engine.absorb(detected, &mut out);
+                if let Some(watermark) = self.engine.partition_watermark(partition) {
+                    self.reached.note(partition.number as usize, watermark);
+                }
+            }
+            Step::End(input) => self.engine.end(self.partitions[input], &mut out),
+        }
+        self.sink.alerts(out);
+        Ok(())
+    }
+
+    fn finish(mut self, sources: &Sources) -> Result<(), Failure> {
+        let mut out = Output::default();
+        self.engine.finish(&mut out);
+        self.sink.alerts(out);
+        let found = self.sink.finish()?;
+        let total = |of: fn(&Seen) -> u64| self.seen.iter().map(of).sum::<u64>();
+        let what = if self.mode == Mode::Findings { "findings" } else { "alerts" };
+        eprintln!("{} records, {} events: {found} {what}", total(|s| s.records), total(|s| s.events));
+        for ((ix, def), seen) in sources.iter().zip(&self.seen) {
+            if seen.dead > 0 {
+                let (name, dead) = (&def.name, seen.dead);
+                eprintln!(
+                    "{name}: {dead} dead letters; `vedette decode --source {name} --dead-letters FILE …` shows them"
+                );
+            }
+            say_clocks(&self.engine, ix, &def.name);
+        }
+        Ok(())
+    }
 }
 
 fn progress(inputs: &[Opened]) -> ProgressBar {
@@ -242,7 +194,7 @@ fn progress(inputs: &[Opened]) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let style = "{spinner} {bytes} {bar:40} {percent}% {bytes_per_sec} eta {eta}";
-    match inputs.iter().map(|i| i.batches.size()).sum::<Option<u64>>() {
+    match inputs.iter().map(Opened::size).sum::<Option<u64>>() {
         Some(total) => {
             let bar = ProgressBar::new(total);
             if let Ok(style) = ProgressStyle::with_template(style) {
@@ -265,6 +217,8 @@ struct Sink<'a> {
     heads: Vec<String>,
     /// The line's end for each partition.
     tails: Vec<String>,
+    names: Vec<String>,
+    found: u64,
     counts: BTreeMap<u32, u64>,
     rows: Vec<Vec<String>>,
     last: HashMap<Arc<str>, Published>,
@@ -289,7 +243,9 @@ impl<'a> Sink<'a> {
             rules,
             rank,
             heads: heads.collect(),
-            tails: inputs.iter().map(|i| format!(",\"file\":{}}}\n", quote(&i.name))).collect(),
+            tails: inputs.iter().map(|i| format!(",\"file\":{}}}\n", quote(i.name()))).collect(),
+            names: inputs.iter().map(|i| i.name().to_owned()).collect(),
+            found: 0,
             counts: BTreeMap::new(),
             rows: Vec::new(),
             last: HashMap::new(),
@@ -298,36 +254,53 @@ impl<'a> Sink<'a> {
 
     fn findings(&mut self, detected: &Detected) -> Result<(), Failure> {
         for batch in &detected.batches {
-            let mut hits: Vec<_> =
-                batch.hits.iter().map(|h| (h.row, self.rank[h.rule.0 as usize], h.rule.0)).collect();
+            let record_of = |row: u32| batch.events.offsets[row as usize];
+            let mut hits: Vec<_> = batch
+                .hits
+                .iter()
+                .map(|h| (record_of(h.row), self.rank[h.rule.0 as usize], h.rule.0))
+                .collect();
             hits.sort_unstable();
-            for (row, _, rule) in hits {
-                let record = batch.events.offsets[row as usize];
-                let tail = &self.tails[detected.partition.number as usize];
+            // Several events of one record are one finding of it.
+            hits.dedup();
+            self.found += hits.len() as u64;
+            for (record, _, rule) in hits {
+                let file = detected.partition.number as usize;
                 match self.format {
                     Format::Ndjson => {
-                        write!(self.out, "{}{record}{tail}", self.heads[rule as usize]).world()?
+                        write!(self.out, "{}{record}{}", self.heads[rule as usize], self.tails[file])
+                            .world()?
                     }
                     Format::Count => *self.counts.entry(rule).or_default() += 1,
                     Format::Table => {
                         let r = &self.rules.rules[rule as usize];
-                        let file = tail.trim_start_matches(",\"file\":").trim_end_matches("}\n").to_owned();
-                        let row = [r.level.name().to_owned(), r.title.to_string(), record.to_string(), file];
-                        self.rows.push(row.into());
+                        let (level, title) = (r.level.name().to_owned(), r.title.to_string());
+                        self.row([level, title, record.to_string(), self.names[file].clone()].into());
                     }
                 }
             }
         }
+        if self.format == Format::Ndjson {
+            // Who reads a pipe sees what was found in what was written to it so far.
+            self.out.flush().world()?;
+        }
         Ok(())
     }
 
-    fn alerts(&mut self, out: &mut Output) {
-        for published in out.correlated.alerts.drain(..) {
+    fn row(&mut self, row: Vec<String>) {
+        if self.rows.len() < MAX_ROWS_SHOWN {
+            self.rows.push(row);
+        }
+    }
+
+    fn alerts(&mut self, out: Output) {
+        for published in out.correlated.alerts {
             self.last.insert(published.alert.alert_id.clone(), published);
         }
     }
 
-    fn finish(mut self) -> Result<(), Failure> {
+    /// Writes what is left and says how many there were.
+    fn finish(mut self) -> Result<u64, Failure> {
         let mut alerts: Vec<(String, Published)> = self
             .last
             .drain()
@@ -336,23 +309,28 @@ impl<'a> Sink<'a> {
         alerts.sort_by(|(a_key, a), (b_key, b)| {
             (a.crossing, &a.alert.rule.id, a_key).cmp(&(b.crossing, &b.alert.rule.id, b_key))
         });
-        for (key, Published { alert, rule, .. }) in alerts {
+        self.found += alerts.len() as u64;
+        for (_, Published { alert, rule, .. }) in alerts {
             match self.format {
                 Format::Ndjson => {
                     serde_json::to_writer(&mut self.out, &alert).map_err(io::Error::from).world()?;
                     self.out.write_all(b"\n").world()?;
                 }
                 Format::Count => *self.counts.entry(rule.0).or_default() += 1,
-                Format::Table => self.rows.push(vec![
-                    alert.severity.name().to_owned(),
-                    alert.rule.title.to_string(),
-                    key,
-                    alert.count.to_string(),
-                    alert.crossed_at.to_string(),
-                ]),
+                Format::Table => {
+                    let key = serde_json::to_value(&alert.key).unwrap_or_default();
+                    self.row(vec![
+                        alert.severity.name().to_owned(),
+                        alert.rule.title.to_string(),
+                        table::pairs(&key),
+                        alert.count.to_string(),
+                        alert.crossed_at.to_string(),
+                    ]);
+                }
             }
         }
-        self.print()
+        self.print()?;
+        Ok(self.found)
     }
 
     fn print(&mut self) -> Result<(), Failure> {
@@ -371,47 +349,27 @@ impl<'a> Sink<'a> {
                 &["Severity", "Rule", "Key", "Events", "Crossed at"]
             };
             writeln!(self.out, "{}", table::of(heads, &self.rows)).world()?;
+            let rest = self.found - self.rows.len() as u64;
+            if rest > 0 {
+                writeln!(self.out, "… and {rest} more; --format ndjson writes them all").world()?;
+            }
         }
         self.out.flush().world()
     }
 }
 
-/// Where the time went.
-#[derive(Debug, Default)]
-struct Spent {
-    detecting: Duration,
-    rest: Duration,
-}
-
-impl Spent {
-    fn print(&self, engine: &Engine, sources: &Sources) {
-        let events: u64 = sources.iter().map(|(ix, _)| engine.counters(ix).events).sum();
-        eprintln!("decode and detect: {:.3} s over all threads", self.detecting.as_secs_f64());
-        eprintln!("place, correlate, write: {:.3} s", self.rest.as_secs_f64());
-        eprintln!("events correlated: {events}");
-    }
-}
-
 /// Flagged records in a file are worth a word: one far-future time makes all later records late.
-fn say_clocks(engine: &Engine, sources: &Sources) {
-    for (ix, def) in sources.iter() {
-        let counters = engine.counters(ix);
-        if counters.dead > 0 {
-            eprintln!(
-                "{}: {} dead letters; see them with `vedette decode --dead-letters`",
-                def.name, counters.dead
-            );
+fn say_clocks(engine: &Engine, source: SourceIx, name: &str) {
+    for (flag, n) in vedette_engine::CLOCK_FLAGS.iter().zip(engine.counters(source).flagged) {
+        if n == 0 {
+            continue;
         }
-        for (flag, n) in vedette_engine::CLOCK_FLAGS.iter().zip(counters.flagged).filter(|(_, n)| *n > 0) {
-            let why = match *flag {
-                Flags::CLOCK_MISSING => "have no readable time and took that of the record before",
-                Flags::CLOCK_LATE => {
-                    "lie far behind an earlier record; a far-future time in a file does this"
-                }
-                _ => "were placed at another time than they claim",
-            };
-            let name: Vec<_> = flag.names().collect();
-            eprintln!("{}: {n} events {why} ({})", def.name, name.join(""));
-        }
+        let why = match *flag {
+            Flags::CLOCK_MISSING => "have no readable time and took that of the record before",
+            Flags::CLOCK_LATE => "lie far behind an earlier record; a far-future time in a file does this",
+            _ => "were placed at another time than they claim",
+        };
+        let flags: Vec<_> = flag.names().collect();
+        eprintln!("{name}: {n} events {why} ({})", flags.join(""));
     }
 }
