@@ -7,7 +7,11 @@
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeOwned},
+};
+use serde_saphyr::{MessageFormatter as _, UserMessageFormatter};
 use vedette_event::Span;
 
 /// Files beyond this are no configuration.
@@ -201,7 +205,7 @@ pub struct Engine {
 #[serde(deny_unknown_fields)]
 pub struct Api {
     /// Address and port.
-    #[serde(default = "defaults::listen")]
+    #[serde(default = "defaults::listen", deserialize_with = "address")]
     pub listen: SocketAddr,
     /// TLS in this process.
     #[serde(default)]
@@ -330,7 +334,7 @@ pub fn load(path: &std::path::Path, env: impl Fn(&str) -> Option<String>) -> Res
     Ok(config)
 }
 
-/// Parses YAML within bounds; an error names file, line and column.
+/// Parses YAML within bounds; an error names file, line and column, and quotes nothing else of the file.
 pub fn parse<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
     if text.len() > MAX_BYTES {
         bail!("{name}: longer than {MAX_BYTES} bytes");
@@ -339,7 +343,20 @@ pub fn parse<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
     let mut budget = serde_saphyr::Budget::default();
     (budget.max_nodes, budget.max_depth, budget.max_aliases) = (20_000, 32, 100);
     options.budget = Some(budget);
-    serde_saphyr::from_str_with_options(text, options).map_err(|e| anyhow::anyhow!("{name}: {e}"))
+    options.with_snippet = false;
+    serde_saphyr::from_str_with_options(text, options).map_err(|e| {
+        let place = e.location().map_or(String::new(), |at| format!(":{}:{}", at.line(), at.column()));
+        // Not with the lines around it: one of them may hold a password.
+        anyhow::anyhow!("{name}{place}: {}", UserMessageFormatter.format_message(&e))
+    })
+}
+
+/// An address and port, or what one looks like.
+fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map_err(|_| {
+        de::Error::custom(format!("`{text}` is no address and port; write for example 127.0.0.1:8080"))
+    })
 }
 
 fn override_from(config: &mut Config, env: impl Fn(&str) -> Option<String>) -> Result<()> {
@@ -375,12 +392,26 @@ fn check(name: &str, text: &str, config: &Config) -> Result<()> {
     };
     let security = &config.kafka.security;
     let sasl = matches!(security.protocol, Protocol::SaslPlaintext | Protocol::SaslSsl);
-    if config.kafka.brokers.split(',').any(|b| b.trim().rsplit_once(':').is_none()) {
+    let is_broker = |text: &str| {
+        text.trim()
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    };
+    if !config.kafka.brokers.split(',').all(is_broker) {
         let given = &config.kafka.brokers;
         return refuse(
             "brokers",
             format!("kafka.brokers: `{given}` is no list of host:port, such as kafka-1:9092,kafka-2:9092"),
         );
+    }
+    for (key, file) in [
+        ("ca_file", security.ca_file.as_ref()),
+        ("certificate", config.api.tls.as_ref().map(|tls| &tls.certificate)),
+        ("key", config.api.tls.as_ref().map(|tls| &tls.key)),
+    ] {
+        if let Some(file) = file.filter(|file| !file.is_file()) {
+            return refuse(key, format!("{key}: there is no file `{}`", file.display()));
+        }
     }
     if config.kafka.topics.is_empty() {
         return refuse("topics", "kafka.topics: no topic is listed; list at least one".into());
@@ -445,8 +476,16 @@ mod tests {
             checked.unwrap_err().to_string()
         };
         let unknown = message("kafka:\n  brokers: a:1\n  topics: [{name: t, source: json}]\n  brokerz: x\n");
-        assert!(unknown.contains("vedette.yml") && unknown.contains("brokerz"), "{unknown}");
-        assert!(unknown.contains('4'), "{unknown}");
+        assert!(unknown.starts_with("vedette.yml:4:3: unknown field `brokerz`, expected"), "{unknown}");
+        let twice = message("kafka:\n  brokers: a:1\n  brokers: b:1\n");
+        assert_eq!(twice, "vedette.yml:3:3: duplicate mapping key `brokers` is not allowed here");
+        let listen =
+            message("kafka: {brokers: a:1, topics: [{name: t, source: json}]}\napi: {listen: everywhere}\n");
+        assert!(listen.starts_with("vedette.yml:2:15: `everywhere` is no address"), "{listen}");
+        let ca = message(
+            "kafka:\n  brokers: a:1\n  topics: [{name: t, source: json}]\n  security:\n    ca_file: /no/such.pem\n",
+        );
+        assert_eq!(ca, "vedette.yml:5: ca_file: there is no file `/no/such.pem`");
         let broker = message("kafka:\n  brokers: nowhere\n  topics: [{name: t, source: json}]\n");
         assert!(broker.starts_with("vedette.yml:2: kafka.brokers: `nowhere`"), "{broker}");
         let sasl = message(
@@ -460,5 +499,8 @@ mod tests {
         let text = "brokers: a:1\nsecurity: {password: hunter2}\ntopics: []\n";
         let kafka: Kafka = parse("k", text).unwrap();
         assert!(!format!("{kafka:?}").contains("hunter2"));
+        let broken = format!("{text}topicz: 1\n");
+        let error = parse::<Kafka>("k", &broken).unwrap_err();
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
 }

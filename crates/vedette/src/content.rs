@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use include_dir::{Dir, include_dir};
 use vedette_event::{Fields, SourceDef, Sources};
-use vedette_sigma::{Lists, RuleFile, RuleSet};
+use vedette_sigma::{Lists, Rejection, RuleFile, RuleSet};
 
 use crate::config;
 
@@ -27,12 +27,30 @@ pub struct RuleText {
     pub files: Vec<RuleFile>,
     /// The lists of all `lists/` folders.
     pub lists: Lists,
+    /// Files that could not be read as rules or lists.
+    pub unreadable: Vec<Rejection>,
 }
 
 impl RuleText {
     /// Parses, checks and lowers all of it.
     pub fn load(&self, sources: &Sources) -> RuleSet {
-        vedette_sigma::load(&self.files, &self.lists, sources)
+        let mut rules = vedette_sigma::load(&self.files, &self.lists, sources);
+        rules.rejected.extend(self.unreadable.iter().cloned());
+        rules.rejected.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        rules
+    }
+
+    /// One bad file does not stop the others.
+    fn refuse(&mut self, file: &str, why: &anyhow::Error) {
+        self.unreadable.push(Rejection {
+            file: file.into(),
+            line: 1,
+            column: 1,
+            rule_id: None,
+            code: "unreadable-file",
+            message: format!("{why:#}"),
+            help: None,
+        });
     }
 
     /// The text of a file, for carets under errors.
@@ -75,6 +93,13 @@ pub fn sources(dir: Option<&Path>) -> Result<Sources> {
     Ok(Sources::new(fields, defs))
 }
 
+/// All sources there are for the commands that need no configuration: those of `schemas/` in the working folder, else
+/// the built-in ones.
+pub fn sources_here() -> Result<Sources> {
+    let here = Path::new("schemas");
+    sources(here.join("fields.yml").is_file().then_some(here))
+}
+
 /// The sources of these names only.
 pub fn only(sources: &Sources, names: &[&str]) -> Result<Sources> {
     let known = || sources.defs.iter().map(|d| &*d.name).collect::<Vec<_>>().join(", ");
@@ -91,15 +116,23 @@ pub fn only(sources: &Sources, names: &[&str]) -> Result<Sources> {
 }
 
 /// Reads rule files and folders. `playbooks/` and `lists/` hold no rules; lists are read for placeholders.
+///
+/// # Errors
+/// If a path is not there, or if there is no rule file at all.
 pub fn rules(paths: &[PathBuf]) -> Result<RuleText> {
     let mut text = RuleText::default();
     for path in paths {
         if path.is_dir() {
             walk(path, 0, &mut text)?;
+        } else if path.exists() {
+            add(path, None, &mut text);
         } else {
-            let content = read(path)?;
-            text.files.push(RuleFile { path: path.display().to_string().into(), text: content });
+            bail!("there is no rule file or folder `{}`", path.display());
         }
+    }
+    if text.files.is_empty() && text.unreadable.is_empty() {
+        let paths: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
+        bail!("no rule file (*.yml) in {}", paths.join(", "));
     }
     text.files.sort_by(|a, b| a.path.cmp(&b.path));
     text.files.dedup_by(|a, b| a.path == b.path);
@@ -144,17 +177,26 @@ fn walk(dir: &Path, depth: usize, text: &mut RuleText) -> Result<()> {
         let path = entry.with_context(|| format!("cannot read the folder `{}`", dir.display()))?.path();
         if path.is_dir() {
             walk(&path, depth + 1, text)?;
-        } else if is_yaml(&path) && kind != Some("playbooks") {
-            let content = read(&path)?;
-            let name = path.display().to_string();
-            if kind == Some("lists") {
-                add_list(&path, &name, &content, &mut text.lists)?;
-            } else {
-                text.files.push(RuleFile { path: name.into(), text: content });
-            }
+        } else if is_yaml(&path) {
+            add(&path, kind, text);
         }
     }
     Ok(())
+}
+
+/// Takes one file of a folder of that kind.
+fn add(path: &Path, kind: Option<&str>, text: &mut RuleText) {
+    let name = path.display().to_string();
+    let added = match kind {
+        Some("playbooks") => Ok(()),
+        Some("lists") => read(path).and_then(|content| add_list(path, &name, &content, &mut text.lists)),
+        _ => {
+            read(path).map(|content| text.files.push(RuleFile { path: name.as_str().into(), text: content }))
+        }
+    };
+    if let Err(why) = added {
+        text.refuse(&name, &why);
+    }
 }
 
 /// A list is a YAML sequence of texts, named after its file.
@@ -185,4 +227,33 @@ fn read(path: &Path) -> Result<String> {
         bail!("{}: longer than {MAX_RULE_BYTES} bytes", path.display());
     }
     std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn one_unreadable_file_does_not_stop_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let lists = folder.path().join("lists");
+        std::fs::create_dir(&lists).unwrap();
+        std::fs::write(folder.path().join("binary.yml"), b"title: \xff").unwrap();
+        std::fs::write(lists.join("broken.yml"), "a: b").unwrap();
+        std::fs::write(folder.path().join("good.yml"), "title: t\n").unwrap();
+        let text = rules(&[folder.path().to_owned()]).unwrap();
+        assert_eq!(text.files.len(), 1);
+        let refused: Vec<_> = text.unreadable.iter().map(|r| (r.code, r.message.contains("UTF-8"))).collect();
+        assert_eq!(refused.len(), 2, "{:?}", text.unreadable);
+        assert!(refused.contains(&("unreadable-file", true)), "{:?}", text.unreadable);
+    }
+
+    #[test]
+    fn no_rules_at_all_is_wrong_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = rules(&[folder.path().to_owned()]).unwrap_err();
+        assert!(empty.to_string().starts_with("no rule file (*.yml) in "), "{empty}");
+        assert!(rules(&[folder.path().join("nowhere")]).is_err());
+    }
 }

@@ -8,45 +8,59 @@ use std::{
     path::PathBuf,
 };
 
+use anyhow::Context as _;
 use vedette_decode::Inspector;
 
 use crate::{Failure, World as _, content, inputs, scan::FILE_SECRET};
 
 /// What `decode` is asked for.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
-  vedette decode --source paloalto --dead-letters dead.ndjson firewall.log | head")]
+#[command(after_help = "\
+Examples:
+  vedette decode --source paloalto firewall.log | head -3
+  vedette decode --source paloalto --dead-letters dead.ndjson firewall.log > events.ndjson
+  kcat -C -t api -e | vedette decode --source exchange_api -
+
+Each line has the record's number in vedette.offset. Fields are those of schemas/fields.yml; secrets are masked.
+Sources are the files of schemas/sources in the working folder, else those that came with the program.
+Exit status: 0 done (dead letters are no failure), 2 wrong use, 3 a file cannot be read or written.")]
 pub struct Args {
-    /// A source of schemas/sources, `json`, or `auto`.
-    #[arg(long, value_name = "NAME")]
+    /// A source of schemas/sources (`paloalto`, `json`, …), or `auto` to tell each file's from its form.
+    #[arg(long, value_name = "NAME", default_value = "auto")]
     source: String,
-    /// Where to write the records that cannot be read, with the reason; by default they are counted by reason.
+    /// Where to write the records that cannot be read, each with the reason; they are counted by reason in any case.
     #[arg(long, value_name = "FILE")]
     dead_letters: Option<PathBuf>,
-    /// Logs, plain, gzip or zstd; `-` is standard input.
+    /// Logs, plain, gzip or zstd; `-`, or none, is standard input.
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<u8, Failure> {
-    let all = content::sources(None).world()?;
+    let all = content::sources_here().map_err(Failure::Usage)?;
     let (sources, inputs) = inputs::open(&args.files, &args.source, &all)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let mut dead_file = match &args.dead_letters {
         None => None,
-        Some(path) => Some(BufWriter::new(File::create(path).world()?)),
+        Some(path) => {
+            let file = File::create(path).with_context(|| format!("cannot write `{}`", path.display()));
+            Some(BufWriter::new(file.world()?))
+        }
     };
+    let (mut records, mut decoded) = (0_u64, 0_u64);
     let mut counts = std::collections::BTreeMap::<&str, u64>::new();
     for mut input in inputs {
         let def = sources.get(input.source());
         let mut inspector =
-            Inspector::new(def, &sources.fields, FILE_SECRET).map_err(|e| Failure::World(e.into()))?;
+            Inspector::new(def, &sources.fields, FILE_SECRET).map_err(|e| Failure::Usage(e.into()))?;
         while let Some(raw) = input.next() {
-            let raw = raw.map_err(|e| Failure::World(e.into()))?;
+            let raw = raw.world()?;
+            records += raw.records.len() as u64;
             for record in &raw.records {
                 match inspector.inspect(record.offset, raw.payload(record)) {
                     Ok(events) => {
+                        decoded += events.len() as u64;
                         for event in events {
                             serde_json::to_writer(&mut out, &event).map_err(io::Error::from).world()?;
                             out.write_all(b"\n").world()?;
@@ -74,8 +88,9 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     if let Some(mut file) = dead_file {
         file.flush().world()?;
     }
-    for (reason, n) in counts {
-        eprintln!("{n} dead letters: {reason}");
+    eprintln!("{records} records: {decoded} events, {} dead letters", counts.values().sum::<u64>());
+    for (reason, n) in &counts {
+        eprintln!("  {n} {reason}");
     }
     Ok(0)
 }

@@ -24,7 +24,20 @@ use clap::{Parser, Subcommand};
 
 /// Streaming detection for a security operations centre: Sigma rules and windowed correlations over Kafka.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110, after_help = "Start with `vedette demo`.")]
+#[command(
+    version,
+    max_term_width = 110,
+    after_help = "\
+Examples:
+  vedette demo                                    everything in one process: look around
+  vedette scan --rules detections/ firewall.log   rules over a file
+  vedette check detections/                       lint and test rules
+  vedette run -c vedette.yml                      the service
+
+Results go to standard output, progress and summaries to standard error. NO_COLOR is honoured.
+Exit status: 0 done, 1 findings of a check or refused rules, 2 wrong use or configuration, 3 a failure of the
+world (broker, disk). `vedette help COMMAND` has an example of each."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -98,6 +111,40 @@ fn main() -> ExitCode {
 }
 
 fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
-    eprintln!("vedette: {error:#}");
+    eprintln!("vedette: {}", chain(error));
     ExitCode::from(status)
+}
+
+/// The error and its causes, but for those that the text before already names.
+fn chain(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if said.is_empty() {
+            said = cause;
+        } else if !said.ends_with(&cause) {
+            said = format!("{said}: {cause}");
+        }
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = || io::Error::other("disk on fire");
+        let told = anyhow::Error::new(cause()).context("cannot open x: disk on fire");
+        assert_eq!(chain(&told), "cannot open x: disk on fire");
+        let untold = anyhow::Error::new(cause()).context("cannot open x");
+        assert_eq!(chain(&untold), "cannot open x: disk on fire");
+    }
 }

@@ -80,7 +80,7 @@ enum Format {
 /// Runs the command; 1 if a rule was refused.
 pub fn run(args: &Args) -> Result<u8, Failure> {
     let text = content::rules(&args.rules).map_err(Failure::Usage)?;
-    let all = content::sources(None).world()?;
+    let all = content::sources_here().map_err(Failure::Usage)?;
     let (sources, mut inputs) = inputs::open(&args.files, &args.source, &all)?;
     let rules = Arc::new(text.load(&sources));
     print_rejected(&rules, &text);

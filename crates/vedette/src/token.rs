@@ -8,10 +8,14 @@ use crate::{Failure, World as _, config, table};
 
 /// What `token` is asked for.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
-  vedette token create --name siem-bridge --role analyst
+#[command(after_help = "\
+Examples:
+  TOKEN=$(vedette token create --name siem-bridge --role analyst)
+  curl -H \"Authorization: Bearer $TOKEN\" http://127.0.0.1:8080/api/v1/alerts
+  vedette token list
+  vedette token revoke --name siem-bridge
 
-The token is printed once; only its hash is kept.")]
+A token is printed once; only its hash is kept. It works at once, also while the service runs.")]
 pub struct Args {
     /// The configuration that names the data folder.
     #[arg(short, long, value_name = "FILE", default_value = "vedette.yml", global = true)]
@@ -23,6 +27,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Make a token and print it.
+    #[command(after_help = "Example:\n  vedette token create --name siem-bridge --role analyst")]
     Create {
         /// A name, by which it can be revoked.
         #[arg(long)]
@@ -31,9 +36,10 @@ enum Action {
         #[arg(long, value_parser = role)]
         role: Role,
     },
-    /// List all tokens.
+    /// List all tokens: names, roles and times, never the tokens.
     List,
-    /// Revoke a token.
+    /// Revoke a token; it stops working at once.
+    #[command(after_help = "Example:\n  vedette token revoke --name siem-bridge")]
     Revoke {
         /// Its name.
         #[arg(long)]

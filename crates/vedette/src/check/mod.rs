@@ -14,13 +14,18 @@ pub use tester::{Outcome, TestResult};
 
 /// What `check` is asked for.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
-  vedette check detections/ --format junit > report.xml")]
+#[command(after_help = "\
+Examples:
+  vedette check
+  vedette check detections/rules/waf/ my_rule.yml
+  vedette check detections/ --format junit > report.xml
+
+Exit status: 0 all is well (warnings stop nothing), 1 a rule was refused or a test failed, 2 wrong use.")]
 pub struct Args {
     /// Rule files and folders.
     #[arg(value_name = "PATH", default_value = "detections/")]
     paths: Vec<PathBuf>,
-    /// How to write the result.
+    /// For people, one JSON object, SARIF 2.1.0 for code hosts, or JUnit XML for CI.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
@@ -35,12 +40,8 @@ enum Format {
 
 /// Runs the command; 1 if a rule was refused or a test failed.
 pub fn run(args: &Args) -> Result<u8, Failure> {
-    let sources = content::sources(None).world()?;
+    let sources = content::sources_here().map_err(Failure::Usage)?;
     let text = content::rules(&args.paths).map_err(Failure::Usage)?;
-    if text.files.is_empty() {
-        let paths: Vec<_> = args.paths.iter().map(|p| p.display().to_string()).collect();
-        return Err(Failure::Usage(anyhow::anyhow!("no rule file (*.yml) in {}", paths.join(", "))));
-    }
     let rules = Arc::new(text.load(&sources));
     let results = tester::run_all(&rules, &sources).world()?;
     match args.format {
