@@ -8,8 +8,9 @@ use serde_json::Value;
 /// A table with a head; texts as given, but for control characters.
 pub fn of(heads: &[&str], rows: &[Vec<String>]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).remove_style(TableComponent::HorizontalLines);
-    table.remove_style(TableComponent::TopBorder).remove_style(TableComponent::BottomBorder);
+    table.load_preset(presets::NOTHING);
+    table.set_style(TableComponent::HeaderLines, '─');
+    table.set_style(TableComponent::MiddleHeaderIntersections, '─');
     table.set_header(heads);
     if io::stdout().is_terminal() {
         table.set_content_arrangement(ContentArrangement::Dynamic);

@@ -15,7 +15,8 @@ Examples:
   vedette token list
   vedette token revoke --name siem-bridge
 
-A token is printed once; only its hash is kept. It works at once, also while the service runs.")]
+A token is printed once; only its hash is kept. A running service takes note of new and
+revoked tokens within seconds.")]
 pub struct Args {
     /// The configuration that names the data folder.
     #[arg(short, long, value_name = "FILE", default_value = "vedette.yml", global = true)]
@@ -38,7 +39,7 @@ enum Action {
     },
     /// List all tokens: names, roles and times, never the tokens.
     List,
-    /// Revoke a token; it stops working at once.
+    /// Revoke a token; it stops working within seconds.
     #[command(after_help = "Example:\n  vedette token revoke --name siem-bridge")]
     Revoke {
         /// Its name.

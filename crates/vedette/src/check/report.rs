@@ -78,7 +78,7 @@ pub fn json(rules: &RuleSet, results: &[TestResult]) -> io::Result<()> {
 pub fn sarif(rules: &RuleSet, results: &[TestResult]) -> io::Result<()> {
     let result = |level: &str, code: &str, message: &str, file: &str, line: usize, column: usize| {
         json!({"ruleId": code, "level": level, "message": {"text": message},
-               "locations": [{"physicalLocation": {"artifactLocation": {"uri": file},
+               "locations": [{"physicalLocation": {"artifactLocation": {"uri": uri(file)},
                    "region": {"startLine": line, "startColumn": column}}}]})
     };
     let of = |level: &'static str| {
@@ -100,6 +100,12 @@ pub fn sarif(rules: &RuleSet, results: &[TestResult]) -> io::Result<()> {
         "version": "2.1.0",
         "runs": [{"tool": {"driver": {"name": "vedette", "version": env!("CARGO_PKG_VERSION")}}, "results": all}],
     }))
+}
+
+/// A path as a relative URI.
+fn uri(path: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~".contains(&b);
+    path.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 /// JUnit XML: one test case a refused document and a test.
@@ -161,7 +167,12 @@ fn print(value: &Value) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::xml;
+    use super::{uri, xml};
+
+    #[test]
+    fn a_path_becomes_a_uri() {
+        assert_eq!(uri("rules/my rule:é.yml"), "rules/my%20rule%3A%C3%A9.yml");
+    }
 
     #[test]
     fn xml_holds_no_markup_of_ours() {
