@@ -108,6 +108,8 @@ impl Compiled {
     }
 
     pub(crate) fn evaluator(&self, source: SourceIx) -> Evaluator {
-        Evaluator::new(self.lanes[usize::from(source.0)].program.clone())
+        let hash = blake3::keyed_hash(&self.secret, b"detect: memo");
+        let seed = hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Evaluator::with_seed(self.lanes[usize::from(source.0)].program.clone(), seed)
     }
 }
