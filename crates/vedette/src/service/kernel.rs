@@ -7,13 +7,14 @@
 
 use std::{
     collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use anyhow::{Result, bail};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 use tokio::sync::{mpsc, watch};
 use vedette_api::live::LiveSender;
 use vedette_engine::{Compiled, Detector, Engine, KEY_GROUPS, Output};
@@ -38,6 +39,8 @@ const CHECKPOINT_BYTES_A_SECOND: u64 = 4 << 20;
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(50);
 /// Output beyond this is published without waiting.
 const FULL: usize = 2_000;
+/// How long the store may keep a stop waiting.
+const LAST_PATIENCE: Duration = Duration::from_secs(10);
 /// How often the live view is sent.
 const VIEW: Duration = Duration::from_secs(1);
 
@@ -116,10 +119,17 @@ impl Kernel {
     ) -> Result<JoinHandle<()>> {
         let thread = std::thread::Builder::new().name("kernel".into());
         Ok(thread.spawn(move || {
-            if let Err(e) = self.run(&stopped) {
-                // The receiver is gone only when the process is ending anyway.
-                let _ = failed.blocking_send(e);
-            }
+            let asked = stopped.clone();
+            let ran = catch_unwind(AssertUnwindSafe(|| self.run(&stopped)));
+            let failure = match ran {
+                Ok(Err(e)) => e,
+                Ok(Ok(())) if *asked.borrow() => return,
+                // Without a kernel the process would look alive and see nothing.
+                Ok(Ok(())) => anyhow::anyhow!("the kernel ended without being asked to"),
+                Err(_) => anyhow::anyhow!("the kernel panicked; the message is above"),
+            };
+            // The receiver is gone only when the process is ending anyway.
+            let _ = failed.blocking_send(failure);
         })?)
     }
 
@@ -135,7 +145,7 @@ impl Kernel {
             let full = self.out.correlated.alerts.len() + self.out.dead.len() > FULL;
             if full || published.elapsed() >= self.pace {
                 published = Instant::now();
-                if !self.publish(1)? {
+                if !self.publish(1, stopped)? {
                     return Ok(());
                 }
                 self.pause_those_ahead();
@@ -150,7 +160,7 @@ impl Kernel {
         }
         self.next_checkpoint = Instant::now();
         self.written_at = [u64::MAX; KEY_GROUPS as usize];
-        self.publish(KEY_GROUPS)?;
+        self.publish(KEY_GROUPS, stopped)?;
         Ok(())
     }
 
@@ -209,7 +219,7 @@ impl Kernel {
     }
 
     /// Hands over what there is, with the checkpoints of at most `groups` groups. False if nobody takes it any more.
-    fn publish(&mut self, groups: u8) -> Result<bool> {
+    fn publish(&mut self, groups: u8, stopped: &watch::Receiver<bool>) -> Result<bool> {
         let mut out = std::mem::take(&mut self.out);
         let in_force = &self.versions;
         out.correlated.alerts.retain(|p| in_force.in_force(p.rule, p.crossing.time));
@@ -248,7 +258,24 @@ impl Kernel {
         if publication.is_empty() {
             return Ok(true);
         }
-        Ok(self.wires.publications.send(Bundle { publication, wanted }).is_ok())
+        self.hand_over(Bundle { publication, wanted }, stopped)
+    }
+
+    /// Waits until the publisher takes it; after a word to stop not for ever. False if there is no publisher any more.
+    fn hand_over(&self, mut bundle: Bundle, stopped: &watch::Receiver<bool>) -> Result<bool> {
+        let mut asked: Option<Instant> = None;
+        loop {
+            match self.wires.publications.send_timeout(bundle, Duration::from_millis(200)) {
+                Ok(()) => return Ok(true),
+                Err(SendTimeoutError::Disconnected(_)) => return Ok(false),
+                Err(SendTimeoutError::Timeout(back)) => bundle = back,
+            }
+            if *stopped.borrow() && asked.get_or_insert_with(Instant::now).elapsed() > LAST_PATIENCE {
+                bail!(
+                    "the store takes nothing; what was not published will be found again at the next start"
+                );
+            }
+        }
     }
 
     /// Copies dead letters to their topic. The store is their place: what the topic does not take is counted and logged.
