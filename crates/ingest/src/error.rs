@@ -70,7 +70,7 @@ pub enum Error {
         offset: i64,
     },
     /// A topic is not the one that was read before. It is not read until an operator accepts it.
-    #[error("topic {topic} was recreated or truncated (partition {}): {reason}", .partition.number)]
+    #[error("topic {topic} was recreated or truncated (partition {}): {reason}; if that was intended, `vedette topic accept {topic}`", .partition.number)]
     Recreated {
         /// The topic.
         topic: Arc<str>,

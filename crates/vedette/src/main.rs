@@ -17,6 +17,7 @@ mod service;
 mod table;
 mod telemetry;
 mod token;
+mod topic;
 
 use std::{io, process::ExitCode};
 
@@ -57,6 +58,8 @@ enum Command {
     Check(check::Args),
     /// Manage access to the API.
     Token(token::Args),
+    /// Decide about input topics: accept one that was recreated.
+    Topic(topic::Args),
 }
 
 /// Why a command did not do what was asked.
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         Command::Decode(args) => decode::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Topic(args) => topic::run(&args),
     };
     match done {
         Ok(status) => ExitCode::from(status),

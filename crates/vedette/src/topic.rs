@@ -1,0 +1,56 @@
+//! `vedette topic`: decisions about input topics that only an operator can take.
+
+use std::path::PathBuf;
+
+use vedette_store::{Access, Settings, Store};
+
+use crate::{Failure, World as _, config};
+
+/// What `topic` is asked for.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration that names the data folder and the topics.
+    #[arg(short, long, value_name = "FILE", default_value = "vedette.yml", global = true)]
+    config: PathBuf,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Accept a topic that was deleted and made anew, or truncated: it is read from its start as a new incarnation.
+    #[command(after_help = "\
+Example:
+  vedette topic accept firewall
+
+A source whose topic is not the one that was read before stops, since its offsets no longer name
+the same records. Accept it when that was intended, then restart the service.")]
+    Accept {
+        /// The topic.
+        name: String,
+    },
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<u8, Failure> {
+    let config = config::load(&args.config, |name| std::env::var(name).ok()).map_err(Failure::Usage)?;
+    let Action::Accept { name } = &args.action;
+    if !config.kafka.topics.iter().any(|t| t.name == *name) {
+        let known: Vec<_> = config.kafka.topics.iter().map(|t| t.name.as_str()).collect();
+        let e = anyhow::anyhow!(
+            "there is no topic `{name}` in the configuration; there are: {}",
+            known.join(", ")
+        );
+        return Err(Failure::Usage(e));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().world()?;
+    runtime.block_on(async {
+        let store = Store::open(Settings::new(&config.data, Access::Tool)).await.world()?;
+        let incarnation = store.raise_incarnation(name, "command line").await.world()?;
+        eprintln!(
+            "{name} is accepted as incarnation {incarnation}; restart the service to read it from its start"
+        );
+        store.close().await;
+        Ok(0)
+    })
+}
