@@ -222,7 +222,14 @@ impl Engine {
         let rows = batch.events.rows();
         let first = (0..rows).find_map(|row| batch.events.claimed(row));
         let Some(mut running) = state.max_log.or(first) else {
-            self.undated.entry(partition).or_default().push(batch);
+            if batch.hits.is_empty() {
+                // Nothing in it needs a place; a file without any time must not be held as a whole.
+                let counters = &mut self.counters[usize::from(batch.events.source.0)];
+                counters.events += rows as u64;
+                counters.flagged[0] += rows as u64;
+            } else {
+                self.undated.entry(partition).or_default().push(batch);
+            }
             return;
         };
         for held in self.undated.remove(&partition).unwrap_or_default() {
