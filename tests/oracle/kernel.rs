@@ -239,8 +239,13 @@ impl<'a> Drive<'a> {
         self.assign();
     }
 
-    /// As a store does: placements are kept, bodies upserted; one that comes again must be the same.
+    /// As a store does: placements are kept, bodies upserted; one that comes again must be the same. What was passed goes
+    /// with the alerts that rest on it.
     fn publish(&mut self, out: Output) {
+        if !out.correlated.alerts.is_empty() {
+            let positions = self.engine.positions();
+            self.checkpoints.insert(positions.group, positions);
+        }
         self.placements.extend(out.placements);
         for dead in out.dead {
             let log = (0..self.world.logs.len()).find(|log| self.partition(*log) == dead.partition);
