@@ -3,4 +3,5 @@
 mod conformance;
 mod kafka;
 mod oracle;
+mod scenarios;
 mod tidy;

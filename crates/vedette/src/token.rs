@@ -31,7 +31,7 @@ enum Action {
     #[command(after_help = "Example:\n  vedette token create --name siem-bridge --role analyst")]
     Create {
         /// A name, by which it can be revoked.
-        #[arg(long)]
+        #[arg(long, value_parser = name)]
         name: String,
         /// What it allows: `analyst` reads and triages, `engineer` also sees rules' insides, `admin` everything.
         #[arg(long, value_parser = role)]
@@ -48,6 +48,21 @@ enum Action {
     },
 }
 
+fn name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '@');
+    let fits = (1..=64).contains(&text.chars().count()) && text.chars().all(plain);
+    fits.then(|| text.to_owned()).ok_or_else(|| "write 1 to 64 letters, digits and - _ . @".to_owned())
+}
+
+/// What the caller can mend is wrong use; all else is the world's.
+fn refused(error: vedette_store::Error) -> Failure {
+    use vedette_store::Error;
+    match error {
+        Error::TokenExists { .. } | Error::NotFound { .. } => Failure::Usage(error.into()),
+        error => Failure::World(error.into()),
+    }
+}
+
 fn role(text: &str) -> Result<Role, String> {
     Role::parse(text).ok_or_else(|| "write analyst, engineer or admin".to_owned())
 }
@@ -61,10 +76,10 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         match &args.action {
             Action::Create { name, role } => {
                 let token = vedette_api::auth::create_token().world()?;
-                store.create_token(name, *role, token.hash, "command line").await.world()?;
+                store.create_token(name, *role, token.hash, "command line").await.map_err(refused)?;
                 println!("{}", token.text);
             }
-            Action::Revoke { name } => store.revoke_token(name, "command line").await.world()?,
+            Action::Revoke { name } => store.revoke_token(name, "command line").await.map_err(refused)?,
             Action::List => {
                 let rows: Vec<Vec<String>> = store
                     .tokens()

@@ -1,0 +1,6 @@
+//! The command line as people and scripts use it: the built binary, files of a simulated day, what it prints and how
+//! it ends.
+
+mod program;
+mod scan;
+mod use_and_misuse;
