@@ -6,11 +6,11 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use arrow_buffer::{Buffer, ScalarBuffer};
+use arrow_buffer::ScalarBuffer;
 use vedette_correlate::{Correlator, Output, Plan, Settings};
 use vedette_event::{
     ColumnBuilder, EventBatch, FieldType, Fields, FindingBatch, Flags, Hit, Kind, LogSource, Micros,
-    Partition, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, TopicIx, Topics, schema::FieldDef,
+    Partition, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, Text, TopicIx, Topics, schema::FieldDef,
     source::Form,
 };
 use vedette_sigma::ir::{
@@ -90,7 +90,7 @@ fn main() {
     let (mut state, mut spent, mut pushing, mut alerts) = (88_172_645_463_325_252_u64, 0, 0, 0);
     let before = resident();
     for batch in 0..EVENTS / ROWS {
-        let mut column = ColumnBuilder::new(Buffer::from_vec(Vec::<u8>::new()));
+        let mut column = ColumnBuilder::new(Text::default());
         for _ in 0..ROWS {
             state ^= state << 13;
             state ^= state >> 7;

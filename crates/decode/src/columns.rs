@@ -6,8 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow_buffer::Buffer;
-use vedette_event::{Cell, Column, ColumnBuilder, FieldType, Fields, Kind, MAX_ROWS};
+use vedette_event::{Cell, Column, ColumnBuilder, FieldType, Fields, Kind, Text};
 
 use crate::{cast::cast, secret::Secrets};
 
@@ -44,12 +43,34 @@ fn secret(name: &str, declared: Option<FieldType>, secrets: &Secrets) -> Secret 
     }
 }
 
+/// The cell with its secrets hidden.
+fn hide<'a>(plan: &Plan, secrets: &Secrets, cell: Cell<'a>, hidden: &'a mut String) -> Cell<'a> {
+    match (plan.secret, cell.kind) {
+        (Secret::No, _) | (_, Kind::Missing | Kind::Null) => cell,
+        (Secret::Whole, _) => {
+            hidden.clear();
+            secrets.hide(cell.text, hidden);
+            Cell { kind: Kind::Text, text: hidden }
+        }
+        (Secret::Parts, kind @ (Kind::List | Kind::Object)) => {
+            *hidden = secrets.mask_json(&plan.name, cell.text);
+            Cell { kind, text: hidden }
+        }
+        (Secret::Parts, kind) => match secrets.mask_parameters(cell.text) {
+            Some(masked) => {
+                *hidden = masked;
+                Cell { kind, text: hidden }
+            }
+            None => cell,
+        },
+    }
+}
+
 /// All columns of a projection.
 pub struct Columns {
     plans: Vec<Plan>,
     builders: Vec<Option<ColumnBuilder>>,
-    missing: Column,
-    raw: Buffer,
+    raw: Text,
     secrets: Secrets,
     canonical: String,
     hidden: String,
@@ -66,23 +87,24 @@ impl Columns {
         Self {
             plans: projection.iter().map(plan).collect(),
             builders: projection.iter().map(|_| None).collect(),
-            missing: Column::missing(MAX_ROWS),
-            raw: Buffer::from_vec(Vec::<u8>::new()),
+            raw: Text::default(),
             secrets,
             canonical: String::new(),
             hidden: String::new(),
         }
     }
 
-    /// Begins a batch over these raw bytes.
-    pub fn begin(&mut self, raw: Buffer) {
+    /// Begins a batch over this raw text.
+    pub fn begin(&mut self, raw: Text) {
         self.raw = raw;
     }
 
     /// Sets a cell; rows of one column come in ascending order, and of one row the first cell counts.
     #[inline]
     pub fn put(&mut self, column: usize, row: usize, cell: Cell<'_>) {
-        let Some(plan) = self.plans.get_mut(column) else { return };
+        let (Some(plan), Some(slot)) = (self.plans.get_mut(column), self.builders.get_mut(column)) else {
+            return;
+        };
         let mut cell = cell;
         if let Some(declared) = plan.declared {
             match cast(declared, cell, &mut self.canonical) {
@@ -93,25 +115,9 @@ impl Columns {
                 }
             }
         }
-        match (plan.secret, cell.kind) {
-            (Secret::No, _) | (_, Kind::Missing | Kind::Null) => {}
-            (Secret::Whole, _) => {
-                self.hidden.clear();
-                self.secrets.hide(cell.text, &mut self.hidden);
-                cell = Cell { kind: Kind::Text, text: &self.hidden };
-            }
-            (Secret::Parts, Kind::List | Kind::Object) => {
-                self.hidden = self.secrets.mask_json(&plan.name, cell.text);
-                cell.text = &self.hidden;
-            }
-            (Secret::Parts, _) => {
-                if let Some(masked) = self.secrets.mask_parameters(cell.text) {
-                    self.hidden = masked;
-                    cell.text = &self.hidden;
-                }
-            }
+        if plan.secret != Secret::No {
+            cell = hide(plan, &self.secrets, cell, &mut self.hidden);
         }
-        let Some(slot) = self.builders.get_mut(column) else { return };
         let builder = slot.get_or_insert_with(|| ColumnBuilder::new(self.raw.clone()));
         if builder.len() <= row {
             builder.pad(row);
@@ -121,16 +127,15 @@ impl Columns {
 
     /// Ends a batch of so many rows.
     pub fn finish(&mut self, rows: usize) -> Vec<Column> {
-        let missing = &self.missing;
         let finish = |slot: &mut Option<ColumnBuilder>| match slot.take() {
             Some(mut builder) => {
                 builder.pad(rows);
                 builder.finish()
             }
-            None => missing.slice(0, rows),
+            None => Column::missing(rows),
         };
         let columns = self.builders.iter_mut().map(finish).collect();
-        self.raw = Buffer::from_vec(Vec::<u8>::new());
+        self.raw = Text::default();
         columns
     }
 

@@ -19,11 +19,11 @@ mod url;
 
 use std::sync::Arc;
 
-use arrow_buffer::ScalarBuffer;
+use arrow_buffer::{Buffer, ScalarBuffer};
 use chrono_tz::Tz;
 use vedette_event::{
     ColumnBuilder, DeadLetter, DeadReason, EventBatch, Fields, Kind, MAX_ROWS, Micros, RawBatch, RawRecord,
-    SourceDef, raw::MAX_RECORD_BYTES, source::Form,
+    SourceDef, Text, raw::MAX_RECORD_BYTES, source::Form,
 };
 
 use crate::{columns::Columns, panos::PanosLines, record::JsonRecords, secret::Secrets};
@@ -98,11 +98,12 @@ impl Decoder {
 
     /// Decodes a batch: appends its events to `out` and the records that cannot be read to `dead`.
     pub fn decode(&mut self, raw: &RawBatch, out: &mut Vec<EventBatch>, dead: &mut Vec<DeadLetter>) {
-        let valid = simdutf8::basic::from_utf8(&raw.data).ok();
-        let mut rows = Rows::new(raw);
-        self.columns.begin(raw.data.clone());
+        let texts = Texts::new(raw);
+        let mut rows = Rows::new(raw, &texts.all);
+        self.columns.begin(texts.all.clone());
         for (number, record) in raw.records.iter().enumerate() {
-            let event = text(raw, record, valid).and_then(|text| Ok((text, self.record(text, rows.len())?)));
+            let text = texts.of(raw, record);
+            let event = text.and_then(|text| Ok((text, self.record(text, rows.len())?)));
             match event {
                 Ok((text, claimed)) => {
                     let claimed = claimed.map_or(EventBatch::NO_TIME, |t| t.0);
@@ -111,9 +112,9 @@ impl Decoder {
                 Err(refused) => dead.push(letter(raw, record, refused)),
             }
             if rows.len() == MAX_ROWS {
-                let full = std::mem::replace(&mut rows, Rows::new(raw));
+                let full = std::mem::replace(&mut rows, Rows::new(raw, &texts.all));
                 out.push(full.finish(raw, self.columns.finish(MAX_ROWS)));
-                self.columns.begin(raw.data.clone());
+                self.columns.begin(texts.all.clone());
             }
         }
         let columns = self.columns.finish(rows.len());
@@ -135,24 +136,61 @@ impl Decoder {
     }
 }
 
-/// The text of a record, or why it has none. `valid` is the whole batch as text, if it is one.
-fn text<'a>(raw: &'a RawBatch, record: &RawRecord, valid: Option<&'a str>) -> Result<&'a str, Refused> {
-    let Some(bytes) = raw.payload(record) else {
-        return Err(Refused::new(DeadReason::NullPayload, "the payload is null"));
-    };
-    if bytes.len() > MAX_RECORD_BYTES {
-        return Err(Refused::new(DeadReason::Oversized, "the record is longer than 1 MiB"));
+/// The records of a batch as text.
+struct Texts {
+    /// From the first record's first byte to the last one's last.
+    all: Text,
+    /// Where it begins in the batch.
+    base: usize,
+    /// In `all`, records that are not UTF-8 are blank.
+    patched: bool,
+}
+
+impl Texts {
+    fn new(raw: &RawBatch) -> Self {
+        let end = |record: &RawRecord| record.start as usize + record.len.unwrap_or_default() as usize;
+        let base = raw.records.iter().map(|r| r.start as usize).min().unwrap_or_default();
+        let base = base.min(raw.data.len());
+        let end = raw.records.iter().map(end).max().unwrap_or_default().clamp(base, raw.data.len());
+        let bytes = raw.data.slice_with_length(base, end - base);
+        match Text::new(bytes) {
+            Some(all) => Self { all, base, patched: false },
+            None => Self { all: patch(raw, base, end), base, patched: true },
+        }
     }
-    let start = record.start as usize;
-    let text = match valid {
-        Some(all) => all.get(start..start + bytes.len()),
-        None => simdutf8::basic::from_utf8(bytes).ok(),
-    };
-    let text = text.ok_or_else(|| Refused::new(DeadReason::InvalidUtf8, "the record is not UTF-8"))?;
-    if text.bytes().all(|b| b.is_ascii_whitespace()) {
-        return Err(Refused::new(DeadReason::Malformed, "the record is blank"));
+
+    /// The text of a record, or why it has none.
+    fn of(&self, raw: &RawBatch, record: &RawRecord) -> Result<&str, Refused> {
+        let Some(bytes) = raw.payload(record) else {
+            return Err(Refused::new(DeadReason::NullPayload, "the payload is null"));
+        };
+        if bytes.len() > MAX_RECORD_BYTES {
+            return Err(Refused::new(DeadReason::Oversized, "the record is longer than 1 MiB"));
+        }
+        let start = (record.start as usize).saturating_sub(self.base);
+        let text = self.all.as_str().get(start..start + bytes.len());
+        let text = text.filter(|_| !self.patched || simdutf8::basic::from_utf8(bytes).is_ok());
+        let text = text.ok_or_else(|| Refused::new(DeadReason::InvalidUtf8, "the record is not UTF-8"))?;
+        if text.bytes().all(|b| b.is_ascii_whitespace()) {
+            return Err(Refused::new(DeadReason::Malformed, "the record is blank"));
+        }
+        Ok(text)
     }
-    Ok(text)
+}
+
+/// A copy of the batch's bytes in which all is blank but the records that are UTF-8.
+#[cold]
+fn patch(raw: &RawBatch, base: usize, end: usize) -> Text {
+    let mut bytes = vec![b' '; end - base];
+    for record in &raw.records {
+        let payload = raw.payload(record).filter(|payload| simdutf8::basic::from_utf8(payload).is_ok());
+        let start = (record.start as usize).saturating_sub(base);
+        let room = payload.and_then(|payload| bytes.get_mut(start..start + payload.len()));
+        if let (Some(payload), Some(room)) = (payload, room) {
+            room.copy_from_slice(payload);
+        }
+    }
+    Text::new(Buffer::from_vec(bytes)).unwrap_or_default()
 }
 
 fn letter(raw: &RawBatch, record: &RawRecord, refused: Refused) -> DeadLetter {
@@ -179,14 +217,14 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(raw: &RawBatch) -> Self {
+    fn new(raw: &RawBatch, text: &Text) -> Self {
         let rows = raw.records.len().min(MAX_ROWS);
         Self {
             offsets: Vec::with_capacity(rows),
             indexes: Vec::with_capacity(rows),
             claimed: Vec::with_capacity(rows),
             records: Vec::with_capacity(rows),
-            original: ColumnBuilder::new(raw.data.clone()),
+            original: ColumnBuilder::new(text.clone()),
         }
     }
 

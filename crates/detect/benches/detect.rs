@@ -16,7 +16,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::{Map, Value};
 use vedette_detect::{Evaluator, Program, needed_fields};
 use vedette_event::{
-    ColumnBuilder, EventBatch, Kind, MAX_ROWS, Partition, SourceIx, Sources, TopicIx, batch::number,
+    ColumnBuilder, EventBatch, Kind, MAX_ROWS, Partition, SourceIx, Sources, Text, TopicIx, batch::number,
     schema::Fields,
 };
 use vedette_sigma::{Lists, RuleFile, RuleKind, RuleSet};
@@ -58,8 +58,8 @@ fn batches(lines: &[&str], fields: &[Arc<str>]) -> Vec<EventBatch> {
 }
 
 fn batch(lines: &[&str], fields: &[Arc<str>]) -> EventBatch {
-    let raw = Buffer::from_vec(lines.concat().into_bytes());
-    let text = std::str::from_utf8(&raw).unwrap();
+    let raw = Text::new(Buffer::from_vec(lines.concat().into_bytes())).unwrap();
+    let text = raw.as_str();
     let mut builders: Vec<_> = fields.iter().map(|_| ColumnBuilder::new(raw.clone())).collect();
     let mut original = ColumnBuilder::new(raw.clone());
     let mut start = 0;

@@ -234,11 +234,7 @@ impl Rows {
         self.finds.clear();
         self.pool.clear();
         self.active.clear();
-        let present = |column: &Column| {
-            let greatest = |kinds: &[u8]| kinds.iter().fold(0, |most, kind| most.max(*kind));
-            column.len() >= batch.rows()
-                && column.kinds().chunks(128).any(|kinds| greatest(kinds) > Kind::Null as u8)
-        };
+        let present = |column: &Column| column.len() >= batch.rows() && column.has_values();
         self.active.extend(batch.columns.iter().map(present));
     }
 

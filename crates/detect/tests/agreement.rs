@@ -3,13 +3,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arrow_buffer::{Buffer, ScalarBuffer};
+use arrow_buffer::ScalarBuffer;
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Map, Value, json};
 use vedette_detect::{Evaluator, Program, needed_fields, reference};
 use vedette_event::{
     Cell, ColumnBuilder, EventBatch, Hit, Kind, LogSource, Partition, RuleIx, Severity, SourceDef, SourceIx,
-    Sources, TopicIx, batch::number, schema::Fields, source::Form,
+    Sources, Text, TopicIx, batch::number, schema::Fields, source::Form,
 };
 use vedette_sigma::{
     Cmp, Decimal, Detection, Expr, Extras, Leaf, Pattern, Piece, Relation, Rule, RuleKind, RuleSet, Test,
@@ -219,16 +219,15 @@ fn spell(event: &Map<String, Value>, escape: bool) -> String {
 }
 
 fn batch(events: &[(Map<String, Value>, bool)], fields: &[Arc<str>]) -> EventBatch {
-    let none = || Buffer::from_vec(Vec::<u8>::new());
     let columns = fields.iter().map(|field| {
-        let mut column = ColumnBuilder::new(none());
+        let mut column = ColumnBuilder::new(Text::default());
         for (event, _) in events {
             let (kind, text) = cell_of(event.get(&**field));
             column.push(kind, &text);
         }
         column.finish()
     });
-    let mut original = ColumnBuilder::new(none());
+    let mut original = ColumnBuilder::new(Text::default());
     events.iter().for_each(|(event, escape)| original.push(Kind::Text, &spell(event, *escape)));
     let rows = events.len();
     EventBatch {

@@ -1,18 +1,20 @@
 //! Events as columns: what the decoder writes and what rules and correlations read.
 //!
-//! In: cells appended row by row ([`ColumnBuilder`]). Out: [`EventBatch`], Arrow arrays of at most [`MAX_ROWS`] rows.
-//! Invariants: every column is a text view (over the raw bytes where possible) beside a kind, so typed and
-//! untyped sources look alike; a cell's text is canonical for its kind and for its field's type (addresses and
-//! numbers in one spelling), so that equal values are equal bytes; missing and null cells have an empty text.
+//! In: cells appended row by row ([`ColumnBuilder`]). Out: [`EventBatch`], columns of at most [`MAX_ROWS`] rows.
+//! Invariants: every cell is a kind and a place in the batch's text (in the raw bytes where possible), so typed and
+//! untyped sources look alike, text is checked once a batch, and Arrow views are made without copying it; a cell's
+//! text is canonical for its kind and for its field's type (addresses and numbers in one spelling), so that equal
+//! values are equal bytes; missing and null cells have an empty text; a column without values costs nothing.
 
-use std::{ptr, sync::Arc};
+use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, UInt8Array, UInt32Array};
-use arrow_buffer::{Buffer, ScalarBuffer};
+use arrow_buffer::ScalarBuffer;
 use arrow_schema::{ArrowError, DataType, Field, Schema};
 
 use crate::{
     order::{Partition, SourceIx},
+    text::{Text, TextBuilder},
     time::Micros,
 };
 
@@ -69,163 +71,192 @@ impl Cell<'_> {
 /// One field of all rows of a batch.
 #[derive(Debug, Clone)]
 pub struct Column {
-    text: StringViewArray,
-    kinds: ScalarBuffer<u8>,
+    /// Nothing if every cell is missing.
+    cells: Option<Arc<Cells>>,
+    from: usize,
+    rows: usize,
+}
+
+/// The cells of a column, and the two texts they lie in.
+#[derive(Debug)]
+struct Cells {
+    raw: Text,
+    side: Text,
+    spots: Vec<Spot>,
+    /// Some cell is neither missing nor null.
+    valued: bool,
+}
+
+/// Where a cell's text lies.
+#[derive(Debug, Clone, Copy)]
+struct Spot {
+    start: u32,
+    len: u32,
+    kind: Kind,
+    /// In the text at the side, not in the raw bytes.
+    aside: bool,
+}
+
+impl Spot {
+    const MISSING: Self = Self { start: 0, len: 0, kind: Kind::Missing, aside: false };
 }
 
 impl Column {
-    /// The cell of a row.
+    /// The cell of a row; missing beyond the last one.
     #[must_use]
     #[inline]
     pub fn cell(&self, row: usize) -> Cell<'_> {
-        Cell { kind: Kind::from_code(self.kinds[row]), text: self.text.value(row) }
-    }
-
-    /// The kind codes ([`Kind`] as u8), one a row.
-    #[must_use]
-    pub fn kinds(&self) -> &[u8] {
-        &self.kinds
-    }
-
-    /// The texts, one a row.
-    #[must_use]
-    pub fn texts(&self) -> &StringViewArray {
-        &self.text
+        let Some(cells) = self.cells.as_ref().filter(|_| row < self.rows) else { return Cell::MISSING };
+        let Some(spot) = cells.spots.get(self.from + row) else { return Cell::MISSING };
+        let text = if spot.aside { &cells.side } else { &cells.raw };
+        let start = spot.start as usize;
+        Cell {
+            kind: spot.kind,
+            text: text.as_str().get(start..start + spot.len as usize).unwrap_or_default(),
+        }
     }
 
     /// How many rows.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.kinds.len()
+        self.rows
     }
 
     /// True without rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.kinds.is_empty()
+        self.rows == 0
+    }
+
+    /// False if every cell is missing or null. (Of a slice it tells of the whole.)
+    #[must_use]
+    pub fn has_values(&self) -> bool {
+        self.cells.as_ref().is_some_and(|cells| cells.valued)
     }
 
     /// A column of `rows` missing cells.
     #[must_use]
-    pub fn missing(rows: usize) -> Self {
-        let mut builder = ColumnBuilder::new(Buffer::from_vec(Vec::<u8>::new()));
-        builder.pad(rows);
-        builder.finish()
+    pub const fn missing(rows: usize) -> Self {
+        Self { cells: None, from: 0, rows }
     }
 
     /// The rows `from..from + rows` (cut to what is there), sharing memory.
     #[must_use]
     pub fn slice(&self, from: usize, rows: usize) -> Self {
-        let from = from.min(self.len());
-        let rows = rows.min(self.len() - from);
-        Self { text: self.text.slice(from, rows), kinds: self.kinds.slice(from, rows) }
+        let from = from.min(self.rows);
+        Self { cells: self.cells.clone(), from: self.from + from, rows: rows.min(self.rows - from) }
+    }
+
+    /// The texts as Arrow views, without copying any of them, and the kinds ([`Kind`] as u8).
+    ///
+    /// # Errors
+    /// Never for columns of a [`ColumnBuilder`].
+    pub fn to_arrow(&self) -> Result<(StringViewArray, UInt8Array), ArrowError> {
+        let buffers = self.cells.as_ref().map(|cells| vec![cells.raw.buffer(), cells.side.buffer()]);
+        let mut views = vec![0_u128; self.rows];
+        let mut kinds = vec![Kind::Missing as u8; self.rows];
+        let spots = self.cells.iter().flat_map(|cells| cells.spots.iter().skip(self.from));
+        for (row, (spot, (view, kind))) in spots.zip(views.iter_mut().zip(&mut kinds)).enumerate() {
+            *view = pack(self.cell(row).text.as_bytes(), u32::from(spot.aside), spot.start);
+            *kind = spot.kind as u8;
+        }
+        let texts = StringViewArray::try_new(ScalarBuffer::from(views), buffers.unwrap_or_default(), None)?;
+        Ok((texts, UInt8Array::new(ScalarBuffer::from(kinds), None)))
     }
 }
 
-/// Builds a [`Column`]: texts that lie in the batch's raw bytes become views, others are copied to the side.
+/// Builds a [`Column`]: texts that lie in the batch's raw text are pointed at, others are copied to the side.
 #[derive(Debug)]
 pub struct ColumnBuilder {
-    raw: Buffer,
-    side: Vec<u8>,
-    views: Vec<u128>,
-    kinds: Vec<u8>,
+    raw: Text,
+    /// Address and length of the raw text.
+    base: (usize, usize),
+    side: TextBuilder,
+    spots: Vec<Spot>,
 }
 
 impl ColumnBuilder {
     /// An empty column over `raw` (less than 4 GiB), into which texts may point.
     #[must_use]
-    pub fn new(raw: Buffer) -> Self {
-        Self {
-            raw,
-            side: Vec::new(),
-            views: Vec::with_capacity(MAX_ROWS),
-            kinds: Vec::with_capacity(MAX_ROWS),
-        }
+    pub fn new(raw: Text) -> Self {
+        let text = raw.as_str();
+        let base = (text.as_ptr() as usize, text.len());
+        Self { raw, base, side: TextBuilder::default(), spots: Vec::with_capacity(MAX_ROWS) }
     }
 
-    /// Appends a cell. A text that is a slice of the raw buffer is not copied.
+    /// Appends a cell. A text that is a slice of the raw text is not copied.
     #[inline]
     pub fn push(&mut self, kind: Kind, text: &str) {
-        self.kinds.push(kind as u8);
-        self.views.push(self.view(text));
-        if let Some(view) = self.views.last_mut()
-            && text.len() > 12
-            && *view == 0
-        {
-            let offset = self.side.len() as u32;
-            self.side.extend_from_slice(text.as_bytes());
-            *view = pack(text.as_bytes(), 1, offset);
+        let len = text.len();
+        let at = (text.as_ptr() as usize).wrapping_sub(self.base.0);
+        let spot = if at.checked_add(len).is_some_and(|end| end <= self.base.1) {
+            Spot { start: at as u32, len: len as u32, kind, aside: false }
+        } else if len == 0 {
+            Spot { kind, ..Spot::MISSING }
+        } else {
+            self.copy(kind, text)
+        };
+        self.spots.push(spot);
+    }
+
+    /// Copies a text to the side. Beyond 4 GiB there is no room: the cell is missing.
+    fn copy(&mut self, kind: Kind, text: &str) -> Spot {
+        let start = self.side.len();
+        match (u32::try_from(start), u32::try_from(start + text.len())) {
+            (Ok(start), Ok(_)) => {
+                self.side.push_str(text);
+                Spot { start, len: text.len() as u32, kind, aside: true }
+            }
+            _ => Spot::MISSING,
         }
     }
 
     /// Appends a missing cell.
     #[inline]
     pub fn push_missing(&mut self) {
-        self.kinds.push(Kind::Missing as u8);
-        self.views.push(0);
+        self.spots.push(Spot::MISSING);
     }
 
     /// Appends missing cells until there are `rows` rows.
+    #[inline]
     pub fn pad(&mut self, rows: usize) {
-        if rows > self.kinds.len() {
-            self.kinds.resize(rows, Kind::Missing as u8);
-            self.views.resize(rows, 0);
+        if rows > self.spots.len() {
+            self.spots.resize(rows, Spot::MISSING);
         }
-    }
-
-    /// Replaces the cell of the last row (a later duplicate of the same key, say).
-    pub fn replace_last(&mut self, kind: Kind, text: &str) {
-        self.kinds.pop();
-        self.views.pop();
-        self.push(kind, text);
     }
 
     /// How many rows so far.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
-        self.kinds.len()
+        self.spots.len()
     }
 
     /// True without rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.kinds.is_empty()
+        self.spots.is_empty()
     }
 
     /// The column.
-    ///
-    /// # Panics
-    /// Never for texts pushed as `&str`: they are valid UTF-8 by type.
     #[must_use]
     pub fn finish(self) -> Column {
-        let buffers = vec![self.raw, Buffer::from_vec(self.side)];
-        let text = StringViewArray::try_new(ScalarBuffer::from(self.views), buffers, None)
-            .expect("every view was packed from a &str inside one of the two buffers");
-        Column { text, kinds: ScalarBuffer::from(self.kinds) }
-    }
-
-    /// The view of a short text or of one inside the raw buffer; 0 if the text must be copied.
-    #[inline]
-    fn view(&self, text: &str) -> u128 {
-        if text.len() <= 12 {
-            let mut bytes = [0_u8; 16];
-            bytes[..4].copy_from_slice(&(text.len() as u32).to_le_bytes());
-            bytes[4..4 + text.len()].copy_from_slice(text.as_bytes());
-            return u128::from_le_bytes(bytes);
-        }
-        let (base, at) = (self.raw.as_ptr() as usize, ptr::from_ref(text).cast::<u8>() as usize);
-        if at >= base && at + text.len() <= base + self.raw.len() {
-            pack(text.as_bytes(), 0, (at - base) as u32)
-        } else {
-            0
-        }
+        let Self { raw, side, spots, .. } = self;
+        let valued = spots.iter().any(|spot| spot.kind > Kind::Null);
+        let rows = spots.len();
+        let cells = Cells { raw, side: side.finish(), spots, valued };
+        Column { cells: Some(Arc::new(cells)), from: 0, rows }
     }
 }
 
-/// The view of a text longer than 12 bytes (Arrow columnar format, "Variable-size Binary View Layout").
+/// The view of a text (Arrow columnar format, "Variable-size Binary View Layout").
 fn pack(text: &[u8], buffer: u32, offset: u32) -> u128 {
     let mut bytes = [0_u8; 16];
     bytes[..4].copy_from_slice(&(text.len() as u32).to_le_bytes());
+    if text.len() <= 12 {
+        bytes[4..4 + text.len()].copy_from_slice(text);
+        return u128::from_le_bytes(bytes);
+    }
     bytes[4..8].copy_from_slice(&text[..4]);
     bytes[8..12].copy_from_slice(&buffer.to_le_bytes());
     bytes[12..].copy_from_slice(&offset.to_le_bytes());
@@ -295,8 +326,9 @@ impl EventBatch {
         for (name, column) in fields.iter().zip(&self.columns) {
             schema.push(Field::new(&**name, DataType::Utf8View, false));
             schema.push(Field::new(format!("{name}.kind"), DataType::UInt8, false));
-            arrays.push(Arc::new(column.text.clone()));
-            arrays.push(Arc::new(UInt8Array::new(column.kinds.clone(), None)));
+            let (texts, kinds) = column.to_arrow()?;
+            arrays.push(Arc::new(texts));
+            arrays.push(Arc::new(kinds));
         }
         RecordBatch::try_new(Arc::new(Schema::new(schema)), arrays)
     }
@@ -326,23 +358,56 @@ pub fn number(text: &str) -> Option<(Kind, String)> {
 
 #[cfg(test)]
 mod tests {
+    use arrow_array::Array;
+    use arrow_buffer::Buffer;
+
     use super::*;
 
     #[test]
-    fn texts_in_the_raw_bytes_are_views_and_others_are_copied() {
-        let raw = Buffer::from_vec(b"a long text that does not fit inline".to_vec());
-        let inside = std::str::from_utf8(&raw.as_slice()[2..30]).unwrap().to_owned();
+    fn texts_in_the_raw_bytes_are_pointed_at_and_others_are_copied() {
+        let raw = Text::new(Buffer::from_vec(b"a long text that does not fit inline".to_vec())).unwrap();
         let mut builder = ColumnBuilder::new(raw.clone());
-        builder.push(Kind::Text, std::str::from_utf8(&raw.as_slice()[2..30]).unwrap());
+        builder.push(Kind::Text, &raw.as_str()[2..30]);
         builder.push(Kind::Text, "short");
         builder.push(Kind::Text, "another long text from elsewhere");
         builder.push_missing();
-        assert_eq!(builder.side.len(), "another long text from elsewhere".len());
+        builder.push(Kind::Null, "");
+        assert_eq!(builder.side.len(), "shortanother long text from elsewhere".len());
         let column = builder.finish();
-        assert_eq!(column.cell(0), Cell { kind: Kind::Text, text: &inside });
-        assert_eq!(column.cell(1).text, "short");
-        assert_eq!(column.cell(2).text, "another long text from elsewhere");
-        assert_eq!(column.cell(3), Cell::MISSING);
+        let texts = ["long text that does not fit ", "short", "another long text from elsewhere", "", ""];
+        let kinds = [Kind::Text, Kind::Text, Kind::Text, Kind::Missing, Kind::Null];
+        for (row, (text, kind)) in texts.into_iter().zip(kinds).enumerate() {
+            assert_eq!(column.cell(row), Cell { kind, text });
+        }
+        assert_eq!(column.cell(5), Cell::MISSING);
+        let (views, codes) = column.slice(0, 5).to_arrow().unwrap();
+        assert_eq!(views.iter().flatten().collect::<Vec<_>>(), texts);
+        assert_eq!(views.value(0).as_ptr(), raw.as_str()[2..].as_ptr());
+        assert_eq!(codes.values().to_vec(), kinds.map(|kind| kind as u8));
+    }
+
+    #[test]
+    fn a_slice_shares_cells_and_is_cut_to_what_is_there() {
+        let mut builder = ColumnBuilder::new(Text::default());
+        ["a", "b", "c"].into_iter().for_each(|text| builder.push(Kind::Text, text));
+        let column = builder.finish();
+        let slice = column.slice(1, 9);
+        assert_eq!((slice.len(), slice.cell(0).text, slice.cell(1).text), (2, "b", "c"));
+        assert_eq!(column.slice(0, 1).cell(1), Cell::MISSING);
+        assert_eq!(slice.to_arrow().unwrap().0.value(0), "b");
+        assert_eq!(column.slice(7, 1).len(), 0);
+    }
+
+    #[test]
+    fn a_column_without_values_says_so() {
+        let mut builder = ColumnBuilder::new(Text::default());
+        builder.pad(1);
+        builder.push(Kind::Null, "");
+        let nulls = builder.finish();
+        assert!(!nulls.has_values() && !Column::missing(2).has_values());
+        assert_eq!((nulls.len(), nulls.cell(1).kind), (2, Kind::Null));
+        assert_eq!(Column::missing(2).cell(1), Cell::MISSING);
+        assert_eq!(Column::missing(2).to_arrow().unwrap().0.len(), 2);
     }
 
     #[test]

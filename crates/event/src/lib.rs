@@ -16,6 +16,7 @@ pub mod raw;
 pub mod rule;
 pub mod schema;
 pub mod source;
+pub mod text;
 pub mod time;
 pub mod value;
 
@@ -29,6 +30,7 @@ pub use raw::{DeadLetter, DeadReason, RawBatch, RawBatchBuilder, RawRecord};
 pub use rule::RuleIx;
 pub use schema::{FieldType, Fields};
 pub use source::{LogSource, SourceDef, Sources};
+pub use text::Text;
 pub use time::{Micros, Span};
 pub use value::Value;
 

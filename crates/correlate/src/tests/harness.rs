@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arrow_buffer::{Buffer, ScalarBuffer};
+use arrow_buffer::ScalarBuffer;
 use vedette_event::{
     Alert, ColumnBuilder, EventBatch, FieldType, Fields, FindingBatch, Flags, Hit, Kind, LogSource, Micros,
-    Partition, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, TopicIx, Topics, schema::FieldDef,
+    Partition, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, Text, TopicIx, Topics, schema::FieldDef,
     source::Form,
 };
 use vedette_sigma::ir::{
@@ -206,9 +206,8 @@ pub fn last(out: &Output) -> Vec<Alert> {
 pub fn push(correlator: &mut Correlator, events: &[Ev], out: &mut Output) {
     let Some(first) = events.first() else { return };
     let fields: Vec<Arc<str>> = COLUMNS.iter().map(|name| Arc::from(*name)).collect();
-    let mut columns: Vec<_> =
-        COLUMNS.iter().map(|_| ColumnBuilder::new(Buffer::from_vec(Vec::<u8>::new()))).collect();
-    let mut original = ColumnBuilder::new(Buffer::from_vec(Vec::<u8>::new()));
+    let mut columns: Vec<_> = COLUMNS.iter().map(|_| ColumnBuilder::new(Text::default())).collect();
+    let mut original = ColumnBuilder::new(Text::default());
     let mut hits = Vec::new();
     for (row, event) in events.iter().enumerate() {
         for (name, column) in COLUMNS.iter().zip(&mut columns) {
