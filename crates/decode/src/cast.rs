@@ -48,6 +48,28 @@ fn is_json_number(text: &str) -> bool {
         && all_digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))
 }
 
+/// The whole number that at most 18 digits without sign and superfluous zero say.
+fn plain(text: &str) -> Option<i64> {
+    let canonical = (1..=18).contains(&text.len()) && (text == "0" || !text.starts_with('0'));
+    if !canonical || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    Some(text.bytes().fold(0, |n, b| n * 10 + i64::from(b - b'0')))
+}
+
+/// True for a fraction that surely is written as its nearest f64 is, shortest: without exponent or superfluous zero,
+/// not too small, of so few digits that no other one means the same f64.
+pub fn is_shortest(number: &str) -> bool {
+    let digits = number.strip_prefix('-').unwrap_or(number);
+    let Some((whole, fraction)) = digits.split_once('.') else { return false };
+    let all_digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+    whole.len() + fraction.len() <= 15
+        && all_digits(whole)
+        && all_digits(fraction)
+        && !fraction.ends_with('0')
+        && (!whole.starts_with('0') || whole == "0" && !fraction.starts_with("000"))
+}
+
 fn numeric(cell: Cell<'_>) -> Option<&str> {
     match cell.kind {
         Kind::Int | Kind::Float => Some(cell.text),
@@ -57,6 +79,10 @@ fn numeric(cell: Cell<'_>) -> Option<&str> {
 }
 
 fn whole<'a>(cell: Cell<'a>, scratch: &'a mut String, min: i128, max: i128) -> Option<Cell<'a>> {
+    if let (Kind::Int | Kind::Text, Some(n)) = (cell.kind, plain(cell.text)) {
+        let fits = (min..=max).contains(&i128::from(n));
+        return fits.then_some(Cell { kind: Kind::Int, text: cell.text });
+    }
     let text = numeric(cell)?;
     let n = match text.parse::<i128>() {
         Ok(n) => n,
@@ -80,7 +106,11 @@ fn whole<'a>(cell: Cell<'a>, scratch: &'a mut String, min: i128, max: i128) -> O
 }
 
 fn float<'a>(cell: Cell<'a>, scratch: &'a mut String) -> Option<Cell<'a>> {
-    let f: f64 = numeric(cell)?.parse().ok()?;
+    let text = numeric(cell)?;
+    if is_shortest(text) {
+        return Some(Cell { kind: Kind::Float, text });
+    }
+    let f: f64 = text.parse().ok()?;
     let (kind, text) = number(&serde_json::to_string(&f).ok()?)?;
     scratch.push_str(&text);
     Some(Cell { kind, text: scratch })
@@ -89,6 +119,12 @@ fn float<'a>(cell: Cell<'a>, scratch: &'a mut String) -> Option<Cell<'a>> {
 /// Exact decimal: no exponent, no superfluous zero.
 fn decimal<'a>(cell: Cell<'a>, scratch: &'a mut String) -> Option<Cell<'a>> {
     let text = numeric(cell)?;
+    if plain(text).is_some() {
+        return Some(Cell { kind: Kind::Int, text });
+    }
+    if is_shortest(text) {
+        return Some(Cell { kind: Kind::Float, text });
+    }
     let (negative, digits) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text),
@@ -152,7 +188,7 @@ fn ip<'a>(cell: Cell<'a>, scratch: &'a mut String) -> Option<Cell<'a>> {
 }
 
 fn time<'a>(cell: Cell<'a>, scratch: &'a mut String) -> Option<Cell<'a>> {
-    write!(scratch, "{}", claim::instant(cell)?).ok()?;
+    claim::append(claim::instant(cell)?, scratch);
     Some(Cell { kind: Kind::Text, text: scratch })
 }
 
@@ -171,9 +207,28 @@ fn list<'a>(cell: Cell<'a>, scratch: &'a mut String) -> Option<Cell<'a>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
     use rstest::rstest;
 
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn what_looks_shortest_is(text in "-?(0|[0-9]{1,9})\\.[0-9]{1,9}") {
+            if is_shortest(&text) {
+                prop_assert_eq!(number(&text), Some((Kind::Float, text)));
+            }
+        }
+
+        #[test]
+        fn plain_numbers_are_what_they_say(text in "[0-9]{1,20}") {
+            if let Some(n) = plain(&text) {
+                prop_assert_eq!(n.to_string(), text);
+            }
+        }
+    }
 
     #[rstest]
     #[case(FieldType::U16, Kind::Text, "443", "Int 443")]
@@ -190,6 +245,11 @@ mod tests {
     #[case(FieldType::F64, Kind::Int, "9007199254740993", "Int 9007199254740992")]
     #[case(FieldType::F64, Kind::Text, "0.10", "Float 0.1")]
     #[case(FieldType::F64, Kind::Text, "NaN", "-")]
+    #[case(FieldType::F64, Kind::Text, "-1.5", "Float -1.5")]
+    #[case(FieldType::F64, Kind::Text, "01.5", "Float 1.5")]
+    #[case(FieldType::F64, Kind::Text, "12.0", "Int 12")]
+    #[case(FieldType::Decimal, Kind::Text, "12345678.12345678", "Float 12345678.12345678")]
+    #[case(FieldType::Decimal, Kind::Text, "-0.25", "Float -0.25")]
     #[case(FieldType::Decimal, Kind::Text, "0.10", "Float 0.1")]
     #[case(FieldType::Decimal, Kind::Text, "001.500", "Float 1.5")]
     #[case(FieldType::Decimal, Kind::Float, "1.5e3", "Int 1500")]

@@ -55,7 +55,7 @@ fn mapped(def: &SourceDef) -> Vec<Vec<String>> {
 /// How many of these targets a record has; `None` if it is no JSON object.
 fn present(record: &str, targets: Vec<Vec<String>>) -> Option<usize> {
     let selection = Selection::new(targets.iter().map(|paths| paths.iter().map(String::as_str)));
-    let mut captures = Captures::new(&selection);
+    let mut captures = Captures::new(&selection, 0);
     scan(record, &selection, &mut captures, &mut String::new()).ok()?;
     Some(captures.touched().len())
 }

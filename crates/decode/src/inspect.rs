@@ -100,7 +100,7 @@ impl Inspector {
             Form::PanosCsv => self.mask_csv(payload),
             Form::AwsWaf | Form::ApiJson | Form::Json => {
                 let selection = Selection::new(Vec::<Vec<&str>>::new());
-                let mut captures = Captures::new(&selection);
+                let mut captures = Captures::new(&selection, 0);
                 match scan(payload, &selection, &mut captures, &mut String::new()) {
                     Ok(()) => self.secrets.mask_json("", payload),
                     Err(_) => self.secrets.mask_parameters(payload).unwrap_or_else(|| payload.to_owned()),

@@ -124,7 +124,7 @@ proptest! {
     fn the_scanner_accepts_what_serde_json_accepts(record in record()) {
         let Ok(text) = std::str::from_utf8(&record) else { return Ok(()) };
         let selection = Selection::new([["a"], ["a.b"]]);
-        let ours = scan(text, &selection, &mut Captures::new(&selection), &mut String::new());
+        let ours = scan(text, &selection, &mut Captures::new(&selection, 7), &mut String::new());
         let theirs = serde_json::from_str::<Value>(text);
         let accepted = matches!(&theirs, Ok(Value::Object(_)));
         prop_assert_eq!(ours.is_ok(), accepted, "{:?} {:?}", ours, theirs);
@@ -136,7 +136,7 @@ proptest! {
     ) {
         let record = format!("{{\"a\":{text}}}");
         let selection = Selection::new([["a"]]);
-        let ours = scan(&record, &selection, &mut Captures::new(&selection), &mut String::new());
+        let ours = scan(&record, &selection, &mut Captures::new(&selection, 7), &mut String::new());
         let theirs = serde_json::from_str::<Value>(&record);
         prop_assert_eq!(ours.is_ok(), theirs.is_ok(), "{:?} {:?}", ours, theirs);
         if let Err(Refusal::NumberRange(_)) = ours {
@@ -200,7 +200,7 @@ fn an_object_deeper_than_the_bound_is_refused_without_a_crash() {
     let selection = Selection::new([["a"]]);
     for (depth, fits) in [(126, true), (127, false), (300_000, false)] {
         let record = format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
-        let result = scan(&record, &selection, &mut Captures::new(&selection), &mut String::new());
+        let result = scan(&record, &selection, &mut Captures::new(&selection, 7), &mut String::new());
         assert_eq!(result, if fits { Ok(()) } else { Err(Refusal::TooDeep) }, "{depth}");
     }
 }

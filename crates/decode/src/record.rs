@@ -10,6 +10,7 @@ use vedette_event::{Cell, DeadReason, Kind, Micros, SourceDef, batch::number, so
 use crate::{
     Refused,
     aws_waf::{self, AwsWaf},
+    cast::is_shortest,
     claim,
     columns::Columns,
     json::{
@@ -121,7 +122,7 @@ impl JsonRecords {
         });
         let selection = Selection::new(targets.iter().map(|paths| paths.iter().map(String::as_str)));
         Self {
-            captures: Captures::new(&selection),
+            captures: Captures::new(&selection, secrets.seed()),
             selection,
             columns: projection.len(),
             times,
@@ -205,7 +206,7 @@ impl JsonRecords {
             let out = &mut self.text;
             out.clear();
             match what {
-                Derived::Time => out.extend(claimed.map(|t| t.to_string())),
+                Derived::Time => claimed.into_iter().for_each(|time| claim::append(time, out)),
                 Derived::Path => out.push_str(&path),
                 Derived::Query => out.push_str(&query),
                 Derived::Extension => out.push_str(url::extension(&path)),
@@ -234,6 +235,7 @@ pub fn cell<'a>(record: &'a str, place: Place, scratch: &'a mut String) -> Cell<
             unescape(raw, scratch);
             Cell { kind: Kind::Text, text: scratch }
         }
+        Kind::Float if is_shortest(raw) => Cell { kind: Kind::Float, text: raw },
         Kind::Float => match number(raw) {
             Some((kind, text)) => {
                 scratch.clear();

@@ -44,6 +44,13 @@ impl Secrets {
         }
     }
 
+    /// A number that only the key's owner knows, for hashes of what records hold.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        let hash = blake3::keyed_hash(&self.key, b"vedette keys of records");
+        hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
     /// True if the source has none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -1,5 +1,7 @@
-//! JSON records: which members are wanted ([`select`]), and one pass that validates a record and finds them ([`scan`]).
+//! JSON records: which members are wanted ([`select`]), in which order they came ([`order`]), and one pass that validates
+//! a record and finds them ([`scan`]).
 
+pub mod order;
 pub mod scan;
 pub mod select;
 pub mod text;

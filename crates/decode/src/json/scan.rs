@@ -8,6 +8,7 @@
 use vedette_event::Kind;
 
 use super::{
+    order::Order,
     select::{Entry, Selection, Take},
     text,
 };
@@ -59,15 +60,17 @@ impl Place {
 /// What one scan found, by target.
 #[derive(Debug)]
 pub struct Captures {
+    order: Order,
     places: Vec<(Place, u32)>,
     touched: Vec<u32>,
 }
 
 impl Captures {
-    /// For the targets of a selection.
+    /// For the targets of a selection; `seed` keys the hashes of the records' keys.
     #[must_use]
-    pub fn new(selection: &Selection) -> Self {
+    pub fn new(selection: &Selection, seed: u64) -> Self {
         Self {
+            order: Order::new(selection, seed),
             places: vec![(Place::NOWHERE, u32::MAX); selection.targets()],
             touched: Vec::with_capacity(selection.targets()),
         }
@@ -154,6 +157,13 @@ impl<'a> Scanner<'a> {
 
     #[inline]
     fn blank(&mut self) {
+        if self.peek().is_some_and(|byte| byte <= b' ') {
+            self.skip_blank();
+        }
+    }
+
+    #[inline(never)]
+    fn skip_blank(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
         }
@@ -173,16 +183,19 @@ impl<'a> Scanner<'a> {
         if self.eat(b'}') {
             return Ok(());
         }
+        let mut last = node.unwrap_or_default();
         loop {
             if !self.eat(b'"') {
                 return Err(self.wrong("a member's name stands in quotes"));
             }
-            let key = self.string()?;
-            let entry = node.and_then(|node| self.entry(node, key));
-            self.blank();
-            if !self.eat(b':') {
-                return Err(self.wrong("a colon follows a member's name"));
-            }
+            let entry = match node {
+                Some(node) => self.key(node, &mut last)?,
+                None => {
+                    self.string()?;
+                    self.colon()?;
+                    None
+                }
+            };
             self.blank();
             let place = self.value(entry.and_then(|entry| entry.child), depth)?;
             if let Some(entry) = entry {
@@ -201,14 +214,37 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn entry(&mut self, node: u32, key: Place) -> Option<&'a Entry> {
-        let raw = key.of(self.record);
-        if !key.escaped {
-            return self.selection.entry(node, raw);
+    /// A key whose opening quote has been eaten, and its colon: what is wanted of it. `last` is the key before.
+    #[inline]
+    fn key(&mut self, node: u32, last: &mut u32) -> Result<Option<&'a Entry>, Refusal> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let entry = match self.captures.order.guess(last, rest) {
+            Some((length, entry)) => {
+                self.at += length;
+                entry
+            }
+            None => self.other_key(node, last)?,
+        };
+        Ok(entry.and_then(|entry| self.selection.at(entry)))
+    }
+
+    #[inline(never)]
+    fn other_key(&mut self, node: u32, last: &mut u32) -> Result<Option<u32>, Refusal> {
+        let key = self.string()?;
+        let mut name = key.of(self.record);
+        if key.escaped {
+            self.scratch.clear();
+            text::unescape(name, self.scratch);
+            name = self.scratch;
         }
-        self.scratch.clear();
-        text::unescape(raw, self.scratch);
-        self.selection.entry(node, self.scratch)
+        let entry = self.captures.order.look_up(self.selection, node, name, !key.escaped, last);
+        self.colon()?;
+        Ok(entry)
+    }
+
+    fn colon(&mut self) -> Result<(), Refusal> {
+        self.blank();
+        if self.eat(b':') { Ok(()) } else { Err(self.wrong("a colon follows a member's name")) }
     }
 
     /// The elements of a list whose `[` has been eaten.
@@ -275,7 +311,8 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         let mut escaped = false;
         loop {
-            self.at = special(self.bytes, self.at);
+            let special = |byte: u8| (byte == b'"') | (byte == b'\\') | (byte < 0x20);
+            self.at = text::first(self.bytes, self.at, special);
             match self.peek() {
                 Some(b'"') => break,
                 Some(b'\\') => {
@@ -328,30 +365,4 @@ impl<'a> Scanner<'a> {
         let canonical = plain && whole <= 18 && !(negative && zero);
         Ok(if canonical { Kind::Int } else { Kind::Float })
     }
-}
-
-/// The first position from `at` on of a quote, a backslash or a control character, or the end.
-#[inline]
-fn special(bytes: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let zero_bytes = |x: u64| x.wrapping_sub(ONES) & !x & HIGHS;
-    while let Some(&chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(chunk);
-        let quote = zero_bytes(word ^ (ONES * u64::from(b'"')));
-        let backslash = zero_bytes(word ^ (ONES * u64::from(b'\\')));
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        let hits = quote | backslash | control;
-        if hits != 0 {
-            return at + (hits.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    while let Some(&byte) = bytes.get(at) {
-        if byte == b'"' || byte == b'\\' || byte < 0x20 {
-            break;
-        }
-        at += 1;
-    }
-    at
 }

@@ -32,7 +32,8 @@ pub struct Entry {
 /// A tree of wanted keys.
 #[derive(Debug)]
 pub struct Selection {
-    nodes: Vec<HashMap<Box<str>, Entry, FixedState>>,
+    nodes: Vec<HashMap<Box<str>, u32, FixedState>>,
+    entries: Vec<Entry>,
     targets: usize,
 }
 
@@ -43,7 +44,7 @@ impl Selection {
     /// Compiles targets; each is a list of paths in order of preference.
     #[must_use]
     pub fn new<'a, P: IntoIterator<Item = &'a str>>(targets: impl IntoIterator<Item = P>) -> Self {
-        let mut this = Self { nodes: vec![HashMap::default()], targets: 0 };
+        let mut this = Self { nodes: vec![HashMap::default()], entries: Vec::new(), targets: 0 };
         for paths in targets {
             let target = this.targets as u32;
             this.targets += 1;
@@ -61,11 +62,24 @@ impl Selection {
         self.targets
     }
 
-    /// What to do with the member `key` of the object at `node`.
+    /// How many objects something is wanted of.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Where it is written what to do with the member `key` of the object at `node`.
     #[must_use]
     #[inline]
-    pub fn entry(&self, node: u32, key: &str) -> Option<&Entry> {
-        self.nodes.get(node as usize)?.get(key)
+    pub fn entry(&self, node: u32, key: &str) -> Option<u32> {
+        self.nodes.get(node as usize)?.get(key).copied()
+    }
+
+    /// What is written there.
+    #[must_use]
+    #[inline]
+    pub fn at(&self, entry: u32) -> Option<&Entry> {
+        self.entries.get(entry as usize)
     }
 
     fn add(&mut self, segments: &[&str], take: Take) {
@@ -73,17 +87,25 @@ impl Selection {
         let mut node = Self::ROOT as usize;
         for segment in inner {
             let fresh = self.nodes.len() as u32;
-            let entry = self.nodes[node].entry((*segment).into()).or_default();
-            let child = *entry.child.get_or_insert(fresh);
+            let child = *self.entry_mut(node, segment).child.get_or_insert(fresh);
             if child == fresh {
                 self.nodes.push(HashMap::default());
             }
             node = child as usize;
         }
-        let takes = &mut self.nodes[node].entry((*last).into()).or_default().takes;
+        let takes = &mut self.entry_mut(node, last).takes;
         if !takes.iter().any(|t| t.target == take.target) {
             takes.push(take);
         }
+    }
+
+    fn entry_mut(&mut self, node: usize, key: &str) -> &mut Entry {
+        let fresh = self.entries.len();
+        let at = *self.nodes[node].entry(key.into()).or_insert(fresh as u32) as usize;
+        if at == fresh {
+            self.entries.push(Entry::default());
+        }
+        &mut self.entries[at]
     }
 }
 

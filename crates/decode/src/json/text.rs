@@ -4,8 +4,13 @@
 
 /// Appends the text of an escaped string to `out`. Escapes that are no escapes (the scanner refuses them) are kept as they are.
 pub fn unescape(raw: &str, out: &mut String) {
+    out.reserve(raw.len());
     let mut rest = raw;
-    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
+    loop {
+        let at = first(rest.as_bytes(), 0, |byte| byte == b'\\');
+        if at == rest.len() {
+            break;
+        }
         out.push_str(&rest[..at]);
         let tail = &rest[at..];
         let (c, used) = escape(tail.as_bytes()).unwrap_or(('\\', 1));
@@ -13,6 +18,26 @@ pub fn unescape(raw: &str, out: &mut String) {
         rest = &tail[used..];
     }
     out.push_str(rest);
+}
+
+/// The first position from `at` on of a byte that is looked for, or the end.
+#[inline]
+pub fn first(bytes: &[u8], at: usize, wanted: impl Fn(u8) -> bool) -> usize {
+    let mut at = at;
+    // Sixteen at a time, in a shape that becomes vector instructions.
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
+        let mut hits = [0_u8; 16];
+        for (hit, &byte) in hits.iter_mut().zip(chunk) {
+            *hit = if wanted(byte) { 0xFF } else { 0 };
+        }
+        let hits = u128::from_le_bytes(hits);
+        if hits != 0 {
+            return at + (hits.trailing_zeros() / 8) as usize;
+        }
+        at += 16;
+    }
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().position(|&byte| wanted(byte)).unwrap_or(rest.len())
 }
 
 /// Reads one escape at the start of `bytes`: the character it means and how many bytes it takes.

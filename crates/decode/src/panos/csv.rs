@@ -6,6 +6,8 @@
 
 use memchr::{memchr, memchr_iter};
 
+use crate::json::text::first;
+
 /// Cells beyond this number are ignored.
 const MAX_CELLS: usize = 256;
 
@@ -97,7 +99,7 @@ fn cell(bytes: &[u8], at: usize) -> (Span, Option<usize>) {
     let span = |start: usize, end: usize, doubled| Span { start: start as u32, end: end as u32, doubled };
     let rest = bytes.get(at..).unwrap_or_default();
     if rest.first() != Some(&b'"') {
-        let end = memchr(b',', rest).map_or(bytes.len(), |n| at + n);
+        let end = first(bytes, at, |byte| byte == b',');
         return (span(at, end, false), (end < bytes.len()).then_some(end + 1));
     }
     let (start, mut from, mut doubled) = (at + 1, at + 1, false);

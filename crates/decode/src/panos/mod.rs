@@ -7,7 +7,7 @@
 pub mod csv;
 pub mod layout;
 
-use std::sync::Arc;
+use std::{fmt::Write, sync::Arc};
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
@@ -184,7 +184,7 @@ fn value<'s>(
         From::Nanoseconds(at) => {
             let seconds: u64 = line.get(at)?.parse().ok()?;
             text.clear();
-            text.push_str(&seconds.checked_mul(1_000_000_000)?.to_string());
+            write!(text, "{}", seconds.checked_mul(1_000_000_000)?).ok()?;
             Some(Cell { kind: Kind::Int, text })
         }
         From::ThreatId(at) => texts(threat(line.get(at)?).1?),
@@ -210,7 +210,7 @@ fn value<'s>(
         From::Fixed(word) => texts(word),
         From::Time => {
             text.clear();
-            text.push_str(&line.claimed?.to_string());
+            claim::append(line.claimed?, text);
             texts(text)
         }
     }
