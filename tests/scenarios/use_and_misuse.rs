@@ -55,7 +55,9 @@ fn every_misuse_has_its_status_and_names_what_is_wrong() {
 #[test]
 fn help_has_an_example_of_every_command() {
     let folder = Folder::new();
-    for command in ["run", "demo", "scan", "decode", "check", "token", "token create", "token revoke", "topic accept"] {
+    for command in
+        ["run", "demo", "scan", "decode", "check", "token", "token create", "token revoke", "topic accept"]
+    {
         let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let done = folder.run(&args);
         assert_eq!(done.code, 0, "{}", done.err);
