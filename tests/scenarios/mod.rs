@@ -1,6 +1,8 @@
 //! The command line as people and scripts use it: the built binary, files of a simulated day, what it prints and how
 //! it ends.
 
+#![allow(clippy::unwrap_used)]
+
 mod program;
 mod scan;
 mod use_and_misuse;

@@ -33,7 +33,7 @@ fn binary() -> &'static Path {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let messages = String::from_utf8(output.stdout).unwrap();
         let messages = messages.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let built = messages.filter_map(|m| m["executable"].as_str().map(PathBuf::from)).last().unwrap();
+        let built = messages.filter_map(|m| m["executable"].as_str().map(PathBuf::from)).next_back().unwrap();
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("vedette");
         fs::copy(built, &path).unwrap();
