@@ -16,7 +16,7 @@ use crate::{
     KEY_GROUPS,
     checkpoint::{self, GroupCheckpoint, POSITIONS, PartitionPoint, Start},
     compiled::Compiled,
-    detector::{Detected, DetectedBatch},
+    detector::{Detected, DetectedBatch, RecordTime},
     error::Error,
     partition::{Mark, PartitionState},
 };
@@ -192,6 +192,7 @@ impl Engine {
         counters.dead += dead.len() as u64;
         out.dead.extend(dead);
         let from_file = first.ts_log.is_none();
+        let before = self.highest_before(partition, &records);
         if let Some(state) = self.partitions.get_mut(&partition) {
             state.mark(first.offset);
         }
@@ -201,7 +202,10 @@ impl Engine {
                 continue;
             }
             let row_record = |row: usize| records.get(batch.events.records[row] as usize);
-            let log = |row: usize| row_record(row).and_then(|r| r.ts_log).unwrap_or(Micros(0));
+            let log = |row: usize| {
+                let ts_log = row_record(row).and_then(|r| r.ts_log).unwrap_or(Micros(0));
+                (ts_log, before.get(batch.events.records[row] as usize).copied().flatten())
+            };
             self.place_rows(&batch, log, out);
             for row in 0..batch.events.rows() {
                 let flags = row_record(row).map_or(Flags::NONE, |r| r.flags);
@@ -233,7 +237,7 @@ impl Engine {
             return;
         };
         for held in self.undated.remove(&partition).unwrap_or_default() {
-            self.place_rows(&held, |_| running, out);
+            self.place_rows(&held, |_| (running, None), out);
             self.push(&held, out);
         }
         let logs: Vec<Micros> = (0..rows)
@@ -242,26 +246,47 @@ impl Engine {
                 running
             })
             .collect();
-        self.place_rows(&batch, |row| logs[row], out);
+        self.place_rows(&batch, |row| (logs[row], None), out);
         self.push(&batch, out);
         if let Some(state) = self.partitions.get_mut(&partition) {
             state.log_time(running);
         }
     }
 
-    /// Fills `times` and `flags` for all rows of a batch.
-    fn place_rows(&mut self, batch: &DetectedBatch, log: impl Fn(usize) -> Micros, out: &mut Output) {
+    /// For each record, the highest `ts_log` of its partition before it: watermarks rise record by record, so that
+    /// nothing depends on where a batch ends.
+    fn highest_before(&self, partition: Partition, records: &[RecordTime]) -> Vec<Option<Micros>> {
+        let mut highest = self.partitions.get(&partition).and_then(|state| state.max_log);
+        let before = records.iter().map(|record| {
+            let before = highest;
+            highest = highest.max(record.ts_log);
+            before
+        });
+        before.collect()
+    }
+
+    /// Fills `times` and `flags` for all rows of a batch. `log` gives a row's `ts_log` and the highest before it.
+    fn place_rows(
+        &mut self,
+        batch: &DetectedBatch,
+        log: impl Fn(usize) -> (Micros, Option<Micros>),
+        out: &mut Output,
+    ) {
         let events = &batch.events;
         let def = self.compiled.sources.get(events.source);
         let Some(state) = self.partitions.get(&events.partition) else { return };
         let (late, future) = (def.disorder, def.future);
         let source = usize::from(events.source.0);
-        let reached = self.watermarks[source].max(self.floors[source]);
+        let passed = self.watermarks[source].max(self.floors[source]);
+        let others = self.reached_by_others(events.source, events.partition);
         self.times.clear();
         self.flags.clear();
         for row in 0..events.rows() {
             let offset = events.offsets[row];
-            let mut placed = place(events.claimed(row), log(row), late, future);
+            let (ts_log, highest) = log(row);
+            let mut placed = place(events.claimed(row), ts_log, late, future);
+            let own = state.reached(highest, late, self.settings.skew);
+            let reached = passed.max(others.min(own));
             if let Some(&at) = self.stored.get(&(events.partition, offset)) {
                 placed.time = placed.time.max(at);
                 placed.flags = placed.flags.with(Flags::CLOCK_OVERTAKEN);
@@ -307,9 +332,8 @@ impl Engine {
     /// Raises the sources' watermarks as far as their partitions allow and releases what lies below.
     fn release(&mut self, out: &mut Output) {
         let mut lowest: Vec<Option<Micros>> = vec![None; self.watermarks.len()];
-        for state in self.partitions.values() {
-            let disorder = self.compiled.sources.get(state.source).disorder;
-            let watermark = state.watermark(disorder, self.settings.skew);
+        for (partition, state) in &self.partitions {
+            let watermark = self.reached(*partition, state);
             let low = &mut lowest[usize::from(state.source.0)];
             *low = Some(low.map_or(watermark, |low| low.min(watermark)));
         }
@@ -324,10 +348,28 @@ impl Engine {
         }
     }
 
+    /// How far a partition has come. While records from before a restart are read again, it stays at or below every
+    /// stored placement of theirs.
+    fn reached(&self, partition: Partition, state: &PartitionState) -> Micros {
+        let disorder = self.compiled.sources.get(state.source).disorder;
+        let reached = state.reached(state.max_log, disorder, self.settings.skew);
+        if !state.rereading() {
+            return reached;
+        }
+        let unread = self.stored.range((partition, state.next())..=(partition, i64::MAX));
+        unread.map(|(_, at)| *at).min().map_or(reached, |held| reached.min(held))
+    }
+
+    /// How far the other partitions of a source have come.
+    fn reached_by_others(&self, source: SourceIx, but: Partition) -> Micros {
+        let others = self.partitions.iter().filter(|(p, state)| state.source == source && **p != but);
+        others.map(|(p, state)| self.reached(*p, state)).min().unwrap_or(Micros::MAX)
+    }
+
     /// Says that a file has no more records. A file without a readable time took place in 1970.
     pub fn end(&mut self, partition: Partition, out: &mut Output) {
         for held in self.undated.remove(&partition).unwrap_or_default() {
-            self.place_rows(&held, |_| Micros(0), out);
+            self.place_rows(&held, |_| (Micros(0), None), out);
             self.push(&held, out);
         }
         if let Some(state) = self.partitions.get_mut(&partition) {
@@ -403,14 +445,11 @@ impl Engine {
         if self.correlator.pending() < self.settings.reorder_budget {
             return Vec::new();
         }
-        let reached = |state: &PartitionState| {
-            let disorder = self.compiled.sources.get(state.source).disorder;
-            state.watermark(disorder, self.settings.skew)
-        };
-        let slowest = self.partitions.values().map(reached).min().unwrap_or(Micros::MIN);
+        let slowest =
+            self.partitions.iter().map(|(p, state)| self.reached(*p, state)).min().unwrap_or(Micros::MIN);
         self.partitions
             .iter()
-            .filter(|(_, state)| !state.ended && reached(state) > slowest.plus(self.settings.skew))
+            .filter(|(p, state)| !state.ended && self.reached(**p, state) > slowest.plus(self.settings.skew))
             .map(|(partition, _)| *partition)
             .collect()
     }
@@ -424,9 +463,7 @@ impl Engine {
     /// The watermark of a partition, once it has one.
     #[must_use]
     pub fn partition_watermark(&self, partition: Partition) -> Option<Micros> {
-        let state = self.partitions.get(&partition)?;
-        let disorder = self.compiled.sources.get(state.source).disorder;
-        let watermark = state.watermark(disorder, self.settings.skew);
+        let watermark = self.reached(partition, self.partitions.get(&partition)?);
         (watermark != Micros::MIN).then_some(watermark)
     }
 

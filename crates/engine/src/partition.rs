@@ -130,13 +130,19 @@ impl PartitionState {
         self.rereading = false;
     }
 
-    /// No event placed below this will come, a broker clock stepping back by more than `skew` apart.
-    pub(crate) fn watermark(&self, disorder: Span, skew: Span) -> Micros {
+    /// How far the partition has come if `max_log` is the highest `ts_log` read: no event placed below will come, a broker
+    /// clock stepping back by more than `skew` apart.
+    pub(crate) fn reached(&self, max_log: Option<Micros>, disorder: Span, skew: Span) -> Micros {
         if self.ended {
             return Micros::MAX;
         }
-        let reached = self.max_log.max(self.idle).map_or(Micros::MIN, |t| t.minus(disorder).minus(skew));
+        let reached = max_log.max(self.idle).map_or(Micros::MIN, |t| t.minus(disorder).minus(skew));
         if self.rereading { reached.min(self.floor) } else { reached }
+    }
+
+    /// Whether records from before the restart may still be unread.
+    pub(crate) fn rereading(&self) -> bool {
+        self.rereading
     }
 
     /// The last place at or before `offset` from which reading can start again.
@@ -192,7 +198,7 @@ mod tests {
     #[test]
     fn the_watermark_follows_log_time_and_idle_proofs_and_never_falls() {
         let mut state = PartitionState::new(SourceIx(0), 0);
-        let mark = |state: &PartitionState| state.watermark(Span(10), Span(5));
+        let mark = |state: &PartitionState| state.reached(state.max_log, Span(10), Span(5));
         assert_eq!(mark(&state), Micros::MIN);
         state.log_time(Micros(100));
         assert_eq!(mark(&state), Micros(85));
