@@ -273,7 +273,8 @@ fn letter_row(row: &AnyRow) -> Result<DeadLetterRow, Error> {
         ts_log: row.try_get::<Option<i64>, _>("ts_log")?.map(Micros),
         reason: row.try_get("reason")?,
         detail: row.try_get("detail")?,
-        start: row.try_get("start")?,
+        // SQLite has no part of an empty value: it says null.
+        start: row.try_get::<Option<Vec<u8>>, _>("start")?.unwrap_or_default(),
         bytes: unsigned(row.try_get("bytes")?),
     })
 }

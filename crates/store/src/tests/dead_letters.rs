@@ -46,6 +46,16 @@ async fn events_of_one_record_are_letters_of_their_own() {
 }
 
 #[tokio::test]
+async fn a_letter_without_content_is_listed_like_any_other() {
+    let (_folder, store) = store().await;
+    publish(&store, vec![NewDeadLetter { reason: "null".into(), payload: Vec::new(), ..letter(5) }]).await;
+    let page = store.dead_letters(None, 10, None).await.unwrap();
+    assert_eq!((page.items[0].offset, page.items[0].bytes, page.items[0].start.len()), (5, 0, 0));
+    let payload = store.dead_letter_payload(page.items[0].seq).await.unwrap();
+    assert_eq!(payload, Some(Vec::new()));
+}
+
+#[tokio::test]
 async fn a_new_incarnation_s_offsets_are_new() {
     let (_folder, store) = store().await;
     publish(&store, vec![letter(5)]).await;
