@@ -7,9 +7,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use vedette_event::{Micros, Topics};
+use vedette_event::{Micros, Partition, Topics};
 
-use crate::{KEY_GROUPS, error::Error};
+use crate::{KEY_GROUPS, error::Error, partition::Mark};
 
 /// The layout written here.
 const LAYOUT: u32 = 1;
@@ -123,6 +123,16 @@ pub(crate) struct Merged {
     pub(crate) floor: Micros,
 }
 
+/// The resume points of one checkpoint, of topics that are still in use.
+pub(crate) fn marks(points: &[PartitionPoint], topics: &Topics) -> BTreeMap<Partition, Mark> {
+    let mark = |point: &PartitionPoint| {
+        let topic = topics.find(&point.topic).filter(|t| topics.incarnation(*t) == point.incarnation)?;
+        let mark = Mark { offset: point.resume, max_log: point.max_log.map(Micros) };
+        Some((Partition { topic, number: point.partition }, mark))
+    };
+    points.iter().filter_map(mark).collect()
+}
+
 /// Lowest resume point and furthest reading of each partition over all groups' checkpoints.
 ///
 /// A group without a checkpoint, or with one from before a partition was assigned, has released nothing of that
@@ -130,16 +140,16 @@ pub(crate) struct Merged {
 ///
 /// Points of [`POSITIONS`] say nothing of what was released, only how far was read and what was passed.
 pub(crate) fn merge(points: &[(u8, PartitionPoint)], topics: &Topics) -> BTreeMap<(Arc<str>, i32), Merged> {
+    let current = |point: &PartitionPoint| {
+        topics.find(&point.topic).is_some_and(|topic| topics.incarnation(topic) == point.incarnation)
+    };
+    let points = || points.iter().filter(|(_, point)| current(point));
     let mut known: BTreeMap<(&str, i32), usize> = BTreeMap::new();
-    for (_, point) in points.iter().filter(|(group, _)| *group != POSITIONS) {
+    for (_, point) in points().filter(|(group, _)| *group != POSITIONS) {
         *known.entry((&*point.topic, point.partition)).or_default() += 1;
     }
     let mut merged: BTreeMap<(Arc<str>, i32), Merged> = BTreeMap::new();
-    for (group, point) in points {
-        let current = topics.find(&point.topic).map(|topic| topics.incarnation(topic));
-        if current != Some(point.incarnation) {
-            continue;
-        }
+    for (group, point) in points() {
         let hash = blake3::Hash::from_hex(&point.last_hash).map(|h| *h.as_bytes()).unwrap_or_default();
         let by_all =
             known.get(&(&*point.topic, point.partition)).is_some_and(|n| *n == usize::from(KEY_GROUPS));
@@ -225,6 +235,16 @@ mod tests {
         let start = merge(&some, &topics)[&("firewall".into(), 3)];
         assert_eq!((start.offset, start.max_log), (20, None));
         assert_eq!((start.read_before, start.floor), (100, Micros(500)));
+    }
+
+    #[test]
+    fn a_group_that_knows_only_an_earlier_incarnation_does_not_know_the_partition() {
+        let topics = Topics::with_incarnations([("firewall".into(), 1)]);
+        let mut points: Vec<_> = (0..KEY_GROUPS).map(|group| (group, point(60, 100))).collect();
+        assert!(merge(&points, &topics).is_empty());
+        points[7].1 = PartitionPoint { incarnation: 1, ..point(50, 90) };
+        let start = merge(&points, &topics)[&("firewall".into(), 3)];
+        assert_eq!((start.offset, start.read_before), (20, 90));
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub struct Engine {
     settings: Settings,
     correlator: Correlator,
     partitions: BTreeMap<Partition, PartitionState>,
+    /// By key group: the resume points of its last checkpoint, which no later one may fall behind.
+    resumes: Vec<BTreeMap<Partition, Mark>>,
     stored: BTreeMap<(Partition, i64), Micros>,
     /// Events of a file before its first readable time.
     undated: BTreeMap<Partition, Vec<DetectedBatch>>,
@@ -109,6 +111,7 @@ impl Engine {
         Self {
             correlator: Correlator::new(compiled.plan.clone(), compiled.topics.clone(), correlate),
             partitions: BTreeMap::new(),
+            resumes: vec![BTreeMap::new(); usize::from(KEY_GROUPS)],
             stored: BTreeMap::new(),
             undated: BTreeMap::new(),
             watermarks: vec![Micros::MIN; sources],
@@ -144,6 +147,9 @@ impl Engine {
         let mut points = Vec::new();
         for checkpoint in checkpoints {
             let (partitions, state) = checkpoint::read(checkpoint)?;
+            if let Some(resumes) = self.resumes.get_mut(usize::from(checkpoint.group)) {
+                *resumes = checkpoint::marks(&partitions, &self.compiled.topics);
+            }
             points.extend(partitions.into_iter().map(|point| (checkpoint.group, point)));
             if checkpoint.group == POSITIONS {
                 continue;
@@ -390,11 +396,23 @@ impl Engine {
     #[must_use]
     pub fn checkpoint(&mut self, group: u8) -> GroupCheckpoint {
         let unreleased = self.correlator.unreleased(group);
-        let from = |partition: &Partition, state: &PartitionState| match unreleased.get(partition) {
-            Some(&offset) => state.resume(offset),
-            None => state.position(),
-        };
-        let points = self.points(from);
+        if let Some(resumes) = self.resumes.get_mut(usize::from(group)) {
+            for (partition, state) in &self.partitions {
+                let from = match unreleased.get(partition) {
+                    Some(&offset) => state.resume(offset),
+                    None => state.position(),
+                };
+                // What is read again after a restart, this group has released: it need not be read a third time.
+                let before = resumes.entry(*partition).or_insert(from);
+                if before.offset < from.offset {
+                    *before = from;
+                }
+            }
+        }
+        let resumes = self.resumes.get(usize::from(group));
+        let points = self.points(|partition, state| {
+            resumes.and_then(|r| r.get(partition)).copied().unwrap_or_else(|| state.position())
+        });
         GroupCheckpoint { group, bytes: checkpoint::write(points, &self.correlator.checkpoint(group)) }
     }
 
@@ -452,6 +470,22 @@ impl Engine {
             .filter(|(p, state)| !state.ended && self.reached(**p, state) > slowest.plus(self.settings.skew))
             .map(|(partition, _)| *partition)
             .collect()
+    }
+
+    /// True if a partition was assigned after the group's last checkpoint: it would be read again from its start.
+    #[must_use]
+    pub fn lacks(&self, group: u8) -> bool {
+        self.resumes.get(usize::from(group)).is_some_and(|known| known.len() < self.partitions.len())
+    }
+
+    /// The group whose last checkpoint lies furthest back.
+    #[must_use]
+    pub fn furthest_back(&self) -> u8 {
+        let read = |group: &u8| -> i128 {
+            let known = self.resumes.get(usize::from(*group)).into_iter().flatten();
+            known.map(|(_, mark)| i128::from(mark.offset)).sum()
+        };
+        (0..KEY_GROUPS).min_by_key(read).unwrap_or(0)
     }
 
     /// The watermark of a source: everything below was released.

@@ -24,3 +24,6 @@ pub use vedette_correlate::Published;
 
 /// Fixed number of key groups; state is checkpointed by group.
 pub const KEY_GROUPS: u8 = 64;
+
+#[cfg(test)]
+mod tests;

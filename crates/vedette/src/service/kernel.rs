@@ -35,6 +35,8 @@ use super::{
 const WAIT: Duration = Duration::from_millis(10);
 /// Checkpoint bytes written a second at most, so that state never crowds out alerts.
 const CHECKPOINT_BYTES_A_SECOND: u64 = 4 << 20;
+/// Checkpoint bytes in one publication, beyond the group whose turn it is.
+const CHECKPOINT_BYTES_AT_ONCE: u64 = 256 << 10;
 /// Pause between two groups' checkpoints at least.
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(50);
 /// Output beyond this is published without waiting.
@@ -94,6 +96,7 @@ impl Kernel {
             ..Publication::default()
         };
         Self {
+            next_group: engine.furthest_back(),
             compiled,
             engine,
             versions,
@@ -104,7 +107,6 @@ impl Kernel {
             extra: first,
             paused: BTreeSet::new(),
             rule_sources,
-            next_group: 0,
             activity: 0,
             written_at: [0; KEY_GROUPS as usize],
             next_checkpoint: Instant::now(),
@@ -292,26 +294,33 @@ impl Kernel {
         }
     }
 
-    fn add_checkpoints(&mut self, groups: u8, publication: &mut Publication) {
+    /// Adds the checkpoints of the next `turns` groups, and of those that lack a partition as long as they are small: until
+    /// every group knows a partition, it is read again from its start.
+    fn add_checkpoints(&mut self, turns: u8, publication: &mut Publication) {
         if Instant::now() < self.next_checkpoint {
             return;
         }
-        let mut bytes = 0;
-        for _ in 0..groups {
+        let (mut turns, mut bytes) = (turns, 0);
+        for _ in 0..KEY_GROUPS {
             let group = self.next_group;
+            let at = usize::from(group);
+            let lacking = self.engine.lacks(group) && bytes < CHECKPOINT_BYTES_AT_ONCE;
+            if turns == 0 && !lacking {
+                break;
+            }
+            turns = turns.saturating_sub(1);
             self.next_group = (group + 1) % KEY_GROUPS;
-            let written = &mut self.written_at[usize::from(group)];
-            if *written == self.activity {
+            if self.next_group == 0 {
+                self.engine.forget_released();
+            }
+            if self.written_at[at] == self.activity {
                 continue;
             }
-            *written = self.activity;
+            self.written_at[at] = self.activity;
             let checkpoint = self.engine.checkpoint(group);
             bytes += checkpoint.bytes.len() as u64;
             publication.checkpoints.push(Checkpoint { group, bytes: checkpoint.bytes });
             self.view.checkpointed(group);
-        }
-        if self.next_group == 0 {
-            self.engine.forget_released();
         }
         let pause = Duration::from_micros(bytes * 1_000_000 / CHECKPOINT_BYTES_A_SECOND);
         self.next_checkpoint = Instant::now() + pause.max(CHECKPOINT_PAUSE);

@@ -1,0 +1,74 @@
+//! Restarts, looked at from the checkpoints' side: what a store holds must bring the next process further.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use vedette_event::{
+    Fields, Flags, Micros, Partition, RawBatchBuilder, SourceDef, SourceIx, Sources, TopicIx, Topics,
+};
+use vedette_sigma::Lists;
+
+use crate::{Compiled, Engine, GroupCheckpoint, KEY_GROUPS, Output, Settings, Start};
+
+const PARTITION: Partition = Partition { topic: TopicIx(0), number: 0 };
+
+fn compiled() -> Arc<Compiled> {
+    let def: SourceDef = serde_json::from_value(serde_json::json!({
+        "name": "json", "description": "", "form": "json", "disorder": "1s", "future": "1s", "entity": ["host"],
+    }))
+    .unwrap();
+    let sources = Arc::new(Sources::new(Fields::default(), vec![def]));
+    let rules = Arc::new(vedette_sigma::load(&[], &Lists::new(), &sources));
+    Compiled::new(rules, sources, Arc::new(Topics::new(["logs"])), [0; 32])
+}
+
+fn engine(checkpoints: &[GroupCheckpoint]) -> (Engine, Vec<Start>) {
+    let mut engine = Engine::new(compiled(), Settings::new([0; 32]));
+    let starts = engine.restore(checkpoints, |_| Some(SourceIx(0))).unwrap();
+    (engine, starts)
+}
+
+fn read(engine: &mut Engine, offsets: std::ops::Range<i64>) {
+    let mut batch = RawBatchBuilder::new(SourceIx(0), PARTITION);
+    for offset in offsets {
+        batch.push(offset, Some(Micros(offset * 1_000_000)), Flags::NONE, Some(b"{}"));
+    }
+    let detected = compiled().detector().unwrap().detect(&batch.take());
+    engine.absorb(detected, &mut Output::default());
+}
+
+#[test]
+fn a_process_that_dies_while_it_reads_again_sets_no_group_back() {
+    let (mut first, _) = engine(&[]);
+    first.assign(PARTITION, SourceIx(0), 3);
+    assert!(first.lacks(0));
+    read(&mut first, 3..10);
+    let mut stored: Vec<_> = (0..KEY_GROUPS).map(|group| first.checkpoint(group)).collect();
+    assert!(!first.lacks(0));
+    read(&mut first, 10..100);
+    stored[5] = first.checkpoint(5);
+
+    let (mut second, starts) = engine(&stored);
+    assert_eq!((starts[0].offset, starts[0].last_read.unwrap().0), (10, 99));
+    assert_ne!(second.furthest_back(), 5);
+    read(&mut second, 10..20);
+    // Group 5 had released all up to 100, and still has; the others have come to 20.
+    let stored: Vec<_> = (0..KEY_GROUPS).map(|group| second.checkpoint(group)).collect();
+    let (_, starts) = engine(&stored);
+    assert_eq!((starts[0].offset, starts[0].max_log), (20, Some(Micros(19_000_000))));
+    let (_, alone) = engine(&vec![stored[5].clone(); usize::from(KEY_GROUPS)]);
+    assert_eq!((alone[0].offset, alone[0].max_log), (100, Some(Micros(99_000_000))));
+}
+
+#[test]
+fn a_partition_that_came_after_a_group_s_checkpoint_is_read_from_its_start() {
+    let (mut first, _) = engine(&[]);
+    let early: Vec<_> = (0..32).map(|group| first.checkpoint(group)).collect();
+    first.assign(PARTITION, SourceIx(0), 3);
+    read(&mut first, 3..10);
+    let late = (32..KEY_GROUPS).map(|group| first.checkpoint(group));
+    let (second, starts) = engine(&early.into_iter().chain(late).collect::<Vec<_>>());
+    assert_eq!((starts[0].offset, starts[0].max_log), (3, None));
+    assert!(second.lacks(0) && !second.lacks(32));
+    assert_eq!(second.furthest_back(), 0);
+}
