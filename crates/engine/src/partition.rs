@@ -10,7 +10,7 @@ use vedette_event::{Micros, SourceIx, Span};
 use crate::checkpoint::Merged;
 
 /// Distance between resume points, in records, at least.
-const MARK_EVERY: i64 = 1_024;
+const MARK_EVERY: i64 = 64;
 
 /// The running state of a partition.
 #[derive(Debug)]
@@ -173,18 +173,18 @@ mod tests {
     #[test]
     fn resume_is_never_beyond_what_is_asked() {
         let mut state = PartitionState::new(SourceIx(0), 0);
-        for offset in (0..10_000).step_by(500) {
+        for offset in (0..10_000).step_by(50) {
             state.mark(offset);
             state.log_time(Micros(offset));
-            state.read(offset + 499, [0; 32]);
+            state.read(offset + 49, [0; 32]);
         }
-        for offset in [0, 1, 1_023, 1_024, 5_000, 9_999] {
+        for offset in [0, 1, 99, 100, 5_000, 9_999] {
             let mark = state.resume(offset);
             assert!(mark.offset <= offset && offset - mark.offset < 2 * MARK_EVERY, "{offset} {mark:?}");
         }
         state.forget_before(5_000);
         assert!(state.resume(5_000).offset <= 5_000);
-        assert_eq!(state.resume(9_999), Mark { offset: 9_000, max_log: Some(Micros(8_500)) });
+        assert_eq!(state.resume(9_999), Mark { offset: 9_900, max_log: Some(Micros(9_850)) });
     }
 
     #[test]

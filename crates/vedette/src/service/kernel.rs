@@ -294,20 +294,22 @@ impl Kernel {
         }
     }
 
-    /// Adds the checkpoints of the next `turns` groups, and of those that lack a partition as long as they are small: until
-    /// every group knows a partition, it is read again from its start.
+    /// Adds the checkpoints of the next `turns` groups, and as long as they are small those of groups whose turn was missed
+    /// or that lack a partition: until every group knows a partition, it is read again from its start.
     fn add_checkpoints(&mut self, turns: u8, publication: &mut Publication) {
-        if Instant::now() < self.next_checkpoint {
-            return;
-        }
+        let Some(overdue) = Instant::now().checked_duration_since(self.next_checkpoint) else { return };
+        // A long turn of this thread, as while it catches up, must not slow the round down.
+        let missed = overdue.as_millis() / CHECKPOINT_PAUSE.as_millis();
+        let mut missed = u8::try_from(missed).unwrap_or(KEY_GROUPS).min(KEY_GROUPS);
         let (mut turns, mut bytes) = (turns, 0);
         for _ in 0..KEY_GROUPS {
             let group = self.next_group;
             let at = usize::from(group);
-            let lacking = self.engine.lacks(group) && bytes < CHECKPOINT_BYTES_AT_ONCE;
-            if turns == 0 && !lacking {
+            let early = (missed > 0 || self.engine.lacks(group)) && bytes < CHECKPOINT_BYTES_AT_ONCE;
+            if turns == 0 && !early {
                 break;
             }
+            missed = if turns == 0 { missed.saturating_sub(1) } else { missed };
             turns = turns.saturating_sub(1);
             self.next_group = (group + 1) % KEY_GROUPS;
             if self.next_group == 0 {

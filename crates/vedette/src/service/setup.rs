@@ -21,6 +21,8 @@ use crate::{
     content::{self, RuleText},
 };
 
+/// What helps where a checkpoint cannot be used.
+const ANEW: &str = "start with an empty data folder to read the topics again from their start";
 /// Batches that may wait for the kernel before ingest waits.
 const RECORDS: usize = 64;
 
@@ -80,6 +82,7 @@ pub async fn prepare(config: &Config, text: &RuleText) -> Result<Prepared, Failu
     let checkpoints: Vec<GroupCheckpoint> = store
         .load_checkpoints()
         .await
+        .context(ANEW)
         .world()?
         .into_iter()
         .map(|c| GroupCheckpoint { group: c.group, bytes: c.bytes })
@@ -92,10 +95,7 @@ pub async fn prepare(config: &Config, text: &RuleText) -> Result<Prepared, Failu
         .iter()
         .filter_map(|t| Some((t.name.as_str(), sources.find(&t.source)?)))
         .collect();
-    let starts = engine
-        .restore(&checkpoints, |name| source_of.get(name).copied())
-        .context("start with an empty data folder to read the topics again from their start")
-        .world()?;
+    let starts = engine.restore(&checkpoints, |name| source_of.get(name).copied()).context(ANEW).world()?;
     let ingest_settings = ingest_settings(config, &topics, &source_of);
     let dead_letters =
         config.kafka.dead_letter_topic.as_ref().map(|topic| {
