@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use vedette_correlate::Correlator;
 use vedette_event::{
-    DeadLetter, FindingBatch, Flags, Micros, Partition, SourceIx, Span, StoredPlacement, place,
+    DeadLetter, FindingBatch, Flags, Micros, Partition, RuleIx, SourceIx, Span, StoredPlacement, place,
 };
 
 use crate::{
@@ -94,6 +94,8 @@ pub struct Engine {
     /// By source: its watermark before the restart. Nothing new may be placed below it.
     floors: Vec<Micros>,
     counters: Vec<SourceCounters>,
+    /// Events that matched, by rule.
+    matched: Vec<u64>,
     times: Vec<Micros>,
     flags: Vec<Flags>,
 }
@@ -117,6 +119,7 @@ impl Engine {
             watermarks: vec![Micros::MIN; sources],
             floors: vec![Micros::MIN; sources],
             counters: vec![SourceCounters::default(); sources],
+            matched: vec![0; compiled.rules.rules.len()],
             times: Vec::new(),
             flags: Vec::new(),
             compiled,
@@ -325,6 +328,9 @@ impl Engine {
         if batch.hits.is_empty() {
             return;
         }
+        for hit in &batch.hits {
+            self.matched[hit.rule.0 as usize] += 1;
+        }
         let findings = FindingBatch {
             batch: &batch.events,
             fields: self.compiled.projection(source),
@@ -499,6 +505,12 @@ impl Engine {
     pub fn partition_watermark(&self, partition: Partition) -> Option<Micros> {
         let watermark = self.reached(partition, self.partitions.get(&partition)?);
         (watermark != Micros::MIN).then_some(watermark)
+    }
+
+    /// How many events matched a detection rule, whether it raises alerts itself or serves a correlation.
+    #[must_use]
+    pub fn matched(&self, rule: RuleIx) -> u64 {
+        self.matched[rule.0 as usize]
     }
 
     /// What was seen of a source.

@@ -377,7 +377,7 @@ impl View {
         Coverage {
             through,
             seen: reads.iter().map(|s| engine.counters(*s).events).sum(),
-            matched: counters.matched,
+            matched: counters.matched.max(engine.matched(ix)),
             flagged: counters.flagged,
             without_key: counters.without_key,
             dead_lettered: reads.iter().map(|s| engine.counters(*s).dead).sum(),
