@@ -1,0 +1,100 @@
+//! The data folder: one engine at a time, and nothing is read from what is damaged or too new. Needs no Kafka.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use sqlx::Connection;
+use vedette_store::{Access, model::Checkpoint};
+
+use super::{
+    program::{Deployment, Ended},
+    stored::{read, with_store},
+};
+
+/// Nobody listens there.
+const NOWHERE: &str = "brokers: 127.0.0.1:9\ntopics: [{name: api, source: exchange_api}]";
+
+/// A deployment that has run and was stopped.
+fn used() -> Result<Deployment> {
+    let deployment = Deployment::new(NOWHERE, "")?;
+    let mut process = deployment.run()?;
+    process.ready(503, "broker-unreachable")?;
+    let stopped = process.stop()?;
+    ensure!(stopped < Duration::from_secs(10), "stopping took {stopped:?}");
+    Ok(deployment)
+}
+
+fn sql(folder: &Path, statement: &'static str) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        sqlx::any::install_default_drivers();
+        let url = format!("sqlite://{}", folder.join("vedette.db").display());
+        let mut connection = sqlx::AnyConnection::connect(&url).await?;
+        let done = sqlx::query(statement).execute(&mut connection).await?;
+        ensure!(done.rows_affected() == 1, "{statement}: {done:?}");
+        Ok(connection.close().await?)
+    })
+}
+
+/// It ended with status 3, saying all of this, and without a panic.
+fn refused(ended: &Ended, says: &[&str]) -> Result<()> {
+    ensure!(ended.code == Some(3) && !ended.log.contains("panicked"), "{ended:?}");
+    let last = ended.log.lines().last().context("it said nothing")?;
+    for part in says {
+        ensure!(last.contains(part), "`{part}` is not in: {last}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_second_process_on_the_same_folder_is_refused() -> Result<()> {
+    let deployment = Deployment::new(NOWHERE, "")?;
+    let mut first = deployment.run()?;
+    first.address()?;
+    let second = deployment.run_in_vain()?;
+    refused(&second, &["in use by another vedette process", &deployment.data().display().to_string()])?;
+    // The first goes on, and a tool may look in.
+    ensure!(deployment.token()?.len() > 20);
+    first.ready(503, "broker-unreachable")?;
+    first.stop()?;
+    // Killed, it leaves nothing that holds up the next one.
+    let mut third = deployment.run()?;
+    third.address()?;
+    third.kill()?;
+    let mut fourth = deployment.run()?;
+    fourth.address()?;
+    fourth.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_damaged_checkpoint_is_refused_by_name() -> Result<()> {
+    let deployment = used()?;
+    ensure!(read(&deployment.data())?.bodies.is_empty());
+    sql(&deployment.data(), "update checkpoints set state = x'00112233' where key_group = 9")?;
+    refused(&deployment.run_in_vain()?, &["checkpoint", "key group 9", "damaged", "empty data folder"])?;
+
+    // Stored soundly, and not what the engine wrote.
+    let deployment = used()?;
+    with_store(&deployment.data(), Access::Engine, async |store| {
+        let garbage =
+            Checkpoint { group: 13, bytes: b"garbage of some length, more than a checksum has".to_vec() };
+        Ok(store.save_checkpoints(&[garbage]).await?)
+    })?;
+    refused(&deployment.run_in_vain()?, &["checkpoint", "key group 13", "empty data folder"])
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_refused_and_left_alone() -> Result<()> {
+    let deployment = used()?;
+    let newer = "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 values (99, 'later', 1, x'00', 0)";
+    sql(&deployment.data(), newer)?;
+    for _ in 0..2 {
+        refused(
+            &deployment.run_in_vain()?,
+            &["format 99", "newer version", &deployment.data().display().to_string()],
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! The built binary against a real Apache Kafka: killed at random, cut off, fed poison, started where it must not be.
+//!
+//! Every test drives `vedette run` as an operator does (configuration, signals, exit status, log, HTTP) and looks into
+//! its store afterwards. What needs Kafka says that it is skipped where there is none; the rest always runs.
+
+mod broker;
+mod folder;
+mod kernel;
+mod kills;
+mod log;
+mod poison;
+mod program;
+mod stored;

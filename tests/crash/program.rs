@@ -1,0 +1,273 @@
+//! The built binary as an operator sees it.
+//!
+//! In: a configuration. Out: a [`Process`] with its log, its exit status and what it answers over HTTP.
+//! Invariants: the binary is built once and copied, so that a later build cannot exchange it; no process outlives its
+//! [`Process`]; every wait ends with an error that shows the log.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+/// How long anything may take.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The binary, built once in the profile of development.
+fn binary() -> Result<&'static Path> {
+    static BINARY: OnceLock<Result<(tempfile::TempDir, PathBuf), String>> = OnceLock::new();
+    match BINARY.get_or_init(|| build().map_err(|e| format!("{e:#}"))) {
+        Ok((_, path)) => Ok(path),
+        Err(e) => bail!("cannot build vedette: {e}"),
+    }
+}
+
+fn build() -> Result<(tempfile::TempDir, PathBuf)> {
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "-p", "vedette", "--locked", "--message-format", "json-render-diagnostics"])
+        .current_dir(root())
+        .output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let built = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| Some(message.get("executable")?.as_str()?.to_owned()))
+        .next_back()
+        .context("cargo names no executable")?;
+    let dir = tempfile::Builder::new().prefix("vedette-binary-").tempdir()?;
+    let path = dir.path().join("vedette");
+    fs::copy(built, &path)?;
+    Ok((dir, path))
+}
+
+/// A folder with a configuration, and the data folder that it names.
+pub struct Deployment {
+    dir: tempfile::TempDir,
+}
+
+impl Deployment {
+    /// Writes the configuration: `kafka` is the inside of that map, `more` whole further maps.
+    pub fn new(kafka: &str, more: &str) -> Result<Self> {
+        let deployment = Self { dir: tempfile::Builder::new().prefix("vedette-crash-").tempdir()? };
+        deployment.configure(kafka, more)?;
+        Ok(deployment)
+    }
+
+    /// Writes another configuration over the first.
+    pub fn configure(&self, kafka: &str, more: &str) -> Result<()> {
+        let kafka: String = kafka.lines().map(|line| format!("  {line}\n")).collect();
+        let text = format!(
+            "data: {}\nrules: [{}, {}]\nkafka:\n{kafka}api: {{listen: \"127.0.0.1:0\"}}\n{more}",
+            self.data().display(),
+            root().join("detections").display(),
+            root().join("tests/crash/rules.yml").display(),
+        );
+        Ok(fs::write(self.config(), text)?)
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.path().join("vedette.yml")
+    }
+
+    fn command(&self, args: &[&str]) -> Result<Command> {
+        let mut command = Command::new(binary()?);
+        for name in std::env::vars_os().map(|(name, _)| name) {
+            if name.to_string_lossy().starts_with("VEDETTE_") {
+                command.env_remove(name);
+            }
+        }
+        command.args(args).arg("-c").arg(self.config()).current_dir(self.dir.path()).stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// Starts `vedette run`.
+    pub fn run(&self) -> Result<Process> {
+        let command = self.command(&["run"])?;
+        Process::start(command)
+    }
+
+    /// Runs `vedette run` where it must end by itself.
+    pub fn run_in_vain(&self) -> Result<Ended> {
+        let mut process = self.run()?;
+        let code = process.ended(PATIENCE)?;
+        Ok(Ended { code, log: process.log().join("\n") })
+    }
+
+    /// Makes a token for the API.
+    pub fn token(&self) -> Result<String> {
+        let mut command = self.command(&["token", "create", "--name", "crash", "--role", "engineer"])?;
+        let Output { status, stdout, stderr } = command.output()?;
+        ensure!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+        Ok(String::from_utf8(stdout)?.trim().to_owned())
+    }
+}
+
+/// How a run ended by itself.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub code: Option<i32>,
+    /// All that it wrote.
+    pub log: String,
+}
+
+/// A running `vedette run`; killed when dropped.
+pub struct Process {
+    child: Child,
+    started: Instant,
+    log: Arc<Mutex<Vec<String>>>,
+    reader: Option<thread::JoinHandle<()>>,
+}
+
+impl Process {
+    fn start(mut command: Command) -> Result<Self> {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let stderr = child.stderr.take().context("standard error")?;
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let into = log.clone();
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                into.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
+        });
+        Ok(Self { child, started: Instant::now(), log, reader: Some(reader) })
+    }
+
+    /// How long it has been running.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// What it has written to standard error so far, line by line.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until something holds; an error with the log if it ends before, or never does.
+    pub fn until<T>(&mut self, what: &str, mut holds: impl FnMut(&Self) -> Option<T>) -> Result<T> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = holds(self) {
+                return Ok(found);
+            }
+            if let Some(status) = self.child.try_wait()? {
+                self.listen_to_the_end();
+                bail!("waited for {what}, but it ended ({status}):\n{}", self.log().join("\n"));
+            }
+            ensure!(Instant::now() < deadline, "waited for {what} in vain:\n{}", self.log().join("\n"));
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until a line of the log holds this; gives the line.
+    pub fn says(&mut self, part: &str) -> Result<String> {
+        self.until(&format!("`{part}` in the log"), |p| p.log().into_iter().find(|l| l.contains(part)))
+    }
+
+    /// Kills it with SIGKILL, provided that it still runs.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            self.listen_to_the_end();
+            bail!("it ended by itself ({status}):\n{}", self.log().join("\n"));
+        }
+        self.child.kill()?;
+        self.child.wait()?;
+        self.listen_to_the_end();
+        Ok(())
+    }
+
+    /// Asks it to stop (SIGTERM) and waits; an error unless it ends well.
+    pub fn stop(&mut self) -> Result<Duration> {
+        let asked = Instant::now();
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        let code = self.ended(PATIENCE)?;
+        ensure!(code == Some(0), "it ended with {code:?}:\n{}", self.log().join("\n"));
+        Ok(asked.elapsed())
+    }
+
+    /// Waits until it ends; gives its exit status.
+    pub fn ended(&mut self, patience: Duration) -> Result<Option<i32>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                self.listen_to_the_end();
+                return Ok(status.code());
+            }
+            ensure!(Instant::now() < deadline, "it does not end:\n{}", self.log().join("\n"));
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn listen_to_the_end(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            // It only reads lines, and ends with the pipe.
+            let _ = reader.join();
+        }
+    }
+
+    /// The address of the API.
+    pub fn address(&mut self) -> Result<String> {
+        let line = self.says("ready to read")?;
+        let address = line.split("api=").nth(1).and_then(|rest| rest.split_whitespace().next());
+        Ok(address.context("the log names no address")?.to_owned())
+    }
+
+    /// Waits until `/readyz` answers with this status and this in its text.
+    pub fn ready(&mut self, status: u16, part: &str) -> Result<()> {
+        let address = self.address()?;
+        let mut last = None;
+        let waited = self.until(&format!("{status} `{part}` from /readyz"), |_| {
+            last = Some(get(&address, "/readyz", ""));
+            matches!(&last, Some(Ok((code, body))) if *code == status && body.contains(part)).then_some(())
+        });
+        waited.with_context(|| format!("the last answer was {last:?}"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            // A test that failed; it is waited for so that nothing stays behind.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// What the API has under a path.
+pub fn api(address: &str, path: &str, token: &str) -> Result<Value> {
+    let (status, body) = get(address, path, token)?;
+    ensure!(status == 200, "{path}: {status} {body}");
+    Ok(serde_json::from_str(&body)?)
+}
+
+/// A request over plain HTTP: status and body.
+fn get(address: &str, path: &str, token: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(15)))?;
+    let auth = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n{auth}Connection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+    let status = head.split(' ').nth(1).context("no status")?.parse()?;
+    Ok((status, body.to_owned()))
+}
