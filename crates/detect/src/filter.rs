@@ -86,11 +86,12 @@ impl Filter {
 #[derive(Debug, Default)]
 struct Index {
     affixes: Affixes,
-    /// Seven bytes or more.
+    /// At most one of the three is in use: the one for the shortest literal takes all of them, so that a text is passed once.
+    /// If all have seven bytes or more.
     long: Grams<4>,
-    /// Five or six bytes.
+    /// If all have five or more.
     medium: Grams<2>,
-    /// Four bytes.
+    /// If some have four.
     four: Grams<1>,
     /// Less, or so few that a search for each is cheaper.
     short: Vec<(Finder<'static>, Vec<Target>)>,
@@ -112,6 +113,14 @@ impl Index {
         for few in [&mut medium, &mut four] {
             if few.len() <= MAX_SEARCHES {
                 short.append(few);
+            }
+        }
+        if !four.is_empty() {
+            four.append(&mut medium);
+        }
+        for shorter in [&mut four, &mut medium] {
+            if !shorter.is_empty() {
+                shorter.append(&mut long);
             }
         }
         let mut searches: Vec<(String, Vec<Target>)> = Vec::new();
