@@ -47,6 +47,8 @@ pub(crate) struct Class {
     pub(crate) trained: bool,
     /// Bit set: the atom is decided by a field's filter.
     eager: Vec<u64>,
+    /// Bit set: the keyword atom is in `keywords`, so that it is false if not reported.
+    searched: Vec<u64>,
 }
 
 /// A rule of a class.
@@ -76,6 +78,7 @@ impl Class {
             keyword_atoms: Vec::new(),
             trained: false,
             eager: vec![0; program.atoms.len().div_ceil(64)],
+            searched: vec![0; program.atoms.len().div_ceil(64)],
         }
     }
 
@@ -87,7 +90,7 @@ impl Class {
             let guess = program.atoms[atom as usize].weight;
             sample.map_or(guess, |sample| sample.weight(atom, guess))
         };
-        let mut wakes = Vec::new();
+        let (mut wakes, mut others) = (Vec::new(), Vec::new());
         for rule in program.rules.iter().filter(|rule| applies(rule.names, names)) {
             if rule.condition == Condition::Any(Vec::new()) {
                 continue;
@@ -104,12 +107,13 @@ impl Class {
                 }
             };
             rest.each_atom(&mut |atom| class.note_eager(program, atom));
+            rest.each_atom(&mut |atom| others.push(atom));
             let entry = class.code.add(&rest);
             class.rules.push(ClassRule { ix: rule.ix, names: rule.names, entry });
         }
-        for (atom, _) in &wakes {
-            class.eager[*atom as usize / 64] |= 1 << (atom % 64);
-        }
+        wakes.iter().for_each(|(atom, _)| set(&mut class.eager, *atom as u32));
+        let pivots: Vec<u32> = wakes.iter().map(|(atom, _)| *atom as u32).collect();
+        class.search_other_keywords(program, &pivots, &others);
         class.wakes = Buckets::new(wakes);
         class.build_filters(program);
         class
@@ -122,7 +126,7 @@ impl Class {
             rule.condition.each_atom(&mut |atom| {
                 let plan = &program.atoms[atom as usize];
                 if plan.weight.cost.is_some() && plan.probe != Probe::Always {
-                    class.eager[atom as usize / 64] |= 1 << (atom % 64);
+                    set(&mut class.eager, atom);
                 }
             });
         }
@@ -133,14 +137,37 @@ impl Class {
     /// Atoms that a filter finds at little cost are decided with the pivots; others when a rule asks for them.
     fn note_eager(&mut self, program: &Program, atom: u32) {
         if program.atoms[atom as usize].eager {
-            self.eager[atom as usize / 64] |= 1 << (atom % 64);
+            set(&mut self.eager, atom);
+        }
+    }
+
+    /// Where the text of events is searched for keywords that wake rules, other keywords are looked for in the same pass,
+    /// so long as they are no shorter: of those that are not there nobody need ask.
+    fn search_other_keywords(&mut self, program: &Program, pivots: &[u32], others: &[u32]) {
+        let shortest = |atom: &u32| match &program.atoms[*atom as usize] {
+            AtomPlan { atom: Atom::Keyword { .. }, probe: Probe::Literals { any_of, .. }, .. } => {
+                any_of.iter().map(String::len).min()
+            }
+            _ => None,
+        };
+        let Some(floor) = pivots.iter().filter_map(shortest).min() else { return };
+        for atom in others {
+            if shortest(atom).is_some_and(|len| len >= floor.max(4)) {
+                set(&mut self.eager, *atom);
+            }
         }
     }
 
     /// Whether an atom is decided by a field's filter.
     #[inline]
     pub(crate) fn is_eager(&self, atom: u32) -> bool {
-        self.eager.get(atom as usize / 64).is_some_and(|bits| bits & (1 << (atom % 64)) != 0)
+        is_set(&self.eager, atom)
+    }
+
+    /// Whether a keyword atom that [`Class::keywords`] does not report is false.
+    #[inline]
+    pub(crate) fn is_searched(&self, atom: u32) -> bool {
+        is_set(&self.searched, atom)
     }
 
     fn build_filters(&mut self, program: &Program) {
@@ -160,6 +187,7 @@ impl Class {
                     self.keyword_atoms.push(at);
                     keywords.push((at, probe.clone()));
                     self.eager[at as usize / 64] &= !(1 << (at % 64));
+                    set(&mut self.searched, at);
                 }
                 _ => {}
             }
@@ -171,6 +199,15 @@ impl Class {
         }
         self.keywords = (!keywords.is_empty()).then(|| Filter::new(keywords));
     }
+}
+
+fn set(bits: &mut [u64], at: u32) {
+    bits[at as usize / 64] |= 1 << (at % 64);
+}
+
+#[inline]
+fn is_set(bits: &[u64], at: u32) -> bool {
+    bits.get(at as usize / 64).is_some_and(|bits| bits & (1 << (at % 64)) != 0)
 }
 
 /// How often each atom held in a sample of a class's events.

@@ -168,6 +168,7 @@ struct Bitmap {
 }
 
 const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
+const REMIX: u64 = 0xC2B2_AE3D_27D4_EB4F;
 
 impl Bitmap {
     /// Room for about 64 bits an entry.
@@ -184,20 +185,26 @@ impl Bitmap {
     }
 
     #[inline]
-    fn place(&self, key: u64) -> (usize, u64) {
-        let bit = key.wrapping_mul(MIX) >> self.shift;
+    fn place(&self, key: u64, mix: u64) -> (usize, u64) {
+        let bit = key.wrapping_mul(mix) >> self.shift;
         ((bit >> 6) as usize, 1 << (bit & 63))
     }
 
     fn insert(&mut self, key: u64) {
-        let (word, mask) = self.place(key);
-        self.words[word] |= mask;
+        for mix in [MIX, REMIX] {
+            let (word, mask) = self.place(key, mix);
+            self.words[word] |= mask;
+        }
     }
 
+    /// One load says "certainly not" of most keys, a second one of most others.
     #[inline]
     fn may_hold(&self, key: u64) -> bool {
-        let (word, mask) = self.place(key);
-        self.words.get(word).is_some_and(|bits| bits & mask != 0)
+        let holds = |mix| {
+            let (word, mask) = self.place(key, mix);
+            self.words.get(word).is_some_and(|bits| bits & mask != 0)
+        };
+        holds(MIX) && holds(REMIX)
     }
 }
 

@@ -32,6 +32,10 @@ pub(crate) struct Truth {
     /// By rule of the class: the stamp of the row that last woke it.
     woken_at: Vec<u32>,
     woken: Vec<u32>,
+    /// By atom: the stamp of the row whose text was last found to hold the keyword's literals.
+    seen: Vec<u32>,
+    /// The row's text may hide keywords from the search.
+    hidden: bool,
     stamp: u32,
     strings: Strings,
     texts: [Text; 2],
@@ -69,6 +73,8 @@ impl Truth {
             known: vec![0; atoms],
             woken_at: vec![0; rules],
             woken: Vec::new(),
+            seen: vec![0; atoms],
+            hidden: false,
             stamp: 0,
             strings: Strings::default(),
             texts: Default::default(),
@@ -153,7 +159,11 @@ impl Truth {
                 self.texts[1] = second;
                 truth
             }
-            Atom::Keyword { .. } => self.any_string(row, &plan.matcher),
+            Atom::Keyword { .. } => {
+                let absent =
+                    row.class.is_searched(atom) && !self.hidden && self.seen[atom as usize] != self.stamp;
+                !absent && self.any_string(row, &plan.matcher)
+            }
         }
     }
 
@@ -223,10 +233,12 @@ impl Row<'_> {
         if truth.stamp >= u32::MAX / 2 {
             truth.known.fill(0);
             truth.woken_at.fill(0);
+            truth.seen.fill(0);
             truth.strings.stamp = 0;
             truth.stamp = 1;
         }
         truth.woken.clear();
+        truth.hidden = false;
         truth.wake(&self.class.always);
     }
 
@@ -235,6 +247,7 @@ impl Row<'_> {
         let Some(filter) = &self.class.keywords else { return };
         let original = self.batch.original.cell(self.row).text;
         if !self.program.whole_record && json::hides_characters(original) {
+            truth.hidden = true;
             for atom in &self.class.keyword_atoms {
                 truth.wake(self.class.wakes.get(u64::from(*atom)));
             }
@@ -242,7 +255,12 @@ impl Row<'_> {
         }
         let mut folded = std::mem::take(&mut truth.texts[0].folded);
         let ascii = fold_into(original, &mut folded);
-        filter.scan(&folded, ascii, &mut |atom, _| truth.wake(self.class.wakes.get(u64::from(atom))));
+        filter.scan(&folded, ascii, &mut |atom, _| {
+            if truth.seen[atom as usize] != truth.stamp {
+                truth.seen[atom as usize] = truth.stamp;
+                truth.wake(self.class.wakes.get(u64::from(atom)));
+            }
+        });
         truth.texts[0].folded = folded;
     }
 }
