@@ -17,7 +17,7 @@ mod partition;
 
 pub use checkpoint::{GroupCheckpoint, POSITIONS, PartitionPoint, Start};
 pub use compiled::Compiled;
-pub use detector::{Detected, DetectedBatch, Detector};
+pub use detector::{Detected, DetectedBatch, Detector, RecordTime};
 pub use engine::{CLOCK_FLAGS, Engine, Output, Settings, SourceCounters};
 pub use error::Error;
 pub use vedette_correlate::Published;
