@@ -200,9 +200,9 @@ impl Writer {
                 let events: Vec<_> = trail.iter().collect();
                 self.events(events.iter());
             }
-            Window::Distinct { values, events } => {
-                self.events(events.iter());
-                self.hashes(values.iter().copied());
+            Window::Distinct(recent) => {
+                self.events(recent.events.iter());
+                self.hashes(recent.values.iter().copied());
             }
             Window::Temporal(latest) => {
                 for slot in latest {

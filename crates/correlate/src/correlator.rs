@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use smallvec::SmallVec;
 use vedette_event::{FindingBatch, Micros, Partition, Topics, time::SECOND};
 
 use crate::{
@@ -230,9 +231,14 @@ impl Correlator {
     }
 }
 
-/// Brings the keys of some findings into the cache.
+/// Brings the keys of some findings into the cache: their places in the tables first, then what these lead to.
 fn touch(trees: &[TreeState], held: &[Held]) {
-    let read =
-        held.iter().filter_map(|held| trees.get(held.tree as usize).map(|state| state.touch(held.hash)));
-    std::hint::black_box(read.fold(0, |all, one| all ^ one));
+    let mut found: SmallVec<[(&TreeState, u32); AHEAD]> = SmallVec::new();
+    for held in held {
+        if let Some(tree) = trees.get(held.tree as usize) {
+            found.extend(tree.touch(held.hash).map(|slot| (tree, slot)));
+        }
+    }
+    let read = found.iter().fold(0, |all, (tree, slot)| all ^ tree.touch_entry(*slot));
+    std::hint::black_box(read);
 }

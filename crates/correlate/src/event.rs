@@ -6,7 +6,7 @@
 use smallvec::SmallVec;
 use vedette_event::{Flags, Micros, Order, TopicIx};
 
-use crate::codec::{Reader, unzigzag, write_varint, zigzag};
+use crate::codec::{Reader, unzigzag, zigzag};
 
 /// A set of small numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -65,100 +65,182 @@ impl EventRef {
     }
 }
 
+/// Bytes of a trail that need no memory of their own: two or three events.
+const SHORT: usize = 22;
+
+/// Where a trail's bytes are.
+#[derive(Debug, Clone)]
+enum Store {
+    Short([u8; SHORT]),
+    Long(Box<[u8]>),
+}
+
 /// Events in few bytes, each written against a base: usually 8 to 10 bytes an event.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Trail {
     base_time: i64,
     base_offset: i64,
-    bytes: Vec<u8>,
+    store: Store,
     head: u32,
-    len: u32,
+    tail: u32,
+}
+
+impl Default for Trail {
+    fn default() -> Self {
+        Self { base_time: 0, base_offset: 0, store: Store::Short([0; SHORT]), head: 0, tail: 0 }
+    }
+}
+
+/// The bytes of one event: at most two numbers of ten bytes and five of five.
+struct Encoded {
+    bytes: [u8; 48],
+    len: usize,
+}
+
+impl Encoded {
+    #[inline]
+    fn number(&mut self, mut n: u64) {
+        while n >= 0x80 {
+            self.byte(n as u8 | 0x80);
+            n >>= 7;
+        }
+        self.byte(n as u8);
+    }
+
+    #[inline]
+    fn byte(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.len) {
+            *place = byte;
+            self.len += 1;
+        }
+    }
 }
 
 impl Trail {
-    /// How many events it holds.
-    pub const fn len(&self) -> usize {
-        self.len as usize
-    }
+    /// Topics whose number stands beside the partition.
+    const NEAR: u64 = 3;
 
     /// Appends an event.
     #[inline]
     pub fn push(&mut self, event: &EventRef) {
-        if self.len == 0 {
-            self.bytes.clear();
-            self.head = 0;
-            self.base_time = event.time.0;
-            self.base_offset = event.offset;
-        } else if self.head > 96 && self.head as usize * 2 > self.bytes.len() {
-            self.bytes.drain(..self.head as usize);
-            self.head = 0;
+        if self.head == self.tail {
+            (self.head, self.tail) = (0, 0);
+            (self.base_time, self.base_offset) = (event.time.0, event.offset);
         }
-        if self.bytes.capacity() - self.bytes.len() < 12 {
-            // 24, 56, 120, …: full sizes of the allocator, less its own word.
-            let target = (self.bytes.capacity() * 2 + 8).max(24);
-            self.bytes.reserve_exact(target - self.bytes.len());
+        let encoded = self.encode(event);
+        let mut end = self.tail as usize + encoded.len;
+        if end > self.room() {
+            end = self.make_room(encoded.len);
         }
-        self.encode(event);
-        self.len += 1;
+        if let (Some(to), Some(from)) =
+            (self.bytes_mut().get_mut(end - encoded.len..end), encoded.bytes.get(..encoded.len))
+        {
+            to.copy_from_slice(from);
+        }
+        self.tail = end as u32;
     }
 
-    fn encode(&mut self, event: &EventRef) {
-        let plain = event.index == 0 && event.flags.is_empty() && event.weight == 1;
-        write_varint(&mut self.bytes, zigzag(event.time.0.wrapping_sub(self.base_time)));
-        write_varint(&mut self.bytes, zigzag(event.offset.wrapping_sub(self.base_offset)));
-        write_varint(&mut self.bytes, zigzag(i64::from(event.partition)) << 1 | u64::from(!plain));
-        write_varint(&mut self.bytes, u64::from(event.topic.0));
-        if !plain {
-            write_varint(&mut self.bytes, u64::from(event.index));
-            write_varint(&mut self.bytes, u64::from(event.flags.0));
-            write_varint(&mut self.bytes, u64::from(event.weight));
+    fn room(&self) -> usize {
+        match &self.store {
+            Store::Short(bytes) => bytes.len(),
+            Store::Long(bytes) => bytes.len(),
         }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match &mut self.store {
+            Store::Short(bytes) => bytes,
+            Store::Long(bytes) => bytes,
+        }
+    }
+
+    /// Makes room for `more` bytes, first by moving what is left to the front; where they will end.
+    #[cold]
+    fn make_room(&mut self, more: usize) -> usize {
+        let (head, len) = (self.head as usize, (self.tail - self.head) as usize);
+        let needed = len + more;
+        if head > 0 && needed + needed / 8 <= self.room() {
+            self.bytes_mut().copy_within(head..head + len, 0);
+        } else {
+            // Full sizes of the allocator, less its own word: 40, 56, 72, …
+            let room = (needed + needed / 8 + 8).next_multiple_of(16) - 8;
+            let mut bytes = Vec::with_capacity(room);
+            bytes.extend_from_slice(self.rest());
+            bytes.resize(room, 0);
+            self.store = Store::Long(bytes.into_boxed_slice());
+        }
+        (self.head, self.tail) = (0, len as u32);
+        needed
+    }
+
+    #[inline]
+    fn encode(&self, event: &EventRef) -> Encoded {
+        let mut out = Encoded { bytes: [0; 48], len: 0 };
+        let plain = event.index == 0 && event.flags.is_empty() && event.weight == 1;
+        let topic = u64::from(event.topic.0);
+        out.number(event.time.0.wrapping_sub(self.base_time) as u64);
+        out.number(zigzag(event.offset.wrapping_sub(self.base_offset)));
+        out.number(zigzag(i64::from(event.partition)) << 3 | topic.min(Self::NEAR) << 1 | u64::from(!plain));
+        if topic >= Self::NEAR {
+            out.number(topic);
+        }
+        if !plain {
+            out.number(u64::from(event.index));
+            out.number(u64::from(event.flags.0));
+            out.number(u64::from(event.weight));
+        }
+        out
     }
 
     /// The oldest event.
     #[inline]
     pub fn front(&self) -> Option<EventRef> {
-        (self.len > 0).then(|| self.decode(&mut Reader::new(self.rest())))
+        (self.head < self.tail).then(|| self.decode(&mut Reader::new(self.rest())))
     }
 
     /// Drops the oldest event.
     #[inline]
     pub fn pop(&mut self) {
-        if self.len == 0 {
+        let rest = self.rest();
+        if rest.is_empty() {
             return;
         }
-        let rest = self.rest();
         let mut reader = Reader::new(rest);
         self.decode(&mut reader);
         self.head += (rest.len() - reader.left()) as u32;
-        self.len -= 1;
     }
 
     /// Any byte of it, to bring it into the cache.
     #[inline]
     pub fn touch(&self) -> u8 {
-        self.bytes.first().copied().unwrap_or_default()
+        self.rest().first().copied().unwrap_or_default()
     }
 
     /// All events, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = EventRef> {
         let mut reader = Reader::new(self.rest());
-        (0..self.len).map(move |_| self.decode(&mut reader))
+        std::iter::from_fn(move || (reader.left() > 0).then(|| self.decode(&mut reader)))
     }
 
+    #[inline]
     fn rest(&self) -> &[u8] {
-        self.bytes.get(self.head as usize..).unwrap_or_default()
+        let bytes = match &self.store {
+            Store::Short(bytes) => &bytes[..],
+            Store::Long(bytes) => bytes,
+        };
+        bytes.get(self.head as usize..self.tail as usize).unwrap_or_default()
     }
 
     /// Every byte in here was written by `encode`, so reading cannot fail; zeros stand in if it did.
     #[inline]
     fn decode(&self, reader: &mut Reader<'_>) -> EventRef {
         let mut next = || reader.varint().unwrap_or_default();
-        let time = self.base_time.wrapping_add(unzigzag(next()));
+        let time = self.base_time.wrapping_add(next() as i64);
         let offset = self.base_offset.wrapping_add(unzigzag(next()));
-        let partition = next();
-        let topic = TopicIx(next() as u16);
-        let (index, flags, weight) = if partition & 1 == 1 {
+        let place = next();
+        let near = place >> 1 & 3;
+        let topic = TopicIx(if near == Self::NEAR { next() } else { near } as u16);
+        let (index, flags, weight) = if place & 1 == 1 {
             (next() as u32, Flags(next() as u16), next() as u16)
         } else {
             (0, Flags::NONE, 1)
@@ -166,7 +248,7 @@ impl Trail {
         EventRef {
             time: Micros(time),
             offset,
-            partition: unzigzag(partition >> 1) as i32,
+            partition: unzigzag(place >> 3) as i32,
             index,
             topic,
             flags,
@@ -180,19 +262,24 @@ impl Trail {
 pub struct Ends {
     first: Trail,
     last: Trail,
+    /// How many events each holds.
+    held: (u8, u8),
 }
 
 impl Ends {
-    const EACH: usize = 5;
+    const EACH: u8 = 5;
 
     /// Appends an event.
     pub fn push(&mut self, event: &EventRef) {
-        if self.first.len() < Self::EACH {
+        if self.held.0 < Self::EACH {
             self.first.push(event);
+            self.held.0 += 1;
             return;
         }
-        if self.last.len() == Self::EACH {
+        if self.held.1 == Self::EACH {
             self.last.pop();
+        } else {
+            self.held.1 += 1;
         }
         self.last.push(event);
     }
@@ -240,7 +327,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(trail.front(), model.front().copied());
-                prop_assert_eq!(trail.len(), model.len());
+                prop_assert_eq!(trail.iter().count(), model.len());
             }
             prop_assert!(trail.iter().eq(model));
         }

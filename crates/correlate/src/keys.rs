@@ -4,7 +4,7 @@
 //! Invariants: entries never move while they live; what a slot meant before is told by its generation; the number of keys of
 //! each key group is known.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Deref};
 
 use hashbrown::HashTable;
 use smallvec::SmallVec;
@@ -15,11 +15,51 @@ use crate::{GROUPS, codec::KeyHasher, episode::Phase, judged::Judged, window::Wi
 /// Entries in one piece of memory.
 const CHUNK: usize = 256;
 
+/// Bytes of a key that need no memory of their own.
+const SHORT: usize = 22;
+/// Slots looked at together for what can be forgotten: their misses overlap.
+pub const SWEEP: u32 = 16;
+
+/// The bytes of a key.
+#[derive(Debug, Clone)]
+pub enum Key {
+    /// So many, in place.
+    Short(u8, [u8; SHORT]),
+    /// More.
+    Long(Box<[u8]>),
+}
+
+impl Key {
+    /// A copy of some bytes.
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut short = [0; SHORT];
+        match short.get_mut(..bytes.len()) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                Self::Short(bytes.len() as u8, short)
+            }
+            None => Self::Long(bytes.into()),
+        }
+    }
+}
+
+impl Deref for Key {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Short(len, bytes) => bytes.get(..usize::from(*len)).unwrap_or_default(),
+            Self::Long(bytes) => bytes,
+        }
+    }
+}
+
 /// One key's state.
 #[derive(Debug)]
 pub struct Entry {
     /// The encoded key; empty for the key `{}`.
-    pub key: SmallVec<[u8; 24]>,
+    pub key: Key,
     /// Time of its newest event.
     pub newest: Micros,
     /// Its window.
@@ -44,10 +84,29 @@ pub enum State {
     Judged(Box<Judged>),
 }
 
+/// Where a key is. Half of its hash stands beside it: other keys are told apart, and the table grows, without a look at entries.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    half: u32,
+    slot: u32,
+}
+
+impl Place {
+    const fn new(hash: u64, slot: u32) -> Self {
+        Self { half: (hash >> 32) as u32, slot }
+    }
+
+    /// The hash in the table: the half, spread over all bits.
+    #[inline]
+    const fn spread(self) -> u64 {
+        (self.half as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
 /// All keys of one rule.
 #[derive(Debug, Default)]
 pub struct Keys {
-    table: HashTable<u32>,
+    table: HashTable<Place>,
     chunks: Vec<Vec<Entry>>,
     free: VecDeque<u32>,
     sizes: Option<Box<[u32; GROUPS as usize]>>,
@@ -59,25 +118,30 @@ impl Keys {
     /// The slot of a key.
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        self.table
-            .find(hash, |slot| self.get(*slot).is_some_and(|entry| entry.key.as_slice() == key))
-            .copied()
+        let wanted = Place::new(hash, 0);
+        let is = |place: &Place| {
+            place.half == wanted.half && self.get(place.slot).is_some_and(|entry| *entry.key == *key)
+        };
+        self.table.find(wanted.spread(), is).map(|place| place.slot)
     }
 
-    /// Reads a little of what this hash probably leads to, so that it is in the cache when it is needed.
+    /// Reads the table where this hash probably leads to, so that it is in the cache when it is needed; the slot it found.
     #[inline]
-    pub fn touch(&self, hash: u64) -> u64 {
-        let mut read = 0;
-        self.table.find(hash, |slot| {
-            if let Some(entry) = at(&self.chunks, *slot) {
-                read = entry.newest.0 as u64 ^ u64::from(entry.group);
-                if let State::Sliding(Window::Count { trail, .. }) = &entry.state {
-                    read ^= u64::from(trail.touch());
-                }
+    pub fn touch(&self, hash: u64) -> Option<u32> {
+        let wanted = Place::new(hash, 0);
+        self.table.find(wanted.spread(), |place| place.half == wanted.half).map(|place| place.slot)
+    }
+
+    /// Reads a little of an entry, so that it is in the cache when it is needed.
+    #[inline]
+    pub fn touch_entry(&self, slot: u32) -> u64 {
+        at(&self.chunks, slot).map_or(0, |entry| {
+            let mut read = entry.newest.0 as u64 ^ u64::from(entry.group) ^ entry.key.len() as u64;
+            if let State::Sliding(Window::Count { trail, .. }) = &entry.state {
+                read ^= u64::from(trail.touch());
             }
-            true
-        });
-        read
+            read
+        })
     }
 
     /// How many slots there are.
@@ -86,17 +150,9 @@ impl Keys {
     }
 
     /// A new slot for a key that is not there.
-    pub fn insert(
-        &mut self,
-        hasher: &KeyHasher,
-        hash: u64,
-        key: &[u8],
-        group: u8,
-        named: bool,
-        state: State,
-    ) -> u32 {
+    pub fn insert(&mut self, hash: u64, key: &[u8], group: u8, named: bool, state: State) -> u32 {
         let mut entry = Entry {
-            key: SmallVec::from_slice(key),
+            key: Key::new(key),
             newest: Micros::MIN,
             state,
             phase: Phase::None,
@@ -124,10 +180,8 @@ impl Keys {
             *size += 1;
         }
         if named {
-            let chunks = &self.chunks;
-            self.table.insert_unique(hash, slot, |slot| {
-                at(chunks, *slot).map_or(0, |entry| hasher.hash(&entry.key))
-            });
+            let place = Place::new(hash, slot);
+            self.table.insert_unique(place.spread(), place, |place| place.spread());
         }
         slot
     }
@@ -140,8 +194,11 @@ impl Keys {
         entry.state = State::Sliding(Window::None);
         entry.generation = entry.generation.wrapping_add(1);
         let (hash, named, group) = (hasher.hash(&entry.key), entry.named, entry.group);
-        entry.key = SmallVec::new();
-        if named && let Ok(found) = self.table.find_entry(hash, |known| *known == slot) {
+        entry.key = Key::new(&[]);
+        if named
+            && let Ok(found) =
+                self.table.find_entry(Place::new(hash, slot).spread(), |known| known.slot == slot)
+        {
             found.remove();
         }
         if let Some(size) = self.sizes.as_mut().and_then(|sizes| sizes.get_mut(usize::from(group))) {
@@ -182,11 +239,21 @@ impl Keys {
             .map(|(at, entry)| (at as u32, entry))
     }
 
-    /// The next slot to look at for what can be forgotten.
-    #[inline]
-    pub fn turn(&mut self) -> u32 {
-        self.hand = if self.hand + 1 < self.len { self.hand + 1 } else { 0 };
-        self.hand
+    /// Looks at some more slots and gives away those that can be forgotten.
+    pub fn sweep(&mut self, hasher: &KeyHasher, free: impl Fn(&Entry) -> bool) {
+        let mut found: SmallVec<[u32; SWEEP as usize]> = SmallVec::new();
+        let mut read = 0;
+        for _ in 0..SWEEP.min(self.len) {
+            self.hand = if self.hand + 1 < self.len { self.hand + 1 } else { 0 };
+            if let Some(entry) = self.get(self.hand).filter(|entry| free(entry)) {
+                read ^= self.touch(hasher.hash(&entry.key)).unwrap_or_default();
+                found.push(self.hand);
+            }
+        }
+        std::hint::black_box(read);
+        for slot in found {
+            self.remove(hasher, slot);
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     keys::State,
     plan::{Node, NodeKind, Tree},
     storm::{Head, Part},
-    window::Window,
+    window::{Recent, Window},
 };
 
 /// A key, read.
@@ -141,7 +141,7 @@ impl Correlator {
                     if read.named && node.keys.find(hash, &read.key).is_some() {
                         continue;
                     }
-                    let slot = node.keys.insert(hasher, hash, &read.key, group, read.named, read.state);
+                    let slot = node.keys.insert(hash, &read.key, group, read.named, read.state);
                     if let Some(entry) = node.keys.get_mut(slot) {
                         entry.newest = read.newest;
                         entry.phase = read.phase;
@@ -319,7 +319,7 @@ impl Input<'_> {
                 if events.len() != values.len() {
                     return None;
                 }
-                Window::Distinct { values: values.into(), events: events.into() }
+                Window::Distinct(Box::new(Recent { values: values.into(), events: events.into() }))
             }
             NodeKind::Temporal => {
                 let mut latest = Vec::new();

@@ -8,7 +8,6 @@ use std::{
     collections::{BTreeSet, BinaryHeap},
 };
 
-use smallvec::SmallVec;
 use vedette_event::{Micros, State as Liveness, time::DAY};
 
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
     episode::{Episode, Phase},
     event::EventRef,
     judged::Judged,
-    keys::{Entry, Keys, State},
+    keys::{Entry, Key, Keys, SWEEP, State},
     payload::{self, Payload},
     plan::{From, Node, NodeKind, Tree},
     storm::{Storm, Verdict},
@@ -35,9 +34,11 @@ pub struct NodeState {
     /// Its keys.
     pub keys: Keys,
     /// Judged windows that a later event of their key closed before their timer: key, group, window.
-    pub closed: Vec<(SmallVec<[u8; 24]>, u8, Judged)>,
+    pub closed: Vec<(Key, u8, Judged)>,
     /// Key groups known to be over budget.
     over: u64,
+    /// Twice the events seen, to take turns.
+    events: u32,
     /// Its keys with unreleased findings, as if all that was read were final.
     ahead: Ahead,
 }
@@ -110,11 +111,17 @@ impl TreeState {
 
     /// Brings a key into the cache, where there are more than fit.
     #[inline]
-    pub fn touch(&self, hash: u64) -> u64 {
+    pub fn touch(&self, hash: u64) -> Option<u32> {
         match &self.nodes[..] {
             [node] if node.keys.len() > CACHED => node.keys.touch(hash),
-            _ => 0,
+            _ => None,
         }
+    }
+
+    /// Brings the entry into the cache that `touch` found.
+    #[inline]
+    pub fn touch_entry(&self, slot: u32) -> u64 {
+        self.nodes.first().map_or(0, |node| node.keys.touch_entry(slot))
     }
 
     /// Takes in the next event in total order.
@@ -305,7 +312,7 @@ impl TreeState {
                 } else {
                     State::Sliding(Window::new(node))
                 };
-                state.keys.insert(scope.hasher, hash, bytes, group, named, fresh)
+                state.keys.insert(hash, bytes, group, named, fresh)
             }
         };
         if node.judged {
@@ -461,28 +468,32 @@ impl TreeState {
         }
     }
 
-    /// Looks at two keys and forgets what can no longer matter.
+    /// Now and then looks at some keys and forgets what can no longer matter: two keys an event.
     #[inline]
     fn forget(&mut self, scope: &Scope<'_>, node: &Node, at: usize, now: Micros) {
         let Some(state) = self.nodes.get_mut(at) else { return };
-        for _ in 0..2 {
-            let slot = state.keys.turn();
-            let Some(entry) = state.keys.get(slot) else { continue };
-            let State::Sliding(window) = &entry.state else { return };
-            let free = match entry.phase {
-                Phase::Open(_) => false,
-                Phase::Cut(held) => held.plus(node.rearm) < now || held.midnight().plus(DAY).plus(DAY) <= now,
-                Phase::None => true,
-            };
-            if free && window.expired(node, entry.newest, now) {
-                let group = entry.group;
-                state.keys.remove(scope.hasher, slot);
-                if state.keys.size(group) < scope.budget {
-                    state.over &= !(1 << group);
-                }
+        state.events = state.events.wrapping_add(2);
+        if node.judged || state.events % SWEEP != 0 {
+            return;
+        }
+        state.keys.sweep(scope.hasher, |entry| free(node, entry, now));
+        for group in 0..GROUPS {
+            if state.over & (1 << group) != 0 && state.keys.size(group) < scope.budget {
+                state.over &= !(1 << group);
             }
         }
     }
+}
+
+/// Whether nothing in an entry can matter to an event at `now` or later.
+fn free(node: &Node, entry: &Entry, now: Micros) -> bool {
+    let State::Sliding(window) = &entry.state else { return false };
+    let phase = match entry.phase {
+        Phase::Open(_) => false,
+        Phase::Cut(held) => held.plus(node.rearm) < now || held.midnight().plus(DAY).plus(DAY) <= now,
+        Phase::None => true,
+    };
+    phase && window.expired(node, entry.newest, now)
 }
 
 /// Whether an episode that crosses at `now` goes on from one that midnight cut.

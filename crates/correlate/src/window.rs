@@ -25,16 +25,20 @@ pub enum Window {
         weight: u64,
     },
     /// `value_count`: the values seen last and the latest event of each, in the order of those events.
-    Distinct {
-        /// Hashes of the values.
-        values: VecDeque<u64>,
-        /// Their latest events.
-        events: VecDeque<EventRef>,
-    },
+    Distinct(Box<Recent>),
     /// `temporal`: the latest event of each referenced rule.
     Temporal(Box<[Option<EventRef>]>),
     /// `temporal_ordered`: for each step, the latest chain that reaches it.
     Ordered(Box<[Vec<EventRef>]>),
+}
+
+/// Values and the latest event of each.
+#[derive(Debug, Clone, Default)]
+pub struct Recent {
+    /// Hashes of the values.
+    pub values: VecDeque<u64>,
+    /// Their latest events.
+    pub events: VecDeque<EventRef>,
 }
 
 /// What an event brings to a window.
@@ -65,7 +69,7 @@ impl Window {
         match node.kind {
             NodeKind::Single => Self::None,
             NodeKind::Count => Self::Count { trail: Trail::default(), weight: 0 },
-            NodeKind::Distinct(_) => Self::Distinct { values: VecDeque::new(), events: VecDeque::new() },
+            NodeKind::Distinct(_) => Self::Distinct(Box::default()),
             NodeKind::Temporal => Self::Temporal(vec![None; node.refs.len()].into()),
             NodeKind::Ordered => Self::Ordered(vec![Vec::new(); node.refs.len()].into()),
         }
@@ -91,9 +95,9 @@ impl Window {
                 }
                 *weight >= node.n
             }
-            Self::Distinct { values, events } => {
-                push_values(values, events, joining, after, node.n);
-                values.len() as u64 >= node.n
+            Self::Distinct(recent) => {
+                push_values(&mut recent.values, &mut recent.events, joining, after, node.n);
+                recent.values.len() as u64 >= node.n
             }
             Self::Temporal(latest) => {
                 for at in joining.refs {
@@ -114,9 +118,9 @@ impl Window {
         match self {
             Self::None => witness.events.push(*crossing),
             Self::Count { trail, .. } => witness.events.extend(trail.iter()),
-            Self::Distinct { values, events } => {
-                witness.values.extend(values);
-                witness.events.extend(events);
+            Self::Distinct(recent) => {
+                witness.values.extend(&recent.values);
+                witness.events.extend(&recent.events);
             }
             Self::Temporal(latest) => {
                 let mut orders: Vec<Order> = latest.iter().flatten().map(EventRef::order).collect();
