@@ -16,6 +16,9 @@ use crate::literal::{Probe, Site};
 /// Up to so many shorter literals are searched for one by one.
 const MAX_SEARCHES: usize = 4;
 
+/// Grams of a literal that are weighed against one another, at most.
+const MAX_POSITIONS: usize = 24;
+
 /// An atom waiting for a literal.
 #[derive(Debug, Clone, Copy)]
 struct Target {
@@ -373,17 +376,14 @@ impl<const STRIDE: usize> Grams<STRIDE> {
             .collect();
         literals.sort_by(|a, b| a.0.cmp(&b.0));
         let mut used: HashMap<u64, u32, FixedState> = HashMap::default();
-        let mut keyed = Vec::new();
+        let (mut keyed, mut costs) = (Vec::new(), Vec::new());
         for (at, (literal, _)) in literals.iter().enumerate() {
-            let cost = |from: usize| -> u32 {
-                (from..from + STRIDE)
-                    .map(|at| {
-                        commonness(&literal[at..at + 4]) + used.get(&gram(&literal[at..])).unwrap_or(&0)
-                    })
-                    .sum()
-            };
-            let positions = literal.len().saturating_sub(STRIDE + 2);
-            let Some(from) = (0..positions).min_by_key(|from| cost(*from)) else { continue };
+            costs.clear();
+            costs.extend(literal.array_windows::<4>().take(MAX_POSITIONS).map(|gram| {
+                commonness(gram) + used.get(&u64::from(u32::from_le_bytes(*gram))).copied().unwrap_or(0)
+            }));
+            let sums = costs.windows(STRIDE).map(|costs| costs.iter().sum::<u32>());
+            let Some((from, _)) = sums.enumerate().min_by_key(|(_, cost)| *cost) else { continue };
             for offset in from..from + STRIDE {
                 let key = gram(&literal[offset..]);
                 *used.entry(key).or_default() += 2;
