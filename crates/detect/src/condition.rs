@@ -196,10 +196,6 @@ fn normal(test: &Test) -> Test {
         Test::Text { pattern, cased } => normal_pattern(pattern, *cased),
         Test::Number(digits) => text(digits, true),
         Test::Bool(truth) => text(if *truth { "true" } else { "false" }, false),
-        Test::All(tests) => match tests.as_slice() {
-            [only] => normal(only),
-            tests => Test::All(tests.iter().map(normal).collect()),
-        },
         other => other.clone(),
     }
 }

@@ -16,6 +16,8 @@
 //! - **Keywords** see the strings of the event's text: string values (not keys) of JSON at any depth, or the whole record
 //!   where the form is no JSON. `Null`, `Exists(false)` and `FieldRef` are false there.
 
+#[cfg(test)]
+mod agreement;
 mod class;
 mod condition;
 pub mod evaluate;

@@ -53,24 +53,7 @@ impl Probe {
                 }
                 None => Self::Always,
             },
-            Test::All(tests) => {
-                let best = tests.iter().map(Self::of).max_by_key(Self::selectivity);
-                match best {
-                    Some(Self::Literals { site, any_of, ascii_only, .. }) => {
-                        Self::Literals { site, any_of, proof: false, ascii_only }
-                    }
-                    _ => Self::Always,
-                }
-            }
             _ => Self::Always,
-        }
-    }
-
-    /// How much it excludes: the length of the shortest literal, less for many of them.
-    fn selectivity(&self) -> usize {
-        match self {
-            Self::Always => 0,
-            Self::Literals { any_of, .. } => score(any_of),
         }
     }
 }

@@ -25,8 +25,6 @@ pub(crate) enum Matcher {
     Cidr(IpNet),
     /// A number that compares.
     Compare(Cmp, f64),
-    /// All hold.
-    All(Vec<Matcher>),
     /// Does not hold.
     Not(Box<Matcher>),
 }
@@ -67,7 +65,6 @@ impl Matcher {
             Test::Null | Test::FieldRef { .. } => Self::Constant(false),
             Test::Exists(there) => Self::Constant(*there),
             Test::Not(inner) => Self::Not(Box::new(Self::new(inner))),
-            Test::All(tests) => Self::All(tests.iter().map(Self::new).collect()),
         }
     }
 
@@ -88,7 +85,6 @@ impl Matcher {
             Self::Cidr(net) => address(raw)
                 .is_some_and(|address| net.contains(&address) || net.contains(&address.to_canonical())),
             Self::Compare(cmp, right) => decimal(raw).is_some_and(|left| cmp.holds(&left, right)),
-            Self::All(parts) => parts.iter().all(|part| part.matches(raw, folded)),
             Self::Not(inner) => !inner.matches(raw, folded),
         }
     }

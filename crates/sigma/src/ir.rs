@@ -184,8 +184,6 @@ pub enum Test {
     },
     /// Not equal to what the inner predicate says; false on a missing field. Over a list: there is no element of which the inner one holds.
     Not(Box<Test>),
-    /// All hold of the same value: of one element of a list, of one string of the event (keywords with `all`).
-    All(Vec<Test>),
 }
 
 /// A finite number with total equality, for comparisons.

@@ -87,7 +87,6 @@ fn other_field(test: &Test) -> Option<&str> {
     match test {
         Test::FieldRef { other, .. } => Some(other),
         Test::Not(inner) => other_field(inner),
-        Test::All(tests) => tests.iter().find_map(other_field),
         _ => None,
     }
 }
@@ -205,11 +204,6 @@ impl Encoder {
             Test::Not(inner) => {
                 self.tag(10);
                 self.test(inner);
-            }
-            Test::All(tests) => {
-                self.tag(11);
-                self.number(tests.len() as u64);
-                tests.iter().for_each(|test| self.test(test));
             }
         }
     }

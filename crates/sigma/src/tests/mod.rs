@@ -148,6 +148,5 @@ fn show_test(test: &Test) -> String {
         Test::Exists(value) => format!(" exists {value}"),
         Test::FieldRef { other, how, cased } => format!(" {how:?}({other}, {cased})"),
         Test::Not(inner) => format!("≠({})", show_test(inner)),
-        Test::All(tests) => tests.iter().map(show_test).collect(),
     }
 }
