@@ -167,10 +167,7 @@ impl Kernel {
     }
 
     fn take(&mut self, item: Ingested, detector: &mut Detector) -> Result<()> {
-        // Proofs of idleness come all the time; what they release is found again from the checkpoint before.
-        if !matches!(item, Ingested::Idle { .. } | Ingested::Status(_)) {
-            self.activity += 1;
-        }
+        self.activity += 1;
         match item {
             Ingested::Assigned { partition, offset } => {
                 let topic = self.compiled.topics.name(partition.topic);
