@@ -4,8 +4,9 @@
 //! proof. Invariant: an atom that holds of the text is always reported; one that does not may be, without proof.
 //!
 //! Literals at the ends of a text are looked up by up to eight of their bytes. Literals anywhere are looked up by
-//! four-byte grams: of those with seven bytes or more, each of four neighbouring grams is known, so that the text is
-//! probed at every fourth byte only; shorter ones at every second or at each. A bitmap of about 64 bits a gram turns most probes into one load.
+//! grams of three or four bytes: of a literal with `stride + gram - 1` bytes or more, each of `stride` neighbouring grams
+//! is known, so that the text is probed at every `stride`th byte only. A bitmap of about 64 bits a gram turns most probes
+//! into one load.
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -91,11 +92,11 @@ struct Index {
     affixes: Affixes,
     /// At most one of the three is in use: the one for the shortest literal takes all of them, so that a text is passed once.
     /// If all have seven bytes or more.
-    long: Grams<4>,
-    /// If all have five or more.
-    medium: Grams<2>,
-    /// If some have four.
-    four: Grams<1>,
+    long: Grams<4, 4>,
+    /// If all have six or more.
+    medium: Grams<4, 3>,
+    /// If some have four or five.
+    four: Grams<2, 3>,
     /// Less, or so few that a search for each is cheaper.
     short: Vec<(Finder<'static>, Vec<Target>)>,
 }
@@ -107,8 +108,8 @@ impl Index {
         for (site, literal, target) in literals {
             match (site, literal.len()) {
                 (Site::Anywhere, 7..) => long.push((literal, target)),
-                (Site::Anywhere, 5..=6) => medium.push((literal, target)),
-                (Site::Anywhere, 4) => four.push((literal, target)),
+                (Site::Anywhere, 6) => medium.push((literal, target)),
+                (Site::Anywhere, 4..=5) => four.push((literal, target)),
                 (Site::Anywhere, _) => short.push((literal, target)),
                 (site, _) => affixes.push((site, literal, target)),
             }
@@ -355,16 +356,16 @@ impl Affixes {
     }
 }
 
-/// Literals anywhere, by `STRIDE` neighbouring grams each; texts are probed at every `STRIDE`th byte.
+/// Literals anywhere, by `STRIDE` neighbouring grams of `GRAM` bytes each; texts are probed at every `STRIDE`th byte.
 #[derive(Debug, Default)]
-struct Grams<const STRIDE: usize> {
+struct Grams<const STRIDE: usize, const GRAM: usize> {
     bitmap: Bitmap,
     /// By gram: the literal, and where in it the gram stands.
     buckets: Buckets<(u32, u32)>,
     literals: Vec<(Box<[u8]>, Vec<Target>)>,
 }
 
-impl<const STRIDE: usize> Grams<STRIDE> {
+impl<const STRIDE: usize, const GRAM: usize> Grams<STRIDE, GRAM> {
     fn new(literals: Vec<(String, Target)>) -> Self {
         let mut by_text: HashMap<String, Vec<Target>, FixedState> = HashMap::default();
         for (literal, target) in literals {
@@ -379,13 +380,16 @@ impl<const STRIDE: usize> Grams<STRIDE> {
         let (mut keyed, mut costs) = (Vec::new(), Vec::new());
         for (at, (literal, _)) in literals.iter().enumerate() {
             costs.clear();
-            costs.extend(literal.array_windows::<4>().take(MAX_POSITIONS).map(|gram| {
-                commonness(gram) + used.get(&u64::from(u32::from_le_bytes(*gram))).copied().unwrap_or(0)
-            }));
+            costs.extend(
+                literal
+                    .array_windows::<GRAM>()
+                    .take(MAX_POSITIONS)
+                    .map(|bytes| commonness(bytes) + used.get(&gram(bytes)).copied().unwrap_or(0)),
+            );
             let sums = costs.windows(STRIDE).map(|costs| costs.iter().sum::<u32>());
             let Some((from, _)) = sums.enumerate().min_by_key(|(_, cost)| *cost) else { continue };
             for offset in from..from + STRIDE {
-                let key = gram(&literal[offset..]);
+                let key = gram(&literal[offset..offset + GRAM]);
                 *used.entry(key).or_default() += 2;
                 keyed.push((key, (at as u32, offset as u32)));
             }
@@ -400,22 +404,25 @@ impl<const STRIDE: usize> Grams<STRIDE> {
         if self.bitmap.is_empty() {
             return;
         }
-        if STRIDE == 4 {
-            for (at, chunk) in text.as_chunks::<4>().0.iter().enumerate() {
-                self.probe(chunk, text, at * 4, report);
+        // As many probes as eight bytes have room for, then what is left at the end.
+        let probes = (8 - GRAM) / STRIDE + 1;
+        let mut at = 0;
+        while let Some(chunk) = text.get(at..).and_then(<[u8]>::first_chunk) {
+            let word = u64::from_le_bytes(*chunk);
+            for probe in 0..probes {
+                let key = word >> (8 * STRIDE * probe) & (u64::MAX >> (64 - 8 * GRAM));
+                if self.bitmap.may_hold(key) {
+                    self.verify(key, text, at + STRIDE * probe, report);
+                }
             }
-        } else {
-            for (at, chunk) in text.array_windows::<4>().enumerate().step_by(STRIDE) {
-                self.probe(chunk, text, at, report);
-            }
+            at += STRIDE * probes;
         }
-    }
-
-    #[inline]
-    fn probe(&self, chunk: &[u8; 4], text: &[u8], at: usize, report: &mut impl FnMut(u32, bool)) {
-        let key = u64::from(u32::from_le_bytes(*chunk));
-        if self.bitmap.may_hold(key) {
-            self.verify(key, text, at, report);
+        while let Some(bytes) = text.get(at..at + GRAM) {
+            let key = gram(bytes);
+            if self.bitmap.may_hold(key) {
+                self.verify(key, text, at, report);
+            }
+            at += STRIDE;
         }
     }
 
@@ -432,12 +439,13 @@ impl<const STRIDE: usize> Grams<STRIDE> {
     }
 }
 
-/// The first four bytes.
+/// Up to eight bytes as a number.
+#[inline]
 fn gram(bytes: &[u8]) -> u64 {
-    bytes.first_chunk().map_or(0, |chunk| u64::from(u32::from_le_bytes(*chunk)))
+    bytes.iter().rev().fold(0, |key, byte| key << 8 | u64::from(*byte))
 }
 
-/// How often four bytes are likely to be met: high for letters of common words.
+/// How often these bytes are likely to be met: high for letters of common words.
 fn commonness(bytes: &[u8]) -> u32 {
     let each = bytes.iter().map(|byte| match byte {
         b'e' | b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' => 6,

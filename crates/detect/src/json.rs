@@ -130,14 +130,14 @@ fn unicode(rest: &mut &str) -> char {
 
 /// Whether the text holds an escape that may hide a plain character: `\u` or `\/`.
 pub(crate) fn hides_characters(json: &str) -> bool {
-    let bytes = json.as_bytes();
-    let escapes = |escape: &[u8]| {
-        memchr::memmem::find_iter(bytes, escape).any(|at| {
-            let before = bytes[..at].iter().rev().take_while(|b| **b == b'\\').count();
-            before % 2 == 0
-        })
-    };
-    escapes(b"\\u") || escapes(b"\\/")
+    let mut rest = json.as_bytes();
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        if matches!(rest.get(at + 1), Some(b'u' | b'/')) {
+            return true;
+        }
+        rest = rest.get(at + 2..).unwrap_or_default();
+    }
+    false
 }
 
 #[cfg(test)]
