@@ -109,7 +109,7 @@ impl Looking {
 /// A copy of the released window.
 fn released(node: &Node, entry: Option<&Entry>) -> Window {
     match entry.map(|entry| &entry.state) {
-        Some(State::Sliding(window)) => window.clone(),
+        Some(State::Sliding(window)) if !matches!(window, Window::Shared) => window.clone(),
         _ => Window::new(node),
     }
 }

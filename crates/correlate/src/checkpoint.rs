@@ -15,6 +15,7 @@ use crate::{
     event::{Bits, Ends, EventRef},
     judged::{Distinct, Judged},
     keys::{Entry, State},
+    over::Sketch,
     plan::Tree,
     storm::Hour,
     tree::TreeState,
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// What every checkpoint starts with; the last byte is the version of the layout.
-pub const MAGIC: [u8; 5] = *b"VDCP\x01";
+pub const MAGIC: [u8; 5] = *b"VDCP\x02";
 /// Bytes of the keyed hash at the end.
 pub const SEAL: usize = 16;
 
@@ -95,7 +96,7 @@ impl Correlator {
 
 /// Whether a tree holds anything of a key group.
 fn holds(state: &TreeState, group: u8) -> bool {
-    state.nodes.iter().any(|node| node.keys.size(group) > 0)
+    state.nodes.iter().any(|node| node.keys.size(group) > 0 || node.over.contains_key(&group))
         || state.storm.hours.values().any(|hour| hour.parts.contains_key(&group))
 }
 
@@ -163,11 +164,29 @@ impl Writer {
             for (_, entry) in node.keys.iter().filter(|(_, entry)| entry.group == group) {
                 self.entry(entry);
             }
+            self.sketch(node.over.get(&group).and_then(|over| over.sketch.as_ref()));
         }
         let hours = state.storm.hours.iter().filter(|(_, hour)| hour.parts.contains_key(&group));
         self.number(hours.clone().count() as u64);
         for (start, hour) in hours {
             self.hour(*start, hour, group);
+        }
+    }
+
+    fn sketch(&mut self, sketch: Option<&Sketch>) {
+        self.number(sketch.map_or(0, |sketch| sketch.width as u64));
+        let Some(sketch) = sketch else { return };
+        self.number(sketch.panes.len() as u64);
+        for (number, counters) in &sketch.panes {
+            self.signed(*number);
+            let raised = counters.iter().enumerate().filter(|(_, n)| **n > 0);
+            self.number(raised.clone().count() as u64);
+            let mut before = 0;
+            for (at, n) in raised {
+                self.number((at - before) as u64);
+                self.number(u64::from(*n));
+                before = at;
+            }
         }
     }
 
@@ -177,7 +196,8 @@ impl Writer {
             Phase::Cut(_) => 2,
             Phase::Open(_) => 4,
         };
-        self.number(phase | u64::from(entry.named));
+        let shared = matches!(entry.state, State::Sliding(Window::Shared));
+        self.number(phase | u64::from(entry.named) | u64::from(shared) << 3);
         write_bytes(&mut self.bytes, &entry.key);
         match &entry.state {
             State::Sliding(window) => {
@@ -195,7 +215,7 @@ impl Writer {
 
     fn window(&mut self, window: &Window) {
         match window {
-            Window::None => {}
+            Window::None | Window::Shared => {}
             Window::Count { trail, .. } => {
                 let events: Vec<_> = trail.iter().collect();
                 self.events(events.iter());
@@ -276,10 +296,10 @@ impl Writer {
         self.number(part.folded);
         self.ends(&part.ends);
         self.number(u64::from(part.flags.0));
-        self.number(part.prefixes.len() as u64);
-        for (prefix, n) in &part.prefixes {
+        self.number(part.prefixes.iter().len() as u64);
+        for (prefix, n) in part.prefixes.iter() {
             write_bytes(&mut self.bytes, prefix.as_bytes());
-            self.number(*n);
+            self.number(n);
         }
     }
 }

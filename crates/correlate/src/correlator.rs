@@ -195,6 +195,7 @@ impl Correlator {
         let second_passed = self.watermarks.get(set).map(|mark| second(*mark)) != below.map(second);
         for (tree, state) in plan.trees.iter().zip(trees).filter(|(tree, _)| tree.set == set) {
             state.advance(&scope, tree, below, out);
+            state.settle(tree, below.unwrap_or(Micros::MAX), out);
             if second_passed && settings.notices {
                 state.released(below.unwrap_or(Micros::MAX));
             }

@@ -104,6 +104,12 @@ impl Episode {
         episode
     }
 
+    /// It rests on an estimate: what is not known of its events is taken from that.
+    pub fn approximate(&mut self, estimate: u64) {
+        (self.count, self.weight) = (estimate.max(1), estimate.max(1));
+        self.flags = self.flags.with(Flags::APPROXIMATE);
+    }
+
     fn add(&mut self, event: &EventRef) {
         self.count = self.count.saturating_add(1);
         self.weight = self.weight.saturating_add(u64::from(event.weight));

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use vedette_event::{Alert, Notice, Order, RuleIx};
+use vedette_event::{Alert, Micros, Notice, Order, RuleIx};
 
 /// A revision to publish.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +28,7 @@ pub struct Counters {
     pub without_key: u64,
     /// Of those that took part, how many bore a clock flag.
     pub flagged: u64,
-    /// Keys refused or dropped for want of budget.
+    /// Events of new keys that were refused, took another's place or were only estimated, for want of budget.
     pub evicted: u64,
 }
 
@@ -45,12 +45,32 @@ impl Counters {
 /// Something an operator should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
-    /// A rule has no room for new keys in a key group; announced once until there is room again.
+    /// A rule has no room for new keys in a key group: counts of new keys are estimates from now on, new keys of other types
+    /// take the place of the oldest with one event, or are left out.
     OverBudget {
         /// The rule.
         rule: RuleIx,
         /// The key group.
         group: u8,
+        /// Event time at which room was first missing.
+        since: Micros,
+        /// Where the keys without room come from, so far: the most frequent prefixes with the number of times.
+        prefixes: Vec<(String, u64)>,
+    },
+    /// That is over: there was room for all new keys for longer than the rule looks back.
+    WithinBudget {
+        /// The rule.
+        rule: RuleIx,
+        /// The key group.
+        group: u8,
+        /// When it began.
+        since: Micros,
+        /// Event time at which room was last missing.
+        until: Micros,
+        /// How often room was missing.
+        keys: u64,
+        /// Where those keys came from.
+        prefixes: Vec<(String, u64)>,
     },
 }
 

@@ -4,7 +4,7 @@
 //! Invariants: no bytes make it panic; it allocates no more than a small multiple of what it was given; keys that rest on a topic no
 //! longer in use are dropped and counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use smallvec::SmallVec;
 use vedette_event::{Flags, Micros, TopicIx};
@@ -17,6 +17,7 @@ use crate::{
     event::{Bits, Ends, EventRef, Trail},
     judged::{Distinct, Judged},
     keys::State,
+    over::{HELD, Over, Sketch, WIDEST, sketched},
     plan::{Node, NodeKind, Tree},
     storm::{Head, Part},
     window::{Recent, Window},
@@ -39,8 +40,11 @@ struct ReadHour {
     part: Part,
 }
 
-/// A tree, read: keys by node, and hours.
-type ReadTree = (usize, Vec<Vec<Read>>, Vec<ReadHour>, u64);
+/// A rule of a tree, read: its keys, and what is over its budget.
+type ReadNode = (Vec<Read>, Option<Over>);
+
+/// A tree, read: its rules, and hours.
+type ReadTree = (usize, Vec<ReadNode>, Vec<ReadHour>, u64);
 
 /// All of a checkpoint.
 struct Staged {
@@ -124,6 +128,8 @@ impl Correlator {
                 for slot in old {
                     node.keys.remove(hasher, slot);
                 }
+                node.over.remove(&group);
+                node.swept = Micros::MIN;
             }
             let Some(mark) = staged.marks.get(&tree.fingerprint) else { continue };
             let marks = state.restored.get_or_insert_with(|| Box::new([Micros::MIN; GROUPS as usize]));
@@ -135,7 +141,8 @@ impl Correlator {
             let (Some(tree), Some(state)) = (plan.trees.get(at), trees.get_mut(at)) else { continue };
             state.counters.evicted += lost;
             let mark = staged.marks.get(&tree.fingerprint).copied().unwrap_or(Micros::MIN);
-            for (keys, node) in nodes.into_iter().zip(&mut state.nodes) {
+            for ((keys, over), node) in nodes.into_iter().zip(&mut state.nodes) {
+                node.over.extend(over.map(|over| (group, over)));
                 for read in keys {
                     let hash = hasher.hash(&read.key);
                     if read.named && node.keys.find(hash, &read.key).is_some() {
@@ -260,7 +267,7 @@ impl Input<'_> {
         Some(distinct)
     }
 
-    fn tree(&mut self, tree: &Tree) -> Option<(Vec<Vec<Read>>, Vec<ReadHour>, u64)> {
+    fn tree(&mut self, tree: &Tree) -> Option<(Vec<ReadNode>, Vec<ReadHour>, u64)> {
         let (mut nodes, mut hours, mut lost) = (Vec::new(), Vec::new(), 0);
         for node in &tree.nodes {
             let mut keys = Vec::new();
@@ -273,7 +280,7 @@ impl Input<'_> {
                     keys.push(read);
                 }
             }
-            nodes.push(keys);
+            nodes.push((keys, self.over(node)?));
         }
         for _ in 0..self.reader.count()? {
             self.lost = false;
@@ -285,6 +292,36 @@ impl Input<'_> {
         Some((nodes, hours, lost))
     }
 
+    /// A sketch; the outer `None` if it makes no sense.
+    #[expect(clippy::option_option, reason = "the outer one is for damage")]
+    fn over(&mut self, node: &Node) -> Option<Option<Over>> {
+        let width: usize = self.number()?;
+        if width == 0 {
+            return Some(None);
+        }
+        if !sketched(node) || !width.is_power_of_two() || width > WIDEST {
+            return None;
+        }
+        let mut sketch = Sketch { width, panes: VecDeque::new() };
+        for _ in 0..self.reader.count().filter(|n| *n <= HELD)? {
+            let number = self.reader.signed()?;
+            if sketch.panes.back().is_some_and(|(before, _)| *before >= number) {
+                return None;
+            }
+            let mut counters = vec![0; sketch.counters()];
+            let mut at = 0_usize;
+            for _ in 0..self.reader.count()? {
+                at = at.checked_add(self.number()?)?;
+                *counters.get_mut(at)? = self.number()?;
+            }
+            sketch.panes.push_back((number, counters.into()));
+        }
+        let (since, until) = (sketch.oldest(node), sketch.newest(node));
+        let mut over = Over::new(since, Some(sketch));
+        over.last = until;
+        Some(Some(over))
+    }
+
     fn entry(&mut self, node: &Node) -> Option<Read> {
         let bits: u64 = self.number()?;
         let key = SmallVec::from_slice(self.reader.bytes()?);
@@ -292,9 +329,13 @@ impl Input<'_> {
             let window = self.judged()?;
             (window.last.time, State::Judged(Box::new(window)))
         } else {
-            (self.time()?, State::Sliding(self.window(node)?))
+            let (newest, shared) = (self.time()?, bits & 8 != 0);
+            if shared && !sketched(node) {
+                return None;
+            }
+            (newest, State::Sliding(if shared { Window::Shared } else { self.window(node)? }))
         };
-        let phase = match bits >> 1 {
+        let phase = match bits >> 1 & 3 {
             0 => Phase::None,
             1 => Phase::Cut(self.time()?),
             2 => Phase::Open(Box::new(self.episode()?)),
@@ -407,7 +448,7 @@ impl Input<'_> {
         part.last = part.ends.iter().last().map(|event| event.order());
         for _ in 0..self.reader.count()? {
             let prefix = std::str::from_utf8(self.reader.bytes()?).ok()?.to_owned();
-            part.prefixes.insert(prefix, self.number()?);
+            part.prefixes.put(prefix, self.number()?);
         }
         Some(ReadHour { start, closed: bits & 1 != 0, head, part })
     }

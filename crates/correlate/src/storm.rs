@@ -14,6 +14,7 @@ use crate::{
     episode::interval_end,
     event::{Ends, EventRef},
     plan::Node,
+    prefixes::Prefixes,
 };
 
 /// How long a closed hour is kept for restarts.
@@ -53,7 +54,7 @@ pub struct Part {
     /// Their flags.
     pub flags: Flags,
     /// Their prefixes.
-    pub prefixes: BTreeMap<String, u64>,
+    pub prefixes: Prefixes,
 }
 
 /// The storm alert.
@@ -105,8 +106,7 @@ impl Storm {
             part.ends.push(event);
             part.last = Some(order);
         }
-        let episodes = part.prefixes.entry(body::prefix(&key())).or_default();
-        *episodes = episodes.saturating_add(1);
+        part.prefixes.add(body::prefix(&key()));
         match &mut hour.head {
             None => {
                 hour.head = Some(Head { crossing: *event, incarnation, revision: 0, pending: None });
@@ -176,9 +176,9 @@ impl Hour {
     /// How many episodes were folded under each prefix.
     pub fn prefixes(&self) -> Vec<(String, u64)> {
         let mut all: BTreeMap<&str, u64> = BTreeMap::new();
-        for (prefix, n) in self.parts.values().flat_map(|part| &part.prefixes) {
+        for (prefix, n) in self.parts.values().flat_map(|part| part.prefixes.iter()) {
             let episodes = all.entry(prefix).or_default();
-            *episodes = episodes.saturating_add(*n);
+            *episodes = episodes.saturating_add(n);
         }
         all.into_iter().map(|(prefix, n)| (prefix.to_owned(), n)).collect()
     }

@@ -106,9 +106,15 @@ impl TreeState {
             scope.revise(tree, (entry.group, &entry.key), episode, Liveness::Ended, out);
         }
         entry.phase = if end == episode.midnight() { Phase::Cut(episode.held) } else { Phase::None };
+        if matches!(entry.phase, Phase::None) {
+            // So that nobody takes it for free at an instant at which it was still open.
+            entry.newest = end.max(entry.newest);
+        }
         if node.kind == NodeKind::Single && (!entry.named || matches!(entry.phase, Phase::None)) {
             state.keys.remove(scope.hasher, slot);
+            return;
         }
+        state.ranked(node, slot);
     }
 
     /// Judges the windows of a rule that end at one instant, in the order of their crossing events.

@@ -5,19 +5,20 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
-use vedette_event::{Micros, State as Liveness, time::DAY};
+use vedette_event::{Flags, Micros, State as Liveness, time::DAY};
 
 use crate::{
-    Counters, GROUPS, Health, Output,
+    Counters, GROUPS, Output,
     ahead::Ahead,
     emit::{Scope, key_of},
     episode::{Episode, Phase},
     event::EventRef,
     judged::Judged,
     keys::{Entry, Key, Keys, SWEEP, State},
+    over::{Arrival, Over, Room, free},
     payload::{self, Payload},
     plan::{From, Node, NodeKind, Tree},
     storm::{Storm, Verdict},
@@ -35,8 +36,10 @@ pub struct NodeState {
     pub keys: Keys,
     /// Judged windows that a later event of their key closed before their timer: key, group, window.
     pub closed: Vec<(Key, u8, Judged)>,
-    /// Key groups known to be over budget.
-    over: u64,
+    /// What is over budget, by key group.
+    pub over: BTreeMap<u8, Over>,
+    /// The pane in which all keys were last looked at for room.
+    pub swept: Micros,
     /// Twice the events seen, to take turns.
     events: u32,
     /// Its keys with unreleased findings, as if all that was read were final.
@@ -70,7 +73,7 @@ struct Scratch {
     key: Vec<u8>,
     refs: Vec<u16>,
     values: Vec<u64>,
-    crossed: Vec<bool>,
+    crossed: Vec<Option<Flags>>,
 }
 
 /// What became of an event at one key of one rule.
@@ -78,8 +81,8 @@ struct Scratch {
 enum Taken {
     /// Skipped: already done before a restart, or no room.
     No,
-    /// Took part; whether it crossed, not as a continuation.
-    Yes(bool),
+    /// Took part; if it crossed, not as a continuation, with what is to be known of that.
+    Yes(Option<Flags>),
 }
 
 impl TreeState {
@@ -155,7 +158,7 @@ impl TreeState {
         let mut scratch = std::mem::take(&mut self.scratch);
         let payload = Payload::read(payload, tree);
         scratch.crossed.clear();
-        scratch.crossed.resize(tree.nodes.len(), false);
+        scratch.crossed.resize(tree.nodes.len(), None);
         let (mut taken, mut skipped) = (false, false);
         for at in 0..tree.nodes.len() {
             match self.node(scope, tree, at, event, &payload, &mut scratch, out) {
@@ -191,11 +194,15 @@ impl TreeState {
             return Some(self.take_part(scope, tree, at, payload.entity, &joining, out));
         }
         scratch.refs.clear();
-        let mut direct = false;
+        let (mut direct, mut flags) = (false, event.flags);
         for (ix, r) in node.refs.iter().enumerate() {
             let matches = match r.from {
                 From::Detection(bit) => payload.matched.contains(&bit),
-                From::Node(child) => scratch.crossed.get(child).copied().unwrap_or(false),
+                From::Node(child) => {
+                    let crossed = scratch.crossed.get(child).copied().flatten();
+                    flags = flags.with(crossed.unwrap_or_default());
+                    crossed.is_some()
+                }
             };
             if matches {
                 direct |= matches!(r.from, From::Detection(_));
@@ -217,7 +224,7 @@ impl TreeState {
             }
         }
         // A child's event weighs 1.
-        let event = EventRef { weight: if direct { event.weight } else { 1 }, ..*event };
+        let event = EventRef { weight: if direct { event.weight } else { 1 }, flags, ..*event };
         if let [recipe] = &node.recipes[..] {
             scratch.key.clear();
             payload.key(recipe, &mut scratch.key)?;
@@ -262,7 +269,7 @@ impl TreeState {
             let event = EventRef { weight: if direct { event.weight } else { 1 }, ..*event };
             let joining = Joining { event: &event, refs, values: &scratch.values };
             taken = match (taken, self.take_part(scope, tree, at, Some(key), &joining, out)) {
-                (Some(Taken::Yes(a)), Taken::Yes(b)) => Some(Taken::Yes(a || b)),
+                (Some(Taken::Yes(a)), Taken::Yes(b)) => Some(Taken::Yes(a.or(b))),
                 (Some(Taken::Yes(a)), Taken::No) => Some(Taken::Yes(a)),
                 (_, now) => Some(now),
             };
@@ -293,35 +300,78 @@ impl TreeState {
         }
         self.forget(scope, node, at, now);
         let Some(state) = self.nodes.get_mut(at) else { return Taken::No };
+        state.make_room(scope, node, group, now);
+        let arrival = Arrival { key: bytes, hash, group, now, weight: joining.event.weight };
         let known = if named { state.keys.find(hash, bytes) } else { None };
-        let slot = match known {
-            Some(slot) => slot,
-            None => {
-                if state.keys.size(group) >= scope.budget {
-                    self.counters.evicted += 1;
-                    if state.over & (1 << group) == 0 {
-                        state.over |= 1 << group;
-                        out.health.push(Health::OverBudget { rule: tree.root, group });
-                    }
-                    return Taken::No;
-                }
-                let fresh = if node.judged {
-                    self.judge.insert((now.floor(node.span).plus(node.span), at as u32));
-                    self.next = self.next.min(now.floor(node.span).plus(node.span));
-                    State::Judged(Box::new(Judged::new(node, joining)))
-                } else {
-                    State::Sliding(Window::new(node))
-                };
-                state.keys.insert(hash, bytes, group, named, fresh)
-            }
+        let (slot, estimate) = match known {
+            Some(slot) => (slot, state.known(node, slot, &arrival)),
+            None => match self.enter(scope, tree, at, (named, &arrival), joining, out) {
+                Ok(entered) => entered,
+                Err(taken) => return taken,
+            },
         };
-        if node.judged {
+        let taken = if !node.judged {
+            self.slide(scope, tree, at, (slot, estimate), joining, out)
+        } else {
             if known.is_some() {
                 self.judged(node, at, slot, joining);
             }
-            return Taken::Yes(false);
+            Taken::Yes(None)
+        };
+        if let Some(state) = self.nodes.get_mut(at) {
+            state.ranked(node, slot);
         }
-        self.slide(scope, tree, at, slot, joining, out)
+        taken
+    }
+
+    /// The slot of a new key, and what the sketch says of it if it is counted there; or that it gets no slot.
+    fn enter(
+        &mut self,
+        scope: &Scope<'_>,
+        tree: &Tree,
+        at: usize,
+        (named, arrival): (bool, &Arrival<'_>),
+        joining: &Joining<'_>,
+        out: &mut Output,
+    ) -> Result<(u32, Option<u64>), Taken> {
+        let (Some(node), Some(state)) = (tree.nodes.get(at), self.nodes.get_mut(at)) else {
+            return Err(Taken::No);
+        };
+        let (room, replaced) = state.admit(scope, node, arrival, &mut self.counters.evicted);
+        if let Some(slot) = replaced {
+            if let Some(Entry { phase: Phase::Open(episode), group, key, .. }) = state.keys.get_mut(slot)
+                && !episode.silent
+            {
+                scope.revise(tree, (*group, key), episode, Liveness::Ended, out);
+            }
+            state.keys.remove(scope.hasher, slot);
+        }
+        let (fresh, estimate) = match room {
+            Room::No => return Err(Taken::No),
+            Room::Shared(estimate) if estimate < node.n => return Err(Taken::Yes(None)),
+            Room::Shared(estimate) if state.spare(scope, arrival.group) => {
+                (State::Sliding(Window::Shared), Some(estimate))
+            }
+            Room::Shared(_) => {
+                self.counters.evicted += 1;
+                return Err(Taken::Yes(None));
+            }
+            Room::Own if node.judged => {
+                let fresh = Judged::new(node, joining);
+                self.judge.insert((fresh.end(node), at as u32));
+                self.next = self.next.min(fresh.end(node));
+                (State::Judged(Box::new(fresh)), None)
+            }
+            Room::Own => (State::Sliding(Window::new(node)), None),
+        };
+        Ok((state.keys.insert(arrival.hash, arrival.key, arrival.group, named, fresh), estimate))
+    }
+
+    /// Says when a key group goes over budget, and when that is over.
+    pub fn settle(&mut self, tree: &Tree, below: Micros, out: &mut Output) {
+        for (node, state) in tree.nodes.iter().zip(&mut self.nodes).filter(|(_, s)| !s.over.is_empty()) {
+            state.settle(node, below, &mut out.health);
+        }
     }
 
     /// One event at one key, before it is final.
@@ -354,7 +404,7 @@ impl TreeState {
         {
             state.ahead.announce(scope, tree, key.unwrap_or_default(), episode, out);
         }
-        Taken::Yes(crossed.is_some())
+        Taken::Yes(crossed.map(|_| Flags::NONE))
     }
 
     /// Forgets what was only looked at ahead and is released by now.
@@ -387,7 +437,7 @@ impl TreeState {
         scope: &Scope<'_>,
         tree: &Tree,
         at: usize,
-        slot: u32,
+        (slot, estimate): (u32, Option<u64>),
         joining: &Joining<'_>,
         out: &mut Output,
     ) -> Taken {
@@ -397,7 +447,7 @@ impl TreeState {
         let Some(entry) = state.keys.get_mut(slot) else { return Taken::No };
         let State::Sliding(window) = &mut entry.state else { return Taken::No };
         let event = joining.event;
-        let holds = window.push(node, joining);
+        let holds = window.push(node, joining) || estimate.is_some_and(|estimate| estimate >= node.n);
         entry.newest = event.time;
         if let Phase::Open(episode) = &mut entry.phase
             && event.time >= episode.midnight()
@@ -422,6 +472,9 @@ impl TreeState {
                 let witness = window.witness(node, event);
                 let incarnation = scope.topics.incarnation(event.topic);
                 let mut episode = Episode::open(node, event, incarnation, &witness);
+                if let Some(estimate) = estimate {
+                    episode.approximate(estimate);
+                }
                 episode.continuation =
                     matches!(phase, Phase::Cut(held) if continues(*held, event.time, node));
                 crossed = !episode.continuation;
@@ -449,7 +502,8 @@ impl TreeState {
         if let Some(due) = due {
             self.queue(at, slot, due);
         }
-        Taken::Yes(crossed)
+        let flags = if estimate.is_some() { Flags::APPROXIMATE } else { Flags::NONE };
+        Taken::Yes(crossed.then_some(flags))
     }
 
     /// After a crossing: the storm's own crossing, and when it is due.
@@ -477,23 +531,7 @@ impl TreeState {
             return;
         }
         state.keys.sweep(scope.hasher, |entry| free(node, entry, now));
-        for group in 0..GROUPS {
-            if state.over & (1 << group) != 0 && state.keys.size(group) < scope.budget {
-                state.over &= !(1 << group);
-            }
-        }
     }
-}
-
-/// Whether nothing in an entry can matter to an event at `now` or later.
-fn free(node: &Node, entry: &Entry, now: Micros) -> bool {
-    let State::Sliding(window) = &entry.state else { return false };
-    let phase = match entry.phase {
-        Phase::Open(_) => false,
-        Phase::Cut(held) => held.plus(node.rearm) < now || held.midnight().plus(DAY).plus(DAY) <= now,
-        Phase::None => true,
-    };
-    phase && window.expired(node, entry.newest, now)
 }
 
 /// Whether an episode that crosses at `now` goes on from one that midnight cut.

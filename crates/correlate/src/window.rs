@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use vedette_event::{Micros, Order, Span};
+use vedette_event::{Micros, Order, Span, TopicIx};
 
 use crate::{
     event::{Bits, EventRef, Trail},
@@ -24,6 +24,8 @@ pub enum Window {
         /// Their weight.
         weight: u64,
     },
+    /// `event_count` of a key that is counted in the sketch of its key group.
+    Shared,
     /// `value_count`: the values seen last and the latest event of each, in the order of those events.
     Distinct(Box<Recent>),
     /// `temporal`: the latest event of each referenced rule.
@@ -82,6 +84,7 @@ impl Window {
         let after = event.time.minus(node.span);
         match self {
             Self::None => true,
+            Self::Shared => false,
             Self::Count { trail, weight } => {
                 trail.push(event);
                 *weight += u64::from(event.weight);
@@ -116,7 +119,7 @@ impl Window {
     pub fn witness(&self, node: &Node, crossing: &EventRef) -> Witness {
         let mut witness = Witness::default();
         match self {
-            Self::None => witness.events.push(*crossing),
+            Self::None | Self::Shared => witness.events.push(*crossing),
             Self::Count { trail, .. } => witness.events.extend(trail.iter()),
             Self::Distinct(recent) => {
                 witness.values.extend(&recent.values);
@@ -140,6 +143,19 @@ impl Window {
         }
         witness.events.dedup_by_key(|event| event.order());
         witness
+    }
+
+    /// The one event it holds, if it is only one; if none was worth keeping, an order at the time of the newest.
+    pub fn single(&self, newest: Micros) -> Option<Order> {
+        let mut orders: Box<dyn Iterator<Item = Order> + '_> = match self {
+            Self::None | Self::Shared | Self::Count { .. } => return None,
+            Self::Distinct(recent) => Box::new(recent.events.iter().map(EventRef::order)),
+            Self::Temporal(latest) => Box::new(latest.iter().flatten().map(EventRef::order)),
+            Self::Ordered(chains) => Box::new(chains.iter().flatten().map(EventRef::order)),
+        };
+        let none = Order { time: newest, topic: TopicIx(0), partition: 0, offset: 0, index: 0 };
+        let first = orders.next().unwrap_or(none);
+        orders.all(|order| order == first).then_some(first)
     }
 
     /// True if nothing in it can matter to an event at `now` or later, given the time of its newest event.

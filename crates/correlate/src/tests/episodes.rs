@@ -220,7 +220,8 @@ fn over_budget_known_keys_stay_and_it_is_said_once() {
     let events: Vec<_> = (0..500).map(|n| ev(n / 50, &[0], &[("user", &format!("u{}", n % 250))])).collect();
     let out = world.run(&events);
     assert!(out.counters.values().all(|c| c.evicted > 0));
-    assert!(!out.health.is_empty() && out.health.len() <= 64);
+    // Once that it began, and once that it is over.
+    assert!(!out.health.is_empty() && out.health.len() <= 128);
     assert!(!out.alerts.is_empty());
 }
 

@@ -6,4 +6,5 @@ mod conditions;
 mod episodes;
 mod harness;
 mod notices;
+mod over;
 mod restarts;

@@ -10,7 +10,7 @@ use super::harness::*;
 use crate::{Correlator, Error, GROUPS, Output};
 
 /// Everything there is, in one rule set.
-fn everything() -> World {
+pub fn everything() -> World {
     let quick = |rule| Rule {
         extras: Extras { rearm: Some(span("7s")), update: Some(span("3s")), ..Extras::default() },
         ..rule
@@ -74,7 +74,7 @@ fn event() -> impl Strategy<Value = Ev> {
 }
 
 /// A log: about the turn of a day, offsets rising in each partition, times nearly so.
-fn log() -> impl Strategy<Value = Vec<Ev>> {
+pub fn log() -> impl Strategy<Value = Vec<Ev>> {
     prop::collection::vec(event(), 1..120).prop_map(|mut events| {
         let mut now = 12 * 3600 - 60;
         for (at, event) in events.iter_mut().enumerate() {
@@ -87,7 +87,7 @@ fn log() -> impl Strategy<Value = Vec<Ev>> {
     })
 }
 
-type Bodies = BTreeMap<(String, u32), String>;
+pub type Bodies = BTreeMap<(String, u32), String>;
 
 fn collect(out: &mut Output, into: &mut Bodies) -> Result<(), TestCaseError> {
     for published in out.alerts.drain(..) {
@@ -100,7 +100,7 @@ fn collect(out: &mut Output, into: &mut Bodies) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn baseline(world: &World, log: &[Ev]) -> Bodies {
+pub fn baseline(world: &World, log: &[Ev]) -> Bodies {
     let (mut out, mut bodies) = (world.run(log), Bodies::new());
     collect(&mut out, &mut bodies).unwrap();
     bodies
@@ -211,14 +211,14 @@ impl<'a> Run<'a> {
 }
 
 #[derive(Debug, Clone)]
-enum Op {
+pub enum Op {
     Push(usize, usize),
     Release,
     Checkpoint(u8, u8),
     Crash,
 }
 
-fn ops(crashes: bool) -> impl Strategy<Value = Vec<Op>> {
+pub fn ops(crashes: bool) -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         6 => (0..8_usize, 1..20_usize).prop_map(|(at, n)| Op::Push(at, n)),
         3 => Just(Op::Release),
@@ -228,7 +228,7 @@ fn ops(crashes: bool) -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op, 0..60)
 }
 
-fn play(world: &World, log: &[Ev], ops: &[Op]) -> Result<Bodies, TestCaseError> {
+pub fn play(world: &World, log: &[Ev], ops: &[Op]) -> Result<Bodies, TestCaseError> {
     let mut run = Run::new(world, log);
     for op in ops {
         match op {

@@ -341,8 +341,8 @@ impl Kernel {
             self.health(format!("{kind}/{place}/{hour}"), kind, Severity::High, format!("{place}: {what}"));
         }
         for health in &out.correlated.health {
-            let (key, message) = self.view.degraded(health, &self.compiled);
-            self.health(key, "over_budget", Severity::High, message);
+            let (key, severity, message) = self.view.degraded(health, &self.compiled);
+            self.health(key, "over_budget", severity, message);
         }
     }
 

@@ -38,7 +38,8 @@ pub struct View {
     dead: BTreeMap<SourceIx, BTreeMap<String, u64>>,
     /// Records that Kafka deleted unread.
     lost: BTreeMap<SourceIx, u64>,
-    degradations: Vec<Degradation>,
+    /// The last time in which a rule was over budget, by rule and key group.
+    degradations: BTreeMap<(RuleIx, u8), Degradation>,
     unreachable: Option<(String, Micros)>,
     stopped: BTreeMap<SourceIx, (String, Micros)>,
     last_answer: Option<Micros>,
@@ -78,7 +79,7 @@ impl View {
             opened: BTreeMap::new(),
             dead: BTreeMap::new(),
             lost: BTreeMap::new(),
-            degradations: Vec::new(),
+            degradations: BTreeMap::new(),
             unreachable: None,
             stopped: BTreeMap::new(),
             last_answer: None,
@@ -123,21 +124,42 @@ impl View {
         self.checkpoints[usize::from(group)] = Some(crate::now());
     }
 
-    /// Notes a degradation; gives the key and text of its health event.
-    pub fn degraded(&mut self, health: &vedette_correlate::Health, compiled: &Compiled) -> (String, String) {
-        let vedette_correlate::Health::OverBudget { rule, group } = health;
+    /// Notes that a degradation began or ended; gives the key, severity and text of its health event.
+    pub fn degraded(
+        &mut self,
+        health: &vedette_correlate::Health,
+        compiled: &Compiled,
+    ) -> (String, Severity, String) {
+        use vedette_correlate::Health::{OverBudget, WithinBudget};
+        let (OverBudget { rule, group, since, prefixes } | WithinBudget { rule, group, since, prefixes, .. }) =
+            health;
         let id = &compiled.rules.get(*rule).id;
+        let from: Vec<_> = prefixes.iter().map(|(prefix, n)| format!("{prefix} ({n})")).collect();
+        let from = from.join(", ");
+        let key = format!("over_budget/{id}/{group}/{since}");
+        let WithinBudget { until, keys, .. } = health else {
+            let message = format!(
+                "rule {id} has no room for new keys in key group {group}: their counts are estimates, which \
+                 alerts say, and keys of other rules replace the oldest with one event; most come from {from}"
+            );
+            let degradation = Degradation {
+                rule_id: id.to_string(),
+                code: "keys-over-budget".to_owned(),
+                message: message.clone(),
+                since: *since,
+                until: None,
+            };
+            self.degradations.insert((*rule, *group), degradation);
+            return (key, Severity::High, message);
+        };
+        if let Some(known) = self.degradations.get_mut(&(*rule, *group)) {
+            known.until = Some(*until);
+        }
         let message = format!(
-            "rule {id} has no room for new keys in key group {group}; new keys are counted and left out"
+            "rule {id} has room again for new keys in key group {group}; it was missing {keys} times between \
+             {since} and {until}, most often for {from}"
         );
-        self.degradations.push(Degradation {
-            rule_id: id.to_string(),
-            code: "keys-over-budget".to_owned(),
-            message: message.clone(),
-            since: crate::now(),
-            until: None,
-        });
-        (format!("over_budget/{id}/{group}"), message)
+        (format!("{key}/end"), Severity::Informational, message)
     }
 
     /// Takes a change of the connection or a topic into account; gives a health event if one is due.
@@ -224,7 +246,7 @@ impl View {
                         .collect::<Option<Vec<_>>>()
                         .and_then(|all| all.into_iter().min()),
                 },
-                degradations: self.degradations.clone(),
+                degradations: self.degradations.values().cloned().collect(),
             },
             sources,
             rules,
@@ -385,7 +407,7 @@ impl View {
             alerts: self.opened.get(&ix).copied().unwrap_or_default(),
             time_us: None,
             silent_sources: silent.map(|s| self.compiled.sources.get(*s).name.to_string()).collect(),
-            degradations: self.degradations.iter().filter(|d| d.rule_id == **id).cloned().collect(),
+            degradations: self.degradations.values().filter(|d| d.rule_id == **id).cloned().collect(),
         }
     }
 }
