@@ -1,0 +1,233 @@
+//! The release binary as a service: started, asked, measured, killed.
+//!
+//! In: the broker's address. Out: a [`Service`] with its API and what the system says of its use of processor and memory.
+//! Invariants: the binary is copied, so that a later build cannot exchange it between two starts; no process outlives
+//! its [`Service`]; every wait ends.
+
+use std::{
+    fs::{self, File},
+    io::{BufReader, Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use vedette_simulate::Feed;
+
+/// How long a start may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Ticks a second in `/proc/<pid>/stat`: the same on every Linux of today.
+const TICKS: f64 = 100.0;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The release binary of the repository, built now.
+pub fn build() -> Result<PathBuf> {
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--release", "-p", "vedette", "--locked"])
+        .args(["--message-format", "json-render-diagnostics"])
+        .current_dir(root())
+        .stderr(Stdio::inherit())
+        .output()?;
+    ensure!(output.status.success(), "vedette cannot be built");
+    let executable = |line: &str| {
+        Some(PathBuf::from(serde_json::from_str::<Value>(line).ok()?.get("executable")?.as_str()?))
+    };
+    let built = String::from_utf8_lossy(&output.stdout).lines().filter_map(executable).next_back();
+    built.context("cargo names no executable")
+}
+
+/// A folder with a copy of the binary, a configuration and the data.
+pub struct Deployment {
+    dir: tempfile::TempDir,
+    token: String,
+}
+
+impl Deployment {
+    /// A new one whose sources have this `D`, if not their own.
+    pub fn new(binary: &Path, bootstrap: &str, disorder: Option<u64>) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("vedette-pipeline-").tempdir()?;
+        fs::copy(binary, dir.path().join("vedette"))?;
+        let disorder = disorder.map_or("null".to_owned(), |seconds| format!("{seconds}s"));
+        let topics: String = Feed::ALL
+            .iter()
+            .map(|f| format!("    - {{name: {}, source: {}, disorder: {disorder}}}\n", f.topic(), f.source()))
+            .collect();
+        let config = format!(
+            "data: {}\nrules: [{}]\nkafka:\n  brokers: {bootstrap}\n  topics:\n{topics}api: {{listen: \"127.0.0.1:0\"}}\n",
+            dir.path().join("data").display(),
+            root().join("detections").display(),
+        );
+        fs::write(dir.path().join("vedette.yml"), config)?;
+        let mut deployment = Self { dir, token: String::new() };
+        let made =
+            deployment.command(&["token", "create", "--name", "bench", "--role", "engineer"]).output()?;
+        ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        deployment.token = String::from_utf8(made.stdout)?.trim().to_owned();
+        Ok(deployment)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.dir.path().join("vedette"));
+        for (name, _) in std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("VEDETTE_")) {
+            command.env_remove(name);
+        }
+        command.args(args).arg("-c").arg(self.dir.path().join("vedette.yml"));
+        command.current_dir(self.dir.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// Starts `vedette run`.
+    pub fn run(&self) -> Result<Service> {
+        let log = self.dir.path().join("log");
+        let started = Instant::now();
+        let child = self.command(&["run"]).stdout(Stdio::null()).stderr(File::create(&log)?).spawn()?;
+        let mut service = Service { child, started, log, address: String::new(), token: self.token.clone() };
+        service.address = service.listening()?;
+        Ok(service)
+    }
+}
+
+/// A running service; killed when dropped.
+pub struct Service {
+    child: Child,
+    /// When its process was started.
+    pub started: Instant,
+    log: PathBuf,
+    address: String,
+    token: String,
+}
+
+/// What a process has used.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// Seconds of processor time.
+    pub cpu: f64,
+    /// The most memory that was resident, in MiB.
+    pub peak: f64,
+}
+
+/// How far reading has come, over all sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// Records taken in by the kernel.
+    pub records: u64,
+    /// Events evaluated.
+    pub events: u64,
+    /// Events whose time was replaced.
+    pub flagged: u64,
+    /// Records that wait; `None` until the ends of all partitions are known.
+    pub lag: Option<u64>,
+}
+
+impl Service {
+    fn listening(&mut self) -> Result<String> {
+        loop {
+            let log = self.log();
+            let line = log.lines().find(|line| line.contains("ready to read"));
+            if let Some((_, rest)) = line.and_then(|line| line.split_once("api=")) {
+                return Ok(rest.split_whitespace().next().unwrap_or_default().to_owned());
+            }
+            self.alive()?;
+            ensure!(self.started.elapsed() < PATIENCE, "it does not start:\n{log}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// What it has written to standard error.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// An error with the log if it has ended.
+    pub fn alive(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("the service ended ({status}):\n{}", self.log());
+        }
+        Ok(())
+    }
+
+    fn open(&self, path: &str) -> Result<BufReader<TcpStream>> {
+        let mut stream = TcpStream::connect(&self.address)?;
+        let Self { address, token, .. } = self;
+        // Of version 1.0, so that the answer comes in one piece and ends with the connection.
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\r\n")?;
+        Ok(BufReader::new(stream))
+    }
+
+    /// A stream of server-sent events.
+    pub fn follow(&self, path: &str) -> Result<BufReader<TcpStream>> {
+        self.open(path)
+    }
+
+    /// What the API has under a path.
+    pub fn api(&self, path: &str) -> Result<Value> {
+        let mut answer = String::new();
+        self.open(path)?.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+        ensure!(head.split(' ').nth(1) == Some("200"), "{path}: {answer}");
+        Ok(serde_json::from_str(body)?)
+    }
+
+    /// How far it has come.
+    pub fn reading(&self) -> Result<Reading> {
+        let answer = self.api("/api/v1/sources")?;
+        let sources = answer["items"].as_array().context("no sources")?;
+        let sum =
+            |name: &str| sources.iter().map(|source| source[name].as_u64().unwrap_or_default()).sum::<u64>();
+        let known = |source: &Value| {
+            let partitions = source["partitions"].as_array().map_or(&[][..], Vec::as_slice);
+            !partitions.is_empty() && partitions.iter().all(|p| p["end"].is_i64())
+        };
+        let flags = sources.iter().filter_map(|s| s["flags"].as_object());
+        Ok(Reading {
+            records: sum("records"),
+            events: sum("events"),
+            flagged: flags.flat_map(|f| f.values()).filter_map(Value::as_u64).sum(),
+            lag: sources.iter().all(known).then(|| sum("lag")),
+        })
+    }
+
+    /// The lowest watermark of all sources, as text that sorts by time.
+    pub fn watermark(&self) -> Result<Option<String>> {
+        let answer = self.api("/api/v1/sources")?;
+        let sources = answer["items"].as_array().context("no sources")?;
+        let all: Option<Vec<_>> =
+            sources.iter().map(|s| s["watermark"].as_str().map(str::to_owned)).collect();
+        Ok(all.and_then(|all| all.into_iter().min()))
+    }
+
+    /// What it has used so far.
+    pub fn usage(&self) -> Result<Usage> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name, in brackets, may hold anything.
+        let (_, fields) = stat.rsplit_once(") ").context("stat")?;
+        let ticks: f64 = fields.split(' ').skip(11).take(2).filter_map(|n| n.parse::<f64>().ok()).sum();
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = peak.and_then(|p| p.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or_default();
+        Ok(Usage { cpu: ticks / TICKS, peak: kib / 1024.0 })
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(mut self) -> Result<()> {
+        self.alive()?;
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // It may have been killed already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
