@@ -23,16 +23,15 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use vedette_event::{Micros, Span};
 use vedette_simulate::Feed;
 
 use broker::Broker;
 use load::{Background, PARTITIONS};
-use service::{Deployment, Reading, Service, Usage};
+use service::{Deployment, Reading, SKEW, Service, Usage};
 
-/// `S`, as the service has it by default.
-const SKEW: u64 = 5;
 /// `D` of the firewall, whose sessions are the samples.
-const DISORDER: u64 = 60;
+const DISORDER: Span = Span::secs(60);
 const POLL: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -156,11 +155,12 @@ fn main() -> Result<()> {
 
     let deployment = Deployment::new(&binary, &bootstrap, args.disorder)?;
     killed_half_way(&Deployment::new(&binary, &bootstrap, args.disorder)?, args.records, &mut report)?;
-    let mut service = catch_up(&deployment, args.records, written.to_string(), &mut report)?;
+    let mut service = catch_up(&deployment, args.records, written, &mut report)?;
 
     eprintln!("{} samples, {} records a second beside them", args.samples, args.background);
     let background = Background::start(&bootstrap, args.background)?;
-    let promised = Duration::from_secs(args.disorder.unwrap_or(DISORDER) + SKEW);
+    let promised = args.disorder.map_or(DISORDER, |seconds| Span::secs(seconds as i64)).0 + SKEW.0;
+    let promised = Duration::from_micros(promised.unsigned_abs());
     let (before, since) = (service.usage()?, Instant::now());
     let found = latency::measure(&mut service, &bootstrap, args.samples, promised)?;
     let busy = (service.usage()?.cpu - before.cpu) / since.elapsed().as_secs_f64();
@@ -188,13 +188,20 @@ fn until(service: &mut Service, far: impl Fn(&Reading) -> bool) -> Result<(Readi
     }
 }
 
+/// Waits until nothing is left of what was there at the start.
+fn lag_0(service: &mut Service) -> Result<(Reading, Duration)> {
+    let start = service.started_at;
+    until(service, |r| r.lag == Some(0) && r.through.is_some_and(|through| through >= start))
+}
+
 /// From an empty store to lag 0, then until all is final.
-fn catch_up(deployment: &Deployment, records: u64, written: String, report: &mut Report) -> Result<Service> {
+fn catch_up(deployment: &Deployment, records: u64, written: Micros, report: &mut Report) -> Result<Service> {
     eprintln!("catching up");
     let mut service = deployment.run()?;
     let (first, since) = until(&mut service, |r| r.records > 0)?;
     let (middle, then) = until(&mut service, |r| r.records > records * 3 / 4 || r.lag == Some(0))?;
-    let (reading, took) = until(&mut service, |r| r.lag == Some(0) && r.records >= records)?;
+    let (reading, took) = lag_0(&mut service)?;
+    ensure!(reading.records == records, "{} records of {records}:\n{}", reading.records, service.log());
     let Usage { cpu, peak } = service.usage()?;
     report.add("from start to lag 0", took.as_secs_f64(), "s");
     report.add("events", reading.events as f64, "");
@@ -207,12 +214,8 @@ fn catch_up(deployment: &Deployment, records: u64, written: String, report: &mut
     report.add("processor time an event", cpu * 1e6 / reading.events as f64, "us");
     report.add("processor time in all", cpu, "s");
     report.add("most memory resident", peak, "MiB");
-    let begun = Instant::now();
-    while service.watermark()?.is_none_or(|mark| mark <= written) {
-        service.alive()?;
-        ensure!(begun.elapsed() < PATIENCE, "the watermark stands still:\n{}", service.log());
-        thread::sleep(POLL);
-    }
+    let r#final = written.plus(DISORDER).plus(SKEW);
+    until(&mut service, |r| r.through.is_some_and(|through| through > r#final))?;
     // The view and the publisher are at most a second behind.
     thread::sleep(Duration::from_secs(2));
     let status = service.api("/api/v1/status")?;
@@ -230,7 +233,7 @@ fn killed_half_way(deployment: &Deployment, records: u64, report: &mut Report) -
     let (before, _) = until(&mut service, |r| r.records > records / 2 || r.lag == Some(0))?;
     service.kill()?;
     let mut service = deployment.run()?;
-    let (after, took) = until(&mut service, |r| r.lag == Some(0) && r.records > 0)?;
+    let (after, took) = lag_0(&mut service)?;
     report.add("killed after", before.records as f64, "records");
     report.add("records read after that", after.records as f64, "");
     report.add("from the start after that to lag 0", took.as_secs_f64(), "s");
@@ -238,11 +241,10 @@ fn killed_half_way(deployment: &Deployment, records: u64, report: &mut Report) -
 }
 
 /// Kills it when it has caught up.
-fn restart(deployment: &Deployment, mut service: Service, report: &mut Report) -> Result<()> {
-    until(&mut service, |r| r.lag == Some(0))?;
+fn restart(deployment: &Deployment, service: Service, report: &mut Report) -> Result<()> {
     service.kill()?;
     let mut service = deployment.run()?;
-    let (reading, took) = until(&mut service, |r| r.lag == Some(0))?;
+    let (reading, took) = lag_0(&mut service)?;
     report.add("killed with lag 0: to lag 0 again", took.as_secs_f64(), "s");
     report.add("records read again for that", reading.records as f64, "");
     service.kill()

@@ -16,10 +16,15 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use vedette_event::{Micros, Span};
 use vedette_simulate::Feed;
+
+use crate::load;
 
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// `S`, as the service has it by default.
+pub const SKEW: Span = Span::secs(5);
 /// Ticks a second in `/proc/<pid>/stat`: the same on every Linux of today.
 const TICKS: f64 = 100.0;
 
@@ -86,9 +91,10 @@ impl Deployment {
     /// Starts `vedette run`.
     pub fn run(&self) -> Result<Service> {
         let log = self.dir.path().join("log");
-        let started = Instant::now();
+        let (started, started_at) = (Instant::now(), load::now());
         let child = self.command(&["run"]).stdout(Stdio::null()).stderr(File::create(&log)?).spawn()?;
-        let mut service = Service { child, started, log, address: String::new(), token: self.token.clone() };
+        let mut service =
+            Service { child, started, started_at, log, address: String::new(), token: self.token.clone() };
         service.address = service.listening()?;
         Ok(service)
     }
@@ -99,6 +105,8 @@ pub struct Service {
     child: Child,
     /// When its process was started.
     pub started: Instant,
+    /// The same on the wall clock.
+    pub started_at: Micros,
     log: PathBuf,
     address: String,
     token: String,
@@ -122,8 +130,10 @@ pub struct Reading {
     pub events: u64,
     /// Events whose time was replaced.
     pub flagged: u64,
-    /// Records that wait; `None` until the ends of all partitions are known.
+    /// Records that wait for ingest; `None` until the ends of all partitions are known.
     pub lag: Option<u64>,
+    /// The kernel has taken in all that was written before this time.
+    pub through: Option<Micros>,
 }
 
 impl Service {
@@ -185,22 +195,19 @@ impl Service {
             let partitions = source["partitions"].as_array().map_or(&[][..], Vec::as_slice);
             !partitions.is_empty() && partitions.iter().all(|p| p["end"].is_i64())
         };
+        let through = |source: &Value| {
+            let watermark = Micros::parse_rfc3339(source["watermark"].as_str()?)?;
+            Some(watermark.plus(Span::parse(source["disorder"].as_str()?)?).plus(SKEW))
+        };
+        let through: Option<Vec<_>> = sources.iter().map(through).collect();
         let flags = sources.iter().filter_map(|s| s["flags"].as_object());
         Ok(Reading {
             records: sum("records"),
             events: sum("events"),
             flagged: flags.flat_map(|f| f.values()).filter_map(Value::as_u64).sum(),
-            lag: sources.iter().all(known).then(|| sum("lag")),
+            lag: (!sources.is_empty() && sources.iter().all(known)).then(|| sum("lag")),
+            through: through.and_then(|all| all.into_iter().min()),
         })
-    }
-
-    /// The lowest watermark of all sources, as text that sorts by time.
-    pub fn watermark(&self) -> Result<Option<String>> {
-        let answer = self.api("/api/v1/sources")?;
-        let sources = answer["items"].as_array().context("no sources")?;
-        let all: Option<Vec<_>> =
-            sources.iter().map(|s| s["watermark"].as_str().map(str::to_owned)).collect();
-        Ok(all.and_then(|all| all.into_iter().min()))
     }
 
     /// What it has used so far.
