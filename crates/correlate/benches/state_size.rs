@@ -8,21 +8,23 @@
 
 use std::{collections::BTreeMap, process::Command, sync::Arc};
 
-use arrow_buffer::{Buffer, ScalarBuffer};
+use arrow_buffer::ScalarBuffer;
 use vedette_correlate::{Correlator, GROUPS, Output, Plan, Settings};
 use vedette_event::{
     Column, ColumnBuilder, EventBatch, FieldType, Fields, FindingBatch, Flags, Hit, Kind, LogSource, Micros,
-    Partition, RuleIx, SourceDef, SourceIx, Sources, Span, TopicIx, Topics, schema::FieldDef, source::Form,
+    Partition, RuleIx, SourceDef, SourceIx, Sources, Span, Text, TopicIx, Topics, schema::FieldDef,
+    source::Form,
 };
 use vedette_sigma::RuleFile;
 
 const KEYS: u32 = 1_000_000;
-const ROWS: u32 = 512;
+/// A divisor of the number of keys, so that no key gets an event more than others.
+const ROWS: u32 = 500;
 const START: i64 = 1_767_225_600_000_000;
 /// All keys have to live at the end.
 const WITHIN: Span = Span::secs(240);
 /// Threshold and events a key.
-const CASES: [(u32, u32); 5] = [(100, 1), (100, 2), (10, 1), (10, 9), (10, 10)];
+const CASES: [(u32, u32); 6] = [(100, 1), (100, 2), (10, 1), (10, 2), (10, 9), (10, 10)];
 
 fn plan(threshold: u32) -> Plan {
     let source = SourceDef {
@@ -62,7 +64,7 @@ fn resident() -> usize {
 
 /// Addresses whose order has no pattern: an odd factor walks through all keys.
 fn addresses(first: u64) -> Column {
-    let mut column = ColumnBuilder::new(Buffer::from_vec(Vec::<u8>::new()));
+    let mut column = ColumnBuilder::new(Text::default());
     for event in first..first + u64::from(ROWS) {
         let key = (event % u64::from(KEYS) * 618_033 % u64::from(KEYS)) as u32;
         column.push(Kind::Text, &format!("11.{}.{}.{}", key >> 16, (key >> 8) & 255, key & 255));
