@@ -73,6 +73,8 @@ pub struct Drive<'a> {
     found_late: bool,
     /// By log: the position of the next record.
     next: Vec<usize>,
+    /// By log: the position after the furthest record ever read.
+    furthest: Vec<usize>,
     /// By log: the offset from which it is read.
     from: Vec<i64>,
     notices: bool,
@@ -100,6 +102,7 @@ impl<'a> Drive<'a> {
             fault,
             found_late: false,
             next: vec![0; world.logs.len()],
+            furthest: vec![0; world.logs.len()],
             from: vec![0; world.logs.len()],
             notices,
             checkpoints: BTreeMap::new(),
@@ -153,6 +156,8 @@ impl<'a> Drive<'a> {
         let logs = self.world.logs.len();
         match *step {
             Step::Read(log, most) => self.read(log % logs, most),
+            // What was read before a kill lies in the log: until it was read again, no answer shows nothing unread.
+            Step::Idle(log, _) if self.next[log % logs] < self.furthest[log % logs] => {}
             Step::Idle(log, by) => {
                 let log = log % logs;
                 let nothing_before = self.unread(log).filter_map(|raw| raw.ts_log).min();
@@ -197,6 +202,7 @@ impl<'a> Drive<'a> {
         let first = self.next[log];
         let records: Vec<&Raw> = self.unread(log).take(most).collect();
         self.next[log] += records.len();
+        self.furthest[log] = self.furthest[log].max(self.next[log]);
         let mut batch = RawBatchBuilder::new(self.world.logs[log].source, self.partition(log));
         for (at, raw) in records.into_iter().enumerate() {
             let payload = raw.payload.as_deref().map(str::as_bytes);
@@ -240,9 +246,9 @@ impl<'a> Drive<'a> {
     }
 
     /// As a store does: placements are kept, bodies upserted; one that comes again must be the same. What was passed goes
-    /// with the alerts that rest on it.
+    /// with the alerts and placements that rest on it.
     fn publish(&mut self, out: Output) {
-        if !out.correlated.alerts.is_empty() {
+        if !out.correlated.alerts.is_empty() || !out.placements.is_empty() {
             let positions = self.engine.positions();
             self.checkpoints.insert(positions.group, positions);
         }

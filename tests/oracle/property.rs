@@ -336,6 +336,20 @@ fn a_stepped_back_record_outlives_two_restarts() {
     }
 }
 
+/// Records stepped back while another partition was behind, and were published; killed before any key group's checkpoint,
+/// the kernel reads them again when the other partition is ahead.
+#[test]
+fn stepped_back_records_are_released_in_the_order_of_the_first_time() {
+    let events = [(0, json!({"k": "none"})), (-80, json!({"u": "x"})), (-86, json!({"u": "x"}))];
+    let mut world = one_log(TWO_IN_TEN, events);
+    beside(&mut world, &[0]);
+    let idle = [Step::Idle(1, 0), Step::Idle(2, 0)];
+    let first = [Step::Read(0, 3), Step::Read(3, 1)];
+    let again = [Step::Kill, Step::Read(3, 1), Step::Read(0, 2)];
+    let steps = [&first[..], &idle, &again, &idle].concat();
+    agrees_as_stored(&world, Drive::new(&world, None, false), &steps).unwrap();
+}
+
 /// Whether an event is overtaken does not depend on how its records are batched.
 #[test]
 fn overtaking_does_not_depend_on_batches() {

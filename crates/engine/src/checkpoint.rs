@@ -9,7 +9,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use vedette_event::{Micros, Partition, Topics};
 
-use crate::{KEY_GROUPS, error::Error, partition::Mark};
+use crate::{
+    KEY_GROUPS,
+    error::Error,
+    partition::{Mark, Stepped},
+};
 
 /// The layout written here.
 const LAYOUT: u32 = 1;
@@ -48,6 +52,8 @@ pub struct PartitionPoint {
     pub last_hash: String,
     /// The source's watermark then, in microseconds.
     pub floor: i64,
+    /// Records below what the partition had promised: offset of the last, lowest time in microseconds.
+    pub stepped: Option<(i64, i64)>,
 }
 
 /// Where to start a partition.
@@ -121,6 +127,7 @@ pub(crate) struct Merged {
     pub(crate) read_before: i64,
     pub(crate) last_hash: [u8; 32],
     pub(crate) floor: Micros,
+    pub(crate) stepped: Option<Stepped>,
 }
 
 /// The resume points of one checkpoint, of topics that are still in use.
@@ -164,6 +171,7 @@ pub(crate) fn merge(points: &[(u8, PartitionPoint)], topics: &Topics) -> BTreeMa
             read_before: point.read_before,
             last_hash: hash,
             floor: Micros(point.floor),
+            stepped: point.stepped.map(|(until, low)| Stepped { until, low: Micros(low) }),
         };
         merged
             .entry((point.topic.clone(), point.partition))
@@ -176,6 +184,7 @@ pub(crate) fn merge(points: &[(u8, PartitionPoint)], topics: &Topics) -> BTreeMa
                 }
                 old.began = old.began.min(new.began);
                 old.floor = old.floor.max(new.floor);
+                old.stepped = Stepped::join(old.stepped, new.stepped);
             })
             .or_insert(new);
     }
@@ -197,6 +206,7 @@ mod tests {
             read_before,
             last_hash: blake3::hash(b"x").to_hex().to_string(),
             floor: read_before * 5,
+            stepped: (resume < 60).then_some((resume, -resume)),
         }
     }
 
@@ -225,6 +235,7 @@ mod tests {
         let start = merged[&("firewall".into(), 3)];
         assert_eq!((start.began, start.offset, start.max_log), (20, 40, Some(Micros(400))));
         assert_eq!((start.read_before, start.floor), (100, Micros(500)));
+        assert_eq!(start.stepped, Some(Stepped { until: 50, low: Micros(-50) }));
         assert!(merge(&points, &Topics::new(["waf"])).is_empty());
     }
 

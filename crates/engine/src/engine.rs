@@ -283,11 +283,11 @@ impl Engine {
     ) {
         let events = &batch.events;
         let def = self.compiled.sources.get(events.source);
-        let Some(state) = self.partitions.get(&events.partition) else { return };
         let (late, future) = (def.disorder, def.future);
         let source = usize::from(events.source.0);
         let passed = self.watermarks[source].max(self.floors[source]);
         let others = self.reached_by_others(events.source, events.partition);
+        let Some(state) = self.partitions.get_mut(&events.partition) else { return };
         self.times.clear();
         self.flags.clear();
         for row in 0..events.rows() {
@@ -309,6 +309,10 @@ impl Engine {
                     flag: Flags::CLOCK_OVERTAKEN,
                     time: reached,
                 });
+            }
+            let promised = highest.map(|t| t.minus(late).minus(self.settings.skew));
+            if promised.is_some_and(|promised| placed.time < promised) {
+                state.step_back(offset, placed.time);
             }
             self.times.push(placed.time);
             self.flags.push(placed.flags);
@@ -344,8 +348,8 @@ impl Engine {
     /// Raises the sources' watermarks as far as their partitions allow and releases what lies below.
     fn release(&mut self, out: &mut Output) {
         let mut lowest: Vec<Option<Micros>> = vec![None; self.watermarks.len()];
-        for (partition, state) in &self.partitions {
-            let watermark = self.reached(*partition, state);
+        for state in self.partitions.values() {
+            let watermark = self.reached(state);
             let low = &mut lowest[usize::from(state.source.0)];
             *low = Some(low.map_or(watermark, |low| low.min(watermark)));
         }
@@ -360,22 +364,16 @@ impl Engine {
         }
     }
 
-    /// How far a partition has come. While records from before a restart are read again, it stays at or below every
-    /// stored placement of theirs.
-    fn reached(&self, partition: Partition, state: &PartitionState) -> Micros {
+    /// How far a partition has come.
+    fn reached(&self, state: &PartitionState) -> Micros {
         let disorder = self.compiled.sources.get(state.source).disorder;
-        let reached = state.reached(state.max_log, disorder, self.settings.skew);
-        if !state.rereading() {
-            return reached;
-        }
-        let unread = self.stored.range((partition, state.next())..=(partition, i64::MAX));
-        unread.map(|(_, at)| *at).min().map_or(reached, |held| reached.min(held))
+        state.reached(state.max_log, disorder, self.settings.skew)
     }
 
     /// How far the other partitions of a source have come.
     fn reached_by_others(&self, source: SourceIx, but: Partition) -> Micros {
         let others = self.partitions.iter().filter(|(p, state)| state.source == source && **p != but);
-        others.map(|(p, state)| self.reached(*p, state)).min().unwrap_or(Micros::MAX)
+        others.map(|(_, state)| self.reached(state)).min().unwrap_or(Micros::MAX)
     }
 
     /// Says that a file has no more records. A file without a readable time took place in 1970.
@@ -422,8 +420,8 @@ impl Engine {
         GroupCheckpoint { group, bytes: checkpoint::write(points, &self.correlator.checkpoint(group)) }
     }
 
-    /// How far each partition was read and what its source had passed, to be stored with every publication of alerts:
-    /// a restart must not place a record below what was published.
+    /// How far each partition was read and what its source had passed, to be stored with every publication of alerts or
+    /// placements: a restart must not place a record below what was published.
     #[must_use]
     pub fn positions(&self) -> GroupCheckpoint {
         let points = self.points(|_, state| state.position());
@@ -445,6 +443,7 @@ impl Engine {
                 read_before: read.0,
                 last_hash: blake3::Hash::from_bytes(read.1).to_hex().to_string(),
                 floor: self.watermarks[source].max(self.floors[source]).0,
+                stepped: state.stepped().map(|stepped| (stepped.until, stepped.low.0)),
             }
         };
         self.partitions.iter().map(point).collect()
@@ -469,11 +468,10 @@ impl Engine {
         if self.correlator.pending() < self.settings.reorder_budget {
             return Vec::new();
         }
-        let slowest =
-            self.partitions.iter().map(|(p, state)| self.reached(*p, state)).min().unwrap_or(Micros::MIN);
+        let slowest = self.partitions.values().map(|state| self.reached(state)).min().unwrap_or(Micros::MIN);
         self.partitions
             .iter()
-            .filter(|(p, state)| !state.ended && self.reached(**p, state) > slowest.plus(self.settings.skew))
+            .filter(|(_, state)| !state.ended && self.reached(state) > slowest.plus(self.settings.skew))
             .map(|(partition, _)| *partition)
             .collect()
     }
@@ -503,7 +501,7 @@ impl Engine {
     /// The watermark of a partition, once it has one.
     #[must_use]
     pub fn partition_watermark(&self, partition: Partition) -> Option<Micros> {
-        let watermark = self.reached(partition, self.partitions.get(&partition)?);
+        let watermark = self.reached(self.partitions.get(&partition)?);
         (watermark != Micros::MIN).then_some(watermark)
     }
 

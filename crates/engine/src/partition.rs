@@ -28,14 +28,33 @@ pub(crate) struct PartitionState {
     furthest: (i64, [u8; 32]),
     /// Records before this one were placed before the restart.
     checked_from: i64,
-    /// The source's watermark before the restart. While records from before are read again, this partition holds the
-    /// source there, so that they are released in the order of the first time.
-    floor: Micros,
+    /// What lies below the time that the records before it promised.
+    stepped: Option<Stepped>,
     /// Records from before the restart may still be unread.
     rereading: bool,
     /// No further record will come (files).
     pub(crate) ended: bool,
     marks: VecDeque<Mark>,
+}
+
+/// Records that lie below what their partition promised, since the broker's clock stepped back by more than `S`, and above
+/// their source's watermark all the same, since another partition was behind. When they are read again, others may be ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stepped {
+    /// Offset of the last of them.
+    pub(crate) until: i64,
+    /// The lowest of their times.
+    pub(crate) low: Micros,
+}
+
+impl Stepped {
+    /// Both, where there are two.
+    pub(crate) fn join(a: Option<Self>, b: Option<Self>) -> Option<Self> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(Self { until: a.until.max(b.until), low: a.low.min(b.low) }),
+            (one, other) => one.or(other),
+        }
+    }
 }
 
 /// A place from which reading can start again.
@@ -56,7 +75,7 @@ impl PartitionState {
             next: began,
             furthest: (0, *blake3::hash(b"").as_bytes()),
             checked_from: 0,
-            floor: Micros::MIN,
+            stepped: None,
             rereading: false,
             ended: false,
             marks: VecDeque::new(),
@@ -70,7 +89,7 @@ impl PartitionState {
             next: merged.offset,
             furthest: (merged.read_before, merged.last_hash),
             checked_from: merged.read_before,
-            floor: merged.floor,
+            stepped: merged.stepped,
             rereading: merged.offset < merged.read_before,
             ..Self::new(source, merged.began)
         }
@@ -137,12 +156,21 @@ impl PartitionState {
             return Micros::MAX;
         }
         let reached = max_log.max(self.idle).map_or(Micros::MIN, |t| t.minus(disorder).minus(skew));
-        if self.rereading { reached.min(self.floor) } else { reached }
+        // What is read again is released in the order of the first time.
+        match self.stepped {
+            Some(Stepped { until, low }) if self.rereading && self.next <= until => reached.min(low),
+            _ => reached,
+        }
     }
 
-    /// Whether records from before the restart may still be unread.
-    pub(crate) fn rereading(&self) -> bool {
-        self.rereading
+    /// Takes note that a record is placed below what its partition promised.
+    pub(crate) fn step_back(&mut self, offset: i64, time: Micros) {
+        self.stepped = Stepped::join(self.stepped, Some(Stepped { until: offset, low: time }));
+    }
+
+    /// What will have to be waited for when it is read again.
+    pub(crate) fn stepped(&self) -> Option<Stepped> {
+        self.stepped
     }
 
     /// The last place at or before `offset` from which reading can start again.
@@ -163,6 +191,7 @@ impl PartitionState {
         while self.marks.get(1).is_some_and(|second| second.offset <= offset) {
             self.marks.pop_front();
         }
+        self.stepped = self.stepped.filter(|stepped| stepped.until >= offset);
     }
 }
 

@@ -252,7 +252,7 @@ impl Kernel {
             publication.dead_letters.push(NewDeadLetter::of(dead, &source, &self.compiled.topics));
         }
         publication.placements = out.placements;
-        if !publication.alerts.is_empty() {
+        if !publication.alerts.is_empty() || !publication.placements.is_empty() {
             let positions = self.engine.positions();
             publication.checkpoints.push(Checkpoint { group: positions.group, bytes: positions.bytes });
         }
