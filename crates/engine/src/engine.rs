@@ -476,10 +476,13 @@ impl Engine {
             .collect()
     }
 
-    /// True if a partition was assigned after the group's last checkpoint: it would be read again from its start.
+    /// True if, from the group's last checkpoint, something would be read again.
     #[must_use]
-    pub fn lacks(&self, group: u8) -> bool {
-        self.resumes.get(usize::from(group)).is_some_and(|known| known.len() < self.partitions.len())
+    pub fn behind(&self, group: u8) -> bool {
+        let known = self.resumes.get(usize::from(group));
+        self.partitions.iter().any(|(partition, state)| {
+            known.and_then(|marks| marks.get(partition)).is_none_or(|mark| mark.offset < state.next())
+        })
     }
 
     /// The group whose last checkpoint lies furthest back.

@@ -41,11 +41,12 @@ fn read(engine: &mut Engine, offsets: std::ops::Range<i64>) {
 fn a_process_that_dies_while_it_reads_again_sets_no_group_back() {
     let (mut first, _) = engine(&[]);
     first.assign(PARTITION, SourceIx(0), 3);
-    assert!(first.lacks(0));
+    assert!(first.behind(0));
     read(&mut first, 3..10);
     let mut stored: Vec<_> = (0..KEY_GROUPS).map(|group| first.checkpoint(group)).collect();
-    assert!(!first.lacks(0));
+    assert!(!first.behind(0));
     read(&mut first, 10..100);
+    assert!(first.behind(0));
     stored[5] = first.checkpoint(5);
 
     let (mut second, starts) = engine(&stored);
@@ -69,6 +70,6 @@ fn a_partition_that_came_after_a_group_s_checkpoint_is_read_from_its_start() {
     let late = (32..KEY_GROUPS).map(|group| first.checkpoint(group));
     let (second, starts) = engine(&early.into_iter().chain(late).collect::<Vec<_>>());
     assert_eq!((starts[0].offset, starts[0].max_log), (3, None));
-    assert!(second.lacks(0) && !second.lacks(32));
+    assert!(second.behind(0) && !second.behind(32));
     assert_eq!(second.furthest_back(), 0);
 }

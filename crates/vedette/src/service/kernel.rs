@@ -35,10 +35,10 @@ use super::{
 const WAIT: Duration = Duration::from_millis(10);
 /// Checkpoint bytes written a second at most, so that state never crowds out alerts.
 const CHECKPOINT_BYTES_A_SECOND: u64 = 4 << 20;
-/// Checkpoint bytes in one publication, beyond the group whose turn it is.
+/// Checkpoint bytes in one publication, beyond those of its first group.
 const CHECKPOINT_BYTES_AT_ONCE: u64 = 256 << 10;
-/// Pause between two groups' checkpoints at least.
-const CHECKPOINT_PAUSE: Duration = Duration::from_millis(50);
+/// Pause after all groups had their turn at once.
+const CHECKPOINT_ROUND: Duration = Duration::from_secs(1);
 /// Output beyond this is published without waiting.
 const FULL: usize = 2_000;
 /// How long the store may keep a stop waiting.
@@ -60,9 +60,6 @@ pub struct Kernel {
     /// Names of the sources that each rule reads.
     rule_sources: Vec<Vec<String>>,
     next_group: u8,
-    /// Items taken in, and what that was when each group was last written.
-    activity: u64,
-    written_at: [u64; KEY_GROUPS as usize],
     next_checkpoint: Instant,
 }
 
@@ -107,8 +104,6 @@ impl Kernel {
             extra: first,
             paused: BTreeSet::new(),
             rule_sources,
-            activity: 0,
-            written_at: [0; KEY_GROUPS as usize],
             next_checkpoint: Instant::now(),
         }
     }
@@ -147,7 +142,7 @@ impl Kernel {
             let full = self.out.correlated.alerts.len() + self.out.dead.len() > FULL;
             if full || published.elapsed() >= self.pace {
                 published = Instant::now();
-                if !self.publish(1, stopped)? {
+                if !self.publish(false, stopped)? {
                     return Ok(());
                 }
                 self.pause_those_ahead();
@@ -160,14 +155,11 @@ impl Kernel {
                 break;
             }
         }
-        self.next_checkpoint = Instant::now();
-        self.written_at = [u64::MAX; KEY_GROUPS as usize];
-        self.publish(KEY_GROUPS, stopped)?;
+        self.publish(true, stopped)?;
         Ok(())
     }
 
     fn take(&mut self, item: Ingested, detector: &mut Detector) -> Result<()> {
-        self.activity += 1;
         match item {
             Ingested::Assigned { partition, offset } => {
                 let topic = self.compiled.topics.name(partition.topic);
@@ -220,8 +212,8 @@ impl Kernel {
         });
     }
 
-    /// Hands over what there is, with the checkpoints of at most `groups` groups. False if nobody takes it any more.
-    fn publish(&mut self, groups: u8, stopped: &watch::Receiver<bool>) -> Result<bool> {
+    /// Hands over what there is, with the checkpoints that are due, or with all. False if nobody takes it any more.
+    fn publish(&mut self, all: bool, stopped: &watch::Receiver<bool>) -> Result<bool> {
         let mut out = std::mem::take(&mut self.out);
         let in_force = &self.versions;
         out.correlated.alerts.retain(|p| in_force.in_force(p.rule, p.crossing.time));
@@ -256,7 +248,7 @@ impl Kernel {
             let positions = self.engine.positions();
             publication.checkpoints.push(Checkpoint { group: positions.group, bytes: positions.bytes });
         }
-        self.add_checkpoints(groups, &mut publication);
+        self.add_checkpoints(all, &mut publication);
         if publication.is_empty() {
             return Ok(true);
         }
@@ -294,38 +286,33 @@ impl Kernel {
         }
     }
 
-    /// Adds the checkpoints of the next `turns` groups, and as long as they are small those of groups whose turn was missed
-    /// or that lack a partition: until every group knows a partition, it is read again from its start.
-    fn add_checkpoints(&mut self, turns: u8, publication: &mut Publication) {
-        let Some(overdue) = Instant::now().checked_duration_since(self.next_checkpoint) else { return };
-        // A long turn of this thread, as while it catches up, must not slow the round down.
-        let missed = overdue.as_millis() / CHECKPOINT_PAUSE.as_millis();
-        let mut missed = u8::try_from(missed).unwrap_or(KEY_GROUPS).min(KEY_GROUPS);
-        let (mut turns, mut bytes) = (turns, 0);
-        for _ in 0..KEY_GROUPS {
+    /// Adds the checkpoints of the groups whose turn it is: of all at once while they are small. One that would begin where
+    /// reading stands has nothing to gain; a clean stop writes all.
+    fn add_checkpoints(&mut self, all: bool, publication: &mut Publication) {
+        if !all && Instant::now() < self.next_checkpoint {
+            return;
+        }
+        let mut bytes = 0;
+        let mut looked_at = 0;
+        while looked_at < KEY_GROUPS && (all || bytes < CHECKPOINT_BYTES_AT_ONCE) {
+            looked_at += 1;
             let group = self.next_group;
-            let at = usize::from(group);
-            let early = (missed > 0 || self.engine.lacks(group)) && bytes < CHECKPOINT_BYTES_AT_ONCE;
-            if turns == 0 && !early {
-                break;
-            }
-            missed = if turns == 0 { missed.saturating_sub(1) } else { missed };
-            turns = turns.saturating_sub(1);
             self.next_group = (group + 1) % KEY_GROUPS;
             if self.next_group == 0 {
                 self.engine.forget_released();
             }
-            if self.written_at[at] == self.activity {
+            // Written now, or as good as written now.
+            self.view.checkpointed(group);
+            if !all && !self.engine.behind(group) {
                 continue;
             }
-            self.written_at[at] = self.activity;
             let checkpoint = self.engine.checkpoint(group);
             bytes += checkpoint.bytes.len() as u64;
             publication.checkpoints.push(Checkpoint { group, bytes: checkpoint.bytes });
-            self.view.checkpointed(group);
         }
-        let pause = Duration::from_micros(bytes * 1_000_000 / CHECKPOINT_BYTES_A_SECOND);
-        self.next_checkpoint = Instant::now() + pause.max(CHECKPOINT_PAUSE);
+        let pause = if looked_at == KEY_GROUPS { CHECKPOINT_ROUND } else { Duration::ZERO };
+        let crowded = Duration::from_micros(bytes * 1_000_000 / CHECKPOINT_BYTES_A_SECOND);
+        self.next_checkpoint = Instant::now() + pause.max(crowded);
     }
 
     /// A word for operators about everything that a healthy deployment never shows.
