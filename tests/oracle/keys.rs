@@ -65,8 +65,7 @@ pub fn by_entity<'a>(
 }
 
 /// The value tuples of an event: "the tuple for several fields; each element of a list, the product for several lists;
-/// nulls are no values; an event without the field does not take part", nor does one without a single value; of a
-/// product the first 1,000 count.
+/// nulls are no values; an event without the field does not take part", nor does one without a single value.
 pub fn tuples(event: &Event, names: &[Arc<str>], sources: &Sources) -> Option<BTreeSet<Vec<Value>>> {
     let mut tuples: Vec<Vec<Value>> = vec![Vec::new()];
     for written in names {
@@ -83,6 +82,6 @@ pub fn tuples(event: &Event, names: &[Arc<str>], sources: &Sources) -> Option<BT
         };
         tuples = tuples.iter().flat_map(|tuple| values.iter().map(move |value| with(tuple, value))).collect();
     }
-    let first: BTreeSet<Vec<Value>> = tuples.into_iter().take(1_000).collect();
-    (!first.is_empty()).then_some(first)
+    let each_once: BTreeSet<Vec<Value>> = tuples.into_iter().collect();
+    (!each_once.is_empty()).then_some(each_once)
 }

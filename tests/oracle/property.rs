@@ -247,6 +247,27 @@ fn a_storm_of_episodes_feeds_its_chain() {
     agrees(&world, &RESTARTED, None).unwrap();
 }
 
+/// The event that would give the 1,000th and the 1,001st alert gives one; the other is folded by its key's text.
+#[test]
+fn a_storm_that_begins_within_an_event_agrees() {
+    let rule = TWO_IN_TEN.replace("gte: 2", "gte: 1").replace("[p]", "[p, q]").replace("[u]", "[who]");
+    let rule = rule.replace("  timespan", "  aliases: {who: {p: u, q: v}}\n  timespan");
+    for folded in [1, 2] {
+        let users = (0..999).map(|i| (i / 100, json!({"u": format!("user-{i}")})));
+        let both = (0..folded)
+            .map(|i| (10 + i, json!({"k": ["p", "q"], "u": format!("b{i}"), "v": format!("a{i}")})));
+        let mut world = one_log(&rule, users.chain(both));
+        let q = world.files[0].split("---\n").next().unwrap_or_default().replace("P\n", "Q\n");
+        let q = q.replace("name: p", "name: q").replace("k: p", "k: q");
+        world.files[0].insert_str(0, &format!("{q}---\n"));
+        let outcome = oracle(&world, &[]);
+        let storm: Vec<u64> =
+            outcome.last_revisions().filter(|a| a.flags.has(Flags::STORM)).map(|a| a.count).collect();
+        assert_eq!(storm, [2 * folded as u64 - 1]);
+        agrees(&world, &RESTARTED, None).unwrap();
+    }
+}
+
 #[test]
 fn a_storm_of_judged_windows_agrees() {
     let world = crowd(&TWO_IN_TEN.replace("gte: 2", "lte: 2"));
@@ -259,11 +280,15 @@ fn more_than_a_thousand_values_agree() {
     for (n, capped) in [(3, true), (1_005, true), (1_010, false)] {
         let rule = TWO_IN_TEN.replace("event_count", "value_count");
         let rule = rule.replace("gte: 2", &format!("gte: {n}\n    field: d"));
-        let world = one_log(&rule, (0..1_010).map(|i| (i / 200, json!({"u": "x", "d": i}))));
-        let outcome = oracle(&world, &[]);
-        assert!(outcome.last_revisions().all(|alert| alert.flags.has(Flags::CAPPED) == capped));
-        assert_eq!(outcome.scan.len(), 1);
-        agrees(&world, &RESTARTED, None).unwrap();
+        let one_each = one_log(&rule, (0..1_010).map(|i| (i / 200, json!({"u": "x", "d": i}))));
+        let all_at_once =
+            json!({"u": "x", "d": (0..1_010).map(|i| i / 2).chain(0..1_010).collect::<Vec<_>>()});
+        for world in [one_each, one_log(&rule, [(0, all_at_once)])] {
+            let outcome = oracle(&world, &[]);
+            assert!(outcome.last_revisions().all(|alert| alert.flags.has(Flags::CAPPED) == capped));
+            assert_eq!(outcome.scan.len(), 1);
+            agrees(&world, &RESTARTED, None).unwrap();
+        }
     }
 }
 /// A second partition of `slow` joins the world of [`one_log`]: its events, too, are of `p`.

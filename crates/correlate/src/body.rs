@@ -16,7 +16,7 @@
 //!   or for a list each scalar element (numbers canonical as in [`vedette_event::batch::number`], one outside its range
 //!   is no value); nulls, lists and objects inside a list, and an object in place of a list are no values. Text that is
 //!   equal as text is one value. Several fields: all tuples (the product). An event without a single tuple does not
-//!   take part. Of a product, the first 1,000 tuples in order (first field slowest) count.
+//!   take part.
 //! - Weight (`event_count` only): the cell of the source's `weight` field if it is a whole number, clamped to 1..=10,000;
 //!   else 1. In a chain an event that also matches a detection rule listed in the parent has its own weight, else 1.
 //! - A chain: an event that crosses a child (not as a continuation) matches the child, once, however many keys of the
@@ -84,8 +84,6 @@ pub const STORM_AFTER: u64 = 1_000;
 pub const UPDATE: Span = Span::secs(60);
 /// Distinct values that are counted in an episode before it is `capped`, unless the threshold is higher.
 pub const VALUES: u64 = 1_000;
-/// Tuples of one event that count.
-pub const TUPLES: usize = 1_000;
 /// Prefixes in a storm's explanation.
 pub const PREFIXES: usize = 20;
 /// Characters of a value in a summary.

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What every checkpoint starts with; the last byte is the version of the layout.
-pub const MAGIC: [u8; 5] = *b"VDCP\x02";
+pub const MAGIC: [u8; 5] = *b"VDCP\x03";
 /// Bytes of the keyed hash at the end.
 pub const SEAL: usize = 16;
 
@@ -292,7 +292,11 @@ impl Writer {
             self.time(pending);
         }
         let Some(part) = hour.parts.get(&group) else { return };
-        self.events(part.crossings.iter());
+        self.number(part.crossings.len() as u64);
+        for (event, key) in &part.crossings {
+            self.event(event);
+            write_bytes(&mut self.bytes, key.as_bytes());
+        }
         self.number(part.folded);
         self.ends(&part.ends);
         self.number(u64::from(part.flags.0));

@@ -63,10 +63,19 @@ pub struct Episode {
     pub queued: Micros,
 }
 
+/// A record of 1 MiB holds no longer list; only products of several lists do.
+const MOST_OF_EVENT: usize = 1 << 19;
+
 impl Node {
     /// How many distinct values of an episode are told apart.
     pub const fn values_cap(&self) -> u64 {
         if self.n > crate::body::VALUES { self.n } else { crate::body::VALUES }
+    }
+
+    /// How many values of one event are told apart: one more than of an episode, and so more than any comparison asks for.
+    pub fn values_of_event(&self) -> usize {
+        usize::try_from(self.values_cap())
+            .map_or(MOST_OF_EVENT, |cap| cap.saturating_add(1).min(MOST_OF_EVENT))
     }
 }
 

@@ -9,7 +9,6 @@ use vedette_event::{Kind, batch::number};
 
 use crate::{
     GROUPS,
-    body::TUPLES,
     codec::{KeyHasher, Reader, write_bytes, write_varint},
     plan::{From, Node, Tree},
 };
@@ -143,37 +142,41 @@ pub fn groups(hasher: &KeyHasher, tree: &Tree, bytes: &[u8], key: &mut Vec<u8>) 
     (found, last)
 }
 
-/// Hashes of an event's values, each once: elements of lists, products of fields.
-pub fn values<'a>(cells: impl Iterator<Item = &'a &'a [u8]>, hasher: &KeyHasher, out: &mut Vec<u64>) {
+/// Hashes of an event's values, each once: elements of lists, products of fields. No more than `most`, which is more than
+/// the condition or the body can tell apart.
+pub fn values<'a>(
+    cells: impl Iterator<Item = &'a &'a [u8]>,
+    hasher: &KeyHasher,
+    most: usize,
+    out: &mut Vec<u64>,
+) {
     let mut tuples: SmallVec<[u64; 4]> = SmallVec::new();
     for (at, cell) in cells.enumerate() {
-        let of_field = elements(cell, hasher);
+        let of_field = distinct(elements(cell, hasher));
         if of_field.is_empty() {
             return;
         }
         if at == 0 {
             tuples = of_field;
-            tuples.truncate(TUPLES);
             continue;
         }
-        let mut product = SmallVec::new();
-        'all: for tuple in &tuples {
-            for element in &of_field {
-                if product.len() == TUPLES {
-                    break 'all;
-                }
-                let mut pair = [0; 16];
-                pair[..8].copy_from_slice(&tuple.to_le_bytes());
-                pair[8..].copy_from_slice(&element.to_le_bytes());
-                product.push(hasher.hash(&pair));
-            }
-        }
-        tuples = product;
+        let pairs = tuples.iter().flat_map(|tuple| of_field.iter().map(move |element| (tuple, element)));
+        let product = pairs.take(most).map(|(tuple, element)| {
+            let mut pair = [0; 16];
+            pair[..8].copy_from_slice(&tuple.to_le_bytes());
+            pair[8..].copy_from_slice(&element.to_le_bytes());
+            hasher.hash(&pair)
+        });
+        tuples = product.collect();
     }
-    out.extend_from_slice(&tuples);
-    if out.len() > 1 {
-        let mut seen = hashbrown::HashTable::with_capacity(out.len());
-        out.retain(|value| {
+    out.extend(tuples.iter().take(most));
+}
+
+/// Each value once.
+fn distinct(mut values: SmallVec<[u64; 4]>) -> SmallVec<[u64; 4]> {
+    if values.len() > 1 {
+        let mut seen = hashbrown::HashTable::with_capacity(values.len());
+        values.retain(|value| {
             let known = seen.find(*value, |other| other == value).is_some();
             if !known {
                 seen.insert_unique(*value, *value, |value| *value);
@@ -181,6 +184,7 @@ pub fn values<'a>(cells: impl Iterator<Item = &'a &'a [u8]>, hasher: &KeyHasher,
             !known
         });
     }
+    values
 }
 
 /// Hashes of the values of one field of an event.
@@ -240,6 +244,8 @@ fn split(list: &str) -> Vec<&str> {
 mod tests {
     use super::*;
 
+    const MOST: usize = 1_001;
+
     fn count(fields: &[(Kind, &str)]) -> usize {
         let cells: Vec<Vec<u8>> = fields
             .iter()
@@ -251,7 +257,7 @@ mod tests {
             .collect();
         let cells: Vec<&[u8]> = cells.iter().map(Vec::as_slice).collect();
         let mut out = Vec::new();
-        values(cells.iter(), &KeyHasher::new(&[7; 32]), &mut out);
+        values(cells.iter(), &KeyHasher::new(&[7; 32]), MOST, &mut out);
         out.len()
     }
 
@@ -269,7 +275,14 @@ mod tests {
     #[test]
     fn a_product_is_bounded() {
         let list = serde_json::to_string(&(0..200).collect::<Vec<_>>()).unwrap_or_default();
-        assert_eq!(count(&[(Kind::List, &list), (Kind::List, &list)]), TUPLES);
+        assert_eq!(count(&[(Kind::List, &list), (Kind::List, &list)]), MOST);
+    }
+
+    #[test]
+    fn padding_hides_no_value() {
+        let mut list = vec!["a"; 5_000];
+        list.push("b");
+        assert_eq!(count(&[(Kind::List, &serde_json::to_string(&list).unwrap_or_default())]), 2);
     }
 
     #[test]

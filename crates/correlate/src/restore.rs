@@ -438,8 +438,13 @@ impl Input<'_> {
                 head.pending = Some(pending);
             }
         }
+        let mut crossings = Vec::new();
+        for _ in 0..self.reader.count()? {
+            let event = self.event()?;
+            crossings.push((event, std::str::from_utf8(self.reader.bytes()?).ok()?.into()));
+        }
         let mut part = Part {
-            crossings: self.events()?,
+            crossings,
             folded: self.number()?,
             ends: self.ends()?,
             flags: self.flags()?,

@@ -43,8 +43,8 @@ pub struct Hour {
 /// What one key group contributes.
 #[derive(Debug, Clone, Default)]
 pub struct Part {
-    /// Crossings that raised alerts, in order.
-    pub crossings: Vec<EventRef>,
+    /// Crossings that raised alerts, each with its key as JSON text, in this order: one event may cross at two keys.
+    pub crossings: Vec<(EventRef, Box<str>)>,
     /// Episodes folded.
     pub folded: u64,
     /// The first and last five of their crossing events, each once.
@@ -93,10 +93,12 @@ impl Storm {
     ) -> Verdict {
         let hour = self.hours.entry(event.time.floor(HOUR)).or_default();
         let order = event.order();
-        let before = if hour.listed < STORM_AFTER { hour.listed } else { hour.before(order) };
+        let key = key();
+        let text = serde_json::to_string(&key).unwrap_or_default().into_boxed_str();
+        let before = if hour.listed < STORM_AFTER { hour.listed } else { hour.before(order, &text) };
         let part = hour.parts.entry(group).or_default();
         if before < STORM_AFTER {
-            part.crossings.push(*event);
+            part.crossings.push((*event, text));
             hour.listed += 1;
             return Verdict::Alert;
         }
@@ -106,7 +108,7 @@ impl Storm {
             part.ends.push(event);
             part.last = Some(order);
         }
-        part.prefixes.add(body::prefix(&key()));
+        part.prefixes.add(body::prefix(&key));
         match &mut hour.head {
             None => {
                 hour.head = Some(Head { crossing: *event, incarnation, revision: 0, pending: None });
@@ -130,9 +132,9 @@ impl Storm {
 
 impl Hour {
     /// How many listed crossings come before this one.
-    fn before(&self, order: Order) -> u64 {
-        let parts = self.parts.values();
-        parts.map(|part| part.crossings.partition_point(|known| known.order() < order) as u64).sum()
+    fn before(&self, order: Order, key: &str) -> u64 {
+        let earlier = |known: &(EventRef, Box<str>)| (known.0.order(), &*known.1) < (order, key);
+        self.parts.values().map(|part| part.crossings.partition_point(earlier) as u64).sum()
     }
 
     /// When it closes: at its end, or once the last judged window that overlaps it is judged.

@@ -217,6 +217,7 @@ impl TreeState {
             payload::values(
                 slots.iter().filter_map(|slot| payload.slots.get(*slot)),
                 scope.hasher,
+                node.values_of_event(),
                 &mut scratch.values,
             );
             if scratch.values.is_empty() {
