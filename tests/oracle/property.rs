@@ -371,8 +371,10 @@ fn stepped_back_records_are_released_in_the_order_of_the_first_time() {
     let idle = [Step::Idle(1, 0), Step::Idle(2, 0)];
     let first = [Step::Read(0, 3), Step::Read(3, 1)];
     let again = [Step::Kill, Step::Read(3, 1), Step::Read(0, 2)];
-    let steps = [&first[..], &idle, &again, &idle].concat();
-    agrees_as_stored(&world, Drive::new(&world, None, false), &steps).unwrap();
+    for forget in [&[][..], &[Step::Forget]] {
+        let steps = [&first[..], forget, &idle, forget, &again, &idle].concat();
+        agrees_as_stored(&world, Drive::new(&world, None, false), &steps).unwrap();
+    }
 }
 
 /// Whether an event is overtaken does not depend on how its records are batched.

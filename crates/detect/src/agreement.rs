@@ -106,7 +106,7 @@ fn word() -> impl Strategy<Value = String> {
 fn scalar() -> impl Strategy<Value = Value> {
     prop_oneof![
         6 => word().prop_map(Value::from),
-        1 => select(vec![json!(5), json!(-1), json!(0.5), json!(5.0), json!(1e21), json!(u64::MAX)]),
+        1 => select(vec![json!(5), json!(-1), json!(0.5), json!(5.0), json!(1e21), json!(u64::MAX), json!(9_007_199_254_740_993_u64)]),
         1 => any::<bool>().prop_map(Value::from),
         1 => Just(Value::Null),
     ]
@@ -160,7 +160,7 @@ fn test() -> impl Strategy<Value = Test> {
         1 => any::<bool>().prop_map(Test::Bool),
         2 => select(REGEXES.to_vec()).prop_map(|text| Test::Regex(text.into())),
         1 => select(nets.to_vec()).prop_map(|net| Test::Cidr(net.parse().unwrap())),
-        1 => (cmp, select(vec![5.0, 0.5, -1.0])).prop_map(|(cmp, right)| Test::Compare(cmp, Decimal(right))),
+        1 => (cmp, select(vec![5.0, 0.5, -1.0, 9_007_199_254_740_992.0])).prop_map(|(cmp, right)| Test::Compare(cmp, Decimal(right))),
         1 => Just(Test::Null),
         1 => any::<bool>().prop_map(Test::Exists),
         1 => (select(FIELDS.to_vec()), how, any::<bool>())

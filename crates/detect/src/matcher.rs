@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use memchr::memmem::Finder;
 use regex::Regex;
-use vedette_event::batch::number;
+use vedette_event::{Kind, batch::number};
 use vedette_sigma::{Cmp, Pattern, Piece, Test};
 
 use crate::fold::fold;
@@ -84,7 +84,7 @@ impl Matcher {
             Self::Regex(regex) => regex.is_match(raw),
             Self::Cidr(net) => address(raw)
                 .is_some_and(|address| net.contains(&address) || net.contains(&address.to_canonical())),
-            Self::Compare(cmp, right) => decimal(raw).is_some_and(|left| cmp.holds(&left, right)),
+            Self::Compare(cmp, right) => compares(*cmp, raw, *right),
             Self::Not(inner) => !inner.matches(raw, folded),
         }
     }
@@ -191,13 +191,16 @@ fn address(text: &str) -> Option<IpAddr> {
     if plausible { text.parse().ok() } else { None }
 }
 
-/// The number that a text spells.
-fn decimal(text: &str) -> Option<f64> {
+/// Whether a comparison holds of the number that a text spells, integers exactly.
+fn compares(cmp: Cmp, text: &str, right: f64) -> bool {
     if text.len() <= 15 && text.bytes().all(|b| b.is_ascii_digit()) {
-        return text.parse::<u64>().ok().map(|n| n as f64);
+        return text.parse::<u64>().is_ok_and(|left| cmp.holds(&(left as f64), &right));
     }
-    match text.as_bytes() {
-        [b'-' | b'+' | b'.' | b'0'..=b'9', ..] => number(text)?.1.parse().ok(),
-        _ => None,
+    let [b'-' | b'+' | b'.' | b'0'..=b'9', ..] = text.as_bytes() else { return false };
+    let Some((kind, left)) = number(text) else { return false };
+    // An integer that a float cannot hold is far from every fraction, but not from every whole number.
+    if kind == Kind::Int && right.fract() == 0.0 {
+        return left.parse::<i128>().is_ok_and(|left| cmp.holds(&left, &(right as i128)));
     }
+    left.parse::<f64>().is_ok_and(|left| cmp.holds(&left, &right))
 }

@@ -150,8 +150,14 @@ fn text_holds(test: &Test, text: &str) -> bool {
         Test::Regex(pattern) => regex::Regex::new(pattern).is_ok_and(|regex| regex.is_match(text)),
         Test::Cidr(net) => text.parse().is_ok_and(|address| inside(address, *net)),
         Test::Compare(cmp, right) => {
-            let left = number(text).and_then(|(_, canonical)| canonical.parse::<f64>().ok());
-            left.is_some_and(|left| cmp.holds(&left, &right.0))
+            let Some((kind, left)) = number(text) else { return false };
+            match (kind, left.parse::<i128>(), left.parse::<f64>()) {
+                (Kind::Int, Ok(left), _) if right.0.trunc() == right.0 => {
+                    cmp.holds(&left, &(right.0 as i128))
+                }
+                (_, _, Ok(left)) => cmp.holds(&left, &right.0),
+                _ => false,
+            }
         }
         Test::Null | Test::FieldRef { .. } => false,
         Test::Exists(there) => *there,

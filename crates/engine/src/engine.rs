@@ -449,7 +449,7 @@ impl Engine {
         self.partitions.iter().map(point).collect()
     }
 
-    /// Forgets resume points that no group needs any more. Called now and then.
+    /// Forgets resume points that no group needs any more, and what nobody will read again. Called now and then.
     pub fn forget_released(&mut self) {
         let mut lowest: BTreeMap<Partition, i64> = BTreeMap::new();
         for group in 0..KEY_GROUPS {
@@ -459,6 +459,11 @@ impl Engine {
         }
         for (partition, state) in &mut self.partitions {
             state.forget_before(lowest.get(partition).copied().unwrap_or(state.next()));
+            // A group that does not know the partition would read it from its start.
+            let resume = self.resumes.iter().map(|marks| marks.get(partition).map(|mark| mark.offset)).min();
+            if let Some(Some(offset)) = resume {
+                state.forget_stepped_before(offset);
+            }
         }
     }
 

@@ -191,6 +191,10 @@ impl PartitionState {
         while self.marks.get(1).is_some_and(|second| second.offset <= offset) {
             self.marks.pop_front();
         }
+    }
+
+    /// Forgets what stepped back before `offset`: a restart will not read it.
+    pub(crate) fn forget_stepped_before(&mut self, offset: i64) {
         self.stepped = self.stepped.filter(|stepped| stepped.until >= offset);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use vedette_event::Span;
 
 use crate::{
-    Cmp, CorrelationKind,
+    Cmp, CorrelationKind, detection,
     fault::{Fault, Place, did_you_mean, shown},
     yaml::{self, Entry, Node},
 };
@@ -87,7 +87,7 @@ pub(crate) fn read(node: &Node) -> Result<RawCorrelation, Fault> {
         return Err(Fault::new(node.at, "missing-key", "the correlation refers to no rule"));
     }
     let group_by = match yaml::find(entries, "group-by").filter(|e| !e.value.is_null()) {
-        Some(entry) => names(entry, "`group-by`", MAX_FIELDS)?,
+        Some(entry) => field_names(entry, "`group-by`")?,
         None => Vec::new(),
     };
     if let Some((name, at)) = repeated(&group_by) {
@@ -180,7 +180,11 @@ fn read_condition(condition: &Entry) -> Result<Condition, Fault> {
     })?;
     for entry in entries {
         if entry.key == "field" {
-            let names = names(entry, "`field`", MAX_FIELDS)?;
+            let names = field_names(entry, "`field`")?;
+            if names.is_empty() {
+                let message = "`field` names no field of which to count the values";
+                return Err(Fault::new(entry.key_at, "missing-key", message));
+            }
             if let Some((name, at)) = repeated(&names) {
                 return Err(Fault::new(at, "repeated-field", format!("{} is counted twice", shown(name))));
             }
@@ -197,6 +201,13 @@ fn read_condition(condition: &Entry) -> Result<Condition, Fault> {
         comparisons.push((*cmp, entry.value.whole(&format!("`{}`", entry.key))?));
     }
     Ok((fields, comparisons))
+}
+
+/// A list of names of fields, or one.
+fn field_names(entry: &Entry, what: &str) -> Result<Vec<(Arc<str>, Place)>, Fault> {
+    let names = names(entry, what, MAX_FIELDS)?;
+    names.iter().try_for_each(|(name, at)| detection::not_stamped(name, *at))?;
+    Ok(names)
 }
 
 /// A list of names, or one.

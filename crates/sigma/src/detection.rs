@@ -23,6 +23,8 @@ const MAX_EXPR: usize = 200_000;
 const MAX_SEARCHES: usize = 2000;
 /// Most variants that `windash` or `expand` make of one value.
 const MAX_VARIANTS: usize = 20_000;
+/// What the fields begin with that say where a record came from.
+const STAMPED: &str = "vedette.";
 /// Longest name of a field.
 const MAX_FIELD: usize = 512;
 
@@ -103,6 +105,15 @@ pub(crate) fn lower(
     let unused = resolver.searches.iter().filter(|s| !s.used);
     let unused = unused.map(|s| (s.name.to_owned(), s.at)).collect();
     Ok(Lowered { condition, leaves: resolver.leaves, unused, condition_at, expanded: items.expanded })
+}
+
+/// Refuses a field that says where a record came from: no event has it while rules look at it.
+pub(crate) fn not_stamped(field: &str, at: Place) -> Result<(), Fault> {
+    if !field.starts_with(STAMPED) {
+        return Ok(());
+    }
+    let message = format!("{} is set when an event is shown, and no rule can ask for it", shown(field));
+    Err(Fault::new(at, "stamped-field", message).help("`logsource` says of which sources a rule is"))
 }
 
 /// One condition, or the `or` of several.
@@ -261,6 +272,7 @@ impl Items<'_> {
             let message = format!("the name of a field has at most {MAX_FIELD} bytes");
             return Err(Fault::new(entry.key_at, "field-too-long", message));
         }
+        not_stamped(field, entry.key_at)?;
         let field = (!field.is_empty()).then_some(field);
         let target = Target { field, modifiers: &modifiers };
         if field.is_none() && entry.key.is_empty() {

@@ -339,7 +339,7 @@ impl<'a> Sink<'a> {
             counts.sort_by_key(|&(n, rule)| (std::cmp::Reverse(n), self.rank[rule as usize]));
             for (n, rule) in counts {
                 let r = &self.rules.rules[rule as usize];
-                writeln!(self.out, "{n}\t{}\t{}", r.id, r.title).world()?;
+                writeln!(self.out, "{n}\t{}\t{}", table::plain(&r.id), table::plain(&r.title)).world()?;
             }
         }
         if self.format == Format::Table && !self.rows.is_empty() {

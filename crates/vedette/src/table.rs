@@ -30,9 +30,13 @@ pub fn pairs(key: &Value) -> String {
     key.as_object().map(|key| key.iter().map(pair).collect::<Vec<_>>().join(" ")).unwrap_or_default()
 }
 
-/// What logs and rules say must not move the cursor or change colours.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+/// What logs and rules say must not move the cursor, change colours or the direction of writing.
+pub fn plain(text: &str) -> String {
+    let moves = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if moves(c) { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -41,7 +45,7 @@ mod tests {
 
     #[test]
     fn a_row_is_a_line_and_holds_no_control_characters() {
-        let key = serde_json::json!({"source.ip": "10.0.0.1", "port": 22, "user": "a\u{1b}[2J\nb"});
+        let key = serde_json::json!({"source.ip": "10.0.0.1", "port": 22, "user": "a\u{1b}[2J\u{202e}\nb"});
         let table = of(&["Key", "Events"], &[vec![pairs(&key), "3".into()]]).to_string();
         assert_eq!(table.lines().count(), 3, "{table}");
         assert!(table.contains("source.ip=10.0.0.1") && table.contains("port=22"), "{table}");

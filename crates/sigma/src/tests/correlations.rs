@@ -60,6 +60,12 @@ fn correlations_are_read(#[case] correlation: &str, #[case] expected: &str) {
 #[case("  type: event_count\n  rules: a\n  timespan: 5m\n", "missing-key")]
 #[case("  type: event_count\n  rules: a\n  timespan: 5m\n  condition: {field: x}\n", "meaningless-key")]
 #[case("  type: value_count\n  rules: a\n  timespan: 5m\n  condition: {gte: 5}\n", "missing-key")]
+#[case("  type: value_count\n  rules: a\n  timespan: 5m\n  condition: {gte: 5, field: []}\n", "missing-key")]
+#[case(
+    "  type: value_count\n  rules: a\n  timespan: 5m\n  condition: {gte: 5, field: vedette.offset}\n",
+    "stamped-field"
+)]
+#[case("  type: temporal\n  rules: a\n  timespan: 5m\n  group-by: [vedette.source]\n", "stamped-field")]
 #[case("  type: event_count\n  rules: a\n  condition: {gte: 5}\n", "missing-key")]
 #[case("  type: event_count\n  rules: []\n  timespan: 5m\n  condition: {gte: 5}\n", "missing-key")]
 #[case("  type: event_count\n  rules: a\n  timespan: 5 m\n  condition: {gte: 5}\n", "wrong-type")]

@@ -136,6 +136,7 @@ fn leaves_are_distinct_and_all_are_used() {
 #[case("f|base64: 'a*'", "wildcard-encoded")]
 #[case("f|base64offset|contains: a", "too-short")]
 #[case("f|fieldref:", "wrong-type")]
+#[case("vedette.source: waf", "stamped-field")]
 #[case("'': x", "missing-field")]
 #[case("'|gt': 5", "missing-field")]
 #[case("<<: {a: b}", "merge-key")]
