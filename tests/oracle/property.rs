@@ -367,14 +367,16 @@ fn a_stepped_back_record_outlives_two_restarts() {
 fn stepped_back_records_are_released_in_the_order_of_the_first_time() {
     let events = [(0, json!({"k": "none"})), (-80, json!({"u": "x"})), (-86, json!({"u": "x"}))];
     let mut world = one_log(TWO_IN_TEN, events);
-    beside(&mut world, &[0]);
-    let idle = [Step::Idle(1, 0), Step::Idle(2, 0)];
-    let first = [Step::Read(0, 3), Step::Read(3, 1)];
-    let again = [Step::Kill, Step::Read(3, 1), Step::Read(0, 2)];
-    for forget in [&[][..], &[Step::Forget]] {
-        let steps = [&first[..], forget, &idle, forget, &again, &idle].concat();
-        agrees_as_stored(&world, Drive::new(&world, None, false), &steps).unwrap();
-    }
+    let others = [(-70, json!({"u": "y"})), (-69, json!({"u": "y"})), (0, json!({"k": "none"}))];
+    let mut beside = one_log("", others).logs.swap_remove(0);
+    beside.partition = 1;
+    world.logs.push(beside);
+    // Two publications, and between them the kernel forgets what it can.
+    let idle = |by| [Step::Idle(1, by), Step::Idle(2, by)];
+    let first = [Step::Read(0, 3), Step::Read(3, 3)];
+    let again = [Step::Kill, Step::Read(3, 3), Step::Read(0, 2)];
+    let steps = [&first[..], &idle(-60_000_000), &[Step::Forget], &idle(0), &again, &idle(0)].concat();
+    agrees_as_stored(&world, Drive::new(&world, None, false), &steps).unwrap();
 }
 
 /// Whether an event is overtaken does not depend on how its records are batched.
