@@ -5,11 +5,15 @@
 //! released that a later record could still precede; every placement that is no function of its record is in the
 //! output before anything that rests on it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use vedette_correlate::Correlator;
 use vedette_event::{
-    DeadLetter, FindingBatch, Flags, Micros, Partition, RuleIx, SourceIx, Span, StoredPlacement, place,
+    DeadLetter, FindingBatch, Flags, Micros, Partition, RuleIx, SourceIx, Span, StoredPlacement, TopicIx,
+    place,
 };
 
 use crate::{
@@ -84,6 +88,8 @@ pub struct Engine {
     settings: Settings,
     correlator: Correlator,
     partitions: BTreeMap<Partition, PartitionState>,
+    /// Topics whose partitions are not known yet: their sources wait.
+    expected: BTreeSet<(SourceIx, TopicIx)>,
     /// By key group: the resume points of its last checkpoint, which no later one may fall behind.
     resumes: Vec<BTreeMap<Partition, Mark>>,
     stored: BTreeMap<(Partition, i64), Micros>,
@@ -113,6 +119,7 @@ impl Engine {
         Self {
             correlator: Correlator::new(compiled.plan.clone(), compiled.topics.clone(), correlate),
             partitions: BTreeMap::new(),
+            expected: BTreeSet::new(),
             resumes: vec![BTreeMap::new(); usize::from(KEY_GROUPS)],
             stored: BTreeMap::new(),
             undated: BTreeMap::new(),
@@ -175,6 +182,21 @@ impl Engine {
             starts.push(Start { topic: name, partition: number, offset, max_log, last_read });
         }
         Ok(starts)
+    }
+
+    /// Says that a source will be read from this topic, too: nothing of it is released before it is known which partitions
+    /// there are.
+    pub fn expect(&mut self, topic: TopicIx, source: SourceIx) {
+        self.expected.insert((source, topic));
+    }
+
+    /// Says that the partitions of an expected topic have been assigned, or that there is no such topic now.
+    pub fn found(&mut self, topic: TopicIx, out: &mut Output) {
+        let before = self.expected.len();
+        self.expected.retain(|(_, expected)| *expected != topic);
+        if self.expected.len() < before {
+            self.release(out);
+        }
     }
 
     /// Says that a partition exists and is read from `offset` on: from now on its source waits for it.
@@ -348,6 +370,9 @@ impl Engine {
     /// Raises the sources' watermarks as far as their partitions allow and releases what lies below.
     fn release(&mut self, out: &mut Output) {
         let mut lowest: Vec<Option<Micros>> = vec![None; self.watermarks.len()];
+        for (source, _) in &self.expected {
+            lowest[usize::from(source.0)] = Some(Micros::MIN);
+        }
         for state in self.partitions.values() {
             let watermark = self.reached(state);
             let low = &mut lowest[usize::from(state.source.0)];
@@ -372,6 +397,9 @@ impl Engine {
 
     /// How far the other partitions of a source have come.
     fn reached_by_others(&self, source: SourceIx, but: Partition) -> Micros {
+        if self.expected.iter().any(|(expecting, _)| *expecting == source) {
+            return Micros::MIN;
+        }
         let others = self.partitions.iter().filter(|(p, state)| state.source == source && **p != but);
         others.map(|(_, state)| self.reached(state)).min().unwrap_or(Micros::MAX)
     }

@@ -62,6 +62,22 @@ fn a_process_that_dies_while_it_reads_again_sets_no_group_back() {
 }
 
 #[test]
+fn a_source_waits_for_the_topics_that_are_expected() {
+    let (mut engine, _) = engine(&[]);
+    let mut out = Output::default();
+    engine.expect(PARTITION.topic, SourceIx(0));
+    engine.expect(TopicIx(1), SourceIx(0));
+    engine.assign(PARTITION, SourceIx(0), 0);
+    engine.found(PARTITION.topic, &mut out);
+    read(&mut engine, 0..100);
+    assert_eq!(engine.watermark(SourceIx(0)), Micros::MIN);
+    engine.found(TopicIx(1), &mut out);
+    assert_eq!(engine.watermark(SourceIx(0)), Micros(93_000_000));
+    engine.found(TopicIx(1), &mut out);
+    assert_eq!(engine.watermark(SourceIx(0)), Micros(93_000_000));
+}
+
+#[test]
 fn a_partition_that_came_after_a_group_s_checkpoint_is_read_from_its_start() {
     let (mut first, _) = engine(&[]);
     let early: Vec<_> = (0..32).map(|group| first.checkpoint(group)).collect();

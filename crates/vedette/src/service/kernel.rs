@@ -18,8 +18,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 use tokio::sync::{mpsc, watch};
 use vedette_api::live::LiveSender;
 use vedette_engine::{Compiled, Detector, Engine, KEY_GROUPS, Output};
-use vedette_event::{DeadLetter, Flags, Partition, Severity, Span};
-use vedette_ingest::{DeadLetterTopic, Ingest, Ingested};
+use vedette_event::{DeadLetter, Flags, Partition, Severity, Span, TopicIx};
+use vedette_ingest::{DeadLetterTopic, Ingest, Ingested, Status};
 use vedette_sigma::RuleKind;
 use vedette_store::model::{
     AlertRevision, Checkpoint, HealthEvent, LostInterval, NewDeadLetter, NewNotice, Publication,
@@ -81,12 +81,17 @@ impl Kernel {
     /// Puts the thread's state together.
     pub fn new(
         compiled: Arc<Compiled>,
-        engine: Engine,
+        mut engine: Engine,
         mut versions: Versions,
         wires: Wires,
         view: View,
         pace: Duration,
     ) -> Self {
+        for topic in (0..compiled.topics.len()).map(|at| TopicIx(at as u16)) {
+            if let Some(source) = view.source_of(compiled.topics.name(topic)) {
+                engine.expect(topic, source);
+            }
+        }
         let rule_sources = compiled.rules.iter().map(|(ix, _)| compiled.sources_of(ix)).collect();
         let first = Publication {
             rule_versions: versions.new.take().into_iter().collect(),
@@ -177,6 +182,9 @@ impl Kernel {
             Ingested::Idle { partition, sent_at } => self.engine.idle(partition, sent_at, &mut self.out),
             Ingested::Lost { partition, from, to } => self.lost(partition, from, to),
             Ingested::Status(status) => {
+                if let Status::TopicReady(topic) | Status::TopicStopped(topic, _) = &status {
+                    self.engine.found(*topic, &mut self.out);
+                }
                 if let Some((key, severity, message)) = self.view.status(&status, &self.compiled) {
                     self.health(key, "ingest", severity, message);
                 }
