@@ -81,6 +81,25 @@ fn bodies_survive_being_killed() -> Result<()> {
     Ok(())
 }
 
+/// A disk that fills up ends the process with a clear error; with space again, nothing is missing.
+#[test]
+fn a_full_disk_ends_it_and_costs_nothing() -> Result<()> {
+    let Some(broker) = Broker::shared("crash::kills")? else { return Ok(()) };
+    let plan = Plan { prefix: "full", partitions: 1, duration: Duration::from_secs(10), ..PLAN };
+    plan.create_topics(&broker)?;
+    plan.write(&broker)?;
+    let deployment = Deployment::new(&plan.kafka(&broker, DISORDER), ENGINE)?;
+    let mut process = deployment.run_on_a_small_disk(1_024)?;
+    let code = process.ended(Duration::from_secs(60))?;
+    let log = process.log().join("\n");
+    ensure!(code == Some(3) && log.contains("free space") && !log.contains("panicked"), "{code:?}\n{log}");
+    finish(&deployment, log::now().plus(SETTLE))?;
+    let stored = stored::read(&deployment.data())?;
+    let said = kernel::run(&plan.read(&broker)?, Span::secs(1), Span::secs(1), &stored.watermarks)?;
+    ensure!(said.bodies.len() > 100, "only {} alerts", said.bodies.len());
+    agree("after a full disk", &stored, &said)
+}
+
 /// Starts the binary and kills it, again and again.
 fn kill_while(deployment: &Deployment, going: impl Fn() -> bool) -> Result<Kills> {
     let mut random = Random::new(SEED);

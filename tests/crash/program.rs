@@ -104,6 +104,19 @@ impl Deployment {
         Process::start(command)
     }
 
+    /// Starts `vedette run` where no file may grow beyond some KiB, as on a disk that fills up.
+    pub fn run_on_a_small_disk(&self, kib: u32) -> Result<Process> {
+        let run = self.command(&["run"])?;
+        let mut shell = Command::new("bash");
+        // The limit's signal would kill it; ignored, the write fails.
+        shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {kib}; exec \"$@\""), "bash"]);
+        shell.arg(run.get_program()).args(run.get_args()).current_dir(self.dir.path()).stdin(Stdio::null());
+        for (name, _) in run.get_envs() {
+            shell.env_remove(name);
+        }
+        Process::start(shell)
+    }
+
     /// Runs `vedette run` where it must end by itself.
     pub fn run_in_vain(&self) -> Result<Ended> {
         let mut process = self.run()?;
