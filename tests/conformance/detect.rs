@@ -35,7 +35,8 @@ fn matches(rules: &RuleSet, events: &[Map<String, Value>]) -> Vec<Vec<Arc<str>>>
         raw.push(offset, None, Flags::default(), Some(text.as_bytes()));
     }
     let (mut batches, mut dead) = (Vec::new(), Vec::new());
-    let mut decoder = Decoder::new(def, &sources.fields, &fields, [0; 32]).expect("the source is sound");
+    let decoder = Decoder::new(def, &sources.fields, &fields, [0; 32]).expect("the source is sound");
+    let mut decoder = decoder.searched(def, [0; 32]);
     decoder.decode(&raw.take(), &mut batches, &mut dead);
     assert!(dead.is_empty(), "{dead:?}");
     let mut evaluator = Evaluator::new(Arc::new(Program::compile(rules, SOURCE, &sources, &fields)));

@@ -18,8 +18,7 @@ use crate::{
         select::Selection,
         walk,
     },
-    panos::{self, csv},
-    record,
+    panos, record,
     secret::Secrets,
 };
 
@@ -96,34 +95,15 @@ impl Inspector {
         if self.secrets.is_empty() {
             return payload.to_owned();
         }
-        match self.def.form {
-            Form::PanosCsv => self.mask_csv(payload),
-            Form::AwsWaf | Form::ApiJson | Form::Json => {
-                let selection = Selection::new(Vec::<Vec<&str>>::new());
-                let mut captures = Captures::new(&selection, 0);
-                match scan(payload, &selection, &mut captures, &mut String::new()) {
-                    Ok(()) => self.secrets.mask_json("", payload),
-                    Err(_) => self.secrets.mask_parameters(payload).unwrap_or_else(|| payload.to_owned()),
-                }
-            }
+        if self.def.form == Form::PanosCsv {
+            return self.secrets.mask_record(self.def.form, payload);
         }
-    }
-
-    fn mask_csv(&self, payload: &str) -> String {
-        let mut cells = Vec::new();
-        csv::split(payload, csv::begin(payload).unwrap_or_default(), &mut cells);
-        let (mut out, mut copied) = (String::new(), 0);
-        for range in cells.iter().map(csv::Span::range) {
-            out.push_str(payload.get(copied..range.start).unwrap_or_default());
-            let cell = payload.get(range.clone()).unwrap_or_default();
-            match self.secrets.mask_parameters(cell) {
-                Some(masked) => out.push_str(&masked),
-                None => out.push_str(cell),
-            }
-            copied = range.end;
+        let selection = Selection::new(Vec::<Vec<&str>>::new());
+        let mut captures = Captures::new(&selection, 0);
+        match scan(payload, &selection, &mut captures, &mut String::new()) {
+            Ok(()) => self.secrets.mask_record(self.def.form, payload),
+            Err(_) => self.secrets.mask_parameters(payload).unwrap_or_else(|| payload.to_owned()),
         }
-        out.push_str(payload.get(copied..).unwrap_or_default());
-        out
     }
 
     fn project(&mut self, names: Vec<Arc<str>>) {

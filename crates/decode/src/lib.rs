@@ -62,6 +62,8 @@ impl Refused {
 pub struct Decoder {
     columns: Columns,
     records: Records,
+    /// Whether records' texts are kept, and what is hidden in them.
+    searched: Option<(Form, Secrets)>,
 }
 
 /// How one record becomes cells.
@@ -93,7 +95,14 @@ impl Decoder {
             }
         };
         let typed = def.form != Form::Json;
-        Ok(Self { columns: Columns::new(projection, fields, typed, secrets), records })
+        Ok(Self { columns: Columns::new(projection, fields, typed, secrets), records, searched: None })
+    }
+
+    /// Keeps the records' texts for rules that search them for keywords, their secrets hidden.
+    #[must_use]
+    pub fn searched(mut self, def: &SourceDef, secret: [u8; 32]) -> Self {
+        self.searched = Some((def.form, Secrets::new(def, secret)));
+        self
     }
 
     /// Decodes a batch: appends its events to `out` and the records that cannot be read to `dead`.
@@ -107,7 +116,14 @@ impl Decoder {
             match event {
                 Ok((text, claimed)) => {
                     let claimed = claimed.map_or(EventBatch::NO_TIME, |t| t.0);
-                    rows.push(record.offset, 0, number as u32, claimed, text);
+                    rows.push(record.offset, 0, number as u32, claimed);
+                    match &self.searched {
+                        None => rows.original.push_missing(),
+                        Some((_, secrets)) if secrets.is_empty() => rows.original.push(Kind::Text, text),
+                        Some((form, secrets)) => {
+                            rows.original.push(Kind::Text, &secrets.mask_record(*form, text));
+                        }
+                    }
                 }
                 Err(refused) => dead.push(letter(raw, record, refused)),
             }
@@ -232,12 +248,11 @@ impl Rows {
         self.offsets.len()
     }
 
-    fn push(&mut self, offset: i64, index: u32, record: u32, claimed: i64, original: &str) {
+    fn push(&mut self, offset: i64, index: u32, record: u32, claimed: i64) {
         self.offsets.push(offset);
         self.indexes.push(index);
         self.records.push(record);
         self.claimed.push(claimed);
-        self.original.push(Kind::Text, original);
     }
 
     fn finish(self, raw: &RawBatch, columns: Vec<vedette_event::Column>) -> EventBatch {

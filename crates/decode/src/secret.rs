@@ -10,7 +10,7 @@ use std::fmt::Write;
 use memchr::memchr_iter;
 use vedette_event::{SourceDef, source::Form};
 
-use crate::json::walk;
+use crate::{json::walk, panos::csv};
 
 const MARK: &str = "secret:";
 /// Where AWS WAF keeps the request's headers, and what they are called here.
@@ -115,6 +115,32 @@ impl Secrets {
             before[start..].eq_ignore_ascii_case(name.as_bytes())
                 && !start.checked_sub(1).and_then(|at| before.get(at)).is_some_and(is_name)
         })
+    }
+
+    /// A record that can be decoded, its secrets hidden, all else as it came.
+    #[must_use]
+    pub fn mask_record(&self, form: Form, record: &str) -> String {
+        match form {
+            Form::PanosCsv => self.mask_csv(record),
+            Form::AwsWaf | Form::ApiJson | Form::Json => self.mask_json("", record),
+        }
+    }
+
+    fn mask_csv(&self, record: &str) -> String {
+        let mut cells = Vec::new();
+        csv::split(record, csv::begin(record).unwrap_or_default(), &mut cells);
+        let (mut out, mut copied) = (String::new(), 0);
+        for range in cells.iter().map(csv::Span::range) {
+            out.push_str(record.get(copied..range.start).unwrap_or_default());
+            let cell = record.get(range.clone()).unwrap_or_default();
+            match self.mask_parameters(cell) {
+                Some(masked) => out.push_str(&masked),
+                None => out.push_str(cell),
+            }
+            copied = range.end;
+        }
+        out.push_str(record.get(copied..).unwrap_or_default());
+        out
     }
 
     /// A JSON value that the scanner has accepted, its secrets hidden; `path` says where it lies in the record.

@@ -32,4 +32,4 @@ pub mod reference;
 mod truth;
 
 pub use evaluate::Evaluator;
-pub use program::{Program, needed_fields};
+pub use program::{Program, needed_fields, searches_records};

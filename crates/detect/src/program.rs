@@ -47,6 +47,12 @@ pub fn needed_fields(rules: &RuleSet, source: &SourceDef) -> BTreeSet<Arc<str>> 
     needed
 }
 
+/// Whether some rule that can apply to a source searches its records for keywords.
+#[must_use]
+pub fn searches_records(rules: &RuleSet, source: &SourceDef) -> bool {
+    applicable(rules, source).any(|(_, detection)| detection.leaves.iter().any(|leaf| leaf.field.is_none()))
+}
+
 /// Calls `add` with each field that a predicate refers to beside its own.
 fn other_fields(test: &Test, add: &mut impl FnMut(&str)) {
     match test {

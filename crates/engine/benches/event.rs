@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vedette_decode::{Decoder, Inspector};
+use vedette_decode::Inspector;
 use vedette_detect::{Evaluator, Program};
 use vedette_engine::{Compiled, Detected, DetectedBatch, Engine, Output, RecordTime, Settings};
 use vedette_event::{
@@ -95,10 +95,7 @@ struct Run {
 
 impl Lane<'_> {
     fn run(&self) -> Run {
-        let sources = &self.compiled.sources;
-        let projection = self.compiled.projection(self.source);
-        let def = sources.get(self.source);
-        let mut decoder = Decoder::new(def, &sources.fields, projection, SECRET).unwrap();
+        let mut decoder = self.compiled.decoder(self.source).unwrap();
         let mut evaluator = Evaluator::new(self.program.clone());
         let mut engine = Engine::new(self.compiled.clone(), Settings::new(SECRET));
         let mut run = Run::default();

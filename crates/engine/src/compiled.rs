@@ -68,16 +68,21 @@ impl Compiled {
     /// # Errors
     /// If a source's definition cannot be decoded (an unknown time zone, say).
     pub fn detector(self: &Arc<Self>) -> Result<Detector, Error> {
-        let lanes = self
-            .sources
-            .iter()
-            .map(|(ix, def)| {
-                let decoder = Decoder::new(def, &self.sources.fields, self.projection(ix), self.secret)
-                    .map_err(|cause| Error::Source { source_name: def.name.clone(), cause })?;
-                Ok((decoder, self.evaluator(ix)))
-            })
-            .collect::<Result<_, Error>>()?;
+        let lane = |(ix, _)| Ok((self.decoder(ix)?, self.evaluator(ix)));
+        let lanes = self.sources.iter().map(lane).collect::<Result<_, Error>>()?;
         Ok(Detector::new(self.clone(), lanes))
+    }
+
+    /// A decoder of what the rules need of a source.
+    ///
+    /// # Errors
+    /// If the source's definition cannot be decoded.
+    pub fn decoder(&self, source: SourceIx) -> Result<Decoder, Error> {
+        let def = self.sources.get(source);
+        let decoder = Decoder::new(def, &self.sources.fields, self.projection(source), self.secret)
+            .map_err(|cause| Error::Source { source_name: def.name.clone(), cause })?;
+        let searched = vedette_detect::searches_records(&self.rules, def);
+        Ok(if searched { decoder.searched(def, self.secret) } else { decoder })
     }
 
     /// An inspector for each source, in the order of the sources: what a record says, secrets masked.

@@ -280,7 +280,8 @@ pub struct EventBatch {
     pub records: ScalarBuffer<u32>,
     /// The projected fields.
     pub columns: Vec<Column>,
-    /// The event's text: the whole record, or its part of one that was split. Unmasked: never leaves the engine.
+    /// The event's text, its secrets masked: the whole record, or its part of one that was split. Missing where no rule
+    /// searches it.
     pub original: Column,
 }
 

@@ -186,11 +186,6 @@ create table health (
 );
 create unique index health_seq on health (seq);
 
-create table coverage (
-    rule_id text not null primary key,
-    counters text not null
-);
-
 create table checkpoints (
     key_group bigint not null primary key,
     state bytea not null,

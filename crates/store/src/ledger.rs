@@ -1,4 +1,4 @@
-//! What replay and people must know besides alerts: placements, versions in force, lost intervals, health, coverage,
+//! What replay and people must know besides alerts: placements, versions in force, lost intervals, health,
 //! topics' incarnations.
 //!
 //! In: parts of a publication. Out: the same, read back. Invariant: each is written once; a repetition changes nothing.
@@ -11,7 +11,7 @@ use vedette_event::{Flags, Micros, StoredPlacement};
 use crate::{
     alerts::{narrow, severity_of},
     error::Error,
-    model::{ChangeKind, Coverage, HealthEvent, LostInterval, Publication, RuleVersion},
+    model::{ChangeKind, HealthEvent, LostInterval, Publication, RuleVersion},
     store::Store,
     transaction::{Audit, WriteTx},
 };
@@ -54,13 +54,6 @@ impl WriteTx {
         }
         for event in &publication.health {
             self.write_health(event).await?;
-        }
-        for coverage in &publication.coverage {
-            let upsert = sqlx::query(
-                "insert into coverage (rule_id, counters) values ($1, $2) \
-                 on conflict (rule_id) do update set counters = excluded.counters",
-            );
-            self.run(upsert.bind(&coverage.rule_id).bind(&coverage.json)).await?;
         }
         Ok(())
     }
@@ -223,30 +216,6 @@ impl Store {
                     message: row.try_get("message")?,
                 })
             })
-            .collect()
-    }
-
-    /// A rule's coverage counters as last published.
-    pub async fn coverage(&self, rule_id: &str) -> Result<Option<Coverage>, Error> {
-        let row = sqlx::query("select rule_id, counters from coverage where rule_id = $1")
-            .bind(rule_id)
-            .fetch_optional(&self.inner.readers)
-            .await?;
-        match row {
-            Some(row) => {
-                Ok(Some(Coverage { rule_id: row.try_get("rule_id")?, json: row.try_get("counters")? }))
-            }
-            None => Ok(None),
-        }
-    }
-
-    /// All rules' coverage counters, by rule id.
-    pub async fn coverage_of_all(&self) -> Result<Vec<Coverage>, Error> {
-        let rows = sqlx::query("select rule_id, counters from coverage order by rule_id")
-            .fetch_all(&self.inner.readers)
-            .await?;
-        rows.iter()
-            .map(|row| Ok(Coverage { rule_id: row.try_get("rule_id")?, json: row.try_get("counters")? }))
             .collect()
     }
 }

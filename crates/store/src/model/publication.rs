@@ -216,15 +216,6 @@ pub struct HealthEvent {
     pub message: String,
 }
 
-/// A rule's coverage counters.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Coverage {
-    /// The rule.
-    pub rule_id: String,
-    /// The counters as JSON.
-    pub json: String,
-}
-
 /// The state of one key group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -253,8 +244,6 @@ pub struct Publication {
     pub evidence: Vec<EvidenceContent>,
     /// Dead letters.
     pub dead_letters: Vec<NewDeadLetter>,
-    /// Coverage counters by rule.
-    pub coverage: Vec<Coverage>,
     /// Checkpoints of what lies below this publication.
     pub checkpoints: Vec<Checkpoint>,
 }
@@ -271,7 +260,6 @@ impl Publication {
             && self.alerts.is_empty()
             && self.evidence.is_empty()
             && self.dead_letters.is_empty()
-            && self.coverage.is_empty()
             && self.checkpoints.is_empty()
     }
 }

@@ -199,7 +199,6 @@ async fn the_ledger_is_written_once_and_read_back() {
         rule_versions: vec![version.clone()],
         lost: vec![lost.clone()],
         health: vec![health.clone()],
-        coverage: vec![Coverage { rule_id: "r".into(), json: "{\"seen\":1}".into() }],
         ..Default::default()
     };
     assert!(!publication.is_empty());
@@ -209,9 +208,6 @@ async fn the_ledger_is_written_once_and_read_back() {
     assert_eq!(store.rule_versions().await.unwrap(), [version]);
     assert_eq!(store.lost_intervals().await.unwrap(), std::slice::from_ref(&lost));
     assert_eq!(store.health_events(5).await.unwrap(), [health]);
-    assert_eq!(store.coverage("r").await.unwrap().unwrap().json, "{\"seen\":1}");
-    assert_eq!(store.coverage_of_all().await.unwrap().len(), 1);
-    assert_eq!(store.coverage("other").await.unwrap(), None);
     let longer = LostInterval { to: 12, ..lost };
     store.publish(&Publication { lost: vec![longer.clone()], ..Default::default() }).await.unwrap();
     assert_eq!(store.lost_intervals().await.unwrap(), [longer]);

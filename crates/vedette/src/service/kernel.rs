@@ -204,9 +204,7 @@ impl Kernel {
         );
         tracing::error!("{message}");
         self.health(format!("lost/{topic}/{}/{from}", partition.number), "lost", Severity::Critical, message);
-        if let Some(source) = self.view.source_of(&topic) {
-            self.view.lost(source, (to - from).unsigned_abs());
-        }
+        self.view.lost(&topic, from, to);
         self.extra.lost.push(LostInterval { topic, partition: partition.number, from, to, noticed_at });
     }
 

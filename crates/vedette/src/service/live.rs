@@ -114,9 +114,11 @@ impl View {
         }
     }
 
-    /// Counts lost records.
-    pub fn lost(&mut self, source: SourceIx, records: u64) {
-        *self.lost.entry(source).or_default() += records;
+    /// Counts lost records of a topic, from one offset to before another.
+    pub fn lost(&mut self, topic: &str, from: i64, to: i64) {
+        if let Some(source) = self.source_of(topic) {
+            *self.lost.entry(source).or_default() += (to - from).unsigned_abs();
+        }
     }
 
     /// Notes that a group's checkpoint was written.

@@ -91,7 +91,10 @@ pub async fn start(prepared: Prepared, serving: Serving) -> Result<Service, Fail
         failed.clone(),
     );
     let origin = live::Origin { bootstrap, epoch: store.epoch(), topics };
-    let view = live::View::new(&compiled, rejected, serving.mode, origin, ingest.lag_view(), published);
+    let mut view = live::View::new(&compiled, rejected, serving.mode, origin, ingest.lag_view(), published);
+    for lost in store.lost_intervals().await.world()? {
+        view.lost(&lost.topic, lost.from, lost.to);
+    }
     let wires = kernel::Wires { ingest, records, publications: publications_out, dead_letters, live };
     let kernel = kernel::Kernel::new(compiled, engine, versions, wires, view, pace);
     let kernel = kernel.spawn(stopped, failed).world()?;
