@@ -20,6 +20,7 @@ use crate::{
     app::App,
     auth::{Caller, bearer},
     console,
+    params::nothing_at,
     problem::{Kind, Problem},
 };
 
@@ -159,8 +160,7 @@ fn check_same_site(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// The answer where no route matches.
 pub(crate) async fn no_route(request: Request) -> Problem {
-    let detail = format!("There is nothing at `{}`.", crate::params::short(request.uri().path()));
-    Problem::new(Kind::NotFound, detail)
+    nothing_at(request.uri().path())
 }
 
 /// The answer where the route has no such method; axum adds `Allow`.

@@ -1,11 +1,11 @@
 //! Strict requests: unknown query parameters, malformed values and wrong bodies are refused, never ignored.
 //!
-//! In: a query string or a body. Out: the typed value, or a problem that names what would be valid.
+//! In: a path's segment, a query string or a body. Out: the typed value, or a problem that names what would be valid.
 //! Invariant: the valid names are those of the OpenAPI document, since both come from the same type.
 
 use axum::{
     body::{Body, Bytes},
-    extract::{FromRequest, FromRequestParts, Query, rejection::BytesRejection},
+    extract::{FromRequest, FromRequestParts, Path, Query, rejection::BytesRejection},
     http::{Request, header, request::Parts},
     response::IntoResponse as _,
 };
@@ -13,6 +13,24 @@ use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 
 use crate::problem::{Kind, Problem};
+
+/// The one variable segment of the path; one that is no text names nothing that is here.
+#[derive(Debug)]
+pub struct Segment(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let segment = Path::from_request_parts(parts, state).await;
+        segment.map(|Path(text)| Self(text)).map_err(|_| nothing_at(parts.uri.path()))
+    }
+}
+
+/// The problem for a path at which there is nothing.
+pub(crate) fn nothing_at(path: &str) -> Problem {
+    Problem::new(Kind::NotFound, format!("There is nothing at `{}`.", short(path)))
+}
 
 /// The query string as a `T`.
 #[derive(Debug)]

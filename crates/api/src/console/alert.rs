@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::{
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{extract::State, response::Response};
 use serde_json::Value;
 use vedette_event::Micros;
 use vedette_store::model::{AlertRow, RowState};
@@ -15,7 +12,7 @@ use super::{Frame, Stamp, href, picture, queue::Who, render, segment, words};
 use crate::{
     app::App,
     live::Live,
-    params::Strict,
+    params::{Segment, Strict},
     problem::{Kind, Problem},
     routes::alerts::{HistoryEntry, NoParams, full},
     wire::{
@@ -104,7 +101,7 @@ struct AlertPage {
 /// `GET /alerts/{id}`.
 pub(super) async fn page(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<Response, Problem> {
     show(&app, &id, None).await

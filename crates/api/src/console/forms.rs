@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Extension,
-    extract::{Form, FromRequest, Path, Request, State},
+    extract::{Form, FromRequest, Request, State},
     response::{IntoResponse, Redirect, Response},
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -14,6 +14,7 @@ use super::{alert, segment};
 use crate::{
     app::App,
     auth::Caller,
+    params::Segment,
     problem::{Kind, Problem},
     routes::triage::{Change, add_comment, apply},
 };
@@ -52,7 +53,7 @@ pub(super) struct TriageForm {
 /// `POST /alerts/{id}/triage`.
 pub(super) async fn triage(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Extension(caller): Extension<Caller>,
     FormBody(form): FormBody<TriageForm>,
 ) -> Result<Response, Problem> {
@@ -78,7 +79,7 @@ pub(super) struct CommentForm {
 /// `POST /alerts/{id}/comments`.
 pub(super) async fn comment(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Extension(caller): Extension<Caller>,
     FormBody(form): FormBody<CommentForm>,
 ) -> Result<Response, Problem> {

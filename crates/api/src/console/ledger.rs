@@ -3,11 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::{
-    Extension,
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{Extension, extract::State, response::Response};
 use vedette_event::Micros;
 
 use super::{Frame, Stamp, href, queue::Chip, render, segment, words};
@@ -16,7 +12,7 @@ use crate::{
     auth::Caller,
     live::{Coverage, Degradation, PartitionStatus, Rejected, RuleStatus, SourceStatus, TimeSource},
     metrics::now,
-    params::Strict,
+    params::{Segment, Strict},
     problem::Problem,
     routes::{
         alerts::NoParams,
@@ -117,7 +113,7 @@ struct RulePage {
 /// `GET /rules/{id}`.
 pub(super) async fn rule(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<Response, Problem> {
     let live = app.live.borrow().clone();

@@ -15,7 +15,6 @@ use std::sync::{Arc, LazyLock};
 use askama::Template;
 use axum::{
     Router,
-    extract::Path,
     http::{HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
     routing::{get, post},
@@ -27,6 +26,7 @@ use crate::{
     app::App,
     live::{Live, Mode},
     metrics::now,
+    params::Segment,
     problem::{Kind, Problem},
 };
 
@@ -56,7 +56,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/assets/{name}", get(asset))
 }
 
-async fn asset(Path(name): Path<String>) -> Result<Response, Problem> {
+async fn asset(Segment(name): Segment) -> Result<Response, Problem> {
     let media = match name.rsplit_once('.').map(|(_, extension)| extension) {
         Some("css") => "text/css; charset=utf-8",
         Some("js") => "text/javascript; charset=utf-8",

@@ -83,7 +83,8 @@ impl QueueParams {
                 source,
                 since: None,
                 until: None,
-                q,
+                // The search form sends an empty text too.
+                q: q.filter(|q| !q.trim().is_empty()),
             },
             page: PageParams { sort, limit: Some(ROWS.to_owned()), cursor },
         }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderName, header},
 };
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ use vedette_store::{
 
 use crate::{
     app::App,
-    params::{Strict, short},
+    params::{Segment, Strict, short},
     problem::{self, Kind, Problem, etag},
     wire::{AlertOrNotice, Document, contents, evidence},
 };
@@ -70,7 +70,10 @@ impl FilterParams {
             source: self.source.clone(),
             since: time("since", self.since.as_deref())?,
             until: time("until", self.until.as_deref())?,
-            q: self.q.clone().filter(|q| !q.trim().is_empty()),
+            q: match &self.q {
+                Some(q) if q.trim().is_empty() => return Err(empty("q")),
+                q => q.clone(),
+            },
         })
     }
 }
@@ -131,20 +134,35 @@ pub(crate) fn page_size(given: Option<&str>) -> Result<u32, Problem> {
     })
 }
 
+/// Values that one filter takes at most.
+const MAX_VALUES: usize = 100;
+
 fn any_of<T: Ord>(
     name: &str,
     given: Option<&str>,
     parse: impl Fn(&str) -> Option<T>,
     valid: &[&'static str],
 ) -> Result<BTreeSet<T>, Problem> {
-    let items = given.unwrap_or_default().split(',').map(str::trim).filter(|item| !item.is_empty());
-    let parsed = items.take(100).map(|item| {
+    let Some(given) = given else { return Ok(BTreeSet::new()) };
+    if given.split(',').count() > MAX_VALUES {
+        let detail = format!("`{name}` has more than {MAX_VALUES} values.");
+        return Err(Problem::new(Kind::InvalidParameter, detail));
+    }
+    let parsed = given.split(',').map(str::trim).map(|item| {
+        if item.is_empty() {
+            return Err(empty(name).valid(valid.iter().copied()));
+        }
         parse(item).ok_or_else(|| {
             let detail = format!("`{}` is no value of `{name}`.", short(item));
             Problem::new(Kind::InvalidParameter, detail).valid(valid.iter().copied())
         })
     });
     parsed.collect()
+}
+
+fn empty(name: &str) -> Problem {
+    let detail = format!("`{name}` has an empty value; leave the filter out to have all.");
+    Problem::new(Kind::InvalidParameter, detail)
 }
 
 fn time(name: &str, given: Option<&str>) -> Result<Option<Micros>, Problem> {
@@ -204,7 +222,7 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn one(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<([(HeaderName, String); 1], Json<Document>), Problem> {
     let document = full(&app, &id).await?;
@@ -294,7 +312,7 @@ pub(crate) struct History {
 )]
 pub(crate) async fn history(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<Json<History>, Problem> {
     row(&app, &id).await?;

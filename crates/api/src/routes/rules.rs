@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -13,7 +10,7 @@ use super::alerts::NoParams;
 use crate::{
     app::App,
     live::{Coverage, Live, Rejected, RuleStatus},
-    params::{Strict, short},
+    params::{Segment, Strict, short},
     problem::{self, Kind, Problem},
 };
 
@@ -53,7 +50,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Strict(NoParams {}): Stric
 )]
 pub(crate) async fn one(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<Json<RuleStatus>, Problem> {
     let live = app.live.borrow().clone();
@@ -106,7 +103,7 @@ impl RuleCoverage {
 )]
 pub(crate) async fn coverage(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<Json<RuleCoverage>, Problem> {
     let live = app.live.borrow().clone();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Json,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderName, StatusCode},
 };
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use super::alerts::{FilterParams, HistoryEntry, NoParams, if_match, row, tag};
 use crate::{
     app::App,
     auth::Caller,
-    params::{JsonBody, Strict},
+    params::{JsonBody, Segment, Strict},
     problem::{self, Kind, Problem},
     wire::{DispositionName, StatusName, TriageState},
 };
@@ -105,7 +105,7 @@ pub(crate) async fn apply(
 )]
 pub(crate) async fn change(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Extension(caller): Extension<Caller>,
     Strict(NoParams {}): Strict<NoParams>,
     headers: HeaderMap,
@@ -246,7 +246,7 @@ pub(crate) struct Comment {
 )]
 pub(crate) async fn comment(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Extension(caller): Extension<Caller>,
     Strict(NoParams {}): Strict<NoParams>,
     JsonBody(comment): JsonBody<Comment>,

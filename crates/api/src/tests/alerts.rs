@@ -105,6 +105,11 @@ async fn wrong_queries_name_what_is_valid() {
         "alerts?colour=red",
         "alerts?status=new&status=closed",
         "alerts?severity=terrible",
+        "alerts?severity=",
+        "alerts?status=,",
+        "alerts?state=active,",
+        "alerts?rule=%20",
+        "alerts?q=",
         "alerts?sort=name",
         "alerts?limit=0",
         "alerts?limit=many",
@@ -121,6 +126,22 @@ async fn wrong_queries_name_what_is_valid() {
         problems.push(json!({"query": query, "problem": answer.json()}));
     }
     insta::assert_json_snapshot!("wrong_queries", problems);
+}
+
+#[tokio::test]
+async fn no_value_of_a_filter_is_left_out() {
+    let api = seeded().await;
+    let rules = |n: usize| {
+        let others = (1..n).map(|n| format!("other-{n}"));
+        others.chain(["bot-stuffing".to_owned()]).collect::<Vec<_>>().join(",")
+    };
+    assert_eq!(ids(&api, &format!("rule={}", rules(100))).await.len(), 2);
+    for path in ["alerts", "alerts/stream", "alerts/summary"] {
+        let by = if path == "alerts/summary" { "by=state&" } else { "" };
+        let answer = api.get(&format!("/api/v1/{path}?{by}rule={}", rules(101))).await;
+        assert_eq!(answer.status, 400, "{path}");
+        assert_eq!(answer.json()["type"], "urn:vedette:problem:invalid-parameter", "{path}");
+    }
 }
 
 #[tokio::test]

@@ -106,12 +106,14 @@ async fn errors_are_pages_for_browsers() {
         let request = request("GET", path).header(header::ACCEPT, "text/html,application/xhtml+xml");
         api.send(request.body(Body::empty()).unwrap()).await
     };
-    for path in ["/alerts/nothing", "/nothing", "/rules/nothing", "/?colour=red"] {
+    for path in ["/alerts/nothing", "/alerts/%ff", "/nothing", "/rules/nothing", "/?colour=red"] {
         let answer = browse(path).await;
         assert!(answer.status.is_client_error(), "{path}");
         assert!(answer.header(header::CONTENT_TYPE).starts_with("text/html"), "{path}");
         assert!(answer.text().contains("Back to the alerts"), "{path}");
     }
+    // The search form with nothing in it.
+    assert_eq!(browse("/?q=").await.status, 200);
     assert_eq!(browse("/api/v1/nothing").await.header(header::CONTENT_TYPE), "application/problem+json");
 }
 

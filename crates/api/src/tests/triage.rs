@@ -56,6 +56,7 @@ async fn wrong_bodies_are_refused() {
         json!({"change": {"status": "new"}}),
         json!({"items": [], "filter": {}, "as_of": 1, "change": {"status": "new"}}),
         json!({"filter": {"severity": "x"}, "as_of": 1, "change": {"status": "new"}}),
+        json!({"filter": {"severity": ""}, "as_of": 1, "change": {"status": "new"}}),
     ] {
         problems.push(json!({"problem": api.json("POST", "/api/v1/alerts/bulk", body).await.json()}));
     }
@@ -84,6 +85,13 @@ async fn sizes_types_methods_and_paths_are_problems_too() {
             send("DELETE", &path, "application/json", Vec::new()).await,
             send("GET", "/api/v1/nothing", "application/json", Vec::new()).await,
             send("GET", "/%ff/../etc", "application/json", Vec::new()).await,
+            send("GET", "/api/v1/alerts/%ff", "application/json", Vec::new()).await,
+            send("PATCH", "/api/v1/alerts/%ff", "application/json", b"{}".to_vec()).await,
+            send("GET", "/api/v1/alerts/%ff/history", "application/json", Vec::new()).await,
+            send("GET", "/api/v1/rules/%ff%fe", "application/json", Vec::new()).await,
+            send("GET", "/alerts/%ff", "application/json", Vec::new()).await,
+            send("GET", "/rules/%ff", "application/json", Vec::new()).await,
+            send("GET", "/assets/%ff", "application/json", Vec::new()).await,
         ]
     );
     let allowed = api.send(request("DELETE", &path).body(Body::empty()).unwrap()).await;
