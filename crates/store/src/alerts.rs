@@ -3,7 +3,7 @@
 //! In: [`ListQuery`], ids. Out: [`AlertRow`]s with their envelope. Invariants: reads never wait for the writer; a page
 //! continues exactly where the one before ended, whatever was inserted meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Row, any::AnyRow};
 use vedette_event::{Micros, Severity};
@@ -69,6 +69,15 @@ impl Store {
         select.push(" order by seq");
         let rows = select.statement().fetch_all(&self.inner.readers).await?;
         self.with_covers(&rows).await
+    }
+
+    /// Those of these rows (at most [`MAX_PAGE`] ids), covered notices too, that were there at `seq`.
+    pub async fn there_at(&self, ids: &[String], seq: i64) -> Result<BTreeSet<String>, Error> {
+        let mut select = Select::every("id");
+        select.ids(ids.get(..MAX_PAGE as usize).unwrap_or(ids));
+        select.and_int("created_seq <= ", seq);
+        let rows = select.statement().fetch_all(&self.inner.readers).await?;
+        rows.iter().map(|row| Ok(row.try_get("id")?)).collect()
     }
 
     /// An alert or a notice; for a covered notice the alert that covers it.

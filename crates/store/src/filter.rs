@@ -1,7 +1,7 @@
 //! From a filter, a sort order and a cursor to one SQL text with `$n` arguments.
 //!
 //! In: [`Filter`], [`Sort`], an opaque cursor. Out: a [`Select`]. Invariants: what users give is only ever an argument,
-//! never SQL text; covered notices are never selected; a cursor belongs to one sort order.
+//! never SQL text; a filter never selects covered notices; a cursor belongs to one sort order.
 
 use sqlx::AssertSqlSafe;
 
@@ -32,6 +32,11 @@ pub(crate) struct Select {
 }
 
 impl Select {
+    /// All rows, covered notices too; `columns` is our own text.
+    pub(crate) fn every(columns: &'static str) -> Self {
+        Self { sql: format!("select {columns} from alerts where 1 = 1"), arguments: Vec::new() }
+    }
+
     /// `select <columns> from alerts where <filter>`; `columns` is our own text.
     pub(crate) fn new(columns: &'static str, filter: &Filter) -> Self {
         let mut select = Self {

@@ -2,18 +2,20 @@
 //!
 //! In: the list's filters and the last `seq` seen. Out: `alert` (the row as in the list), `leave` (it stopped matching),
 //! `reset` (the `seq` is too old: read the list again). Invariants: an event's id is its `seq`, so a browser resumes by
-//! itself; a reader that lags is sent the newest state of each row, never a growing queue; on shutdown streams end.
+//! itself; `leave` is for rows that the reader may know, once; a reader that lags is sent the newest state of each row,
+//! never a growing queue; a stream ends when its token is revoked and when the server stops.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     convert::Infallible,
+    hash::{BuildHasher as _, RandomState},
     sync::Arc,
     time::Duration,
 };
 
 use axum::{
     extract::State,
-    http::HeaderMap,
+    http::{HeaderMap, header},
     response::sse::{Event, KeepAlive, Sse},
 };
 use futures::{Stream, stream};
@@ -23,11 +25,15 @@ use utoipa::{
     IntoParams,
     openapi::path::{Parameter, ParameterIn},
 };
-use vedette_store::model::{ChangeKind, Changes, Filter};
+use vedette_store::{
+    Error,
+    model::{ChangeKind, Changes, Filter},
+};
 
 use super::alerts::FilterParams;
 use crate::{
     app::App,
+    auth::bearer,
     params::Strict,
     problem::{self, Kind, Problem},
     wire::Document,
@@ -63,7 +69,7 @@ impl IntoParams for StreamParams {
     }
 }
 
-/// Data of `leave`: the row does not match (for a covered notice: its alert follows).
+/// Data of `leave`: the row does not match any more (for a covered notice: its alert follows).
 #[derive(Serialize)]
 struct Leave {
     id: String,
@@ -77,7 +83,8 @@ struct Reset {
 }
 
 /// Follows changes of matching alerts. Events: `alert` (data as an item of the list), `leave` (`{id, seq}`: it does not
-/// match, and may never have), `reset` (`{seq}`: too old; read the list again).
+/// match any more; for a row sent on this stream, and once for one that is older than `after` or `Last-Event-ID`, since it
+/// may have been read before), `reset` (`{seq}`: too old; read the list again). Ends when the token is revoked.
 #[utoipa::path(
     get, path = "/alerts/stream", operation_id = "follow_alerts", tag = "alerts",
     params(StreamParams, ("Last-Event-ID" = Option<i64>, Header, description = "The last event's id, on reconnecting")),
@@ -93,23 +100,31 @@ pub(crate) async fn follow(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let filter = params.filter.filter()?;
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let after = match last.or(params.after.after) {
-        None => app.store.newest_seq().await?,
-        Some(text) => text.trim().parse().map_err(|_| {
+    let given = last.or(params.after.after).map(|text| {
+        text.trim().parse().map_err(|_| {
             Problem::new(
                 Kind::InvalidParameter,
                 "`after` (or `Last-Event-ID`) must be a whole number: a `seq`.",
             )
-        })?,
+        })
+    });
+    let given = given.transpose()?;
+    let after = match given {
+        Some(seq) => seq,
+        None => app.store.newest_seq().await?,
     };
+    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = token.and_then(|value| bearer(value).ok()).map(str::to_owned);
     let permit = Arc::clone(&app.streams).try_acquire_owned();
     let permit = permit.map_err(|_| Problem::new(Kind::TooManyRequests, "Too many streams are open."))?;
     let follower = Follower {
         newest: app.store.watch(),
         stopping: app.stopping.clone(),
         app,
+        token,
         filter,
         after,
+        known: Known::before(given.unwrap_or(i64::MIN)),
         ready: VecDeque::new(),
         _permit: permit,
     };
@@ -120,10 +135,42 @@ pub(crate) async fn follow(
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
 }
 
+/// Rows that a stream remembers before it starts anew.
+const MAX_KNOWN: usize = 16_384;
+
+/// Which rows a reader may hold.
+struct Known {
+    /// Rows that were there at this `seq` may have been read before.
+    before: i64,
+    /// Since then, by the hash of the id: whether the row was sent last as one that matches.
+    sent: HashMap<u64, bool>,
+    hasher: RandomState,
+}
+
+impl Known {
+    /// Any row that was there at `seq`.
+    fn before(seq: i64) -> Self {
+        Self { before: seq, sent: HashMap::new(), hasher: RandomState::new() }
+    }
+
+    /// Notes what is sent of a row.
+    fn note(&mut self, id: &str, matches: bool) {
+        self.sent.insert(self.hasher.hash_one(id), matches);
+    }
+
+    /// What was sent last of a row.
+    fn last(&self, id: &str) -> Option<bool> {
+        self.sent.get(&self.hasher.hash_one(id)).copied()
+    }
+}
+
 struct Follower {
     app: Arc<App>,
+    /// As it was shown; none where none is needed.
+    token: Option<String>,
     filter: Filter,
     after: i64,
+    known: Known,
     ready: VecDeque<Event>,
     newest: watch::Receiver<i64>,
     stopping: watch::Receiver<bool>,
@@ -131,13 +178,13 @@ struct Follower {
 }
 
 impl Follower {
-    /// The next event; `None` when the server stops or the store fails for good.
+    /// The next event; `None` when the token is revoked, the server stops or the store fails for good.
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
-            if *self.stopping.borrow() {
+            if *self.stopping.borrow() || self.revoked().await {
                 return None;
             }
             self.newest.mark_unchanged();
@@ -157,11 +204,19 @@ impl Follower {
         }
     }
 
+    /// True if the token is not in force any more; a store that does not answer revokes nothing.
+    async fn revoked(&self) -> bool {
+        let Some(token) = &self.token else { return false };
+        let caller = self.app.tokens.caller(&self.app.store, token).await;
+        caller.is_err_and(|problem| problem.is(Kind::Unauthenticated))
+    }
+
     /// Looks at the next changes; true if there were any.
-    async fn step(&mut self) -> Result<bool, vedette_store::Error> {
+    async fn step(&mut self) -> Result<bool, Error> {
         let changes = match self.app.store.changes(self.after, STEP).await? {
             Changes::Reset { seq } => {
                 self.after = seq;
+                self.known = Known::before(seq);
                 self.ready.extend(event("reset", seq, &Reset { seq }));
                 return Ok(true);
             }
@@ -186,10 +241,21 @@ impl Follower {
             .into_iter()
             .map(|row| (row.id.clone(), row))
             .collect();
+        if self.known.sent.len() > MAX_KNOWN {
+            self.known = Known::before(self.after);
+        }
+        let unsent = |id: &&String| !rows.contains_key(*id) && self.known.last(id).is_none();
+        let unsent: Vec<String> = ids.iter().filter(unsent).cloned().collect();
+        let older = self.app.store.there_at(&unsent, self.known.before).await?;
         let mut in_order: Vec<_> = touched.into_iter().collect();
         in_order.sort_by_key(|(_, seq)| *seq);
         for (id, seq) in in_order {
-            self.ready.extend(match rows.remove(&id) {
+            let row = rows.remove(&id);
+            if row.is_none() && !self.known.last(&id).unwrap_or_else(|| older.contains(&id)) {
+                continue;
+            }
+            self.known.note(&id, row.is_some());
+            self.ready.extend(match row {
                 Some(row) => event("alert", seq, &Document::of(row)),
                 None => event("leave", seq, &Leave { id, seq }),
             });

@@ -209,6 +209,41 @@ async fn a_stream_tells_changes_leavings_and_resets() {
 }
 
 #[tokio::test]
+async fn only_rows_that_a_reader_may_know_leave() {
+    let api = seeded().await;
+    let newest = api.store.newest_seq().await.unwrap();
+    let low = ids(&api, "severity=low").await.remove(0);
+    let triage = async |version: u32, status: &str| {
+        let path = format!("/api/v1/alerts/{low}");
+        let done = api.patch(&path, &version.to_string(), json!({ "status": status })).await;
+        assert_eq!(done.status, 200, "{}", done.text());
+    };
+    // From the start on, this one was never sent.
+    let (first, never) = events(open(&api, "after=0&severity=critical", None).await).await;
+    assert_eq!(names(&first), ["alert"; 2]);
+    // After what the list showed, any older row may be on somebody's screen: it leaves once.
+    let listed = open(&api, &format!("after={newest}&severity=critical"), None).await;
+    triage(0, "acknowledged").await;
+    let (second, listed) = events(listed).await;
+    assert_eq!(names(&second), ["leave"]);
+    triage(1, "in_progress").await;
+    assert_eq!(names(&events(listed).await.0), [""; 0]);
+    assert_eq!(names(&events(never).await.0), [""; 0]);
+    // It comes, goes, and comes again.
+    let (_, body) = events(open(&api, "status=acknowledged", None).await).await;
+    triage(2, "acknowledged").await;
+    let (came, body) = events(body).await;
+    triage(3, "new").await;
+    let (went, body) = events(body).await;
+    triage(4, "in_progress").await;
+    let (stayed, body) = events(body).await;
+    triage(5, "acknowledged").await;
+    let (again, _) = events(body).await;
+    let all = [came, went, stayed, again];
+    assert_eq!(all.each_ref().map(|text| names(text).join(",")), ["alert", "leave", "", "alert"]);
+}
+
+#[tokio::test]
 async fn streams_end_when_the_server_stops() {
     let api = seeded().await;
     let mut stream = open(&api, "", None).await.into_data_stream();

@@ -100,6 +100,10 @@ async fn filters_select_what_they_say() {
     let high = Filter { severity: [Severity::High].into(), ..none() };
     assert_eq!(store.matching(&high, &some).await.unwrap().len(), 1);
     assert_eq!(store.matching(&none(), &[]).await.unwrap().len(), 0);
+    let there = async |seq| store.there_at(&some, seq).await.unwrap().into_iter().collect::<Vec<_>>();
+    let notice = store.alert("n").await.unwrap().unwrap();
+    assert_eq!(there(notice.seq - 1).await, ["a1"]);
+    assert_eq!(there(notice.seq).await, ["a1", "n"]);
     let by = async |by| store.summary(by, &none()).await.unwrap();
     assert_eq!(by(SummaryBy::Severity).await, [("medium".to_owned(), 4), ("high".to_owned(), 1)]);
     assert_eq!(by(SummaryBy::Status).await, [("closed".to_owned(), 1), ("new".to_owned(), 4)]);
