@@ -20,7 +20,7 @@ use crate::{
     app::App,
     auth::{Caller, bearer},
     console,
-    params::nothing_at,
+    params::short,
     problem::{Kind, Problem},
 };
 
@@ -127,15 +127,19 @@ async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Problem>
     }
 }
 
-/// On loopback only loopback's names are answered to, so that no foreign name can be pointed here by DNS.
+/// Loopback's names and the configured ones are answered to, so that no foreign name can be pointed here by DNS; beyond
+/// loopback any name, if none is configured.
 fn check_host(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
-    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next().and_then(|value| value.to_str().ok());
+    if hosts.next().is_some() {
+        return Err(Problem::new(Kind::InvalidHost, "A request has one Host header."));
+    }
     let authority = host.and_then(|host| host.parse::<Authority>().ok());
     let name = authority.as_ref().map(Authority::host).unwrap_or_default();
-    let local = ["localhost", "127.0.0.1", "[::1]"].iter().any(|own| own.eq_ignore_ascii_case(name));
-    let known = app.hosts.iter().any(|own| own.eq_ignore_ascii_case(name));
+    let mut own = ["localhost", "127.0.0.1", "[::1]"].into_iter().chain(app.hosts.iter().map(String::as_str));
     let any = !app.loopback && app.hosts.is_empty() && !name.is_empty();
-    if (local && app.loopback) || known || any {
+    if any || own.any(|own| own.eq_ignore_ascii_case(name)) {
         return Ok(());
     }
     Err(Problem::new(Kind::UnknownHost, "This server does not answer to the name in the Host header."))
@@ -160,7 +164,8 @@ fn check_same_site(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// The answer where no route matches.
 pub(crate) async fn no_route(request: Request) -> Problem {
-    nothing_at(request.uri().path())
+    let detail = format!("There is nothing at `{}`.", short(request.uri().path()));
+    Problem::new(Kind::NotFound, detail)
 }
 
 /// The answer where the route has no such method; axum adds `Allow`.

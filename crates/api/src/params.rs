@@ -23,13 +23,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let segment = Path::from_request_parts(parts, state).await;
-        segment.map(|Path(text)| Self(text)).map_err(|_| nothing_at(parts.uri.path()))
+        segment.map(|Path(text)| Self(text)).map_err(|_| {
+            Problem::new(Kind::NotFound, "A part of the path is not UTF-8, and all names here are.")
+        })
     }
-}
-
-/// The problem for a path at which there is nothing.
-pub(crate) fn nothing_at(path: &str) -> Problem {
-    Problem::new(Kind::NotFound, format!("There is nothing at `{}`.", short(path)))
 }
 
 /// The query string as a `T`.

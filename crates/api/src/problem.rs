@@ -49,6 +49,8 @@ pub enum Kind {
     TooManyRequests,
     /// It took too long.
     Timeout,
+    /// More than one `Host` header.
+    InvalidHost,
     /// The `Host` header names a host that this server does not answer to.
     UnknownHost,
     /// A state-changing request from another site.
@@ -63,7 +65,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order in which they are documented.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Unauthenticated,
@@ -78,6 +80,7 @@ impl Kind {
         Self::VersionMismatch,
         Self::TooManyRequests,
         Self::Timeout,
+        Self::InvalidHost,
         Self::UnknownHost,
         Self::CrossSite,
         Self::NotReady,
@@ -107,6 +110,7 @@ impl Kind {
             Self::VersionMismatch => ("urn:vedette:problem:version-mismatch", 412, "Changed by someone else"),
             Self::TooManyRequests => ("urn:vedette:problem:too-many-requests", 429, "Too many requests"),
             Self::Timeout => ("urn:vedette:problem:timeout", 503, "Took too long"),
+            Self::InvalidHost => ("urn:vedette:problem:invalid-host", 400, "Invalid Host header"),
             Self::UnknownHost => ("urn:vedette:problem:unknown-host", 421, "Unknown host"),
             Self::CrossSite => ("urn:vedette:problem:cross-site", 403, "Cross-site request refused"),
             Self::NotReady => ("urn:vedette:problem:not-ready", 503, "Not ready"),

@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, http::header, middleware, routing::get};
+use futures::StreamExt as _;
 use serde_json::json;
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 use vedette_store::{Access, Store, model::Role};
 
-use super::{NOON, app, empty, request, seeded};
+use super::{NOON, app, empty, over, request, seeded};
 use crate::{
     auth::create_token,
     guard::{Guard, guard},
@@ -55,6 +56,24 @@ async fn without_a_token_nothing_is_told_and_each_role_has_its_part() {
 }
 
 #[tokio::test]
+async fn a_revoked_token_ends_its_streams() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let token = create_token().unwrap();
+    store.create_token("ann", Role::Analyst, token.hash, "test").await.unwrap();
+    let api = over(store, folder, |app| app.open = false).await;
+    let request = request("GET", "/api/v1/alerts/stream")
+        .header(header::AUTHORIZATION, format!("Bearer {}", token.text));
+    let response = api.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let mut stream = response.into_body().into_data_stream();
+    let mut next = async |seconds| tokio::time::timeout(Duration::from_secs(seconds), stream.next()).await;
+    assert!(next(6).await.is_err(), "it goes on while the token is in force");
+    api.store.revoke_token("ann", "test").await.unwrap();
+    assert!(next(11).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn a_wrong_token_is_refused_even_where_none_is_needed() {
     let api = seeded().await;
     let request = request("GET", "/api/v1/alerts").header(header::AUTHORIZATION, "Bearer vdt_wrong");
@@ -78,6 +97,37 @@ async fn foreign_host_names_are_not_answered_to_on_loopback() {
     }
     let unnamed = axum::http::Request::get("/api/v1/status").body(Body::empty()).unwrap();
     assert_eq!(api.send(unnamed).await.status, 421);
+    let twice = request("GET", "/api/v1/status").header(header::HOST, "localhost");
+    let twice = api.send(twice.body(Body::empty()).unwrap()).await;
+    assert_eq!(
+        (twice.status.as_u16(), &twice.json()["type"]),
+        (400, &"urn:vedette:problem:invalid-host".into())
+    );
+}
+
+#[tokio::test]
+async fn beyond_loopback_configured_names_and_loopbacks_own_are_answered_to() {
+    let named = empty(|app| {
+        app.loopback = false;
+        app.hosts = vec!["soc.example".to_owned()];
+    })
+    .await;
+    let any = empty(|app| app.loopback = false).await;
+    for (host, of_named, of_any) in [
+        ("soc.example", 200, 200),
+        ("SOC.example:8080", 200, 200),
+        ("localhost:8080", 200, 200),
+        ("127.0.0.1", 200, 200),
+        ("[::1]:8080", 200, 200),
+        ("evil.example", 421, 200),
+        ("soc.example.evil.example", 421, 200),
+        ("", 421, 421),
+    ] {
+        for (api, status) in [(&named, of_named), (&any, of_any)] {
+            let request = axum::http::Request::get("/api/v1/status").header(header::HOST, host);
+            assert_eq!(api.send(request.body(Body::empty()).unwrap()).await.status, status, "{host}");
+        }
+    }
 }
 
 #[tokio::test]
