@@ -88,9 +88,9 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     if let Some(mut file) = dead_file {
         file.flush().world()?;
     }
-    eprintln!("{records} records: {decoded} events, {} dead letters", counts.values().sum::<u64>());
+    say!("{records} records: {decoded} events, {} dead letters", counts.values().sum::<u64>());
     for (reason, n) in &counts {
-        eprintln!("  {n} {reason}");
+        say!("  {n} {reason}");
     }
     Ok(0)
 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
@@ -69,8 +70,8 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         let prepared = service::prepare(&config, &text).await?;
         let serving = Serving { mode: Mode::Demo, api: config.api.clone() };
         let service = service::start(prepared, serving).await?;
-        println!("console: http://{}/", service.address);
-        eprintln!("a simulated exchange writes {} events a second; Ctrl-C stops it", args.rate);
+        writeln!(io::stdout(), "console: http://{}/", service.address).world()?;
+        say!("a simulated exchange writes {} events a second; Ctrl-C stops it", args.rate);
         if !args.no_browser {
             open_browser(&format!("http://{}/", service.address));
         }
@@ -142,9 +143,9 @@ async fn summary(store: &vedette_store::Store) -> BTreeMap<String, u64> {
 fn print_summary(written: &Written, ran: Duration, alerts: &BTreeMap<String, u64>) {
     let (records, attacks) =
         (written.records.load(Ordering::Relaxed), written.attacks.load(Ordering::Relaxed));
-    eprintln!("{records} records in {} s, {attacks} of them part of an attack", ran.as_secs());
+    say!("{records} records in {} s, {attacks} of them part of an attack", ran.as_secs());
     let total: u64 = alerts.values().sum();
-    eprintln!("{total} alerts of {} rules", alerts.len());
+    say!("{total} alerts of {} rules", alerts.len());
 }
 
 /// A folder for the store that goes with the process.

@@ -75,7 +75,7 @@ pub fn open(files: &[PathBuf], wanted: &str, all: &Sources) -> Result<(Sources, 
         let head = batches.next().transpose().world()?;
         let source = if wanted == "auto" {
             let told = tell(head.as_ref(), all);
-            eprintln!("{name}: read as source `{told}`");
+            say!("{name}: read as source `{told}`");
             told
         } else {
             wanted.to_owned()

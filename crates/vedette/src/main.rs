@@ -2,6 +2,17 @@
 //!
 //! Results go to standard output, progress and summaries to standard error. Exit status: 0 done, 1 findings of a
 //! check or refused rules, 2 wrong use or configuration, 3 a failure of the world (broker, disk).
+//! Invariant: whoever reads either of them may go away at any time: nothing panics over it, and a service goes on.
+
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+/// A line to standard error; nobody needs to read it.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
 
 mod check;
 mod config;
@@ -115,7 +126,7 @@ fn main() -> ExitCode {
 }
 
 fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
-    eprintln!("vedette: {}", chain(error));
+    say!("vedette: {}", chain(error));
     ExitCode::from(status)
 }
 

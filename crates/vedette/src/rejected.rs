@@ -18,13 +18,13 @@ pub fn colour_on(terminal: bool) -> bool {
 pub fn print_rejected(rules: &RuleSet, text: &RuleText) {
     let style = Style { warning: false, color: colour_on(std::io::stderr().is_terminal()) };
     for rejection in rules.rejected.iter().take(SHOWN) {
-        eprintln!("{}", vedette_sigma::render(rejection, text.text_of(&rejection.file), style));
+        say!("{}", vedette_sigma::render(rejection, text.text_of(&rejection.file), style));
     }
     let rest = rules.rejected.len().saturating_sub(SHOWN);
     if rest > 0 {
-        eprintln!("… and {rest} more");
+        say!("… and {rest} more");
     }
     if !rules.rejected.is_empty() {
-        eprintln!("{} rules accepted, {} refused", rules.rules.len(), rules.rejected.len());
+        say!("{} rules accepted, {} refused", rules.rules.len(), rules.rejected.len());
     }
 }

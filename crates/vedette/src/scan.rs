@@ -104,8 +104,8 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     bar.finish_and_clear();
     scan.finish(&sources)?;
     if args.profile {
-        eprintln!("decode and detect: {:.3} s over all threads", detecting.as_secs_f64());
-        eprintln!("place, correlate, write: {:.3} s", rest.as_secs_f64());
+        say!("decode and detect: {:.3} s over all threads", detecting.as_secs_f64());
+        say!("place, correlate, write: {:.3} s", rest.as_secs_f64());
     }
     Ok(u8::from(!rules.rejected.is_empty()))
 }
@@ -175,11 +175,11 @@ impl<'a> Scan<'a> {
         let found = self.sink.finish()?;
         let total = |of: fn(&Seen) -> u64| self.seen.iter().map(of).sum::<u64>();
         let what = if self.mode == Mode::Findings { "findings" } else { "alerts" };
-        eprintln!("{} records, {} events: {found} {what}", total(|s| s.records), total(|s| s.events));
+        say!("{} records, {} events: {found} {what}", total(|s| s.records), total(|s| s.events));
         for ((ix, def), seen) in sources.iter().zip(&self.seen) {
             if seen.dead > 0 {
                 let (name, dead) = (&def.name, seen.dead);
-                eprintln!(
+                say!(
                     "{name}: {dead} dead letters; `vedette decode --source {name} --dead-letters FILE …` shows them"
                 );
             }
@@ -370,6 +370,6 @@ fn say_clocks(engine: &Engine, source: SourceIx, name: &str) {
             _ => "were placed at another time than they claim",
         };
         let flags: Vec<_> = flag.names().collect();
-        eprintln!("{name}: {n} events {why} ({})", flags.join(""));
+        say!("{name}: {n} events {why} ({})", flags.join(""));
     }
 }

@@ -1,6 +1,9 @@
 //! `vedette token`: who may use the API.
 
-use std::path::PathBuf;
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+};
 
 use vedette_store::{Access, Settings, Store, model::Role};
 
@@ -77,7 +80,11 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
             Action::Create { name, role } => {
                 let token = vedette_api::auth::create_token().world()?;
                 store.create_token(name, *role, token.hash, "command line").await.map_err(refused)?;
-                println!("{}", token.text);
+                if let Err(e) = writeln!(io::stdout(), "{}", token.text) {
+                    // Nobody has seen it, so nobody shall be let in by it.
+                    store.revoke_token(name, "command line").await.map_err(refused)?;
+                    return Err(e).world();
+                }
             }
             Action::Revoke { name } => store.revoke_token(name, "command line").await.map_err(refused)?,
             Action::List => {
@@ -94,7 +101,8 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
                         vec![t.name.clone(), t.role.to_string(), made, used, revoked]
                     })
                     .collect();
-                println!("{}", table::of(&["Name", "Role", "Created", "Last used", "Revoked"], &rows));
+                let heads = ["Name", "Role", "Created", "Last used", "Revoked"];
+                writeln!(io::stdout(), "{}", table::of(&heads, &rows)).world()?;
             }
         }
         store.close().await;

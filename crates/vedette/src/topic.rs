@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     runtime.block_on(async {
         let store = Store::open(Settings::new(&config.data, Access::Tool)).await.world()?;
         let incarnation = store.raise_incarnation(name, "command line").await.world()?;
-        eprintln!(
+        say!(
             "{name} is accepted as incarnation {incarnation}; restart the service to read it from its start"
         );
         store.close().await;

@@ -135,7 +135,7 @@ async fn serve(
 }
 
 impl Service {
-    /// Runs until Ctrl-C, SIGTERM or a failure that nothing can mend. `last` is done when all is written, before the
+    /// Runs until Ctrl-C, SIGTERM, SIGHUP or a failure that nothing can mend. `last` is done when all is written, before the
     /// store is closed.
     pub async fn until_stopped<T>(mut self, last: impl AsyncFnOnce(&Store) -> T) -> Result<T, Failure> {
         let failure = tokio::select! {
@@ -143,7 +143,7 @@ impl Service {
             failure = self.failures.recv() => failure,
         };
         if failure.is_none() {
-            eprintln!("stopping: writing what is known");
+            say!("stopping: writing what is known");
         }
         self.stop.send_replace(true);
         let kernel = self.kernel;
@@ -164,17 +164,26 @@ impl Service {
     }
 }
 
+/// Waits for Ctrl-C, SIGTERM or the terminal's end.
 async fn asked_to_stop() {
-    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(signal) => signal,
-        Err(e) => {
-            tracing::warn!(error = %e, "SIGTERM cannot be heard; only Ctrl-C stops the service");
-            let _ = tokio::signal::ctrl_c().await;
-            return;
-        }
+    use tokio::signal::unix::{SignalKind, signal};
+    let hear = |kind| {
+        signal(kind)
+            .inspect_err(|error| tracing::warn!(%error, ?kind, "a signal to stop cannot be heard"))
+            .ok()
     };
+    let mut terminate = hear(SignalKind::terminate());
+    let mut hangup = if hangup_is_ignored() { None } else { hear(SignalKind::hangup()) };
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+        Some(_) = async { terminate.as_mut()?.recv().await } => {}
+        Some(_) = async { hangup.as_mut()?.recv().await } => {}
     }
+}
+
+/// True under `nohup`, which is there to outlive the terminal.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
