@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod pipes;
 mod program;
 mod scan;
 mod use_and_misuse;
