@@ -18,6 +18,12 @@ fn every_misuse_has_its_status_and_names_what_is_wrong() {
     folder.write("wrong.yml", "kafka: {brokers: a:1, topics: [{name: t, source: json}], brokerz: b}\n");
     folder.write("lost.yml", "kafka: {brokers: a:1, topics: [{name: t, source: lost}]}\nrules: [rules]\n");
     folder.write("fine.yml", "kafka: {brokers: a:1, topics: [{name: t, source: json}]}\nrules: [rules]\n");
+    let fine = "kafka: {brokers: a:1, topics: [{name: t, source: json}]}\n";
+    folder.write("endless.yml", &fine.replace("]}", "],\n dead_letter_topic: t}"));
+    folder.write("nowhere.yml", &format!("{fine}rules: [nowhere]\n"));
+    folder.write("schemas.yml", &format!("{fine}schemas: nowhere\nrules: [rules]\n"));
+    folder.write("tls.yml", &format!("{fine}rules: [rules]\napi: {{tls: {{certificate: log, key: log}}}}\n"));
+    folder.write("open.yml", &format!("{fine}api: {{listen: '0.0.0.0:0'}}\nrules: [rules]\n"));
     let cases: &[(&str, i32, &str)] = &[
         ("", 2, "Usage: vedette"),
         ("scam", 2, "a similar subcommand exists: 'scan'"),
@@ -38,7 +44,18 @@ fn every_misuse_has_its_status_and_names_what_is_wrong() {
         ("check --format yaml rules", 2, "[possible values: text, json, sarif, junit]"),
         ("run", 2, "start from vedette.example.yml"),
         ("run -c wrong.yml", 2, "wrong.yml:1:58: unknown field `brokerz`, expected one of brokers"),
-        ("run -c lost.yml", 2, "kafka.topics: there is no source `lost`"),
+        ("run -c endless.yml", 2, "endless.yml:2:21: kafka.dead_letter_topic: `t` is an input topic too"),
+        ("run -c nowhere.yml", 2, "nowhere.yml:2:8: rules: there is no rule file or folder `nowhere`"),
+        ("run -c schemas.yml", 2, "schemas.yml:2:10: schemas: nowhere/fields.yml: cannot be read"),
+        ("run -c tls.yml", 2, "tls.yml:3:12: api.tls: cannot use the TLS certificate and key: "),
+        ("run -c open.yml", 2, "open.yml:2:15: api.listen: refusing to listen on 0.0.0.0:0"),
+        ("run -c /dev/zero", 2, "configuration /dev/zero: is longer than 1048576 bytes"),
+        ("check /dev/zero", 1, ""),
+        (
+            "run -c lost.yml",
+            2,
+            "lost.yml:1:50: kafka.topics[0].source: there is no source `lost`; there are: ",
+        ),
         ("token revoke --name nobody -c fine.yml", 2, "there is no token `nobody`"),
         ("token create --role admin --name -c fine.yml", 2, "--name"),
         ("token create --name a/b --role admin -c fine.yml", 2, "letters, digits"),
@@ -55,9 +72,19 @@ fn every_misuse_has_its_status_and_names_what_is_wrong() {
 #[test]
 fn help_has_an_example_of_every_command() {
     let folder = Folder::new();
-    for command in
-        ["run", "demo", "scan", "decode", "check", "token", "token create", "token revoke", "topic accept"]
-    {
+    for command in [
+        "run",
+        "demo",
+        "scan",
+        "decode",
+        "check",
+        "token",
+        "token create",
+        "token list",
+        "token revoke",
+        "topic",
+        "topic accept",
+    ] {
         let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let done = folder.run(&args);
         assert_eq!(done.code, 0, "{}", done.err);

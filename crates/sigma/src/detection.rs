@@ -430,8 +430,12 @@ impl Items<'_> {
                     &symbol
                 }
                 Placeholders::Lists(lists) => lists.get(name).ok_or_else(|| {
-                    Fault::new(at, "unknown-list", format!("the placeholder `%{name}%` names no list"))
-                        .help(format!("add `lists/{name}.yml` beside the rules"))
+                    Fault::new(
+                        at,
+                        "unknown-list",
+                        format!("the placeholder `%{name}%` names no list that could be read"),
+                    )
+                    .help(format!("add `lists/{name}.yml` beside the rules, or mend it if it was refused"))
                 })?,
             };
             if texts.len().saturating_mul(entries.len()) > MAX_VARIANTS {

@@ -4,18 +4,18 @@
 //! Out: [`Config`]. Invariants: unknown keys are refused; every value is checked before anything starts; an error
 //! names the file, the line, the key and what would be valid; secrets have no `Debug`.
 
+mod check;
+
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
-use anyhow::{Context as _, Result, bail};
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, DeserializeOwned},
-};
-use serde_saphyr::{MessageFormatter as _, UserMessageFormatter};
+use anyhow::{Result, anyhow, bail};
+use serde::{Deserialize, Deserializer, de};
 use vedette_event::Span;
 
-/// Files beyond this are no configuration.
-const MAX_BYTES: usize = 1 << 20;
+use crate::yaml::{self, Places};
+
+/// The most that `D` and `F` may be: with more, no alert of a day would be final within the next.
+pub const MAX_DISORDER: Span = Span::secs(86_400);
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -41,6 +41,9 @@ pub struct Config {
     /// What is logged.
     #[serde(default)]
     pub log: Log,
+    /// Where each value stands.
+    #[serde(skip)]
+    pub places: Places,
 }
 
 /// The brokers and topics.
@@ -193,10 +196,10 @@ pub struct Engine {
     #[serde(default = "defaults::yes")]
     pub notices: bool,
     /// State entries per rule and key group.
-    #[serde(default = "defaults::state_budget")]
+    #[serde(default = "defaults::state_budget", deserialize_with = "entries")]
     pub state_budget: usize,
     /// Findings that may wait for their watermark before partitions ahead are paused.
-    #[serde(default = "defaults::reorder_budget")]
+    #[serde(default = "defaults::reorder_budget", deserialize_with = "entries")]
     pub reorder_budget: usize,
 }
 
@@ -324,126 +327,63 @@ impl Default for Log {
 /// # Errors
 /// Naming the file, the line, the key and the remedy.
 pub fn load(path: &std::path::Path, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
-    let text = std::fs::read_to_string(path).with_context(|| {
-        format!("cannot read the configuration `{}`; start from vedette.example.yml", path.display())
-    })?;
+    const MODEL: &str = "start from vedette.example.yml";
+    let text = yaml::read(path, yaml::MAX_BYTES).map_err(|e| anyhow!("configuration {e}; {MODEL}"))?;
     let name = path.display().to_string();
-    let mut config: Config = parse(&name, &text)?;
-    override_from(&mut config, env)?;
-    check(&name, &text, &config)?;
-    Ok(config)
+    if text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#')) {
+        bail!("{name}: the configuration is empty; {MODEL}");
+    }
+    read(&name, &text, env)
 }
 
-/// Parses YAML within bounds; an error names file, line and column, and quotes nothing else of the file.
-pub fn parse<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
-    if text.len() > MAX_BYTES {
-        bail!("{name}: longer than {MAX_BYTES} bytes");
-    }
-    let mut options = serde_saphyr::Options::default();
-    let mut budget = serde_saphyr::Budget::default();
-    (budget.max_nodes, budget.max_depth, budget.max_aliases) = (20_000, 32, 100);
-    options.budget = Some(budget);
-    options.with_snippet = false;
-    serde_saphyr::from_str_with_options(text, options).map_err(|e| {
-        let place = e.location().map_or(String::new(), |at| format!(":{}:{}", at.line(), at.column()));
-        // Not with the lines around it: one of them may hold a password.
-        anyhow::anyhow!("{name}{place}: {}", UserMessageFormatter.format_message(&e))
-    })
+fn read(name: &str, text: &str, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
+    let mut config: Config = yaml::parse(name, text)?;
+    config.places = Places::of(name, text);
+    override_from(&mut config, env)?;
+    check::check(&config)?;
+    Ok(config)
 }
 
 /// An address and port, or what one looks like.
 fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(from)?;
-    text.parse().map_err(|_| {
-        de::Error::custom(format!("`{text}` is no address and port; write for example 127.0.0.1:8080"))
-    })
+    text.parse().map_err(|_| de::Error::custom(no_address(&text)))
+}
+
+fn no_address(text: &str) -> String {
+    format!("api.listen: `{text}` is no address and port; write for example 127.0.0.1:8080")
+}
+
+/// A budget.
+fn entries<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    usize::deserialize(from)
+        .map_err(|_| de::Error::custom("a budget is a whole number of entries, such as 1048576"))
 }
 
 fn override_from(config: &mut Config, env: impl Fn(&str) -> Option<String>) -> Result<()> {
-    if let Some(brokers) = env("VEDETTE_KAFKA_BROKERS") {
+    let mut given = |variable: &str, path: &str| {
+        let value = env(variable)?;
+        config.places.replace(path, variable);
+        Some(value)
+    };
+    if let Some(brokers) = given("VEDETTE_KAFKA_BROKERS", "kafka.brokers") {
         config.kafka.brokers = brokers;
     }
-    if let Some(user) = env("VEDETTE_KAFKA_USERNAME") {
+    if let Some(user) = given("VEDETTE_KAFKA_USERNAME", "kafka.security.username") {
         config.kafka.security.username = Some(user);
     }
-    if let Some(password) = env("VEDETTE_KAFKA_PASSWORD") {
+    if let Some(password) = given("VEDETTE_KAFKA_PASSWORD", "kafka.security.password") {
         config.kafka.security.password = Some(Secret(password));
     }
-    if let Some(data) = env("VEDETTE_DATA") {
+    if let Some(data) = given("VEDETTE_DATA", "data") {
         config.data = data.into();
     }
-    if let Some(level) = env("VEDETTE_LOG_LEVEL") {
+    if let Some(level) = given("VEDETTE_LOG_LEVEL", "log.level") {
         config.log.level = level;
     }
-    if let Some(listen) = env("VEDETTE_API_LISTEN") {
-        config.api.listen = listen.parse().with_context(|| {
-            format!("VEDETTE_API_LISTEN: `{listen}` is no address and port, such as 127.0.0.1:8080")
-        })?;
-    }
-    Ok(())
-}
-
-/// Checks what the types cannot.
-fn check(name: &str, text: &str, config: &Config) -> Result<()> {
-    let refuse = |key: &str, what: String| -> Result<()> {
-        let line = text.lines().position(|l| l.trim_start().trim_start_matches("- ").starts_with(key));
-        let line = line.map_or(String::new(), |at| format!("{}:", at + 1));
-        bail!("{name}:{line} {what}")
-    };
-    let security = &config.kafka.security;
-    let sasl = matches!(security.protocol, Protocol::SaslPlaintext | Protocol::SaslSsl);
-    let is_broker = |text: &str| {
-        text.trim()
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-    };
-    if !config.kafka.brokers.split(',').all(is_broker) {
-        let given = &config.kafka.brokers;
-        return refuse(
-            "brokers",
-            format!("kafka.brokers: `{given}` is no list of host:port, such as kafka-1:9092,kafka-2:9092"),
-        );
-    }
-    for (key, file) in [
-        ("ca_file", security.ca_file.as_ref()),
-        ("certificate", config.api.tls.as_ref().map(|tls| &tls.certificate)),
-        ("key", config.api.tls.as_ref().map(|tls| &tls.key)),
-    ] {
-        if let Some(file) = file.filter(|file| !file.is_file()) {
-            return refuse(key, format!("{key}: there is no file `{}`", file.display()));
-        }
-    }
-    if config.kafka.topics.is_empty() {
-        return refuse("topics", "kafka.topics: no topic is listed; list at least one".into());
-    }
-    for (at, topic) in config.kafka.topics.iter().enumerate() {
-        if config.kafka.topics[..at].iter().any(|t| t.name == topic.name) {
-            return refuse("topics", format!("kafka.topics: topic `{}` is listed twice", topic.name));
-        }
-    }
-    if sasl && (security.mechanism.is_none() || security.username.is_none() || security.password.is_none()) {
-        return refuse(
-            "protocol",
-            format!(
-                "kafka.security: protocol {} needs mechanism, username and a password (VEDETTE_KAFKA_PASSWORD)",
-                security.protocol.name()
-            ),
-        );
-    }
-    if !sasl && (security.mechanism.is_some() || security.username.is_some()) {
-        return refuse(
-            "security",
-            "kafka.security: mechanism and username have no meaning without a sasl_… protocol".into(),
-        );
-    }
-    if !(Span::ZERO..=Span::secs(600)).contains(&config.engine.skew) {
-        return refuse("skew", "engine.skew: must lie between 0s and 10m".into());
-    }
-    if config.engine.state_budget < 64 || config.engine.reorder_budget < 1_000 {
-        return refuse(
-            "state_budget",
-            "engine: state_budget must be at least 64, reorder_budget at least 1000".into(),
-        );
+    if let Some(listen) = given("VEDETTE_API_LISTEN", "api.listen") {
+        let Ok(listen) = listen.parse() else { bail!("VEDETTE_API_LISTEN: {}", no_address(&listen)) };
+        config.api.listen = listen;
     }
     Ok(())
 }
@@ -457,7 +397,7 @@ mod tests {
 
     #[test]
     fn the_example_writes_every_default() {
-        let written: Config = parse("vedette.example.yml", EXAMPLE).unwrap();
+        let written: Config = yaml::parse("vedette.example.yml", EXAMPLE).unwrap();
         let topics: String = written
             .kafka
             .topics
@@ -465,42 +405,144 @@ mod tests {
             .map(|t| format!("    - {{name: {}, source: {}}}\n", t.name, t.source))
             .collect();
         let short = format!("kafka:\n  brokers: {}\n  topics:\n{topics}", written.kafka.brokers);
-        assert_eq!(written, parse("short", &short).unwrap());
+        assert_eq!(written, yaml::parse("short", &short).unwrap());
+        read("vedette.example.yml", EXAMPLE, |_| None).unwrap();
     }
 
     #[test]
     fn errors_name_file_line_key_and_remedy() {
-        let message = |text: &str| {
-            let parsed: Result<Config> = parse("vedette.yml", text);
-            let checked = parsed.and_then(|config| check("vedette.yml", text, &config));
-            checked.unwrap_err().to_string()
+        const TOPICS: &str = "topics: [{name: t, source: json}]";
+        let message = |text: &str| read("v.yml", text, |_| None).unwrap_err().to_string();
+        let says = |text: &str, start: &str| {
+            let said = message(text);
+            assert!(said.starts_with(start), "{said}");
         };
-        let unknown = message("kafka:\n  brokers: a:1\n  topics: [{name: t, source: json}]\n  brokerz: x\n");
-        assert!(unknown.starts_with("vedette.yml:4:3: unknown field `brokerz`, expected"), "{unknown}");
-        let twice = message("kafka:\n  brokers: a:1\n  brokers: b:1\n");
-        assert_eq!(twice, "vedette.yml:3:3: duplicate mapping key `brokers` is not allowed here");
-        let listen =
-            message("kafka: {brokers: a:1, topics: [{name: t, source: json}]}\napi: {listen: everywhere}\n");
-        assert!(listen.starts_with("vedette.yml:2:15: `everywhere` is no address"), "{listen}");
-        let ca = message(
-            "kafka:\n  brokers: a:1\n  topics: [{name: t, source: json}]\n  security:\n    ca_file: /no/such.pem\n",
+        says(
+            &format!("kafka:\n  brokers: a:1\n  {TOPICS}\n  brokerz: x\n"),
+            "v.yml:4:3: unknown field `brokerz`, expected",
         );
-        assert_eq!(ca, "vedette.yml:5: ca_file: there is no file `/no/such.pem`");
-        let broker = message("kafka:\n  brokers: nowhere\n  topics: [{name: t, source: json}]\n");
-        assert!(broker.starts_with("vedette.yml:2: kafka.brokers: `nowhere`"), "{broker}");
-        let sasl = message(
-            "kafka:\n  brokers: a:1\n  security: {protocol: sasl_ssl}\n  topics: [{name: t, source: json}]\n",
+        assert_eq!(
+            message("kafka:\n  brokers: a:1\n  brokers: b:1\n"),
+            "v.yml:3:3: duplicate mapping key `brokers` is not allowed here"
         );
-        assert!(sasl.contains("VEDETTE_KAFKA_PASSWORD"), "{sasl}");
+        let with = |rest: &str| format!("kafka: {{brokers: a:1, {TOPICS}}}\n{rest}\n");
+        says(&with("api: {listen: everywhere}"), "v.yml:2:15: api.listen: `everywhere` is no address");
+        says(&with("engine: {skew: 20m}"), "v.yml:2:16: engine.skew: `20m` must lie between 0s and 10m");
+        says(&with("engine:\n  state_budget: -1"), "v.yml:3:17: a budget is a whole number of entries");
+        says(&with("engine: {state_budget: 5}"), "v.yml:2:24: engine.state_budget: must be at least 64");
+        says(
+            &with("engine: {reorder_budget: 5}"),
+            "v.yml:2:26: engine.reorder_budget: must be at least 1000",
+        );
+        says(
+            &with("api: {tls: {certificate: no.pem, key: no.pem}}"),
+            "v.yml:2:26: api.tls.certificate: there is no file `no.pem`",
+        );
+        let kafka = |rest: &str| format!("kafka:\n  brokers: a:1\n  {TOPICS}\n  {rest}\n");
+        says(
+            &kafka("security:\n    ca_file: /no/such.pem"),
+            "v.yml:5:14: kafka.security.ca_file: there is no file `/no/such.pem`",
+        );
+        says(
+            &format!("kafka: {{brokers: nowhere, {TOPICS}}}"),
+            "v.yml:1:18: kafka.brokers: `nowhere` is no list",
+        );
+        assert!(message(&kafka("security: {protocol: sasl_ssl}")).contains("VEDETTE_KAFKA_PASSWORD"));
+        for key in ["username", "password"] {
+            let key = format!("security: {{{key}: x}}");
+            says(&kafka(&key), "v.yml:4:");
+            assert!(message(&kafka(&key)).contains("no meaning without a sasl_"));
+        }
+    }
+
+    #[test]
+    fn what_can_never_work_is_refused() {
+        let message = |kafka: &str| {
+            let text = format!("kafka:\n  brokers: a:1\n{kafka}");
+            read("v.yml", &text, |_| None).map_err(|e| e.to_string()).err().unwrap_or_default()
+        };
+        let topics = |topics: &str| message(&format!("  topics: [{topics}]\n"));
+        assert_eq!(topics("{name: a.b-c_D9, source: json, disorder: 1d, future: 1d}"), "");
+        for name in ["''", "'a b'", "a/b", "..", &"a".repeat(250)] {
+            let said = topics(&format!("{{name: {name}, source: json}}"));
+            assert!(said.starts_with("v.yml:3:19: kafka.topics[0].name: "), "{said}");
+            assert!(said.contains("letters, digits, `.`, `_` and `-`"), "{said}");
+        }
+        for key in ["disorder", "future"] {
+            let said = topics(&format!("{{name: t, source: json, {key}: 99999d}}"));
+            let wanted = format!("kafka.topics[0].{key}: `99999d` is more than 1d");
+            assert!(said.contains(&wanted), "{said}");
+        }
+        let said = topics("{name: t, source: json}, {name: t, source: json}");
+        assert!(said.starts_with("v.yml:3:44: kafka.topics[1].name: topic `t` is listed twice"), "{said}");
+        assert!(topics("").starts_with("v.yml:3:11: kafka.topics: no topic is listed"));
+        let dead = |dead: &str| {
+            message(&format!(
+                "  topics: [{{name: t, source: json}}, {{name: u, source: json}}]\n  dead_letter_topic: {dead}\n"
+            ))
+        };
+        assert_eq!(dead("vedette.dead-letters"), "");
+        let said = dead("u");
+        assert!(said.starts_with("v.yml:4:22: kafka.dead_letter_topic: `u` is an input topic too"), "{said}");
+        assert!(dead("'a b'").starts_with("v.yml:4:22: kafka.dead_letter_topic: `a b` is no name"));
+    }
+
+    #[test]
+    fn a_level_is_a_level() {
+        let message = |level: &str| {
+            let text = format!(
+                "kafka: {{brokers: a:1, topics: [{{name: t, source: json}}]}}\nlog: {{level: {level}}}"
+            );
+            read("v.yml", &text, |_| None).map_err(|e| e.to_string()).err().unwrap_or_default()
+        };
+        for level in ["info", "WARN", "'off'", "'info,vedette_ingest=debug'"] {
+            assert_eq!(message(level), "");
+        }
+        for level in ["verbose", "''", "'info,verbose'", "'info,'", "'verbose,,='", "'vedette=verbose'"] {
+            let said = message(level);
+            assert!(said.starts_with("v.yml:2:14: log.level: `"), "{level}: {said}");
+            assert!(said.contains("error, warn, info, debug, trace"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_is_wrong_is_named() {
+        let text = "kafka: {brokers: a:1, topics: [{name: t, source: json}]}\nlog: {level: info}\n";
+        for (variable, value, says) in [
+            ("VEDETTE_KAFKA_BROKERS", "nowhere", "kafka.brokers: `nowhere`"),
+            ("VEDETTE_KAFKA_PASSWORD", "hunter2", "kafka.security.password: has no meaning"),
+            ("VEDETTE_LOG_LEVEL", "", "log.level: `` is no level"),
+            ("VEDETTE_API_LISTEN", "x", "api.listen: `x`"),
+            ("VEDETTE_DATA", "", "data: names no folder"),
+        ] {
+            let given = |name: &str| (name == variable).then(|| value.to_owned());
+            let said = read("v.yml", text, given).unwrap_err().to_string();
+            assert!(said.starts_with(&format!("{variable}: {says}")), "{said}");
+            assert!(!said.contains("hunter2"), "{said}");
+        }
+    }
+
+    #[test]
+    fn no_configuration_at_all_has_a_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("v.yml");
+        let said = || format!("{:#}", load(&path, |_| None).unwrap_err());
+        assert!(said().contains("start from vedette.example.yml"), "{}", said());
+        std::fs::write(&path, "\n# nothing\n").unwrap();
+        assert!(
+            said().ends_with("v.yml: the configuration is empty; start from vedette.example.yml"),
+            "{}",
+            said()
+        );
     }
 
     #[test]
     fn a_password_is_never_printed() {
         let text = "brokers: a:1\nsecurity: {password: hunter2}\ntopics: []\n";
-        let kafka: Kafka = parse("k", text).unwrap();
+        let kafka: Kafka = yaml::parse("k", text).unwrap();
         assert!(!format!("{kafka:?}").contains("hunter2"));
         let broken = format!("{text}topicz: 1\n");
-        let error = parse::<Kafka>("k", &broken).unwrap_err();
+        let error = yaml::parse::<Kafka>("k", &broken).unwrap_err();
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
 }

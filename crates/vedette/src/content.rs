@@ -3,20 +3,27 @@
 //! In: paths. Out: [`Sources`] and rule files with their text, sorted by path, so that every run sees the same.
 //! Invariant: what is built in is exactly what the repository's `schemas/` and `detections/` held at build time.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, bail};
 use include_dir::{Dir, include_dir};
+use vedette_decode::Inspector;
 use vedette_event::{Fields, SourceDef, Sources};
 use vedette_sigma::{Lists, Rejection, RuleFile, RuleSet};
 
-use crate::config;
+use crate::{
+    config::MAX_DISORDER,
+    yaml::{self, Fault, MAX_BYTES, Places},
+};
 
 static SCHEMAS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../schemas");
 static DETECTIONS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../detections");
 
 /// Rule files beyond this are no rules.
-const MAX_RULE_BYTES: u64 = 4 << 20;
+const MAX_RULE_BYTES: usize = 4 << 20;
 /// Folders nested deeper than this are not looked into.
 const MAX_DEPTH: usize = 16;
 
@@ -29,6 +36,8 @@ pub struct RuleText {
     pub lists: Lists,
     /// Files that could not be read as rules or lists.
     pub unreadable: Vec<Rejection>,
+    /// Folders of lists that were read.
+    lists_of: BTreeSet<PathBuf>,
 }
 
 impl RuleText {
@@ -41,14 +50,15 @@ impl RuleText {
     }
 
     /// One bad file does not stop the others.
-    fn refuse(&mut self, file: &str, why: &anyhow::Error) {
+    fn refuse(&mut self, fault: Fault) {
+        let (line, column) = fault.at.unwrap_or((1, 1));
         self.unreadable.push(Rejection {
-            file: file.into(),
-            line: 1,
-            column: 1,
+            file: fault.file.into(),
+            line,
+            column,
             rule_id: None,
             code: "unreadable-file",
-            message: format!("{why:#}"),
+            message: fault.message,
             help: None,
         });
     }
@@ -62,10 +72,10 @@ impl RuleText {
 /// All sources there are: those in `dir` (`fields.yml`, `sources/*.yml`), or the built-in ones.
 pub fn sources(dir: Option<&Path>) -> Result<Sources> {
     let mut texts: Vec<(String, String)> = Vec::new();
-    let fields_text;
+    let fields: Fields;
     match dir {
         None => {
-            fields_text = embedded(&SCHEMAS, "fields.yml")?.to_owned();
+            fields = yaml::parse("fields.yml", embedded(&SCHEMAS, "fields.yml")?)?;
             let folder = SCHEMAS.get_dir("sources").context("the built-in schemas hold no sources/")?;
             for file in folder.files() {
                 let name = file.path().display().to_string();
@@ -75,22 +85,60 @@ pub fn sources(dir: Option<&Path>) -> Result<Sources> {
         }
         Some(dir) => {
             let path = dir.join("fields.yml");
-            fields_text = read(&path)?;
+            fields = yaml::parse(&path.display().to_string(), &yaml::read(&path, MAX_BYTES)?)?;
             for path in yaml_files(&dir.join("sources"))? {
-                texts.push((path.display().to_string(), read(&path)?));
+                texts.push((path.display().to_string(), yaml::read(&path, MAX_BYTES)?));
             }
         }
     }
-    let fields: Fields = config::parse("fields.yml", &fields_text)?;
     let mut defs = Vec::new();
     for (name, text) in texts {
-        let def: SourceDef = config::parse(&name, &text)?;
-        if Path::new(&name).file_stem().and_then(|s| s.to_str()) != Some(&*def.name) {
-            bail!("{name}: `name: {}` must be the file's own name", def.name);
-        }
+        let def: SourceDef = yaml::parse(&name, &text)?;
+        check_source(&def, &fields, (&name, &Places::of(&name, &text)))?;
         defs.push(def);
     }
     Ok(Sources::new(fields, defs))
+}
+
+/// Checks what the types of a source's definition cannot: a name that is written wrong would be missed in silence.
+fn check_source(def: &SourceDef, fields: &Fields, (file, places): (&str, &Places)) -> Result<()> {
+    if Path::new(file).file_stem().and_then(|s| s.to_str()) != Some(&*def.name) {
+        return Err(places.wrong("name", format!("`{}` must be the file's own name", def.name)));
+    }
+    for (key, span) in [("disorder", def.disorder), ("future", def.future)] {
+        if span > MAX_DISORDER {
+            return Err(places.wrong(key, format!("`{span}` is more than {MAX_DISORDER}")));
+        }
+    }
+    Inspector::new(def, fields, [0; 32]).map_err(|e| places.wrong("time_zone", e))?;
+    if def.own_logsource() {
+        // Its fields are those that its records have.
+        return Ok(());
+    }
+    let named = |path: String, name: &str| match fields.kind(name) {
+        Some(_) => Ok(()),
+        None => {
+            let what = format!(
+                "fields.yml has no field `{name}`; use one that it has, or add it there with its type"
+            );
+            Err(places.wrong(&path, what))
+        }
+    };
+    for name in def.fields.keys() {
+        named(format!("fields.{name}"), name)?;
+    }
+    for (at, name) in def.entity.iter().enumerate() {
+        named(format!("entity[{at}]"), name)?;
+    }
+    if let Some(name) = &def.weight {
+        named("weight".into(), name)?;
+    }
+    for (written, names) in &def.taxonomy {
+        for name in names.names() {
+            named(format!("taxonomy.{written}"), name)?;
+        }
+    }
+    Ok(())
 }
 
 /// All sources there are for the commands that need no configuration: those of `schemas/` in the working folder, else
@@ -123,9 +171,13 @@ pub fn rules(paths: &[PathBuf]) -> Result<RuleText> {
     let mut text = RuleText::default();
     for path in paths {
         if path.is_dir() {
-            walk(path, 0, &mut text)?;
+            walk(path, &mut Vec::new(), &mut text);
         } else if path.exists() {
             add(path, None, &mut text);
+            let lists = path.with_file_name("lists");
+            if lists.is_dir() {
+                walk(&lists, &mut Vec::new(), &mut text);
+            }
         } else {
             bail!("there is no rule file or folder `{}`", path.display());
         }
@@ -166,67 +218,80 @@ fn embedded_walk(dir: &Dir<'_>, text: &mut RuleText) -> Result<()> {
     dir.dirs().try_for_each(|d| embedded_walk(d, text))
 }
 
-fn walk(dir: &Path, depth: usize, text: &mut RuleText) -> Result<()> {
-    if depth > MAX_DEPTH {
-        bail!("{}: folders nested deeper than {MAX_DEPTH}", dir.display());
+/// Takes all files of a folder and of those in it. `above` are the folders that it is in, without links.
+fn walk(dir: &Path, above: &mut Vec<PathBuf>, text: &mut RuleText) {
+    let fault = |message: String| Fault { file: dir.display().to_string(), at: None, message };
+    let no_folder = |e: std::io::Error| fault(format!("this folder cannot be read: {e}"));
+    let (own, entries) = match dir.canonicalize().and_then(|own| Ok((own, sorted(dir)?))) {
+        Ok(read) => read,
+        Err(e) => return text.refuse(no_folder(e)),
+    };
+    if above.contains(&own) {
+        return text.refuse(fault("this link leads back to a folder that it is in; remove it".into()));
+    }
+    if above.len() > MAX_DEPTH {
+        return text.refuse(fault(format!("folders are nested deeper than {MAX_DEPTH}; move this one up")));
     }
     let kind = dir.file_name().and_then(|n| n.to_str());
-    for entry in
-        std::fs::read_dir(dir).with_context(|| format!("cannot read the folder `{}`", dir.display()))?
-    {
-        let path = entry.with_context(|| format!("cannot read the folder `{}`", dir.display()))?.path();
+    if kind == Some("lists") && !text.lists_of.insert(own.clone()) {
+        return;
+    }
+    above.push(own);
+    for path in entries {
         if path.is_dir() {
-            walk(&path, depth + 1, text)?;
+            walk(&path, above, text);
         } else if is_yaml(&path) {
             add(&path, kind, text);
         }
     }
-    Ok(())
+    above.pop();
+}
+
+fn sorted(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut paths = std::fs::read_dir(dir)?.map(|e| Ok(e?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
 }
 
 /// Takes one file of a folder of that kind.
 fn add(path: &Path, kind: Option<&str>, text: &mut RuleText) {
     let name = path.display().to_string();
-    let added = match kind {
-        Some("playbooks") => Ok(()),
-        Some("lists") => read(path).and_then(|content| add_list(path, &name, &content, &mut text.lists)),
-        _ => {
-            read(path).map(|content| text.files.push(RuleFile { path: name.as_str().into(), text: content }))
+    if kind == Some("playbooks") {
+        return;
+    }
+    let added = match (kind, yaml::read(path, MAX_RULE_BYTES)) {
+        (Some("lists"), read) => read.and_then(|content| add_list(path, &name, &content, &mut text.lists)),
+        (_, read) => {
+            read.map(|content| text.files.push(RuleFile { path: name.as_str().into(), text: content }))
         }
     };
-    if let Err(why) = added {
-        text.refuse(&name, &why);
+    if let Err(fault) = added {
+        text.refuse(fault);
     }
 }
 
 /// A list is a YAML sequence of texts, named after its file.
-fn add_list(path: &Path, name: &str, content: &str, lists: &mut Lists) -> Result<()> {
-    let values: Vec<String> = config::parse(name, content)?;
+fn add_list(path: &Path, name: &str, content: &str, lists: &mut Lists) -> Result<(), Fault> {
+    let values: Vec<String> = yaml::parse(name, content).map_err(|fault| Fault {
+        message: format!("{}; a list is a YAML sequence of texts, such as `- one`", fault.message),
+        ..fault
+    })?;
     let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_owned();
-    if lists.insert(stem.clone(), values).is_some() {
-        bail!("{name}: there is another list `{stem}`");
+    if lists.contains_key(&stem) {
+        let message = format!("there is another list `{stem}`; rename one");
+        return Err(Fault { file: name.to_owned(), at: None, message });
     }
+    lists.insert(stem, values);
     Ok(())
 }
 
 fn yaml_files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let entries =
-        std::fs::read_dir(dir).with_context(|| format!("cannot read the folder `{}`", dir.display()))?;
-    let mut paths: Vec<_> = entries.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| is_yaml(p)).collect();
-    paths.sort();
-    Ok(paths)
+    let entries = sorted(dir).with_context(|| format!("cannot read the folder `{}`", dir.display()))?;
+    Ok(entries.into_iter().filter(|p| is_yaml(p)).collect())
 }
 
 fn is_yaml(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e == "yml" || e == "yaml")
-}
-
-fn read(path: &Path) -> Result<String> {
-    let about = std::fs::metadata(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    if about.len() > MAX_RULE_BYTES {
-        bail!("{}: longer than {MAX_RULE_BYTES} bytes", path.display());
-    }
-    std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("yml") || e.eq_ignore_ascii_case("yaml"))
 }
 
 #[cfg(test)]
@@ -244,9 +309,79 @@ mod tests {
         std::fs::write(folder.path().join("good.yml"), "title: t\n").unwrap();
         let text = rules(&[folder.path().to_owned()]).unwrap();
         assert_eq!(text.files.len(), 1);
-        let refused: Vec<_> = text.unreadable.iter().map(|r| (r.code, r.message.contains("UTF-8"))).collect();
-        assert_eq!(refused.len(), 2, "{:?}", text.unreadable);
-        assert!(refused.contains(&("unreadable-file", true)), "{:?}", text.unreadable);
+        let refused: Vec<_> =
+            text.unreadable.iter().map(|r| (r.line, r.column, r.message.as_str())).collect();
+        let utf8 = "this byte is no UTF-8; save the file as UTF-8";
+        assert_eq!(refused[0], (1, 8, utf8));
+        assert_eq!((refused[1].0, refused[1].1), (1, 1));
+        assert!(refused[1].2.ends_with("a list is a YAML sequence of texts, such as `- one`"), "{refused:?}");
+    }
+
+    #[test]
+    fn one_unreadable_folder_does_not_stop_the_others() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("below");
+        std::fs::create_dir(&below).unwrap();
+        symlink(folder.path(), below.join("again")).unwrap();
+        symlink("nowhere", below.join("gone.yml")).unwrap();
+        std::fs::write(below.join("LOUD.YML"), "title: t\n").unwrap();
+        let text = rules(&[folder.path().to_owned()]).unwrap();
+        assert_eq!(text.files.len(), 1, "{:?}", text.files);
+        let refused: Vec<_> = text.unreadable.iter().map(|r| r.message.as_str()).collect();
+        assert!(refused[0].starts_with("this link leads back"), "{refused:?}");
+        assert!(refused[1].starts_with("cannot be read: No such file"), "{refused:?}");
+        assert_eq!(refused.len(), 2, "{refused:?}");
+    }
+
+    #[test]
+    fn lists_beside_a_rule_are_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let lists = folder.path().join("lists");
+        std::fs::create_dir(&lists).unwrap();
+        std::fs::write(lists.join("admins.yml"), "- ann\n").unwrap();
+        let rule = folder.path().join("r.yml");
+        std::fs::write(&rule, "title: t\n").unwrap();
+        for paths in [vec![rule.clone()], vec![rule.clone(), folder.path().to_owned(), rule]] {
+            let text = rules(&paths).unwrap();
+            assert_eq!(text.lists["admins"], ["ann"]);
+            assert!(text.unreadable.is_empty(), "{:?}", text.unreadable);
+            assert_eq!(text.files.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_source_that_names_what_is_not_there_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("sources")).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("fields.yml", embedded(&SCHEMAS, "fields.yml").unwrap());
+        let head = "name: till\ndescription: d\nlogsource: {category: pos}\nfuture: 10s\n";
+        let said = |rest: &str| {
+            write("sources/till.yml", &format!("{head}{rest}"));
+            sources(Some(folder.path())).map_err(|e| e.to_string()).err().unwrap_or_default()
+        };
+        let good = "form: api_json\ndisorder: 10s\nentity: [user.name]\n";
+        assert_eq!(said(&format!("{good}fields: {{user.name: who}}\nweight: http.request.bytes")), "");
+        for (text, place) in [
+            ("fields: {user.nam: who}", "8:20: fields.user.nam: "),
+            ("taxonomy: {who: user.nam}", "8:17: taxonomy.who: "),
+            ("weight: user.nam", "8:9: weight: "),
+        ] {
+            let said = said(&format!("{good}{text}"));
+            let wanted = format!("till.yml:{place}fields.yml has no field `user.nam`; use one that it has");
+            assert!(said.contains(&wanted), "{said}");
+        }
+        let entity = said("form: api_json\ndisorder: 10s\nentity: [user.name, usr.nam]");
+        assert!(entity.contains("till.yml:7:21: entity[1]: fields.yml has no field `usr.nam`"), "{entity}");
+        assert_eq!(said("form: json\ndisorder: 10s\nentity: [usr.nam]"), "", "fields as they are");
+        let zone = said(&format!("{good}time_zone: Mars/X"));
+        assert!(zone.contains("till.yml:8:12: time_zone: "), "{zone}");
+        let late = said("form: json\ndisorder: 99d\nentity: []");
+        assert!(late.contains("till.yml:6:11: disorder: `99d` is more than 1d"), "{late}");
+        write("fields.yml", "a: {type: txt, description: d}");
+        let fields = said(good);
+        assert!(fields.contains("/fields.yml:1:11: "), "{fields}");
     }
 
     #[test]

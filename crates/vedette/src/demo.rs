@@ -21,12 +21,7 @@ use vedette_ingest::{MockBroker, Security, TopicWriter};
 use vedette_simulate::{Feed, Simulator};
 use vedette_store::model::SummaryBy;
 
-use crate::{
-    Failure, World as _,
-    config::{self, Config},
-    content,
-    service::{self, Serving},
-};
+use crate::{Failure, World as _, config::Config, content, service, yaml};
 
 /// Partitions of each topic: the in-process broker keeps only 5 MiB of each.
 const PARTITIONS: i32 = 4;
@@ -68,8 +63,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let started = Instant::now();
     runtime.block_on(async {
         let prepared = service::prepare(&config, &text).await?;
-        let serving = Serving { mode: Mode::Demo, api: config.api.clone() };
-        let service = service::start(prepared, serving).await?;
+        let service = service::start(prepared, Mode::Demo, &config).await?;
         writeln!(io::stdout(), "console: http://{}/", service.address).world()?;
         say!("a simulated exchange writes {} events a second; Ctrl-C stops it", args.rate);
         if !args.no_browser {
@@ -96,7 +90,7 @@ fn configuration(brokers: &str, folder: &Folder, port: u16) -> Result<Config> {
         })
         .collect();
     let mut config: Config =
-        config::parse("demo", &format!("kafka:\n  brokers: {brokers}\n  topics:\n{topics}"))?;
+        yaml::parse("demo", &format!("kafka:\n  brokers: {brokers}\n  topics:\n{topics}"))?;
     config.data = folder.0.clone();
     config.api.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     config.log.level = "warn".to_owned();

@@ -29,6 +29,7 @@ mod table;
 mod telemetry;
 mod token;
 mod topic;
+mod yaml;
 
 use std::{io, process::ExitCode};
 

@@ -4,11 +4,7 @@ use std::path::PathBuf;
 
 use vedette_api::live::Mode;
 
-use crate::{
-    Failure, World as _, config, content,
-    rejected::print_rejected,
-    service::{self, Serving},
-};
+use crate::{Failure, World as _, config, content, rejected::print_rejected, service};
 
 /// What `run` is asked for.
 #[derive(Debug, clap::Args)]
@@ -26,14 +22,14 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<u8, Failure> {
     let config = config::load(&args.config, |name| std::env::var(name).ok()).map_err(Failure::Usage)?;
     crate::telemetry::start(&config.log).map_err(Failure::Usage)?;
-    let text = content::rules(&config.rules).map_err(Failure::Usage)?;
+    let text = content::rules(&config.rules)
+        .map_err(|e| Failure::Usage(config.places.wrong("rules", format!("{e:#}"))))?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().world()?;
     runtime.block_on(async {
         let prepared = service::prepare(&config, &text).await?;
         print_rejected(&prepared.compiled.rules, &text);
-        let serving = Serving { mode: Mode::Run, api: config.api.clone() };
-        let service = service::start(prepared, serving).await?;
+        let service = service::start(prepared, Mode::Run, &config).await?;
         tracing::info!(api = %service.address, "ready to read");
         service.until_stopped(async |_| ()).await
     })?;

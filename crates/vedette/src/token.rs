@@ -41,6 +41,7 @@ enum Action {
         role: Role,
     },
     /// List all tokens: names, roles and times, never the tokens.
+    #[command(after_help = "Example:\n  vedette token list -c /etc/vedette/vedette.yml")]
     List,
     /// Revoke a token; it stops working within seconds.
     #[command(after_help = "Example:\n  vedette token revoke --name siem-bridge")]

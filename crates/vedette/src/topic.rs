@@ -8,6 +8,7 @@ use crate::{Failure, World as _, config};
 
 /// What `topic` is asked for.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  vedette topic accept firewall")]
 pub struct Args {
     /// The configuration that names the data folder and the topics.
     #[arg(short, long, value_name = "FILE", default_value = "vedette.yml", global = true)]

@@ -24,7 +24,7 @@ use vedette_store::Store;
 
 pub use setup::{Prepared, prepare};
 
-use crate::{Failure, World as _};
+use crate::{Failure, World as _, config::Config};
 
 /// Publications that may wait for the store before the kernel waits.
 const PUBLICATIONS: usize = 8;
@@ -43,16 +43,8 @@ pub struct Service {
     pub address: std::net::SocketAddr,
 }
 
-/// How the API is served.
-pub struct Serving {
-    /// `run` or `demo`.
-    pub mode: Mode,
-    /// Where and how.
-    pub api: crate::config::Api,
-}
-
 /// Starts everything.
-pub async fn start(prepared: Prepared, serving: Serving) -> Result<Service, Failure> {
+pub async fn start(prepared: Prepared, mode: Mode, config: &Config) -> Result<Service, Failure> {
     let Prepared {
         store,
         compiled,
@@ -70,14 +62,14 @@ pub async fn start(prepared: Prepared, serving: Serving) -> Result<Service, Fail
     let (publications_out, publications) = bounded(PUBLICATIONS);
     let (wanted_out, wanted) = bounded(WANTED);
     let (live, live_reader): (LiveSender, _) = vedette_api::live::channel(vedette_api::live::Live::starting(
-        serving.mode,
+        mode,
         env!("CARGO_PKG_VERSION"),
         crate::now(),
     ));
     let published = Arc::new(publisher::Published::default());
 
     let metrics = Arc::new(vedette_api::Metrics::new(live_reader.clone()));
-    let (address, api) = serve(&store, &serving, live_reader, metrics.clone(), stopped.clone()).await?;
+    let (address, api) = serve(&store, (mode, config), live_reader, metrics.clone(), stopped.clone()).await?;
     let topics = ingest_settings.topics.clone();
     let read_back = vedette_ingest::ReadBack::new(&ingest_settings).map_err(|e| Failure::World(e.into()))?;
     let (ingest, records) =
@@ -91,7 +83,7 @@ pub async fn start(prepared: Prepared, serving: Serving) -> Result<Service, Fail
         failed.clone(),
     );
     let origin = live::Origin { bootstrap, epoch: store.epoch(), topics };
-    let mut view = live::View::new(&compiled, rejected, serving.mode, origin, ingest.lag_view(), published);
+    let mut view = live::View::new(&compiled, rejected, mode, origin, ingest.lag_view(), published);
     for lost in store.lost_intervals().await.world()? {
         view.lost(&lost.topic, lost.from, lost.to);
     }
@@ -103,13 +95,13 @@ pub async fn start(prepared: Prepared, serving: Serving) -> Result<Service, Fail
 
 async fn serve(
     store: &Store,
-    serving: &Serving,
+    (mode, config): (Mode, &Config),
     live: vedette_api::live::LiveReceiver,
     metrics: Arc<vedette_api::Metrics>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(std::net::SocketAddr, tokio::task::JoinHandle<()>), Failure> {
-    let demo = serving.mode == Mode::Demo;
-    let api = &serving.api;
+    let demo = mode == Mode::Demo;
+    let api = &config.api;
     let settings = vedette_api::Settings {
         address: api.listen,
         open_loopback: demo,
@@ -127,7 +119,14 @@ async fn serve(
     };
     let server = vedette_api::Server::bind(settings, store.clone(), live, metrics).await;
     let server = server.map_err(|e| match e {
-        vedette_api::Error::NoTokens(_) | vedette_api::Error::NoTls(_) => Failure::Usage(e.into()),
+        vedette_api::Error::NoTokens(_) | vedette_api::Error::NoTls(_) => {
+            Failure::Usage(config.places.wrong("api.listen", e))
+        }
+        vedette_api::Error::Tls(_) => {
+            let right =
+                "certificate is a PEM file with the server's own first, key the private key to that one";
+            Failure::Usage(config.places.wrong("api.tls", format!("{e}; {right}")))
+        }
         e => Failure::World(e.into()),
     })?;
     let address = server.address();

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use vedette_engine::{Compiled, Engine, GroupCheckpoint, Start};
 use vedette_event::{Flags, Micros, Partition, SourceDef, SourceIx, Sources, StoredPlacement, Topics};
 use vedette_ingest::{
@@ -56,9 +56,8 @@ pub async fn prepare(config: &Config, text: &RuleText) -> Result<Prepared, Failu
     let rules = Arc::new(text.load(&sources));
     if rules.rules.is_empty() {
         let paths: Vec<_> = config.rules.iter().map(|p| p.display().to_string()).collect();
-        let e =
-            anyhow::anyhow!("no rule could be loaded from {}; `vedette check` says why", paths.join(", "));
-        return Err(Failure::Usage(e));
+        let what = format!("no rule could be loaded from {0}; `vedette check {0}` says why", paths.join(" "));
+        return Err(Failure::Usage(config.places.wrong("rules", what)));
     }
     let store = Store::open(vedette_store::Settings::new(&config.data, Access::Engine)).await.world()?;
     let secret = secret(&store).await.world()?;
@@ -117,19 +116,24 @@ pub async fn prepare(config: &Config, text: &RuleText) -> Result<Prepared, Failu
 
 /// The sources of the configured topics, with their `D` and `F` replaced where the configuration says so.
 fn sources(config: &Config) -> anyhow::Result<Sources> {
-    let all = content::sources(config.schemas.as_deref())?;
+    let all = content::sources(config.schemas.as_deref())
+        .map_err(|e| config.places.wrong("schemas", format!("{e:#}")))?;
+    for (at, topic) in config.kafka.topics.iter().enumerate() {
+        content::only(&all, &[&topic.source])
+            .map_err(|e| config.places.wrong(&format!("kafka.topics[{at}].source"), e))?;
+    }
     let names: Vec<&str> = config.kafka.topics.iter().map(|t| t.source.as_str()).collect();
-    let chosen = content::only(&all, &names).context("kafka.topics")?;
+    let chosen = content::only(&all, &names)?;
     let mut defs: Vec<SourceDef> = chosen.defs;
     for def in &mut defs {
         let mut topics = config.kafka.topics.iter().filter(|t| t.source == *def.name);
         let Some(first) = topics.next() else { continue };
         if let Some(other) = topics.find(|t| (t.disorder, t.future) != (first.disorder, first.future)) {
-            bail!(
-                "kafka.topics: `{}` and `{}` have the same source, and so must have the same disorder and future",
-                first.name,
-                other.name
+            let what = format!(
+                "`{}` and `{}` have the same source, and so must have the same disorder and future",
+                first.name, other.name
             );
+            return Err(config.places.wrong("kafka.topics", what));
         }
         def.disorder = first.disorder.unwrap_or(def.disorder);
         def.future = first.future.unwrap_or(def.future);
