@@ -113,7 +113,7 @@ impl Correlator {
         let weight = layout.payload(plan, at, findings, row, matched, &mut scratch.payload);
         let (groups, hash) = payload::groups(&self.hasher, tree, &scratch.payload, &mut scratch.key);
         if groups.is_empty() {
-            state.counters.without_key += 1;
+            state.keyless(tree, matched.iter().map(|(_, bit)| *bit));
             return;
         }
         let order = findings.order(row);
@@ -208,9 +208,12 @@ impl Correlator {
     /// Hands over the counters.
     fn collect(&mut self, plan: &Plan, out: &mut Output) {
         for (tree, state) in plan.trees.iter().zip(&mut self.trees) {
-            let now = std::mem::take(&mut state.counters);
-            if now != Counters::default() {
-                out.counters.entry(tree.root).or_default().add(now);
+            let rules = std::iter::once(tree.root).chain(tree.inner.iter().map(|inner| inner.rule));
+            for (rule, counters) in rules.zip(std::iter::once(&mut state.counters).chain(&mut state.inner)) {
+                let now = std::mem::take(counters);
+                if now != Counters::default() {
+                    out.counters.entry(rule).or_default().add(now);
+                }
             }
         }
     }

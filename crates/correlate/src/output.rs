@@ -81,7 +81,7 @@ pub struct Output {
     pub alerts: Vec<Published>,
     /// Notices.
     pub notices: Vec<Notice>,
-    /// Events by the rule whose tree they took part in.
+    /// Events by the rule they took part in, or in a rule that it refers to.
     pub counters: BTreeMap<RuleIx, Counters>,
     /// Things an operator should know.
     pub health: Vec<Health>,

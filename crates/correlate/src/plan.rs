@@ -40,8 +40,20 @@ pub(crate) struct Tree {
     /// What is taken from an event, in this order.
     pub slots: Vec<Slot>,
     pub weighted: bool,
+    /// Rules below the root that raise no alerts of their own, each in one tree only: what they see is counted there.
+    pub inner: Vec<Inner>,
     /// Same fingerprint, same meaning of the state.
     pub fingerprint: [u8; 16],
+}
+
+/// A rule for which a tree counts besides its root.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub rule: RuleIx,
+    /// Its node and those it refers to, however far below.
+    pub nodes: Vec<usize>,
+    /// The numbers of the detections that these refer to.
+    pub detections: Vec<u16>,
 }
 
 /// A field whose cell a tree keeps of each event.
@@ -118,6 +130,7 @@ impl Plan {
                 plan.sets.len() - 1
             });
             tree.fingerprint = fingerprint(rule, &tree);
+            tree.inner = inner(&rules, &tree, &plan.trees);
             let at = plan.trees.len() as u32;
             for (bit, detection) in tree.detections.iter().enumerate() {
                 if let Some(uses) = plan.uses.get_mut(detection.0 as usize) {
@@ -169,6 +182,38 @@ impl Tree {
     pub fn single(&self) -> bool {
         matches!(self.nodes.first(), Some(Node { kind: NodeKind::Single, .. }))
     }
+}
+
+/// The rules that a tree counts for besides its root: those that no tree of their own nor an earlier one counts for.
+fn inner(rules: &RuleSet, tree: &Tree, earlier: &[Tree]) -> Vec<Inner> {
+    let counted = |rule: RuleIx| {
+        rules.get(rule).emits || earlier.iter().flat_map(|tree| &tree.inner).any(|inner| inner.rule == rule)
+    };
+    let mut below: Vec<BTreeSet<usize>> = Vec::new();
+    for (at, node) in tree.nodes.iter().enumerate() {
+        let children = node.refs.iter().filter_map(|r| match r.from {
+            From::Node(child) => below.get(child),
+            From::Detection(_) => None,
+        });
+        let all = children.flatten().copied().chain([at]).collect();
+        below.push(all);
+    }
+    let inner = tree.nodes.iter().zip(below).filter(|(node, _)| !counted(node.rule));
+    let inner = inner.map(|(node, nodes)| {
+        let refs = nodes.iter().filter_map(|at| tree.nodes.get(*at)).flat_map(|node| &node.refs);
+        let detections: BTreeSet<u16> = refs
+            .filter_map(|r| match r.from {
+                From::Detection(bit) => Some(bit),
+                From::Node(_) => None,
+            })
+            .collect();
+        Inner {
+            rule: node.rule,
+            nodes: nodes.into_iter().collect(),
+            detections: detections.into_iter().collect(),
+        }
+    });
+    inner.collect()
 }
 
 /// The sources that some detection of a tree applies to.
@@ -232,6 +277,7 @@ impl<'a> Builder<'a> {
             nodes: self.nodes,
             detections: self.detections,
             slots: self.slots,
+            inner: Vec::new(),
             fingerprint: [0; 16],
         }
     }

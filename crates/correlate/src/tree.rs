@@ -62,8 +62,10 @@ pub struct TreeState {
     pub restored: Option<Box<[Micros; GROUPS as usize]>>,
     /// The highest of them: revisions of storms due before were given already.
     pub published: Micros,
-    /// Since they were last collected.
+    /// Of the root, since they were last collected.
     pub counters: Counters,
+    /// The same of the plan's inner rules.
+    pub inner: Vec<Counters>,
     scratch: Scratch,
 }
 
@@ -74,6 +76,8 @@ struct Scratch {
     refs: Vec<u16>,
     values: Vec<u64>,
     crossed: Vec<Option<Flags>>,
+    /// What became of the event, by node.
+    became: Vec<Option<Taken>>,
 }
 
 /// What became of an event at one key of one rule.
@@ -97,6 +101,7 @@ impl TreeState {
             restored: None,
             published: Micros::MIN,
             counters: Counters::default(),
+            inner: vec![Counters::default(); tree.inner.len()],
             scratch: Scratch::default(),
         }
     }
@@ -159,9 +164,15 @@ impl TreeState {
         let payload = Payload::read(payload, tree);
         scratch.crossed.clear();
         scratch.crossed.resize(tree.nodes.len(), None);
+        let inner = scope.ahead.is_none() && !tree.inner.is_empty();
+        scratch.became.clear();
         let (mut taken, mut skipped) = (false, false);
         for at in 0..tree.nodes.len() {
-            match self.node(scope, tree, at, event, &payload, &mut scratch, out) {
+            let became = self.node(scope, tree, at, event, &payload, &mut scratch, out);
+            if inner {
+                scratch.became.push(became);
+            }
+            match became {
                 Some(Taken::Yes(crossed)) => {
                     taken = true;
                     if let Some(slot) = scratch.crossed.get_mut(at) {
@@ -172,8 +183,39 @@ impl TreeState {
                 None => {}
             }
         }
+        if inner {
+            self.count_inner(tree, &payload, event, &scratch.became);
+        }
         self.scratch = scratch;
         (taken, skipped)
+    }
+
+    /// Counts an event for the inner rules that it concerns, as [`Self::event`] does for the root.
+    fn count_inner(
+        &mut self,
+        tree: &Tree,
+        payload: &Payload<'_>,
+        event: &EventRef,
+        became: &[Option<Taken>],
+    ) {
+        for (inner, counters) in tree.inner.iter().zip(&mut self.inner) {
+            let mut of = inner.nodes.iter().filter_map(|at| became.get(*at).copied().flatten());
+            if of.clone().any(|taken| matches!(taken, Taken::Yes(_))) {
+                counters.matched += 1;
+                counters.flagged += u64::from(!event.flags.is_empty());
+            } else if of.next().is_none() && inner.detections.iter().any(|bit| payload.matched.contains(bit))
+            {
+                counters.without_key += 1;
+            }
+        }
+    }
+
+    /// Counts an event that has no key in any rule of the tree; `matched` are the numbers of its detections.
+    pub fn keyless(&mut self, tree: &Tree, matched: impl Iterator<Item = u16> + Clone) {
+        self.counters.without_key += 1;
+        for (inner, counters) in tree.inner.iter().zip(&mut self.inner) {
+            counters.without_key += u64::from(matched.clone().any(|bit| inner.detections.contains(&bit)));
+        }
     }
 
     /// One event at one rule: all keys it has there.

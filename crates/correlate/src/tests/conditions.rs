@@ -1,7 +1,7 @@
 //! Each sentence of "Conditions".
 
 use vedette_event::{Kind, RuleIx, alert::Number};
-use vedette_sigma::ir::{Cmp, CorrelationKind::*, RuleKind};
+use vedette_sigma::ir::{Cmp, CorrelationKind::*, Rule, RuleKind};
 
 use super::harness::*;
 
@@ -246,6 +246,42 @@ fn events_without_a_key_part_do_not_take_part_and_are_counted() {
     assert_eq!(last(&out).len(), 1);
     let counters = out.counters[&RuleIx(1)];
     assert_eq!((counters.matched, counters.without_key), (1, 3));
+}
+
+#[test]
+fn a_rule_inside_chains_counts_what_it_saw_once() {
+    let inner = |id: &str, rules: &[u32]| Rule {
+        emits: false,
+        ..correlation(id, EventCount, rules, &["user", "host"], "10s", &[(Cmp::Gte, 2)])
+    };
+    let root =
+        |id: &str, rules: &[u32]| correlation(id, EventCount, rules, &["user"], "1m", &[(Cmp::Gte, 1)]);
+    let mut world = world(vec![
+        detection("d"),
+        detection("e"),
+        inner("child", &[0]),
+        inner("between", &[2]),
+        root("first", &[3, 1]),
+        root("second", &[2]),
+    ]);
+    let mut late = ev(1, &[0], &[("user", "u"), ("host", "h")]);
+    late.flags = vedette_event::Flags::CLOCK_LATE;
+    let events = [
+        ev(0, &[0], &[("user", "u"), ("host", "h")]),
+        late,
+        ev(2, &[1], &[("user", "u"), ("host", "h")]),
+        ev(3, &[0], &[("user", "u")]),
+        ev(4, &[0, 1], &[]),
+    ];
+    for notices in [false, true] {
+        world.notices = notices;
+        let out = world.run(&events);
+        let of = |rule: u32| {
+            let counters = out.counters[&RuleIx(rule)];
+            (counters.matched, counters.flagged, counters.without_key)
+        };
+        assert_eq!([2, 3, 4, 5].map(of), [(2, 1, 2), (2, 1, 2), (3, 1, 2), (2, 1, 2)]);
+    }
 }
 
 #[test]
