@@ -238,6 +238,10 @@ impl From<StoreError> for Problem {
             StoreError::BadCursor => {
                 Self::new(Kind::InvalidCursor, "The cursor is not one that this list gave out.")
             }
+            StoreError::Unseen { what, seen, newest } => {
+                let detail = format!("There is no {what} {seen} yet; the newest is {newest}.");
+                Self::new(Kind::InvalidBody, detail)
+            }
             StoreError::TooMany { max } => {
                 let detail = format!("The change is for more than {max} alerts; narrow it down.");
                 Self::new(Kind::InvalidBody, detail)

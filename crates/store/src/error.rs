@@ -101,6 +101,16 @@ pub enum Error {
         /// Its triage now.
         current: Triage,
     },
+    /// A revision or a `seq` that nobody can have seen.
+    #[error("there is no {what} {seen} yet; the newest is {newest}")]
+    Unseen {
+        /// `revision` or `seq`.
+        what: &'static str,
+        /// What is said to have been seen.
+        seen: i64,
+        /// The newest.
+        newest: i64,
+    },
     /// There is no such thing.
     #[error("there is no {what} `{id}`")]
     NotFound {

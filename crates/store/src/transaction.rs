@@ -25,7 +25,8 @@ pub(crate) struct WriteTx {
     inner: Arc<Inner>,
     transaction: Transaction<'static, Any>,
     first_seq: i64,
-    seq: i64,
+    /// The newest so far.
+    pub(crate) seq: i64,
     /// The wall clock at its start.
     pub(crate) now: Micros,
 }

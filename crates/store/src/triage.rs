@@ -312,12 +312,19 @@ impl WriteTx {
         if row.triage.version != version {
             return Err(Error::Conflict { id, current: row.triage });
         }
-        let unseen = patch.seen_revision.is_some_and(|seen| i64::from(seen) < row.revision);
+        let seen = patch.seen_revision.map_or(row.revision, i64::from);
+        if seen > row.revision {
+            return Err(Error::Unseen { what: "revision", seen, newest: row.revision });
+        }
+        let unseen = seen < row.revision;
         apply(self, &id, row, patch, actor, unseen).await
     }
 
     /// The rows that match now and existed at `as_of`.
     async fn existing_at(&mut self, filter: &Filter, as_of: i64) -> Result<Vec<(String, TriageRow)>, Error> {
+        if as_of > self.seq {
+            return Err(Error::Unseen { what: "seq", seen: as_of, newest: self.seq });
+        }
         let mut select = Select::new(triage_columns!(), filter);
         select.and_int("created_seq <= ", as_of);
         select.push(" order by created_seq limit ");
@@ -330,10 +337,12 @@ impl WriteTx {
     }
 }
 
-/// Conflicts and unknown ids concern one row; anything else fails the whole change.
+/// Conflicts, unknown ids and unknown revisions concern one row; anything else fails the whole change.
 fn tolerable(outcome: Result<Triage, Error>) -> Result<Result<Triage, Error>, Error> {
     match outcome {
-        Err(error @ (Error::Conflict { .. } | Error::NotFound { .. })) => Ok(Err(error)),
+        Err(error @ (Error::Conflict { .. } | Error::NotFound { .. } | Error::Unseen { .. })) => {
+            Ok(Err(error))
+        }
         Err(error) => Err(error),
         Ok(triage) => Ok(Ok(triage)),
     }

@@ -44,6 +44,7 @@ async fn wrong_bodies_are_refused() {
         json!({}),
         json!({"status": "closed"}),
         json!({"assignee": "two\nlines"}),
+        json!({"assignee": "ann", "seen_revision": 100_000}),
         json!([1]),
     ] {
         let answer = api.patch(&path, "\"0\"", body.clone()).await;
@@ -57,6 +58,7 @@ async fn wrong_bodies_are_refused() {
         json!({"items": [], "filter": {}, "as_of": 1, "change": {"status": "new"}}),
         json!({"filter": {"severity": "x"}, "as_of": 1, "change": {"status": "new"}}),
         json!({"filter": {"severity": ""}, "as_of": 1, "change": {"status": "new"}}),
+        json!({"filter": {}, "as_of": 1_000_000, "change": {"status": "new"}}),
     ] {
         problems.push(json!({"problem": api.json("POST", "/api/v1/alerts/bulk", body).await.json()}));
     }

@@ -78,6 +78,23 @@ async fn closing_from_an_older_revision_brings_it_back_at_once() {
 }
 
 #[tokio::test]
+async fn what_is_not_there_yet_was_not_seen() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![alert("a", 1, 10, 5)]).await;
+    let patch = TriagePatch { seen_revision: Some(2), ..to(Status::Closed) };
+    let refused = store.patch_triage("a", 0, &patch, "ann").await.unwrap_err();
+    assert!(matches!(refused, Error::Unseen { what: "revision", seen: 2, newest: 1 }), "{refused}");
+    let items = BulkTarget::Items(vec![BulkItem { id: "a".to_owned(), version: 0 }]);
+    let refused = store.bulk_triage(&items, &patch, "ann").await.unwrap().remove(0).outcome;
+    assert!(matches!(refused, Err(Error::Unseen { .. })));
+    let seq = store.newest_seq().await.unwrap();
+    let later = BulkTarget::Matching { filter: Box::default(), as_of: seq + 1 };
+    let refused = store.bulk_triage(&later, &to(Status::Closed), "ann").await.unwrap_err();
+    assert!(matches!(refused, Error::Unseen { what: "seq", .. }), "{refused}");
+    assert_eq!(get(&store, "a").await.triage.version, 0);
+}
+
+#[tokio::test]
 async fn bulk_changes_answer_for_each_row() {
     let (_folder, store) = store().await;
     publish_alerts(&store, vec![alert("a", 1, 1, 5), alert("b", 1, 2, 5)]).await;
