@@ -104,6 +104,7 @@ struct RulePage {
     alerts_href: String,
     facts: Vec<(&'static str, String)>,
     refers_to: Vec<(String, String)>,
+    serves: Vec<(String, String)>,
     false_positives: Vec<String>,
     tags: Vec<String>,
     coverage: Vec<(&'static str, String)>,
@@ -119,6 +120,7 @@ pub(super) async fn rule(
     let live = app.live.borrow().clone();
     let rule = find(&live, &id)?;
     let judged = RuleCoverage::of(rule);
+    let serves = live.rules.iter().filter(|other| other.refers_to.contains(&rule.id));
     let title = |id: &String| live.rule(id).map_or_else(|| id.clone(), |rule| rule.title.clone());
     let Coverage { through, flagged, without_key, dead_lettered, lost, time_us, .. } = rule.coverage;
     let mut facts = vec![("Type", words::label(&rule.kind))];
@@ -143,13 +145,18 @@ pub(super) async fn rule(
     render(&RulePage {
         frame: Frame::new(&live, "/rules"),
         description: rule.description.clone(),
-        verdict: if judged.complete { "Yes" } else { "With gaps" },
+        verdict: match (rule.emits, judged.complete) {
+            (false, _) => "No",
+            (true, true) => "Yes",
+            (true, false) => "With gaps",
+        },
         verdict_detail: if judged.complete { "it saw everything".to_owned() } else { judged.gaps.join(" ") },
         without_key: words::number(without_key),
         flagged: words::number(flagged),
         alerts_href: href("/", &[("status", "all"), ("rule", &rule.id)]),
         facts,
         refers_to: rule.refers_to.iter().map(|id| (segment("/rules/", id), title(id))).collect(),
+        serves: serves.map(|rule| (segment("/rules/", &rule.id), rule.title.clone())).collect(),
         false_positives: rule.false_positives.clone(),
         tags: rule.tags.clone(),
         coverage,

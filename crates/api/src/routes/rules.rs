@@ -75,6 +75,9 @@ impl RuleCoverage {
     pub fn of(rule: &RuleStatus) -> Self {
         let coverage = &rule.coverage;
         let mut gaps = Vec::new();
+        if !rule.emits {
+            gaps.push("It raises no alerts of its own; rules that refer to it may.".to_owned());
+        }
         if coverage.through.is_none() {
             gaps.push("Nothing has been evaluated yet.".to_owned());
         }

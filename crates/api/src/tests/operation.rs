@@ -25,6 +25,19 @@ async fn shapes_hold() {
 }
 
 #[tokio::test]
+async fn a_rule_without_alerts_of_its_own_could_not_have_fired() {
+    let api = seeded().await;
+    let coverage = api.get("/api/v1/rules/fw-denied/coverage").await.json();
+    assert_eq!(coverage["complete"], false);
+    assert_eq!(coverage["gaps"][0], "It raises no alerts of its own; rules that refer to it may.");
+    let page = api.get("/rules/fw-denied").await.text();
+    assert!(page.contains("Could it have fired?</dt><dd>No<small>It raises no alerts of its own"), "{page}");
+    let served = api.get("/rules/api-login-failed").await.text();
+    assert!(served.contains("<dt>Serves</dt><dd><a href=\"/rules/api-sigfail\""), "{served}");
+    assert!(api.get("/rules/bot-stuffing").await.text().contains("Could it have fired?</dt><dd>Yes<small>"));
+}
+
+#[tokio::test]
 async fn dead_letters_page() {
     let api = seeded().await;
     let first = api.get("/api/v1/dead-letters?limit=2").await.json();
