@@ -62,7 +62,8 @@ impl Shared {
             topic: p.topic.clone(),
             partition: *partition,
             position: p.position,
-            end: p.end,
+            // Asked for now and then, while reading goes on.
+            end: p.end.map(|end| end.max(p.position)),
             log_start: p.log_start,
             last_ts_log: p.last_ts_log,
             paused: p.paused,
@@ -127,4 +128,29 @@ pub(crate) struct End {
     /// The log start; asked for less often.
     pub low: Option<i64>,
     pub high: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_partition_ends_no_earlier_than_it_was_read() {
+        let shared = Shared::default();
+        let partition = Partition { topic: TopicIx(0), number: 0 };
+        for (position, end, expected) in [(7, None, None), (7, Some(9), Some(9)), (7, Some(5), Some(7))] {
+            let progress = Progress {
+                topic: "api".into(),
+                position,
+                end,
+                log_start: None,
+                last_ts_log: None,
+                paused: false,
+                last: None,
+            };
+            shared.partitions().insert(partition, progress);
+            assert_eq!(shared.lag().partitions.first().unwrap().end, expected);
+        }
+    }
 }
