@@ -50,7 +50,7 @@ pub struct Readiness {
 /// One thing that stands in the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Obstacle {
-    /// A stable kebab-case name: `starting`, `broker-unreachable`, `topic-missing`, `source-stopped`, `standby`, `store-failed`, …
+    /// A stable kebab-case name: `starting`, `broker-unreachable`, `topic-missing`, `source-stopped`
     pub code: String,
     /// What is wrong and what helps, for a person.
     pub message: String,

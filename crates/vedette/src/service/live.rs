@@ -41,7 +41,7 @@ pub struct View {
     /// The last time in which a rule was over budget, by rule and key group.
     degradations: BTreeMap<(RuleIx, u8), Degradation>,
     unreachable: Option<(String, Micros)>,
-    stopped: BTreeMap<SourceIx, (String, Micros)>,
+    stopped: BTreeMap<SourceIx, Stopped>,
     last_answer: Option<Micros>,
     checkpoints: [Option<Micros>; KEY_GROUPS as usize],
 }
@@ -192,7 +192,8 @@ impl View {
             Change::TopicStopped(topic, e) => {
                 let name = compiled.topics.name(*topic).clone();
                 tracing::error!(topic = %name, error = %e, "a topic is not read");
-                self.stopped.insert(self.source_of(&name)?, (e.to_string(), now));
+                let stopped = Stopped { code: code_of(e), error: e.to_string(), since: now };
+                self.stopped.insert(self.source_of(&name)?, stopped);
                 let lasting = !e.retryable();
                 lasting.then(|| (format!("stopped/{name}/{now}"), Severity::Critical, format!("{name}: {e}")))
             }
@@ -274,10 +275,10 @@ impl View {
                 since: self.started_at,
             });
         }
-        for (source, (error, since)) in &self.stopped {
+        for (source, Stopped { code, error, since }) in &self.stopped {
             let name = &self.compiled.sources.get(*source).name;
             obstacles.push(Obstacle {
-                code: "source-stopped".to_owned(),
+                code: (*code).to_owned(),
                 message: format!("Source {name} is not read: {error}"),
                 since: *since,
             });
@@ -339,8 +340,8 @@ impl View {
     }
 
     fn health_of(&self, source: SourceIx, waiting: u64) -> (Health, Option<String>) {
-        if let Some((error, _)) = self.stopped.get(&source) {
-            return (Health::Stopped, Some(error.clone()));
+        if let Some(stopped) = self.stopped.get(&source) {
+            return (Health::Stopped, Some(stopped.error.clone()));
         }
         if let Some((error, _)) = &self.unreachable {
             return (Health::Unreachable, Some(error.clone()));
@@ -414,6 +415,21 @@ impl View {
     }
 }
 
+/// Why a source is not read.
+struct Stopped {
+    code: &'static str,
+    error: String,
+    since: Micros,
+}
+
+/// The stable name of what keeps a topic from being read.
+const fn code_of(error: &vedette_ingest::Error) -> &'static str {
+    match error {
+        vedette_ingest::Error::UnknownTopic { .. } => "topic-missing",
+        _ => "source-stopped",
+    }
+}
+
 /// Where the process reads from and under which lease.
 pub struct Origin {
     /// The brokers, for people.
@@ -442,4 +458,19 @@ fn in_words(c: &vedette_sigma::Correlation) -> String {
         Cmp::Neq => format!("any number but {n}"),
     });
     format!("{} {what}", parts.collect::<Vec<_>>().join(" and "))
+}
+
+#[cfg(test)]
+mod tests {
+    use vedette_ingest::Error;
+
+    use super::*;
+
+    #[test]
+    fn a_missing_topic_has_a_name_of_its_own() {
+        let topic: Arc<str> = "api".into();
+        assert_eq!(code_of(&Error::UnknownTopic { topic: topic.clone() }), "topic-missing");
+        let refused = Error::Topic { topic, reason: "Topic authorization failed".to_owned() };
+        assert_eq!(code_of(&refused), "source-stopped");
+    }
 }
