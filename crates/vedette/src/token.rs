@@ -36,7 +36,7 @@ enum Action {
         /// A name, by which it can be revoked.
         #[arg(long, value_parser = name)]
         name: String,
-        /// What it allows: `analyst` reads and triages, `engineer` also sees rules' insides, `admin` everything.
+        /// What it allows: `analyst` reads and triages, `engineer` also reads the records of dead letters, `admin` the same so far.
         #[arg(long, value_parser = role)]
         role: Role,
     },
