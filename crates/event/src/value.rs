@@ -50,10 +50,25 @@ impl Serialize for Value {
                 let number = n.parse::<i64>().map(serde_json::Number::from);
                 let number = number.or_else(|_| n.parse::<u64>().map(serde_json::Number::from)).ok();
                 match number.or_else(|| serde_json::Number::from_f64(n.parse().ok()?)) {
-                    Some(number) => number.serialize(s),
-                    None => s.serialize_str(n),
+                    Some(number) if number.to_string() == **n => number.serialize(s),
+                    // A decimal that no JSON reader would keep apart from its neighbours.
+                    _ => s.serialize_str(n),
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_written_as_it_is_told_apart() {
+        let written = |text: &str| serde_json::to_string(&Value::Number(text.into())).unwrap_or_default();
+        for exact in ["0", "-5", "18446744073709551615", "0.1", "-0.25", "1e+21", "1e-7"] {
+            assert_eq!(written(exact), exact);
+        }
+        assert_eq!(written("0.1234567890123456789"), "\"0.1234567890123456789\"");
     }
 }
