@@ -5,6 +5,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
+    io,
     path::Path,
 };
 
@@ -24,18 +25,40 @@ pub(crate) fn make_folder(folder: &Path) -> Result<(), Error> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).map_err(|source| Error::Folder { folder: folder.to_path_buf(), source })
+    let failed = |source| Error::Folder { folder: folder.to_path_buf(), source };
+    builder.create(folder).map_err(failed)?;
+    #[cfg(unix)]
+    if let Some(mode) = open_to_others(folder).map_err(failed)? {
+        tracing::warn!(
+            folder = %folder.display(),
+            "others can enter the data folder (mode {mode:o}), which holds secrets, evidence and dead letters; \
+             chmod 700 it"
+        );
+    }
+    Ok(())
+}
+
+/// The folder's mode, if it lets anybody in but its owner.
+#[cfg(unix)]
+pub(crate) fn open_to_others(folder: &Path) -> io::Result<Option<u32>> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = fs::metadata(folder)?.permissions().mode() & 0o777;
+    Ok((mode & 0o077 != 0).then_some(mode))
+}
+
+/// Opens a file of the store; one that is made is its owner's alone, whatever folder it is in.
+pub(crate) fn own_file(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// Locks the folder, or says that another process has it.
 pub(crate) fn lock(folder: &Path) -> Result<Lease, Error> {
     let failed = |source| Error::Folder { folder: folder.to_path_buf(), source };
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(folder.join("vedette.lock"))
-        .map_err(failed)?;
+    let file = own_file(&folder.join("vedette.lock")).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(Lease { _file: file }),
         Err(TryLockError::WouldBlock) => Err(Error::InUse { folder: folder.to_path_buf() }),

@@ -96,7 +96,10 @@ impl Store {
             Access::Engine => Some(lease::lock(folder)?),
             Access::Tool => None,
         };
-        let url = database_url(&folder.join("vedette.db"));
+        let file = folder.join("vedette.db");
+        // Made here, since the database would make it readable to others; its logs follow it.
+        lease::own_file(&file).map_err(|source| Error::Folder { folder: folder.to_path_buf(), source })?;
+        let url = database_url(&file);
         // One plain connection first: a pool would try again and again, and in the end say only that time ran out.
         let mut first = AnyConnection::connect(&url).await?;
         prepare(&mut first, WRITER_PRAGMAS).await?;

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::DirBuilderExt as _,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -147,8 +148,10 @@ struct Folder(std::path::PathBuf);
 
 impl Folder {
     fn make() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("vedette-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
+        // One that is there already is somebody else's.
+        let name = format!("vedette-demo-{}-{}", std::process::id(), crate::now().0);
+        let path = std::env::temp_dir().join(name);
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }
 }

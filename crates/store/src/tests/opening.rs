@@ -131,6 +131,28 @@ async fn a_folder_that_cannot_be_made_is_named() {
     assert!(error.to_string().contains("file/data"), "{error}");
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_else_can_read_the_store() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let parent = tempfile::tempdir().unwrap();
+    let made = parent.path().join("made");
+    let found = parent.path().join("found");
+    fs::create_dir(&found).unwrap();
+    fs::set_permissions(&found, fs::Permissions::from_mode(0o755)).unwrap();
+    for (folder, open) in [(&made, None), (&found, Some(0o755))] {
+        let store = Store::open(Settings::new(folder, Access::Engine)).await.unwrap();
+        publish_alerts(&store, vec![alert("a", 1, 1, 1)]).await;
+        assert_eq!(crate::lease::open_to_others(folder).unwrap(), open);
+        let files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap()).collect();
+        assert_eq!(files.len(), 4, "database, two logs, lock: {files:?}");
+        for file in files {
+            let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{file:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn unusual_folder_names_work() {
     let folder = tempfile::tempdir().unwrap();
