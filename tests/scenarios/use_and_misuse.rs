@@ -38,6 +38,10 @@ fn every_misuse_has_its_status_and_names_what_is_wrong() {
         ("scan --rules rules rules", 3, "cannot open rules: is a directory\n"),
         ("decode log", 0, "1 records: 1 events, 0 dead letters"),
         ("decode --dead-letters no/such/dir log", 3, "cannot write `no/such/dir`"),
+        ("decode --dead-letters - log", 2, "name a file; standard output has the events"),
+        ("decode --dead-letters ./log rules/good.yml log", 2, "`./log` is a file that is read"),
+        ("decode log", 0, "1 records: 1 events, 0 dead letters"),
+        ("decode - -", 2, "`-` is there twice"),
         ("check rules", 0, ""),
         ("check refused", 1, ""),
         ("check empty", 2, "no rule file (*.yml) in empty"),
@@ -195,4 +199,15 @@ fn tokens_are_made_listed_and_revoked() {
     assert_eq!(folder.run(&["token", "revoke", "--name", "siem-bridge"]).code, 0);
     assert_eq!(folder.run(&["token", "revoke", "--name", "siem-bridge"]).code, 2);
     assert_eq!(folder.run(&create).code, 0, "a revoked name is free again");
+}
+
+#[test]
+fn one_odd_record_does_not_decide_what_a_file_is() {
+    let folder = Folder::new();
+    folder.write_day(5);
+    let api = std::fs::read_to_string(folder.path("api")).unwrap();
+    folder.write("odd", &format!("{{\"version\": 1}}\n{api}"));
+    assert!(folder.run(&["decode", "odd"]).err.starts_with("odd: read as source `exchange_api`\n"));
+    folder.write("any", "{\"version\": 1}\n[]\n");
+    assert!(folder.run(&["decode", "any"]).err.starts_with("any: read as source `json`\n"));
 }

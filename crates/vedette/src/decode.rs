@@ -5,10 +5,11 @@
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
-    path::PathBuf,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use vedette_decode::Inspector;
 
 use crate::{Failure, World as _, content, inputs, scan::FILE_SECRET};
@@ -36,6 +37,22 @@ pub struct Args {
     files: Vec<PathBuf>,
 }
 
+/// Writing dead letters must not overwrite what is read.
+fn check_apart(dead_letters: &Path, files: &[PathBuf]) -> anyhow::Result<()> {
+    if dead_letters.as_os_str() == "-" {
+        bail!("--dead-letters: name a file; standard output has the events");
+    }
+    let which = |path: &Path| {
+        let about = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        Some((about.dev(), about.ino()))
+    };
+    let written = which(dead_letters);
+    if written.is_some() && files.iter().any(|path| which(path) == written) {
+        bail!("--dead-letters: `{}` is a file that is read; name another", dead_letters.display());
+    }
+    Ok(())
+}
+
 /// Runs the command.
 pub fn run(args: &Args) -> Result<u8, Failure> {
     let all = content::sources_here().map_err(Failure::Usage)?;
@@ -44,6 +61,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let mut dead_file = match &args.dead_letters {
         None => None,
         Some(path) => {
+            check_apart(path, &args.files).map_err(Failure::Usage)?;
             let file = File::create(path).with_context(|| format!("cannot write `{}`", path.display()));
             Some(BufWriter::new(file.world()?))
         }

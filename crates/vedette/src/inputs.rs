@@ -63,6 +63,10 @@ impl Opened {
 pub fn open(files: &[PathBuf], wanted: &str, all: &Sources) -> Result<(Sources, Vec<Opened>), Failure> {
     let stdin = [PathBuf::from("-")];
     let files = if files.is_empty() { &stdin[..] } else { files };
+    if files.iter().filter(|path| path.as_os_str() == "-").count() > 1 {
+        let twice = anyhow::anyhow!("`-` is there twice; standard input can be read once only");
+        return Err(Failure::Usage(twice));
+    }
     if wanted != "auto" {
         content::only(all, &[wanted]).context("--source").map_err(Failure::Usage)?;
     }
@@ -98,11 +102,12 @@ pub fn open(files: &[PathBuf], wanted: &str, all: &Sources) -> Result<(Sources, 
     Ok((sources, opened))
 }
 
-/// The source of the first record that has the form of one; `json` if none has.
+/// The source of the first record that has a form of its own; `json` if none has: any object could be that.
 fn tell(head: Option<&RawBatch>, all: &Sources) -> String {
     let records = head.map_or(&[][..], |raw| &raw.records[..]);
     let payloads = records.iter().take(TOLD_FROM).filter_map(|r| head.and_then(|raw| raw.payload(r)));
-    let told = payloads.filter_map(|bytes| vedette_decode::detect(bytes, all)).next();
+    let mut forms = payloads.filter_map(|bytes| vedette_decode::detect(bytes, all));
+    let told = forms.find(|source| !all.get(*source).own_logsource());
     told.map_or_else(|| "json".to_owned(), |source| all.get(source).name.to_string())
 }
 
