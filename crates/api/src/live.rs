@@ -311,6 +311,15 @@ pub struct Coverage {
     /// Evaluated strictly below this watermark; missing until its sources have one.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub through: Option<Micros>,
+    /// It speaks of what crosses from then on; missing if it has been in force from the beginning.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub in_force_from: Option<Micros>,
+    /// Until it is evaluated through this time, its windows are not whole, since it was not in force before.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub warming_until: Option<Micros>,
+    /// The counters below begin here, when the process started; `lost` is of all time.
+    #[schema(value_type = String, format = DateTime)]
+    pub counted_since: Micros,
     /// Events of its sources.
     pub seen: u64,
     /// Events that matched it (or the rules it refers to).

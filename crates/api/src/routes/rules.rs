@@ -81,6 +81,9 @@ impl RuleCoverage {
         if coverage.through.is_none() {
             gaps.push("Nothing has been evaluated yet.".to_owned());
         }
+        if let (Some(from), Some(until)) = (coverage.in_force_from, coverage.warming_until) {
+            gaps.push(format!("It came into force at {from}; until {until} it has not seen whole windows."));
+        }
         if !coverage.silent_sources.is_empty() {
             gaps.push(format!("Sources are silent: {}.", coverage.silent_sources.join(", ")));
         }

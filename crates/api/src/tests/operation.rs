@@ -25,6 +25,17 @@ async fn shapes_hold() {
 }
 
 #[tokio::test]
+async fn a_rule_that_came_into_force_lately_says_so() {
+    let rules = seeded().await.get("/api/v1/rules").await.json();
+    let late = rules["items"].as_array().unwrap().iter().find(|r| !r["coverage"]["warming_until"].is_null());
+    let id = late.unwrap()["id"].as_str().unwrap();
+    let coverage = seeded().await.get(&format!("/api/v1/rules/{id}/coverage")).await.json();
+    let gap = coverage["gaps"][0].as_str().unwrap();
+    assert!(gap.starts_with("It came into force at 2"), "{gap}");
+    assert!(gap.contains(coverage["warming_until"].as_str().unwrap()), "{gap}");
+}
+
+#[tokio::test]
 async fn a_rule_without_alerts_of_its_own_could_not_have_fired() {
     let api = seeded().await;
     let coverage = api.get("/api/v1/rules/fw-denied/coverage").await.json();

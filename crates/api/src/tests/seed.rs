@@ -513,6 +513,9 @@ fn rule_status(case: &Case, now: Micros) -> RuleStatus {
         condition: (case.kind != "single").then(|| "at least 20 events".into()),
         coverage: Coverage {
             through: Some(at(now, 4)),
+            in_force_from: degraded.then(|| at(now, 60)),
+            warming_until: degraded.then(|| at(now, -240)),
+            counted_since: at(now, 7_200),
             seen: 1_204_511,
             matched: case.span.2,
             flagged: 12,

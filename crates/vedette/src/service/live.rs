@@ -13,11 +13,14 @@ use vedette_api::live::{
 };
 use vedette_correlate::Counters;
 use vedette_engine::{CLOCK_FLAGS, Compiled, Engine, KEY_GROUPS};
-use vedette_event::{DeadLetter, Micros, RuleIx, Severity, SourceIx};
+use vedette_event::{DeadLetter, Micros, RuleIx, Severity, SourceIx, Span};
 use vedette_ingest::{LagView, TopicSettings};
 use vedette_sigma::{Rejection, RuleKind};
 
-use super::publisher::{Published, moment};
+use super::{
+    publisher::{Published, moment},
+    versions::Versions,
+};
 
 /// Records that may wait before a source counts as lagging.
 const LAGGING: u64 = 10_000;
@@ -33,6 +36,8 @@ pub struct View {
     lag: LagView,
     published: Arc<Published>,
     rejected: Vec<Rejected>,
+    /// From when a rule speaks, of those that have not always been in force.
+    in_force: BTreeMap<RuleIx, Micros>,
     counters: BTreeMap<RuleIx, Counters>,
     opened: BTreeMap<RuleIx, u64>,
     dead: BTreeMap<SourceIx, BTreeMap<String, u64>>,
@@ -50,7 +55,7 @@ impl View {
     /// An empty view.
     pub fn new(
         compiled: &Arc<Compiled>,
-        rejected: Vec<Rejection>,
+        (rejected, versions): (Vec<Rejection>, &Versions),
         mode: Mode,
         origin: Origin,
         lag: LagView,
@@ -75,6 +80,7 @@ impl View {
             lag,
             published,
             rejected: rejected.collect(),
+            in_force: versions.since.clone(),
             counters: BTreeMap::new(),
             opened: BTreeMap::new(),
             dead: BTreeMap::new(),
@@ -398,9 +404,14 @@ impl View {
         let reads: Vec<SourceIx> =
             self.compiled.sources_of(ix).iter().filter_map(|name| self.compiled.sources.find(name)).collect();
         let through = reads.iter().map(|s| engine.watermark(*s)).min().filter(|w| *w != Micros::MIN);
+        let in_force_from = self.in_force.get(&ix).copied();
+        let warming_until = in_force_from.map(|from| from.plus(self.windows(ix)));
         let silent = reads.iter().filter(|s| self.unreachable.is_some() || self.stopped.contains_key(s));
         Coverage {
             through,
+            in_force_from,
+            warming_until: warming_until.filter(|until| through.is_none_or(|through| through < *until)),
+            counted_since: self.started_at,
             seen: reads.iter().map(|s| engine.counters(*s).events).sum(),
             matched: counters.matched.max(engine.matched(ix)),
             flagged: counters.flagged,
@@ -411,6 +422,17 @@ impl View {
             time_us: None,
             silent_sources: silent.map(|s| self.compiled.sources.get(*s).name.to_string()).collect(),
             degradations: self.degradations.values().filter(|d| d.rule_id == **id).cloned().collect(),
+        }
+    }
+
+    /// The windows along a rule's chain, one before the other.
+    fn windows(&self, ix: RuleIx) -> Span {
+        match &self.compiled.rules.get(ix).kind {
+            RuleKind::Detection(_) => Span::ZERO,
+            RuleKind::Correlation(c) => {
+                let before = c.rules.iter().map(|rule| self.windows(*rule)).max().unwrap_or(Span::ZERO);
+                Span(before.0.saturating_add(c.timespan.0))
+            }
         }
     }
 }

@@ -83,7 +83,8 @@ pub async fn start(prepared: Prepared, mode: Mode, config: &Config) -> Result<Se
         failed.clone(),
     );
     let origin = live::Origin { bootstrap, epoch: store.epoch(), topics };
-    let mut view = live::View::new(&compiled, rejected, mode, origin, ingest.lag_view(), published);
+    let rules = (rejected, &versions);
+    let mut view = live::View::new(&compiled, rules, mode, origin, ingest.lag_view(), published);
     for lost in store.lost_intervals().await.world()? {
         view.lost(&lost.topic, lost.from, lost.to);
     }

@@ -16,7 +16,7 @@ use vedette_store::model::RuleVersion;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Versions {
     /// By rule; those in force from the beginning are left out.
-    since: BTreeMap<RuleIx, Micros>,
+    pub since: BTreeMap<RuleIx, Micros>,
     /// The version to store, if it is not the one before.
     pub new: Option<RuleVersion>,
 }
