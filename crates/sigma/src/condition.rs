@@ -44,16 +44,15 @@ pub(crate) fn parse(text: &str, at: Place, exact: bool) -> Result<Condition, Fau
             at,
             "condition-too-long",
             format!("a condition has at most {MAX_CHARS} characters"),
-        ));
+        )
+        .help("name selections alike and write `1 of name_*`"));
     }
     let mut parser = Parser { tokens: tokens(text, at, exact)?, next: 0, end: at };
     parser.end = parser.tokens.last().map_or(at, |(_, at)| *at);
     let condition = parser.or(0)?;
     match parser.peek() {
         None => Ok(condition),
-        Some((Token::Close, at)) => {
-            Err(Fault::new(at, "condition-syntax", "this parenthesis was never opened"))
-        }
+        Some((Token::Close, at)) => Err(syntax(at, "this parenthesis was never opened")),
         Some((token, at)) => Err(unexpected(token, at)),
     }
 }
@@ -84,7 +83,7 @@ fn tokens(text: &str, start: Place, exact: bool) -> Result<Vec<(Token<'_>, Place
                 let word = rest.get(..end.unwrap_or(rest.len())).unwrap_or("");
                 if word.is_empty() {
                     let message = format!("{} has no place in a condition", shown(&c.to_string()));
-                    return Err(Fault::new(at, "condition-syntax", message));
+                    return Err(syntax(at, message));
                 }
                 out.push((keyword(word), at));
                 word.len()
@@ -107,6 +106,13 @@ fn keyword(word: &str) -> Token<'_> {
     }
 }
 
+/// What a condition may be, said with everything that it may not.
+fn syntax(at: Place, message: impl Into<String>) -> Fault {
+    Fault::new(at, "condition-syntax", message).help(
+        "a condition is names, `1 of name_*` and `all of them`, joined by `and`, `or` and `not`, with parentheses",
+    )
+}
+
 fn unexpected(token: Token<'_>, at: Place) -> Fault {
     let message = match token {
         Token::Word(word) => format!("{} follows without `and` or `or`", shown(word)),
@@ -117,7 +123,7 @@ fn unexpected(token: Token<'_>, at: Place) -> Fault {
         Token::Not => "`not` follows without `and` or `or`".to_owned(),
         Token::Of => "`of` must follow `1`, `any` or `all`".to_owned(),
     };
-    Fault::new(at, "condition-syntax", message)
+    syntax(at, message)
 }
 
 struct Parser<'a> {
@@ -155,18 +161,15 @@ impl<'a> Parser<'a> {
 
     fn not(&mut self, depth: usize) -> Result<Condition, Fault> {
         let Some((token, at)) = self.peek() else {
-            return Err(Fault::new(
-                self.end,
-                "condition-syntax",
-                "the condition ends where a name should follow",
-            ));
+            return Err(syntax(self.end, "the condition ends where a name should follow"));
         };
         if depth > MAX_DEPTH {
             return Err(Fault::new(
                 at,
                 "condition-too-deep",
                 format!("nested deeper than {MAX_DEPTH} levels"),
-            ));
+            )
+            .help("write fewer parentheses and `not`s"));
         }
         self.next += 1;
         match token {
@@ -177,7 +180,7 @@ impl<'a> Parser<'a> {
                     Ok(inner)
                 } else {
                     match self.peek() {
-                        None => Err(Fault::new(at, "condition-syntax", "this parenthesis is never closed")),
+                        None => Err(syntax(at, "this parenthesis is never closed")),
                         Some((token, at)) => Err(unexpected(token, at)),
                     }
                 }
@@ -207,11 +210,7 @@ impl<'a> Parser<'a> {
                 let them = pattern.eq_ignore_ascii_case("them");
                 Ok(Condition::Of { all, pattern: if them { "*" } else { pattern }.to_owned(), at })
             }
-            _ => Err(Fault::new(
-                at,
-                "condition-syntax",
-                "`of` must be followed by `them` or a pattern of names",
-            )),
+            _ => Err(syntax(at, "`of` must be followed by `them` or a pattern of names")),
         }
     }
 }

@@ -187,7 +187,8 @@ pub(crate) fn read(
                 root.at,
                 "not-a-rule",
                 "the document has neither `detection` nor `correlation`",
-            ));
+            )
+            .help("add one of them; files that hold no rules belong in another folder"));
         }
     };
     let extension = match yaml::find(entries, "vedette") {

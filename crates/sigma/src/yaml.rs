@@ -5,7 +5,7 @@
 //! depth, node count and alias expansion are bounded while events are pulled, before anything large is built; a
 //! mapping has no key twice. It pulls events from the parser itself, since a loader would build first and count later.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 use vedette_event::{Kind, batch::number};
@@ -18,6 +18,8 @@ pub(crate) const MAX_BYTES: usize = 4 << 20;
 const MAX_DEPTH: usize = 32;
 /// Most keys and values in a file, those that aliases repeat included.
 const MAX_NODES: usize = 200_000;
+/// What helps against nesting.
+const FLATTER: &str = "nest fewer lists and maps in each other";
 /// Most documents in a file.
 const MAX_DOCUMENTS: usize = 10_000;
 
@@ -135,8 +137,7 @@ pub(crate) fn documents(text: &str) -> Result<Vec<Document>, Fault> {
     let mut parser = Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
     let mut builder = Builder::default();
     while let Some(next) = parser.next_event() {
-        let (event, span) =
-            next.map_err(|e| Fault::new(place(*e.marker()), "yaml-syntax", e.info().to_owned()))?;
+        let (event, span) = next.map_err(|e| no_yaml(place(*e.marker()), e.info(), text))?;
         if matches!(event, Event::StreamEnd) {
             break;
         }
@@ -146,6 +147,20 @@ pub(crate) fn documents(text: &str) -> Result<Vec<Document>, Fault> {
     Ok(builder.documents)
 }
 
+fn no_yaml(at: Place, what: &str, text: &str) -> Fault {
+    let line = text.lines().nth(at.line - 1).unwrap_or_default();
+    let indentation = line.split(|c: char| !c.is_whitespace()).next().unwrap_or_default();
+    let help = if what.contains("recursion") {
+        FLATTER
+    } else if indentation.contains('\t') || what.contains("tab") {
+        "indent with spaces; YAML takes no tabs there"
+    } else {
+        "quote text that holds `: ` or ` #`, or that begins with one of `[ ] { } , & * ! | > % @`; \
+         close every quote and bracket; indent keys of one map alike"
+    };
+    Fault::new(at, "yaml-syntax", what).help(help)
+}
+
 fn place(marker: Marker) -> Place {
     Place { line: marker.line().max(1), column: marker.col() + 1 }
 }
@@ -153,7 +168,7 @@ fn place(marker: Marker) -> Place {
 /// A collection under construction.
 enum Open {
     List(Vec<Node>),
-    Map { entries: Vec<Entry>, seen: HashSet<String>, key: Option<(String, Place)> },
+    Map { entries: Vec<Entry>, seen: HashMap<String, Place>, key: Option<(String, Place)> },
 }
 
 /// Builds documents from events, counting as it goes.
@@ -174,7 +189,9 @@ impl Builder {
                 self.anchors.clear();
                 if self.number > MAX_DOCUMENTS {
                     let message = format!("more than {MAX_DOCUMENTS} documents in one file");
-                    return Err(Fault::new(at, "too-many-documents", message));
+                    return Err(
+                        Fault::new(at, "too-many-documents", message).help("split the file into several")
+                    );
                 }
                 Ok(())
             }
@@ -195,7 +212,7 @@ impl Builder {
                 self.open(Open::List(Vec::new()), at, anchor, tag.as_deref())
             }
             Event::MappingStart(anchor, tag) => {
-                let map = Open::Map { entries: Vec::new(), seen: HashSet::new(), key: None };
+                let map = Open::Map { entries: Vec::new(), seen: HashMap::new(), key: None };
                 self.open(map, at, anchor, tag.as_deref())
             }
             Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
@@ -283,9 +300,10 @@ impl Builder {
                         return Err(Fault::new(node.at, "merge-key", "merge keys are not part of YAML 1.2")
                             .help("write the keys out, or use an alias for the whole value"));
                     }
-                    if !seen.insert(scalar.text.clone()) {
+                    if let Some(first) = seen.insert(scalar.text.clone(), node.at) {
                         let message = format!("the key {} is here twice", shown(&scalar.text));
-                        return Err(Fault::new(node.at, "duplicate-key", message));
+                        let help = format!("it is in line {} already; keep one of them", first.line);
+                        return Err(Fault::new(node.at, "duplicate-key", message).help(help));
                     }
                     *key = Some((scalar.text, node.at));
                 }
@@ -296,7 +314,7 @@ impl Builder {
 }
 
 fn too_deep(at: Place) -> Fault {
-    Fault::new(at, "too-deep", format!("nested deeper than {MAX_DEPTH} levels"))
+    Fault::new(at, "too-deep", format!("nested deeper than {MAX_DEPTH} levels")).help(FLATTER)
 }
 
 fn unknown_tag(tag: &Tag, at: Place) -> Fault {
@@ -366,7 +384,7 @@ impl Node {
         {
             return Ok(n);
         }
-        Err(self.wrong(what, "a whole number from 0"))
+        Err(self.wrong(what, &format!("a whole number from 0 to {}", u64::MAX)))
     }
 
     /// True or false.

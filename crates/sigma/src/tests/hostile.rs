@@ -33,6 +33,27 @@ fn depth_size_and_number_are_bounded() {
 }
 
 #[test]
+fn a_refusal_says_what_would_be_right() {
+    let help = |text: &str| {
+        let set = load_texts(&[text]);
+        assert_eq!(set.rejected.len(), 1, "{text:.60}");
+        let refused = &set.rejected[0];
+        refused.help.clone().unwrap_or_else(|| panic!("no advice: {refused:?}"))
+    };
+    assert_eq!(help("title: t\nlevel: low\ntitle: u\n"), "it is in line 1 already; keep one of them");
+    assert!(help("title: t\n\tlevel: low\n").starts_with("indent with spaces"));
+    assert!(help("title: a: b\n").starts_with("quote text that holds `: `"));
+    assert!(help(&format!("a: {}", "[".repeat(100_000))).starts_with("nest fewer"));
+    assert!(help(&format!("a: {}", "[".repeat(100))).starts_with("nest fewer"));
+    assert!(help(&"---\nx\n".repeat(10_001)).starts_with("split the file"));
+    assert!(help("title: t\n").starts_with("add one of them"));
+    for condition in ["s or", "s and (s", "s)", "2 of them", "s s", "s & s", "1 of", "()"] {
+        let help = help(&rule_with(&format!("  s: {{f: 1}}\n  condition: {condition}\n")));
+        assert!(help.contains("`1 of"), "{condition}: {help}");
+    }
+}
+
+#[test]
 fn aliases_within_bounds_work_and_do_not_deepen() {
     let rule = only(&rule_with("  a: &x {f: [1, 2]}\n  b: *x\n  condition: a and b\n"));
     assert_eq!(show(&rule), "((f=#1 | f=#2) & (f=#1 | f=#2))");
