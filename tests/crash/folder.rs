@@ -1,9 +1,12 @@
 //! The data folder: one engine at a time, and nothing is read from what is damaged or too new. Needs no Kafka.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use sqlx::Connection;
+use vedette_engine::{Compiled, Engine};
+use vedette_event::{Sources, Topics};
+use vedette_sigma::Lists;
 use vedette_store::{Access, model::Checkpoint};
 
 use super::{
@@ -72,7 +75,10 @@ fn a_damaged_checkpoint_is_refused_by_name() -> Result<()> {
     let deployment = used()?;
     ensure!(read(&deployment.data())?.bodies.is_empty());
     sql(&deployment.data(), "update checkpoints set state = x'00112233' where key_group = 9")?;
-    refused(&deployment.run_in_vain()?, &["checkpoint", "key group 9", "damaged", "empty data folder"])?;
+    refused(
+        &deployment.run_in_vain()?,
+        &["checkpoint", "key group 9", "damaged; `vedette checkpoint reset`"],
+    )?;
 
     // Stored soundly, and not what the engine wrote.
     let deployment = used()?;
@@ -81,7 +87,47 @@ fn a_damaged_checkpoint_is_refused_by_name() -> Result<()> {
             Checkpoint { group: 13, bytes: b"garbage of some length, more than a checksum has".to_vec() };
         Ok(store.save_checkpoints(&[garbage]).await?)
     })?;
-    refused(&deployment.run_in_vain()?, &["checkpoint", "key group 13", "empty data folder"])
+    refused(&deployment.run_in_vain()?, &["checkpoint", "key group 13", "; `vedette checkpoint reset`"])
+}
+
+/// What an engine stores with its alerts, of no partition at all.
+fn positions() -> Checkpoint {
+    let sources = Arc::new(Sources::default());
+    let rules = Arc::new(vedette_sigma::load(&[], &Lists::new(), &sources));
+    let compiled = Compiled::new(rules, sources, Arc::new(Topics::new(["api"])), [0; 32]);
+    let positions = Engine::new(compiled, vedette_engine::Settings::new([0; 32])).positions();
+    Checkpoint { group: positions.group, bytes: positions.bytes }
+}
+
+#[test]
+fn a_damaged_checkpoint_can_be_dropped_and_nothing_else_is() -> Result<()> {
+    let deployment = used()?;
+    deployment.token()?;
+    let reset = || -> Result<(Option<i32>, String)> {
+        let done = deployment.command(&["checkpoint", "reset"])?.output()?;
+        Ok((done.status.code(), String::from_utf8(done.stderr)?))
+    };
+    let damage = || sql(&deployment.data(), "update checkpoints set state = x'00' where key_group = 9");
+    damage()?;
+    let (code, said) = reset()?;
+    ensure!(code == Some(2) && said.contains("no alert was ever stored"), "{code:?} {said}");
+    let save = async |store: &vedette_store::Store| Ok(store.save_checkpoints(&[positions()]).await?);
+    with_store(&deployment.data(), Access::Engine, save)?;
+    let (code, said) = reset()?;
+    ensure!(code == Some(0) && said.contains("64 checkpoints are dropped"), "{code:?} {said}");
+    let mut process = deployment.run()?;
+    process.ready(503, "broker-unreachable")?;
+    let (code, said) = reset()?;
+    ensure!(code == Some(3) && said.contains("in use by another vedette process"), "{code:?} {said}");
+    process.stop()?;
+    let listed = deployment.command(&["token", "list"])?.output()?;
+    ensure!(String::from_utf8(listed.stdout)?.contains("crash"), "the token is gone");
+
+    damage()?;
+    sql(&deployment.data(), "update checkpoints set state = x'00' where key_group = 64")?;
+    let (code, said) = reset()?;
+    ensure!(code == Some(3) && said.contains("restore the data folder from a backup"), "{code:?} {said}");
+    Ok(())
 }
 
 #[test]

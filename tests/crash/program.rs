@@ -87,7 +87,8 @@ impl Deployment {
         self.dir.path().join("vedette.yml")
     }
 
-    fn command(&self, args: &[&str]) -> Result<Command> {
+    /// The binary with these arguments.
+    pub fn command(&self, args: &[&str]) -> Result<Command> {
         let mut command = Command::new(binary()?);
         for name in std::env::vars_os().map(|(name, _)| name) {
             if name.to_string_lossy().starts_with("VEDETTE_") {

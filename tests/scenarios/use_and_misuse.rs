@@ -88,6 +88,8 @@ fn help_has_an_example_of_every_command() {
         "token revoke",
         "topic",
         "topic accept",
+        "checkpoint",
+        "checkpoint reset",
     ] {
         let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let done = folder.run(&args);

@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     model::{ChangeKind, Checkpoint},
     store::Store,
-    transaction::WriteTx,
+    transaction::{Audit, WriteTx},
 };
 
 impl Store {
@@ -38,6 +38,26 @@ impl Store {
                 }
             })
             .collect()
+    }
+
+    /// Drops all checkpoints but that of this group, which must be there and whole; how many.
+    pub async fn drop_checkpoints_but(&self, group: u8, actor: &str) -> Result<u64, Error> {
+        let mut tx = self.begin_as_engine().await?;
+        let kept = sqlx::query("select state, checksum from checkpoints where key_group = $1");
+        let kept = tx.one(kept.bind(i64::from(group))).await?;
+        let kept = kept.ok_or_else(|| Error::NotFound { what: "checkpoint", id: group.to_string() })?;
+        let (state, stored): (Vec<u8>, Vec<u8>) = (kept.try_get("state")?, kept.try_get("checksum")?);
+        if stored != checksum(group, &state) {
+            return Err(Error::CorruptCheckpoint { group });
+        }
+        let drop = sqlx::query("delete from checkpoints where key_group <> $1");
+        let dropped = tx.run(drop.bind(i64::from(group))).await?;
+        let seq = tx.change(ChangeKind::Admin, "checkpoints").await?;
+        let (before, after) = (Some(dropped.to_string()), Some("0".to_owned()));
+        let target = "checkpoints";
+        tx.audit(seq, Audit { actor, action: "checkpoints_dropped", target, before, after }).await?;
+        tx.commit().await?;
+        Ok(dropped)
     }
 
     /// A small value of the store.

@@ -15,6 +15,7 @@ macro_rules! say {
 }
 
 mod check;
+mod checkpoint;
 mod config;
 mod content;
 mod decode;
@@ -72,6 +73,8 @@ enum Command {
     Token(token::Args),
     /// Decide about input topics: accept one that was recreated.
     Topic(topic::Args),
+    /// Decide about checkpoints: drop them if one is damaged.
+    Checkpoint(checkpoint::Args),
 }
 
 /// Why a command did not do what was asked.
@@ -117,6 +120,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Topic(args) => topic::run(&args),
+        Command::Checkpoint(args) => checkpoint::run(&args),
     };
     match done {
         Ok(status) => ExitCode::from(status),

@@ -208,6 +208,27 @@ async fn checkpoints_come_back_whole_or_name_their_group() {
 }
 
 #[tokio::test]
+async fn checkpoints_are_dropped_but_for_one_that_is_whole() {
+    let (_folder, store) = store().await;
+    let missing = store.drop_checkpoints_but(64, "root").await;
+    assert!(matches!(missing, Err(Error::NotFound { .. })));
+    let saved: Vec<_> = [3, 9, 64].map(|group| Checkpoint { group, bytes: vec![group; 9] }).to_vec();
+    store.save_checkpoints(&saved).await.unwrap();
+    let damage = |group: i64| {
+        let sql = "update checkpoints set state = $1 where key_group = $2";
+        sqlx::query(sql).bind(vec![0_u8]).bind(group).execute(&store.inner.writer)
+    };
+    damage(9).await.unwrap();
+    assert_eq!(store.drop_checkpoints_but(64, "root").await.unwrap(), 2);
+    assert_eq!(store.load_checkpoints().await.unwrap(), saved[2..]);
+    assert_eq!(store.audit_log(None, 1).await.unwrap()[0].action, "checkpoints_dropped");
+    store.save_checkpoints(&saved[..1]).await.unwrap();
+    damage(64).await.unwrap();
+    let damaged = store.drop_checkpoints_but(64, "root").await;
+    assert!(matches!(damaged, Err(Error::CorruptCheckpoint { group: 64 })));
+}
+
+#[tokio::test]
 async fn small_values_and_incarnations_last() {
     let (folder, store) = store().await;
     assert_eq!(store.meta_or("secret", b"first").await.unwrap(), b"first");

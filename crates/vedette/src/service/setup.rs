@@ -4,7 +4,6 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
 use vedette_engine::{Compiled, Engine, GroupCheckpoint, Start};
 use vedette_event::{Flags, Micros, Partition, SourceDef, SourceIx, Sources, StoredPlacement, Topics};
 use vedette_ingest::{
@@ -16,13 +15,11 @@ use vedette_store::{Access, Store};
 
 use super::versions::Versions;
 use crate::{
-    Failure, World as _,
+    Failure, World as _, checkpoint,
     config::{self, Config},
     content::{self, RuleText},
 };
 
-/// What helps where a checkpoint cannot be used.
-const ANEW: &str = "start with an empty data folder to read the topics again from their start";
 /// Batches that may wait for the kernel before ingest waits.
 const RECORDS: usize = 64;
 
@@ -81,8 +78,10 @@ pub async fn prepare(config: &Config, text: &RuleText) -> Result<Prepared, Failu
     let checkpoints: Vec<GroupCheckpoint> = store
         .load_checkpoints()
         .await
-        .context(ANEW)
-        .world()?
+        .map_err(|e| match e {
+            vedette_store::Error::CorruptCheckpoint { group } => checkpoint::refused(group, e),
+            e => Failure::World(e.into()),
+        })?
         .into_iter()
         .map(|c| GroupCheckpoint { group: c.group, bytes: c.bytes })
         .collect();
@@ -94,7 +93,10 @@ pub async fn prepare(config: &Config, text: &RuleText) -> Result<Prepared, Failu
         .iter()
         .filter_map(|t| Some((t.name.as_str(), sources.find(&t.source)?)))
         .collect();
-    let starts = engine.restore(&checkpoints, |name| source_of.get(name).copied()).context(ANEW).world()?;
+    let starts = engine.restore(&checkpoints, |name| source_of.get(name).copied()).map_err(|e| match e {
+        vedette_engine::Error::Checkpoint { group, .. } => checkpoint::refused(group, e),
+        e => Failure::World(e.into()),
+    })?;
     let ingest_settings = ingest_settings(config, &topics, &source_of);
     let dead_letters =
         config.kafka.dead_letter_topic.as_ref().map(|topic| {
