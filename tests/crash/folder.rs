@@ -5,9 +5,12 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::{Context, Result, ensure};
 use sqlx::Connection;
 use vedette_engine::{Compiled, Engine};
-use vedette_event::{Sources, Topics};
+use vedette_event::{Micros, Severity, Sources, Topics};
 use vedette_sigma::Lists;
-use vedette_store::{Access, model::Checkpoint};
+use vedette_store::{
+    Access,
+    model::{Checkpoint, HealthEvent, Publication},
+};
 
 use super::{
     program::{Deployment, Ended},
@@ -142,5 +145,38 @@ fn a_store_of_a_newer_version_is_refused_and_left_alone() -> Result<()> {
             &["format 99", "newer version", &deployment.data().display().to_string()],
         )?;
     }
+    Ok(())
+}
+
+#[test]
+fn a_topic_is_accepted_once_for_each_time_it_was_recreated() -> Result<()> {
+    let deployment = used()?;
+    let accept = |flags: &[&str]| -> Result<(Option<i32>, String)> {
+        let done = deployment.command(&[&["topic", "accept", "api"], flags].concat())?.output()?;
+        Ok((done.status.code(), String::from_utf8(done.stderr)?))
+    };
+    let refused = || -> Result<()> {
+        let (code, said) = accept(&[])?;
+        ensure!(code == Some(2) && said.contains("every alert come again under a new id"), "{code:?} {said}");
+        Ok(())
+    };
+    refused()?;
+    let health = HealthEvent {
+        key: "recreated/api/0".into(),
+        at: Micros(1),
+        kind: "ingest".into(),
+        severity: Severity::Critical,
+        message: "api was recreated".into(),
+    };
+    let publish = async |store: &vedette_store::Store| {
+        store.publish(&Publication { health: vec![health], ..Publication::default() }).await?;
+        Ok(())
+    };
+    with_store(&deployment.data(), Access::Engine, publish)?;
+    let (code, said) = accept(&[])?;
+    ensure!(code == Some(0) && said.contains("accepted as incarnation 1"), "{code:?} {said}");
+    refused()?;
+    let (code, said) = accept(&["--force"])?;
+    ensure!(code == Some(0) && said.contains("accepted as incarnation 2"), "{code:?} {said}");
     Ok(())
 }

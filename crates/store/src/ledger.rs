@@ -198,6 +198,12 @@ impl Store {
             .collect()
     }
 
+    /// True if there was a health event of this key.
+    pub async fn has_health(&self, key: &str) -> Result<bool, Error> {
+        let known = sqlx::query("select 1 from health where event_key = $1").bind(key);
+        Ok(known.fetch_optional(&self.inner.readers).await?.is_some())
+    }
+
     /// The newest health events, newest first.
     pub async fn health_events(&self, limit: u32) -> Result<Vec<HealthEvent>, Error> {
         let rows = sqlx::query(

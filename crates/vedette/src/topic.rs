@@ -25,17 +25,26 @@ Example:
   vedette topic accept firewall
 
 A source whose topic is not the one that was read before stops, since its offsets no longer name
-the same records. Accept it when that was intended, then restart the service.")]
+the same records. Accept it when that was intended, then restart the service. A topic that has not
+stopped for that is refused: every record would be read again, and every alert come again under a new id.")]
     Accept {
         /// The topic.
         name: String,
+        /// Accept it even if its source has not stopped.
+        #[arg(long)]
+        force: bool,
     },
+}
+
+/// The key under which the store knows that this incarnation of a topic is gone.
+pub fn recreated(topic: &str, incarnation: u32) -> String {
+    format!("recreated/{topic}/{incarnation}")
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<u8, Failure> {
     let config = config::load(&args.config, |name| std::env::var(name).ok()).map_err(Failure::Usage)?;
-    let Action::Accept { name } = &args.action;
+    let Action::Accept { name, force } = &args.action;
     if !config.kafka.topics.iter().any(|t| t.name == *name) {
         let known: Vec<_> = config.kafka.topics.iter().map(|t| t.name.as_str()).collect();
         let e = anyhow::anyhow!(
@@ -47,6 +56,14 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().world()?;
     runtime.block_on(async {
         let store = Store::open(Settings::new(&config.data, Access::Tool)).await.world()?;
+        let present = store.incarnations().await.world()?.get(name).copied().unwrap_or(0);
+        if !force && !store.has_health(&recreated(name, present)).await.world()? {
+            let e = anyhow::anyhow!(
+                "{name} has not stopped as recreated, so there is nothing to accept: every record would be read \
+                 again, and every alert come again under a new id; --force does it all the same"
+            );
+            return Err(Failure::Usage(e));
+        }
         let incarnation = store.raise_incarnation(name, "command line").await.world()?;
         say!(
             "{name} is accepted as incarnation {incarnation}; restart the service to read it from its start"

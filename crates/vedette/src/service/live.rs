@@ -200,8 +200,14 @@ impl View {
                 tracing::error!(topic = %name, error = %e, "a topic is not read");
                 let stopped = Stopped { code: code_of(e), error: e.to_string(), since: now };
                 self.stopped.insert(self.source_of(&name)?, stopped);
+                let key = match e {
+                    vedette_ingest::Error::Recreated { .. } => {
+                        crate::topic::recreated(&name, compiled.topics.incarnation(*topic))
+                    }
+                    _ => format!("stopped/{name}/{now}"),
+                };
                 let lasting = !e.retryable();
-                lasting.then(|| (format!("stopped/{name}/{now}"), Severity::Critical, format!("{name}: {e}")))
+                lasting.then(|| (key, Severity::Critical, format!("{name}: {e}")))
             }
             Change::Warning(e) => {
                 tracing::warn!(error = %e, "reading goes on");
