@@ -29,7 +29,7 @@ impl TopicWriter {
     /// [`Error::Setting`] or [`Error::Client`] if librdkafka refuses a setting.
     pub fn connect(brokers: &[String], security: &Security) -> Result<Self, Error> {
         let mut config = connect(brokers, security)?;
-        config.set("linger.ms", "5").set("compression.type", "none").set("enable.idempotence", "true");
+        config.set("linger.ms", "100").set("compression.type", "none").set("enable.idempotence", "true");
         BaseProducer::from_config(&config).map(Self).map_err(refused_setting)
     }
 

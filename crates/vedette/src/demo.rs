@@ -26,6 +26,8 @@ use crate::{Failure, World as _, config::Config, content, service, yaml};
 
 /// Partitions of each topic: the in-process broker keeps only 5 MiB of each.
 const PARTITIONS: i32 = 4;
+/// How long one partition of each topic is written to before the next is.
+const TURN: Span = Span(250_000);
 /// How disordered records may be: the simulator writes them in order.
 const DISORDER: Span = Span::secs(2);
 
@@ -112,14 +114,14 @@ fn write_records(brokers: &str, args: &Args, written: Arc<Written>) -> Result<st
     let mut simulator = Simulator::new(args.seed, crate::now(), args.rate);
     let thread = std::thread::Builder::new().name("simulator".into());
     Ok(thread.spawn(move || {
-        let mut turn = 0;
         while !written.stop.load(Ordering::Relaxed) {
             let record = simulator.next_record();
             let ahead = record.time.since(crate::now());
             if ahead > Span::ZERO {
                 std::thread::sleep(Duration::from_micros(ahead.0.unsigned_abs().min(200_000)));
             }
-            turn = (turn + 1) % PARTITIONS;
+            // By turns of a while, so that what is sent at once fills few of the broker's batches: it walks along all it has.
+            let turn = (record.time.0 / TURN.0).rem_euclid(i64::from(PARTITIONS)) as i32;
             if let Err(error) = writer.write(record.feed.topic(), turn, record.time, record.line.as_bytes()) {
                 tracing::warn!(%error, "a simulated record could not be written");
                 continue;
