@@ -54,7 +54,9 @@ fn nobody_has_to_read_what_is_said() {
 #[test]
 fn a_closed_output_is_a_quiet_end() {
     let folder = folder();
-    for line in ["decode log", "check rules", "scan --rules rules log", "token list"] {
+    for line in
+        ["decode log", "check rules", "scan --rules rules log", "token list", "demo --port 0 --no-browser"]
+    {
         let args: Vec<&str> = line.split(' ').collect();
         let (code, said) = closed(&mut folder.command(&args), true);
         assert_eq!(code, 0, "{line}: {said}");

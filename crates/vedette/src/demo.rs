@@ -67,7 +67,10 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     runtime.block_on(async {
         let prepared = service::prepare(&config, &text).await?;
         let service = service::start(prepared, Mode::Demo, &config).await?;
-        writeln!(io::stdout(), "console: http://{}/", service.address).world()?;
+        if let Err(e) = writeln!(io::stdout(), "console: http://{}/", service.address) {
+            service.stop(None, async |_| ()).await?;
+            return Err(e).world();
+        }
         say!("a simulated exchange writes {} events a second; Ctrl-C stops it", args.rate);
         if !args.no_browser {
             open_browser(&format!("http://{}/", service.address));

@@ -135,8 +135,7 @@ async fn serve(
 }
 
 impl Service {
-    /// Runs until Ctrl-C, SIGTERM, SIGHUP or a failure that nothing can mend. `last` is done when all is written, before the
-    /// store is closed.
+    /// Runs until Ctrl-C, SIGTERM, SIGHUP or a failure that nothing can mend, then stops.
     pub async fn until_stopped<T>(mut self, last: impl AsyncFnOnce(&Store) -> T) -> Result<T, Failure> {
         let failure = tokio::select! {
             () = asked_to_stop() => None,
@@ -145,6 +144,15 @@ impl Service {
         if failure.is_none() {
             say!("stopping: writing what is known");
         }
+        self.stop(failure, last).await
+    }
+
+    /// Stops, writing what is known. `last` is done when all is written, before the store is closed.
+    pub async fn stop<T>(
+        mut self,
+        failure: Option<anyhow::Error>,
+        last: impl AsyncFnOnce(&Store) -> T,
+    ) -> Result<T, Failure> {
         self.stop.send_replace(true);
         let kernel = self.kernel;
         let joined = tokio::task::spawn_blocking(move || kernel.join()).await;
