@@ -10,7 +10,9 @@ use std::{
 };
 
 use proptest::{prelude::*, sample};
-use vedette_engine::{Compiled, Detector, Engine, GroupCheckpoint, KEY_GROUPS, Output, Published, Settings};
+use vedette_engine::{
+    Compiled, Detector, Engine, GroupCheckpoint, KEY_GROUPS, Output, POSITIONS, Published, Settings,
+};
 use vedette_event::{Flags, Micros, Partition, RawBatchBuilder, StoredPlacement};
 
 use super::generate::{self, SKEW, World, records::Raw};
@@ -37,6 +39,8 @@ pub enum Step {
     Forget,
     /// The kernel dies; a new one starts from the stored checkpoints.
     Kill,
+    /// The kernel dies, and an operator drops all checkpoints but what was passed, if that is there.
+    Reset,
 }
 
 /// What is done to the kernel that must not be.
@@ -57,7 +61,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (0..8_usize, sample::select(vec![0, SKEW, -3_600_000_000])).prop_map(|(p, by)| Step::Idle(p, by)),
         1 => (0..3_u8, 1..4_u8).prop_map(|(from, every)| Step::Checkpoint(from, every)),
         1 => Just(Step::Forget),
-        1 => Just(Step::Kill),
+        2 => prop_oneof![3 => Just(Step::Kill), 1 => Just(Step::Reset)],
     ];
     prop::collection::vec(step, 0..60)
 }
@@ -172,6 +176,12 @@ impl<'a> Drive<'a> {
             }
             Step::Forget => self.engine.forget_released(),
             Step::Kill => self.restart(),
+            Step::Reset => {
+                if self.checkpoints.contains_key(&POSITIONS) {
+                    self.checkpoints.retain(|group, _| *group == POSITIONS);
+                }
+                self.restart();
+            }
         }
     }
 
