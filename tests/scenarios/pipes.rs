@@ -95,7 +95,12 @@ fn a_service_outlives_its_log_and_stops_with_its_terminal() {
     let folder = folder();
     let (read, write) = std::io::pipe().unwrap();
     drop(read);
-    let mut run = folder.command(&["run"]).env("VEDETTE_LOG_LEVEL", "debug").stderr(write).spawn().unwrap();
+    let program = folder.command(&["run"]);
+    // The tests themselves may run under nohup.
+    let mut run = Command::new("env");
+    run.arg("--default-signal=HUP").arg(program.get_program()).arg("run").current_dir(folder.path(""));
+    run.env("VEDETTE_LOG_LEVEL", "debug").stdin(Stdio::null());
+    let mut run = run.stderr(write).spawn().unwrap();
     assert_eq!(ended_within(&mut run, Duration::from_secs(3)), None, "it ended with its log");
     signal(&run, "HUP");
     let code = ended_within(&mut run, Duration::from_secs(20));
