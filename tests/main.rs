@@ -1,5 +1,6 @@
 //! The one integration-test binary: scenarios over the whole engine, checked from outside.
 
+mod binary;
 mod conformance;
 mod crash;
 mod kafka;

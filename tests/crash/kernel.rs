@@ -9,7 +9,8 @@ use vedette_engine::{Compiled, Engine, Output, Settings};
 use vedette_event::{Fields, Flags, Micros, Partition, RawBatchBuilder, SourceDef, Sources, Span, Topics};
 use vedette_sigma::{Lists, RuleFile};
 
-use super::{log::Log, program::root, stored::Point};
+use super::{log::Log, stored::Point};
+use crate::binary::root;
 
 /// What the kernel says.
 #[derive(Debug, Default)]

@@ -1,16 +1,15 @@
 //! The built binary as an operator sees it.
 //!
 //! In: a configuration. Out: a [`Process`] with its log, its exit status and what it answers over HTTP.
-//! Invariants: the binary is built once and copied, so that a later build cannot exchange it; no process outlives its
-//! [`Process`]; every wait ends with an error that shows the log.
+//! Invariants: no process outlives its [`Process`]; every wait ends with an error that shows the log.
 
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Output, Stdio},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -18,40 +17,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::binary::{binary, root};
+
 /// How long anything may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The repository.
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// The binary, built once in the profile of development.
-fn binary() -> Result<&'static Path> {
-    static BINARY: OnceLock<Result<(tempfile::TempDir, PathBuf), String>> = OnceLock::new();
-    match BINARY.get_or_init(|| build().map_err(|e| format!("{e:#}"))) {
-        Ok((_, path)) => Ok(path),
-        Err(e) => bail!("cannot build vedette: {e}"),
-    }
-}
-
-fn build() -> Result<(tempfile::TempDir, PathBuf)> {
-    let output = Command::new(env!("CARGO"))
-        .args(["build", "-p", "vedette", "--locked", "--message-format", "json-render-diagnostics"])
-        .current_dir(root())
-        .output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let built = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter_map(|message| Some(message.get("executable")?.as_str()?.to_owned()))
-        .next_back()
-        .context("cargo names no executable")?;
-    let dir = tempfile::Builder::new().prefix("vedette-binary-").tempdir()?;
-    let path = dir.path().join("vedette");
-    fs::copy(built, &path)?;
-    Ok((dir, path))
-}
 
 /// A folder with a configuration, and the data folder that it names.
 pub struct Deployment {

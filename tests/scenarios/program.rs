@@ -1,46 +1,21 @@
 //! The built binary, run to its end in a folder of its own.
 //!
-//! In: arguments, files, standard input. Out: [`Ended`]. Invariant: the binary is built once and copied, so that a
-//! later build cannot exchange it under the tests.
+//! In: arguments, files, standard input. Out: [`Ended`].
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
-    sync::OnceLock,
 };
 
-use serde_json::Value;
 use tempfile::TempDir;
 use vedette_event::{Micros, Span};
 use vedette_simulate::{Feed, Simulator};
 
+use crate::binary::binary;
+
 /// 2026-01-01T12:00:00Z.
 const START: Micros = Micros(1_767_268_800_000_000);
-
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn binary() -> &'static Path {
-    static BINARY: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = BINARY.get_or_init(|| {
-        let output = Command::new(env!("CARGO"))
-            .args(["build", "-p", "vedette", "--locked", "--message-format", "json-render-diagnostics"])
-            .current_dir(root())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let messages = String::from_utf8(output.stdout).unwrap();
-        let messages = messages.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let built = messages.filter_map(|m| m["executable"].as_str().map(PathBuf::from)).next_back().unwrap();
-        let folder = TempDir::new().unwrap();
-        let path = folder.path().join("vedette");
-        fs::copy(built, &path).unwrap();
-        (folder, path)
-    });
-    path
-}
 
 /// How a run ended.
 pub struct Ended {
@@ -88,7 +63,7 @@ impl Folder {
 
     /// The binary in this folder, with nothing of the surroundings but the path to programs.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(binary().unwrap());
         command.args(args).current_dir(self.0.path()).stdin(Stdio::null());
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("VEDETTE_"))

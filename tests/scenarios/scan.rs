@@ -9,7 +9,8 @@ use std::{
 
 use serde_json::Value;
 
-use super::program::{Folder, ended, root};
+use super::program::{Folder, ended};
+use crate::binary::root;
 
 fn day() -> (Folder, String) {
     let folder = Folder::new();

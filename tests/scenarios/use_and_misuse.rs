@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::program::{Folder, root};
+use super::program::Folder;
+use crate::binary::root;
 
 const RULE: &str = "title: A login\nid: 1c1c5dd4-7b3c-4d3f-9a53-0f3e8d7c1a55\nlogsource: {category: api}\n\
                     detection:\n  selection:\n    event.action: login\n  condition: selection\n";

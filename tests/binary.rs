@@ -1,0 +1,46 @@
+//! The binary under test.
+//!
+//! Out: its path. Invariant: it is built once for all suites and copied, so that a later build cannot exchange it under
+//! the tests.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+/// The repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The binary, built in the profile of development.
+pub fn binary() -> Result<&'static Path> {
+    static BINARY: OnceLock<Result<(tempfile::TempDir, PathBuf), String>> = OnceLock::new();
+    match BINARY.get_or_init(|| build().map_err(|e| format!("{e:#}"))) {
+        Ok((_, path)) => Ok(path),
+        Err(e) => bail!("cannot build vedette: {e}"),
+    }
+}
+
+fn build() -> Result<(tempfile::TempDir, PathBuf)> {
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "-p", "vedette", "--locked", "--message-format", "json-render-diagnostics"])
+        .current_dir(root())
+        .output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let built = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| Some(message.get("executable")?.as_str()?.to_owned()))
+        .next_back()
+        .context("cargo names no executable")?;
+    let dir = tempfile::Builder::new().prefix("vedette-binary-").tempdir()?;
+    let path = dir.path().join("vedette");
+    fs::copy(built, &path)?;
+    Ok((dir, path))
+}
