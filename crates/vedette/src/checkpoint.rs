@@ -1,7 +1,5 @@
 //! `vedette checkpoint`: what to do about checkpoints that cannot be read.
 
-use std::path::PathBuf;
-
 use anyhow::anyhow;
 use vedette_store::{Access, Error, Settings, Store};
 
@@ -11,9 +9,8 @@ use crate::{Failure, World as _, config};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  vedette checkpoint reset")]
 pub struct Args {
-    /// The configuration that names the data folder.
-    #[arg(short, long, value_name = "FILE", default_value = "vedette.yml", global = true)]
-    config: PathBuf,
+    #[command(flatten)]
+    file: config::Named,
     #[command(subcommand)]
     action: Action,
 }
@@ -43,7 +40,7 @@ pub fn refused(group: u8, fault: impl std::fmt::Display) -> Failure {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<u8, Failure> {
-    let config = config::load(&args.config, |name| std::env::var(name).ok()).map_err(Failure::Usage)?;
+    let config = args.file.load()?;
     let Action::Reset = args.action;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().world()?;
     runtime.block_on(async {

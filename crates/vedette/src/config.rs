@@ -12,7 +12,10 @@ use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Deserializer, de};
 use vedette_event::Span;
 
-use crate::yaml::{self, Places};
+use crate::{
+    Failure,
+    yaml::{self, Places},
+};
 
 /// The most that `D` and `F` may be: with more, no alert of a day would be final within the next.
 pub const MAX_DISORDER: Span = Span::secs(86_400);
@@ -322,18 +325,33 @@ impl Default for Log {
     }
 }
 
-/// Reads and checks a configuration file.
+/// The configuration of a command that works on a data folder.
+#[derive(Debug, clap::Args)]
+pub struct Named {
+    /// The configuration that names the data folder.
+    #[arg(short, long, value_name = "FILE", default_value = "vedette.yml", global = true)]
+    config: PathBuf,
+}
+
+impl Named {
+    /// Reads and checks it.
+    pub fn load(&self) -> Result<Config, Failure> {
+        load(&self.config).map_err(Failure::Usage)
+    }
+}
+
+/// Reads and checks a configuration file; the environment overrides it.
 ///
 /// # Errors
 /// Naming the file, the line, the key and the remedy.
-pub fn load(path: &std::path::Path, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
+pub fn load(path: &std::path::Path) -> Result<Config> {
     const MODEL: &str = "start from vedette.example.yml";
     let text = yaml::read(path, yaml::MAX_BYTES).map_err(|e| anyhow!("configuration {e}; {MODEL}"))?;
     let name = path.display().to_string();
     if text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#')) {
         bail!("{name}: the configuration is empty; {MODEL}");
     }
-    read(&name, &text, env)
+    read(&name, &text, |name| std::env::var(name).ok())
 }
 
 fn read(name: &str, text: &str, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
@@ -526,7 +544,7 @@ mod tests {
     fn no_configuration_at_all_has_a_remedy() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("v.yml");
-        let said = || format!("{:#}", load(&path, |_| None).unwrap_err());
+        let said = || format!("{:#}", load(&path).unwrap_err());
         assert!(said().contains("start from vedette.example.yml"), "{}", said());
         std::fs::write(&path, "\n# nothing\n").unwrap();
         assert!(

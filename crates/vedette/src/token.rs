@@ -1,9 +1,6 @@
 //! `vedette token`: who may use the API.
 
-use std::{
-    io::{self, Write as _},
-    path::PathBuf,
-};
+use std::io::{self, Write as _};
 
 use vedette_store::{Access, Settings, Store, model::Role};
 
@@ -21,9 +18,8 @@ Examples:
 A token is printed once; only its hash is kept. A running service takes note of new and
 revoked tokens within seconds.")]
 pub struct Args {
-    /// The configuration that names the data folder.
-    #[arg(short, long, value_name = "FILE", default_value = "vedette.yml", global = true)]
-    config: PathBuf,
+    #[command(flatten)]
+    file: config::Named,
     #[command(subcommand)]
     action: Action,
 }
@@ -73,7 +69,7 @@ fn role(text: &str) -> Result<Role, String> {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<u8, Failure> {
-    let config = config::load(&args.config, |name| std::env::var(name).ok()).map_err(Failure::Usage)?;
+    let config = args.file.load()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().world()?;
     runtime.block_on(async {
         let store = Store::open(Settings::new(&config.data, Access::Tool)).await.world()?;

@@ -1,7 +1,5 @@
 //! `vedette topic`: decisions about input topics that only an operator can take.
 
-use std::path::PathBuf;
-
 use vedette_store::{Access, Settings, Store};
 
 use crate::{Failure, World as _, config};
@@ -10,9 +8,8 @@ use crate::{Failure, World as _, config};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  vedette topic accept firewall")]
 pub struct Args {
-    /// The configuration that names the data folder and the topics.
-    #[arg(short, long, value_name = "FILE", default_value = "vedette.yml", global = true)]
-    config: PathBuf,
+    #[command(flatten)]
+    file: config::Named,
     #[command(subcommand)]
     action: Action,
 }
@@ -43,7 +40,7 @@ pub fn recreated(topic: &str, incarnation: u32) -> String {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<u8, Failure> {
-    let config = config::load(&args.config, |name| std::env::var(name).ok()).map_err(Failure::Usage)?;
+    let config = args.file.load()?;
     let Action::Accept { name, force } = &args.action;
     if !config.kafka.topics.iter().any(|t| t.name == *name) {
         let known: Vec<_> = config.kafka.topics.iter().map(|t| t.name.as_str()).collect();
