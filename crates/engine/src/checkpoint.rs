@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use vedette_event::{Micros, Partition, Topics};
+use vedette_event::{Micros, Partition, TopicIx, Topics};
 
 use crate::{
     KEY_GROUPS,
@@ -130,10 +130,15 @@ pub(crate) struct Merged {
     pub(crate) stepped: Option<Stepped>,
 }
 
+/// The topic of a point, unless that is another incarnation or is read no more.
+fn current(point: &PartitionPoint, topics: &Topics) -> Option<TopicIx> {
+    topics.find(&point.topic).filter(|topic| topics.incarnation(*topic) == point.incarnation)
+}
+
 /// The resume points of one checkpoint, of topics that are still in use.
 pub(crate) fn marks(points: &[PartitionPoint], topics: &Topics) -> BTreeMap<Partition, Mark> {
     let mark = |point: &PartitionPoint| {
-        let topic = topics.find(&point.topic).filter(|t| topics.incarnation(*t) == point.incarnation)?;
+        let topic = current(point, topics)?;
         let mark = Mark { offset: point.resume, max_log: point.max_log.map(Micros) };
         Some((Partition { topic, number: point.partition }, mark))
     };
@@ -147,10 +152,7 @@ pub(crate) fn marks(points: &[PartitionPoint], topics: &Topics) -> BTreeMap<Part
 ///
 /// Points of [`POSITIONS`] say nothing of what was released, only how far was read and what was passed.
 pub(crate) fn merge(points: &[(u8, PartitionPoint)], topics: &Topics) -> BTreeMap<(Arc<str>, i32), Merged> {
-    let current = |point: &PartitionPoint| {
-        topics.find(&point.topic).is_some_and(|topic| topics.incarnation(topic) == point.incarnation)
-    };
-    let points = || points.iter().filter(|(_, point)| current(point));
+    let points = || points.iter().filter(|(_, point)| current(point, topics).is_some());
     let mut known: BTreeMap<(&str, i32), usize> = BTreeMap::new();
     for (_, point) in points().filter(|(group, _)| *group != POSITIONS) {
         *known.entry((&*point.topic, point.partition)).or_default() += 1;

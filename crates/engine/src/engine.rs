@@ -223,7 +223,7 @@ impl Engine {
         counters.dead += dead.len() as u64;
         out.dead.extend(dead);
         let from_file = first.ts_log.is_none();
-        let before = self.highest_before(partition, &records);
+        let before = if from_file { Vec::new() } else { self.highest_before(partition, &records) };
         if let Some(state) = self.partitions.get_mut(&partition) {
             state.mark(first.offset);
         }

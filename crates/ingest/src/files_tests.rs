@@ -1,3 +1,4 @@
+//! Files of every form, whole and damaged, as records.
 #![allow(clippy::unwrap_used)]
 
 use std::io::Write;
