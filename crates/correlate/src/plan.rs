@@ -220,7 +220,7 @@ fn inner(rules: &RuleSet, tree: &Tree, earlier: &[Tree]) -> Vec<Inner> {
 fn reads(rules: &RuleSet, sources: &Sources, detections: &[RuleIx]) -> Vec<SourceIx> {
     let applies = |def: &vedette_event::SourceDef| {
         detections.iter().any(|ix| match &rules.get(*ix).kind {
-            RuleKind::Detection(detection) => detection.logsource.compatible(&def.logsource),
+            RuleKind::Detection(detection) => def.concerns(&detection.logsource),
             RuleKind::Correlation(_) => false,
         })
     };

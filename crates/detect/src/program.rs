@@ -68,11 +68,7 @@ pub(crate) fn applicable<'r>(
     source: &SourceDef,
 ) -> impl Iterator<Item = (RuleIx, &'r Detection)> {
     rules.iter().filter_map(move |(ix, rule)| match &rule.kind {
-        RuleKind::Detection(detection)
-            if source.own_logsource() || detection.logsource.compatible(&source.logsource) =>
-        {
-            Some((ix, detection))
-        }
+        RuleKind::Detection(detection) if source.concerns(&detection.logsource) => Some((ix, detection)),
         _ => None,
     })
 }

@@ -102,7 +102,7 @@ impl Compiled {
     pub fn sources_of(&self, rule: RuleIx) -> Vec<String> {
         match &self.rules.get(rule).kind {
             RuleKind::Detection(d) => {
-                let fits = self.sources.defs.iter().filter(|def| def.logsource.compatible(&d.logsource));
+                let fits = self.sources.defs.iter().filter(|def| def.concerns(&d.logsource));
                 fits.map(|def| def.name.to_string()).collect()
             }
             RuleKind::Correlation(c) => {

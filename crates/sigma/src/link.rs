@@ -485,8 +485,6 @@ impl Output<'_> {
 
 /// The sources whose events a detection may apply to.
 fn applicable(detection: &Detection, sources: &Sources) -> BTreeSet<SourceIx> {
-    let fits = sources
-        .iter()
-        .filter(|(_, def)| def.own_logsource() || detection.logsource.compatible(&def.logsource));
+    let fits = sources.iter().filter(|(_, def)| def.concerns(&detection.logsource));
     fits.map(|(ix, _)| ix).collect()
 }

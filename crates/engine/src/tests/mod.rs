@@ -1,0 +1,88 @@
+//! The kernel from outside: rules and records in, alerts and checkpoints out.
+#![allow(clippy::unwrap_used)]
+
+mod restarts;
+mod sources;
+
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+use vedette_event::{
+    Fields, Flags, Micros, Partition, RawBatchBuilder, SourceDef, SourceIx, Sources, Topics,
+};
+use vedette_sigma::{Lists, RuleFile};
+
+use crate::{Compiled, Detector, Engine, Output, Settings};
+
+/// `D` of every source here, and `F`.
+const DISORDER: i64 = 1;
+
+/// A kernel that is fed by hand: topics are numbered by name, times are seconds.
+pub(super) struct Bench {
+    compiled: Arc<Compiled>,
+    detector: Detector,
+    pub engine: Engine,
+    pub out: Output,
+}
+
+impl Bench {
+    /// Sources (name and what differs from plain JSON), topics (each of the source of its first letters), rules.
+    pub fn new(sources: &[(&str, Json)], topics: &[&str], rules: &str, settings: Settings) -> Self {
+        let def = |(name, more): &(&str, Json)| -> SourceDef {
+            let mut def = json!({
+                "name": name, "description": "", "form": "json", "disorder": format!("{DISORDER}s"),
+                "future": format!("{DISORDER}s"), "entity": ["host"],
+            });
+            def.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            serde_json::from_value(def).unwrap()
+        };
+        let sources = Arc::new(Sources::new(Fields::default(), sources.iter().map(def).collect()));
+        let file = RuleFile { path: "rules.yml".into(), text: rules.to_owned() };
+        let rules = Arc::new(vedette_sigma::load(&[file], &Lists::new(), &sources));
+        assert!(rules.rejected.is_empty(), "{:?}", rules.rejected);
+        let topics = Arc::new(Topics::new(topics.iter().copied()));
+        let compiled = Compiled::new(rules, sources, topics, settings.secret);
+        Self {
+            detector: compiled.detector().unwrap(),
+            engine: Engine::new(compiled.clone(), settings),
+            out: Output::default(),
+            compiled,
+        }
+    }
+
+    pub fn partition(&self, topic: &str, number: i32) -> Partition {
+        Partition { topic: self.compiled.topics.find(topic).unwrap(), number }
+    }
+
+    /// The source whose name a topic begins with.
+    pub fn source(&self, topic: &str) -> SourceIx {
+        self.compiled.sources.iter().find(|(_, def)| topic.starts_with(&*def.name)).unwrap().0
+    }
+
+    /// One batch of records: offset, broker time in seconds, content.
+    pub fn read(
+        &mut self,
+        (topic, number): (&str, i32),
+        records: impl IntoIterator<Item = (i64, i64, Json)>,
+    ) {
+        let mut batch = RawBatchBuilder::new(self.source(topic), self.partition(topic, number));
+        for (offset, second, content) in records {
+            let content = content.to_string();
+            batch.push(offset, Some(Micros(second * 1_000_000)), Flags::NONE, Some(content.as_bytes()));
+        }
+        let detected = self.detector.detect(&batch.take());
+        self.engine.absorb(detected, &mut self.out);
+    }
+
+    /// Nothing unread at this second.
+    pub fn idle(&mut self, topic: &str, number: i32, second: i64) {
+        let partition = self.partition(topic, number);
+        self.engine.idle(partition, Micros(second * 1_000_000), &mut self.out);
+    }
+
+    /// Titles of the rules of all alerts so far, one for each alert, in the order in which they came.
+    pub fn alerted(&self) -> Vec<String> {
+        let first = self.out.correlated.alerts.iter().filter(|p| p.alert.revision == 1);
+        first.map(|p| p.alert.rule.title.to_string()).collect()
+    }
+}
