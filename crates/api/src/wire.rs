@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
 use serde_json::{Map, Value, value::RawValue};
 use utoipa::{PartialSchema as _, ToSchema};
 use vedette_event::{Micros, Severity};
-use vedette_store::model::{AlertRow, Disposition, EvidenceContent, RevisionPoint, RowState, Status, Triage};
+use vedette_store::model::{
+    AlertRow, Content, Disposition, EvidenceContent, RevisionPoint, RowState, Status, Triage,
+};
 
 use crate::live::SeverityName;
 
@@ -248,6 +250,9 @@ pub(crate) struct EventContent {
     pub state: ContentState,
     /// The event's fields (an object) or its text, secrets masked.
     pub content: Option<Value>,
+    /// Why the record cannot be decoded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
 }
 
 /// Whether an event's content is there.
@@ -260,6 +265,8 @@ pub(crate) enum ContentState {
     Pending,
     /// The broker has deleted it.
     Gone,
+    /// The record is there and cannot be decoded; `fault` says why.
+    Undecodable,
 }
 
 /// Time and count of one revision.
@@ -345,12 +352,13 @@ pub(crate) fn contents(evidence: &[EvidenceRef], stored: Vec<EvidenceContent>) -
             (found.topic.as_str(), found.partition, found.offset, found.index)
                 == (at.topic.as_str(), at.partition, at.offset, at.index)
         });
-        let (state, content) = match found {
-            None => (ContentState::Pending, None),
-            Some(EvidenceContent { content: None, .. }) => (ContentState::Gone, None),
-            Some(EvidenceContent { content: Some(text), .. }) => {
+        let (state, content, fault) = match found.map(|found| &found.content) {
+            None => (ContentState::Pending, None, None),
+            Some(Content::Gone) => (ContentState::Gone, None, None),
+            Some(Content::Undecodable(fault)) => (ContentState::Undecodable, None, Some(fault.clone())),
+            Some(Content::Present(text)) => {
                 let value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone()));
-                (ContentState::Present, Some(value))
+                (ContentState::Present, Some(value), None)
             }
         };
         let EvidenceRef { topic, partition, offset, index, .. } = at;
@@ -361,6 +369,7 @@ pub(crate) fn contents(evidence: &[EvidenceRef], stored: Vec<EvidenceContent>) -
             index: *index,
             state,
             content,
+            fault,
         }
     };
     evidence.iter().map(of).collect()

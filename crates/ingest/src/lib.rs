@@ -35,7 +35,7 @@ pub use files::{FileBatches, Input};
 pub use ingest::{Ingest, LagView};
 pub use ingested::{Ingested, LagReport, PartitionLag, Status};
 pub use mock::MockBroker;
-pub use read_back::ReadBack;
+pub use read_back::{Found, ReadBack};
 pub use settings::{
     LastRead, Mechanism, OnLoss, Password, Protocol, Recovery, Resume, Sasl, Security, Settings, StartAt,
     TimeSource, TopicSettings, record_hash,

@@ -366,3 +366,56 @@ fn dead_letters_carry_their_origin() {
     let expected = [("topic", "api-logs"), ("partition", "3"), ("offset", "42"), ("reason", "malformed")];
     assert_eq!(headers, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
 }
+
+/// Offsets with their texts, in the order in which they came; without one where the record is gone.
+type Came = Vec<(i64, Option<String>)>;
+
+fn read_back(reader: &ReadBack, number: i32, offsets: &[i64]) -> (Came, Result<(), Error>) {
+    let mut came = Vec::new();
+    let done = reader.records(partition(0, number), offsets, |offset, found| {
+        let text = |payload: &[u8]| String::from_utf8_lossy(payload).into_owned();
+        came.push((
+            offset,
+            match found {
+                Found::Record(payload) => Some(text(payload.unwrap_or_default())),
+                Found::Gone => None,
+            },
+        ));
+    });
+    (came, done)
+}
+
+#[test]
+fn records_are_read_back_near_and_far_and_what_is_not_there_is_gone() {
+    let broker = MockBroker::start().unwrap();
+    let at = broker.bootstrap_servers();
+    broker.create_topic("api", 2).unwrap();
+    // The broker keeps 5 MiB, so of these only the last are there.
+    let filling = "x".repeat(2_000);
+    let records: Vec<(i64, &str)> = (0..6_000).map(|n| (n, filling.as_str())).collect();
+    produce(&at, "api", 0, &records);
+    produce(&at, "api", 0, &[(1, "near the end")]);
+    produce(&at, "api", 1, &[(1, "a"), (2, "b"), (3, "c")]);
+    let reader = ReadBack::new(&settings(&at, &["api"])).unwrap();
+    let here = |text: &str| Some(text.to_owned());
+    let (came, done) = read_back(&reader, 1, &[0, 2]);
+    assert!(done.is_ok(), "{done:?}");
+    assert_eq!(came, [(0, here("a")), (2, here("c"))]);
+    // Before the log's start, far apart from one another, and behind its end.
+    let (came, done) = read_back(&reader, 0, &[3, 4_500, 4_501, 5_990, 6_000, 6_001, 7_000]);
+    assert!(done.is_ok(), "{done:?}");
+    let filled = |offset| (offset, here(&filling));
+    let expected = [filled(4_500), filled(4_501), filled(5_990), (6_000, here("near the end"))];
+    assert_eq!(came[0], (3, None));
+    assert_eq!(came[1..5], expected);
+    assert_eq!(came[5..], [(6_001, None), (7_000, None)]);
+    let (came, done) = read_back(&reader, 1, &[7]);
+    assert!(done.is_ok() && came == [(7, None)], "{came:?} {done:?}");
+    // A broker that does not answer proves nothing.
+    broker.set_reachable(false).unwrap();
+    let (came, done) = read_back(&reader, 1, &[1]);
+    assert!(came.is_empty() && done.is_err_and(|e| e.retryable()));
+    broker.set_reachable(true).unwrap();
+    let (came, done) = read_back(&reader, 1, &[1]);
+    assert!(done.is_ok() && came == [(1, here("b"))], "{came:?} {done:?}");
+}

@@ -1,7 +1,10 @@
-//! Reads single records back by their offset: the evidence of an alert.
+//! Reads records back by their offsets: the evidence of alerts.
 //!
-//! In: a partition and an offset. Out: the record's payload, or nothing where Kafka no longer has it.
-//! Invariant: it shares nothing with the reader, so looking at evidence never disturbs the reading of records.
+//! In: a partition and rising offsets. Out: each record, or that Kafka has it no more.
+//! Invariants: it shares nothing with the reader, so looking at evidence never disturbs the reading of records; each
+//! record is handed on as it comes and none is kept; what lies between two wanted records is read through where it is
+//! little and skipped where it is much, so that the work is bounded by what is asked for; a record is gone only if the
+//! brokers say so, never because they did not answer.
 
 use std::{
     sync::Arc,
@@ -22,8 +25,22 @@ use crate::{
     settings::{Settings, TopicSettings},
 };
 
-/// How long one record may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long nothing may come. Other partitions wait meanwhile; it is tried again later.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// One look for the next record.
+const POLL: Duration = Duration::from_millis(50);
+/// Offsets that are read through rather than skipped: a fetch of a mebibyte holds about so many records of a log, and a
+/// jump drops what was fetched ahead.
+const NEAR: i64 = 1_000;
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// It is there, with this payload; `None` for a null payload.
+    Record(Option<&'a [u8]>),
+    /// Kafka has deleted it, or the log ends before it.
+    Gone,
+}
 
 /// Reads records back by offset.
 pub struct ReadBack {
@@ -53,30 +70,110 @@ impl ReadBack {
         self.topics.iter().find(|t| t.topic == partition.topic)
     }
 
-    /// The payload of a record; `None` if Kafka no longer has it or it was null.
+    /// Reads the records of a partition at these offsets, which must rise, and hands each to `take`.
     ///
     /// # Errors
-    /// If the brokers do not answer within a few seconds; a later try can help.
-    pub fn record(&self, partition: Partition, offset: i64) -> Result<Option<Vec<u8>>, Error> {
-        let Some(topic) = self.topic(partition) else { return Ok(None) };
-        let failed = |e: KafkaError| self.connection.unreachable(&e);
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&topic.name, partition.number, Offset::Offset(offset)).map_err(failed)?;
-        self.consumer.assign(&list).map_err(failed)?;
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            match self.consumer.poll(Duration::from_millis(50)) {
-                Some(Ok(message)) if message.partition() == partition.number => {
-                    let found = message.offset() == offset;
-                    return Ok(message.payload().filter(|_| found).map(<[u8]>::to_vec));
+    /// If the brokers do not answer for a while or refuse to; a later try with what was not handed on can help.
+    pub fn records(
+        &self,
+        partition: Partition,
+        offsets: &[i64],
+        take: impl FnMut(i64, Found<'_>),
+    ) -> Result<(), Error> {
+        let Some(topic) = self.topic(partition) else { return Ok(()) };
+        let mut reading =
+            Reading { of: self, name: &topic.name, number: partition.number, rest: offsets, take };
+        let read = reading.run();
+        // Else it would go on fetching what nobody asked for.
+        self.consumer.unassign().map_err(|e| failed(&e))?;
+        read
+    }
+}
+
+/// One partition being read.
+struct Reading<'a, F> {
+    of: &'a ReadBack,
+    name: &'a str,
+    number: i32,
+    /// What is still wanted.
+    rest: &'a [i64],
+    take: F,
+}
+
+impl<F: FnMut(i64, Found<'_>)> Reading<'_, F> {
+    fn run(&mut self) -> Result<(), Error> {
+        let consumer = &self.of.consumer;
+        self.begin()?;
+        let mut deadline = Instant::now() + PATIENCE;
+        while !self.rest.is_empty() {
+            match consumer.poll(POLL) {
+                Some(Ok(message)) if message.partition() == self.number && message.topic() == self.name => {
+                    deadline = Instant::now() + PATIENCE;
+                    self.came(message.offset(), message.payload());
+                    if self.rest.first().is_some_and(|next| next - message.offset() > NEAR) {
+                        self.begin()?;
+                    }
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(None),
+                Some(Err(KafkaError::PartitionEOF(number))) if number == self.number => {
+                    self.gone_before(i64::MAX);
+                }
                 Some(Err(e)) if e.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
-                    return Ok(None);
+                    self.out_of_range()?;
                 }
+                Some(Err(e)) if !client::no_answer(&e) => return Err(failed(&e)),
                 _ => {}
             }
+            if Instant::now() >= deadline {
+                let timeout = KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut);
+                return Err(self.of.connection.unreachable(&timeout));
+            }
         }
-        Err(failed(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)))
+        Ok(())
     }
+
+    /// Has librdkafka read from the next wanted record on.
+    fn begin(&self) -> Result<(), Error> {
+        let Some(next) = self.rest.first() else { return Ok(()) };
+        let mut list = TopicPartitionList::new();
+        let added = list.add_partition_offset(self.name, self.number, Offset::Offset(*next));
+        added.and_then(|()| self.of.consumer.assign(&list)).map_err(|e| failed(&e))
+    }
+
+    /// Takes a record; wanted ones before it are holes.
+    fn came(&mut self, offset: i64, payload: Option<&[u8]>) {
+        self.gone_before(offset);
+        if self.rest.first() == Some(&offset) {
+            self.rest = &self.rest[1..];
+            (self.take)(offset, Found::Record(payload));
+        }
+    }
+
+    fn gone_before(&mut self, offset: i64) {
+        while let Some((&next, after)) = self.rest.split_first()
+            && next < offset
+        {
+            self.rest = after;
+            (self.take)(next, Found::Gone);
+        }
+    }
+
+    /// The next wanted record lies before the log's start or behind its end.
+    fn out_of_range(&mut self) -> Result<(), Error> {
+        let asked = self.of.consumer.fetch_watermarks(self.name, self.number, PATIENCE);
+        let (low, high) = asked.map_err(|e| self.of.connection.unreachable(&e))?;
+        let before = self.rest.len();
+        self.gone_before(low);
+        if self.rest.first().is_some_and(|next| *next >= high) {
+            self.gone_before(i64::MAX);
+        }
+        if self.rest.len() == before {
+            // The log has changed between the two answers.
+            return Err(Error::Kafka { reason: "an offset was out of range".to_owned(), fatal: false });
+        }
+        self.begin()
+    }
+}
+
+fn failed(error: &KafkaError) -> Error {
+    Error::Kafka { reason: error.to_string(), fatal: false }
 }

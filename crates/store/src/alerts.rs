@@ -11,10 +11,7 @@ use vedette_event::{Micros, Severity};
 use crate::{
     error::Error,
     filter::{MAX_PAGE, Place, Select},
-    model::{
-        AlertRow, EntityRef, EvidenceContent, Filter, ListQuery, Page, RevisionPoint, RowState, SortKey,
-        SummaryBy,
-    },
+    model::{AlertRow, EntityRef, Filter, ListQuery, Page, RevisionPoint, RowState, SortKey, SummaryBy},
     store::Store,
     triage::triage_of,
 };
@@ -91,29 +88,6 @@ impl Store {
         .fetch_all(&self.inner.readers)
         .await?;
         Ok(self.with_covers(&row).await?.pop())
-    }
-
-    /// The contents of a row's evidence, as far as fetched, in the order of the log.
-    pub async fn evidence(&self, id: &str) -> Result<Vec<EvidenceContent>, Error> {
-        let rows = sqlx::query(
-            "select id, topic, partition_no, offset_no, index_no, content from evidence where id = $1 \
-             order by topic, partition_no, offset_no, index_no",
-        )
-        .bind(id)
-        .fetch_all(&self.inner.readers)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(EvidenceContent {
-                    id: row.try_get("id")?,
-                    topic: row.try_get("topic")?,
-                    partition: narrow(row.try_get("partition_no")?),
-                    offset: row.try_get("offset_no")?,
-                    index: narrow(row.try_get("index_no")?),
-                    content: row.try_get("content")?,
-                })
-            })
-            .collect()
     }
 
     /// Time and count of an alert's revisions, in order: at most the newest 2,000.

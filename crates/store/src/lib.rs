@@ -16,6 +16,7 @@ mod changes;
 mod checkpoint;
 mod dead_letters;
 mod error;
+mod evidence;
 mod filter;
 mod lease;
 mod ledger;

@@ -4,18 +4,12 @@
 //! above the stored one is ignored; a revision never changes a triage version; at most one notice per rule and key
 //! is open, and every alert covers those of its episode.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use serde::Deserialize;
-use sqlx::{Row, any::AnyRow};
-use vedette_event::{Evidence, Severity, State, time::DAY};
+use sqlx::Row;
+use vedette_event::{Severity, State, time::DAY};
 
 use crate::{
     error::Error,
-    model::{
-        AlertRevision, ChangeKind, EvidenceContent, NewNotice, PendingEvidence, Publication, Published,
-        Status,
-    },
+    model::{AlertRevision, ChangeKind, NewNotice, Publication, Published, Status},
     store::Store,
     transaction::{Audit, SYSTEM, WriteTx},
     triage::{self, Closing, TriageRow},
@@ -28,29 +22,11 @@ impl Store {
         let mut done = Published::default();
         let incarnations = tx.incarnations().await?;
         tx.write_ledger(publication, &incarnations).await?;
-        // Rows whose references or contents change here, and whether contents do.
-        let mut touched = BTreeMap::new();
         for notice in &publication.notices {
-            let applied = tx.write_notice(notice).await?;
-            done.count(applied);
-            if applied {
-                touched.insert(notice.notice_id.as_str(), false);
-            }
+            done.count(tx.write_notice(notice).await?);
         }
         for alert in &publication.alerts {
-            let applied = tx.write_alert(alert).await?;
-            done.count(applied);
-            if applied {
-                touched.insert(alert.alert_id.as_str(), false);
-            }
-        }
-        for content in &publication.evidence {
-            if tx.write_evidence(content).await? {
-                touched.insert(content.id.as_str(), true);
-            }
-        }
-        for (id, contents) in touched {
-            tx.settle_evidence(id, contents).await?;
+            done.count(tx.write_alert(alert).await?);
         }
         let (new, old) = tx.write_dead_letters(&publication.dead_letters, &incarnations).await?;
         done.applied += new;
@@ -58,21 +34,6 @@ impl Store {
         tx.write_checkpoints(&publication.checkpoints).await?;
         done.seq = tx.commit().await?;
         Ok(done)
-    }
-
-    /// Rows whose evidence still lacks content, oldest change first.
-    pub async fn pending_evidence(&self, limit: u32) -> Result<Vec<PendingEvidence>, Error> {
-        let rows =
-            sqlx::query("select id, body from alerts where evidence_pending = 1 order by seq limit $1")
-                .bind(i64::from(limit))
-                .fetch_all(&self.inner.readers)
-                .await?;
-        rows.iter()
-            .map(|row| {
-                let body: String = row.try_get("body")?;
-                Ok(PendingEvidence { id: row.try_get("id")?, evidence: references(&body) })
-            })
-            .collect()
     }
 }
 
@@ -84,16 +45,6 @@ impl Published {
             self.ignored += 1;
         }
     }
-}
-
-/// The references that a body lists; none if it lists none.
-fn references(body: &str) -> Vec<Evidence> {
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(default)]
-        evidence: Vec<Evidence>,
-    }
-    serde_json::from_str::<Body>(body).map(|body| body.evidence).unwrap_or_default()
 }
 
 /// What the text search looks into.
@@ -132,7 +83,7 @@ impl WriteTx {
             "insert into alerts (id, state, revision, rule_id, rule_title, severity, group_key, entity_type, \
              entity_value, first_seen, crossed_at, last_seen, covers_until, event_count, summary, search, body, \
              evidence_pending, status, triage_version, recurred, closed_here, created_at, created_seq, revision_seq, \
-             triage_seq, seq) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, 0, \
+             triage_seq, seq) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, 1, \
              'new', 0, 0, 0, $18, $19, $19, $19, $19)",
         )
         .bind(new.id)
@@ -275,7 +226,7 @@ impl WriteTx {
         let update = sqlx::query(
             "update alerts set state = $2, revision = $3, rule_title = $4, severity = $5, first_seen = $6, \
              last_seen = $7, covers_until = $8, event_count = $9, summary = $10, search = $11, body = $12, \
-             revision_seq = $13, seq = $13 where id = $1",
+             evidence_pending = 1, revision_seq = $13, seq = $13 where id = $1",
         )
         .bind(&alert.alert_id)
         .bind(state_name(alert.state))
@@ -359,70 +310,6 @@ impl WriteTx {
         }
         triage::reopen(self, &alert.alert_id, row).await.map(drop)
     }
-
-    /// True if the content was not there yet (and its row is).
-    async fn write_evidence(&mut self, content: &EvidenceContent) -> Result<bool, Error> {
-        let insert = sqlx::query(
-            "insert into evidence (id, topic, partition_no, offset_no, index_no, content) \
-             select id, $2, $3, $4, $5, $6 from alerts where id = $1 \
-             on conflict (id, topic, partition_no, offset_no, index_no) do update set content = excluded.content \
-             where evidence.content is null and excluded.content is not null",
-        )
-        .bind(&content.id)
-        .bind(&content.topic)
-        .bind(i64::from(content.partition))
-        .bind(content.offset)
-        .bind(i64::from(content.index))
-        .bind(content.content.as_deref());
-        Ok(self.run(insert).await? > 0)
-    }
-
-    /// Drops contents that the newest body does not refer to, and notes whether any is still awaited.
-    async fn settle_evidence(&mut self, id: &str, contents: bool) -> Result<(), Error> {
-        let row = sqlx::query("select body, covered_by from alerts where id = $1").bind(id);
-        let Some(row) = self.one(row).await? else { return Ok(()) };
-        let covered: Option<String> = row.try_get("covered_by")?;
-        let body: String = row.try_get("body")?;
-        let mut awaited: BTreeSet<_> = references(&body).iter().map(reference_key).collect();
-        let stored =
-            sqlx::query("select topic, partition_no, offset_no, index_no from evidence where id = $1");
-        for row in self.all(stored.bind(id)).await? {
-            let key = stored_key(&row)?;
-            if !awaited.remove(&key) {
-                let stale = sqlx::query(
-                    "delete from evidence where id = $1 and topic = $2 and partition_no = $3 and offset_no = $4 \
-                     and index_no = $5",
-                );
-                self.run(stale.bind(id).bind(key.0).bind(key.1).bind(key.2).bind(key.3)).await?;
-            }
-        }
-        let pending = i64::from(!awaited.is_empty() && covered.is_none());
-        self.run(sqlx::query("update alerts set evidence_pending = $1 where id = $2").bind(pending).bind(id))
-            .await?;
-        if contents {
-            let seq = self.change(ChangeKind::Alert, id).await?;
-            self.run(sqlx::query("update alerts set seq = $1 where id = $2").bind(seq).bind(id)).await?;
-        }
-        Ok(())
-    }
-}
-
-fn reference_key(reference: &Evidence) -> (String, i64, i64, i64) {
-    (
-        reference.topic.to_string(),
-        i64::from(reference.partition),
-        reference.offset,
-        i64::from(reference.index),
-    )
-}
-
-fn stored_key(row: &AnyRow) -> Result<(String, i64, i64, i64), Error> {
-    Ok((
-        row.try_get("topic")?,
-        row.try_get("partition_no")?,
-        row.try_get("offset_no")?,
-        row.try_get("index_no")?,
-    ))
 }
 
 const fn state_name(state: State) -> &'static str {

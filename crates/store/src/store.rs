@@ -111,7 +111,7 @@ impl Store {
                 Some(held) => held,
                 None => lease::lock(folder)?,
             };
-            migrator().run(&mut first).await.map_err(migration_error)?;
+            migrator(STEPS).run(&mut first).await.map_err(migration_error)?;
             lock = (settings.access == Access::Engine).then_some(held);
         }
         let epoch = match settings.access {
@@ -170,7 +170,7 @@ async fn prepare(connection: &mut AnyConnection, pragmas: &'static str) -> Resul
 }
 
 /// The file's path as a URL, every unusual byte escaped.
-fn database_url(file: &Path) -> String {
+pub(crate) fn database_url(file: &Path) -> String {
     let mut url = String::from("sqlite://");
     for byte in file.as_os_str().as_encoded_bytes() {
         match byte {
@@ -193,15 +193,17 @@ async fn check_pages(connection: &mut AnyConnection) -> Result<(), Error> {
     }
 }
 
-fn migrator() -> Migrator {
-    let first = include_str!("../migrations/0001_foundation.sql").into_sql_str();
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        "foundation".into(),
-        MigrationType::Simple,
-        first,
-        false,
-    )])
+/// The steps of the format, in order; one that was released is never changed.
+pub(crate) const STEPS: &[(&str, &str)] = &[
+    ("foundation", include_str!("../migrations/0001_foundation.sql")),
+    ("evidence and topics", include_str!("../migrations/0002_evidence_topics.sql")),
+];
+
+pub(crate) fn migrator(steps: &[(&'static str, &'static str)]) -> Migrator {
+    let step = |(version, (name, sql)): (i64, &(&'static str, &'static str))| {
+        Migration::new(version, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations((1..).zip(steps).map(step).collect())
 }
 
 /// True if the store has the present format, false if it must be made or brought up; an error if it is newer or altered.
@@ -214,7 +216,7 @@ async fn is_current(connection: &mut AnyConnection) -> Result<bool, Error> {
         return Ok(false);
     }
     let applied = connection.list_applied_migrations(MIGRATIONS_TABLE).await.map_err(migration_error)?;
-    let known = migrator();
+    let known = migrator(STEPS);
     let supported = known.iter().map(|step| step.version).max().unwrap_or(0);
     for step in &applied {
         match known.iter().find(|own| own.version == step.version) {

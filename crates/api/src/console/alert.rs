@@ -46,7 +46,7 @@ struct Event {
     peek: Vec<(String, String)>,
     fields: Vec<(String, String)>,
     raw: Option<String>,
-    absent: &'static str,
+    absent: String,
     gap_before: Option<String>,
 }
 
@@ -252,9 +252,12 @@ fn evidence(body: &AlertBody, contents: Vec<EventContent>) -> Vec<Event> {
             fields,
             raw,
             absent: match content.state {
-                ContentState::Gone => "gone: the broker has deleted this record",
-                ContentState::Pending => "being fetched",
-                ContentState::Present => "empty",
+                ContentState::Gone => "gone: the broker has deleted this record".to_owned(),
+                ContentState::Pending => "being fetched".to_owned(),
+                ContentState::Present => "empty".to_owned(),
+                ContentState::Undecodable => {
+                    format!("cannot be decoded: {}", content.fault.unwrap_or_default())
+                }
             },
             gap_before: (missing > 0 && at == first_half).then(|| words::number(missing)),
         }

@@ -7,7 +7,7 @@ use axum::{
     http::{StatusCode, header},
 };
 use vedette_event::{Alert, Entity, Evidence, Flags, RuleRef, Severity, State, Value, alert::Number};
-use vedette_store::model::{AlertRevision, EvidenceContent, Publication};
+use vedette_store::model::{AlertRevision, Content, EvidenceContent, EvidenceOf, Publication};
 
 use super::{Api, NOON, empty, request, seeded};
 
@@ -76,6 +76,7 @@ async fn a_page_says_what_who_and_why() {
     for text in [
         "At least 15 distinct values of user.name in events that match “Failed log-in”, for the same client.ip 203.0.113.54, within 15m.",
         "gone: the broker has deleted this record",
+        "cannot be decoded: the record is no JSON object",
         "1\u{202f}274 more between",
         "think of a delayed or forged clock",
         "9 revisions",
@@ -176,16 +177,16 @@ async fn hostile_texts_stay_texts() {
     };
     let revision = AlertRevision::of(&alert, vec![EVIL.into()], NOON).unwrap();
     let content = EvidenceContent {
-        id: "hostile".into(),
         topic: EVIL.into(),
         partition: 0,
         offset: 1,
         index: 0,
-        content: Some(serde_json::json!({EVIL: EVIL, "event.original": EVIL}).to_string()),
+        content: Content::Present(serde_json::json!({EVIL: EVIL, "event.original": EVIL}).to_string()),
     };
-    let publication =
-        Publication { alerts: vec![revision], evidence: vec![content], ..Publication::default() };
+    let publication = Publication { alerts: vec![revision], ..Publication::default() };
     api.store.publish(&publication).await.unwrap();
+    let of = EvidenceOf { id: "hostile".into(), contents: vec![content] };
+    api.store.store_evidence(&[of]).await.unwrap();
     for path in ["/", "/alerts/hostile", "/?q=%3Cscript%3E", "/?entity=%22%3E%3Cscript%3E"] {
         let page = api.get(path).await.text();
         assert!(!page.contains("<script>") && !page.contains("<img"), "{path}");

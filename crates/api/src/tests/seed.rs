@@ -10,7 +10,8 @@ use vedette_event::{
 use vedette_store::{
     Store,
     model::{
-        AlertRevision, EvidenceContent, HealthEvent, LostInterval, NewDeadLetter, NewNotice, Publication,
+        AlertRevision, Content, EvidenceContent, EvidenceOf, HealthEvent, LostInterval, NewDeadLetter,
+        NewNotice, Publication,
     },
 };
 
@@ -338,9 +339,9 @@ pub(super) async fn fill(store: &Store, now: Micros) {
             .await
             .unwrap();
     }
-    let contents = cases.iter().flat_map(|case| contents(case, now)).collect();
+    let contents: Vec<EvidenceOf> = cases.iter().map(|case| contents(case, now)).collect();
+    store.store_evidence(&contents).await.unwrap();
     let rest = Publication {
-        evidence: contents,
         notices: vec![notice(now)],
         dead_letters: dead_letters(now),
         lost: vec![LostInterval {
@@ -362,17 +363,21 @@ pub(super) async fn fill(store: &Store, now: Micros) {
     store.publish(&rest).await.unwrap();
 }
 
-fn contents(case: &Case, now: Micros) -> Vec<EvidenceContent> {
+fn contents(case: &Case, now: Micros) -> EvidenceOf {
     let alert = alert(case, now, case.span.3);
     let content = |(at, evidence): (usize, &Evidence)| EvidenceContent {
-        id: alert.alert_id.to_string(),
         topic: evidence.topic.to_string(),
         partition: evidence.partition,
         offset: evidence.offset,
         index: evidence.index,
-        content: (at != 2).then(|| case.event.to_string()),
+        content: match at {
+            2 => Content::Gone,
+            3 => Content::Undecodable("the record is no JSON object".to_owned()),
+            _ => Content::Present(case.event.to_string()),
+        },
     };
-    alert.evidence.iter().enumerate().map(content).collect()
+    let contents = alert.evidence.iter().enumerate().map(content).collect();
+    EvidenceOf { id: alert.alert_id.to_string(), contents }
 }
 
 fn notice(now: Micros) -> NewNotice {

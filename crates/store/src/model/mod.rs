@@ -120,10 +120,12 @@ pub struct Triage {
     pub version: i64,
 }
 
+mod evidence;
 mod publication;
 mod query;
 mod rows;
 
+pub use evidence::*;
 pub use publication::*;
 pub use query::*;
 pub use rows::*;

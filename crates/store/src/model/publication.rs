@@ -117,23 +117,6 @@ fn entity_ref(entity: &vedette_event::Entity) -> EntityRef {
     EntityRef { kind: entity.kind.to_string(), value: entity.value.text().to_owned() }
 }
 
-/// What one reference of an alert's (or a notice's) evidence holds, masked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EvidenceContent {
-    /// The alert or notice.
-    pub id: String,
-    /// Topic.
-    pub topic: String,
-    /// Partition.
-    pub partition: i32,
-    /// Offset.
-    pub offset: i64,
-    /// Index within the record.
-    pub index: u32,
-    /// JSON or text, masked; `None` where the log has deleted it (`gone`).
-    pub content: Option<String>,
-}
-
 /// A dead letter on its way into the store. Within one reason and partition they come in order of offset and index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewDeadLetter {
@@ -240,8 +223,6 @@ pub struct Publication {
     pub notices: Vec<NewNotice>,
     /// Alerts' revisions, in the order in which the engine gave them.
     pub alerts: Vec<AlertRevision>,
-    /// Contents of evidence of rows that exist already or come with this publication.
-    pub evidence: Vec<EvidenceContent>,
     /// Dead letters.
     pub dead_letters: Vec<NewDeadLetter>,
     /// Checkpoints of what lies below this publication.
@@ -258,7 +239,6 @@ impl Publication {
             && self.health.is_empty()
             && self.notices.is_empty()
             && self.alerts.is_empty()
-            && self.evidence.is_empty()
             && self.dead_letters.is_empty()
             && self.checkpoints.is_empty()
     }

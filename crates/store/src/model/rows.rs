@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use vedette_event::{Evidence, Micros, Severity};
+use vedette_event::{Micros, Severity};
 
 use super::{EntityRef, Role, RowState, Triage};
 
@@ -65,15 +65,6 @@ pub struct RevisionPoint {
     pub severity: Severity,
     /// When it was stored.
     pub stored_at: Micros,
-}
-
-/// A row whose evidence still lacks content (after a crash between publishing and fetching, say).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PendingEvidence {
-    /// The alert or notice.
-    pub id: String,
-    /// Its body, from which the references come.
-    pub evidence: Vec<Evidence>,
 }
 
 /// A kept dead letter.

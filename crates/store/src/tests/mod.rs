@@ -3,6 +3,7 @@
 
 mod concurrency;
 mod dead_letters;
+mod evidence;
 mod opening;
 mod publishing;
 mod reading;

@@ -3,7 +3,10 @@
 use std::fs;
 
 use super::*;
-use crate::Error;
+use crate::{
+    Error,
+    store::{STEPS, database_url, migrator},
+};
 
 fn inner(error: Error) -> Error {
     match error {
@@ -50,7 +53,7 @@ async fn a_newer_store_is_refused_and_left_as_it_is() {
     let (folder, store) = store().await;
     sqlx::query(
         "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
-         values (9, 'later', 1, $1, 0)",
+         values (99, 'later', 1, $1, 0)",
     )
     .bind(vec![0_u8])
     .execute(&store.inner.writer)
@@ -60,12 +63,43 @@ async fn a_newer_store_is_refused_and_left_as_it_is() {
     for access in [Access::Engine, Access::Tool] {
         let error = Store::open(Settings::new(folder.path(), access)).await.unwrap_err();
         let source = inner(error);
-        assert!(matches!(source, Error::NewerStore { found: 9, supported: 1 }), "{source:?}");
+        let supported = STEPS.len() as i64;
+        assert!(
+            matches!(source, Error::NewerStore { found: 99, supported: s } if s == supported),
+            "{source:?}"
+        );
         assert_eq!(
             source.to_string(),
-            "the store has format 9, and this version of vedette knows formats up to 1; use the newer version"
+            format!(
+                "the store has format 99, and this version of vedette knows formats up to {supported}; use the newer \
+                 version"
+            )
         );
     }
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_format_is_brought_up_and_tells_the_truth_about_its_evidence() {
+    use sqlx::Connection as _;
+    let folder = tempfile::tempdir().unwrap();
+    sqlx::any::install_default_drivers();
+    let url = database_url(&folder.path().join("vedette.db"));
+    let mut old = sqlx::AnyConnection::connect(&url).await.unwrap();
+    migrator(&STEPS[..1]).run(&mut old).await.unwrap();
+    for statement in [
+        "pragma foreign_keys = off",
+        "insert into topics (name, incarnation) values ('api', 3)",
+        "insert into evidence (id, topic, partition_no, offset_no, index_no, content) values \
+         ('a', 'api', 0, 1, 0, '{}'), ('a', 'api', 0, 2, 0, ''), ('a', 'api', 0, 3, 0, null)",
+    ] {
+        sqlx::query(statement).execute(&mut old).await.unwrap();
+    }
+    old.close().await.unwrap();
+    let store = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let contents: Vec<_> = store.evidence("a").await.unwrap().into_iter().map(|c| c.content).collect();
+    let fault = Content::Undecodable("the record could not be decoded".to_owned());
+    assert_eq!(contents, [Content::Present("{}".to_owned()), fault, Content::Gone]);
+    assert_eq!(store.incarnations().await.unwrap()["api"], 3);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Alerts, notices, evidence and the ledger.
+//! Alerts, notices and the ledger.
 
 use vedette_event::StoredPlacement;
 
@@ -120,64 +120,6 @@ async fn a_continuation_of_a_closed_alert_stays_closed_until_it_is_worse() {
     publish_alerts(&store, vec![next]).await;
     let row = get(&store, "b").await;
     assert_eq!((row.triage.status, row.recurred, row.since_closed), (Status::New, true, None));
-}
-
-fn with_evidence(mut of: AlertRevision, offsets: &[i64]) -> AlertRevision {
-    let list: Vec<_> = offsets
-        .iter()
-        .map(|offset| {
-            format!(
-                "{{\"topic\":\"api\",\"partition\":0,\"offset\":{offset},\"index\":0,\
-                 \"time\":\"2026-01-01T00:00:00Z\",\"flags\":[]}}"
-            )
-        })
-        .collect();
-    of.body = format!("{{\"evidence\":[{}]}}", list.join(","));
-    of
-}
-
-fn content(id: &str, offset: i64, content: Option<&str>) -> EvidenceContent {
-    EvidenceContent {
-        id: id.to_owned(),
-        topic: "api".to_owned(),
-        partition: 0,
-        offset,
-        index: 0,
-        content: content.map(str::to_owned),
-    }
-}
-
-#[tokio::test]
-async fn evidence_is_awaited_until_it_is_there_or_gone() {
-    let (_folder, store) = store().await;
-    publish_alerts(&store, vec![with_evidence(alert("a", 1, 10, 2), &[1, 2])]).await;
-    let pending = store.pending_evidence(10).await.unwrap();
-    let offsets: Vec<_> = pending[0].evidence.iter().map(|reference| reference.offset).collect();
-    assert_eq!((pending[0].id.as_str(), offsets), ("a", vec![1, 2]));
-    let evidence =
-        vec![content("a", 1, Some("{\"x\":1}")), content("a", 2, None), content("nobody", 1, Some("?"))];
-    let publication = Publication { evidence, ..Default::default() };
-    let before = store.newest_seq().await.unwrap();
-    store.publish(&publication).await.unwrap();
-    assert_eq!(store.pending_evidence(10).await.unwrap(), vec![]);
-    assert_eq!(store.newest_seq().await.unwrap(), before + 1);
-    store.publish(&publication).await.unwrap();
-    assert_eq!(store.newest_seq().await.unwrap(), before + 1, "a repetition changes nothing");
-    let stored = store.evidence("a").await.unwrap();
-    assert_eq!(stored, publication.evidence[..2]);
-    // What was gone stays replaceable; what was there is not taken away.
-    let evidence = vec![content("a", 1, None), content("a", 2, Some("late"))];
-    store.publish(&Publication { evidence, ..Default::default() }).await.unwrap();
-    let stored = store.evidence("a").await.unwrap();
-    assert_eq!(
-        (stored[0].content.as_deref(), stored[1].content.as_deref()),
-        (Some("{\"x\":1}"), Some("late"))
-    );
-    // The next revision refers to other events.
-    publish_alerts(&store, vec![with_evidence(alert("a", 2, 10, 3), &[2, 3])]).await;
-    assert_eq!(store.pending_evidence(10).await.unwrap().len(), 1);
-    let offsets: Vec<_> = store.evidence("a").await.unwrap().iter().map(|content| content.offset).collect();
-    assert_eq!(offsets, [2]);
 }
 
 #[tokio::test]

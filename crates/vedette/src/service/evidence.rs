@@ -1,121 +1,291 @@
-//! Reads evidence back: the records that an alert refers to, masked, for display.
+//! The evidence stage: reads back the records that alerts refer to, masked, for display.
 //!
-//! In: rows with references ([`Wanted`]). Out: their contents in the store, `gone` where Kafka has deleted them.
-//! Invariants: an alert never waits for its evidence; a record is fetched once for each row that refers to it; what a
-//! crash or a full queue left out is found again from the store.
+//! In: the rows of the store that await evidence. Out: their contents in the store; `gone` where Kafka has deleted the
+//! record, `undecodable` where it says nothing that can be shown.
+//! Invariants: an alert never waits for its evidence, and the store is the only queue of it, so what a crash or a storm
+//! left out is found like anything else; rows are taken oldest first, many at once, and each partition is read once for
+//! all of them; a row whose record cannot be had now is passed by and comes up again with the next turn, and what cannot
+//! be had takes no more than a fifth of the time; what is held is bounded in rows and bytes.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
-
-use anyhow::Result;
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-use vedette_decode::Inspector;
-use vedette_engine::Compiled;
-use vedette_event::{Evidence, Partition};
-use vedette_ingest::ReadBack;
-use vedette_store::{
-    Store,
-    model::{EvidenceContent, Publication},
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-use super::publisher::Wanted;
+use anyhow::Result;
+use tokio::{runtime::Handle, sync::watch};
+use vedette_decode::Inspector;
+use vedette_engine::Compiled;
+use vedette_event::Partition;
+use vedette_ingest::{Found, ReadBack};
+use vedette_store::{
+    Store,
+    model::{AwaitingEvidence, Content, EvidenceContent, EvidenceOf},
+};
 
-/// Rows taken together into one transaction.
+/// Rows looked at together: enough that a storm's references share one reading of each partition; a few megabytes.
+const ROWS: u32 = 500;
+/// Rows written in one transaction, which holds up the publisher for some milliseconds.
 const TOGETHER: usize = 64;
-/// How often the store is asked for rows that lack content.
-const SWEEP: Duration = Duration::from_secs(10);
-/// References remembered as fetched; beyond it the memory starts anew and a few are fetched twice.
-const REMEMBERED: usize = 200_000;
+/// Bytes of contents that are held before they are written: ten references of each row can be a mebibyte each.
+const HELD: usize = 8 << 20;
+/// How long contents are held before they are written.
+const HOLD: Duration = Duration::from_millis(500);
+/// Pauses before a partition that could not be read is tried again.
+const PAUSES: [Duration; 5] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(15),
+];
+/// After a try that failed, no partition that failed before is tried for so many times as long as it took.
+const CALM: u32 = 4;
+/// How long to wait for changes of the store, at least and at most.
+const WAIT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(10));
 
-type Reference = (String, String, i32, i64, u32);
+/// A reference within the rows of a turn: the row, and the event's index within its record.
+type Wanted = (usize, u32);
+
+/// What a turn wants of one partition, by offset.
+type Offsets = BTreeMap<i64, Vec<Wanted>>;
+
+/// A partition that could not be read.
+struct Trouble {
+    until: Instant,
+    pauses: usize,
+}
 
 struct Fetcher {
+    runtime: Handle,
     read_back: ReadBack,
     compiled: Arc<Compiled>,
     inspectors: Vec<Inspector>,
     store: Store,
-    fetched: HashSet<Reference>,
+    /// All rows up to this `seq` have had their turn.
+    cursor: i64,
+    troubles: BTreeMap<Partition, Trouble>,
+    /// Until then, no partition in trouble is tried.
+    calm_until: Instant,
 }
 
-/// Starts the thread. It ends when the publisher does.
+/// Starts the thread. It ends when the service stops; what it has not fetched then is found again at the next start.
 pub fn spawn(
     read_back: ReadBack,
     compiled: &Arc<Compiled>,
-    wanted: Receiver<Wanted>,
     store: Store,
+    stopped: watch::Receiver<bool>,
 ) -> Result<()> {
-    let runtime = tokio::runtime::Handle::current();
-    let inspectors = compiled.inspectors()?;
-    let mut fetcher =
-        Fetcher { read_back, compiled: compiled.clone(), inspectors, store, fetched: HashSet::new() };
-    std::thread::Builder::new().name("evidence".into()).spawn(move || {
-        loop {
-            let mut rows = match wanted.recv_timeout(SWEEP) {
-                Ok(first) => vec![first],
-                Err(RecvTimeoutError::Timeout) => fetcher.pending(&runtime),
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            rows.extend(wanted.try_iter().take(TOGETHER));
-            let contents: Vec<_> = rows.iter().flat_map(|row| fetcher.contents(row)).collect();
-            if contents.is_empty() {
-                continue;
-            }
-            let publication = Publication { evidence: contents, ..Publication::default() };
-            if let Err(e) = runtime.block_on(fetcher.store.publish(&publication)) {
-                tracing::warn!(error = %e, "evidence could not be stored; it will be read back again");
-                fetcher.fetched.clear();
-            }
-        }
-    })?;
+    let fetcher = Fetcher {
+        runtime: Handle::current(),
+        read_back,
+        compiled: compiled.clone(),
+        inspectors: compiled.inspectors()?,
+        store,
+        cursor: 0,
+        troubles: BTreeMap::new(),
+        calm_until: Instant::now(),
+    };
+    std::thread::Builder::new().name("evidence".into()).spawn(move || fetcher.run(stopped))?;
     Ok(())
 }
 
 impl Fetcher {
-    fn pending(&self, runtime: &tokio::runtime::Handle) -> Vec<Wanted> {
-        match runtime.block_on(self.store.pending_evidence(TOGETHER as u32)) {
-            Ok(rows) => rows.into_iter().map(|p| Wanted { id: p.id, evidence: p.evidence }).collect(),
-            Err(e) => {
-                tracing::warn!(error = %e, "the store was not asked for rows that lack evidence");
-                Vec::new()
+    fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        let mut changes = self.store.watch();
+        while !*stopped.borrow() {
+            // Marked before the question, so that what is published after it is asked for.
+            changes.mark_unchanged();
+            if self.due().is_some_and(|due| due <= Instant::now()) {
+                self.cursor = 0;
+            }
+            let taken = self.runtime.block_on(self.store.awaiting_evidence(self.cursor, ROWS));
+            let done = taken.and_then(|rows| match rows.last() {
+                None => Ok(false),
+                Some(last) => {
+                    self.cursor = last.seq;
+                    self.turn(&rows).map(|()| true)
+                }
+            });
+            match done {
+                Ok(true) => {}
+                Ok(false) => self.wait(&mut changes, &mut stopped),
+                Err(e) => {
+                    tracing::warn!(error = %e, "evidence waits: the store did not answer");
+                    self.cursor = 0;
+                    std::thread::sleep(PAUSES[0]);
+                }
             }
         }
     }
 
-    fn contents(&mut self, row: &Wanted) -> Vec<EvidenceContent> {
-        if self.fetched.len() > REMEMBERED {
-            self.fetched.clear();
-        }
-        let mut contents = Vec::new();
-        for e in &row.evidence {
-            let reference = (row.id.clone(), e.topic.to_string(), e.partition, e.offset, e.index);
-            if self.fetched.contains(&reference) {
+    /// Waits until the store has changed or something is to be tried again.
+    fn wait(&self, changes: &mut watch::Receiver<i64>, stopped: &mut watch::Receiver<bool>) {
+        let due = self.due().map(|due| due.saturating_duration_since(Instant::now()));
+        let patience = due.unwrap_or(WAIT.1).clamp(WAIT.0, WAIT.1);
+        self.runtime.block_on(async {
+            tokio::select! {
+                _ = tokio::time::sleep(patience) => {}
+                _ = stopped.changed() => {}
+                _ = async {
+                    // A sender that is gone means the end, too.
+                    let _ = changes.changed().await;
+                    tokio::time::sleep(WAIT.0).await;
+                } => {}
+            }
+        });
+    }
+
+    /// When a partition in trouble may be tried again.
+    fn due(&self) -> Option<Instant> {
+        Some(self.troubles.values().map(|t| t.until).min()?.max(self.calm_until))
+    }
+
+    /// One turn of some rows: reads what can be read of them and stores it.
+    fn turn(&mut self, rows: &[AwaitingEvidence]) -> Result<(), vedette_store::Error> {
+        let mut held = Held::new(rows);
+        for (partition, offsets) in self.wanted(rows) {
+            let trouble = self.troubles.get(&partition);
+            let now = Instant::now();
+            if trouble.is_some_and(|t| now < t.until.max(self.calm_until)) {
                 continue;
             }
-            let Some(topic) = self.compiled.topics.find(&e.topic) else { continue };
-            let partition = Partition { topic, number: e.partition };
-            let content = match self.read_back.record(partition, e.offset) {
-                Ok(Some(payload)) => Some(self.show(partition, e, &payload)),
-                Ok(None) => None,
-                Err(error) => {
-                    tracing::debug!(%error, topic = %e.topic, e.partition, e.offset, "evidence not read back yet");
-                    continue;
-                }
-            };
-            let (id, topic, partition, offset, index) = reference.clone();
-            self.fetched.insert(reference);
-            contents.push(EvidenceContent { id, topic, partition, offset, index, content });
+            self.read(partition, &offsets, &mut held);
+            if held.since.elapsed() > HOLD {
+                self.runtime.block_on(held.write(&self.store));
+            }
         }
-        contents
+        self.runtime.block_on(held.write(&self.store));
+        held.failed.map_or(Ok(()), Err)
     }
 
-    /// The record as one JSON object of canonical fields, secrets masked.
-    fn show(&mut self, partition: Partition, evidence: &Evidence, payload: &[u8]) -> String {
-        let Some(source) = self.read_back.source(partition) else { return String::new() };
+    /// What is missing, by partition and offset. A topic that is configured no more waits until it is again.
+    fn wanted(&self, rows: &[AwaitingEvidence]) -> BTreeMap<Partition, Offsets> {
+        let mut wanted: BTreeMap<Partition, Offsets> = BTreeMap::new();
+        for (row, awaiting) in rows.iter().enumerate() {
+            for e in &awaiting.missing {
+                let Some(topic) = self.compiled.topics.find(&e.topic) else { continue };
+                let partition = Partition { topic, number: e.partition };
+                wanted.entry(partition).or_default().entry(e.offset).or_default().push((row, e.index));
+            }
+        }
+        wanted
+    }
+
+    fn read(&mut self, partition: Partition, wanted: &Offsets, held: &mut Held<'_>) {
+        let began = Instant::now();
+        let topic = self.compiled.topics.name(partition.topic).clone();
+        let Some(source) = self.read_back.source(partition) else { return };
+        let offsets: Vec<i64> = wanted.keys().copied().collect();
         let inspector = &mut self.inspectors[usize::from(source.0)];
-        let events = inspector.inspect(evidence.offset, Some(payload));
-        let event = events.ok().and_then(|mut events| {
-            let at = evidence.index as usize;
-            (at < events.len()).then(|| events.swap_remove(at))
+        let mut panicked = false;
+        let read = self.read_back.records(partition, &offsets, |offset, found| {
+            let record = show(inspector, offset, found);
+            panicked |= matches!(record, Record::Panicked);
+            for (row, index) in wanted.get(&offset).into_iter().flatten() {
+                let (topic, partition) = (topic.to_string(), partition.number);
+                let content = record.event(*index);
+                held.add(*row, EvidenceContent { topic, partition, offset, index: *index, content });
+            }
+            if held.bytes > HELD {
+                self.runtime.block_on(held.write(&self.store));
+            }
         });
-        event.and_then(|event| serde_json::to_string(&event).ok()).unwrap_or_default()
+        if panicked && let Ok(fresh) = self.compiled.inspectors() {
+            // The old ones may be half through a record.
+            self.inspectors = fresh;
+        }
+        match read {
+            Ok(()) => drop(self.troubles.remove(&partition)),
+            Err(error) => {
+                tracing::debug!(%error, %topic, partition = partition.number, "evidence not read back yet");
+                let now = Instant::now();
+                self.calm_until = now + began.elapsed() * CALM;
+                let trouble = self.troubles.entry(partition).or_insert(Trouble { until: now, pauses: 0 });
+                trouble.until = now + PAUSES[trouble.pauses.min(PAUSES.len() - 1)];
+                trouble.pauses += 1;
+            }
+        }
+    }
+}
+
+/// Contents that are not written yet.
+struct Held<'a> {
+    rows: &'a [AwaitingEvidence],
+    contents: BTreeMap<usize, Vec<EvidenceContent>>,
+    bytes: usize,
+    /// When the last were written.
+    since: Instant,
+    failed: Option<vedette_store::Error>,
+}
+
+impl<'a> Held<'a> {
+    /// Rows of which nothing is missing have only that to be noted.
+    fn new(rows: &'a [AwaitingEvidence]) -> Self {
+        let complete = rows.iter().enumerate().filter(|(_, row)| row.missing.is_empty());
+        let contents = complete.map(|(at, _)| (at, Vec::new())).collect();
+        Self { rows, contents, bytes: 0, since: Instant::now(), failed: None }
+    }
+
+    fn add(&mut self, row: usize, content: EvidenceContent) {
+        if let Content::Present(text) = &content.content {
+            self.bytes += text.len();
+        }
+        self.contents.entry(row).or_default().push(content);
+    }
+
+    /// Writes what is held. What the store did not take is fetched again with the row's next turn.
+    async fn write(&mut self, store: &Store) {
+        self.since = Instant::now();
+        self.bytes = 0;
+        let of = |(row, contents): (usize, Vec<EvidenceContent>)| EvidenceOf {
+            id: self.rows[row].id.clone(),
+            contents,
+        };
+        let all: Vec<EvidenceOf> = std::mem::take(&mut self.contents).into_iter().map(of).collect();
+        for some in all.chunks(TOGETHER) {
+            if let Err(e) = store.store_evidence(some).await {
+                self.failed = Some(e);
+            }
+        }
+    }
+}
+
+/// What a record says.
+enum Record {
+    Events(Vec<String>),
+    Gone,
+    Refused(String),
+    Panicked,
+}
+
+impl Record {
+    /// What one of its events says.
+    fn event(&self, index: u32) -> Content {
+        match self {
+            Self::Events(events) => match events.get(index as usize) {
+                Some(event) => Content::Present(event.clone()),
+                None => Content::Undecodable(format!("the record holds no event {index}")),
+            },
+            Self::Gone => Content::Gone,
+            Self::Refused(detail) => Content::Undecodable(detail.clone()),
+            Self::Panicked => Content::Undecodable("decoding it failed".to_owned()),
+        }
+    }
+}
+
+/// The events of a record as JSON objects of canonical fields, secrets masked.
+fn show(inspector: &mut Inspector, offset: i64, found: Found<'_>) -> Record {
+    let Found::Record(payload) = found else { return Record::Gone };
+    let inspected = catch_unwind(AssertUnwindSafe(|| inspector.inspect(offset, payload)));
+    match inspected {
+        Ok(Ok(events)) => {
+            let json = events.iter().map(serde_json::to_string).collect::<Result<_, _>>();
+            json.map_or_else(|e| Record::Refused(e.to_string()), Record::Events)
+        }
+        Ok(Err(refused)) => Record::Refused(refused.detail.to_string()),
+        Err(_) => Record::Panicked,
     }
 }

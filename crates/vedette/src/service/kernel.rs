@@ -25,11 +25,7 @@ use vedette_store::model::{
     AlertRevision, Checkpoint, HealthEvent, LostInterval, NewDeadLetter, NewNotice, Publication,
 };
 
-use super::{
-    live::View,
-    publisher::{Bundle, Wanted},
-    versions::Versions,
-};
+use super::{live::View, versions::Versions};
 
 /// How long the kernel waits for records before it looks at the clock.
 const WAIT: Duration = Duration::from_millis(10);
@@ -70,7 +66,7 @@ pub struct Wires {
     /// What ingest has read.
     pub records: Receiver<Ingested>,
     /// What is to be made durable.
-    pub publications: Sender<Bundle>,
+    pub publications: Sender<Publication>,
     /// Where dead letters are copied to, if anywhere.
     pub dead_letters: Option<DeadLetterTopic>,
     /// The view for the API.
@@ -227,7 +223,6 @@ impl Kernel {
         self.view.take_counters(&out.correlated);
         self.say_health(&out);
         let mut publication = std::mem::take(&mut self.extra);
-        let mut wanted = Vec::new();
         for published in &out.correlated.alerts {
             let rule = self.compiled.rules.get(published.rule);
             // Without a key each event is its own alert, which covers only its own notice.
@@ -236,13 +231,10 @@ impl Kernel {
             let until = published.alert.last_seen.plus(rearm);
             let sources = self.rule_sources[published.rule.0 as usize].clone();
             publication.alerts.push(AlertRevision::of(&published.alert, sources, until)?);
-            let (id, evidence) = (published.alert.alert_id.to_string(), published.alert.evidence.clone());
-            wanted.push(Wanted { id, evidence });
         }
         for notice in &out.correlated.notices {
             let sources = self.rule_sources[notice.rule_ix.0 as usize].clone();
             publication.notices.push(NewNotice::of(notice, sources)?);
-            wanted.push(Wanted { id: notice.notice_id.to_string(), evidence: notice.evidence.clone() });
         }
         self.copy_dead_letters(&out.dead);
         for dead in out.dead {
@@ -258,17 +250,17 @@ impl Kernel {
         if publication.is_empty() {
             return Ok(true);
         }
-        self.hand_over(Bundle { publication, wanted }, stopped)
+        self.hand_over(publication, stopped)
     }
 
     /// Waits until the publisher takes it; after a word to stop not for ever. False if there is no publisher any more.
-    fn hand_over(&self, mut bundle: Bundle, stopped: &watch::Receiver<bool>) -> Result<bool> {
+    fn hand_over(&self, mut publication: Publication, stopped: &watch::Receiver<bool>) -> Result<bool> {
         let mut asked: Option<Instant> = None;
         loop {
-            match self.wires.publications.send_timeout(bundle, Duration::from_millis(200)) {
+            match self.wires.publications.send_timeout(publication, Duration::from_millis(200)) {
                 Ok(()) => return Ok(true),
                 Err(SendTimeoutError::Disconnected(_)) => return Ok(false),
-                Err(SendTimeoutError::Timeout(back)) => bundle = back,
+                Err(SendTimeoutError::Timeout(back)) => publication = back,
             }
             if *stopped.borrow() && asked.get_or_insert_with(Instant::now).elapsed() > LAST_PATIENCE {
                 bail!(

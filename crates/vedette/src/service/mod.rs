@@ -3,7 +3,7 @@
 //! In: a checked [`Config`] and rule texts. Out: a running [`Service`].
 //!
 //! Threads and channels, each bounded and named after what it carries:
-//! `ingest` ─records→ `kernel` ─publications→ `publisher` ─wanted→ `evidence` ─contents→ `publisher`.
+//! `ingest` ─records→ `kernel` ─publications→ `publisher` → store; `evidence` takes its work from the store.
 //! Invariants: one engine holds the data folder; nothing is published before what it rests on is stored; a failed
 //! store or a lost lease stops the process; a clean stop writes every checkpoint.
 
@@ -28,8 +28,6 @@ use crate::{Failure, World as _, config::Config};
 
 /// Publications that may wait for the store before the kernel waits.
 const PUBLICATIONS: usize = 8;
-/// Rows whose evidence may wait to be read back before the publisher waits.
-const WANTED: usize = 4_096;
 
 /// What is running.
 pub struct Service {
@@ -60,7 +58,6 @@ pub async fn start(prepared: Prepared, mode: Mode, config: &Config) -> Result<Se
     let (stop, stopped) = watch::channel(false);
     let (failed, failures) = mpsc::channel(4);
     let (publications_out, publications) = bounded(PUBLICATIONS);
-    let (wanted_out, wanted) = bounded(WANTED);
     let (live, live_reader): (LiveSender, _) = vedette_api::live::channel(vedette_api::live::Live::starting(
         mode,
         env!("CARGO_PKG_VERSION"),
@@ -74,14 +71,9 @@ pub async fn start(prepared: Prepared, mode: Mode, config: &Config) -> Result<Se
     let read_back = vedette_ingest::ReadBack::new(&ingest_settings).map_err(|e| Failure::World(e.into()))?;
     let (ingest, records) =
         vedette_ingest::Ingest::start(ingest_settings, recovery).map_err(|e| Failure::World(e.into()))?;
-    evidence::spawn(read_back, &compiled, wanted, store.clone()).world()?;
-    let publisher = publisher::spawn(
-        store.clone(),
-        publications,
-        wanted_out,
-        (published.clone(), metrics),
-        failed.clone(),
-    );
+    evidence::spawn(read_back, &compiled, store.clone(), stopped.clone()).world()?;
+    let publisher =
+        publisher::spawn(store.clone(), publications, (published.clone(), metrics), failed.clone());
     let origin = live::Origin { bootstrap, epoch: store.epoch(), topics };
     let rules = (rejected, &versions);
     let mut view = live::View::new(&compiled, rules, mode, origin, ingest.lag_view(), published);

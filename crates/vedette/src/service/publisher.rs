@@ -1,6 +1,6 @@
 //! The publisher: what the kernel found becomes durable, in order.
 //!
-//! In: [`Publication`]s. Out: committed transactions, and the rows whose evidence is wanted.
+//! In: [`Publication`]s. Out: committed transactions.
 //! Invariants: publications are committed in the order in which they came; one that fails for a passing reason is
 //! tried again until it succeeds; any other failure stops the process, since going on would lose it.
 
@@ -13,9 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 use tokio::sync::mpsc;
-use vedette_event::{Evidence, Micros, Severity};
+use vedette_event::{Micros, Severity};
 use vedette_store::{Store, model::Publication};
 
 /// Pauses between tries of a publication.
@@ -51,35 +51,16 @@ impl Published {
     }
 }
 
-/// What the kernel hands over at once.
-#[derive(Debug, Default)]
-pub struct Bundle {
-    /// To be committed, all or nothing.
-    pub publication: Publication,
-    /// The rows in it whose evidence is to be read back.
-    pub wanted: Vec<Wanted>,
-}
-
-/// A row whose evidence is to be read back.
-#[derive(Debug)]
-pub struct Wanted {
-    /// The alert or notice.
-    pub id: String,
-    /// What it refers to.
-    pub evidence: Vec<Evidence>,
-}
-
 /// Starts the publisher. It ends when the kernel closes the channel.
 pub fn spawn(
     store: Store,
-    publications: Receiver<Bundle>,
-    wanted: Sender<Wanted>,
+    publications: Receiver<Publication>,
     (published, metrics): (Arc<Published>, Arc<vedette_api::Metrics>),
     failed: mpsc::Sender<anyhow::Error>,
 ) -> tokio::task::JoinHandle<()> {
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
-        for Bundle { publication, wanted: rows } in publications {
+        for publication in publications {
             let start = Instant::now();
             match runtime.block_on(commit(&store, &publication)) {
                 Ok(seq) => {
@@ -90,12 +71,6 @@ pub fn spawn(
                     // The receiver is gone only when the process is ending anyway.
                     let _ = failed.blocking_send(anyhow::Error::from(e).context("publishing"));
                     return;
-                }
-            }
-            for want in rows {
-                // What finds no room is found again by `pending_evidence`.
-                if wanted.try_send(want).is_err() {
-                    break;
                 }
             }
         }
