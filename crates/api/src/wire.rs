@@ -111,6 +111,9 @@ pub(crate) struct NoticeBody {
     /// Time of the event that made the condition hold.
     #[schema(value_type = String, format = DateTime)]
     pub crossed_at: Micros,
+    /// How many events it rests on.
+    #[serde(default)]
+    pub count: u64,
     /// What the condition measured then.
     #[schema(value_type = f64)]
     pub value: serde_json::Number,

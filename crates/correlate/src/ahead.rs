@@ -185,6 +185,7 @@ impl Ahead {
             rule: Arc::clone(&tree.rule_ref),
             entity: body::entity(rule, &key),
             crossed_at: crossing.time,
+            count: episode.count,
             value: Number::Int(value),
             severity: rule.level,
             summary: body::summary(rule, &key, episode.count, value, &Detail::Plain),

@@ -192,6 +192,8 @@ pub struct Notice {
     pub entity: Option<Entity>,
     /// Time of the event that made the condition hold.
     pub crossed_at: Micros,
+    /// How many events it rests on.
+    pub count: u64,
     /// What the condition measured then.
     pub value: Number,
     /// The rule's level.

@@ -114,11 +114,12 @@ impl WriteTx {
         Ok(())
     }
 
-    /// True if the notice is new and no alert covers it already.
+    /// True if the notice is new, no alert covers it already and no other of its key is waiting for one: a closed one
+    /// waits, too, because its alert is closed with it.
     async fn write_notice(&mut self, notice: &NewNotice) -> Result<bool, Error> {
         let known = sqlx::query(
             "select 1 from alerts where id = $1 or (rule_id = $2 and group_key = $3 and ((state = 'notice' and \
-             covered_by is null and status <> 'closed') or (state <> 'notice' and first_seen <= $4 and \
+             covered_by is null) or (state <> 'notice' and first_seen <= $4 and \
              covers_until >= $4))) limit 1",
         )
         .bind(&notice.notice_id)
@@ -140,7 +141,7 @@ impl WriteTx {
             entity: notice.entity.as_ref(),
             sources: &notice.sources,
             times: [crossed; 4],
-            count: 0,
+            count: notice.count,
             summary: &notice.summary,
             body: &notice.body,
         };
@@ -279,14 +280,10 @@ impl WriteTx {
         let mut new = own.clone();
         new.triage = from.triage.triage;
         new.recurred = from.triage.recurred;
-        // A notice closed before its alert was seen is an alert closed from an older revision.
-        if from.triage.revision == 0 && new.triage.status == Status::Closed {
-            new.triage.status = Status::New;
-            new.triage.disposition = None;
-            new.recurred = true;
-        }
+        // What a notice had shown is of the alert's own episode; what a predecessor had shown is not.
+        let here = from.triage.revision == 0;
         new.closing = match new.triage.status {
-            Status::Closed => from.triage.closing.map(|closing| Closing { here: false, ..closing }),
+            Status::Closed => from.triage.closing.map(|closing| Closing { here, ..closing }),
             _ => None,
         };
         let seq = self.change(ChangeKind::Triage, id).await?;

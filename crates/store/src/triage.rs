@@ -39,7 +39,7 @@ pub(crate) struct Closing {
     pub(crate) severity: Severity,
     /// Its count.
     pub(crate) count: i64,
-    /// False if a continuation took this over from its predecessor.
+    /// False if a continuation took this over from its predecessor; what a notice had shown is its alert's own.
     pub(crate) here: bool,
 }
 

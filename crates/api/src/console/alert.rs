@@ -133,7 +133,8 @@ fn body(row: &AlertRow) -> Result<AlertBody, Problem> {
 }
 
 fn of_notice(notice: NoticeBody) -> AlertBody {
-    let NoticeBody { notice_id, rule, key, entity, crossed_at, value, severity, summary, evidence } = notice;
+    let NoticeBody { notice_id, rule, key, entity, crossed_at, count, value, severity, summary, evidence } =
+        notice;
     AlertBody {
         alert_id: notice_id,
         revision: 0,
@@ -145,7 +146,7 @@ fn of_notice(notice: NoticeBody) -> AlertBody {
         first_seen: crossed_at,
         crossed_at,
         last_seen: crossed_at,
-        count: evidence.len() as u64,
+        count,
         value,
         severity,
         risk: severity.risk(),

@@ -389,6 +389,7 @@ fn notice(now: Micros) -> NewNotice {
         key: key(&case),
         entity: Some(Entity { kind: "client.ip".into(), value: Value::Text("203.0.113.201".into()) }),
         crossed_at: at(now, 1),
+        count: 15,
         value: Number::Int(15),
         severity: case.level,
         summary:

@@ -89,6 +89,8 @@ pub struct NewNotice {
     pub sources: Vec<String>,
     /// Time of the event that made the condition hold.
     pub crossed_at: Micros,
+    /// How many events it rests on.
+    pub count: u64,
     /// One line for an analyst.
     pub summary: String,
     /// The body, kept byte for byte; its `evidence` says which contents are awaited.
@@ -107,6 +109,7 @@ impl NewNotice {
             entity: notice.entity.as_ref().map(entity_ref),
             sources,
             crossed_at: notice.crossed_at,
+            count: notice.count,
             summary: notice.summary.clone(),
             body: serde_json::to_string(notice)?,
         })

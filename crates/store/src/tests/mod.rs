@@ -56,6 +56,7 @@ fn notice(id: &str, of: &AlertRevision) -> NewNotice {
         entity: of.entity.clone(),
         sources: of.sources.clone(),
         crossed_at: of.crossed_at,
+        count: of.count,
         summary: of.summary.clone(),
         body: format!("{{\"notice_id\":\"{id}\"}}"),
     }

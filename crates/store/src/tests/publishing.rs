@@ -72,14 +72,60 @@ async fn the_next_episode_s_notice_is_left_alone_by_the_last_revision_of_the_one
 }
 
 #[tokio::test]
-async fn a_notice_closed_unseen_brings_its_alert_back() {
+async fn a_closed_notice_closes_its_alert_until_it_is_more_than_was_shown() {
+    for (severity, count, returns) in
+        [(Severity::Medium, 49, false), (Severity::Medium, 50, true), (Severity::High, 6, true)]
+    {
+        let (_folder, store) = store().await;
+        let of = alert("a", 1, 10, 5);
+        publish_notices(&store, vec![notice("n", &of)]).await;
+        let close = TriagePatch { disposition: Some(Disposition::Benign), ..to(Status::Closed) };
+        store.patch_triage("n", 0, &close, "ann").await.unwrap();
+        publish_alerts(&store, vec![of]).await;
+        let row = get(&store, "a").await;
+        assert_eq!((row.triage.status, row.recurred, row.since_closed), (Status::Closed, false, Some(0)));
+        assert_eq!((row.triage.version, row.triage.disposition), (1, Some(Disposition::Benign)));
+        publish_alerts(&store, vec![AlertRevision { severity, ..alert("a", 2, 10, count) }]).await;
+        let row = get(&store, "a").await;
+        let expected = if returns { (Status::New, true, None) } else { (Status::Closed, false, Some(44)) };
+        assert_eq!((row.triage.status, row.recurred, row.since_closed), expected, "{severity:?} {count}");
+    }
+}
+
+#[tokio::test]
+async fn an_alert_that_is_at_once_ten_times_its_closed_notice_is_open() {
     let (_folder, store) = store().await;
     let of = alert("a", 1, 10, 5);
     publish_notices(&store, vec![notice("n", &of)]).await;
     store.patch_triage("n", 0, &to(Status::Closed), "ann").await.unwrap();
-    publish_alerts(&store, vec![of]).await;
+    publish_alerts(&store, vec![AlertRevision { count: 50, ..of }]).await;
     let row = get(&store, "a").await;
     assert_eq!((row.triage.status, row.recurred), (Status::New, true));
+}
+
+#[tokio::test]
+async fn a_notice_closed_after_its_alert_came_was_closed_from_an_older_revision() {
+    let (_folder, store) = store().await;
+    let of = alert("a", 1, 10, 5);
+    publish_notices(&store, vec![notice("n", &of)]).await;
+    publish_alerts(&store, vec![of]).await;
+    let shown = TriagePatch { seen_revision: Some(0), ..to(Status::Closed) };
+    store.patch_triage("n", 0, &shown, "ann").await.unwrap();
+    let row = get(&store, "a").await;
+    assert_eq!((row.triage.status, row.recurred), (Status::New, true));
+}
+
+#[tokio::test]
+async fn a_closed_notice_is_not_raised_again_while_it_waits_for_its_alert() {
+    let (_folder, store) = store().await;
+    let of = alert("a", 1, 10, 5);
+    publish_notices(&store, vec![notice("n1", &of)]).await;
+    store.patch_triage("n1", 0, &to(Status::Closed), "ann").await.unwrap();
+    // Read again in another order after a restart, another event is the first at which the condition holds.
+    let again = NewNotice { crossed_at: Micros(of.crossed_at.0 - 1), ..notice("n2", &of) };
+    assert_eq!(publish_notices(&store, vec![notice("n1", &of), again]).await.ignored, 2);
+    publish_alerts(&store, vec![of]).await;
+    assert_eq!(get(&store, "n1").await.triage.status, Status::Closed);
 }
 
 #[tokio::test]
