@@ -1,10 +1,16 @@
 //! Looking ahead: conditions over the events read so far, before they are final.
 //!
 //! In: findings as they are read, and the released state of their key. Out: notices.
-//! Invariants: nothing in here reaches an alert; only keys with unreleased findings are held; a key is announced when its
-//! condition holds at an event that the episode in progress, as far as is known, will not take in.
+//! Invariants: nothing in here reaches an alert. What is believed of a key rests on events that were read, taken in the total
+//! order, and on no others: conditions are monotone, so what holds over some of the events holds over all of them, and an
+//! alert takes in the event at which it holds. What has no room is left out, which can only make it silent. A key is
+//! announced when its condition holds in an episode of which nothing was released, and not again before the announced
+//! event is released. Keys, events and the work for each event are bounded.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use hashbrown::HashTable;
 use smallvec::SmallVec;
@@ -14,22 +20,54 @@ use crate::{
     Output, body,
     body::{Detail, STORM_AFTER},
     emit::{Scope, key_of},
-    episode::{Episode, Phase},
+    episode::{Episode, Phase, continues},
     event::EventRef,
     keys::{Entry, State},
     plan::{Node, Tree},
     window::{Joining, Window},
 };
 
-/// Unreleased events of one key that are kept to be put in order.
-const KEPT: usize = 256;
+/// What all rules together may remember of unreleased events, in entries of about 100 bytes: 100 MiB.
+pub const MOST: usize = 1 << 20;
+/// Of that, one key at most: an attacker's one address must not take the room of all others.
+const MOST_OF_KEY: usize = 4_096;
+/// What a key costs besides its window and its events.
+const KEY: usize = 3;
+/// Events put in order again, for each one that is read. A late event makes a key's window be filled again, which costs
+/// all of its unreleased events: with so many to the good, about 30 late events in a row are looked at at once, and of
+/// a key with thousands every few hundredth.
+const CREDIT: usize = 16;
+/// Of a released window's events, so many cost as much to copy as one costs to put in order.
+const COPIED: u64 = 16;
+
+/// What is known of events that are not final.
+#[derive(Debug, Clone, Copy)]
+pub struct Unreleased {
+    /// Those below were released.
+    pub below: Micros,
+    /// How much more may be remembered.
+    pub room: usize,
+}
 
 /// The keys of one rule that have unreleased findings.
 #[derive(Debug, Default)]
 pub struct Ahead {
     keys: HashTable<Looking>,
-    /// Notices in the clock hour.
-    said: (Micros, u64),
+    /// Notices by the clock hour of their event.
+    hours: BTreeMap<Micros, u64>,
+    /// What is remembered, in entries.
+    entries: usize,
+    /// Events put in order again.
+    work: u64,
+}
+
+/// What looking at an event found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// It crosses, and not as a continuation: an event for chains.
+    pub crosses: bool,
+    /// The condition holds in an episode that is to be announced.
+    pub announce: Option<Episode>,
 }
 
 /// One key, as if all that was read were final.
@@ -38,11 +76,32 @@ struct Looking {
     key: SmallVec<[u8; 24]>,
     hash: u64,
     window: Window,
+    /// Its last episode.
+    stand: Option<Stand>,
     /// Unreleased events, in order.
-    seen: Vec<Seen>,
+    seen: VecDeque<Seen>,
+    /// What they count for.
+    recorded: usize,
+    /// The last event in order.
     last: Order,
-    /// The last event at which the condition held, while an episode goes on.
-    held: Option<Micros>,
+    /// Time of the last event that is not in `seen` for want of room.
+    gap: Option<Micros>,
+    /// The window lacks events that came late.
+    stale: bool,
+    /// Events that may be put in order again.
+    credit: usize,
+    /// The event announced last.
+    said: Option<Micros>,
+    /// What it counts for.
+    entries: usize,
+}
+
+/// An episode, as far as it matters here.
+#[derive(Debug, Clone, Copy)]
+struct Stand {
+    crossing: Micros,
+    /// The last event at which the condition held.
+    held: Micros,
 }
 
 /// What an event brought.
@@ -53,56 +112,157 @@ struct Seen {
     values: SmallVec<[u64; 2]>,
 }
 
+impl Seen {
+    fn of(joining: &Joining<'_>) -> Self {
+        Self {
+            event: *joining.event,
+            refs: SmallVec::from_slice(joining.refs),
+            values: SmallVec::from_slice(joining.values),
+        }
+    }
+
+    fn joining(&self) -> Joining<'_> {
+        Joining { event: &self.event, refs: &self.refs, values: &self.values }
+    }
+}
+
+/// What an event counts for.
+const fn entries(joining: &Joining<'_>) -> usize {
+    1 + joining.values.len() / 8
+}
+
+impl Stand {
+    fn of(entry: Option<&Entry>) -> Option<Self> {
+        match &entry?.phase {
+            Phase::None => None,
+            Phase::Cut(held) => Some(Self { crossing: *held, held: *held }),
+            Phase::Open(episode) => Some(Self { crossing: episode.crossing.time, held: episode.held }),
+        }
+    }
+
+    /// Whether it takes in an event at this time.
+    fn open(self, node: &Node, now: Micros) -> bool {
+        now <= self.held.plus(node.rearm) && self.crossing.midnight() == now.midnight()
+    }
+}
+
+/// What decides whether something is to be announced.
+struct Said<'a> {
+    /// Events below were released.
+    below: Micros,
+    /// Whether its episodes are alerts.
+    root: bool,
+    /// Notices by hour.
+    hours: &'a BTreeMap<Micros, u64>,
+}
+
+/// What an event did to an episode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// The condition does not hold.
+    No,
+    /// It goes on, or goes on after midnight.
+    On,
+    /// It begins.
+    Crosses,
+}
+
 impl Looking {
     /// Starts from the released state of the key.
     fn new(node: &Node, key: &[u8], hash: u64, entry: Option<&Entry>, first: Order) -> Self {
-        let held = match entry.map(|entry| &entry.phase) {
-            Some(Phase::Open(episode)) => Some(episode.held),
-            _ => None,
-        };
         Self {
             key: SmallVec::from_slice(key),
             hash,
             window: released(node, entry),
-            seen: Vec::new(),
+            stand: Stand::of(entry),
+            seen: VecDeque::new(),
+            recorded: 0,
             last: first,
-            held,
+            gap: None,
+            stale: false,
+            credit: 0,
+            said: None,
+            entries: KEY,
         }
     }
 
-    /// Takes in an event in its place; whether the condition holds at it or at a later one that was read before.
-    fn push(
+    /// Forgets what was released.
+    fn trim(&mut self, below: Micros) {
+        while let Some(seen) = self.seen.pop_front_if(|seen| seen.event.time < below) {
+            self.recorded -= entries(&seen.joining());
+        }
+    }
+
+    /// Puts an event among those seen, if there is room.
+    fn record(&mut self, joining: &Joining<'_>, room: usize) {
+        let (order, more) = (joining.event.order(), entries(joining));
+        if self.recorded + more > MOST_OF_KEY || more > room {
+            self.gap = self.gap.max(Some(joining.event.time));
+            return;
+        }
+        let at = self.seen.partition_point(|seen| seen.event.order() < order);
+        self.seen.insert(at, Seen::of(joining));
+        self.recorded += more;
+    }
+
+    /// Whether an announced event waits for its alert.
+    fn waits(&self, below: Micros) -> bool {
+        self.said.is_some_and(|said| said >= below)
+    }
+
+    /// What is to be announced of an event at which the condition holds.
+    fn due(&self, node: &Node, event: &EventRef, said: &Said<'_>) -> Option<Episode> {
+        let unreleased = self.stand.is_some_and(|stand| stand.crossing >= said.below);
+        let due = said.root && unreleased && !self.waits(said.below) && room_in(said.hours, event) > 0;
+        due.then(|| Episode::open(node, event, 0, &self.window.witness(node, event)))
+    }
+
+    /// Fills the window again, from the released state and all events in order, if it lacks some; what that says of an
+    /// event, and the first episode to be announced. `None` if it is not the time.
+    fn again(
         &mut self,
         node: &Node,
         entry: Option<&Entry>,
         joining: &Joining<'_>,
-        released_below: Micros,
-    ) -> bool {
-        let order = joining.event.order();
-        let late = order < self.last;
-        if self.seen.len() < KEPT {
-            let at = self.seen.partition_point(|seen| seen.event.order() < order);
-            self.seen.insert(
-                at,
-                Seen {
-                    event: *joining.event,
-                    refs: SmallVec::from_slice(joining.refs),
-                    values: SmallVec::from_slice(joining.values),
-                },
-            );
+        said: &Said<'_>,
+    ) -> Option<Found> {
+        let cost = self.seen.len() + usize::try_from(node.n / COPIED).unwrap_or(usize::MAX);
+        if self.gap.is_some_and(|gap| gap >= said.below) || cost > self.credit {
+            return None;
         }
-        if !late || self.seen.len() == KEPT {
-            self.last = order.max(self.last);
-            return self.window.push(node, joining);
-        }
-        self.seen.retain(|seen| seen.event.time >= released_below);
+        self.credit -= cost;
+        self.stale = false;
         self.window = released(node, entry);
-        let mut holds = false;
-        for seen in &self.seen {
-            let joining = Joining { event: &seen.event, refs: &seen.refs, values: &seen.values };
-            holds |= self.window.push(node, &joining) && seen.event.order() >= order;
+        self.stand = Stand::of(entry);
+        let (order, mut found) = (joining.event.order(), Found::default());
+        for at in 0..self.seen.len() {
+            let Some(seen) = self.seen.get(at) else { break };
+            let step = step(&mut self.window, &mut self.stand, node, &seen.joining());
+            found.crosses |= step == Step::Crosses && seen.event.order() == order;
+            if step != Step::No && found.announce.is_none() {
+                found.announce = self.due(node, &seen.event, said);
+            }
         }
-        holds
+        Some(found)
+    }
+}
+
+/// Takes in the next event in order.
+fn step(window: &mut Window, stand: &mut Option<Stand>, node: &Node, joining: &Joining<'_>) -> Step {
+    if !window.push(node, joining) {
+        return Step::No;
+    }
+    let now = joining.event.time;
+    match stand {
+        Some(open) if open.open(node, now) => {
+            open.held = now;
+            Step::On
+        }
+        before => {
+            let goes_on = before.is_some_and(|before| continues(before.held, now, node));
+            *before = Some(Stand { crossing: now, held: now });
+            if goes_on { Step::On } else { Step::Crosses }
+        }
     }
 }
 
@@ -115,82 +275,122 @@ fn released(node: &Node, entry: Option<&Entry>) -> Window {
 }
 
 impl Ahead {
-    /// Takes in an event of a key; whether its condition holds there, and no episode takes it in.
+    /// Takes in an event of a key. `root`: episodes are announced; else only their crossings matter.
     pub fn look(
         &mut self,
         node: &Node,
         (key, hash): (&[u8], u64),
         entry: Option<&Entry>,
         joining: &Joining<'_>,
-        released_below: Micros,
-    ) -> Option<Episode> {
-        let order = joining.event.order();
+        unreleased: Unreleased,
+        root: bool,
+    ) -> Found {
+        let Unreleased { below, room } = unreleased;
+        let (order, now) = (joining.event.order(), joining.event.time);
         let found = self.keys.find_mut(hash, |looking| looking.key.as_slice() == key);
         let looking = match found {
             Some(looking) => looking,
+            None if room < KEY => return Found::default(),
             None => {
                 let fresh = Looking::new(node, key, hash, entry, order);
+                self.entries += fresh.entries;
                 self.keys.insert_unique(hash, fresh, |looking| looking.hash).into_mut()
             }
         };
-        if !looking.push(node, entry, joining, released_below) {
-            return None;
+        looking.trim(below);
+        looking.record(joining, room);
+        looking.credit = looking.credit.saturating_add(CREDIT);
+        let late = order < looking.last;
+        looking.last = order.max(looking.last);
+        looking.stale |= late;
+        // An alert that is open already takes it in.
+        let open = Stand::of(entry).filter(|stand| stand.crossing < below && stand.open(node, now));
+        if let Some(open) = open {
+            let held = looking.stand.map_or(open.held, |stand| stand.held.max(open.held));
+            looking.stand = Some(Stand { crossing: open.crossing, held });
         }
-        let time = joining.event.time;
-        let open = looking
-            .held
-            .is_some_and(|held| time <= held.plus(node.rearm) && held.midnight() == time.midnight());
-        looking.held = Some(looking.held.map_or(time, |held| held.max(time)));
-        if open {
-            return None;
+        let quiet = root && (open.is_some() || looking.waits(below));
+        let said = Said { below, root, hours: &self.hours };
+        let (credit, mut found) = (looking.credit, None);
+        if looking.stale && !quiet {
+            found = looking.again(node, entry, joining, &said);
         }
-        let witness = looking.window.witness(node, joining.event);
-        Some(Episode::open(node, joining.event, 0, &witness))
+        self.work += (credit - looking.credit) as u64;
+        let found = found.unwrap_or_else(|| {
+            if late {
+                return Found::default();
+            }
+            let step = step(&mut looking.window, &mut looking.stand, node, joining);
+            let announce = if step == Step::No { None } else { looking.due(node, joining.event, &said) };
+            // Where events are missing, an episode may have begun before.
+            Found { crosses: step == Step::Crosses && !looking.stale, announce }
+        });
+        if let Some(episode) = &found.announce {
+            looking.said = Some(episode.crossing.time);
+            *self.hours.entry(episode.crossing.time.floor(HOUR)).or_default() += 1;
+        }
+        let before = looking.entries;
+        looking.entries = KEY + looking.window.entries() + looking.recorded;
+        self.entries = self.entries + looking.entries - before;
+        found
     }
 
+    /// An event without a key: an episode of its own, which is announced.
+    pub fn alone(&mut self, node: &Node, event: &EventRef) -> Option<Episode> {
+        if room_in(&self.hours, event) == 0 {
+            return None;
+        }
+        *self.hours.entry(event.time.floor(HOUR)).or_default() += 1;
+        Some(Episode::open(node, event, 0, &Window::None.witness(node, event)))
+    }
+
+    /// An event without a key: an episode of its own, which is announced.
     /// Forgets keys all of whose events were released.
     pub fn forget(&mut self, below: Micros) {
         self.keys.retain(|looking| looking.last.time >= below);
+        self.entries = self.keys.iter().map(|looking| looking.entries).sum();
+        self.hours.retain(|hour, _| hour.plus(HOUR) > below);
     }
 
-    /// Announces a crossing of a tree's root, but never more in an hour than would raise alerts.
-    pub fn announce(
-        &mut self,
-        scope: &Scope<'_>,
-        tree: &Tree,
-        key: &[u8],
-        episode: &Episode,
-        out: &mut Output,
-    ) {
-        let Some(node) = tree.nodes.last() else { return };
-        let (rule, crossing) = (scope.plan.rules.get(tree.root), &episode.crossing);
-        let hour = crossing.time.floor(HOUR);
-        if self.said.0 != hour {
-            self.said = (hour, 0);
-        }
-        self.said.1 += 1;
-        if self.said.1 > STORM_AFTER {
-            return;
-        }
-        let key = key_of(node, key);
-        let incarnation = scope.topics.incarnation(crossing.topic);
-        let identity = scope.identity(tree, &key, crossing.order(), incarnation);
-        let value = episode.value(node);
-        out.notices.push(Notice {
-            notice_id: blake3::keyed_hash(b"vedette: a notice, not an alert.", identity.as_bytes())
-                .to_hex()
-                .as_str()
-                .into(),
-            rule_ix: tree.root,
-            rule: Arc::clone(&tree.rule_ref),
-            entity: body::entity(rule, &key),
-            crossed_at: crossing.time,
-            count: episode.count,
-            value: Number::Int(value),
-            severity: rule.level,
-            summary: body::summary(rule, &key, episode.count, value, &Detail::Plain),
-            evidence: scope.evidence(std::slice::from_ref(crossing)),
-            key,
-        });
+    /// What is remembered, in entries.
+    pub const fn entries(&self) -> usize {
+        self.entries
     }
+
+    /// Events put in order again so far.
+    #[cfg(test)]
+    pub const fn work(&self) -> u64 {
+        self.work
+    }
+}
+
+/// How many more notices of a rule there may be in an event's hour: never more than would raise alerts.
+fn room_in(hours: &BTreeMap<Micros, u64>, event: &EventRef) -> u64 {
+    STORM_AFTER.saturating_sub(hours.get(&event.time.floor(HOUR)).copied().unwrap_or(0))
+}
+
+/// Announces an episode of a tree's root.
+pub fn announce(scope: &Scope<'_>, tree: &Tree, key: &[u8], episode: &Episode, out: &mut Output) {
+    let Some(node) = tree.nodes.last() else { return };
+    let (rule, crossing) = (scope.plan.rules.get(tree.root), &episode.crossing);
+    let key = key_of(node, key);
+    let incarnation = scope.topics.incarnation(crossing.topic);
+    let identity = scope.identity(tree, &key, crossing.order(), incarnation);
+    let value = episode.value(node);
+    out.notices.push(Notice {
+        notice_id: blake3::keyed_hash(b"vedette: a notice, not an alert.", identity.as_bytes())
+            .to_hex()
+            .as_str()
+            .into(),
+        rule_ix: tree.root,
+        rule: Arc::clone(&tree.rule_ref),
+        entity: body::entity(rule, &key),
+        crossed_at: crossing.time,
+        count: episode.count,
+        value: Number::Int(value),
+        severity: rule.level,
+        summary: body::summary(rule, &key, episode.count, value, &Detail::Plain),
+        evidence: scope.evidence(std::slice::from_ref(crossing)),
+        key,
+    });
 }

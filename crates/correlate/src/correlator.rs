@@ -11,6 +11,7 @@ use vedette_event::{FindingBatch, Micros, Partition, Topics, time::SECOND};
 
 use crate::{
     Counters, Output, Plan,
+    ahead::{self, Unreleased},
     codec::KeyHasher,
     emit::Scope,
     event::EventRef,
@@ -47,6 +48,8 @@ pub struct Correlator {
     pub(crate) watermarks: Vec<Micros>,
     layouts: Vec<Layout>,
     scratch: Scratch,
+    /// What all trees remember of unreleased events, in entries.
+    ahead: usize,
 }
 
 /// Memory reused from event to event.
@@ -68,6 +71,7 @@ impl Correlator {
             watermarks: vec![Micros::MIN; plan.sets.len()],
             layouts: plan.sources.defs.iter().map(|_| Layout::default()).collect(),
             scratch: Scratch::default(),
+            ahead: 0,
             plan,
             topics,
             settings,
@@ -130,10 +134,13 @@ impl Correlator {
             weight,
         };
         if self.settings.notices && !tree.judged() {
-            let below = self.watermarks.get(tree.set).copied();
+            let below = self.watermarks.get(tree.set).copied().unwrap_or(Micros::MIN);
+            let unreleased = Unreleased { below, room: ahead::MOST.saturating_sub(self.ahead) };
             let Self { topics, hasher, settings, .. } = self;
-            let scope = Scope { plan, topics, hasher, budget: settings.budget, ahead: below };
+            let scope = Scope { plan, topics, hasher, budget: settings.budget, ahead: Some(unreleased) };
+            let before = state.ahead();
             state.walk(&scope, tree, &event, &scratch.payload, out);
+            self.ahead = self.ahead + state.ahead() - before;
         }
         if let Some(pending) = self.pending.get_mut(tree.set) {
             pending.hold(event, at, &scratch.payload, &groups, hash);
@@ -166,7 +173,7 @@ impl Correlator {
 
     /// Lets through the findings of one set of sources, then the timers.
     fn let_through(&mut self, plan: &Plan, set: usize, below: Option<Micros>, out: &mut Output) {
-        let Self { topics, settings, hasher, trees, pending, .. } = self;
+        let Self { topics, settings, hasher, trees, pending, ahead, .. } = self;
         let scope = Scope { plan, topics, hasher, budget: settings.budget, ahead: None };
         let Some(pending) = pending.get_mut(set) else { return };
         while let Some((at, mut run)) = pending.take(below) {
@@ -197,7 +204,9 @@ impl Correlator {
             state.advance(&scope, tree, below, out);
             state.settle(tree, below.unwrap_or(Micros::MAX), out);
             if second_passed && settings.notices {
+                let before = state.ahead();
                 state.released(below.unwrap_or(Micros::MAX));
+                *ahead = *ahead + state.ahead() - before;
             }
         }
         if let Some(mark) = self.watermarks.get_mut(set) {

@@ -10,6 +10,7 @@ use vedette_event::{
 
 use crate::{
     Output, Published,
+    ahead::Unreleased,
     body::{self, Detail, Key},
     codec::{KeyHasher, Reader},
     episode::Episode,
@@ -26,8 +27,8 @@ pub struct Scope<'a> {
     pub topics: &'a Topics,
     pub hasher: &'a KeyHasher,
     pub budget: usize,
-    /// Events as they are read, for notices: nothing they do is final. Those below this time were released.
-    pub ahead: Option<Micros>,
+    /// Events as they are read, for notices: nothing they do is final.
+    pub ahead: Option<Unreleased>,
 }
 
 /// The parts of an encoded key by name.

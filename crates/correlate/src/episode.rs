@@ -185,3 +185,8 @@ pub const fn interval_end(crossed: Micros, t: Micros, update: i64) -> Micros {
     let whole = since / update + if since % update > 0 || since == 0 { 1 } else { 0 };
     Micros(crossed.0.saturating_add(update.saturating_mul(whole)))
 }
+
+/// Whether an episode that crosses at `now` goes on from one that midnight cut.
+pub fn continues(held: Micros, now: Micros, node: &Node) -> bool {
+    held.midnight().plus(DAY) == now.midnight() && now.since(held) <= node.rearm
+}

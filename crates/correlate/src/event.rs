@@ -216,6 +216,11 @@ impl Trail {
         self.rest().first().copied().unwrap_or_default()
     }
 
+    /// How many bytes they take.
+    pub const fn bytes(&self) -> usize {
+        (self.tail - self.head) as usize
+    }
+
     /// All events, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = EventRef> {
         let mut reader = Reader::new(self.rest());

@@ -8,13 +8,13 @@ use std::{
     collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
-use vedette_event::{Flags, Micros, State as Liveness, time::DAY};
+use vedette_event::{Flags, Micros, State as Liveness};
 
 use crate::{
     Counters, GROUPS, Output,
-    ahead::Ahead,
+    ahead::{self, Ahead, Unreleased},
     emit::{Scope, key_of},
-    episode::{Episode, Phase},
+    episode::{Episode, Phase, continues},
     event::EventRef,
     judged::Judged,
     keys::{Entry, Key, Keys, SWEEP, State},
@@ -109,12 +109,13 @@ impl TreeState {
     /// Whether a key group has done with this instant before a restart.
     #[inline]
     pub fn skips(&self, group: u8, time: Micros) -> bool {
-        time < self.published
-            && self
-                .restored
-                .as_ref()
-                .and_then(|marks| marks.get(usize::from(group)))
-                .is_some_and(|mark| time < *mark)
+        time < self.published && time < self.mark(group)
+    }
+
+    /// Up to where a key group had come before a restart.
+    fn mark(&self, group: u8) -> Micros {
+        let marks = self.restored.as_ref();
+        marks.and_then(|marks| marks.get(usize::from(group)).copied()).unwrap_or(Micros::MIN)
     }
 
     /// Brings a key into the cache, where there are more than fit.
@@ -338,8 +339,9 @@ impl TreeState {
         if self.skips(group, now) {
             return Taken::No;
         }
-        if let Some(below) = scope.ahead {
-            return self.look(scope, tree, at, (key, hash), joining, below, out);
+        if let Some(unreleased) = scope.ahead {
+            let below = unreleased.below.max(self.mark(group));
+            return self.look(scope, tree, at, (key, hash), joining, Unreleased { below, ..unreleased }, out);
         }
         self.forget(scope, node, at, now);
         let Some(state) = self.nodes.get_mut(at) else { return Taken::No };
@@ -426,7 +428,7 @@ impl TreeState {
         at: usize,
         (key, hash): (Option<&[u8]>, u64),
         joining: &Joining<'_>,
-        below: Micros,
+        unreleased: Unreleased,
         out: &mut Output,
     ) -> Taken {
         let (Some(node), Some(state)) = (tree.nodes.get(at), self.nodes.get_mut(at)) else {
@@ -435,19 +437,23 @@ impl TreeState {
         if node.judged {
             return Taken::No;
         }
-        let crossed = match key {
+        let root = at + 1 == tree.nodes.len();
+        let found = match key {
             Some(bytes) => {
                 let entry = state.keys.find(hash, bytes).and_then(|slot| state.keys.get(slot));
-                state.ahead.look(node, (bytes, hash), entry, joining, below)
+                state.ahead.look(node, (bytes, hash), entry, joining, unreleased, root)
             }
-            None => Some(Episode::open(node, joining.event, 0, &Window::None.witness(node, joining.event))),
+            None => ahead::Found { crosses: true, announce: state.ahead.alone(node, joining.event) },
         };
-        if let Some(episode) = &crossed
-            && at + 1 == tree.nodes.len()
-        {
-            state.ahead.announce(scope, tree, key.unwrap_or_default(), episode, out);
+        if let Some(episode) = &found.announce {
+            ahead::announce(scope, tree, key.unwrap_or_default(), episode, out);
         }
-        Taken::Yes(crossed.map(|_| Flags::NONE))
+        Taken::Yes(found.crosses.then_some(Flags::NONE))
+    }
+
+    /// What is remembered of unreleased events, in entries.
+    pub fn ahead(&self) -> usize {
+        self.nodes.iter().map(|node| node.ahead.entries()).sum()
     }
 
     /// Forgets what was only looked at ahead and is released by now.
@@ -575,9 +581,4 @@ impl TreeState {
         }
         state.keys.sweep(scope.hasher, |entry| free(node, entry, now));
     }
-}
-
-/// Whether an episode that crosses at `now` goes on from one that midnight cut.
-fn continues(held: Micros, now: Micros, node: &Node) -> bool {
-    held.midnight().plus(DAY) == now.midnight() && now.since(held) <= node.rearm
 }

@@ -145,6 +145,17 @@ impl Window {
         witness
     }
 
+    /// How much it holds, in events of about 100 bytes.
+    pub fn entries(&self) -> usize {
+        match self {
+            Self::None | Self::Shared => 0,
+            Self::Count { trail, .. } => trail.bytes() / 100,
+            Self::Distinct(recent) => recent.values.len() / 2,
+            Self::Temporal(latest) => latest.len() / 2,
+            Self::Ordered(chains) => chains.iter().map(Vec::len).sum::<usize>() / 2,
+        }
+    }
+
     /// The one event it holds, if it is only one; if none was worth keeping, an order at the time of the newest.
     pub fn single(&self, newest: Micros) -> Option<Order> {
         let mut orders: Box<dyn Iterator<Item = Order> + '_> = match self {
