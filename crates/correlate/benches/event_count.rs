@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use arrow_buffer::ScalarBuffer;
-use vedette_correlate::{Correlator, Output, Plan, Settings};
+use vedette_correlate::{Correlator, NOTICE_BUDGET, Output, Plan, Settings};
 use vedette_event::{
     ColumnBuilder, EventBatch, FieldType, Fields, FindingBatch, Flags, Hit, Kind, LogSource, Micros,
     Partition, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, Text, TopicIx, Topics, schema::FieldDef,
@@ -84,7 +84,8 @@ fn resident() -> usize {
 
 fn main() {
     let threshold = std::env::var("THRESHOLD").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
-    let settings = Settings { secret: [1; 32], notices: false, budget: 1 << 20 };
+    let settings =
+        Settings { secret: [1; 32], notices: false, notice_budget: NOTICE_BUDGET, budget: 1 << 20 };
     let mut correlator = Correlator::new(Arc::new(plan(threshold)), Arc::new(Topics::new(["fw"])), settings);
     let (mut out, fields) = (Output::default(), [Arc::from("source.ip")]);
     let (mut state, mut spent, mut pushing, mut alerts) = (88_172_645_463_325_252_u64, 0, 0, 0);

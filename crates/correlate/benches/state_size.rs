@@ -9,7 +9,7 @@
 use std::{collections::BTreeMap, process::Command, sync::Arc};
 
 use arrow_buffer::ScalarBuffer;
-use vedette_correlate::{Correlator, GROUPS, Output, Plan, Settings};
+use vedette_correlate::{Correlator, GROUPS, NOTICE_BUDGET, Output, Plan, Settings};
 use vedette_event::{
     Column, ColumnBuilder, EventBatch, FieldType, Fields, FindingBatch, Flags, Hit, Kind, LogSource, Micros,
     Partition, RuleIx, SourceDef, SourceIx, Sources, Span, Text, TopicIx, Topics, schema::FieldDef,
@@ -73,7 +73,7 @@ fn addresses(first: u64) -> Column {
 }
 
 fn case(threshold: u32, each: u32) {
-    let settings = Settings { secret: [1; 32], notices: true, budget: 1 << 20 };
+    let settings = Settings { secret: [1; 32], notices: true, notice_budget: NOTICE_BUDGET, budget: 1 << 20 };
     let topics = Arc::new(Topics::new(["firewall"]));
     let mut correlator = Correlator::new(Arc::new(plan(threshold)), topics, settings);
     let (fields, rows) = ([Arc::from("source.ip")], i64::from(ROWS));

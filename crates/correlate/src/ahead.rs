@@ -28,9 +28,9 @@ use crate::{
 };
 
 /// What all rules together may remember of unreleased events, in entries of about 100 bytes: 100 MiB.
-pub const MOST: usize = 1 << 20;
-/// Of that, one key at most: an attacker's one address must not take the room of all others.
-const MOST_OF_KEY: usize = 4_096;
+pub const NOTICE_BUDGET: usize = 1 << 20;
+/// So many keys may share that evenly (4,096 entries each): an attacker's one address must not take the room of all others.
+pub const KEYS_WITH_MOST: usize = 256;
 /// What a key costs besides its window and its events.
 const KEY: usize = 3;
 /// Events put in order again, for each one that is read. A late event makes a key's window be filled again, which costs
@@ -47,6 +47,8 @@ pub struct Unreleased {
     pub below: Micros,
     /// How much more may be remembered.
     pub room: usize,
+    /// How much of one key at most.
+    pub most_of_key: usize,
 }
 
 /// The keys of one rule that have unreleased findings.
@@ -194,9 +196,9 @@ impl Looking {
     }
 
     /// Puts an event among those seen, if there is room.
-    fn record(&mut self, joining: &Joining<'_>, room: usize) {
+    fn record(&mut self, joining: &Joining<'_>, unreleased: Unreleased) {
         let (order, more) = (joining.event.order(), entries(joining));
-        if self.recorded + more > MOST_OF_KEY || more > room {
+        if self.recorded + more > unreleased.most_of_key || more > unreleased.room {
             self.gap = self.gap.max(Some(joining.event.time));
             return;
         }
@@ -285,7 +287,7 @@ impl Ahead {
         unreleased: Unreleased,
         root: bool,
     ) -> Found {
-        let Unreleased { below, room } = unreleased;
+        let Unreleased { below, room, .. } = unreleased;
         let (order, now) = (joining.event.order(), joining.event.time);
         let found = self.keys.find_mut(hash, |looking| looking.key.as_slice() == key);
         let looking = match found {
@@ -298,7 +300,7 @@ impl Ahead {
             }
         };
         looking.trim(below);
-        looking.record(joining, room);
+        looking.record(joining, unreleased);
         looking.credit = looking.credit.saturating_add(CREDIT);
         let late = order < looking.last;
         looking.last = order.max(looking.last);

@@ -11,7 +11,7 @@ use vedette_event::{FindingBatch, Micros, Partition, Topics, time::SECOND};
 
 use crate::{
     Counters, Output, Plan,
-    ahead::{self, Unreleased},
+    ahead::{KEYS_WITH_MOST, Unreleased},
     codec::KeyHasher,
     emit::Scope,
     event::EventRef,
@@ -31,6 +31,8 @@ pub struct Settings {
     pub secret: [u8; 32],
     /// Whether conditions are announced before they are final.
     pub notices: bool,
+    /// What may be remembered of unreleased events for notices, in entries of about 100 bytes.
+    pub notice_budget: usize,
     /// Keys held at most per rule and key group.
     pub budget: usize,
 }
@@ -135,8 +137,12 @@ impl Correlator {
         };
         if self.settings.notices && !tree.judged() {
             let below = self.watermarks.get(tree.set).copied().unwrap_or(Micros::MIN);
-            let unreleased = Unreleased { below, room: ahead::MOST.saturating_sub(self.ahead) };
             let Self { topics, hasher, settings, .. } = self;
+            let unreleased = Unreleased {
+                below,
+                room: settings.notice_budget.saturating_sub(self.ahead),
+                most_of_key: settings.notice_budget / KEYS_WITH_MOST,
+            };
             let scope = Scope { plan, topics, hasher, budget: settings.budget, ahead: Some(unreleased) };
             let before = state.ahead();
             state.walk(&scope, tree, &event, &scratch.payload, out);

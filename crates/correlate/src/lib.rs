@@ -34,6 +34,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use ahead::NOTICE_BUDGET;
 pub use correlator::{Correlator, Settings};
 pub use output::{Counters, Health, Output, Published};
 pub use plan::Plan;

@@ -43,7 +43,7 @@ pub struct NodeState {
     /// Twice the events seen, to take turns.
     events: u32,
     /// Its keys with unreleased findings, as if all that was read were final.
-    ahead: Ahead,
+    pub ahead: Ahead,
 }
 
 /// The state of a tree.

@@ -34,6 +34,8 @@ pub struct Settings {
     pub skew: Span,
     /// Whether notices are wanted.
     pub notices: bool,
+    /// What may be remembered of unreleased events for notices, in entries of about 100 bytes.
+    pub notice_budget: usize,
     /// State entries per rule and key group.
     pub budget: usize,
     /// Findings that may wait for their watermark before partitions ahead are paused.
@@ -44,7 +46,14 @@ impl Settings {
     /// The defaults, with a secret.
     #[must_use]
     pub fn new(secret: [u8; 32]) -> Self {
-        Self { secret, skew: Span::secs(5), notices: false, budget: 1 << 20, reorder_budget: 4_000_000 }
+        Self {
+            secret,
+            skew: Span::secs(5),
+            notices: false,
+            notice_budget: vedette_correlate::NOTICE_BUDGET,
+            budget: 1 << 20,
+            reorder_budget: 4_000_000,
+        }
     }
 }
 
@@ -113,6 +122,7 @@ impl Engine {
         let correlate = vedette_correlate::Settings {
             secret: settings.secret,
             notices: settings.notices,
+            notice_budget: settings.notice_budget,
             budget: settings.budget,
         };
         let sources = compiled.sources.defs.len();

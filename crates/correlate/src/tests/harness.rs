@@ -12,7 +12,7 @@ use vedette_sigma::ir::{
     Cmp, Correlation, CorrelationKind, Detection, Expr, Extras, KeyPart, Rule, RuleKind, RuleSet,
 };
 
-use crate::{Correlator, Output, Plan, Settings};
+use crate::{Correlator, NOTICE_BUDGET, Output, Plan, Settings};
 
 /// 2026-01-01T00:00:00Z.
 pub const DAY0: i64 = 1_767_225_600_000_000;
@@ -152,6 +152,7 @@ pub struct World {
     pub topics: Arc<Topics>,
     pub budget: usize,
     pub notices: bool,
+    pub notice_budget: usize,
 }
 
 pub fn world(rules: Vec<Rule>) -> World {
@@ -161,12 +162,18 @@ pub fn world(rules: Vec<Rule>) -> World {
         topics: Arc::new(Topics::new(["api", "fw", "json"])),
         budget: 100_000,
         notices: false,
+        notice_budget: NOTICE_BUDGET,
     }
 }
 
 impl World {
     pub fn correlator(&self) -> Correlator {
-        let settings = Settings { secret: SECRET, notices: self.notices, budget: self.budget };
+        let settings = Settings {
+            secret: SECRET,
+            notices: self.notices,
+            notice_budget: self.notice_budget,
+            budget: self.budget,
+        };
         Correlator::new(Arc::clone(&self.plan), Arc::clone(&self.topics), settings)
     }
 

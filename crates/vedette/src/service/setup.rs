@@ -71,6 +71,7 @@ pub async fn prepare(config: &Config, text: &RuleText) -> Result<Prepared, Failu
         notices: config.engine.notices,
         budget: config.engine.state_budget,
         reorder_budget: config.engine.reorder_budget,
+        ..vedette_engine::Settings::new(secret)
     };
     let mut engine = Engine::new(compiled.clone(), settings);
     let placements = store.placements().await.world()?;
