@@ -52,7 +52,7 @@ impl Store {
         }
         let drop = sqlx::query("delete from checkpoints where key_group <> $1");
         let dropped = tx.run(drop.bind(i64::from(group))).await?;
-        let seq = tx.change(ChangeKind::Admin, "checkpoints").await?;
+        let seq = tx.change(ChangeKind::Admin, "checkpoints");
         let (before, after) = (Some(dropped.to_string()), Some("0".to_owned()));
         let target = "checkpoints";
         tx.audit(seq, Audit { actor, action: "checkpoints_dropped", target, before, after }).await?;
@@ -79,7 +79,7 @@ impl Store {
             "insert into meta (name, value) values ($1, $2) on conflict (name) do update set value = excluded.value",
         );
         tx.run(set.bind(name).bind(value)).await?;
-        tx.change(ChangeKind::Admin, name).await?;
+        tx.change(ChangeKind::Admin, name);
         tx.commit().await.map(drop)
     }
 
@@ -101,7 +101,10 @@ impl Store {
 
 impl WriteTx {
     /// Writes checkpoints as part of a publication.
-    pub(crate) async fn write_checkpoints(&mut self, checkpoints: &[Checkpoint]) -> Result<(), Error> {
+    pub(crate) async fn write_checkpoints(
+        &mut self,
+        checkpoints: impl IntoIterator<Item = &Checkpoint>,
+    ) -> Result<(), Error> {
         for checkpoint in checkpoints {
             let upsert = sqlx::query(
                 "insert into checkpoints (key_group, state, checksum) values ($1, $2, $3) \

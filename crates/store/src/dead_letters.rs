@@ -11,6 +11,7 @@ use vedette_event::{Micros, time::HOUR};
 
 use crate::{
     alerts::{narrow, unsigned},
+    bulk::Bulk,
     error::Error,
     filter::MAX_PAGE,
     ledger::{Incarnations, incarnation},
@@ -21,6 +22,42 @@ use crate::{
 
 /// Letters kept with their text per source, reason and hour.
 pub(crate) const MAX_KEPT: i64 = 1_000;
+
+const KNOWN: Bulk = Bulk {
+    head: "with wanted (n, of_topic, of_incarnation, of_partition, of_offset, of_index) as (values ",
+    columns: 6,
+    tail: ") select n from wanted where exists (select 1 from dead_letters where topic = of_topic and \
+           incarnation = of_incarnation and partition_no = of_partition and offset_no = of_offset and \
+           index_no = of_index)",
+};
+const LETTERS: Bulk = Bulk {
+    head: "insert into dead_letters (seq, topic, incarnation, partition_no, offset_no, index_no, source, reason, \
+           hour, ts_log, stored_at, detail, payload) values ",
+    columns: 13,
+    tail: "",
+};
+const COUNTS: Bulk = Bulk {
+    head: "insert into dead_letter_counts (source, reason, hour, topic, incarnation, partition_no, kept, folded, \
+           first_offset, last_offset, top_offset, top_index) values ",
+    columns: 12,
+    tail: " on conflict (source, reason, hour, topic, incarnation, partition_no) do update set \
+           kept = excluded.kept, folded = excluded.folded, first_offset = excluded.first_offset, \
+           last_offset = excluded.last_offset, top_offset = excluded.top_offset, top_index = excluded.top_index",
+};
+
+/// A letter that is kept with its text.
+struct Kept<'a> {
+    letter: &'a NewDeadLetter,
+    incarnation: i64,
+    hour: i64,
+    seq: i64,
+}
+
+/// Letters that are there: by number in the publication, and by topic, partition and place those that it brings.
+struct Known<'a> {
+    numbers: BTreeSet<i64>,
+    places: BTreeSet<(&'a str, i32, (i64, i64))>,
+}
 
 /// Source, reason, hour.
 type Cap<'a> = (&'a str, &'a str, i64);
@@ -45,8 +82,10 @@ impl WriteTx {
         let mut kept: BTreeMap<Cap<'_>, i64> = BTreeMap::new();
         let mut counts: BTreeMap<(Cap<'_>, &str, i32), Count> = BTreeMap::new();
         let mut folded_of = BTreeSet::new();
+        let mut known = self.kept_among(letters, of).await?;
+        let mut keep = Vec::new();
         let (mut new, mut old) = (0, 0);
-        for letter in letters {
+        for (n, letter) in (0..).zip(letters) {
             let hour = letter.ts_log.unwrap_or(self.now).floor(HOUR).0;
             let cap = (letter.source.as_str(), letter.reason.as_str(), hour);
             let incarnation = incarnation(of, &letter.topic);
@@ -59,7 +98,11 @@ impl WriteTx {
                 Entry::Vacant(new) => new.insert(self.load_count(cap, letter, incarnation).await?),
             };
             let place = (letter.offset, letter.index.map_or(-1, i64::from));
-            if count.top.is_some_and(|top| place <= top) || self.is_kept(letter, incarnation).await? {
+            let at = (letter.topic.as_str(), letter.partition, place);
+            if count.top.is_some_and(|top| place <= top)
+                || known.numbers.contains(&n)
+                || known.places.contains(&at)
+            {
                 old += 1;
                 continue;
             }
@@ -68,8 +111,9 @@ impl WriteTx {
             if *kept < MAX_KEPT {
                 *kept += 1;
                 count.kept += 1;
-                let seq = self.change(ChangeKind::DeadLetters, &letter.source).await?;
-                self.keep_letter(letter, incarnation, hour, seq).await?;
+                known.places.insert(at);
+                let seq = self.change(ChangeKind::DeadLetters, &letter.source);
+                keep.push(Kept { letter, incarnation, hour, seq });
             } else {
                 count.folded += 1;
                 count.first = Some(count.first.map_or(letter.offset, |first| first.min(letter.offset)));
@@ -77,27 +121,45 @@ impl WriteTx {
                 folded_of.insert(letter.source.as_str());
             }
         }
-        for (key, count) in counts {
-            self.store_count(key.0, key.1, incarnation(of, key.1), key.2, count).await?;
-        }
+        let counts: Vec<_> = counts.into_iter().collect();
+        self.run_bulk(COUNTS, &counts, |upsert, ((cap, topic, partition), count)| {
+            let (top_offset, top_index) = count.top.unwrap_or((-1, -1));
+            let upsert = upsert.bind(cap.0).bind(cap.1).bind(cap.2).bind(*topic).bind(incarnation(of, topic));
+            let upsert = upsert.bind(i64::from(*partition)).bind(count.kept).bind(count.folded);
+            upsert.bind(count.first).bind(count.last).bind(top_offset).bind(top_index)
+        })
+        .await?;
+        let now = self.now.0;
+        self.run_bulk(LETTERS, &keep, |insert, Kept { letter, incarnation, hour, seq }| {
+            let insert =
+                insert.bind(seq).bind(&letter.topic).bind(incarnation).bind(i64::from(letter.partition));
+            let insert = insert.bind(letter.offset).bind(letter.index.map_or(-1, i64::from));
+            let insert = insert.bind(&letter.source).bind(&letter.reason).bind(hour);
+            let insert = insert.bind(letter.ts_log.map(|time| time.0)).bind(now);
+            insert.bind(&*letter.detail).bind(letter.payload.as_slice())
+        })
+        .await?;
         for source in folded_of {
-            self.change(ChangeKind::DeadLetters, source).await?;
+            self.change(ChangeKind::DeadLetters, source);
         }
         Ok((new, old))
     }
 
-    /// True if the letter is there already, perhaps for another reason or in another hour.
-    async fn is_kept(&mut self, letter: &NewDeadLetter, incarnation: i64) -> Result<bool, Error> {
-        let select = sqlx::query(
-            "select 1 from dead_letters where topic = $1 and incarnation = $2 and partition_no = $3 \
-             and offset_no = $4 and index_no = $5",
-        )
-        .bind(&letter.topic)
-        .bind(incarnation)
-        .bind(i64::from(letter.partition))
-        .bind(letter.offset)
-        .bind(letter.index.map_or(-1, i64::from));
-        Ok(self.one(select).await?.is_some())
+    /// Which of the letters are there already, perhaps for another reason or in another hour.
+    async fn kept_among<'a>(
+        &mut self,
+        letters: &'a [NewDeadLetter],
+        of: &Incarnations,
+    ) -> Result<Known<'a>, Error> {
+        let numbered: Vec<(i64, &NewDeadLetter)> = (0..).zip(letters).collect();
+        let known = self.all_bulk(KNOWN, &numbered, |select, (n, letter)| {
+            let select = select.bind(n).bind(&letter.topic).bind(incarnation(of, &letter.topic));
+            let select = select.bind(i64::from(letter.partition)).bind(letter.offset);
+            select.bind(letter.index.map_or(-1, i64::from))
+        });
+        let known = known.await?;
+        let numbers = known.iter().map(|row| Ok(row.try_get("n")?)).collect::<Result<_, Error>>()?;
+        Ok(Known { numbers, places: BTreeSet::new() })
     }
 
     async fn kept_letters(&mut self, (source, reason, hour): Cap<'_>) -> Result<i64, Error> {
@@ -133,64 +195,6 @@ impl WriteTx {
             last: row.try_get("last_offset")?,
             top: Some((row.try_get("top_offset")?, row.try_get("top_index")?)),
         })
-    }
-
-    async fn store_count(
-        &mut self,
-        cap: Cap<'_>,
-        topic: &str,
-        incarnation: i64,
-        partition: i32,
-        count: Count,
-    ) -> Result<(), Error> {
-        let (top_offset, top_index) = count.top.unwrap_or((-1, -1));
-        let upsert = sqlx::query(
-            "insert into dead_letter_counts (source, reason, hour, topic, incarnation, partition_no, kept, folded, \
-             first_offset, last_offset, top_offset, top_index) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
-             on conflict (source, reason, hour, topic, incarnation, partition_no) do update set kept = excluded.kept, \
-             folded = excluded.folded, first_offset = excluded.first_offset, last_offset = excluded.last_offset, \
-             top_offset = excluded.top_offset, top_index = excluded.top_index",
-        )
-        .bind(cap.0)
-        .bind(cap.1)
-        .bind(cap.2)
-        .bind(topic)
-        .bind(incarnation)
-        .bind(i64::from(partition))
-        .bind(count.kept)
-        .bind(count.folded)
-        .bind(count.first)
-        .bind(count.last)
-        .bind(top_offset)
-        .bind(top_index);
-        self.run(upsert).await.map(drop)
-    }
-
-    async fn keep_letter(
-        &mut self,
-        letter: &NewDeadLetter,
-        incarnation: i64,
-        hour: i64,
-        seq: i64,
-    ) -> Result<(), Error> {
-        let insert = sqlx::query(
-            "insert into dead_letters (seq, topic, incarnation, partition_no, offset_no, index_no, source, reason, \
-             hour, ts_log, stored_at, detail, payload) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-        )
-        .bind(seq)
-        .bind(&letter.topic)
-        .bind(incarnation)
-        .bind(i64::from(letter.partition))
-        .bind(letter.offset)
-        .bind(letter.index.map_or(-1, i64::from))
-        .bind(&letter.source)
-        .bind(&letter.reason)
-        .bind(hour)
-        .bind(letter.ts_log.map(|time| time.0))
-        .bind(self.now.0)
-        .bind(&*letter.detail)
-        .bind(letter.payload.as_slice());
-        self.run(insert).await.map(drop)
     }
 }
 

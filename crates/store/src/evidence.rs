@@ -124,7 +124,7 @@ impl WriteTx {
         }
         let awaits = i64::from(covered_by.is_none() && !referred.is_subset(&stored));
         let update = if new > 0 {
-            let seq = self.change(ChangeKind::Alert, &of.id).await?;
+            let seq = self.change(ChangeKind::Alert, &of.id);
             sqlx::query("update alerts set evidence_pending = $2, seq = $3 where id = $1")
                 .bind(&of.id)
                 .bind(awaits)

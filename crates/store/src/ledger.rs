@@ -3,17 +3,24 @@
 //!
 //! In: parts of a publication. Out: the same, read back. Invariant: each is written once; a repetition changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Row, any::AnyRow};
 use vedette_event::{Flags, Micros, StoredPlacement};
 
 use crate::{
     alerts::{narrow, severity_of},
+    bulk::Bulk,
     error::Error,
-    model::{ChangeKind, HealthEvent, LostInterval, Publication, RuleVersion},
+    model::{ChangeKind, HealthEvent, LostInterval, RuleVersion},
     store::Store,
     transaction::{Audit, WriteTx},
+};
+
+const PLACEMENTS: Bulk = Bulk {
+    head: "insert into placements (topic, incarnation, partition_no, offset_no, flags, placed_at) values ",
+    columns: 6,
+    tail: " on conflict do nothing returning topic",
 };
 
 /// Incarnations by topic; a topic that is not here has 0.
@@ -31,84 +38,77 @@ impl WriteTx {
         read_incarnations(&rows)
     }
 
-    /// Writes everything of a publication that is not about alerts, dead letters or checkpoints.
-    pub(crate) async fn write_ledger(
+    pub(crate) async fn write_placements(
         &mut self,
-        publication: &Publication,
+        placements: &[StoredPlacement],
         of: &Incarnations,
     ) -> Result<(), Error> {
-        for placement in &publication.placements {
-            self.write_placement(placement, incarnation(of, &placement.topic)).await?;
+        let new = self.all_bulk(PLACEMENTS, placements, |insert, placement| {
+            let insert = insert.bind(&*placement.topic).bind(incarnation(of, &placement.topic));
+            let insert = insert.bind(i64::from(placement.partition)).bind(placement.offset);
+            insert.bind(i64::from(placement.flag.0)).bind(placement.time.0)
+        });
+        let new = new.await?;
+        let topics =
+            new.iter().map(|row| Ok(row.try_get("topic")?)).collect::<Result<BTreeSet<String>, Error>>()?;
+        for topic in topics {
+            self.change(ChangeKind::Placement, &topic);
         }
-        for version in &publication.rule_versions {
+        Ok(())
+    }
+
+    pub(crate) async fn write_rule_versions(&mut self, versions: &[RuleVersion]) -> Result<(), Error> {
+        for version in versions {
             let insert = sqlx::query(
                 "insert into rule_versions (version, in_force_from, content) values ($1, $2, $3) on conflict do nothing",
             );
             let insert = insert.bind(&version.version).bind(version.in_force_from.0).bind(&version.content);
             if self.run(insert).await? > 0 {
-                self.change(ChangeKind::RuleVersion, &version.version).await?;
+                self.change(ChangeKind::RuleVersion, &version.version);
             }
         }
-        for lost in &publication.lost {
-            self.write_lost(lost, incarnation(of, &lost.topic)).await?;
-        }
-        for event in &publication.health {
-            self.write_health(event).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn write_lost(&mut self, lost: &[LostInterval], of: &Incarnations) -> Result<(), Error> {
+        for lost in lost {
+            let upsert = sqlx::query(
+                "insert into lost (topic, incarnation, partition_no, from_offset, to_offset, noticed_at) \
+                 values ($1, $2, $3, $4, $5, $6) on conflict (topic, incarnation, partition_no, from_offset) \
+                 do update set to_offset = excluded.to_offset where lost.to_offset < excluded.to_offset",
+            )
+            .bind(&lost.topic)
+            .bind(incarnation(of, &lost.topic))
+            .bind(i64::from(lost.partition))
+            .bind(lost.from)
+            .bind(lost.to)
+            .bind(lost.noticed_at.0);
+            if self.run(upsert).await? > 0 {
+                self.change(ChangeKind::Lost, &lost.topic);
+            }
         }
         Ok(())
     }
 
-    async fn write_placement(&mut self, placement: &StoredPlacement, incarnation: i64) -> Result<(), Error> {
-        let insert = sqlx::query(
-            "insert into placements (topic, incarnation, partition_no, offset_no, flags, placed_at) \
-             values ($1, $2, $3, $4, $5, $6) on conflict do nothing",
-        )
-        .bind(&*placement.topic)
-        .bind(incarnation)
-        .bind(i64::from(placement.partition))
-        .bind(placement.offset)
-        .bind(i64::from(placement.flag.0))
-        .bind(placement.time.0);
-        if self.run(insert).await? > 0 {
-            self.change(ChangeKind::Placement, &placement.topic).await?;
+    pub(crate) async fn write_health(&mut self, events: &[HealthEvent]) -> Result<(), Error> {
+        for event in events {
+            let known = sqlx::query("select 1 from health where event_key = $1").bind(&event.key);
+            if self.one(known).await?.is_some() {
+                continue;
+            }
+            let seq = self.change(ChangeKind::Health, &event.key);
+            let insert = sqlx::query(
+                "insert into health (event_key, at, kind, severity, message, seq) values ($1, $2, $3, $4, $5, $6)",
+            )
+            .bind(&event.key)
+            .bind(event.at.0)
+            .bind(&event.kind)
+            .bind(event.severity as i64)
+            .bind(&event.message)
+            .bind(seq);
+            self.run(insert).await?;
         }
         Ok(())
-    }
-
-    async fn write_lost(&mut self, lost: &LostInterval, incarnation: i64) -> Result<(), Error> {
-        let upsert = sqlx::query(
-            "insert into lost (topic, incarnation, partition_no, from_offset, to_offset, noticed_at) \
-             values ($1, $2, $3, $4, $5, $6) on conflict (topic, incarnation, partition_no, from_offset) \
-             do update set to_offset = excluded.to_offset where lost.to_offset < excluded.to_offset",
-        )
-        .bind(&lost.topic)
-        .bind(incarnation)
-        .bind(i64::from(lost.partition))
-        .bind(lost.from)
-        .bind(lost.to)
-        .bind(lost.noticed_at.0);
-        if self.run(upsert).await? > 0 {
-            self.change(ChangeKind::Lost, &lost.topic).await?;
-        }
-        Ok(())
-    }
-
-    async fn write_health(&mut self, event: &HealthEvent) -> Result<(), Error> {
-        let known = sqlx::query("select 1 from health where event_key = $1").bind(&event.key);
-        if self.one(known).await?.is_some() {
-            return Ok(());
-        }
-        let seq = self.change(ChangeKind::Health, &event.key).await?;
-        let insert = sqlx::query(
-            "insert into health (event_key, at, kind, severity, message, seq) values ($1, $2, $3, $4, $5, $6)",
-        )
-        .bind(&event.key)
-        .bind(event.at.0)
-        .bind(&event.kind)
-        .bind(event.severity as i64)
-        .bind(&event.message)
-        .bind(seq);
-        self.run(insert).await.map(drop)
     }
 }
 
@@ -128,7 +128,7 @@ impl Store {
         );
         let row = tx.one(raise.bind(topic)).await?;
         let raised: i64 = row.map(|row| row.try_get("incarnation")).transpose()?.unwrap_or(1);
-        let seq = tx.change(ChangeKind::Admin, topic).await?;
+        let seq = tx.change(ChangeKind::Admin, topic);
         let (before, after) = (Some((raised - 1).to_string()), Some(raised.to_string()));
         tx.audit(seq, Audit { actor, action: "incarnation", target: topic, before, after }).await?;
         tx.commit().await?;

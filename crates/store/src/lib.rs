@@ -2,7 +2,8 @@
 //!
 //! In: publications of the engine and changes by analysts. Out: rows, pages and changes for the API.
 //! Invariants:
-//! - a publication is one transaction; a change that is reported done is on disk (`synchronous = full`);
+//! - a publication is cut into transactions of a bounded size, in an order in which a crash between two of them is
+//!   safe (see `publish`); a change that is reported done is on disk (`synchronous = full`);
 //! - every write transaction first locks the `engine` row and checks the epoch, so an engine that lost its lease
 //!   changes nothing, and `seq` rises in commit order;
 //! - revisions never touch the triage version, and triage never touches a body;
@@ -11,7 +12,9 @@
 
 #[macro_use]
 mod triage;
+mod alert_rows;
 mod alerts;
+mod bulk;
 mod changes;
 mod checkpoint;
 mod dead_letters;
@@ -21,6 +24,7 @@ mod filter;
 mod lease;
 mod ledger;
 pub mod model;
+mod notice_rows;
 mod publish;
 mod store;
 mod tokens;
@@ -31,5 +35,6 @@ mod tests;
 
 pub use error::Error;
 pub use filter::MAX_PAGE;
+pub use publish::MAX_ROWS;
 pub use store::{Access, Settings, Store};
 pub use triage::MAX_BULK;

@@ -33,7 +33,7 @@ impl Store {
             .bind(role.name())
             .bind(tx.now.0);
         tx.run(insert).await?;
-        let seq = tx.change(ChangeKind::Admin, name).await?;
+        let seq = tx.change(ChangeKind::Admin, name);
         let after = Some(serde_json::to_string(&role)?);
         tx.audit(seq, Audit { actor, action: "token_created", target: name, before: None, after }).await?;
         tx.commit().await.map(drop)
@@ -46,7 +46,7 @@ impl Store {
         if tx.run(update.bind(tx.now.0).bind(name)).await? == 0 {
             return Err(Error::NotFound { what: "token", id: name.to_owned() });
         }
-        let seq = tx.change(ChangeKind::Admin, name).await?;
+        let seq = tx.change(ChangeKind::Admin, name);
         tx.audit(seq, Audit { actor, action: "token_revoked", target: name, before: None, after: None })
             .await?;
         tx.commit().await.map(drop)

@@ -3,16 +3,30 @@
 //! In: statements. Out: all of them committed, or none. Invariants: the `engine` row is locked from the first
 //! statement to the commit, so numbers rise in commit order; after a failure of the disk nothing is written any more.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use sqlx::{Any, Row, Transaction, any::AnyArguments, any::AnyRow, query::Query};
 use vedette_event::Micros;
 
 use crate::{
+    bulk::Bulk,
     error::Error,
-    model::ChangeKind,
+    model::{ChangeKind, Written},
     store::{Inner, Store, now},
 };
+
+const CHANGES: Bulk = Bulk { head: "insert into changes (seq, kind, id) values ", columns: 3, tail: "" };
+
+/// Counts what writing takes.
+#[derive(Debug, Default)]
+pub(crate) struct Counter {
+    statements: AtomicU64,
+    transactions: AtomicU64,
+    most_rows: AtomicU64,
+}
 
 /// Who acts when nobody does.
 pub(crate) const SYSTEM: &str = "vedette";
@@ -25,6 +39,9 @@ pub(crate) struct WriteTx {
     inner: Arc<Inner>,
     transaction: Transaction<'static, Any>,
     first_seq: i64,
+    /// Written at the commit, all at once.
+    changes: Vec<(i64, ChangeKind, String)>,
+    rows: u64,
     /// The newest so far.
     pub(crate) seq: i64,
     /// The wall clock at its start.
@@ -32,14 +49,29 @@ pub(crate) struct WriteTx {
 }
 
 impl Store {
+    /// What writing took since the store was opened.
+    #[must_use]
+    pub fn written(&self) -> Written {
+        let Counter { statements, transactions, most_rows } = &self.inner.counter;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Written { statements: read(statements), transactions: read(transactions), most_rows: read(most_rows) }
+    }
+
     /// Begins a write transaction and checks that nobody has taken the lease from us.
     pub(crate) async fn begin(&self) -> Result<WriteTx, Error> {
         if self.inner.failed.load(Ordering::Acquire) {
             return Err(Error::Stopped);
         }
         let transaction = self.inner.writer.begin_with("begin immediate").await?;
-        let mut tx =
-            WriteTx { inner: Arc::clone(&self.inner), transaction, first_seq: 0, seq: 0, now: now() };
+        let mut tx = WriteTx {
+            inner: Arc::clone(&self.inner),
+            transaction,
+            first_seq: 0,
+            changes: Vec::new(),
+            rows: 0,
+            seq: 0,
+            now: now(),
+        };
         let row =
             tx.one(sqlx::query("update engine set seq = seq where id = 1 returning epoch, seq")).await?;
         let row = row.ok_or_else(|| Error::Corrupt { detail: "the engine's row is missing".to_owned() })?;
@@ -66,7 +98,9 @@ impl WriteTx {
     /// Runs a statement; how many rows it touched.
     pub(crate) async fn run(&mut self, statement: Statement<'_>) -> Result<u64, Error> {
         let result = statement.execute(&mut *self.transaction).await;
-        Ok(self.checked(result)?.rows_affected())
+        let rows = self.checked(result)?.rows_affected();
+        self.rows += rows;
+        Ok(rows)
     }
 
     /// The first row of a statement's result, if it has one.
@@ -82,12 +116,10 @@ impl WriteTx {
     }
 
     /// Records a change and gives its `seq`.
-    pub(crate) async fn change(&mut self, kind: ChangeKind, id: &str) -> Result<i64, Error> {
+    pub(crate) fn change(&mut self, kind: ChangeKind, id: &str) -> i64 {
         self.seq += 1;
-        let seq = self.seq;
-        let insert = sqlx::query("insert into changes (seq, kind, id) values ($1, $2, $3)");
-        self.run(insert.bind(seq).bind(kind.name()).bind(id)).await?;
-        Ok(seq)
+        self.changes.push((self.seq, kind, id.to_owned()));
+        self.seq
     }
 
     /// Writes an entry of the audit log for the change of this `seq`.
@@ -108,15 +140,22 @@ impl WriteTx {
     /// Commits; the newest `seq`.
     pub(crate) async fn commit(mut self) -> Result<i64, Error> {
         if self.seq > self.first_seq {
+            let changes = std::mem::take(&mut self.changes);
+            self.run_bulk(CHANGES, &changes, |insert, (seq, kind, id)| {
+                insert.bind(seq).bind(kind.name()).bind(id)
+            })
+            .await?;
             self.run(sqlx::query("update engine set seq = $1 where id = 1").bind(self.seq)).await?;
             self.forget_old_changes().await?;
         }
-        let Self { inner, transaction, seq, .. } = self;
+        let Self { inner, transaction, seq, rows, .. } = self;
         if let Err(error) = transaction.commit().await {
             let error = Error::from(error);
             note_failure(&inner, &error);
             return Err(error);
         }
+        inner.counter.transactions.fetch_add(1, Ordering::Relaxed);
+        inner.counter.most_rows.fetch_max(rows, Ordering::Relaxed);
         inner.newest.send_if_modified(|newest| std::mem::replace(newest, seq) != seq);
         Ok(seq)
     }
@@ -135,6 +174,7 @@ impl WriteTx {
     }
 
     fn checked<T>(&self, result: Result<T, sqlx::Error>) -> Result<T, Error> {
+        self.inner.counter.statements.fetch_add(1, Ordering::Relaxed);
         result.map_err(|error| {
             let error = Error::from(error);
             note_failure(&self.inner, &error);

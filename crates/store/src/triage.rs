@@ -53,11 +53,26 @@ pub(crate) struct TriageRow {
     pub(crate) recurred: bool,
     pub(crate) closing: Option<Closing>,
     revision_seq: i64,
-    triage_seq: i64,
+    pub(crate) triage_seq: i64,
     covered_by: Option<String>,
 }
 
 impl TriageRow {
+    /// That of a row that is not there yet.
+    pub(crate) fn fresh(severity: Severity) -> Self {
+        Self {
+            triage: Triage { status: Status::New, assignee: None, disposition: None, version: 0 },
+            revision: 0,
+            severity,
+            count: 0,
+            recurred: false,
+            closing: None,
+            revision_seq: 0,
+            triage_seq: 0,
+            covered_by: None,
+        }
+    }
+
     /// Reads a row selected by `triage_columns!`.
     pub(crate) fn read(row: &AnyRow) -> Result<Self, Error> {
         let closing = match (row.try_get("closed_severity")?, row.try_get("closed_count")?) {
@@ -138,19 +153,18 @@ async fn load_covering(tx: &mut WriteTx, id: &str) -> Result<(String, TriageRow)
     }
 }
 
-/// Makes a closed row new again. Its version stays: revisions never change it.
-pub(crate) async fn reopen(tx: &mut WriteTx, id: &str, mut row: TriageRow) -> Result<Triage, Error> {
+/// Makes a closed row new again; the `seq` at which it is to be stored. Its version stays: revisions never change it.
+pub(crate) async fn reopen(tx: &mut WriteTx, id: &str, row: &mut TriageRow) -> Result<i64, Error> {
     let before = serde_json::to_string(&row.triage)?;
     row.triage.status = Status::New;
     row.triage.disposition = None;
     row.recurred = true;
     row.closing = None;
-    let seq = tx.change(ChangeKind::Triage, id).await?;
-    row.store(tx, id, seq).await?;
+    let seq = tx.change(ChangeKind::Triage, id);
     let after = Some(serde_json::to_string(&row.triage)?);
     let entry = Audit { actor: SYSTEM, action: "recurred", target: id, before: Some(before), after };
     tx.audit(seq, entry).await?;
-    Ok(row.triage)
+    Ok(seq)
 }
 
 /// Applies a patch; `unseen` says that the newest revision came after what the analyst saw.
@@ -186,8 +200,7 @@ async fn apply(
         return Ok(row.triage);
     }
     new.triage.version += 1;
-    let seq = tx.change(ChangeKind::Triage, id).await?;
-    new.store(tx, id, seq).await?;
+    let mut seq = tx.change(ChangeKind::Triage, id);
     let entry = Audit {
         actor,
         action: "triage",
@@ -196,7 +209,11 @@ async fn apply(
         after: Some(serde_json::to_string(&new.triage)?),
     };
     tx.audit(seq, entry).await?;
-    if closes && unseen { reopen(tx, id, new).await } else { Ok(new.triage) }
+    if closes && unseen {
+        seq = reopen(tx, id, &mut new).await?;
+    }
+    new.store(tx, id, seq).await?;
+    Ok(new.triage)
 }
 
 impl Store {
@@ -255,7 +272,7 @@ impl Store {
     pub async fn comment(&self, id: &str, text: &str, actor: &str) -> Result<AuditEntry, Error> {
         let mut tx = self.begin().await?;
         let (id, _) = load_covering(&mut tx, id).await?;
-        let seq = tx.change(ChangeKind::Triage, &id).await?;
+        let seq = tx.change(ChangeKind::Triage, &id);
         tx.run(sqlx::query("update alerts set seq = $1 where id = $2").bind(seq).bind(&id)).await?;
         let after = Some(serde_json::to_string(text)?);
         let entry = Audit { actor, action: "comment", target: &id, before: None, after: after.clone() };

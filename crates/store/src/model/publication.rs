@@ -1,4 +1,4 @@
-//! What the engine publishes in one transaction.
+//! What the engine publishes.
 
 use serde::{Deserialize, Serialize};
 use vedette_event::{Alert, Micros, Notice, Severity, State, StoredPlacement, order::Topics};
@@ -211,13 +211,16 @@ pub struct Checkpoint {
     pub bytes: Vec<u8>,
 }
 
-/// What one publish transaction writes, all or nothing.
+/// What the engine has to say since it last said something.
 #[derive(Debug, Clone, Default)]
 pub struct Publication {
     /// Placements that are no function of the record alone.
     pub placements: Vec<StoredPlacement>,
     /// Versions that come into force.
     pub rule_versions: Vec<RuleVersion>,
+    /// How far reading has come: everything up to there is placed. It goes with the placements or after them, and before
+    /// alerts that rest on them.
+    pub positions: Option<Checkpoint>,
     /// Gaps in the log.
     pub lost: Vec<LostInterval>,
     /// Health events.
@@ -238,6 +241,7 @@ impl Publication {
     pub fn is_empty(&self) -> bool {
         self.placements.is_empty()
             && self.rule_versions.is_empty()
+            && self.positions.is_none()
             && self.lost.is_empty()
             && self.health.is_empty()
             && self.notices.is_empty()
@@ -256,4 +260,15 @@ pub struct Published {
     pub applied: u64,
     /// Those that were there already (a replay), or notices that an alert covers.
     pub ignored: u64,
+}
+
+/// What writing took since the store was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Written {
+    /// Statements of write transactions.
+    pub statements: u64,
+    /// Committed transactions.
+    pub transactions: u64,
+    /// Rows that the largest of them touched.
+    pub most_rows: u64,
 }

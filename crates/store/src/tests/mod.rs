@@ -5,6 +5,7 @@ mod concurrency;
 mod dead_letters;
 mod evidence;
 mod opening;
+mod parts;
 mod publishing;
 mod reading;
 mod replay;

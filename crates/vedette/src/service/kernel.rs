@@ -244,7 +244,7 @@ impl Kernel {
         publication.placements = out.placements;
         if !publication.alerts.is_empty() || !publication.placements.is_empty() {
             let positions = self.engine.positions();
-            publication.checkpoints.push(Checkpoint { group: positions.group, bytes: positions.bytes });
+            publication.positions = Some(Checkpoint { group: positions.group, bytes: positions.bytes });
         }
         self.add_checkpoints(all, &mut publication);
         if publication.is_empty() {

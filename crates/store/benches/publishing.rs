@@ -1,0 +1,146 @@
+//! How many changes a second the store takes.
+//!
+//! In: `cargo bench -p vedette-store --bench publishing -- [--rules N] [--entities N]`, with `--profile dev` before the
+//! dashes for a build without optimisation. Out: for notices, first revisions and last revisions of every rule and
+//! entity, as they come when all fire at once: seconds, changes a second, statements a change; then the sizes of
+//! database and journal and the most memory resident.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+
+use std::time::Instant;
+
+use vedette_event::{Micros, Severity, State};
+use vedette_store::{Access, Settings, Store, model::*};
+
+/// Rows that the kernel hands over at once.
+const AT_ONCE: usize = 512;
+
+fn argument(name: &str, default: usize) -> usize {
+    let mut args = std::env::args().skip_while(|arg| arg != name).skip(1);
+    args.next().map_or(default, |value| value.parse().unwrap())
+}
+
+fn id(rule: usize, entity: usize, kind: &str) -> String {
+    // Spread like hashes, which is what ids are.
+    let mixed = ((rule * 1_000_003 + entity) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    format!("{kind}{mixed:016x}{:047x}", mixed.rotate_left(23))
+}
+
+fn key(entity: usize) -> String {
+    format!("{{\"source.ip\":\"10.{}.{}.{}\"}}", entity / 65_536, entity / 256 % 256, entity % 256)
+}
+
+fn body(id: &str, entity: usize, revision: u32) -> String {
+    let evidence: Vec<String> = (0..10)
+        .map(|n| {
+            format!(
+                "{{\"topic\":\"firewall\",\"partition\":3,\"offset\":{},\"index\":0,\
+                 \"time\":\"2026-01-01T00:00:00.000000Z\",\"flags\":[]}}",
+                entity * 10 + n
+            )
+        })
+        .collect();
+    format!("{{\"alert_id\":\"{id}\",\"revision\":{revision},\"evidence\":[{}]}}", evidence.join(","))
+}
+
+fn alert(rule: usize, entity: usize, revision: u32) -> AlertRevision {
+    let id = id(rule, entity, "a");
+    let at = Micros((1_000_000 + entity as i64) * 1_000);
+    AlertRevision {
+        revision,
+        state: if revision == 1 { State::Active } else { State::Ended },
+        continuation: false,
+        rule_id: format!("6f4f1d1e-64f5-4a0e-9f0b-{rule:012x}"),
+        rule_title: format!("Rule {rule} of the storm"),
+        severity: Severity::Medium,
+        key: key(entity),
+        entity: Some(EntityRef { kind: "source.ip".into(), value: format!("10.0.0.{entity}") }),
+        sources: vec!["paloalto".into()],
+        first_seen: at,
+        crossed_at: at,
+        last_seen: at.plus(vedette_event::Span::secs(1)),
+        covers_until: at.plus(vedette_event::Span::secs(300)),
+        count: 10 * u64::from(revision),
+        summary: format!("10 refused sessions from 10.0.0.{entity} within 5 minutes"),
+        body: body(&id, entity, revision),
+        alert_id: id,
+    }
+}
+
+fn notice(rule: usize, entity: usize) -> NewNotice {
+    let of = alert(rule, entity, 1);
+    let id = id(rule, entity, "n");
+    NewNotice {
+        body: body(&id, entity, 0),
+        notice_id: id,
+        rule_id: of.rule_id,
+        rule_title: of.rule_title,
+        severity: of.severity,
+        key: of.key,
+        entity: of.entity,
+        sources: of.sources,
+        crossed_at: of.crossed_at,
+        count: of.count,
+        summary: of.summary,
+    }
+}
+
+fn peak_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or_default() / 1024.0
+}
+
+async fn measure(
+    store: &Store,
+    what: &str,
+    all: &[(usize, usize)],
+    of: impl Fn(usize, usize) -> Publication,
+) {
+    let begun = Instant::now();
+    let before = store.written();
+    for rows in all.chunks(AT_ONCE) {
+        let mut publication = Publication::default();
+        for (rule, entity) in rows {
+            let one = of(*rule, *entity);
+            publication.notices.extend(one.notices);
+            publication.alerts.extend(one.alerts);
+        }
+        let done = store.publish(&publication).await.unwrap();
+        assert_eq!(done.applied, rows.len() as u64);
+    }
+    let (took, after) = (begun.elapsed().as_secs_f64(), store.written());
+    println!(
+        "{what:<20} {:>8} changes {took:>8.2} s {:>8.0} changes/s {:>6.2} statements a change",
+        all.len(),
+        all.len() as f64 / took,
+        (after.statements - before.statements) as f64 / all.len() as f64,
+    );
+}
+
+#[tokio::main]
+async fn main() {
+    let (rules, entities) = (argument("--rules", 40), argument("--entities", 1_000));
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    // As the engine gives them: in order of time, each entity for every rule.
+    let all: Vec<(usize, usize)> =
+        (0..entities).flat_map(|entity| (0..rules).map(move |rule| (rule, entity))).collect();
+    measure(&store, "notices", &all, |rule, entity| Publication {
+        notices: vec![notice(rule, entity)],
+        ..Publication::default()
+    })
+    .await;
+    for (what, revision) in [("first revisions", 1), ("last revisions", 2)] {
+        measure(&store, what, &all, |rule, entity| Publication {
+            alerts: vec![alert(rule, entity, revision)],
+            ..Publication::default()
+        })
+        .await;
+    }
+    for file in ["vedette.db", "vedette.db-wal"] {
+        let bytes = std::fs::metadata(folder.path().join(file)).map_or(0, |file| file.len());
+        println!("{file:<20} {:>8.1} MiB", bytes as f64 / 1_048_576.0);
+    }
+    println!("{:<20} {:>8.1} MiB", "most memory resident", peak_mib());
+}

@@ -1,0 +1,249 @@
+//! Large publications: cut in a safe order, written with few statements, the same as written one by one.
+
+use proptest::prelude::*;
+use sqlx::Row;
+use vedette_event::{Span, StoredPlacement, time::DAY};
+
+use super::*;
+use crate::publish::{MAX_ROWS, parts};
+
+fn placement(offset: i64) -> StoredPlacement {
+    StoredPlacement { topic: "waf".into(), partition: 0, offset, flag: flags(), time: Micros(5) }
+}
+
+/// One of everything, and many of some.
+fn large() -> Publication {
+    let alerts: Vec<_> = (0..1_300).map(|n| alert(&format!("a{n:04}"), 1, n, 5)).collect();
+    Publication {
+        placements: (0..700).map(placement).collect(),
+        rule_versions: vec![RuleVersion {
+            version: "v".into(),
+            in_force_from: Micros(1),
+            content: "{}".into(),
+        }],
+        positions: Some(Checkpoint { group: 64, bytes: vec![1; 900] }),
+        lost: vec![LostInterval { topic: "waf".into(), partition: 0, from: 3, to: 8, noticed_at: Micros(1) }],
+        health: vec![HealthEvent {
+            key: "k".into(),
+            at: Micros(1),
+            kind: "lost".into(),
+            severity: Severity::High,
+            message: "m".into(),
+        }],
+        notices: alerts.iter().take(900).map(|of| notice(&format!("n{}", of.alert_id), of)).collect(),
+        alerts,
+        dead_letters: (0..600).map(letter).collect(),
+        checkpoints: (0..3).map(|group| Checkpoint { group, bytes: vec![group; 3 << 20] }).collect(),
+    }
+}
+
+/// All tables, but for wall clocks and numbers in commit order.
+async fn dump(store: &Store) -> Vec<String> {
+    const TABLES: [&str; 9] = [
+        "select id || state || revision || rule_id || severity || group_key || event_count || body || search || \
+         covers_until || coalesce(predecessor, '-') || coalesce(successor, '-') || coalesce(covered_by, '-') || status \
+         || coalesce(assignee, '-') || triage_version || recurred || coalesce(closed_count, '-') || closed_here as line \
+         from alerts order by id",
+        "select id || source as line from alert_sources order by id, source",
+        "select id || revision || last_seen || event_count || severity as line from alert_revisions order by id, revision",
+        "select topic || offset_no || placed_at as line from placements order by topic, offset_no",
+        "select version as line from rule_versions",
+        "select event_key as line from health",
+        "select topic || offset_no || reason || hex(payload) as line from dead_letters order by topic, offset_no",
+        "select source || reason || kept || folded || top_offset as line from dead_letter_counts order by source, reason",
+        "select key_group || hex(checksum) as line from checkpoints order by key_group",
+    ];
+    let mut lines = Vec::new();
+    for table in TABLES {
+        let rows = sqlx::query(table).fetch_all(&store.inner.readers).await.unwrap();
+        lines.extend(rows.iter().map(|row| row.get::<String, _>("line")));
+    }
+    lines
+}
+
+#[test]
+fn a_publication_is_cut_in_the_order_in_which_its_parts_rest_on_one_another() {
+    let publication = large();
+    let parts: Vec<_> = parts(&publication).collect();
+    assert!(parts.len() > 8, "{}", parts.len());
+    // By part: the first and the last kind in it, numbered in the order that is promised.
+    let mut before = 0;
+    let mut rows = 0;
+    for part in &parts {
+        let kinds = part.kinds();
+        assert!(kinds.is_sorted() && kinds.first() >= Some(&before), "{kinds:?} after {before}");
+        before = *kinds.last().unwrap();
+        assert!((1..=MAX_ROWS).contains(&part.rows()), "{}", part.rows());
+        rows += part.rows();
+    }
+    assert_eq!(rows, 700 + 1 + 1 + 1 + 1 + 900 + 1_300 + 600 + 3);
+    let checkpoints = parts.iter().filter(|part| part.kinds().contains(&8)).count();
+    assert_eq!(checkpoints, 3, "of three megabytes each, two are too much for one transaction");
+}
+
+#[test]
+fn what_is_small_is_one_transaction_and_so_is_nothing() {
+    let mut publication = large();
+    publication.placements.truncate(9);
+    publication.notices.truncate(9);
+    publication.alerts.truncate(9);
+    publication.dead_letters.truncate(9);
+    publication.checkpoints.truncate(1);
+    assert_eq!(parts(&publication).count(), 1);
+    assert_eq!(parts(&Publication::default()).count(), 1);
+}
+
+#[tokio::test]
+async fn a_crash_between_two_parts_loses_nothing_and_leaves_no_checkpoint_ahead() {
+    let publication = large();
+    let (_whole, expected) = store().await;
+    expected.publish(&publication).await.unwrap();
+    let expected = dump(&expected).await;
+    let count = parts(&publication).count();
+    for crash in (0..count).step_by(3).chain([count - 1]) {
+        let (folder, store) = store().await;
+        for part in parts(&publication).take(crash) {
+            store.publish_part(part).await.unwrap();
+        }
+        drop(store);
+        let store = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap();
+        let lines = dump(&store).await;
+        let all_before = |line: &str| lines.iter().any(|stored| stored.starts_with(line));
+        let saved = store.load_checkpoints().await.unwrap();
+        if saved.iter().any(|checkpoint| checkpoint.group == 64) {
+            assert_eq!(store.placements().await.unwrap().len(), 700, "positions rest on all placements");
+        } else {
+            assert!(!all_before("a0000") && !all_before("na0000"), "alerts rest on positions");
+        }
+        if saved.iter().any(|checkpoint| checkpoint.group < 64) {
+            assert!(all_before("a1299"), "checkpoints rest on all alerts");
+            assert_eq!(store.dead_letters(None, 1, None).await.unwrap().items[0].offset, 599);
+        }
+        store.publish(&publication).await.unwrap();
+        assert_eq!(dump(&store).await, expected, "after a crash behind part {crash}");
+    }
+}
+
+#[tokio::test]
+async fn a_storm_takes_few_statements_and_bounded_transactions() {
+    let (_folder, store) = store().await;
+    let alerts: Vec<_> = (0..4_000).map(|n| alert(&format!("a{n}"), 1, n, 5)).collect();
+    let notices: Vec<_> = alerts.iter().map(|of| notice(&format!("n{}", of.alert_id), of)).collect();
+    let last: Vec<_> = (0..4_000).map(|n| alert(&format!("a{n}"), 2, n, 9)).collect();
+    let before = store.written();
+    publish_notices(&store, notices).await;
+    assert_eq!(publish_alerts(&store, alerts).await.applied, 4_000);
+    assert_eq!(publish_alerts(&store, last).await.applied, 4_000);
+    let after = store.written();
+    let (statements, transactions) =
+        (after.statements - before.statements, after.transactions - before.transactions);
+    assert_eq!(transactions, 3 * 4_000_u64.div_ceil(MAX_ROWS as u64));
+    assert!(statements * 5 < 12_000, "{statements} statements for 12,000 changes");
+    // A row, its source, its revision, its change; the notice that it covers and the change of that.
+    assert!(after.most_rows <= 6 * MAX_ROWS as u64 + 8, "{} rows in one transaction", after.most_rows);
+}
+
+#[tokio::test]
+async fn what_a_storm_looks_up_it_finds_by_an_index() {
+    let (_folder, store) = store().await;
+    for (plan, index) in [
+        (
+            crate::alert_rows::notices_statement(),
+            "alerts_episode (rule_id=? AND group_key=? AND crossed_at>?",
+        ),
+        (
+            crate::alert_rows::cover_statement(),
+            "SEARCH alerts USING COVERING INDEX sqlite_autoindex_alerts_1 (id=?)",
+        ),
+        (crate::notice_rows::known_statement(), "alerts_episode (rule_id=? AND group_key=?)"),
+    ] {
+        let sql = format!("explain query plan {plan}");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&store.inner.writer).await.unwrap();
+        let lines: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+        assert!(lines.iter().any(|line| line.contains(index)), "{lines:?}");
+        assert!(!lines.iter().any(|line| line.starts_with("SCAN alerts")), "{lines:?}");
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Alert(AlertRevision),
+    Notice(NewNotice),
+}
+
+/// Revisions and notices of few rules, keys and days, so that they meet.
+fn step() -> impl Strategy<Value = Step> {
+    (0_u8..2, 0_u8..2, 0_i64..3, 1_u32..4, any::<bool>(), 0_u8..3, 0_i64..200).prop_map(
+        |(rule, key, day, revision, worse, kind, second)| {
+            let start = day * (DAY.0 / 1_000_000);
+            let mut of = alert(&format!("r{rule}k{key}d{day}"), revision, start + second, 5);
+            of.first_seen = Micros(start * 1_000_000);
+            of.crossed_at = of.first_seen;
+            of.rule_id = format!("rule-{rule}");
+            of.key = format!("{{\"k\":{key}}}");
+            of.covers_until = of.last_seen.plus(Span::secs(60));
+            of.count = u64::from(revision) * 30;
+            of.continuation = day > 0;
+            if worse && revision == 3 {
+                of.severity = Severity::Critical;
+            }
+            if kind == 0 {
+                let mut early = notice(&format!("n{rule}{key}{day}{second}"), &of);
+                early.crossed_at = Micros((start + second) * 1_000_000);
+                Step::Notice(early)
+            } else {
+                Step::Alert(of)
+            }
+        },
+    )
+}
+
+async fn publish_step(store: &Store, steps: &[Step]) {
+    let mut publication = Publication::default();
+    for step in steps {
+        match step {
+            Step::Alert(alert) => publication.alerts.push(alert.clone()),
+            Step::Notice(notice) => publication.notices.push(notice.clone()),
+        }
+    }
+    store.publish(&publication).await.unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Notices first, since that is their order within a publication; analysts act between the first and the second half.
+    #[test]
+    fn written_together_is_written_one_by_one(
+        first in prop::collection::vec(step(), 0..12),
+        second in prop::collection::vec(step(), 1..16),
+        acts in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..3), 0..4),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let ((_one, one), (_all, all)) = (store().await, store().await);
+            let by_kind = |steps: &[Step]| {
+                let mut steps = steps.to_vec();
+                steps.sort_by_key(|step| matches!(step, Step::Alert(_)));
+                steps
+            };
+            for (n, half) in [by_kind(&first), by_kind(&second)].iter().enumerate() {
+                for step in half {
+                    publish_step(&one, std::slice::from_ref(step)).await;
+                }
+                publish_step(&all, half).await;
+                prop_assert_eq!(dump(&one).await, dump(&all).await);
+                let rows = one.list(&ListQuery { limit: 500, ..Default::default() }).await.unwrap().items;
+                for (row, act) in acts.iter().filter(|_| n == 0 && !rows.is_empty()) {
+                    let row = &rows[row.index(rows.len())];
+                    let status = [Status::Acknowledged, Status::Closed, Status::InProgress][usize::from(*act)];
+                    for store in [&one, &all] {
+                        let version = get(store, &row.id).await.triage.version;
+                        store.patch_triage(&row.id, version, &to(status), "ann").await.unwrap();
+                    }
+                }
+            }
+            Ok(())
+        })?;
+    }
+}
