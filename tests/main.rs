@@ -6,4 +6,5 @@ mod crash;
 mod kafka;
 mod oracle;
 mod scenarios;
+mod skipped;
 mod tidy;

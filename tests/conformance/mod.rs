@@ -13,6 +13,7 @@ fn corpus() -> Option<PathBuf> {
     if root.is_dir() {
         return Some(root);
     }
-    eprintln!("SKIPPED: no test material at {}; set VEDETTE_CORPUS to its folder", root.display());
+    let why = format!("no test material at {}; set VEDETTE_CORPUS to its folder", root.display());
+    crate::skipped::say("conformance", &why);
     None
 }

@@ -9,7 +9,6 @@
 use std::{
     fs,
     future::Future,
-    io::Write,
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
@@ -335,12 +334,8 @@ impl Drop for Broker {
 /// The folder of the jars, or a word that the test is skipped.
 fn jars(test: &str) -> Option<PathBuf> {
     let skip = |why: &str| {
-        let mut stderr = std::io::stderr();
-        // Not `eprintln!`, which the test runner captures.
-        let _ = writeln!(
-            stderr,
-            "SKIPPED {test}: {why}; run `export VEDETTE_KAFKA_LIB=\"$(.ci/kafka/fetch)\"` first"
-        );
+        let remedy = "run `export VEDETTE_KAFKA_LIB=\"$(.ci/kafka/fetch)\"` first";
+        crate::skipped::say(&format!("kafka {test}"), &format!("{why}; {remedy}"));
         None
     };
     let Some(lib) = std::env::var_os("VEDETTE_KAFKA_LIB") else {

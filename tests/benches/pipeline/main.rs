@@ -14,6 +14,8 @@ mod broker;
 mod latency;
 mod load;
 mod service;
+#[path = "../../skipped.rs"]
+mod skipped;
 
 use std::{
     path::PathBuf,
