@@ -33,6 +33,10 @@ const MAX_BODY: usize = 256 * 1024;
 /// Event streams open at once.
 pub(crate) const MAX_STREAMS: usize = 256;
 
+/// Streams that read the store at once: each commit wakes all of them, and half of the store's connections stay free
+/// for pages.
+pub(crate) const STREAM_READS: usize = 2;
+
 /// What routes share.
 pub(crate) struct App {
     pub store: Store,
@@ -47,6 +51,8 @@ pub(crate) struct App {
     pub hosts: Vec<String>,
     /// One permit for each open event stream.
     pub streams: Arc<Semaphore>,
+    /// One permit for each stream that reads the store.
+    pub stream_reads: Semaphore,
     /// Becomes true when the server stops.
     pub stopping: watch::Receiver<bool>,
 }
@@ -117,7 +123,8 @@ pub(crate) fn router(app: App) -> Router {
     routes
         .fallback(guard::no_route)
         .method_not_allowed_fallback(guard::no_method)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(Guard::new(Arc::clone(&app)), guard::guard))
+        // Outside the guard, which reads bodies.
+        .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(app)
 }

@@ -2,18 +2,23 @@
 //!
 //! In: an `Authorization` header and the stored hashes. Out: a [`Caller`].
 //! Invariants: a token is never stored, logged or shown again; only its SHA-256 is kept, and it is compared in
-//! constant time with every stored hash, so timing tells nothing about any of them.
+//! constant time with every stored hash, so timing tells nothing about any of them; letting somebody in waits for
+//! nothing; a token made or revoked elsewhere counts within a second.
 
 use std::{
+    collections::HashMap,
     fmt::Write as _,
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
-use tokio::sync::RwLock;
-use vedette_event::Span;
+use tokio::{
+    sync::{mpsc, watch},
+    task::AbortHandle,
+};
+use vedette_event::{Micros, Span};
 use vedette_store::{
     Store,
     model::{Role, Token},
@@ -106,59 +111,115 @@ pub fn find_token<'a>(presented: &str, known: &'a [Token]) -> Option<&'a Token> 
     usize::try_from(at).ok().and_then(|at| known.get(at)).filter(|token| token.revoked_at.is_none())
 }
 
-/// The stored tokens, read again when they are older than five seconds, so that a revoked one ends soon.
+/// The tokens in force, held in memory, so that no request reads or writes the store to be let in: a store that is
+/// busy, full of searches or locked keeps nobody out. One task reads them again a few times a second, and a second one
+/// notes their use.
 #[derive(Debug)]
 pub(crate) struct Tokens {
-    known: RwLock<(Instant, Arc<[Token]>)>,
+    known: watch::Receiver<Arc<[Token]>>,
+    /// When each was last handed over to be noted.
+    noted: Mutex<HashMap<[u8; 32], Micros>>,
+    used: mpsc::Sender<Token>,
+    tasks: [AbortHandle; 2],
 }
 
-const KEEP: Duration = Duration::from_secs(5);
+/// How often they are read. A change counts within a second, and this is a quarter: reading a few rows takes less than
+/// a millisecond, and tokens made or revoked by another process announce themselves in no other way.
+const READ_AGAIN: Duration = Duration::from_millis(250);
+/// Uses that may wait to be noted. More are dropped, and noted at the next use.
+const USES: usize = 64;
 const MINUTE: Span = Span::secs(60);
 
 impl Tokens {
-    /// Reads them for the first time.
-    pub async fn load(store: &Store) -> Result<Self, Error> {
-        let tokens = store.tokens().await?;
-        Ok(Self { known: RwLock::new((Instant::now(), tokens.into())) })
+    /// Reads them, and keeps on reading.
+    pub async fn follow(store: &Store) -> Result<Self, Error> {
+        let (send, known) = watch::channel(Arc::from(store.tokens_in_force().await?));
+        let (used, uses) = mpsc::channel(USES);
+        let reading = tokio::spawn(read_again(store.clone(), send));
+        let noting = tokio::spawn(note_uses(store.clone(), uses));
+        let tasks = [reading.abort_handle(), noting.abort_handle()];
+        Ok(Self { known, noted: Mutex::default(), used, tasks })
     }
 
-    /// True if one of them is not revoked.
-    pub async fn any_in_force(&self) -> bool {
-        self.known.read().await.1.iter().any(|token| token.revoked_at.is_none())
+    /// True if there is one.
+    pub fn any(&self) -> bool {
+        !self.known.borrow().is_empty()
     }
 
-    /// Whose token this is.
-    pub async fn caller(&self, store: &Store, presented: &str) -> Result<Caller, Problem> {
-        let known = self.fresh(store).await?;
+    /// Ready at each change, for streams.
+    pub fn changes(&self) -> watch::Receiver<Arc<[Token]>> {
+        self.known.clone()
+    }
+
+    /// Whose token this is. Never waits.
+    pub fn caller(&self, presented: &str) -> Result<Caller, Problem> {
+        let known = Arc::clone(&self.known.borrow());
         let Some(token) = find_token(presented, &known) else {
             return Err(Problem::new(Kind::Unauthenticated, "This token is not known or was revoked."));
         };
-        if token.last_used_at.is_none_or(|last| now().since(last) >= MINUTE) {
-            self.note_use(store, token).await;
-        }
+        self.note_use(token, &known);
         Ok(Caller { name: token.name.clone(), role: token.role, ambient: false })
     }
 
-    /// Notes in the store, and here, that a token was used: about once a minute.
-    async fn note_use(&self, store: &Store, used: &Token) {
-        for token in Arc::make_mut(&mut self.known.write().await.1) {
-            if token.hash == used.hash {
-                token.last_used_at = Some(now());
-            }
+    /// Hands a use over to be noted, about once a minute for each token.
+    fn note_use(&self, token: &Token, known: &[Token]) {
+        let now = now();
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = noted.get(&token.hash).copied().max(token.last_used_at);
+        if last.is_some_and(|last| now.since(last) < MINUTE) {
+            return;
         }
-        if let Err(error) = store.token_used(used).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a token's use could not be noted");
+        if self.used.try_send(token.clone()).is_ok() {
+            noted.retain(|hash, _| known.iter().any(|token| token.hash == *hash));
+            noted.insert(token.hash, now);
         }
     }
+}
 
-    async fn fresh(&self, store: &Store) -> Result<Arc<[Token]>, Problem> {
-        let (read_at, known) = self.known.read().await.clone();
-        if read_at.elapsed() < KEEP {
-            return Ok(known);
+impl Drop for Tokens {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// Reads the tokens again and again. A store that does not answer changes nothing: it makes and revokes none.
+async fn read_again(store: Store, known: watch::Sender<Arc<[Token]>>) {
+    let mut failing = false;
+    loop {
+        tokio::time::sleep(READ_AGAIN).await;
+        match store.tokens_in_force().await {
+            Ok(tokens) => {
+                failing = false;
+                known.send_if_modified(|known| {
+                    let changed = !same(known, &tokens);
+                    *known = tokens.into();
+                    changed
+                });
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "tokens cannot be read; those known stay in force until they can"
+                    );
+                }
+            }
         }
-        let tokens: Arc<[Token]> = store.tokens().await?.into();
-        *self.known.write().await = (Instant::now(), Arc::clone(&tokens));
-        Ok(tokens)
+    }
+}
+
+/// True if both let in the same tokens with the same roles; when they were used says nothing.
+fn same(a: &[Token], b: &[Token]) -> bool {
+    let part = |token: &Token| (token.hash, token.role);
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| part(a) == part(b))
+}
+
+/// Notes the use of tokens, one write after the other, as slow as the store may be.
+async fn note_uses(store: Store, mut uses: mpsc::Receiver<Token>) {
+    while let Some(token) = uses.recv().await {
+        if let Err(error) = store.token_used(&token).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a token's use could not be noted");
+        }
     }
 }
 

@@ -1,14 +1,15 @@
 //! What every request passes before a route sees it, and every response before it leaves.
 //!
 //! In: a request. Out: its answer with security headers, or a problem: wrong host (DNS rebinding), no or unknown
-//! token, a state change from another site, too many at once, too slow, a panic.
-//! Invariants: no response leaves without the headers; a panic is an answer, never a lost connection.
+//! token, too low a role, a state change from another site, too many at once, too slow, a panic.
+//! Invariants: no response leaves without the headers; a panic is an answer, never a lost connection; nothing that one
+//! kind of work waits for (a body, a search, the store's writer) takes a permit of another kind.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
-    body::Body,
-    extract::{MatchedPath, Request, State},
+    body::{Body, Bytes},
+    extract::{FromRequest as _, MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -17,16 +18,27 @@ use futures::FutureExt as _;
 use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
+    access::{Door, Work, door},
     app::App,
     auth::{Caller, bearer},
     console,
-    params::short,
+    params::{refused_body, short},
     problem::{Kind, Problem},
+    server::Reserve,
 };
 
-/// Requests under way at once; event streams have their own limit.
-const MAX_REQUESTS: usize = 128;
+/// Pages read at once: more than the store's connections, so that it never idles, and few enough that the last one
+/// waits for milliseconds.
+const MAX_READS: usize = 128;
+/// Searches under way or waiting for one of the store's connections for them.
+const MAX_SEARCHES: usize = 16;
+/// Changes under way or waiting for the store's writer.
+const MAX_WRITES: usize = 32;
+/// Bodies being read; one is at most 256 KiB.
+const MAX_BODIES: usize = 64;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a whole body: the largest needs 200 kbit/s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
                    form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
@@ -45,12 +57,26 @@ const HEADERS: [(HeaderName, &str); 6] = [
 #[derive(Clone)]
 pub(crate) struct Guard {
     app: Arc<App>,
-    requests: Arc<Semaphore>,
+    permits: Arc<Permits>,
+}
+
+/// Permits by kind of work.
+struct Permits {
+    reads: Semaphore,
+    searches: Semaphore,
+    writes: Semaphore,
+    bodies: Semaphore,
 }
 
 impl Guard {
     pub(crate) fn new(app: Arc<App>) -> Self {
-        Self { app, requests: Arc::new(Semaphore::new(MAX_REQUESTS)) }
+        let permits = Permits {
+            reads: Semaphore::new(MAX_READS),
+            searches: Semaphore::new(MAX_SEARCHES),
+            writes: Semaphore::new(MAX_WRITES),
+            bodies: Semaphore::new(MAX_BODIES),
+        };
+        Self { app, permits: Arc::new(permits) }
     }
 }
 
@@ -80,32 +106,52 @@ pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
 
 async fn admit(guard: &Guard, mut request: Request, next: Next) -> Result<Response, Problem> {
     let app = &guard.app;
+    let template = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let Door { role, work } = door(request.method(), template, request.uri());
+    if work != Work::Probe && request.extensions().get::<Reserve>().is_some() {
+        let detail = "All connections are in use; only probes are answered. Try again in a moment.";
+        return Err(Problem::new(Kind::Overloaded, detail));
+    }
     check_host(app, request.headers())?;
-    let path = request.uri().path();
-    if !is_public(path) {
-        let caller = authenticate(app, request.headers()).await?;
+    if let Some(least) = role {
+        let caller = authenticate(app, request.headers())?;
         if caller.ambient && !request.method().is_safe() {
             check_same_site(request.headers())?;
         }
+        caller.require(least)?;
         request.extensions_mut().insert(caller);
     }
-    if request.uri().path() == "/api/v1/alerts/stream" {
-        return Ok(next.run(request).await);
-    }
-    let Ok(_permit) = guard.requests.try_acquire() else {
-        return Err(Problem::new(
-            Kind::TooManyRequests,
-            "Too many requests are under way. Try again in a moment.",
-        ));
+    let permits = &guard.permits;
+    let (permit, what) = match work {
+        Work::Probe | Work::Stream => return Ok(next.run(request).await),
+        Work::Read => (permits.reads.try_acquire(), "requests"),
+        Work::Search => (permits.searches.try_acquire(), "searches"),
+        Work::Write => {
+            request = whole(permits, request).await?;
+            (permits.writes.try_acquire(), "changes")
+        }
     };
+    let _permit = permit.map_err(|_| too_many(what))?;
     let answered = timeout(REQUEST_TIMEOUT, next.run(request)).await;
     answered
         .map_err(|_| Problem::new(Kind::Timeout, "The request took longer than 10 seconds and was given up."))
 }
 
-/// Health and the console's own files tell a stranger nothing.
-fn is_public(path: &str) -> bool {
-    matches!(path, "/healthz" | "/readyz") || path.starts_with("/assets/")
+fn too_many(what: &str) -> Problem {
+    Problem::new(Kind::TooManyRequests, format!("Too many {what} are under way. Try again in a moment."))
+}
+
+/// The request with its whole body, so that no work waits for bytes that may never come.
+async fn whole(permits: &Permits, request: Request) -> Result<Request, Problem> {
+    let _permit = permits.bodies.try_acquire().map_err(|_| too_many("bodies"))?;
+    let (parts, body) = request.into_parts();
+    // The extractor knows the limit that the router sets, and takes a whole request.
+    let coming = Bytes::from_request(Request::from_parts(parts.clone(), body), &());
+    match timeout(BODY_TIMEOUT, coming).await {
+        Ok(Ok(bytes)) => Ok(Request::from_parts(parts, Body::from(bytes))),
+        Ok(Err(rejection)) => Err(refused_body(rejection)),
+        Err(_) => Err(Problem::new(Kind::BodyTooSlow, "The body did not come within 10 seconds.")),
+    }
 }
 
 fn wants_page(request: &Request<Body>) -> bool {
@@ -113,11 +159,11 @@ fn wants_page(request: &Request<Body>) -> bool {
     !request.uri().path().starts_with("/api/") && accepts.is_some_and(|types| types.contains("text/html"))
 }
 
-async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
+fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
     match headers.get(header::AUTHORIZATION) {
         Some(value) => {
             let token = bearer(value.to_str().unwrap_or_default())?;
-            app.tokens.caller(&app.store, token).await
+            app.tokens.caller(token)
         }
         None if app.open => Ok(Caller::local()),
         None => Err(Problem::new(

@@ -4,9 +4,11 @@
 //! Out: a [`Server`]. Invariants: the only user of axum; every refusal is a problem document; the OpenAPI document is
 //! generated from the routes; nothing is served beyond loopback without tokens and TLS.
 
+mod access;
 mod app;
 pub mod auth;
 mod bind;
+mod connections;
 mod console;
 mod error;
 mod guard;
@@ -16,6 +18,7 @@ mod params;
 mod problem;
 mod routes;
 mod server;
+mod socket;
 mod wire;
 
 #[cfg(test)]

@@ -49,6 +49,10 @@ pub enum Kind {
     TooManyRequests,
     /// It took too long.
     Timeout,
+    /// The body did not come in time.
+    BodyTooSlow,
+    /// All connections are in use.
+    Overloaded,
     /// More than one `Host` header.
     InvalidHost,
     /// The `Host` header names a host that this server does not answer to.
@@ -65,7 +69,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order in which they are documented.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Unauthenticated,
@@ -80,6 +84,8 @@ impl Kind {
         Self::VersionMismatch,
         Self::TooManyRequests,
         Self::Timeout,
+        Self::BodyTooSlow,
+        Self::Overloaded,
         Self::InvalidHost,
         Self::UnknownHost,
         Self::CrossSite,
@@ -110,6 +116,8 @@ impl Kind {
             Self::VersionMismatch => ("urn:vedette:problem:version-mismatch", 412, "Changed by someone else"),
             Self::TooManyRequests => ("urn:vedette:problem:too-many-requests", 429, "Too many requests"),
             Self::Timeout => ("urn:vedette:problem:timeout", 503, "Took too long"),
+            Self::BodyTooSlow => ("urn:vedette:problem:body-too-slow", 408, "Body too slow"),
+            Self::Overloaded => ("urn:vedette:problem:overloaded", 503, "All connections in use"),
             Self::InvalidHost => ("urn:vedette:problem:invalid-host", 400, "Invalid Host header"),
             Self::UnknownHost => ("urn:vedette:problem:unknown-host", 421, "Unknown host"),
             Self::CrossSite => ("urn:vedette:problem:cross-site", 403, "Cross-site request refused"),
@@ -167,7 +175,7 @@ impl Problem {
             Kind::Unauthenticated => {
                 problem.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
             }
-            Kind::TooManyRequests | Kind::Timeout | Kind::StoreUnavailable => {
+            Kind::TooManyRequests | Kind::Timeout | Kind::Overloaded | Kind::StoreUnavailable => {
                 problem.header(header::RETRY_AFTER, HeaderValue::from_static("1"))
             }
             _ => problem,

@@ -1,22 +1,39 @@
 //! The listening end: connections in, answered requests out, until told to stop.
 //!
 //! In: [`Settings`], the store, the snapshots, a shutdown signal. Out: a bound [`Server`] and, at the end, nothing left open.
-//! Invariants: nothing is served before the policy for the address is met; the number of connections and the time a
-//! client may take for its headers are bounded; on shutdown event streams end and requests under way are answered.
+//! Invariants: nothing is served before the policy for the address is met; each connection has a [`Slot`], and every
+//! wait for its peer has an end: for the handshake, for a head, for the peer to take an answer, and for the connection
+//! as a whole; on shutdown event streams end and requests under way are answered.
 
-use std::{fs, io, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fs, io,
+    net::SocketAddr,
+    path::PathBuf,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
 
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    http::{HeaderValue, Request, Response, header},
+};
+use hyper::{
+    body::{Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
-    sync::{Semaphore, watch},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{Semaphore, mpsc, watch},
     time::{sleep, timeout},
 };
 use tokio_rustls::{
@@ -33,15 +50,58 @@ use crate::{
     app::{self, App},
     auth::Tokens,
     bind::{bind_policy, is_loopback},
+    connections::{Connections, Places, Progress, Slot},
     error::Error,
     live::LiveReceiver,
     metrics::Metrics,
+    routes::stream,
+    socket::Socket,
 };
 
-const MAX_CONNECTIONS: usize = 512;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long what is waited for, and how much is held meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub places: Places,
+    /// For the TLS handshake.
+    pub handshake: Duration,
+    /// For a whole head, counted from the end of the answer before: so this ends idle connections, too.
+    pub head: Duration,
+    /// For the peer to take one byte more of what waits for it.
+    pub write: Duration,
+    /// After this age a connection takes no further request; clients connect again. Without it a peer that takes a
+    /// little now and then would hold its place for ever.
+    pub age: Duration,
+    /// From then on, for the last answer to be taken; event streams have a bound of their own.
+    pub last: Duration,
+    /// For a connection of the reserve, from its accept to its end.
+    pub reserve: Duration,
+    /// Bytes of heads read and of answers written that a connection holds: 512 of them make 64 MiB at most. Larger
+    /// answers are held once, as they were made.
+    pub buffer: usize,
+    /// Bytes that the system holds of what a peer has not taken yet (Linux takes twice as much). By itself it takes up
+    /// to 4 MiB for each, 2 GiB for as many peers that read nothing; so much still carries a megabyte a second over 100 ms.
+    pub send_buffer: u32,
+}
+
+impl Limits {
+    pub(crate) const USUAL: Self = Self {
+        places: Places::USUAL,
+        handshake: Duration::from_secs(10),
+        head: Duration::from_secs(10),
+        write: Duration::from_secs(10),
+        age: Duration::from_secs(300),
+        last: Duration::from_secs(30),
+        reserve: Duration::from_secs(3),
+        buffer: 64 * 1024,
+        send_buffer: 128 * 1024,
+    };
+}
+
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Mark of a request that came over a place of the reserve: only probes are answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reserve;
 
 /// How to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,9 +133,19 @@ pub struct TlsFiles {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    front: Front,
+    /// The proxy in front carries everybody's requests.
+    proxied: bool,
+    stopping: watch::Sender<bool>,
+}
+
+/// What every connection needs.
+#[derive(Clone)]
+struct Front {
     router: Router,
     tls: Option<TlsAcceptor>,
-    stopping: watch::Sender<bool>,
+    limits: Limits,
+    stopping: watch::Receiver<bool>,
 }
 
 impl Server {
@@ -89,12 +159,21 @@ impl Server {
         live: LiveReceiver,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Error> {
-        let tokens = Tokens::load(&store).await?;
-        let has_tokens = tokens.any_in_force().await;
-        bind_policy(settings.address, has_tokens, settings.tls.is_some(), settings.proxy_tls)?;
+        Self::bind_within(Limits::USUAL, settings, store, live, metrics).await
+    }
+
+    pub(crate) async fn bind_within(
+        limits: Limits,
+        settings: Settings,
+        store: Store,
+        live: LiveReceiver,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, Error> {
+        let tokens = Tokens::follow(&store).await?;
+        bind_policy(settings.address, tokens.any(), settings.tls.is_some(), settings.proxy_tls)?;
         let tls = settings.tls.as_ref().map(acceptor).transpose()?;
         let bind = |source| Error::Bind { address: settings.address, source };
-        let listener = TcpListener::bind(settings.address).await.map_err(bind)?;
+        let listener = listen(settings.address, limits.send_buffer).map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         let (stopping, watch_stopping) = watch::channel(false);
         let app = App {
@@ -107,9 +186,11 @@ impl Server {
             console: settings.console,
             hosts: settings.hosts,
             streams: Arc::new(Semaphore::new(app::MAX_STREAMS)),
-            stopping: watch_stopping,
+            stream_reads: Semaphore::new(app::STREAM_READS),
+            stopping: watch_stopping.clone(),
         };
-        Ok(Self { listener, address, router: app::router(app), tls, stopping })
+        let front = Front { router: app::router(app), tls, limits, stopping: watch_stopping };
+        Ok(Self { listener, address, front, proxied: settings.proxy_tls, stopping })
     }
 
     /// Where it listens.
@@ -120,68 +201,179 @@ impl Server {
 
     /// Serves until `shutdown` is ready, then answers what is under way, for at most five seconds.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let graceful = GracefulShutdown::new();
-        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let Self { listener, front, proxied, stopping, .. } = self;
+        let connections = Arc::new(Connections::new(front.limits.places, proxied));
+        // Every connection holds a sender, and nothing is sent: the end of the channel is the end of the last one.
+        let (open, mut ended) = mpsc::channel::<()>(1);
         let mut shutdown = pin!(shutdown);
         loop {
-            let slot = tokio::select! {
-                () = &mut shutdown => break,
-                slot = Arc::clone(&slots).acquire_owned() => slot,
-            };
             let accepted = tokio::select! {
                 () = &mut shutdown => break,
-                accepted = self.listener.accept() => accepted,
+                accepted = listener.accept() => accepted,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    rest_after(&error).await;
-                    continue;
+            match accepted {
+                Ok((stream, peer)) => {
+                    let slot = connections.admit(peer.ip(), Instant::now());
+                    let (front, open) = (front.clone(), open.clone());
+                    tokio::spawn(async move {
+                        let _open = open;
+                        front.serve(stream, slot).await;
+                    });
                 }
-            };
-            let (router, tls, watcher) = (self.router.clone(), self.tls.clone(), graceful.watcher());
-            tokio::spawn(async move {
-                let _slot = slot;
-                match tls {
-                    None => connection(stream, router, watcher).await,
-                    Some(tls) => match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => connection(stream, router, watcher).await,
-                        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-                        Err(_) => tracing::debug!("TLS handshake took too long"),
-                    },
-                }
-            });
+                Err(error) => rest_after(&error, &connections).await,
+            }
         }
-        drop(self.listener);
-        self.stopping.send_replace(true);
-        tokio::select! {
-            () = graceful.shutdown() => {}
-            () = sleep(SHUTDOWN_TIMEOUT) => tracing::warn!("some requests were cut off at shutdown"),
+        drop((listener, open, front));
+        stopping.send_replace(true);
+        if timeout(SHUTDOWN_TIMEOUT, ended.recv()).await.is_err() {
+            let left = connections.cut_all();
+            tracing::warn!(left, "some requests were cut off at shutdown");
         }
     }
 }
 
-/// Waits where the system has no more descriptors; a client that hung up needs no wait.
-async fn rest_after(error: &io::Error) {
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1_024;
+
+fn listen(address: SocketAddr, send_buffer: u32) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    // Accepted sockets inherit it.
+    socket.set_send_buffer_size(send_buffer)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Makes room where the system has no more descriptors; a client that hung up needs none.
+async fn rest_after(error: &io::Error, connections: &Connections) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
-        tracing::warn!(%error, "cannot accept connections");
-        sleep(Duration::from_millis(500)).await;
+        let made_room = connections.shed(Instant::now());
+        tracing::warn!(%error, made_room, "cannot accept connections");
+        sleep(Duration::from_millis(if made_room { 10 } else { 500 })).await;
     }
 }
 
-async fn connection<S>(stream: S, router: Router, watcher: hyper_util::server::graceful::Watcher)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = TowerToHyperService::new(router);
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%error, "connection ended early");
+impl Front {
+    /// Serves one connection until its end, its bounds, or word that it has to make room.
+    async fn serve(self, stream: TcpStream, slot: Slot) {
+        let limits = self.limits;
+        let progress = Arc::clone(&slot.progress);
+        let stream = Socket::new(stream, Arc::clone(&progress), limits.write);
+        let served = async {
+            match self.tls.clone() {
+                None => self.http(stream, &slot).await,
+                Some(tls) => match timeout(limits.handshake, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => self.http(stream, &slot).await,
+                    Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                    Err(_) => tracing::debug!("TLS handshake took too long"),
+                },
+            }
+        };
+        let time = if slot.reserve { limits.reserve } else { Duration::MAX };
+        tokio::select! {
+            () = progress.cut() => tracing::debug!("a connection that waited for its peer made room"),
+            served = timeout(time, served) => {
+                if served.is_err() {
+                    tracing::debug!("a connection of the reserve took too long");
+                }
+            }
+        }
     }
+
+    async fn http<S>(&self, stream: S, slot: &Slot)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limits = self.limits;
+        let (router, progress) = (TowerToHyperService::new(self.router.clone()), Arc::clone(&slot.progress));
+        let reserve = slot.reserve;
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            progress.asked();
+            if reserve {
+                request.extensions_mut().insert(Reserve);
+            }
+            let (answer, progress) = (router.call(request), Arc::clone(&progress));
+            async move {
+                // Also where the answer is given up.
+                let answering = Answering(progress);
+                let answer = answer.await?;
+                if is_stream(&answer) {
+                    answering.0.streams();
+                }
+                Ok::<_, Infallible>(answer.map(|body| Answer { body, _answering: answering }))
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head)
+            .max_buf_size(limits.buffer)
+            .keep_alive(!reserve)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let mut stopping = self.stopping.clone();
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Ok(ended),
+            () = sleep(limits.age) => Err(()),
+            // The sender lives until the server stops.
+            _ = stopping.wait_for(|stop| *stop) => Err(()),
+        };
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(()) => {
+                connection.as_mut().graceful_shutdown();
+                // A stream ends by itself: when its time is over, its token is revoked, or the server stops.
+                let time = if slot.progress.is_stream() { stream::MAX_TIME } else { Duration::ZERO };
+                match timeout(time + limits.last, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => return tracing::debug!("a connection ended at its greatest age"),
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "connection ended early");
+        }
+    }
+}
+
+/// While it lives, a request is being answered.
+struct Answering(Arc<Progress>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.answered();
+    }
+}
+
+/// An answer's body, which notes when it has been handed over.
+struct Answer {
+    body: Body,
+    _answering: Answering,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn is_stream(answer: &Response<Body>) -> bool {
+    let media = answer.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    media.is_some_and(|media| media.starts_with(b"text/event-stream"))
 }
 
 fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, Error> {

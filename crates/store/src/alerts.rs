@@ -33,7 +33,8 @@ impl Store {
         select.page(query.sort, query.cursor.as_deref())?;
         select.push(" limit ");
         select.int(i64::from(limit) + 1);
-        let rows = select.statement().fetch_all(&self.inner.readers).await?;
+        let pool = if query.filter.searches() { &self.inner.searchers } else { &self.inner.readers };
+        let rows = select.statement().fetch_all(pool).await?;
         let more = rows.len() > limit as usize;
         let rows = rows.get(..limit as usize).unwrap_or(&rows);
         let next_cursor = match rows.last() {
@@ -123,7 +124,7 @@ impl Store {
         };
         let mut select = Select::new(columns, filter);
         select.push(&format!(" group by {group} order by {group}"));
-        let rows = select.statement().fetch_all(&self.inner.readers).await?;
+        let rows = select.statement().fetch_all(&self.inner.searchers).await?;
         rows.iter()
             .map(|row| {
                 let name: String = row.try_get("name")?;

@@ -61,6 +61,10 @@ pub struct Store {
 pub(crate) struct Inner {
     pub(crate) writer: AnyPool,
     pub(crate) readers: AnyPool,
+    /// For what reads rows one by one, however many there are.
+    pub(crate) searchers: AnyPool,
+    /// For the tokens alone.
+    pub(crate) access: AnyPool,
     /// Our epoch; `None` without the lease.
     pub(crate) epoch: Option<i64>,
     pub(crate) changes_kept: i64,
@@ -73,6 +77,9 @@ pub(crate) struct Inner {
 }
 
 const READERS: u32 = 4;
+/// A search that was given up goes on until its statement ends, and holds its connection until then; so searches have
+/// connections of their own, and as many as may cost a core.
+const SEARCHERS: u32 = 2;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Ids are hashes, so that rows of one moment lie all over the tables: with the usual 2 MB of cache the writer would read
 /// pages again and again, and with the usual 1,000 pages between two foldings of the journal it would write them as often.
@@ -131,6 +138,8 @@ impl Store {
             inner: Arc::new(Inner {
                 writer: pool(1, WRITER_PRAGMAS).connect(&url).await?,
                 readers: pool(READERS, READER_PRAGMAS).connect(&url).await?,
+                searchers: pool(SEARCHERS, READER_PRAGMAS).connect(&url).await?,
+                access: pool(1, READER_PRAGMAS).connect(&url).await?,
                 epoch,
                 changes_kept: i64::from(settings.changes_kept.max(1)),
                 failed: AtomicBool::new(false),
@@ -143,6 +152,8 @@ impl Store {
 
     /// Closes all connections, which folds the write-ahead log into the database.
     pub async fn close(self) {
+        self.inner.access.close().await;
+        self.inner.searchers.close().await;
         self.inner.readers.close().await;
         self.inner.writer.close().await;
     }

@@ -3,7 +3,7 @@
 //! In: a SHA-256 of a token. Out: [`Token`]s to compare with. Invariant: a name is in force at most once; every
 //! creation and revocation is in the audit log.
 
-use sqlx::Row;
+use sqlx::{Row, any::AnyRow};
 use vedette_event::Micros;
 
 use crate::{
@@ -59,26 +59,18 @@ impl Store {
         )
         .fetch_all(&self.inner.readers)
         .await?;
-        rows.iter()
-            .map(|row| {
-                let name: String = row.try_get("name")?;
-                let bad = |detail: &str| Error::BadValue {
-                    what: "token",
-                    id: name.clone(),
-                    detail: detail.to_owned(),
-                };
-                let hash: Vec<u8> = row.try_get("hash")?;
-                let role: String = row.try_get("role")?;
-                Ok(Token {
-                    hash: hash.try_into().map_err(|_| bad("its hash has another length"))?,
-                    role: Role::parse(&role).ok_or_else(|| bad("unknown role"))?,
-                    created_at: Micros(row.try_get("created_at")?),
-                    revoked_at: row.try_get::<Option<i64>, _>("revoked_at")?.map(Micros),
-                    last_used_at: row.try_get::<Option<i64>, _>("last_used_at")?.map(Micros),
-                    name,
-                })
-            })
-            .collect()
+        rows.iter().map(token).collect()
+    }
+
+    /// The tokens in force, by name, over a connection that nothing else uses: access never waits for a search.
+    pub async fn tokens_in_force(&self) -> Result<Vec<Token>, Error> {
+        let rows = sqlx::query(
+            "select hash, name, role, created_at, revoked_at, last_used_at from tokens \
+             where revoked_at is null order by name",
+        )
+        .fetch_all(&self.inner.access)
+        .await?;
+        rows.iter().map(token).collect()
     }
 
     /// Notes that a token was used; written at most once a minute.
@@ -94,4 +86,19 @@ impl Store {
         tx.run(update.bind(tx.now.0).bind(token.hash.to_vec()).bind(tx.now.0 - MINUTE)).await?;
         tx.commit().await.map(drop)
     }
+}
+
+fn token(row: &AnyRow) -> Result<Token, Error> {
+    let name: String = row.try_get("name")?;
+    let bad = |detail: &str| Error::BadValue { what: "token", id: name.clone(), detail: detail.to_owned() };
+    let hash: Vec<u8> = row.try_get("hash")?;
+    let role: String = row.try_get("role")?;
+    Ok(Token {
+        hash: hash.try_into().map_err(|_| bad("its hash has another length"))?,
+        role: Role::parse(&role).ok_or_else(|| bad("unknown role"))?,
+        created_at: Micros(row.try_get("created_at")?),
+        revoked_at: row.try_get::<Option<i64>, _>("revoked_at")?.map(Micros),
+        last_used_at: row.try_get::<Option<i64>, _>("last_used_at")?.map(Micros),
+        name,
+    })
 }

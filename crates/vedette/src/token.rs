@@ -12,11 +12,12 @@ use crate::{Failure, World as _, config, table};
 Examples:
   TOKEN=$(vedette token create --name siem-bridge --role analyst)
   curl -H \"Authorization: Bearer $TOKEN\" http://127.0.0.1:8080/api/v1/alerts
+  vedette token create --name prometheus --role metrics
   vedette token list
   vedette token revoke --name siem-bridge
 
 A token is printed once; only its hash is kept. A running service takes note of new and
-revoked tokens within seconds.")]
+revoked tokens within a second.")]
 pub struct Args {
     #[command(flatten)]
     file: config::Named,
@@ -32,14 +33,14 @@ enum Action {
         /// A name, by which it can be revoked.
         #[arg(long, value_parser = name)]
         name: String,
-        /// What it allows: `analyst` reads and triages, `engineer` also reads the records of dead letters, `admin` the same so far.
+        /// What it allows: `metrics` reads /metrics and nothing else, `analyst` reads and triages, `engineer` also reads the records of dead letters, `admin` the same so far.
         #[arg(long, value_parser = role)]
         role: Role,
     },
     /// List all tokens: names, roles and times, never the tokens.
     #[command(after_help = "Example:\n  vedette token list -c /etc/vedette/vedette.yml")]
     List,
-    /// Revoke a token; it stops working within seconds.
+    /// Revoke a token; it stops working within a second, and its event streams end.
     #[command(after_help = "Example:\n  vedette token revoke --name siem-bridge")]
     Revoke {
         /// Its name.
@@ -64,7 +65,7 @@ fn refused(error: vedette_store::Error) -> Failure {
 }
 
 fn role(text: &str) -> Result<Role, String> {
-    Role::parse(text).ok_or_else(|| "write analyst, engineer or admin".to_owned())
+    Role::parse(text).ok_or_else(|| "write metrics, analyst, engineer or admin".to_owned())
 }
 
 /// Runs the command.

@@ -3,7 +3,7 @@
 //! In: the list's filters and the last `seq` seen. Out: `alert` (the row as in the list), `leave` (it stopped matching),
 //! `reset` (the `seq` is too old: read the list again). Invariants: an event's id is its `seq`, so a browser resumes by
 //! itself; `leave` is for rows that the reader may know, once; a reader that lags is sent the newest state of each row,
-//! never a growing queue; a stream ends when its token is revoked and when the server stops.
+//! never a growing queue; a stream ends when its token is revoked, when the server stops, and after an hour.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -20,14 +20,17 @@ use axum::{
 };
 use futures::{Stream, stream};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::{Instant, sleep, sleep_until},
+};
 use utoipa::{
     IntoParams,
     openapi::path::{Parameter, ParameterIn},
 };
 use vedette_store::{
     Error,
-    model::{ChangeKind, Changes, Filter},
+    model::{ChangeKind, Changes, Filter, Token},
 };
 
 use super::alerts::FilterParams;
@@ -44,6 +47,9 @@ const STEP: u32 = 256;
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Changes committed by another process do not wake us.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How long a stream lasts. Its reader goes on with a new one, as browsers do by themselves; without an end, readers
+/// that take nothing while nothing happens would hold their places for ever.
+pub(crate) const MAX_TIME: Duration = Duration::from_secs(3_600);
 
 /// From where to follow.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -84,7 +90,8 @@ struct Reset {
 
 /// Follows changes of matching alerts. Events: `alert` (data as an item of the list), `leave` (`{id, seq}`: it does not
 /// match any more; for a row sent on this stream, and once for one that is older than `after` or `Last-Event-ID`, since it
-/// may have been read before), `reset` (`{seq}`: too old; read the list again). Ends when the token is revoked.
+/// may have been read before), `reset` (`{seq}`: too old; read the list again). Ends when the token is revoked, and after an
+/// hour: go on with `Last-Event-ID`.
 #[utoipa::path(
     get, path = "/alerts/stream", operation_id = "follow_alerts", tag = "alerts",
     params(StreamParams, ("Last-Event-ID" = Option<i64>, Header, description = "The last event's id, on reconnecting")),
@@ -118,7 +125,9 @@ pub(crate) async fn follow(
     let permit = Arc::clone(&app.streams).try_acquire_owned();
     let permit = permit.map_err(|_| Problem::new(Kind::TooManyRequests, "Too many streams are open."))?;
     let follower = Follower {
+        ends: Instant::now() + MAX_TIME,
         newest: app.store.watch(),
+        access: app.tokens.changes(),
         stopping: app.stopping.clone(),
         app,
         token,
@@ -172,20 +181,22 @@ struct Follower {
     after: i64,
     known: Known,
     ready: VecDeque<Event>,
+    ends: Instant,
     newest: watch::Receiver<i64>,
+    access: watch::Receiver<Arc<[Token]>>,
     stopping: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Follower {
-    /// The next event; `None` when the token is revoked, the server stops or the store fails for good.
+    /// The next event; `None` when the token is revoked, its time is over, the server stops or the store fails for good.
     async fn next(&mut self) -> Option<Event> {
         loop {
+            if *self.stopping.borrow() || self.revoked() || self.ends <= Instant::now() {
+                return None;
+            }
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
-            }
-            if *self.stopping.borrow() || self.revoked().await {
-                return None;
             }
             self.newest.mark_unchanged();
             match self.step().await {
@@ -193,9 +204,11 @@ impl Follower {
                 Ok(false) => tokio::select! {
                     _ = self.newest.changed() => {}
                     _ = self.stopping.changed() => {}
-                    () = tokio::time::sleep(LOOK_AGAIN) => {}
+                    _ = self.access.changed() => {}
+                    () = sleep_until(self.ends) => {}
+                    () = sleep(LOOK_AGAIN) => {}
                 },
-                Err(error) if error.retryable() => tokio::time::sleep(LOOK_AGAIN).await,
+                Err(error) if error.retryable() => sleep(LOOK_AGAIN).await,
                 Err(error) => {
                     tracing::error!(error = &error as &dyn std::error::Error, "an alert stream ended");
                     return None;
@@ -204,15 +217,16 @@ impl Follower {
         }
     }
 
-    /// True if the token is not in force any more; a store that does not answer revokes nothing.
-    async fn revoked(&self) -> bool {
-        let Some(token) = &self.token else { return false };
-        let caller = self.app.tokens.caller(&self.app.store, token).await;
-        caller.is_err_and(|problem| problem.is(Kind::Unauthenticated))
+    /// True if the token is not in force any more.
+    fn revoked(&mut self) -> bool {
+        self.access.mark_unchanged();
+        self.token.as_ref().is_some_and(|token| self.app.tokens.caller(token).is_err())
     }
 
     /// Looks at the next changes; true if there were any.
     async fn step(&mut self) -> Result<bool, Error> {
+        // Never closed.
+        let _turn = self.app.stream_reads.acquire().await;
         let changes = match self.app.store.changes(self.after, STEP).await? {
             Changes::Reset { seq } => {
                 self.after = seq;

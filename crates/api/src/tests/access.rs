@@ -2,7 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, http::header, middleware, routing::get};
+use axum::{
+    Router,
+    body::Body,
+    http::{Method, header},
+    middleware,
+    routing::{get, post},
+};
 use futures::StreamExt as _;
 use serde_json::json;
 use tokio::sync::watch;
@@ -11,10 +17,14 @@ use vedette_store::{Access, Store, model::Role};
 
 use super::{NOON, app, empty, over, request, seeded};
 use crate::{
+    access::{ROUTES, Work},
     auth::create_token,
     guard::{Guard, guard},
     live,
 };
+
+/// In which a token made or revoked elsewhere counts.
+const WITHIN: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn without_a_token_nothing_is_told_and_each_role_has_its_part() {
@@ -40,7 +50,7 @@ async fn without_a_token_nothing_is_told_and_each_role_has_its_part() {
         api.store.create_token(role.name(), role, token.hash, "test").await.unwrap();
         texts.push(token.text);
     }
-    tokio::time::sleep(Duration::from_millis(5_100)).await;
+    tokio::time::sleep(WITHIN).await;
     let ask = async |token: &str, path: &str| {
         let request = request("GET", path).header(header::AUTHORIZATION, format!("Bearer {token}"));
         api.send(request.body(Body::empty()).unwrap()).await
@@ -68,9 +78,105 @@ async fn a_revoked_token_ends_its_streams() {
     assert_eq!(response.status(), 200);
     let mut stream = response.into_body().into_data_stream();
     let mut next = async |seconds| tokio::time::timeout(Duration::from_secs(seconds), stream.next()).await;
-    assert!(next(6).await.is_err(), "it goes on while the token is in force");
+    assert!(next(2).await.is_err(), "it goes on while the token is in force");
     api.store.revoke_token("ann", "test").await.unwrap();
+    let began = tokio::time::Instant::now();
     assert!(next(11).await.unwrap().is_none());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+/// Who is let in where: the answer's status, or `in` for one that another layer than access gave.
+#[tokio::test]
+async fn each_role_has_its_routes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let mut callers = vec![("stranger", None)];
+    for role in [Role::Metrics, Role::Analyst, Role::Engineer, Role::Admin] {
+        let token = create_token().unwrap();
+        store.create_token(role.name(), role, token.hash, "test").await.unwrap();
+        callers.push((role.name(), Some(token.text)));
+    }
+    let api = over(store, folder, |app| app.open = false).await;
+    let unknown = (Method::GET, "/nothing", None, Work::Read);
+    let mut lines = Vec::new();
+    for (method, template, ..) in ROUTES.iter().chain([&unknown]) {
+        let path = template.replace("{id}", "x").replace("{name}", "console.css");
+        let mut line = format!("{method} {template}:");
+        for (name, token) in &callers {
+            let mut request = request(method.as_str(), &path);
+            if let Some(token) = token {
+                request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+            }
+            let answer = api.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            let status = answer.status().as_u16();
+            let seen = if matches!(status, 401 | 403) { status.to_string() } else { "in".to_owned() };
+            line.push_str(&format!(" {name} {seen},"));
+        }
+        lines.push(line.trim_end_matches(',').to_owned());
+    }
+    insta::assert_snapshot!("roles", lines.join("\n"));
+}
+
+/// One kind of work that is stuck keeps out no other.
+#[tokio::test]
+async fn stuck_searches_and_bodies_keep_nothing_else_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let (_sender, live) = live::channel(live::Live::starting(live::Mode::Demo, "0.1.0", NOON));
+    let (_stop, stopping) = watch::channel(false);
+    let app = Arc::new(app(&store, live, stopping).await);
+    let stuck = || async { std::future::pending::<&str>().await };
+    let router: Router = Router::new()
+        .route("/api/v1/alerts", get(stuck))
+        .route("/api/v1/alerts/bulk", post(async || "done"))
+        .route("/api/v1/alerts/{id}/comments", post(stuck))
+        .route("/api/v1/rules", get(async || "rules"))
+        .route("/healthz", get(async || "ok"))
+        .route("/metrics", get(async || "metrics"))
+        .layer(middleware::from_fn_with_state(Guard::new(app), guard));
+    let send = |method: &str, path: &str, body: Body| {
+        tokio::spawn(router.clone().oneshot(request(method, path).body(body).unwrap()))
+    };
+    let endless = || Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+    let began = tokio::time::Instant::now();
+    let mut waiting = Vec::new();
+    waiting.extend((0..40).map(|_| send("GET", "/api/v1/alerts?q=x", Body::empty())));
+    waiting.extend((0..70).map(|_| send("POST", "/api/v1/alerts/x/comments", Body::empty())));
+    let slow = send("POST", "/api/v1/alerts/bulk", endless());
+    waiting.extend((0..200).map(|_| send("POST", "/api/v1/alerts/bulk", endless())));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let status =
+        async |path: &str| send("GET", path, Body::empty()).await.unwrap().unwrap().status().as_u16();
+    for path in ["/healthz", "/metrics", "/api/v1/rules"] {
+        assert_eq!(status(path).await, 200, "{path}");
+    }
+    assert_eq!(status("/api/v1/alerts?source=waf").await, 429);
+    let refused = send("POST", "/api/v1/alerts/bulk", Body::empty()).await.unwrap().unwrap();
+    assert_eq!(refused.status(), 429);
+    // What does not come is not waited for.
+    assert_eq!(slow.await.unwrap().unwrap().status(), 408);
+    assert!(began.elapsed() < Duration::from_secs(15));
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// A use is noted, though nobody waits for that.
+#[tokio::test]
+async fn a_tokens_use_is_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let token = create_token().unwrap();
+    store.create_token("ann", Role::Analyst, token.hash, "test").await.unwrap();
+    let api = over(store, folder, |app| app.open = false).await;
+    for _ in 0..3 {
+        let request =
+            request("GET", "/api/v1/rules").header(header::AUTHORIZATION, format!("Bearer {}", token.text));
+        assert_eq!(api.send(request.body(Body::empty()).unwrap()).await.status, 200);
+    }
+    let until = tokio::time::Instant::now() + Duration::from_secs(5);
+    while api.store.tokens().await.unwrap()[0].last_used_at.is_none() {
+        assert!(tokio::time::Instant::now() < until, "the use is not noted");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod alerts;
 mod contract;
 mod operation;
 mod pages;
+mod pressure;
 mod seed;
 mod served;
 mod triage;
@@ -90,12 +91,13 @@ async fn app(store: &Store, snapshots: live::LiveReceiver, stopping: watch::Rece
         store: store.clone(),
         live: snapshots.clone(),
         metrics: Arc::new(Metrics::new(snapshots)),
-        tokens: Tokens::load(store).await.unwrap(),
+        tokens: Tokens::follow(store).await.unwrap(),
         open: true,
         loopback: true,
         console: true,
         hosts: Vec::new(),
         streams: Arc::new(Semaphore::new(2)),
+        stream_reads: Semaphore::new(1),
         stopping,
     }
 }

@@ -85,7 +85,7 @@ async fn shutdown_ends_streams_and_answers_what_is_under_way() {
 }
 
 /// A certificate of its own for `localhost`; `None` where there is no `openssl`.
-fn certificate(folder: &Path) -> Option<TlsFiles> {
+pub(super) fn certificate(folder: &Path) -> Option<TlsFiles> {
     let files = TlsFiles { certificate: folder.join("certificate.pem"), key: folder.join("key.pem") };
     let made = Command::new("openssl")
         .args([
@@ -114,6 +114,18 @@ fn certificate(folder: &Path) -> Option<TlsFiles> {
     }
 }
 
+/// A client that knows the certificate.
+pub(super) fn connector(files: &TlsFiles) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(&files.certificate).unwrap()).unwrap();
+    let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(client))
+}
+
 #[tokio::test]
 async fn tls_is_done_in_process() {
     let folder = tempfile::tempdir().unwrap();
@@ -122,19 +134,13 @@ async fn tls_is_done_in_process() {
     let server = server.unwrap();
     let address = server.address();
     let running = tokio::spawn(server.run(std::future::pending()));
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(&files.certificate).unwrap()).unwrap();
-    let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let client = connector(&files);
     // Somebody who speaks no TLS holds nobody up.
     let mut silent = TcpStream::connect(address).await.unwrap();
     silent.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    let mut stream = TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap();
+    let mut stream = client.connect(name, stream).await.unwrap();
     let head = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = Vec::new();

@@ -88,6 +88,8 @@ names!(RowState { Notice = "notice", Active = "active", Ended = "ended" });
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
+    /// Reads `/metrics`, and nothing else.
+    Metrics,
     /// Reads alerts and triages.
     Analyst,
     /// Also sees rules' insides, sources and dead letters.
@@ -95,7 +97,7 @@ pub enum Role {
     /// Everything.
     Admin,
 }
-names!(Role { Analyst = "analyst", Engineer = "engineer", Admin = "admin" });
+names!(Role { Metrics = "metrics", Analyst = "analyst", Engineer = "engineer", Admin = "admin" });
 
 /// Whom a row is about, as text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -34,6 +34,14 @@ pub struct Filter {
     pub q: Option<String>,
 }
 
+impl Filter {
+    /// True if no index leads to its rows, so that they are read one by one.
+    #[must_use]
+    pub fn searches(&self) -> bool {
+        self.q.is_some() || self.source.is_some()
+    }
+}
+
 /// What a list is sorted by; ties are broken by time of crossing and id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -48,3 +48,37 @@ async fn a_publication_given_up_leaves_no_trace_or_is_whole() {
     publish_alerts(&store, vec![alert("last", 1, 1, 1)]).await;
     assert_eq!(get(&store, "last").await.revision, 1);
 }
+
+/// Lists and access wait neither for searches nor for the writer: they end while all of those are still under way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_searches_nor_a_writer_keep_lists_and_access_waiting() {
+    let (_folder, store) = store().await;
+    store.create_token("ann", Role::Metrics, [1; 32], "root").await.unwrap();
+    let long = |n: i64| AlertRevision {
+        summary: "nothing to be found here ".repeat(4_000),
+        ..alert(&format!("a{n}"), 1, n, 1)
+    };
+    publish_alerts(&store, (0..200).map(long).collect()).await;
+    let writing = store.begin().await.unwrap();
+    let mut searches = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let store = store.clone();
+        searches.spawn(async move {
+            let filter = Filter { q: Some("here nowhere".to_owned()), ..Default::default() };
+            store.list(&ListQuery { filter: filter.clone(), ..Default::default() }).await.unwrap();
+            store.summary(SummaryBy::State, &filter).await.unwrap()
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    for _ in 0..5 {
+        assert_eq!(store.list(&ListQuery { limit: 5, ..Default::default() }).await.unwrap().items.len(), 5);
+        assert_eq!(store.tokens_in_force().await.unwrap()[0].role, Role::Metrics);
+    }
+    let mut ended = 0;
+    while searches.try_join_next().is_some() {
+        ended += 1;
+    }
+    assert!(ended < 60, "{ended} of 100 searches ended before five lists");
+    drop(writing);
+    searches.shutdown().await;
+}

@@ -1,0 +1,135 @@
+//! The table of routes: the least role that each takes, and which kind of work it is.
+//!
+//! In: a method and a route's template. Out: a [`Door`]. Invariants: every route that is served stands in the table
+//! (a test walks the OpenAPI document); a path that is none is told to nobody below an analyst; kinds of work have
+//! permits of their own, so that slow bodies, searches and writes never keep out a probe or a list.
+
+use axum::http::{Method, Uri};
+use vedette_store::model::Role;
+
+/// What a request is let in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Door {
+    /// The least role; `None` where a stranger may ask.
+    pub role: Option<Role>,
+    pub work: Work,
+}
+
+/// Kinds of work, each with its own permits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Work {
+    /// Answered from memory in microseconds: needs no permit and is answered over the reserve, too.
+    Probe,
+    /// Reads a page through an index.
+    Read,
+    /// Reads rows one by one.
+    Search,
+    /// Takes a body and the store's writer.
+    Write,
+    /// An event stream, which has permits for its whole life.
+    Stream,
+}
+
+const METRICS: Option<Role> = Some(Role::Metrics);
+const ANALYST: Option<Role> = Some(Role::Analyst);
+
+/// Every route: method, template, least role, work. Health and the console's own files tell a stranger nothing. What of
+/// a dead letter an analyst sees, the route decides.
+pub(crate) const ROUTES: &[(Method, &str, Option<Role>, Work)] = &[
+    (Method::GET, "/healthz", None, Work::Probe),
+    (Method::GET, "/readyz", None, Work::Probe),
+    (Method::GET, "/metrics", METRICS, Work::Probe),
+    (Method::GET, "/api/v1/openapi.json", ANALYST, Work::Read),
+    (Method::GET, "/api/v1/alerts", ANALYST, Work::Read),
+    (Method::GET, "/api/v1/alerts/summary", ANALYST, Work::Search),
+    (Method::GET, "/api/v1/alerts/stream", ANALYST, Work::Stream),
+    (Method::POST, "/api/v1/alerts/bulk", ANALYST, Work::Write),
+    (Method::GET, "/api/v1/alerts/{id}", ANALYST, Work::Read),
+    (Method::PATCH, "/api/v1/alerts/{id}", ANALYST, Work::Write),
+    (Method::POST, "/api/v1/alerts/{id}/comments", ANALYST, Work::Write),
+    (Method::GET, "/api/v1/alerts/{id}/history", ANALYST, Work::Read),
+    (Method::GET, "/api/v1/rules", ANALYST, Work::Read),
+    (Method::GET, "/api/v1/rules/{id}", ANALYST, Work::Read),
+    (Method::GET, "/api/v1/rules/{id}/coverage", ANALYST, Work::Read),
+    (Method::GET, "/api/v1/sources", ANALYST, Work::Read),
+    (Method::GET, "/api/v1/status", ANALYST, Work::Read),
+    (Method::GET, "/api/v1/dead-letters", ANALYST, Work::Read),
+    (Method::GET, "/", ANALYST, Work::Search),
+    (Method::GET, "/alerts/{id}", ANALYST, Work::Read),
+    (Method::POST, "/alerts/{id}/triage", ANALYST, Work::Write),
+    (Method::POST, "/alerts/{id}/comments", ANALYST, Work::Write),
+    (Method::GET, "/rules", ANALYST, Work::Read),
+    (Method::GET, "/rules/{id}", ANALYST, Work::Read),
+    (Method::GET, "/sources", ANALYST, Work::Read),
+    (Method::GET, "/dead-letters", ANALYST, Work::Read),
+    (Method::GET, "/assets/{name}", None, Work::Read),
+];
+
+/// The door of a request; `template` is its route's, if there is one.
+pub(crate) fn door(method: &Method, template: Option<&str>, uri: &Uri) -> Door {
+    // HEAD is answered by GET's route.
+    let get = *method == Method::HEAD;
+    let of = |(own, path, ..): &&(Method, &str, _, _)| {
+        Some(*path) == template && (own == method || (get && *own == Method::GET))
+    };
+    let Some((_, path, role, work)) = ROUTES.iter().find(of) else {
+        let work = if method.is_safe() { Work::Read } else { Work::Write };
+        return Door { role: ANALYST, work };
+    };
+    let searches = *path == "/api/v1/alerts" && is_search(uri.query().unwrap_or_default());
+    Door { role: *role, work: if searches { Work::Search } else { *work } }
+}
+
+/// True if the list's parameters make the store read rows one by one.
+fn is_search(query: &str) -> bool {
+    form_urlencoded::parse(query.as_bytes()).any(|(name, _)| matches!(&*name, "q" | "source"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::openapi_document;
+
+    fn of(method: &str, template: &str, uri: &str) -> Door {
+        door(&method.parse().unwrap(), Some(template), &uri.parse().unwrap())
+    }
+
+    #[test]
+    fn the_table_has_every_documented_route_and_no_other() {
+        let document = serde_json::to_value(openapi_document()).unwrap();
+        let mut documented = BTreeSet::new();
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for method in ["get", "post", "put", "patch", "delete"] {
+                if operations.get(method).is_some() {
+                    documented.insert((method.to_uppercase(), path.clone()));
+                }
+            }
+        }
+        let listed = ROUTES.iter().filter(|(_, path, ..)| path.starts_with("/api/v1/"));
+        let listed: BTreeSet<_> =
+            listed.map(|(method, path, ..)| (method.to_string(), (*path).to_owned())).collect();
+        let undocumented: Vec<_> = listed.difference(&documented).collect();
+        assert_eq!(undocumented, [&("GET".to_owned(), "/api/v1/openapi.json".to_owned())]);
+        assert!(documented.is_subset(&listed), "{:?}", documented.difference(&listed));
+    }
+
+    #[test]
+    fn what_is_in_no_table_needs_an_analyst() {
+        let unknown = door(&Method::GET, None, &"/nothing".parse().unwrap());
+        assert_eq!(unknown, Door { role: ANALYST, work: Work::Read });
+        assert_eq!(of("DELETE", "/healthz", "/healthz"), Door { role: ANALYST, work: Work::Write });
+        assert_eq!(of("HEAD", "/metrics", "/metrics").role, METRICS);
+    }
+
+    #[test]
+    fn a_list_that_reads_rows_one_by_one_is_a_search() {
+        let work = |query: &str| of("GET", "/api/v1/alerts", &format!("/api/v1/alerts?{query}")).work;
+        assert_eq!(work("status=new&limit=5"), Work::Read);
+        assert_eq!(work("status=new&q=x"), Work::Search);
+        assert_eq!(work("%71=x"), Work::Search);
+        assert_eq!(work("source=waf"), Work::Search);
+    }
+}
