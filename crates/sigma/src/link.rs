@@ -142,8 +142,14 @@ impl Linker {
     pub fn finish(mut self, sources: &Sources) -> RuleSet {
         self.resolve_references();
         self.decide_emission();
-        let mut output =
-            Output { sources, rules: Vec::new(), placed: Vec::new(), visited: Vec::new(), trees: 0 };
+        let mut output = Output {
+            sources,
+            rules: Vec::new(),
+            placed: Vec::new(),
+            walks: 0,
+            visited: Vec::new(),
+            trees: 0,
+        };
         let mut waiting: Vec<usize> = vec![0; self.items.len()];
         let mut dependants: Vec<Vec<usize>> = vec![Vec::new(); self.items.len()];
         for (position, item) in self.items.iter().enumerate() {
@@ -443,7 +449,8 @@ struct Output<'a> {
     sources: &'a Sources,
     rules: Vec<Rule>,
     placed: Vec<Placed>,
-    /// By rule: one more than the last rule below which it was met.
+    /// How many trees were walked, and by rule the last walk on which it was met.
+    walks: usize,
     visited: Vec<usize>,
     /// References of all trees of rules that raise alerts.
     trees: usize,
@@ -452,7 +459,7 @@ struct Output<'a> {
 impl Output<'_> {
     /// Counts the references of the tree that the next rule and all below it make; refuses too many.
     fn admit(&mut self, children: &[(RuleIx, usize, Place)], at: Place, emits: bool) -> Result<(), Fault> {
-        let stamp = self.rules.len() + 1;
+        self.walks += 1;
         self.visited.resize(self.rules.len(), 0);
         let mut references = children.len();
         let mut ahead: Vec<RuleIx> = children.iter().map(|(ix, ..)| *ix).collect();
@@ -462,7 +469,7 @@ impl Output<'_> {
                 continue;
             };
             if let RuleKind::Correlation(correlation) = &rule.kind
-                && std::mem::replace(visited, stamp) != stamp
+                && std::mem::replace(visited, self.walks) != self.walks
             {
                 references += correlation.rules.len();
                 ahead.extend(&correlation.rules);

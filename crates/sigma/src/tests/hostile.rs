@@ -80,7 +80,7 @@ fn a_condition_cannot_multiply_a_selection_without_end() {
 /// So many levels of so many correlations, each over all of the level below.
 fn levels(levels: usize, width: usize, generate: bool, mark: &str) -> String {
     let mut text = format!(
-        "title: base\nname: base{mark}\nlogsource: {category: x}\ndetection:\n  s: {{f: 1}}\n  condition: s\n"
+        "title: base\nname: base{mark}\nlogsource: {{category: x}}\ndetection:\n  s: {{f: 1}}\n  condition: s\n"
     );
     let mut below = vec![format!("base{mark}")];
     for level in 0..levels {
