@@ -20,7 +20,9 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     producer::{BaseProducer, BaseRecord, Producer},
@@ -251,6 +253,15 @@ listener.name.secure.ssl.keystore.location={dir}/keystore.pem
         }
     }
 
+    /// Gives a topic other settings, all others than these being the defaults then.
+    pub fn configure_topic(&self, name: &str, settings: &[(&str, &str)]) -> Result<()> {
+        let new = AlterConfig::new(ResourceSpecifier::Topic(name));
+        let new = settings.iter().fold(new, |new, (key, value)| new.set(key, value));
+        let altered = wait(self.admin()?.alter_configs([&new], &options()))??;
+        ensure!(altered.iter().all(Result::is_ok), "{altered:?}");
+        Ok(())
+    }
+
     /// Deletes a topic.
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         let gone = wait(self.admin()?.delete_topics(&[name], &options()))??;
@@ -290,6 +301,11 @@ listener.name.secure.ssl.keystore.location={dir}/keystore.pem
     /// An idempotent producer.
     pub fn producer(&self) -> Result<BaseProducer> {
         Ok(self.config().set("enable.idempotence", "true").set("linger.ms", "1").create()?)
+    }
+
+    /// A producer of large compressed batches, as shippers are: one fetch brings many times its size.
+    pub fn compressing_producer(&self) -> Result<BaseProducer> {
+        Ok(self.config().set("compression.type", "lz4").set("linger.ms", "50").create()?)
     }
 
     /// Appends records and waits until they are there.
@@ -381,7 +397,13 @@ fn wait<T>(future: impl Future<Output = T>) -> Result<T> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
 }
 
-fn send<P: AsRef<[u8]>>(producer: &BaseProducer, topic: &str, partition: i32, payloads: &[P]) -> Result<()> {
+/// Appends records and waits until they are there.
+pub fn send<P: AsRef<[u8]>>(
+    producer: &BaseProducer,
+    topic: &str,
+    partition: i32,
+    payloads: &[P],
+) -> Result<()> {
     for payload in payloads {
         let record = BaseRecord::<str, [u8]>::to(topic).partition(partition).payload(payload.as_ref());
         producer.send(record).map_err(|(e, _)| e)?;

@@ -9,11 +9,11 @@ use anyhow::{Result, bail, ensure};
 use rdkafka::producer::Producer;
 use vedette_event::{Flags, Micros, Partition, RawRecord, SourceIx, Span, TopicIx};
 use vedette_ingest::{
-    Error, Ingest, Ingested, LastRead, Mechanism, OnLoss, Password, Protocol, Recovery, Resume, Sasl,
+    Clock, Error, Ingest, Ingested, LastRead, Mechanism, OnLoss, Password, Protocol, Recovery, Resume, Sasl,
     Security, Settings, StartAt, Status, TimeSource, TopicSettings, record_hash,
 };
 
-use super::broker::{Broker, PASSWORD, USER};
+use super::broker::{Broker, PASSWORD, USER, send};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -420,17 +420,55 @@ fn topics_that_are_missing_or_of_the_wrong_kind_hold_up_no_other() -> Result<()>
         })
         .collect();
     let reasons: Vec<_> = reasons.into_iter().collect();
-    assert_eq!((reasons[0].0, reasons[0].1), (1, false));
-    assert!(
-        reasons[0].2.contains("topic kind-wrong") && reasons[0].2.contains("LogAppendTime"),
-        "{reasons:?}"
-    );
+    assert_eq!((reasons[0].0, reasons[0].1), (1, true));
+    let told = "topic kind-wrong has message.timestamp.type=CreateTime, but time_source is broker";
+    assert!(reasons[0].2.contains(told), "{reasons:?}");
     assert_eq!((reasons[1].0, reasons[1].1), (2, true));
     assert!(reasons[1].2.contains("topic kind-later does not exist"), "{reasons:?}");
     broker.create_topic("kind-later", 1, &[])?;
     broker.produce("kind-later", 0, &["here"])?;
     run.until(|r| r.count() == 2)?;
     assert!(run.statuses.iter().any(|s| matches!(s, Status::TopicReady(TopicIx(2)))));
+    // Set right, it is begun; its first record was written before, and stops it.
+    broker.configure_topic("kind-wrong", &[("message.timestamp.type", "LogAppendTime")])?;
+    run.until(|r| {
+        r.statuses.iter().any(|s| matches!(s, Status::TopicStopped(_, Error::TimestampType { .. })))
+    })?;
+    assert!(run.statuses.iter().any(|s| matches!(s, Status::TopicReady(TopicIx(1)))));
+    Ok(())
+}
+
+#[test]
+fn a_topic_that_is_switched_is_read_on_with_history_of_both() -> Result<()> {
+    let Some(broker) = Broker::shared("kafka::ingest::switched_topic")? else { return Ok(()) };
+    broker.create_topic("switched", 1, &[("message.timestamp.type", "CreateTime")])?;
+    let producer = broker.producer()?;
+    let millis = now().0 / 1_000;
+    // Ahead of the clock by more than the allowance, the third is replaced by it.
+    for (claimed, payload) in [(millis - 9_000, "a"), (millis - 20_000, "b"), (millis + 3_600_000, "c")] {
+        let record = rdkafka::producer::BaseRecord::<str, str>::to("switched").partition(0);
+        producer.send(record.timestamp(claimed).payload(payload)).map_err(|(e, _)| e)?;
+    }
+    producer.flush(PATIENCE)?;
+    let mut auto = settings(broker.bootstrap(), &["switched"]);
+    auto.topics[0].time_source = TimeSource::Auto;
+    let mut run = Run::start(auto, Recovery::default())?;
+    run.until(|r| r.count() == 3)?;
+    assert_eq!(run.ingest.lag().topics[0].clock, Some(Clock::Producer));
+    broker.configure_topic("switched", &[("message.timestamp.type", "LogAppendTime")])?;
+    broker.produce("switched", 0, &["d"])?;
+    run.until(|r| r.count() == 4)?;
+    assert_eq!(run.ingest.lag().topics[0].clock, Some(Clock::Broker));
+    broker.configure_topic("switched", &[("message.timestamp.type", "CreateTime")])?;
+    broker.produce("switched", 0, &["e"])?;
+    run.until(|r| r.count() == 5)?;
+    let read: Vec<_> = run.records[&partition(0)].iter().map(|(_, _, r)| (r.ts_log, r.flags)).collect();
+    let plain = Some(Micros((millis - 9_000) * 1_000));
+    assert_eq!(read[..2], [(plain, Flags::NONE), (plain, Flags::NONE)]);
+    assert!(read[2].1 == Flags::CLOCK_BROKER && read[2].0 > plain && read[2].0 <= Some(now()), "{read:?}");
+    assert!(read[3..].iter().all(|(time, flags)| flags.is_empty() && *time <= Some(now())), "{read:?}");
+    let told = run.statuses.iter().filter(|s| matches!(s, Status::ProducerTime(_))).count();
+    assert_eq!(told, 1, "{:?}", run.statuses);
     Ok(())
 }
 
@@ -458,5 +496,42 @@ fn a_paused_partition_stands_still_and_goes_on_exactly() -> Result<()> {
     run.ingest.resume(partition(1));
     run.until(|r| r.offsets(1).len() == 10_000)?;
     assert!(run.offsets(1).iter().copied().eq(0..10_000));
+    Ok(())
+}
+
+/// What may wait in a producer at once.
+const QUEUED: usize = 90_000;
+
+#[test]
+fn a_restart_with_a_backlog_takes_every_partition_up() -> Result<()> {
+    let Some(broker) = Broker::shared("kafka::ingest::backlog")? else { return Ok(()) };
+    // Few partitions of which each takes many fetches, and many with less: two million records.
+    let topics = [
+        ("deep", 6, 120_000, 1_000),
+        ("wide-a", 12, 36_000, 0),
+        ("wide-b", 12, 36_000, 0),
+        ("wide-c", 12, 36_000, 0),
+    ];
+    let record = |n: usize, width| format!("record {n:<width$}");
+    let producer = broker.compressing_producer()?;
+    let mut recovery = Recovery::default();
+    for (at, (topic, partitions, records, width)) in topics.iter().enumerate() {
+        broker.create_topic(topic, *partitions, &[])?;
+        for number in 0..*partitions {
+            for from in (0..*records).step_by(QUEUED) {
+                let some: Vec<_> = (from..(from + QUEUED).min(*records)).map(|n| record(n, *width)).collect();
+                send(&producer, topic, number, &some)?;
+            }
+            let last = LastRead { offset: 1, hash: record_hash(Some(record(1, *width).as_bytes())) };
+            let resume = Resume { offset: 0, log_max: None, last: Some(last) };
+            recovery.partitions.insert(Partition { topic: TopicIx(at as u16), number }, resume);
+        }
+    }
+    let names: Vec<_> = topics.iter().map(|(name, ..)| *name).collect();
+    let mut run = Run::start(settings(broker.bootstrap(), &names), recovery)?;
+    run.until(|r| r.records.len() == 42)?;
+    let trouble = |s: &Status| !matches!(s, Status::Connected | Status::TopicReady(_));
+    assert!(!run.statuses.iter().any(trouble) && run.lost.is_empty(), "{:?} {:?}", run.statuses, run.lost);
+    assert!(run.ingest.lag().topics.iter().all(|t| t.unassigned() == 0 && t.missing.is_none()));
     Ok(())
 }

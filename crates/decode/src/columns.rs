@@ -94,10 +94,8 @@ impl Columns {
         }
     }
 
-    /// Begins a batch over this raw text. What an earlier one left unfinished is dropped: after a panic in its midst the
-    /// cells there would come out as those of the next batch's rows.
+    /// Begins a batch over this raw text.
     pub fn begin(&mut self, raw: Text) {
-        self.builders.fill_with(|| None);
         self.raw = raw;
     }
 

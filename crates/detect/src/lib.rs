@@ -29,7 +29,6 @@ mod matcher;
 mod memo;
 pub mod program;
 pub mod reference;
-mod relation;
 mod truth;
 
 pub use evaluate::Evaluator;

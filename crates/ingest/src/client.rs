@@ -23,6 +23,15 @@ use rdkafka::{
 /// The group named where none is asked for: librdkafka wants one, nothing is ever committed to it.
 const NO_GROUP: &str = "vedette";
 
+/// How long a partition that finds the queue full is not fetched, in milliseconds. With librdkafka's second the partition
+/// that has just been fetched finds room again and the others do not, and a reader that empties the queue faster waits.
+const QUEUE_BACKOFF: &str = "10";
+
+/// What one fetch brings of a partition and of all, in bytes as they are stored. Compressed logs unpack to ten or twenty times
+/// that, whatever the queue may hold: librdkafka's 50 MiB of all would be a gigabyte.
+const FETCH_PARTITION: &str = "262144";
+const FETCH_ALL: &str = "4194304";
+
 /// What the clients of one [`Settings`] say about the connection.
 pub(crate) struct Connection {
     brokers: String,
@@ -176,6 +185,9 @@ pub(crate) fn reader(settings: &Settings, listener: Listener) -> Result<BaseCons
         .set("isolation.level", "read_committed")
         .set("fetch.wait.max.ms", settings.fetch_wait.as_millis().max(1).to_string())
         .set("fetch.error.backoff.ms", "100")
+        .set("fetch.queue.backoff.ms", QUEUE_BACKOFF)
+        .set("fetch.message.max.bytes", FETCH_PARTITION)
+        .set("fetch.max.bytes", FETCH_ALL)
         .set("queued.max.messages.kbytes", "32768");
     create(&config, listener)
 }
@@ -197,6 +209,8 @@ pub(crate) fn verifier(settings: &Settings, listener: Listener) -> Result<BaseCo
         .set("isolation.level", "read_uncommitted")
         .set("enable.partition.eof", "true")
         .set("fetch.wait.max.ms", "10")
+        .set("fetch.queue.backoff.ms", QUEUE_BACKOFF)
+        .set("fetch.message.max.bytes", FETCH_PARTITION)
         .set("queued.max.messages.kbytes", "1024");
     create(&config, listener)
 }

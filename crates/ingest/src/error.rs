@@ -48,18 +48,35 @@ pub enum Error {
         /// The topic.
         topic: Arc<str>,
     },
-    /// A topic cannot be read.
-    #[error("topic {topic} cannot be read: {reason}")]
+    /// A topic cannot be read, since the brokers refuse it.
+    #[error("topic {topic} cannot be read: {reason}; it is looked for again")]
     Topic {
         /// The topic.
         topic: Arc<str>,
         /// The broker's reason.
         reason: String,
     },
+    /// A topic cannot be read yet, or not just now.
+    #[error("topic {topic} cannot be read yet: {reason}; it is tried again")]
+    NotYet {
+        /// The topic.
+        topic: Arc<str>,
+        /// What is missing.
+        reason: String,
+    },
+    /// A topic is set to carry the producers' time where the broker's is asked for.
+    #[error(
+        "topic {topic} has message.timestamp.type=CreateTime, but time_source is broker; set \
+         message.timestamp.type=LogAppendTime on the topic, or time_source: auto; it is looked at again"
+    )]
+    CreateTime {
+        /// The topic.
+        topic: Arc<str>,
+    },
     /// Records carry the producer's time where the broker's is asked for.
     #[error(
         "topic {topic}: record {offset} of partition {} has no LogAppendTime; set message.timestamp.type=LogAppendTime \
-         on the topic, or time_source: producer", .partition.number
+         on the topic, or time_source: auto", .partition.number
     )]
     TimestampType {
         /// The topic.
@@ -144,7 +161,11 @@ impl Error {
     #[must_use]
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::UnknownTopic { .. } | Self::Topic { .. } => true,
+            Self::Unreachable { .. }
+            | Self::UnknownTopic { .. }
+            | Self::Topic { .. }
+            | Self::NotYet { .. }
+            | Self::CreateTime { .. } => true,
             Self::Kafka { fatal, .. } => !fatal,
             Self::Setting { .. }
             | Self::Client { .. }
@@ -157,5 +178,12 @@ impl Error {
             | Self::Read { .. }
             | Self::Damaged { .. } => false,
         }
+    }
+
+    /// True if it passes by itself, so that a source waits for a topic that has it. What does not exist, is refused or
+    /// needs a decision is not waited for.
+    #[must_use]
+    pub const fn passing(&self) -> bool {
+        matches!(self, Self::NotYet { .. } | Self::Unreachable { .. })
     }
 }

@@ -39,7 +39,7 @@ impl Ingest {
     /// [`Error::Setting`] or [`Error::Client`] if librdkafka refuses a setting; [`Error::Thread`].
     pub fn start(settings: Settings, recovery: Recovery) -> Result<(Self, Receiver<Ingested>), Error> {
         let settings = Arc::new(settings);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(&settings.topics));
         let connection = Arc::new(Connection::new(&settings));
         let (out, ingested) = bounded(settings.queue.max(1));
         let (answered, answers) = bounded(ANSWERS);

@@ -12,7 +12,8 @@ use crate::Error;
 /// One item of the channel.
 #[derive(Debug)]
 pub enum Ingested {
-    /// A partition is read from this offset on; again when a recreated topic is accepted.
+    /// A partition is read from this offset on; again when what lay before it was lost, and when a recreated topic is
+    /// accepted.
     Assigned {
         /// The partition.
         partition: Partition,
@@ -56,8 +57,19 @@ pub enum Status {
     TopicReady(TopicIx),
     /// A topic is not read. If the error is not [`Error::retryable`], it stays so until the caller decides.
     TopicStopped(TopicIx, Error),
+    /// A topic's records carry the producers' time, and the setting allows that. Told once for each topic.
+    ProducerTime(TopicIx),
     /// Worth telling, and nothing stops for it.
     Warning(Error),
+}
+
+/// Whose clock a record's timestamp is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Clock {
+    /// LogAppendTime.
+    Broker,
+    /// CreateTime, or no time at all.
+    Producer,
 }
 
 /// How far each partition has been read.
@@ -65,8 +77,37 @@ pub enum Status {
 pub struct LagReport {
     /// True if the brokers answered the last query.
     pub connected: bool,
-    /// In order of topic and partition.
+    /// In order of topic and partition; those that are read.
     pub partitions: Vec<PartitionLag>,
+    /// All topics of the settings, by rank.
+    pub topics: Vec<TopicLag>,
+}
+
+/// How one topic stands as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicLag {
+    /// The topic.
+    pub topic: TopicIx,
+    /// Its name.
+    pub name: Arc<str>,
+    /// How many partitions it had when last looked up; `None` before that.
+    pub partitions: Option<usize>,
+    /// Of those, how many are read.
+    pub assigned: usize,
+    /// Of those read, how many are paused by command.
+    pub paused: usize,
+    /// Why some partitions are not read though the topic is, where known.
+    pub missing: Option<String>,
+    /// Whose clock the newest records carry: the producers' if those of any partition do; `None` before the first.
+    pub clock: Option<Clock>,
+}
+
+impl TopicLag {
+    /// How many of its partitions are not read.
+    #[must_use]
+    pub fn unassigned(&self) -> usize {
+        self.partitions.unwrap_or_default().saturating_sub(self.assigned)
+    }
 }
 
 /// How far one partition has been read.
@@ -86,6 +127,8 @@ pub struct PartitionLag {
     pub last_ts_log: Option<Micros>,
     /// True while it is paused by command.
     pub paused: bool,
+    /// Whose clock its newest record carries.
+    pub clock: Option<Clock>,
 }
 
 impl PartitionLag {

@@ -13,8 +13,10 @@ use vedette_event::{
 
 use crate::{
     Error,
-    clock::{self, LogClock},
+    clock::{self, Former, LogClock},
+    ingested::Clock,
     settings::{LastRead, TimeSource, TopicSettings, record_hash},
+    shared::Start,
 };
 
 /// How many payload bytes a batch holds.
@@ -37,26 +39,30 @@ pub(crate) struct Lane {
     pub next: i64,
     /// True once librdkafka's position is that of this assignment and of none before it.
     pub current: bool,
+    /// Whose clock the last record taken carries.
+    pub newest: Option<Clock>,
     /// Where it stood when reading some partition failed; `None` if nothing is in doubt.
     pub doubt: Option<i64>,
+    /// True if it was in doubt when partitions were checked, and had no leader to be checked with.
+    pub unchecked: bool,
     builder: RawBatchBuilder,
     clock: LogClock,
+    /// Records before this one were read before a restart.
+    decided: i64,
 }
 
 impl Lane {
-    pub fn new(
-        topic: TopicSettings,
-        number: i32,
-        allowance: Span,
-        offset: i64,
-        log_max: Option<Micros>,
-    ) -> Self {
+    pub fn new(topic: TopicSettings, allowance: Span, start: Start) -> Self {
+        let Start { number, offset, decided, log_max, .. } = start;
         let partition = Partition { topic: topic.topic, number };
         Self {
             partition,
             next: offset,
+            decided,
             current: true,
+            newest: None,
             doubt: None,
+            unchecked: false,
             builder: RawBatchBuilder::new(topic.source, partition),
             clock: LogClock::new(topic.time_source, allowance, log_max),
             topic,
@@ -83,19 +89,25 @@ impl Lane {
         if offset < self.next {
             return Ok(None);
         }
-        if self.topic.time_source == TimeSource::Broker && !matches!(timestamp, Timestamp::LogAppendTime(_)) {
+        let newest = clock::whose(timestamp);
+        if self.topic.time_source == TimeSource::Broker && newest != Clock::Broker {
             return Err(Error::TimestampType {
                 topic: self.topic.name.clone(),
                 partition: self.partition,
                 offset,
             });
         }
-        let stored = placements.get(&(self.partition, offset)).copied();
-        let stamp = self.clock.stamp(timestamp.to_millis(), stored, clock::now);
+        let former = match placements.get(&(self.partition, offset)) {
+            Some(then) => Former::Replaced(*then),
+            None if offset < self.decided => Former::Kept,
+            None => Former::None,
+        };
+        let stamp = self.clock.stamp(timestamp, former, clock::now);
         self.builder.push(offset, Some(stamp.ts_log), stamp.flags, payload);
         self.next = offset.saturating_add(1);
         self.current = true;
-        self.doubt = None;
+        self.newest = Some(newest);
+        (self.doubt, self.unchecked) = (None, false);
         Ok(stamp.replaced.then(|| StoredPlacement {
             topic: self.topic.name.clone(),
             partition: self.partition.number,
@@ -135,7 +147,8 @@ mod tests {
             start: StartAt::LogStart,
             on_loss: OnLoss::Continue,
         };
-        Lane::new(topic, 4, Span::secs(5), offset, None)
+        let start = Start { number: 4, offset, decided: 0, log_max: None, lost: None };
+        Lane::new(topic, Span::secs(5), start)
     }
 
     fn record(offset: i64, payload: Option<&[u8]>) -> Incoming<'_> {
@@ -199,11 +212,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_before_is_not_decided_anew() {
+        let far = |offset| Incoming { offset, timestamp: Timestamp::LogAppendTime(i64::MAX), payload: None };
+        let mut lane = lane(TimeSource::Auto, 0);
+        lane.decided = 5;
+        let replaced: Vec<bool> =
+            (3..7).map(|offset| lane.take(far(offset), &BTreeMap::new()).unwrap().is_some()).collect();
+        assert_eq!(replaced, [false, false, true, true]);
+    }
+
+    #[test]
     fn producer_time_is_refused_where_broker_time_is_asked_for() {
         let own = Incoming { offset: 3, timestamp: Timestamp::CreateTime(5), payload: None };
         let error = lane(TimeSource::Broker, 0).take(own, &BTreeMap::new()).unwrap_err();
         assert!(error.to_string().contains("message.timestamp.type=LogAppendTime"), "{error}");
         assert!(!error.retryable());
-        assert!(lane(TimeSource::Producer, 0).take(own, &BTreeMap::new()).is_ok());
+        for (source, timestamp, newest) in [
+            (TimeSource::Producer, own.timestamp, Clock::Producer),
+            (TimeSource::Auto, own.timestamp, Clock::Producer),
+            (TimeSource::Auto, Timestamp::LogAppendTime(5), Clock::Broker),
+        ] {
+            let mut lane = lane(source, 0);
+            lane.take(Incoming { timestamp, ..own }, &BTreeMap::new()).unwrap();
+            assert_eq!(lane.newest, Some(newest));
+        }
     }
 }

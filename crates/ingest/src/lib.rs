@@ -26,6 +26,7 @@ mod read_back;
 mod reader;
 mod settings;
 mod shared;
+mod topic_config;
 mod verify;
 mod writer;
 
@@ -33,7 +34,7 @@ pub use dead_letters::{DEAD_LETTER_TOPIC, DeadLetterTopic};
 pub use error::Error;
 pub use files::{FileBatches, Input};
 pub use ingest::{Ingest, LagView};
-pub use ingested::{Ingested, LagReport, PartitionLag, Status};
+pub use ingested::{Clock, Ingested, LagReport, PartitionLag, Status, TopicLag};
 pub use mock::MockBroker;
 pub use read_back::{Found, ReadBack};
 pub use settings::{

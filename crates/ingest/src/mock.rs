@@ -9,7 +9,7 @@ use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
 use crate::Error;
 
 /// A broker on loopback that lives as long as this value.
-pub struct MockBroker(MockCluster<'static, DefaultProducerContext>);
+pub struct MockBroker(pub(crate) MockCluster<'static, DefaultProducerContext>);
 
 impl MockBroker {
     /// Starts it on a free port.

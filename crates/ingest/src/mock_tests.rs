@@ -166,6 +166,67 @@ fn a_run_is_taken_up_where_the_former_one_was() {
 }
 
 #[test]
+fn a_topic_whose_last_records_cannot_be_looked_at_is_named_until_they_can() {
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+    let broker = MockBroker::start().unwrap();
+    let at = broker.bootstrap_servers();
+    broker.create_topic("api", 2).unwrap();
+    let last = Some(LastRead { offset: 0, hash: record_hash(Some(b"a")) });
+    let resume = Resume { offset: 1, log_max: None, last };
+    for number in 0..2 {
+        produce(&at, "api", number, &[(1, "a"), (2, "b")]);
+    }
+    let partitions = (0..2).map(|number| (partition(0, number), resume.clone())).collect();
+    // Enough of them that none is left over when patience ends.
+    let refused = vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION; 10_000];
+    broker.0.request_errors(RDKafkaApiKey::Fetch, &refused);
+    let recovery = Recovery { partitions, ..Recovery::default() };
+    let (ingest, ingested) = Ingest::start(settings(&at, &["api"]), recovery).unwrap();
+    let mut seen = Seen::default();
+    let told = |s: &Status| matches!(s, Status::TopicStopped(TopicIx(0), Error::NotYet { .. }));
+    until(&ingested, &mut seen, |s| s.statuses.iter().any(told));
+    let Some(Status::TopicStopped(_, error)) = seen.statuses.iter().find(|s| told(s)) else { unreachable!() };
+    assert!(error.retryable() && error.passing(), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("topic api cannot be read yet") && text.contains("no answer for partition 0, 1"),
+        "{text}"
+    );
+    let topic = ingest.lag().topics.remove(0);
+    assert_eq!((topic.partitions, topic.assigned, topic.unassigned()), (Some(2), 0, 2));
+    assert!(topic.missing.is_some_and(|why| text.contains(&why)));
+
+    broker.0.clear_request_errors(RDKafkaApiKey::Fetch);
+    until(&ingested, &mut seen, |s| s.count() == 2);
+    assert!(seen.statuses.iter().any(|s| matches!(s, Status::TopicReady(TopicIx(0)))));
+    let topic = ingest.lag().topics.remove(0);
+    assert_eq!((topic.unassigned(), topic.paused, topic.missing), (0, 0, None));
+}
+
+#[test]
+fn producers_time_is_told_once_for_each_topic() {
+    let broker = MockBroker::start().unwrap();
+    let at = broker.bootstrap_servers();
+    broker.create_topic("api", 2).unwrap();
+    let mut auto = settings(&at, &["api"]);
+    auto.topics[0].time_source = TimeSource::Auto;
+    let (ingest, ingested) = Ingest::start(auto, Recovery::default()).unwrap();
+    let mut seen = Seen::default();
+    until(&ingested, &mut seen, |s| s.idle.len() == 2);
+    assert_eq!(ingest.lag().topics[0].clock, None);
+    for number in 0..2 {
+        produce(&at, "api", number, &[(9, "a"), (7, "b")]);
+    }
+    until(&ingested, &mut seen, |s| s.count() == 4);
+    produce(&at, "api", 0, &[(8, "c")]);
+    until(&ingested, &mut seen, |s| s.count() == 5);
+    let told = seen.statuses.iter().filter(|s| matches!(s, Status::ProducerTime(TopicIx(0)))).count();
+    assert_eq!((told, ingest.lag().topics[0].clock), (1, Some(crate::Clock::Producer)));
+    let times: Vec<_> = seen.records[&partition(0, 0)].iter().map(|r| r.1).collect();
+    assert_eq!(times, [Some(Micros(9_000)); 3]);
+}
+
+#[test]
 fn a_missing_topic_is_waited_for_and_one_that_ends_early_is_not_read() {
     let broker = MockBroker::start().unwrap();
     let at = broker.bootstrap_servers();

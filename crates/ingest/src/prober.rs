@@ -24,10 +24,12 @@ use crate::{
     Error,
     client::{self, Connection, Listener},
     clock,
+    ingested::Clock,
     plan::{self, Extent, Plan, Verdict},
-    settings::{LastRead, Recovery, Resume, Settings, StartAt, TopicSettings},
+    settings::{LastRead, Recovery, Resume, Settings, StartAt, TimeSource, TopicSettings},
     shared::{Answer, Ask, End, Shared, Start},
-    verify,
+    topic_config,
+    verify::{self, Unjudged},
 };
 
 /// How long to wait between queries of end offsets.
@@ -38,6 +40,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
 /// How often when something is missing.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
+/// How long a topic that was read may be missing before it counts as deleted: a broker that has just started can be asked
+/// before it has learnt of its topics.
+const DELETED_AFTER: Duration = Duration::from_secs(10);
 
 /// What is known about a topic.
 struct Topic {
@@ -47,6 +52,10 @@ struct Topic {
     state: TopicState,
     /// True once it has been seen or looked for: later partitions are new ones.
     looked: bool,
+    /// Since when the brokers have not known it.
+    missing_since: Option<Instant>,
+    /// When it was last asked whose time it is set to, and whether that was the producers' against the settings.
+    refused: Option<(Instant, bool)>,
 }
 
 /// What is known about a partition that is read.
@@ -91,6 +100,16 @@ pub(crate) struct Prober {
 /// The receiver of the answers is gone.
 struct Gone;
 
+/// What became of the beginning of partitions.
+enum Begun {
+    /// They are read now, or their topic has stopped.
+    All,
+    /// None of them, for this reason.
+    NotYet(String),
+    /// None of them: no broker answers, which was told.
+    NoBroker,
+}
+
 impl Prober {
     pub fn new(
         settings: Arc<Settings>,
@@ -106,6 +125,8 @@ impl Prober {
             known: BTreeMap::new(),
             state: TopicState::New,
             looked: recovery.partitions.keys().any(|p| p.topic == settings.topic),
+            missing_since: None,
+            refused: None,
         };
         Ok(Self {
             topics: settings.topics.iter().map(topic).collect(),
@@ -188,7 +209,7 @@ impl Prober {
                 Ok(Ok(leaders)) => complete &= self.found(at, &leaders, check)?,
                 Ok(Err(error)) => {
                     complete = false;
-                    self.waiting(at, error)?;
+                    self.absent(at, error)?;
                 }
                 Err(error) => {
                     self.unreachable(&error)?;
@@ -199,10 +220,24 @@ impl Prober {
         Ok(complete)
     }
 
+    /// The brokers do not know a topic, or refuse it. One that was read before is not given up at once.
+    fn absent(&mut self, at: usize, error: Error) -> Result<(), Gone> {
+        let topic = &mut self.topics[at];
+        let since = *topic.missing_since.get_or_insert_with(Instant::now);
+        let was_read =
+            !topic.known.is_empty() || self.resumes.keys().any(|p| p.topic == topic.settings.topic);
+        if was_read && matches!(error, Error::UnknownTopic { .. }) && since.elapsed() < DELETED_AFTER {
+            let name = topic.settings.name.clone();
+            return self.waiting(at, not_yet(&name, "the brokers do not know it just now".to_owned()));
+        }
+        self.waiting(at, error)
+    }
+
     /// The partitions of a topic and whether each has a leader, or why there are none.
     fn partitions(&self, name: &Arc<str>) -> KafkaResult<Result<BTreeMap<i32, bool>, Error>> {
+        let refused = |reason: String| Error::Topic { topic: name.clone(), reason };
         let metadata = match self.client.fetch_metadata(Some(name), PATIENCE) {
-            Err(e) if !client::no_answer(&e) => return Ok(Err(topic_error(name, &e.to_string()))),
+            Err(e) if !client::no_answer(&e) => return Ok(Err(not_yet(name, e.to_string()))),
             other => other?,
         };
         let Some(topic) = metadata.topics().iter().find(|t| t.name() == &**name) else {
@@ -216,13 +251,20 @@ impl Prober {
                 | RDKafkaErrorCode::UnknownTopic
                 | RDKafkaErrorCode::UnknownPartition,
             ) => Err(Error::UnknownTopic { topic: name.clone() }),
-            Some(code) => Err(topic_error(name, &code.to_string())),
+            Some(code @ (RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::InvalidTopic)) => {
+                Err(refused(code.to_string()))
+            }
+            Some(code) => Err(not_yet(name, code.to_string())),
         })
     }
 
     /// A topic is there: takes its new partitions up, and the known ones again if there is doubt. True if all are read.
     fn found(&mut self, at: usize, leaders: &BTreeMap<i32, bool>, check: bool) -> Result<bool, Gone> {
         self.reached()?;
+        self.topics[at].missing_since = None;
+        if let Some(error) = self.wrong_clock(at) {
+            return self.waiting(at, error).map(|()| false);
+        }
         let topic = &self.topics[at];
         let doubt = check || matches!(topic.state, TopicState::Waiting(_));
         let resumed = self.resumes.keys().filter(|p| p.topic == topic.settings.topic).map(|p| &p.number);
@@ -232,9 +274,9 @@ impl Prober {
         }
         if doubt && !topic.known.is_empty() {
             let lasts = self.lasts_read(topic);
-            match verify::last_reads(&self.settings, &self.connection, &topic.settings.name, &lasts) {
-                None => return Ok(false),
-                Some(verdicts) => {
+            match self.verdicts(&topic.settings.name, &lasts) {
+                Err(unjudged) => return self.untold(at, unjudged).map(|()| false),
+                Ok(verdicts) => {
                     if let Some((number, _)) = verdicts.iter().find(|(_, v)| **v == Verdict::Different) {
                         let partition = Partition { topic: self.topics[at].settings.topic, number: *number };
                         let reason = "the record that was read last has another content now".to_owned();
@@ -246,21 +288,62 @@ impl Prober {
         for (number, known) in &mut self.topics[at].known {
             known.leaderless = !leaders.get(number).copied().unwrap_or_default();
         }
-        let led = leaders.iter().filter(|(_, led)| **led).map(|(number, _)| *number);
-        let new: Vec<i32> = led.filter(|n| !self.topics[at].known.contains_key(n)).collect();
-        let begun = new.is_empty() || self.begin(at, &new)?;
-        let complete = begun && leaders.values().all(|led| *led);
+        let (led, leaderless): (Vec<i32>, Vec<i32>) = leaders.keys().partition(|n| leaders[n]);
+        let new: Vec<i32> = led.into_iter().filter(|n| !self.topics[at].known.contains_key(n)).collect();
+        let begun = if new.is_empty() { Begun::All } else { self.begin(at, &new)? };
+        let missing = match (begun, &leaderless[..]) {
+            (Begun::NoBroker, _) => return Ok(false),
+            (Begun::NotYet(reason), _) => Some(reason),
+            (Begun::All, []) => None,
+            (Begun::All, none) => Some(format!("no leader for partition {}", verify::list(none))),
+        };
         let topic = &mut self.topics[at];
-        if leaders.values().all(|led| !led) {
-            let error = topic_error(&topic.settings.name, "no partition has a leader");
-            return self.waiting(at, error).map(|()| false);
+        self.shared.looked_up(topic.settings.topic, leaders.len(), missing.clone());
+        if matches!(topic.state, TopicState::Stopped) {
+            return Ok(true);
         }
-        if !topic.known.is_empty() && !matches!(topic.state, TopicState::Ready | TopicState::Stopped) {
-            topic.state = TopicState::Ready;
-            let ready = Answer::TopicReady(topic.settings.topic);
-            self.answer(ready)?;
+        match missing.clone() {
+            Some(reason) if topic.known.is_empty() || leaderless.len() == leaders.len() => {
+                let error = not_yet(&topic.settings.name, reason);
+                self.waiting(at, error)?;
+            }
+            _ if !matches!(topic.state, TopicState::Ready) => {
+                topic.state = TopicState::Ready;
+                let ready = Answer::TopicReady(topic.settings.topic);
+                self.answer(ready)?;
+            }
+            _ => {}
         }
-        Ok(complete)
+        Ok(missing.is_none())
+    }
+
+    /// Why a topic that is to have the brokers' time cannot be read, where that is known before its first record.
+    fn wrong_clock(&mut self, at: usize) -> Option<Error> {
+        let topic = &mut self.topics[at];
+        let settings = &topic.settings;
+        let open = matches!(topic.state, TopicState::New | TopicState::Waiting(_)) && topic.known.is_empty();
+        if settings.time_source != TimeSource::Broker || !open {
+            return None;
+        }
+        let known = topic.refused.filter(|(asked, refused)| !refused || asked.elapsed() < REFRESH_EVERY);
+        let refused = known.map_or_else(
+            || topic_config::clock(&self.settings, &self.connection, &settings.name) == Some(Clock::Producer),
+            |(_, refused)| refused,
+        );
+        if known.is_none() {
+            topic.refused = Some((Instant::now(), refused));
+        }
+        refused.then(|| Error::CreateTime { topic: settings.name.clone() })
+    }
+
+    fn verdicts(&self, topic: &str, lasts: &[(i32, LastRead)]) -> Result<BTreeMap<i32, Verdict>, Unjudged> {
+        verify::last_reads(&self.settings, (&self.connection, &self.shared), topic, lasts)
+    }
+
+    /// Whether a topic that is read is still the same cannot be found out just now.
+    fn untold(&mut self, at: usize, unjudged: Unjudged) -> Result<(), Gone> {
+        let name = self.topics[at].settings.name.clone();
+        self.waiting(at, not_yet(&name, unjudged.to_string()))
     }
 
     /// What the reader last read of a topic.
@@ -270,8 +353,8 @@ impl Prober {
         of_topic.filter_map(|(p, progress)| Some((p.number, progress.last?))).collect()
     }
 
-    /// Plans new partitions, all before any; true if all of them are read now.
-    fn begin(&mut self, at: usize, numbers: &[i32]) -> Result<bool, Gone> {
+    /// Plans new partitions, all before any.
+    fn begin(&mut self, at: usize, numbers: &[i32]) -> Result<Begun, Gone> {
         let topic = &self.topics[at];
         let settings = topic.settings.clone();
         let start = if topic.looked { StartAt::LogStart } else { settings.start };
@@ -279,9 +362,11 @@ impl Prober {
         for number in numbers {
             match self.client.fetch_watermarks(&settings.name, *number, PATIENCE) {
                 Ok((low, high)) => extents.push((*number, Extent { low, high })),
+                Err(error) if client::no_answer(&error) => {
+                    return self.unreachable(&error).map(|()| Begun::NoBroker);
+                }
                 Err(error) => {
-                    self.trouble(&error)?;
-                    return Ok(false);
+                    return Ok(Begun::NotYet(format!("no offsets of partition {number}: {error}")));
                 }
             }
         }
@@ -292,9 +377,9 @@ impl Prober {
             .filter(|(_, log, last)| (log.low..log.high).contains(&last.offset))
             .map(|(number, _, last)| (number, last))
             .collect();
-        let Some(verdicts) = verify::last_reads(&self.settings, &self.connection, &settings.name, &lasts)
-        else {
-            return Ok(false);
+        let verdicts = match self.verdicts(&settings.name, &lasts) {
+            Ok(verdicts) => verdicts,
+            Err(unjudged) => return Ok(Begun::NotYet(unjudged.to_string())),
         };
         let verdict = |number| verdicts.get(number).copied().unwrap_or(Verdict::Credible);
         let plans: Vec<_> = extents
@@ -302,7 +387,7 @@ impl Prober {
             .map(|(n, log)| (*n, plan::begin(resume(*n), start, *log, verdict(n), settings.on_loss)))
             .collect();
         self.carry_out(at, plans)?;
-        Ok(true)
+        Ok(Begun::All)
     }
 
     /// Carries plans out; if one stops the topic, none of the others begins.
@@ -325,9 +410,11 @@ impl Prober {
         let mut starts = Vec::new();
         for (number, plan) in plans {
             if let Plan::Read { offset, lost } = plan {
-                let log_max = self.resumes.get(&partition(number)).and_then(|r| r.log_max);
+                let resume = self.resumes.get(&partition(number));
+                let log_max = resume.and_then(|r| r.log_max);
+                let decided = resume.and_then(|r| r.last).map_or(0, |last| last.offset.saturating_add(1));
                 self.topics[at].known.insert(number, Known::default());
-                starts.push(Start { number, offset, log_max, lost });
+                starts.push(Start { number, offset, decided, log_max, lost });
             }
         }
         self.answer(Answer::Begin { topic: settings, starts })
@@ -485,6 +572,6 @@ impl Prober {
     }
 }
 
-fn topic_error(topic: &Arc<str>, reason: &str) -> Error {
-    Error::Topic { topic: topic.clone(), reason: reason.to_owned() }
+fn not_yet(topic: &Arc<str>, reason: String) -> Error {
+    Error::NotYet { topic: topic.clone(), reason }
 }

@@ -21,7 +21,7 @@ use rdkafka::{
 use vedette_event::{Micros, Partition, TopicIx};
 
 use crate::{
-    Error, Ingested, Status,
+    Clock, Error, Ingested, Status,
     client::{self, Connection, Listener},
     lane::{Incoming, Lane, last_read},
     settings::{OnLoss, Settings, TopicSettings},
@@ -63,6 +63,8 @@ pub(crate) struct Reader {
     stopped: BTreeSet<TopicIx>,
     /// Topics whose partitions were given up once.
     given_up: BTreeSet<TopicIx>,
+    /// Topics of which it was told that they carry their producers' time.
+    weaker: BTreeSet<TopicIx>,
     /// The lane of the last record.
     current: usize,
     outbox: VecDeque<Ingested>,
@@ -105,6 +107,7 @@ impl Reader {
             paused: BTreeSet::new(),
             stopped: BTreeSet::new(),
             given_up: BTreeSet::new(),
+            weaker: BTreeSet::new(),
             current: 0,
             outbox: VecDeque::new(),
             out,
@@ -232,6 +235,10 @@ impl Reader {
             progress.position = lane.next;
             progress.last_ts_log = batch.records.last().and_then(|r| r.ts_log);
             progress.last = last_read(&batch).or(progress.last);
+            progress.clock = lane.newest;
+        }
+        if lane.newest == Some(Clock::Producer) && self.weaker.insert(lane.partition.topic) {
+            self.outbox.push_back(Ingested::Status(Status::ProducerTime(lane.partition.topic)));
         }
         self.outbox.push_back(Ingested::Batch(batch));
     }
@@ -295,8 +302,9 @@ impl Reader {
     /// Adds partitions of one topic.
     fn begin(&mut self, topic: &TopicSettings, starts: &[Start]) {
         let first = self.lanes.len();
-        for &Start { number, offset, log_max, lost } in starts {
-            let mut lane = Lane::new(topic.clone(), number, self.settings.allowance, offset, log_max);
+        for start in starts {
+            let mut lane = Lane::new(topic.clone(), self.settings.allowance, *start);
+            let Start { offset, lost, .. } = *start;
             lane.current = !self.given_up.contains(&lane.partition.topic);
             let partition = lane.partition;
             if let Some((from, to)) = lost {
@@ -311,6 +319,7 @@ impl Reader {
                 last_ts_log: None,
                 paused: self.paused.contains(&partition),
                 last: None,
+                clock: None,
             };
             self.shared.partitions().insert(partition, progress);
             self.lanes.push(lane);
@@ -380,6 +389,7 @@ impl Reader {
         let read = self.consumer.position().unwrap_or_default();
         let mut again = Vec::new();
         let mut stop = Vec::new();
+        let mut check = false;
         for end in ends {
             let Some(at) = self.lanes.iter().position(|lane| lane.partition == end.partition) else {
                 continue;
@@ -399,7 +409,12 @@ impl Reader {
             if lane.next == end.high {
                 self.outbox.push_back(Ingested::Idle { partition: end.partition, sent_at });
             }
-            if !checked || lane.doubt.take() != Some(lane.next) {
+            if !checked {
+                check |= std::mem::take(&mut lane.unchecked);
+                continue;
+            }
+            lane.unchecked = false;
+            if lane.doubt.take() != Some(lane.next) {
                 continue;
             }
             again.push(at);
@@ -407,13 +422,23 @@ impl Reader {
                 let (partition, from) = (end.partition, lane.next);
                 self.outbox.push_back(Ingested::Lost { partition, from, to });
                 if lane.topic.on_loss == OnLoss::Stop {
-                    stop.push((
-                        partition,
-                        Error::Lost { topic: lane.topic.name.clone(), partition, from, to },
-                    ));
+                    let topic = lane.topic.name.clone();
+                    stop.push((partition, Error::Lost { topic, partition, from, to }));
+                } else {
+                    // Else a restart would start before it, and report it once more.
+                    self.outbox.push_back(Ingested::Assigned { partition, offset: to });
                 }
                 lane.next = to;
             }
+        }
+        if checked {
+            // librdkafka may have given these up, and nobody could say anything about them yet.
+            for lane in &mut self.lanes {
+                lane.unchecked = lane.doubt == Some(lane.next);
+            }
+        }
+        if check {
+            self.ask(Ask::Check);
         }
         self.reassign(&again);
         for (partition, error) in stop {
@@ -487,3 +512,7 @@ impl Reader {
         self.consumer.commit(&list, CommitMode::Async)
     }
 }
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

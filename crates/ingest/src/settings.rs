@@ -45,12 +45,14 @@ pub struct TopicSettings {
     pub on_loss: OnLoss,
 }
 
-/// What stands for `ts_log`.
+/// What stands for `ts_log`. CreateTime is weaker than LogAppendTime: producers can be wrong or lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeSource {
-    /// LogAppendTime, set by the broker.
+    /// Each record's own timestamp: LogAppendTime as it is, CreateTime made non-decreasing per partition.
+    Auto,
+    /// LogAppendTime, set by the broker; CreateTime is refused.
     Broker,
-    /// CreateTime, set by the producer, made non-decreasing per partition. Weaker: producers can be wrong or lie.
+    /// Whatever stands there, made non-decreasing per partition.
     Producer,
 }
 

@@ -15,6 +15,7 @@ use vedette_event::{Micros, Partition, TopicIx};
 
 use crate::{
     Error, LagReport, PartitionLag,
+    ingested::{Clock, TopicLag},
     settings::{LastRead, TopicSettings},
 };
 
@@ -29,17 +30,42 @@ pub(crate) struct Progress {
     pub last_ts_log: Option<Micros>,
     pub paused: bool,
     pub last: Option<LastRead>,
+    /// Whose clock the newest record carries.
+    pub clock: Option<Clock>,
+}
+
+/// What the prober found out about one topic.
+#[derive(Debug, Clone)]
+struct LookedUp {
+    name: Arc<str>,
+    partitions: Option<usize>,
+    missing: Option<String>,
 }
 
 /// State that both threads and the handle see.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     partitions: Mutex<BTreeMap<Partition, Progress>>,
+    topics: Mutex<BTreeMap<TopicIx, LookedUp>>,
     connected: AtomicBool,
     stop: AtomicBool,
 }
 
 impl Shared {
+    pub fn new(topics: &[TopicSettings]) -> Self {
+        let unknown =
+            |t: &TopicSettings| (t.topic, LookedUp { name: t.name.clone(), partitions: None, missing: None });
+        Self { topics: Mutex::new(topics.iter().map(unknown).collect()), ..Self::default() }
+    }
+
+    /// Notes how many partitions a topic has, and why some of them are not read.
+    pub fn looked_up(&self, topic: TopicIx, partitions: usize, missing: Option<String>) {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = topics.get_mut(&topic) {
+            (known.partitions, known.missing) = (Some(partitions), missing);
+        }
+    }
+
     pub fn partitions(&self) -> MutexGuard<'_, BTreeMap<Partition, Progress>> {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -67,9 +93,24 @@ impl Shared {
             log_start: p.log_start,
             last_ts_log: p.last_ts_log,
             paused: p.paused,
+            clock: p.clock,
         };
+        let topic = |(topic, known): (&TopicIx, &LookedUp)| {
+            let own = || partitions.iter().filter(|(p, _)| p.topic == *topic).map(|(_, progress)| progress);
+            TopicLag {
+                topic: *topic,
+                name: known.name.clone(),
+                partitions: known.partitions,
+                assigned: own().count(),
+                paused: own().filter(|p| p.paused).count(),
+                missing: known.missing.clone(),
+                clock: own().filter_map(|p| p.clock).max(),
+            }
+        };
+        let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner).clone();
         LagReport {
             connected: self.connected.load(Ordering::Acquire),
+            topics: topics.iter().map(topic).collect(),
             partitions: partitions.iter().map(lag).collect(),
         }
     }
@@ -117,6 +158,8 @@ pub(crate) enum Answer {
 pub(crate) struct Start {
     pub number: i32,
     pub offset: i64,
+    /// Records before this one were read before, and their times were decided then.
+    pub decided: i64,
     pub log_max: Option<Micros>,
     pub lost: Option<(i64, i64)>,
 }
@@ -148,6 +191,7 @@ mod tests {
                 last_ts_log: None,
                 paused: false,
                 last: None,
+                clock: None,
             };
             shared.partitions().insert(partition, progress);
             assert_eq!(shared.lag().partitions.first().unwrap().end, expected);

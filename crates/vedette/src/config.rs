@@ -159,10 +159,13 @@ pub struct Topic {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeSource {
-    /// The broker's LogAppendTime.
+    /// By each record's own timestamp: the broker's LogAppendTime, or the producer's CreateTime made non-decreasing per
+    /// partition, which is weaker.
     #[default]
+    Auto,
+    /// The broker's; records with CreateTime are refused.
     Broker,
-    /// The producer's CreateTime, made non-decreasing per partition: weaker.
+    /// Whatever stands in the record, made non-decreasing per partition.
     Producer,
 }
 

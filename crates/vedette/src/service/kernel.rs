@@ -178,8 +178,13 @@ impl Kernel {
             Ingested::Idle { partition, sent_at } => self.engine.idle(partition, sent_at, &mut self.out),
             Ingested::Lost { partition, from, to } => self.lost(partition, from, to),
             Ingested::Status(status) => {
-                if let Status::TopicReady(topic) | Status::TopicStopped(topic, _) = &status {
-                    self.engine.found(*topic, &mut self.out);
+                match &status {
+                    // What passes by itself is waited for.
+                    Status::TopicStopped(_, error) if error.passing() => {}
+                    Status::TopicReady(topic) | Status::TopicStopped(topic, _) => {
+                        self.engine.found(*topic, &mut self.out);
+                    }
+                    _ => {}
                 }
                 if let Some((key, severity, message)) = self.view.status(&status, &self.compiled) {
                     self.health(key, "ingest", severity, message);

@@ -176,6 +176,7 @@ fn ingest_settings(
             topic: topics.find(&t.name)?,
             source: *source_of.get(t.name.as_str())?,
             time_source: match t.time_source {
+                config::TimeSource::Auto => TimeSource::Auto,
                 config::TimeSource::Broker => TimeSource::Broker,
                 config::TimeSource::Producer => TimeSource::Producer,
             },
