@@ -84,8 +84,13 @@ fn resident() -> usize {
 
 fn main() {
     let threshold = std::env::var("THRESHOLD").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
-    let settings =
-        Settings { secret: [1; 32], notices: false, notice_budget: NOTICE_BUDGET, budget: 1 << 20 };
+    let settings = Settings {
+        secret: [1; 32],
+        notices: false,
+        notice_budget: NOTICE_BUDGET,
+        budget: 1 << 20,
+        reorder_budget: usize::MAX,
+    };
     let mut correlator = Correlator::new(Arc::new(plan(threshold)), Arc::new(Topics::new(["fw"])), settings);
     let (mut out, fields) = (Output::default(), [Arc::from("source.ip")]);
     let (mut state, mut spent, mut pushing, mut alerts) = (88_172_645_463_325_252_u64, 0, 0, 0);

@@ -73,7 +73,13 @@ fn addresses(first: u64) -> Column {
 }
 
 fn case(threshold: u32, each: u32) {
-    let settings = Settings { secret: [1; 32], notices: true, notice_budget: NOTICE_BUDGET, budget: 1 << 20 };
+    let settings = Settings {
+        secret: [1; 32],
+        notices: true,
+        notice_budget: NOTICE_BUDGET,
+        budget: 1 << 20,
+        reorder_budget: usize::MAX,
+    };
     let topics = Arc::new(Topics::new(["firewall"]));
     let mut correlator = Correlator::new(Arc::new(plan(threshold)), topics, settings);
     let (fields, rows) = ([Arc::from("source.ip")], i64::from(ROWS));

@@ -19,6 +19,7 @@ use crate::{
     payload,
     pending::{Held, Pending, Run},
     tree::TreeState,
+    waiting::Waiting,
 };
 
 /// Findings whose keys are brought into the cache together: their misses overlap.
@@ -35,6 +36,8 @@ pub struct Settings {
     pub notice_budget: usize,
     /// Keys held at most per rule and key group.
     pub budget: usize,
+    /// Findings that may wait for their watermark before something is done about it.
+    pub reorder_budget: usize,
 }
 
 /// Keyed windows over findings, in event time.
@@ -46,12 +49,14 @@ pub struct Correlator {
     pub(crate) hasher: KeyHasher,
     pub(crate) trees: Vec<TreeState>,
     /// By set of sources.
-    pending: Vec<Pending>,
+    pub(crate) pending: Vec<Pending>,
+    pub(crate) waiting: Waiting,
     pub(crate) watermarks: Vec<Micros>,
     layouts: Vec<Layout>,
     scratch: Scratch,
-    /// What all trees remember of unreleased events, in entries.
-    ahead: usize,
+    /// What all trees remember of unreleased events, in entries: those that wait for live sources, those that wait for sources
+    /// that stand still, which must not take all room for notices.
+    pub(crate) ahead: [usize; 2],
 }
 
 /// Memory reused from event to event.
@@ -70,10 +75,11 @@ impl Correlator {
             hasher: KeyHasher::new(&settings.secret),
             trees: plan.trees.iter().map(TreeState::new).collect(),
             pending: plan.sets.iter().map(|_| Pending::default()).collect(),
+            waiting: Waiting::new(&plan, settings.reorder_budget),
             watermarks: vec![Micros::MIN; plan.sets.len()],
             layouts: plan.sources.defs.iter().map(|_| Layout::default()).collect(),
             scratch: Scratch::default(),
-            ahead: 0,
+            ahead: [0; 2],
             plan,
             topics,
             settings,
@@ -97,6 +103,7 @@ impl Correlator {
             scratch.uses = uses;
         }
         self.scratch = scratch;
+        self.waiting.announce(&plan, &self.watermarks, &mut out.health);
     }
 
     /// Holds one event for one tree.
@@ -126,6 +133,12 @@ impl Correlator {
         if groups.iter().all(|group| state.skips(*group, order.time)) {
             return;
         }
+        // Asked before the notice, which no alert would cover.
+        if !self.waiting.room(at as usize, tree.set, findings.batch.source) {
+            self.waiting.refuse(at as usize, order.time);
+            state.counters.unevaluated += 1;
+            return;
+        }
         let event = EventRef {
             time: order.time,
             offset: order.offset,
@@ -138,18 +151,22 @@ impl Correlator {
         if self.settings.notices && !tree.judged() {
             let below = self.watermarks.get(tree.set).copied().unwrap_or(Micros::MIN);
             let Self { topics, hasher, settings, .. } = self;
+            let stands = self.waiting.stands(tree.set);
+            let budget = if stands { settings.notice_budget / 2 } else { settings.notice_budget };
+            let ahead = &mut self.ahead[usize::from(stands)];
             let unreleased = Unreleased {
                 below,
-                room: settings.notice_budget.saturating_sub(self.ahead),
+                room: budget.saturating_sub(*ahead),
                 most_of_key: settings.notice_budget / KEYS_WITH_MOST,
             };
             let scope = Scope { plan, topics, hasher, budget: settings.budget, ahead: Some(unreleased) };
             let before = state.ahead();
             state.walk(&scope, tree, &event, &scratch.payload, out);
-            self.ahead = self.ahead + state.ahead() - before;
+            *ahead = *ahead + state.ahead() - before;
         }
         if let Some(pending) = self.pending.get_mut(tree.set) {
             pending.hold(event, at, &scratch.payload, &groups, hash);
+            self.waiting.hold(at as usize, tree.set);
         }
     }
 
@@ -166,6 +183,7 @@ impl Correlator {
             }
         }
         self.collect(&plan, out);
+        self.waiting.announce(&plan, &self.watermarks, &mut out.health);
     }
 
     /// The end of all input: lets through everything, every timer fires, every episode ends.
@@ -179,7 +197,7 @@ impl Correlator {
 
     /// Lets through the findings of one set of sources, then the timers.
     fn let_through(&mut self, plan: &Plan, set: usize, below: Option<Micros>, out: &mut Output) {
-        let Self { topics, settings, hasher, trees, pending, ahead, .. } = self;
+        let Self { topics, settings, hasher, trees, pending, ahead, waiting, .. } = self;
         let scope = Scope { plan, topics, hasher, budget: settings.budget, ahead: None };
         let Some(pending) = pending.get_mut(set) else { return };
         while let Some((at, mut run)) = pending.take(below) {
@@ -194,6 +212,7 @@ impl Correlator {
                     let payload = bytes.get(held.start..).unwrap_or_default();
                     state.event(&scope, tree, &held.event, payload, out);
                 }
+                waiting.leave(ix, set);
             }
             let rest = done < run.held.len();
             pending.put_back(at, run, done, |held: &Held, bytes| {
@@ -212,6 +231,7 @@ impl Correlator {
             if second_passed && settings.notices {
                 let before = state.ahead();
                 state.released(below.unwrap_or(Micros::MAX));
+                let ahead = &mut ahead[usize::from(waiting.stands(set))];
                 *ahead = *ahead + state.ahead() - before;
             }
         }
@@ -234,19 +254,12 @@ impl Correlator {
     }
 
     /// By partition, the lowest offset with an unreleased finding of a key group.
-    #[must_use]
-    pub fn unreleased(&self, group: u8) -> BTreeMap<Partition, i64> {
+    pub fn unreleased(&mut self, group: u8) -> BTreeMap<Partition, i64> {
         let mut lowest = BTreeMap::new();
-        for pending in &self.pending {
-            pending.lowest(group, &mut lowest);
+        for pending in &mut self.pending {
+            pending.lowest_of(group, &mut lowest);
         }
         lowest
-    }
-
-    /// How many findings wait for their watermark.
-    #[must_use]
-    pub fn pending(&self) -> usize {
-        self.pending.iter().map(Pending::len).sum()
     }
 }
 

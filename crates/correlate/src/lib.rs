@@ -19,6 +19,7 @@ mod event;
 mod extract;
 mod judged;
 mod keys;
+mod load;
 mod output;
 mod over;
 mod payload;
@@ -26,9 +27,11 @@ mod pending;
 mod plan;
 mod prefixes;
 mod restore;
+mod standing;
 mod storm;
 mod timers;
 mod tree;
+mod waiting;
 mod window;
 
 #[cfg(test)]
@@ -36,6 +39,7 @@ mod tests;
 
 pub use ahead::NOTICE_BUDGET;
 pub use correlator::{Correlator, Settings};
+pub use load::Load;
 pub use output::{Counters, Health, Output, Published};
 pub use plan::Plan;
 

@@ -30,6 +30,8 @@ pub struct Counters {
     pub flagged: u64,
     /// Events of new keys that were refused, took another's place or were only estimated, for want of budget.
     pub evicted: u64,
+    /// Events that were not evaluated, for want of room to wait for their watermark.
+    pub unevaluated: u64,
 }
 
 impl Counters {
@@ -39,6 +41,7 @@ impl Counters {
         self.without_key += other.without_key;
         self.flagged += other.flagged;
         self.evicted += other.evicted;
+        self.unevaluated += other.unevaluated;
     }
 }
 
@@ -71,6 +74,26 @@ pub enum Health {
         keys: u64,
         /// Where those keys came from.
         prefixes: Vec<(String, u64)>,
+    },
+    /// Findings of a rule are not evaluated: too many wait for their watermark.
+    Unevaluated {
+        /// The rule.
+        rule: RuleIx,
+        /// Event time of the first, so far.
+        since: Micros,
+        /// True if they wait for a source that stands still.
+        standing: bool,
+    },
+    /// That is over: what came later has been let through.
+    EvaluatedAgain {
+        /// The rule.
+        rule: RuleIx,
+        /// Event time of the first.
+        since: Micros,
+        /// Event time of the last.
+        until: Micros,
+        /// How many were not evaluated.
+        findings: u64,
     },
 }
 

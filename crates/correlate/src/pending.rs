@@ -2,10 +2,12 @@
 //!
 //! In: findings in any order, each with what its tree needs of the event. Out: those below a watermark, in the total order.
 //! Invariants: findings lie in flat runs by second of event time, so that letting some through touches only those; the lowest
-//! unreleased offset of each partition and key group is known without a walk over the findings.
+//! unreleased offset of each partition and key group is known without a walk over the findings; a finding that waits alone in
+//! its second costs no more than some hundred bytes.
 
 use std::collections::BTreeMap;
 
+use smallvec::SmallVec;
 use vedette_event::{Micros, Partition};
 
 use crate::{GROUPS, event::EventRef};
@@ -44,7 +46,56 @@ pub enum GroupSet {
 pub struct Run {
     pub held: Vec<Held>,
     pub bytes: Vec<u8>,
-    lowest: Vec<(Partition, Box<[i64; GROUPS as usize]>)>,
+    lowest: Vec<(Partition, Lowest)>,
+}
+
+/// Lowest offsets by key group, `i64::MAX` where there is none.
+type ByGroup = [i64; GROUPS as usize];
+
+/// The lowest offset of each key group that has a finding. What waits for a source that stands still lies thinly over many
+/// seconds, and 512 bytes for each of them would be more than the findings themselves.
+#[derive(Debug)]
+enum Lowest {
+    Few(SmallVec<[(u8, i64); 4]>),
+    All(Box<ByGroup>),
+}
+
+impl Lowest {
+    #[inline]
+    fn note(&mut self, group: u8, offset: i64) {
+        match self {
+            Self::All(by_group) => {
+                if let Some(lowest) = by_group.get_mut(usize::from(group)) {
+                    *lowest = offset.min(*lowest);
+                }
+            }
+            Self::Few(few) => {
+                if let Some((_, lowest)) = few.iter_mut().find(|(known, _)| *known == group) {
+                    *lowest = offset.min(*lowest);
+                } else if few.len() < few.inline_size() {
+                    few.push((group, offset));
+                } else {
+                    let mut all = Self::All(Box::new([i64::MAX; GROUPS as usize]));
+                    few.iter().for_each(|(known, lowest)| all.note(*known, *lowest));
+                    all.note(group, offset);
+                    *self = all;
+                }
+            }
+        }
+    }
+
+    /// Lowers `into` where this is lower.
+    fn lower(&self, into: &mut ByGroup) {
+        let mut note = |group: usize, offset: i64| {
+            if let Some(lowest) = into.get_mut(group) {
+                *lowest = offset.min(*lowest);
+            }
+        };
+        match self {
+            Self::Few(few) => few.iter().for_each(|(group, offset)| note(usize::from(*group), *offset)),
+            Self::All(all) => all.iter().enumerate().for_each(|(group, offset)| note(group, *offset)),
+        }
+    }
 }
 
 impl Run {
@@ -52,13 +103,11 @@ impl Run {
     fn note(&mut self, partition: Partition, group: u8, offset: i64) {
         let known = self.lowest.iter().position(|(p, _)| *p == partition);
         let at = known.unwrap_or_else(|| {
-            self.lowest.push((partition, Box::new([i64::MAX; GROUPS as usize])));
+            self.lowest.push((partition, Lowest::Few(SmallVec::new())));
             self.lowest.len() - 1
         });
-        if let Some(lowest) =
-            self.lowest.get_mut(at).and_then(|(_, by_group)| by_group.get_mut(usize::from(group)))
-        {
-            *lowest = offset.min(*lowest);
+        if let Some((_, lowest)) = self.lowest.get_mut(at) {
+            lowest.note(group, offset);
         }
     }
 
@@ -74,12 +123,15 @@ impl Run {
 pub struct Pending {
     runs: BTreeMap<i64, Run>,
     spare: Vec<Run>,
+    /// The lowest offsets over all runs, until something changes: all key groups are asked for one after the other.
+    lowest: Option<BTreeMap<Partition, Box<ByGroup>>>,
 }
 
 impl Pending {
     /// Holds a finding; `payload` appends what the tree needs of it.
     #[inline]
     pub fn hold(&mut self, event: EventRef, tree: u32, payload: &[u8], groups: &[u8], hash: u64) {
+        self.lowest = None;
         let run =
             self.runs.entry(event.time.0 >> WIDTH).or_insert_with(|| self.spare.pop().unwrap_or_default());
         let start = run.bytes.len();
@@ -98,7 +150,15 @@ impl Pending {
         if below.is_some_and(|below| start >= below.0) {
             return None;
         }
+        self.lowest = None;
         Some(first.remove_entry())
+    }
+
+    /// Takes out the earliest of an eighth of the runs.
+    pub fn give_up(&mut self) -> Vec<Run> {
+        self.lowest = None;
+        let runs = self.runs.len().div_ceil(8);
+        (0..runs).filter_map(|_| self.runs.pop_first()).map(|(_, run)| run).collect()
     }
 
     /// Puts back a run after `done` of its findings were let through. `groups` gives a finding's key groups.
@@ -137,9 +197,22 @@ impl Pending {
         self.runs.insert(at, run);
     }
 
+    /// By partition, the lowest offset of each key group that has a finding.
+    fn lowest(&mut self) -> &BTreeMap<Partition, Box<ByGroup>> {
+        let runs = &self.runs;
+        self.lowest.get_or_insert_with(|| {
+            let mut lowest = BTreeMap::new();
+            for (partition, of_run) in runs.values().flat_map(|run| &run.lowest) {
+                let into = lowest.entry(*partition).or_insert_with(|| Box::new([i64::MAX; GROUPS as usize]));
+                of_run.lower(into);
+            }
+            lowest
+        })
+    }
+
     /// Lowers `into` to the lowest offset of each partition that holds a finding of the group.
-    pub fn lowest(&self, group: u8, into: &mut BTreeMap<Partition, i64>) {
-        for (partition, by_group) in self.runs.values().flat_map(|run| &run.lowest) {
+    pub fn lowest_of(&mut self, group: u8, into: &mut BTreeMap<Partition, i64>) {
+        for (partition, by_group) in self.lowest() {
             if let Some(&offset) = by_group.get(usize::from(group)).filter(|offset| **offset != i64::MAX) {
                 let lowest = into.entry(*partition).or_insert(offset);
                 *lowest = offset.min(*lowest);
@@ -147,8 +220,17 @@ impl Pending {
         }
     }
 
-    /// How many findings it holds.
-    pub fn len(&self) -> usize {
-        self.runs.values().map(|run| run.held.len()).sum()
+    /// How many offsets lie between its findings and how far their partitions were read.
+    pub fn distance(&mut self, read: &BTreeMap<Partition, i64>) -> i64 {
+        self.lowest().iter().fold(0, |sum, (partition, by_group)| {
+            let lowest = by_group.iter().copied().min().unwrap_or(i64::MAX);
+            let distance = read.get(partition).map_or(0, |read| read.saturating_sub(lowest).max(0));
+            sum.saturating_add(distance)
+        })
+    }
+
+    /// True if it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
     }
 }

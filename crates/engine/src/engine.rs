@@ -5,15 +5,11 @@
 //! released that a later record could still precede; every placement that is no function of its record is in the
 //! output before anything that rests on it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use vedette_correlate::Correlator;
+use vedette_correlate::{Correlator, Load};
 use vedette_event::{
-    DeadLetter, FindingBatch, Flags, Micros, Partition, RuleIx, SourceIx, Span, StoredPlacement, TopicIx,
-    place,
+    DeadLetter, FindingBatch, Flags, Micros, Partition, RuleIx, SourceIx, Span, StoredPlacement, place,
 };
 
 use crate::{
@@ -23,6 +19,7 @@ use crate::{
     detector::{Detected, DetectedBatch, RecordTime},
     error::Error,
     partition::{Mark, PartitionState},
+    standing::Standing,
 };
 
 /// How the kernel runs.
@@ -38,7 +35,8 @@ pub struct Settings {
     pub notice_budget: usize,
     /// State entries per rule and key group.
     pub budget: usize,
-    /// Findings that may wait for their watermark before partitions ahead are paused.
+    /// Findings that may wait for their watermark before partitions ahead are paused. What waits for sources that stand still
+    /// has as much for itself; beyond, findings are not evaluated (`vedette_correlate`, `waiting`).
     pub reorder_budget: usize,
 }
 
@@ -93,19 +91,20 @@ pub const CLOCK_FLAGS: [Flags; 5] = [
 /// The kernel's state.
 #[derive(Debug)]
 pub struct Engine {
-    compiled: Arc<Compiled>,
-    settings: Settings,
-    correlator: Correlator,
-    partitions: BTreeMap<Partition, PartitionState>,
-    /// Topics whose partitions are not known yet: their sources wait.
-    expected: BTreeSet<(SourceIx, TopicIx)>,
+    pub(crate) compiled: Arc<Compiled>,
+    pub(crate) settings: Settings,
+    pub(crate) correlator: Correlator,
+    pub(crate) partitions: BTreeMap<Partition, PartitionState>,
+    pub(crate) standing: Standing,
+    /// Records read since what waits for standing sources was last looked at.
+    pub(crate) unlooked: usize,
     /// By key group: the resume points of its last checkpoint, which no later one may fall behind.
     resumes: Vec<BTreeMap<Partition, Mark>>,
     stored: BTreeMap<(Partition, i64), Micros>,
     /// Events of a file before its first readable time.
     undated: BTreeMap<Partition, Vec<DetectedBatch>>,
     /// By source: below this, everything was released.
-    watermarks: Vec<Micros>,
+    pub(crate) watermarks: Vec<Micros>,
     /// By source: its watermark before the restart. Nothing new may be placed below it.
     floors: Vec<Micros>,
     counters: Vec<SourceCounters>,
@@ -124,12 +123,14 @@ impl Engine {
             notices: settings.notices,
             notice_budget: settings.notice_budget,
             budget: settings.budget,
+            reorder_budget: settings.reorder_budget,
         };
         let sources = compiled.sources.defs.len();
         Self {
             correlator: Correlator::new(compiled.plan.clone(), compiled.topics.clone(), correlate),
             partitions: BTreeMap::new(),
-            expected: BTreeSet::new(),
+            standing: Standing::new(sources),
+            unlooked: 0,
             resumes: vec![BTreeMap::new(); usize::from(KEY_GROUPS)],
             stored: BTreeMap::new(),
             undated: BTreeMap::new(),
@@ -194,21 +195,6 @@ impl Engine {
         Ok(starts)
     }
 
-    /// Says that a source will be read from this topic, too: nothing of it is released before it is known which partitions
-    /// there are.
-    pub fn expect(&mut self, topic: TopicIx, source: SourceIx) {
-        self.expected.insert((source, topic));
-    }
-
-    /// Says that the partitions of an expected topic have been assigned, or that there is no such topic now.
-    pub fn found(&mut self, topic: TopicIx, out: &mut Output) {
-        let before = self.expected.len();
-        self.expected.retain(|(_, expected)| *expected != topic);
-        if self.expected.len() < before {
-            self.release(out);
-        }
-    }
-
     /// Says that a partition exists and is read from `offset` on: from now on its source waits for it.
     pub fn assign(&mut self, partition: Partition, source: SourceIx, offset: i64) {
         let state = self.partitions.entry(partition).or_insert_with(|| PartitionState::new(source, offset));
@@ -259,6 +245,7 @@ impl Engine {
             state.read(last.offset, last_hash);
         }
         self.release(out);
+        self.bound_reading_again(records.len(), out);
     }
 
     /// Gives the events of a file their broker time: the running maximum of the claims, before the first that first one.
@@ -377,43 +364,6 @@ impl Engine {
         self.correlator.push(&findings, &mut out.correlated);
     }
 
-    /// Raises the sources' watermarks as far as their partitions allow and releases what lies below.
-    fn release(&mut self, out: &mut Output) {
-        let mut lowest: Vec<Option<Micros>> = vec![None; self.watermarks.len()];
-        for (source, _) in &self.expected {
-            lowest[usize::from(source.0)] = Some(Micros::MIN);
-        }
-        for state in self.partitions.values() {
-            let watermark = self.reached(state);
-            let low = &mut lowest[usize::from(state.source.0)];
-            *low = Some(low.map_or(watermark, |low| low.min(watermark)));
-        }
-        let mut moved = false;
-        for (watermark, low) in self.watermarks.iter_mut().zip(lowest) {
-            let reached = low.unwrap_or(Micros::MIN);
-            moved |= reached > *watermark;
-            *watermark = reached.max(*watermark);
-        }
-        if moved {
-            self.correlator.release(&self.watermarks, &mut out.correlated);
-        }
-    }
-
-    /// How far a partition has come.
-    fn reached(&self, state: &PartitionState) -> Micros {
-        let disorder = self.compiled.sources.get(state.source).disorder;
-        state.reached(state.max_log, disorder, self.settings.skew)
-    }
-
-    /// How far the other partitions of a source have come.
-    fn reached_by_others(&self, source: SourceIx, but: Partition) -> Micros {
-        if self.expected.iter().any(|(expecting, _)| *expecting == source) {
-            return Micros::MIN;
-        }
-        let others = self.partitions.iter().filter(|(p, state)| state.source == source && **p != but);
-        others.map(|(_, state)| self.reached(state)).min().unwrap_or(Micros::MAX)
-    }
-
     /// Says that a file has no more records. A file without a readable time took place in 1970.
     pub fn end(&mut self, partition: Partition, out: &mut Output) {
         for held in self.undated.remove(&partition).unwrap_or_default() {
@@ -505,20 +455,6 @@ impl Engine {
         }
     }
 
-    /// Partitions to pause: those ahead of the slowest while too many findings wait for it.
-    #[must_use]
-    pub fn ahead(&self) -> Vec<Partition> {
-        if self.correlator.pending() < self.settings.reorder_budget {
-            return Vec::new();
-        }
-        let slowest = self.partitions.values().map(|state| self.reached(state)).min().unwrap_or(Micros::MIN);
-        self.partitions
-            .iter()
-            .filter(|(_, state)| !state.ended && self.reached(state) > slowest.plus(self.settings.skew))
-            .map(|(partition, _)| *partition)
-            .collect()
-    }
-
     /// True if, from the group's last checkpoint, something would be read again.
     #[must_use]
     pub fn behind(&self, group: u8) -> bool {
@@ -536,6 +472,12 @@ impl Engine {
             known.map(|(_, mark)| i128::from(mark.offset)).sum()
         };
         (0..KEY_GROUPS).min_by_key(read).unwrap_or(0)
+    }
+
+    /// How much is held now, against what may be. Not for every batch.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        self.correlator.load()
     }
 
     /// The watermark of a source: everything below was released.

@@ -14,13 +14,16 @@ mod detector;
 mod engine;
 mod error;
 mod partition;
+mod progress;
+mod standing;
 
 pub use checkpoint::{GroupCheckpoint, POSITIONS, PartitionPoint, Start};
 pub use compiled::Compiled;
 pub use detector::{Detected, DetectedBatch, Detector, RecordTime};
 pub use engine::{CLOCK_FLAGS, Engine, Output, Settings, SourceCounters};
 pub use error::Error;
-pub use vedette_correlate::Published;
+pub use standing::TopicState;
+pub use vedette_correlate::{Load, Published};
 
 /// Fixed number of key groups; state is checkpointed by group.
 pub const KEY_GROUPS: u8 = 64;

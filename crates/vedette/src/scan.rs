@@ -130,7 +130,9 @@ struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     fn new(args: &Args, compiled: &'a Arc<Compiled>, inputs: &[Opened], reached: &'a Reached) -> Self {
-        let mut engine = Engine::new(compiled.clone(), Settings::new(FILE_SECRET));
+        // Files are read in step already, nothing can be paused, and nobody would hear that findings were refused.
+        let settings = Settings { reorder_budget: usize::MAX, ..Settings::new(FILE_SECRET) };
+        let mut engine = Engine::new(compiled.clone(), settings);
         for input in inputs {
             // All at once: no input's time may pass while another has not begun.
             engine.assign(input.partition(), input.source(), 0);

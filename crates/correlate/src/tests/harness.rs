@@ -151,6 +151,7 @@ pub struct World {
     pub plan: Arc<Plan>,
     pub topics: Arc<Topics>,
     pub budget: usize,
+    pub reorder_budget: usize,
     pub notices: bool,
     pub notice_budget: usize,
 }
@@ -161,6 +162,7 @@ pub fn world(rules: Vec<Rule>) -> World {
         plan: Arc::new(Plan::compile(rules, sources())),
         topics: Arc::new(Topics::new(["api", "fw", "json"])),
         budget: 100_000,
+        reorder_budget: 100_000,
         notices: false,
         notice_budget: NOTICE_BUDGET,
     }
@@ -173,6 +175,7 @@ impl World {
             notices: self.notices,
             notice_budget: self.notice_budget,
             budget: self.budget,
+            reorder_budget: self.reorder_budget,
         };
         Correlator::new(Arc::clone(&self.plan), Arc::clone(&self.topics), settings)
     }

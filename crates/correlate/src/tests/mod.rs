@@ -4,7 +4,7 @@
 
 mod conditions;
 mod episodes;
-mod harness;
+pub mod harness;
 mod notices;
 mod over;
 mod restarts;

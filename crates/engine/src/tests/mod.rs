@@ -3,16 +3,18 @@
 
 mod restarts;
 mod sources;
+mod waiting;
 
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 use vedette_event::{
-    Fields, Flags, Micros, Partition, RawBatchBuilder, SourceDef, SourceIx, Sources, Topics,
+    FieldType, Fields, Flags, Micros, Partition, RawBatchBuilder, SourceDef, SourceIx, Sources, Topics,
+    schema::FieldDef,
 };
 use vedette_sigma::{Lists, RuleFile};
 
-use crate::{Compiled, Detector, Engine, Output, Settings};
+use crate::{Compiled, Detector, Engine, Output, Settings, TopicState};
 
 /// `D` of every source here, and `F`.
 const DISORDER: i64 = 1;
@@ -36,7 +38,10 @@ impl Bench {
             def.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             serde_json::from_value(def).unwrap()
         };
-        let sources = Arc::new(Sources::new(Fields::default(), sources.iter().map(def).collect()));
+        let text =
+            |name: &str| (name.to_owned(), FieldDef { kind: FieldType::Text, description: String::new() });
+        let fields = Fields(["host", "k"].map(text).into());
+        let sources = Arc::new(Sources::new(fields, sources.iter().map(def).collect()));
         let file = RuleFile { path: "rules.yml".into(), text: rules.to_owned() };
         let rules = Arc::new(vedette_sigma::load(&[file], &Lists::new(), &sources));
         assert!(rules.rejected.is_empty(), "{:?}", rules.rejected);
@@ -57,6 +62,18 @@ impl Bench {
     /// The source whose name a topic begins with.
     pub fn source(&self, topic: &str) -> SourceIx {
         self.compiled.sources.iter().find(|(_, def)| topic.starts_with(&*def.name)).unwrap().0
+    }
+
+    /// A partition is read from its start.
+    pub fn assign(&mut self, topic: &str, number: i32) {
+        let (partition, source) = (self.partition(topic, number), self.source(topic));
+        self.engine.assign(partition, source, 0);
+    }
+
+    /// What becomes of a topic.
+    pub fn topic(&mut self, topic: &str, state: TopicState) {
+        let topic = self.compiled.topics.find(topic).unwrap();
+        self.engine.set_topic(topic, state, &mut self.out);
     }
 
     /// One batch of records: offset, broker time in seconds, content.

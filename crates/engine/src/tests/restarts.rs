@@ -8,7 +8,7 @@ use vedette_event::{
 };
 use vedette_sigma::Lists;
 
-use crate::{Compiled, Engine, GroupCheckpoint, KEY_GROUPS, Output, Settings, Start};
+use crate::{Compiled, Engine, GroupCheckpoint, KEY_GROUPS, Output, Settings, Start, TopicState};
 
 const PARTITION: Partition = Partition { topic: TopicIx(0), number: 0 };
 
@@ -68,12 +68,12 @@ fn a_source_waits_for_the_topics_that_are_expected() {
     engine.expect(PARTITION.topic, SourceIx(0));
     engine.expect(TopicIx(1), SourceIx(0));
     engine.assign(PARTITION, SourceIx(0), 0);
-    engine.found(PARTITION.topic, &mut out);
+    engine.set_topic(PARTITION.topic, TopicState::Read, &mut out);
     read(&mut engine, 0..100);
     assert_eq!(engine.watermark(SourceIx(0)), Micros::MIN);
-    engine.found(TopicIx(1), &mut out);
+    engine.set_topic(TopicIx(1), TopicState::Stopped, &mut out);
     assert_eq!(engine.watermark(SourceIx(0)), Micros(93_000_000));
-    engine.found(TopicIx(1), &mut out);
+    engine.set_topic(TopicIx(1), TopicState::Stopped, &mut out);
     assert_eq!(engine.watermark(SourceIx(0)), Micros(93_000_000));
 }
 

@@ -91,7 +91,8 @@ impl Bench {
         }
         timed.sort_by_key(|(at, ..)| *at);
         let mut detector = self.compiled.detector()?;
-        let mut engine = Engine::new(self.compiled.clone(), Settings::new(FILE_SECRET));
+        let settings = Settings { reorder_budget: usize::MAX, ..Settings::new(FILE_SECRET) };
+        let mut engine = Engine::new(self.compiled.clone(), settings);
         let mut out = Output::default();
         for (source, _) in self.sources.iter() {
             let partition = Partition { topic: TopicIx(source.0), number: 0 };

@@ -17,7 +17,8 @@ use anyhow::{Result, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 use tokio::sync::{mpsc, watch};
 use vedette_api::live::LiveSender;
-use vedette_engine::{Compiled, Detector, Engine, KEY_GROUPS, Output};
+use vedette_correlate::Health;
+use vedette_engine::{Compiled, Detector, Engine, KEY_GROUPS, Output, TopicState};
 use vedette_event::{DeadLetter, Flags, Partition, Severity, Span, TopicIx};
 use vedette_ingest::{DeadLetterTopic, Ingest, Ingested, Status};
 use vedette_sigma::RuleKind;
@@ -178,13 +179,13 @@ impl Kernel {
             Ingested::Idle { partition, sent_at } => self.engine.idle(partition, sent_at, &mut self.out),
             Ingested::Lost { partition, from, to } => self.lost(partition, from, to),
             Ingested::Status(status) => {
-                match &status {
-                    // What passes by itself is waited for.
-                    Status::TopicStopped(_, error) if error.passing() => {}
-                    Status::TopicReady(topic) | Status::TopicStopped(topic, _) => {
-                        self.engine.found(*topic, &mut self.out);
-                    }
-                    _ => {}
+                let topic = match &status {
+                    Status::TopicReady(topic) => Some((*topic, TopicState::Read)),
+                    Status::TopicStopped(topic, e) => Some((*topic, state_of(e))),
+                    _ => None,
+                };
+                if let Some((topic, state)) = topic {
+                    self.engine.set_topic(topic, state, &mut self.out);
                 }
                 if let Some((key, severity, message)) = self.view.status(&status, &self.compiled) {
                     self.health(key, "ingest", severity, message);
@@ -332,7 +333,11 @@ impl Kernel {
         }
         for health in &out.correlated.health {
             let (key, severity, message) = self.view.degraded(health, &self.compiled);
-            self.health(key, "over_budget", severity, message);
+            let kind = match health {
+                Health::OverBudget { .. } | Health::WithinBudget { .. } => "over_budget",
+                Health::Unevaluated { .. } | Health::EvaluatedAgain { .. } => "unevaluated",
+            };
+            self.health(key, kind, severity, message);
         }
     }
 
@@ -346,4 +351,10 @@ impl Kernel {
         }
         self.paused = ahead;
     }
+}
+
+/// What a topic that is not read means for its source. What passes by itself is waited for; what does not exist or needs a
+/// decision may stay so for days.
+const fn state_of(error: &vedette_ingest::Error) -> TopicState {
+    if error.passing() { TopicState::Away } else { TopicState::Stopped }
 }

@@ -43,8 +43,9 @@ pub struct View {
     dead: BTreeMap<SourceIx, BTreeMap<String, u64>>,
     /// Records that Kafka deleted unread.
     lost: BTreeMap<SourceIx, u64>,
-    /// The last time in which a rule was over budget, by rule and key group.
-    degradations: BTreeMap<(RuleIx, u8), Degradation>,
+    /// The last time in which a rule was over budget, by rule and key group; without one, in which its findings were not
+    /// evaluated.
+    degradations: BTreeMap<(RuleIx, Option<u8>), Degradation>,
     unreachable: Option<(String, Micros)>,
     stopped: BTreeMap<SourceIx, Stopped>,
     last_answer: Option<Micros>,
@@ -114,6 +115,7 @@ impl View {
             all.without_key += new.without_key;
             all.flagged += new.flagged;
             all.evicted += new.evicted;
+            all.unevaluated += new.unevaluated;
         }
         for published in out.alerts.iter().filter(|p| p.alert.revision == 1) {
             *self.opened.entry(published.rule).or_default() += 1;
@@ -138,36 +140,68 @@ impl View {
         health: &vedette_correlate::Health,
         compiled: &Compiled,
     ) -> (String, Severity, String) {
-        use vedette_correlate::Health::{OverBudget, WithinBudget};
-        let (OverBudget { rule, group, since, prefixes } | WithinBudget { rule, group, since, prefixes, .. }) =
-            health;
+        use vedette_correlate::Health as H;
+        let (H::OverBudget { rule, .. }
+        | H::WithinBudget { rule, .. }
+        | H::Unevaluated { rule, .. }
+        | H::EvaluatedAgain { rule, .. }) = health;
         let id = &compiled.rules.get(*rule).id;
-        let from: Vec<_> = prefixes.iter().map(|(prefix, n)| format!("{prefix} ({n})")).collect();
-        let from = from.join(", ");
-        let key = format!("over_budget/{id}/{group}/{since}");
-        let WithinBudget { until, keys, .. } = health else {
-            let message = format!(
-                "rule {id} has no room for new keys in key group {group}: their counts are estimates, which \
-                 alerts say, and keys of other rules replace the oldest with one event; most come from {from}"
-            );
-            let degradation = Degradation {
-                rule_id: id.to_string(),
-                code: "keys-over-budget".to_owned(),
-                message: message.clone(),
-                since: *since,
-                until: None,
-            };
-            self.degradations.insert((*rule, *group), degradation);
-            return (key, Severity::High, message);
+        let from = |prefixes: &[(String, u64)]| {
+            let from: Vec<_> = prefixes.iter().map(|(prefix, n)| format!("{prefix} ({n})")).collect();
+            from.join(", ")
         };
-        if let Some(known) = self.degradations.get_mut(&(*rule, *group)) {
-            known.until = Some(*until);
+        let (group, key, code, since, message, until) = match health {
+            H::OverBudget { group, since, prefixes, .. } => {
+                let message = format!(
+                    "rule {id} has no room for new keys in key group {group}: their counts are estimates, which \
+                     alerts say, and keys of other rules replace the oldest with one event; most come from {}",
+                    from(prefixes)
+                );
+                (Some(*group), format!("over_budget/{id}/{group}"), "keys-over-budget", since, message, None)
+            }
+            H::WithinBudget { group, since, until, keys, prefixes, .. } => {
+                let message = format!(
+                    "rule {id} has room again for new keys in key group {group}; it was missing {keys} times \
+                     between {since} and {until}, most often for {}",
+                    from(prefixes)
+                );
+                (Some(*group), format!("over_budget/{id}/{group}"), "", since, message, Some(*until))
+            }
+            H::Unevaluated { since, standing, .. } => {
+                let why = match standing {
+                    true => "wait for a source that stands still",
+                    false => "come within one disorder",
+                };
+                let message = format!(
+                    "rule {id} does not evaluate all its events: more {why} than may wait for their watermark \
+                     (engine.reorder_budget); alerts that rest on them are missing or have lower counts"
+                );
+                (None, format!("unevaluated/{id}"), "findings-over-budget", since, message, None)
+            }
+            H::EvaluatedAgain { since, until, findings, .. } => {
+                let message = format!(
+                    "rule {id} evaluates all its events again; between {since} and {until} it did not \
+                     evaluate {findings}"
+                );
+                (None, format!("unevaluated/{id}"), "", since, message, Some(*until))
+            }
+        };
+        let key = format!("{key}/{since}");
+        if let Some(until) = until {
+            if let Some(known) = self.degradations.get_mut(&(*rule, group)) {
+                (known.since, known.until) = (*since, Some(until));
+            }
+            return (format!("{key}/end"), Severity::Informational, message);
         }
-        let message = format!(
-            "rule {id} has room again for new keys in key group {group}; it was missing {keys} times between \
-             {since} and {until}, most often for {from}"
-        );
-        (format!("{key}/end"), Severity::Informational, message)
+        let degradation = Degradation {
+            rule_id: id.to_string(),
+            code: code.to_owned(),
+            message: message.clone(),
+            since: *since,
+            until: None,
+        };
+        self.degradations.insert((*rule, group), degradation);
+        (key, Severity::High, message)
     }
 
     /// Takes a change of the connection or a topic into account; gives a health event if one is due.

@@ -1,0 +1,59 @@
+//! How much is held, against what may be: for operators, who should see a budget before it is used up.
+//!
+//! In: [`Correlator`]. Out: [`Load`].
+
+use vedette_event::RuleIx;
+
+use crate::{Correlator, GROUPS};
+
+/// What is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Findings that wait for the watermarks of sources that are read.
+    pub waiting: usize,
+    /// From so many on, partitions ahead are paused.
+    pub waiting_budget: usize,
+    /// Findings that wait for a source that stands still.
+    pub standing: usize,
+    /// Beyond so many, they are not evaluated.
+    pub standing_budget: usize,
+    /// The rule for which the most findings wait, and how many.
+    pub most_waiting: Option<(RuleIx, usize)>,
+    /// Keys with state, over all rules.
+    pub keys: usize,
+    /// Keys that one rule may hold in one key group.
+    pub keys_budget: usize,
+    /// The rule with the fullest key group, and how many keys that holds.
+    pub fullest: Option<(RuleIx, usize)>,
+}
+
+impl Correlator {
+    /// How much is held now. Takes a look at each rule and key group: not for every batch.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let nodes = self.plan.trees.iter().zip(&self.trees);
+        let nodes = nodes.flat_map(|(tree, state)| tree.nodes.iter().map(|node| node.rule).zip(&state.nodes));
+        let (mut keys, mut fullest) = (0, None);
+        for (rule, node) in nodes {
+            for size in (0..GROUPS).map(|group| node.keys.size(group)).filter(|size| *size > 0) {
+                keys += size;
+                if fullest.is_none_or(|(_, most)| size > most) {
+                    fullest = Some((rule, size));
+                }
+            }
+        }
+        let (waiting, waiting_budget) = self.waiting.live();
+        let (standing, standing_budget) = self.waiting.standing();
+        let most = self.waiting.most();
+        Load {
+            waiting,
+            waiting_budget,
+            standing,
+            standing_budget,
+            most_waiting: most.and_then(|(at, n)| Some((self.plan.trees.get(at)?.root, n))),
+            keys,
+            keys_budget: self.settings.budget,
+            fullest,
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! How many findings may wait for their watermark, and what becomes of those beyond.
+//!
+//! In: findings held and let through, which sources stand still. Out: whether there is room for one more; which rules went without.
+//!
+//! A source that stands still (its topics are missing, or stopped until somebody decides) may do so for days, and what waits for it
+//! waits as long. So there are two stores with a bound each, and neither takes room from the other:
+//!
+//! - *live*: trees all of whose sources are read. At the budget, partitions ahead are to be paused. That helps unless the
+//!   partitions are level: then only reading on moves the watermark, so all that lies within one disorder must be held at once.
+//!   Where there is no room for that ([`Waiting::limit`]), findings are refused.
+//! - *standing*: trees that read a source which stands still. No pause can help them, so none is asked for; at the budget
+//!   findings are refused. Not those of that source itself, up to the limit of the live: when it is read again, they are what
+//!   moves the watermark, and wait for nobody else.
+//!
+//! A finding that is refused (or given up, [`Waiting::refuse`] after the fact) is not evaluated, which is counted and announced
+//! for its tree's rule. What is over its share is refused, not what happened to come last: a tree that holds no more than the budget
+//! divided by the trees that hold something is always taken in, so no rule's flood silences another. Therefore a store holds
+//! less than twice its limit.
+//!
+//! The newest are refused rather than the oldest pushed out: dropping the oldest would, in a flood, drop each finding just before
+//! its watermark comes, and evaluate none.
+
+use vedette_event::{Micros, SourceIx};
+
+use crate::{Health, plan::Plan};
+
+/// Findings that may wait for live sources whatever the budget is: about 150 MB. A small budget is a wish to pause early; with
+/// level partitions it would silence rules that hold no more than a minute of ordinary traffic.
+const LEAST: usize = 1 << 20;
+
+/// What waits.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    budget: usize,
+    /// By tree.
+    by_tree: Vec<usize>,
+    live: Store,
+    standing: Store,
+    /// By source: it stands still.
+    still: Vec<bool>,
+    /// By set of sources: one of them stands still.
+    stands: Vec<bool>,
+    /// By tree: what was not evaluated, until that is over.
+    refused: Vec<Option<Refused>>,
+    /// Trees whose first refusal was not announced yet.
+    unannounced: Vec<usize>,
+}
+
+/// One of the two stores.
+#[derive(Debug, Default, Clone, Copy)]
+struct Store {
+    findings: usize,
+    /// Trees that hold something.
+    trees: usize,
+}
+
+/// A time in which a tree's findings were not evaluated.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    since: Micros,
+    until: Micros,
+    findings: u64,
+}
+
+impl Waiting {
+    pub fn new(plan: &Plan, budget: usize) -> Self {
+        Self {
+            budget,
+            by_tree: vec![0; plan.trees.len()],
+            live: Store::default(),
+            standing: Store::default(),
+            still: vec![false; plan.sources.defs.len()],
+            stands: vec![false; plan.sets.len()],
+            refused: vec![None; plan.trees.len()],
+            unannounced: Vec::new(),
+        }
+    }
+
+    /// Where refusing begins. The room above the budget is for what is on its way when partitions are paused.
+    const fn limit(&self, stands: bool) -> usize {
+        if stands {
+            return self.budget;
+        }
+        let with_slack = self.budget.saturating_add(self.budget / 4);
+        if with_slack > LEAST { with_slack } else { LEAST }
+    }
+
+    fn store(&mut self, set: usize) -> &mut Store {
+        if self.stands(set) { &mut self.standing } else { &mut self.live }
+    }
+
+    /// Whether trees of a set wait for a source that stands still.
+    pub fn stands(&self, set: usize) -> bool {
+        self.stands.get(set).copied().unwrap_or(false)
+    }
+
+    /// Whether a tree may hold one more finding of a source.
+    #[inline]
+    pub fn room(&self, tree: usize, set: usize, source: SourceIx) -> bool {
+        let stands = self.stands(set);
+        let own = self.still.get(usize::from(source.0)).copied().unwrap_or(false);
+        let (store, limit) = (if stands { &self.standing } else { &self.live }, self.limit(stands && !own));
+        store.findings < limit || self.of(tree) < limit / store.trees.max(1)
+    }
+
+    /// How many findings of a tree wait.
+    pub fn of(&self, tree: usize) -> usize {
+        self.by_tree.get(tree).copied().unwrap_or(0)
+    }
+
+    /// Takes note of a finding that is held.
+    #[inline]
+    pub fn hold(&mut self, tree: usize, set: usize) {
+        let Some(of_tree) = self.by_tree.get_mut(tree) else { return };
+        *of_tree += 1;
+        let first = *of_tree == 1;
+        let store = self.store(set);
+        store.findings += 1;
+        store.trees += usize::from(first);
+    }
+
+    /// Takes note of a finding that waits no more.
+    #[inline]
+    pub fn leave(&mut self, tree: usize, set: usize) {
+        let Some(of_tree) = self.by_tree.get_mut(tree) else { return };
+        *of_tree = of_tree.saturating_sub(1);
+        let last = *of_tree == 0;
+        let store = self.store(set);
+        store.findings = store.findings.saturating_sub(1);
+        store.trees = store.trees.saturating_sub(usize::from(last));
+    }
+
+    /// Takes note of a finding that is not evaluated.
+    pub fn refuse(&mut self, tree: usize, time: Micros) {
+        match self.refused.get_mut(tree) {
+            Some(Some(known)) => {
+                known.since = known.since.min(time);
+                known.until = known.until.max(time);
+                known.findings += 1;
+            }
+            Some(none) => {
+                *none = Some(Refused { since: time, until: time, findings: 1 });
+                self.unannounced.push(tree);
+            }
+            None => {}
+        }
+    }
+
+    /// Says which sources stand still.
+    pub fn stand(&mut self, plan: &Plan, still: impl Fn(SourceIx) -> bool) {
+        self.still = plan.sources.iter().map(|(source, _)| still(source)).collect();
+        self.stands = plan.sets.iter().map(|sources| sources.iter().any(|source| still(*source))).collect();
+        (self.live, self.standing) = (Store::default(), Store::default());
+        for (at, tree) in plan.trees.iter().enumerate() {
+            let of_tree = self.of(at);
+            let store = self.store(tree.set);
+            store.findings += of_tree;
+            store.trees += usize::from(of_tree > 0);
+        }
+    }
+
+    /// Sets of live sources that hold more than their share while the budget is used up.
+    pub fn crowded(&self, plan: &Plan) -> Vec<usize> {
+        if self.live.findings < self.budget {
+            return Vec::new();
+        }
+        let share = self.budget / self.live.trees.max(1);
+        let over = |set: &usize| {
+            let of_set =
+                |(at, tree): (usize, &crate::plan::Tree)| tree.set == *set && self.of(at) >= share.max(1);
+            !self.stands(*set) && plan.trees.iter().enumerate().any(of_set)
+        };
+        (0..plan.sets.len()).filter(over).collect()
+    }
+
+    /// Announces what is new: rules some of whose findings were not evaluated, and rules for which that is over, since all
+    /// that came later has been let through.
+    pub fn announce(&mut self, plan: &Plan, passed: &[Micros], health: &mut Vec<Health>) {
+        for at in std::mem::take(&mut self.unannounced) {
+            if let (Some(tree), Some(Some(refused))) = (plan.trees.get(at), self.refused.get(at)) {
+                let standing = self.stands(tree.set);
+                health.push(Health::Unevaluated { rule: tree.root, since: refused.since, standing });
+            }
+        }
+        for (tree, slot) in plan.trees.iter().zip(&mut self.refused) {
+            let Some(Refused { since, until, findings }) = *slot else { continue };
+            if passed.get(tree.set).is_some_and(|passed| *passed > until) {
+                *slot = None;
+                health.push(Health::EvaluatedAgain { rule: tree.root, since, until, findings });
+            }
+        }
+    }
+
+    /// Findings that wait for live sources, and where pausing begins.
+    pub const fn live(&self) -> (usize, usize) {
+        (self.live.findings, self.budget)
+    }
+
+    /// Findings that wait for sources that stand still, and where refusing begins.
+    pub const fn standing(&self) -> (usize, usize) {
+        (self.standing.findings, self.limit(true))
+    }
+
+    /// The tree with the most findings waiting.
+    pub fn most(&self) -> Option<(usize, usize)> {
+        let most = self.by_tree.iter().copied().enumerate().max_by_key(|(at, n)| (*n, usize::MAX - at));
+        most.filter(|(_, n)| *n > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vedette_sigma::ir::{Cmp, CorrelationKind::EventCount};
+
+    use super::*;
+    use crate::tests::harness::{correlation, detection, single, world};
+
+    /// Trees: two of the firewall alone, one of all sources.
+    fn plan() -> std::sync::Arc<Plan> {
+        let count = |id, rule| correlation(id, EventCount, &[rule], &["user"], "10s", &[(Cmp::Gte, 2)]);
+        let rules =
+            vec![detection("fw-d"), single("fw-s", true), count("c", 0), detection("d"), count("all", 3)];
+        world(rules).plan
+    }
+
+    fn fill(waiting: &mut Waiting, plan: &Plan, tree: usize, most: usize) -> usize {
+        let set = plan.trees[tree].set;
+        let room = |waiting: &Waiting| waiting.room(tree, set, SourceIx(1));
+        (0..most).take_while(|_| room(waiting).then(|| waiting.hold(tree, set)).is_some()).count()
+    }
+
+    #[test]
+    fn a_flood_leaves_the_others_their_share() {
+        let plan = plan();
+        let mut waiting = Waiting::new(&plan, 1_000);
+        assert_eq!(fill(&mut waiting, &plan, 0, 2 * LEAST), LEAST);
+        assert_eq!(waiting.crowded(&plan), [plan.trees[0].set]);
+        assert_eq!(fill(&mut waiting, &plan, 2, 100), 100);
+        assert_eq!(waiting.crowded(&plan), [plan.trees[0].set]);
+        assert_eq!(fill(&mut waiting, &plan, 2, 2 * LEAST), LEAST / 2 - 100);
+        assert_eq!(waiting.crowded(&plan).len(), 2);
+        assert_eq!(fill(&mut waiting, &plan, 1, 2 * LEAST), LEAST / 3);
+        assert!(waiting.live().0 < 2 * LEAST);
+        (0..LEAST).for_each(|_| waiting.leave(0, plan.trees[0].set));
+        assert_eq!(waiting.live().0, LEAST / 2 + LEAST / 3);
+    }
+
+    #[test]
+    fn what_waits_for_a_source_that_stands_still_takes_no_room_from_the_others() {
+        let plan = plan();
+        let mut waiting = Waiting::new(&plan, 1_000);
+        assert_eq!(fill(&mut waiting, &plan, 2, 900), 900);
+        waiting.stand(&plan, |source| source == SourceIx(0));
+        assert_eq!((waiting.live().0, waiting.standing()), (0, (900, 1_000)));
+        assert_eq!(fill(&mut waiting, &plan, 2, 900), 100);
+        assert!(waiting.crowded(&plan).is_empty());
+        assert_eq!(fill(&mut waiting, &plan, 0, 5_000), 5_000);
+        // The source itself is read again: what it brings is what the others wait for.
+        assert!(!waiting.room(2, plan.trees[2].set, SourceIx(2)));
+        assert!(waiting.room(2, plan.trees[2].set, SourceIx(0)));
+        waiting.stand(&plan, |_| false);
+        assert_eq!(waiting.live().0, 6_000);
+    }
+
+    #[test]
+    fn what_was_refused_is_announced_once_with_its_begin_and_its_end() {
+        let plan = plan();
+        let mut waiting = Waiting::new(&plan, 1_000);
+        let (root, set) = (plan.trees[2].root, plan.trees[2].set);
+        let said = |waiting: &mut Waiting, passed: i64| {
+            let mut health = Vec::new();
+            waiting.announce(&plan, &vec![Micros(passed); plan.sets.len()], &mut health);
+            health
+        };
+        [5, 3, 9].into_iter().for_each(|time| waiting.refuse(2, Micros(time)));
+        let began = Health::Unevaluated { rule: root, since: Micros(3), standing: waiting.stands(set) };
+        assert_eq!(said(&mut waiting, 2), [began]);
+        waiting.refuse(2, Micros(7));
+        assert_eq!(said(&mut waiting, 9), []);
+        let (since, until) = (Micros(3), Micros(9));
+        assert_eq!(
+            said(&mut waiting, 10),
+            [Health::EvaluatedAgain { rule: root, since, until, findings: 4 }]
+        );
+        assert_eq!(said(&mut waiting, 11), []);
+    }
+}

@@ -1,0 +1,111 @@
+//! How far sources have come, who waits for whom, and who is paused for that.
+//!
+//! In: partitions' states, what ingest says of topics. Out: watermarks, releases, partitions to pause.
+//! Invariants: a watermark never falls; the partition that is furthest behind of those that a crowded set of sources reads is
+//! never paused for it, so pausing cannot stand in the way of the release that ends it: of all partitions of crowded sets the one
+//! furthest behind is the slowest in each set that reads it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vedette_event::{Micros, Partition, SourceIx, TopicIx};
+
+use crate::{Engine, Output, TopicState, partition::PartitionState};
+
+/// Records that a restart may have to read again for what waits for a source that stands still, for each finding of the
+/// reorder budget: 64 million by default, some minutes of reading. Further back lie findings that are given up: an hour of
+/// reading again after a restart would be an outage for all rules, and they would wait for some of one.
+const READ_AGAIN: usize = 16;
+
+impl Engine {
+    /// Says that a source will be read from this topic, too: nothing of it is released before it is known which partitions
+    /// there are.
+    pub fn expect(&mut self, topic: TopicIx, source: SourceIx) {
+        self.standing.expect(topic, source);
+    }
+
+    /// Says what has become of an expected topic; that it is read after its partitions have been assigned.
+    pub fn set_topic(&mut self, topic: TopicIx, state: TopicState, out: &mut Output) {
+        let furthest = self.waited_for().map(|(_, state)| self.reached(state)).max().unwrap_or(Micros::MIN);
+        if self.standing.set(topic, state, furthest) {
+            self.correlator.stand(|source| self.standing.stands_still(source));
+        }
+        self.release(out);
+    }
+
+    /// The partitions for which their sources wait.
+    fn waited_for(&self) -> impl Iterator<Item = (&Partition, &PartitionState)> {
+        self.partitions.iter().filter(|(partition, _)| self.standing.waits_for(partition.topic))
+    }
+
+    /// Raises the sources' watermarks as far as their partitions allow and releases what lies below.
+    pub(crate) fn release(&mut self, out: &mut Output) {
+        let mut lowest: Vec<Option<Micros>> = vec![None; self.watermarks.len()];
+        for source in self.standing.unknown() {
+            lowest[usize::from(source.0)] = Some(Micros::MIN);
+        }
+        for (_, state) in self.waited_for() {
+            let watermark = self.reached(state);
+            let low = &mut lowest[usize::from(state.source.0)];
+            *low = Some(low.map_or(watermark, |low| low.min(watermark)));
+        }
+        let mut moved = false;
+        for (watermark, low) in self.watermarks.iter_mut().zip(lowest) {
+            let reached = low.unwrap_or(Micros::MIN);
+            moved |= reached > *watermark;
+            *watermark = reached.max(*watermark);
+        }
+        if moved {
+            self.correlator.release(&self.watermarks, &mut out.correlated);
+        }
+        if self.standing.reached(&self.watermarks) {
+            self.correlator.stand(|source| self.standing.stands_still(source));
+        }
+    }
+
+    /// How far a partition has come.
+    pub(crate) fn reached(&self, state: &PartitionState) -> Micros {
+        let disorder = self.compiled.sources.get(state.source).disorder;
+        state.reached(state.max_log, disorder, self.settings.skew)
+    }
+
+    /// How far the other partitions of a source have come.
+    pub(crate) fn reached_by_others(&self, source: SourceIx, but: Partition) -> Micros {
+        if self.standing.unknown().any(|unknown| unknown == source) {
+            return Micros::MIN;
+        }
+        let others = self.waited_for().filter(|(p, state)| state.source == source && **p != but);
+        others.map(|(_, state)| self.reached(state)).min().unwrap_or(Micros::MAX)
+    }
+
+    /// Partitions to pause: of the sources that a crowded rule reads, those ahead of the slowest. Level partitions are not
+    /// paused: only reading on moves their watermark.
+    #[must_use]
+    pub fn ahead(&self) -> Vec<Partition> {
+        let mut ahead = BTreeSet::new();
+        for sources in self.correlator.crowded() {
+            let known = !self.standing.unknown().any(|source| sources.contains(&source));
+            let of_set = || {
+                let of_set = self.waited_for().filter(|(_, s)| !s.ended && sources.contains(&s.source));
+                of_set.map(|(partition, state)| (*partition, self.reached(state)))
+            };
+            // What is not known may begin anywhere.
+            let slowest = of_set().map(|(_, reached)| reached).min().filter(|_| known).unwrap_or(Micros::MIN);
+            let level = slowest.plus(self.settings.skew);
+            ahead.extend(of_set().filter(|(_, reached)| *reached > level).map(|(partition, _)| partition));
+        }
+        ahead.into_iter().collect()
+    }
+
+    /// Gives up what waits for sources that stand still, where a restart would have too much to read again for it.
+    pub(crate) fn bound_reading_again(&mut self, records: usize, out: &mut Output) {
+        let most = self.settings.reorder_budget.saturating_mul(READ_AGAIN);
+        self.unlooked = self.unlooked.saturating_add(records);
+        if self.unlooked < most / 8 {
+            return;
+        }
+        self.unlooked = 0;
+        let read: BTreeMap<Partition, i64> = self.partitions.iter().map(|(p, s)| (*p, s.next())).collect();
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        self.correlator.give_up(&read, most, &mut out.correlated);
+    }
+}

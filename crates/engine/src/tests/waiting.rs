@@ -1,0 +1,234 @@
+//! Findings that wait: for sources that stand still, for topics that are not known, for partitions that are behind.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+use vedette_correlate::Health;
+use vedette_event::Micros;
+
+use super::Bench;
+use crate::{GroupCheckpoint, KEY_GROUPS, Settings, TopicState};
+
+const BUDGET: usize = 1_000;
+
+/// One rule for each source alone, and one for both in a row.
+const RULES: &str = "
+title: A
+id: 00000000-0000-4000-8000-00000000000a
+name: a
+logsource: {category: a}
+detection: {x: {k: x}, condition: x}
+---
+title: B
+id: 00000000-0000-4000-8000-00000000000b
+name: b
+logsource: {category: b}
+detection: {x: {k: x}, condition: x}
+---
+title: Both
+id: 00000000-0000-4000-8000-00000000000c
+correlation: {type: temporal, rules: [a, b], group-by: [host], timespan: 10s, generate: true}
+";
+
+fn bench(topics: &[&str], reorder_budget: usize) -> Bench {
+    let source = |name: &'static str| {
+        (
+            name,
+            json!({"form": "api_json", "logsource": {"category": name}, "fields": {"k": "k", "host": "host"}}),
+        )
+    };
+    Bench::new(
+        &[source("a"), source("b")],
+        topics,
+        RULES,
+        Settings { reorder_budget, ..Settings::new([0; 32]) },
+    )
+}
+
+/// An event of its own host.
+fn hit(second: i64) -> Json {
+    json!({"k": "x", "host": format!("h{second}")})
+}
+
+fn degraded(bench: &mut Bench) -> Vec<Health> {
+    std::mem::take(&mut bench.out.correlated.health)
+}
+
+fn count(bench: &Bench, title: &str) -> usize {
+    bench.alerted().iter().filter(|known| *known == title).count()
+}
+
+#[test]
+fn who_does_not_read_a_source_that_stands_still_never_notices() {
+    // So far apart that no storm folds them.
+    let at = |second: i64| 1_000 + 5 * second;
+    let mut bench = bench(&["a", "b"], BUDGET);
+    for topic in ["a", "b"] {
+        bench.engine.expect(bench.partition(topic, 0).topic, bench.source(topic));
+        bench.assign(topic, 0);
+        bench.topic(topic, TopicState::Read);
+        bench.read((topic, 0), [(0, 1_000, hit(1_000))]);
+    }
+    bench.topic("b", TopicState::Stopped);
+    let both = bench.compiled.rules.iter().find(|(_, rule)| &*rule.title == "Both").unwrap().0;
+    let mut health = Vec::new();
+    for second in 1..3_000 {
+        bench.read(("a", 0), [(second, at(second), hit(at(second)))]);
+        assert_eq!(bench.engine.ahead(), []);
+        // All but what lies within one disorder and the allowance.
+        assert!(count(&bench, "A") as i64 >= second - 1, "{second}");
+        health.extend(degraded(&mut bench));
+    }
+    let load = bench.engine.load();
+    assert_eq!((load.standing, load.standing_budget), (BUDGET, BUDGET));
+    // One of them is B's own.
+    assert_eq!(load.most_waiting, Some((both, BUDGET - 1)));
+    let [Health::Unevaluated { rule, since, standing: true }] = health[..] else { panic!("{health:?}") };
+    assert_eq!(rule, both);
+
+    // It comes back, and has much to catch up with: that, too, is nothing to the others.
+    bench.topic("b", TopicState::Read);
+    for second in 1..3_000 {
+        bench.read(("b", 0), [(second, at(second), hit(at(second)))]);
+        assert_eq!(bench.engine.ahead(), []);
+    }
+    assert_eq!(count(&bench, "Both"), BUDGET - 2);
+    for topic in ["a", "b"] {
+        bench.read((topic, 0), [(3_000, 60_000, hit(60_000))]);
+        bench.idle(topic, 0, 60_100);
+    }
+    assert_eq!((count(&bench, "Both"), count(&bench, "B")), (BUDGET - 1, 3_001));
+    let over = degraded(&mut bench);
+    let [Health::EvaluatedAgain { rule, since: from, until, findings }] = over[..] else {
+        panic!("{over:?}")
+    };
+    assert_eq!((rule, from, until), (both, since, Micros(at(2_999) * 1_000_000)));
+    // Those of `a` that found no room, while `b` stood still; `b` is released as soon as it is read.
+    assert_eq!(findings, 3_000 - BUDGET as u64 + 2);
+    let load = bench.engine.load();
+    assert_eq!((load.waiting, load.standing, load.most_waiting), (0, 0, None));
+}
+
+#[test]
+fn a_source_does_not_wait_for_a_stopped_topic_while_another_is_read() {
+    let mut bench = bench(&["a-one", "a-two", "b"], BUDGET);
+    for topic in ["a-one", "a-two"] {
+        bench.engine.expect(bench.partition(topic, 0).topic, bench.source(topic));
+        bench.assign(topic, 0);
+        bench.topic(topic, TopicState::Read);
+        bench.read((topic, 0), [(0, 1_000, hit(1_000))]);
+    }
+    bench.topic("a-two", TopicState::Stopped);
+    bench.read(("a-one", 0), [(1, 2_000, hit(2_000))]);
+    assert_eq!(count(&bench, "A"), 1);
+    // What it brings when it is read again was passed meanwhile: placed where the watermark is, and stored.
+    bench.topic("a-two", TopicState::Read);
+    bench.read(("a-two", 0), [(1, 1_500, hit(1_500))]);
+    let [placed] = &bench.out.placements[..] else { panic!("{:?}", bench.out.placements) };
+    assert_eq!((&*placed.topic, placed.offset, placed.time), ("a-two", 1, Micros(1_994_000_000)));
+    // One that is away for a moment is waited for.
+    bench.topic("a-two", TopicState::Away);
+    bench.read(("a-one", 0), [(2, 3_000, hit(3_000))]);
+    assert_eq!(bench.engine.watermark(bench.source("a-one")), Micros(1_994_000_000));
+}
+
+#[test]
+fn what_waits_for_a_source_that_stands_still_does_not_lengthen_a_restart_without_end() {
+    let mut bench = bench(&["a", "b"], BUDGET);
+    bench.engine.expect(bench.partition("b", 0).topic, bench.source("b"));
+    bench.topic("b", TopicState::Stopped);
+    bench.assign("a", 0);
+    let most = 16 * BUDGET as i64;
+    let mut furthest_back = 0;
+    for start in (0..5 * most).step_by(100) {
+        // A finding now and then, far too few to fill any budget.
+        let record = |offset: i64| {
+            (offset, 1_000 + offset / 100, if offset % 5_000 == 0 { hit(offset) } else { json!({}) })
+        };
+        bench.read(("a", 0), (start..start + 100).map(record));
+        let stored: Vec<GroupCheckpoint> =
+            (0..KEY_GROUPS).map(|group| bench.engine.checkpoint(group)).collect();
+        if start % 4_000 == 0 {
+            let mut next = self::bench(&["a", "b"], BUDGET);
+            let starts = next.engine.restore(&stored, |_| Some(bench.source("a"))).unwrap();
+            furthest_back = furthest_back.max(start + 100 - starts[0].offset);
+        }
+    }
+    let bound = most + most / 8 + 200;
+    assert!((most / 2..=bound).contains(&furthest_back), "{furthest_back}, not about {most}");
+    let said = degraded(&mut bench);
+    assert!(matches!(said[..], [Health::Unevaluated { standing: true, .. }]), "{said:?}");
+}
+
+#[test]
+fn while_a_topic_is_not_known_the_budget_holds() {
+    let mut bench = bench(&["a", "b"], BUDGET);
+    bench.engine.expect(bench.partition("b", 0).topic, bench.source("b"));
+    bench.assign("a", 0);
+    for second in 0..2 * BUDGET as i64 {
+        bench.read(("a", 0), [(second, 1_000 + second, hit(second))]);
+    }
+    assert_eq!(bench.engine.ahead(), [bench.partition("a", 0)]);
+    // Known to be missing, it stops nobody.
+    bench.topic("b", TopicState::Stopped);
+    assert_eq!(bench.engine.ahead(), []);
+}
+
+/// Records to be read: partition of `a` (0, 1) or `b` (2, 3), seconds since the one before, whether it is a finding.
+fn log() -> impl Strategy<Value = Vec<(usize, i64, bool)>> {
+    prop::collection::vec((0..4_usize, 0..40_i64, any::<bool>()), 1..400)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+    /// Whatever is paused, whoever reads what is not paused comes to the end, and every alert comes.
+    #[test]
+    fn pausing_changes_no_alert_and_never_stands_in_the_way(log in log(), budget in 1..50_usize, seed: u64) {
+        let mut logs = [const { Vec::new() }; 4];
+        let mut seconds = [1_000; 4];
+        for (partition, step, found) in log {
+            seconds[partition] += step;
+            let content = if found { json!({"k": "x", "host": format!("h{}", seconds[partition] % 7)}) } else { json!({}) };
+            let of_partition: &mut Vec<(i64, i64, Json)> = &mut logs[partition];
+            of_partition.push((of_partition.len() as i64, seconds[partition], content));
+        }
+        let run = |budget: usize| {
+            let mut bench = bench(&["a", "b"], budget);
+            let place = |at: usize| (["a", "b"][at / 2], (at % 2) as i32);
+            for at in 0..4 {
+                bench.assign(place(at).0, place(at).1);
+            }
+            let (mut next, mut state, mut paused_once) = ([0; 4], seed, false);
+            while (0..4).any(|at| next[at] < logs[at].len()) {
+                // What is read to its end is proved idle, as ingest does.
+                for at in (0..4).filter(|at| next[*at] == logs[*at].len()) {
+                    bench.idle(place(at).0, place(at).1, 100_000);
+                }
+                let ahead: BTreeSet<_> = bench.engine.ahead().into_iter().collect();
+                paused_once |= !ahead.is_empty();
+                let paused = |at: usize| ahead.contains(&bench.partition(place(at).0, place(at).1));
+                let unread = |at: &usize| next[*at] < logs[*at].len();
+                let open: Vec<usize> = (0..4).filter(|at| unread(at) && !paused(*at)).collect();
+                assert!(!open.is_empty(), "all that is unread is paused: {ahead:?}");
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let at = open[(state >> 33) as usize % open.len()];
+                bench.read(place(at), [logs[at][next[at]].clone()]);
+                next[at] += 1;
+            }
+            for at in 0..4 {
+                bench.idle(place(at).0, place(at).1, 200_000);
+            }
+            let alerts: BTreeSet<(String, u32, String)> = bench.out.correlated.alerts.iter()
+                .map(|p| (p.alert.alert_id.to_string(), p.alert.revision, serde_json::to_string(&p.alert).unwrap()))
+                .collect();
+            (alerts, bench.out.placements.len(), paused_once)
+        };
+        let (free, _, paused) = run(usize::MAX);
+        prop_assert!(!paused);
+        let (bounded, placed, _) = run(budget);
+        prop_assert_eq!(placed, 0);
+        prop_assert_eq!(free, bounded);
+    }
+}
