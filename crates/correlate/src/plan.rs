@@ -122,6 +122,7 @@ impl Plan {
             rules: Arc::clone(&rules),
             sources: Arc::clone(&sources),
         };
+        let mut counted = BTreeSet::new();
         for (ix, rule) in rules.iter().filter(|(_, rule)| rule.emits) {
             let mut tree = Builder::new(&rules, &sources).build(ix);
             let set = reads(&rules, &sources, &tree.detections);
@@ -130,7 +131,7 @@ impl Plan {
                 plan.sets.len() - 1
             });
             tree.fingerprint = fingerprint(rule, &tree);
-            tree.inner = inner(&rules, &tree, &plan.trees);
+            tree.inner = inner(&rules, &tree, &mut counted);
             let at = plan.trees.len() as u32;
             for (bit, detection) in tree.detections.iter().enumerate() {
                 if let Some(uses) = plan.uses.get_mut(detection.0 as usize) {
@@ -185,35 +186,31 @@ impl Tree {
 }
 
 /// The rules that a tree counts for besides its root: those that no tree of their own nor an earlier one counts for.
-fn inner(rules: &RuleSet, tree: &Tree, earlier: &[Tree]) -> Vec<Inner> {
-    let counted = |rule: RuleIx| {
-        rules.get(rule).emits || earlier.iter().flat_map(|tree| &tree.inner).any(|inner| inner.rule == rule)
-    };
-    let mut below: Vec<BTreeSet<usize>> = Vec::new();
+fn inner(rules: &RuleSet, tree: &Tree, counted: &mut BTreeSet<RuleIx>) -> Vec<Inner> {
+    let mut inner = Vec::new();
     for (at, node) in tree.nodes.iter().enumerate() {
-        let children = node.refs.iter().filter_map(|r| match r.from {
-            From::Node(child) => below.get(child),
-            From::Detection(_) => None,
-        });
-        let all = children.flatten().copied().chain([at]).collect();
-        below.push(all);
-    }
-    let inner = tree.nodes.iter().zip(below).filter(|(node, _)| !counted(node.rule));
-    let inner = inner.map(|(node, nodes)| {
-        let refs = nodes.iter().filter_map(|at| tree.nodes.get(*at)).flat_map(|node| &node.refs);
-        let detections: BTreeSet<u16> = refs
-            .filter_map(|r| match r.from {
-                From::Detection(bit) => Some(bit),
-                From::Node(_) => None,
-            })
-            .collect();
-        Inner {
+        if rules.get(node.rule).emits || !counted.insert(node.rule) {
+            continue;
+        }
+        let (mut nodes, mut detections, mut ahead) = (BTreeSet::new(), BTreeSet::new(), vec![at]);
+        while let Some(at) = ahead.pop() {
+            // A node that several refer to is looked at once: there can be far more paths than nodes.
+            if nodes.insert(at) {
+                for reference in tree.nodes.get(at).map_or(&[][..], |node| &node.refs) {
+                    match reference.from {
+                        From::Node(child) => ahead.push(child),
+                        From::Detection(bit) => drop(detections.insert(bit)),
+                    }
+                }
+            }
+        }
+        inner.push(Inner {
             rule: node.rule,
             nodes: nodes.into_iter().collect(),
             detections: detections.into_iter().collect(),
-        }
-    });
-    inner.collect()
+        });
+    }
+    inner
 }
 
 /// The sources that some detection of a tree applies to.
@@ -253,11 +250,24 @@ struct Builder<'a> {
     nodes: Vec<Node>,
     detections: Vec<RuleIx>,
     slots: Vec<Slot>,
+    /// Where each of them is.
+    node_of: BTreeMap<RuleIx, usize>,
+    detection_of: BTreeMap<RuleIx, u16>,
+    slot_of: BTreeMap<Slot, usize>,
 }
 
 impl<'a> Builder<'a> {
     const fn new(rules: &'a RuleSet, sources: &'a Sources) -> Self {
-        Self { rules, sources, nodes: Vec::new(), detections: Vec::new(), slots: Vec::new() }
+        Self {
+            rules,
+            sources,
+            nodes: Vec::new(),
+            detections: Vec::new(),
+            slots: Vec::new(),
+            node_of: BTreeMap::new(),
+            detection_of: BTreeMap::new(),
+            slot_of: BTreeMap::new(),
+        }
     }
 
     fn build(mut self, root: RuleIx) -> Tree {
@@ -314,10 +324,11 @@ impl<'a> Builder<'a> {
 
     /// Adds the node of a correlation after those of its children; its number.
     fn correlation(&mut self, ix: RuleIx, correlation: &Correlation) -> usize {
-        if let Some(known) = self.nodes.iter().position(|node| node.rule == ix) {
-            return known;
+        if let Some(known) = self.node_of.get(&ix) {
+            return *known;
         }
         let mut recipes: Vec<Vec<usize>> = Vec::new();
+        let mut recipe_of: BTreeMap<Vec<usize>, usize> = BTreeMap::new();
         let mut refs = Vec::new();
         for &child in &correlation.rules {
             let from = match &self.rules.get(child).kind {
@@ -326,8 +337,8 @@ impl<'a> Builder<'a> {
             };
             let parts = correlation.group_by.iter().map(|part| part.field_of(child));
             let recipe: Vec<_> = parts.map(|field| self.slot(field, true)).collect();
-            let recipe = recipes.iter().position(|known| *known == recipe).unwrap_or_else(|| {
-                recipes.push(recipe);
+            let recipe = *recipe_of.entry(recipe).or_insert_with_key(|recipe| {
+                recipes.push(recipe.clone());
                 recipes.len() - 1
             });
             refs.push(Ref { from, recipe });
@@ -357,21 +368,21 @@ impl<'a> Builder<'a> {
             rearm: body::rearm(rule),
             update: Span(body::update(rule).0.max(1)),
         });
+        self.node_of.insert(ix, self.nodes.len() - 1);
         self.nodes.len() - 1
     }
 
     fn detection(&mut self, ix: RuleIx) -> u16 {
-        let known = self.detections.iter().position(|known| *known == ix);
-        known.unwrap_or_else(|| {
+        *self.detection_of.entry(ix).or_insert_with(|| {
             self.detections.push(ix);
-            self.detections.len() - 1
-        }) as u16
+            self.detections.len() as u16 - 1
+        })
     }
 
     fn slot(&mut self, field: &Arc<str>, key: bool) -> usize {
         let slot = Slot { field: Arc::clone(field), key };
-        self.slots.iter().position(|known| *known == slot).unwrap_or_else(|| {
-            self.slots.push(slot);
+        *self.slot_of.entry(slot).or_insert_with_key(|slot| {
+            self.slots.push(slot.clone());
             self.slots.len() - 1
         })
     }

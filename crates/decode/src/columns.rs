@@ -94,8 +94,10 @@ impl Columns {
         }
     }
 
-    /// Begins a batch over this raw text.
+    /// Begins a batch over this raw text. What an earlier one left unfinished is dropped: after a panic in its midst the
+    /// cells there would come out as those of the next batch's rows.
     pub fn begin(&mut self, raw: Text) {
+        self.builders.fill_with(|| None);
         self.raw = raw;
     }
 

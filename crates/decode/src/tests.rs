@@ -55,6 +55,19 @@ pub fn cells(def: &SourceDef, projection: &[&str], record: &str) -> Vec<String> 
 }
 
 #[test]
+fn a_batch_that_broke_off_leaves_nothing_to_the_next() {
+    let mut decoder = Decoder::new(&json(), &fields(), &names(&["a", "b"]), [7; 32]).unwrap();
+    // As a panic leaves it: cells of three rows, no end of the batch.
+    for row in 0..3 {
+        decoder.columns.put(0, row, vedette_event::Cell { kind: Kind::Text, text: "old" });
+    }
+    let (mut out, mut dead) = (Vec::new(), Vec::new());
+    decoder.decode(&batch([&br#"{"b":1}"#[..], br#"{"a":2}"#]), &mut out, &mut dead);
+    let cells = |column: usize| [0, 1].map(|row| out[0].columns[column].cell(row).text.to_owned());
+    assert_eq!((cells(0), cells(1)), (["", "2"].map(str::to_owned), ["1", ""].map(str::to_owned)));
+}
+
+#[test]
 fn json_fields_are_as_they_are() {
     let record = r#"{"a.b":1,"a":{"b":2,"c":{"d":"x\ny"}},"e":"","f":"-","g":null,"h":[1,"2"],"i":1.50,"j":-0,"k":true}"#;
     let projection = ["a.b", "a.c.d", "a.c", "e", "f", "g", "h", "i", "j", "k", "l"];

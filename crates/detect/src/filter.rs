@@ -8,6 +8,8 @@
 //! is known, so that the text is probed at every `stride`th byte only. A bitmap of about 64 bits a gram turns most probes
 //! into one load.
 
+use std::collections::BTreeMap;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use memchr::memmem::Finder;
@@ -127,12 +129,9 @@ impl Index {
                 shorter.append(&mut long);
             }
         }
-        let mut searches: Vec<(String, Vec<Target>)> = Vec::new();
+        let mut searches: BTreeMap<String, Vec<Target>> = BTreeMap::new();
         for (literal, target) in short {
-            match searches.iter_mut().find(|(known, _)| *known == literal) {
-                Some((_, targets)) => targets.push(target),
-                None => searches.push((literal, vec![target])),
-            }
+            searches.entry(literal).or_default().push(target);
         }
         let finder =
             |(literal, targets): (String, _)| (Finder::new(literal.as_bytes()).into_owned(), targets);

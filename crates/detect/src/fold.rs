@@ -28,6 +28,17 @@ pub(crate) fn fold_into(text: &str, folded: &mut String) -> bool {
     }
 }
 
+/// Appends the folded text.
+pub(crate) fn fold_onto(text: &str, folded: &mut String) {
+    let start = folded.len();
+    if text.is_ascii() {
+        folded.push_str(text);
+        folded.get_mut(start..).unwrap_or_default().make_ascii_lowercase();
+    } else {
+        folded.extend(text.chars().map(fold_char));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -29,6 +29,7 @@ mod matcher;
 mod memo;
 pub mod program;
 pub mod reference;
+mod relation;
 mod truth;
 
 pub use evaluate::Evaluator;

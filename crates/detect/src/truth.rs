@@ -4,7 +4,6 @@
 //! Invariant: an atom that no filter decides is tried at most once a row, and only when a rule asks.
 
 use vedette_event::{Cell, EventBatch, Kind};
-use vedette_sigma::Relation;
 
 use crate::{
     class::{Class, ClassRule},
@@ -13,6 +12,7 @@ use crate::{
     json,
     matcher::Matcher,
     program::Program,
+    relation::{Related, each_text},
 };
 
 /// A row and what decides about it.
@@ -38,7 +38,8 @@ pub(crate) struct Truth {
     hidden: bool,
     stamp: u32,
     strings: Strings,
-    texts: [Text; 2],
+    text: Text,
+    related: Related,
 }
 
 /// All strings of one event.
@@ -77,7 +78,8 @@ impl Truth {
             hidden: false,
             stamp: 0,
             strings: Strings::default(),
-            texts: Default::default(),
+            text: Text::default(),
+            related: Related::default(),
         }
     }
 
@@ -145,19 +147,7 @@ impl Truth {
                 self.any_text(row.cell(*column), |text| plan.matcher.matches(&text.raw, &text.folded))
             }
             Atom::Related { left, right, how, cased } => {
-                let (left, right) = (row.cell(*left), row.cell(*right));
-                let mut second = std::mem::take(&mut self.texts[1]);
-                let mut unescaped = String::new();
-                let truth = self.any_text(left, |left| {
-                    let mut found = false;
-                    each_text(right, &mut unescaped, |right| {
-                        second.set(right);
-                        found |= related(left, &second, *how, *cased);
-                    });
-                    found
-                });
-                self.texts[1] = second;
-                truth
+                self.related.holds(row.cell(*left), row.cell(*right), *how, *cased)
             }
             Atom::Keyword { .. } => {
                 let absent =
@@ -169,7 +159,7 @@ impl Truth {
 
     /// Whether the predicate holds of any text of a cell.
     fn any_text(&mut self, cell: Cell<'_>, mut holds: impl FnMut(&Text) -> bool) -> bool {
-        let (text, unescaped) = (&mut self.texts[0], &mut self.strings.unescaped);
+        let (text, unescaped) = (&mut self.text, &mut self.strings.unescaped);
         let mut found = false;
         each_text(cell, unescaped, |raw| {
             if !found {
@@ -253,7 +243,7 @@ impl Row<'_> {
             }
             return;
         }
-        let mut folded = std::mem::take(&mut truth.texts[0].folded);
+        let mut folded = std::mem::take(&mut truth.text.folded);
         let ascii = fold_into(original, &mut folded);
         filter.scan(&folded, ascii, &mut |atom, _| {
             if truth.seen[atom as usize] != truth.stamp {
@@ -261,25 +251,6 @@ impl Row<'_> {
                 truth.wake(self.class.wakes.get(u64::from(atom)));
             }
         });
-        truth.texts[0].folded = folded;
-    }
-}
-
-/// Calls `each` with the text of a scalar, or of every scalar element of a list.
-fn each_text(cell: Cell<'_>, unescaped: &mut String, mut each: impl FnMut(&str)) {
-    match cell.kind {
-        Kind::Missing | Kind::Null | Kind::Object => {}
-        Kind::List => json::elements(cell.text, unescaped, each),
-        Kind::Text | Kind::Int | Kind::Float | Kind::Bool => each(cell.text),
-    }
-}
-
-fn related(left: &Text, right: &Text, how: Relation, cased: bool) -> bool {
-    let (left, right) = if cased { (&left.raw, &right.raw) } else { (&left.folded, &right.folded) };
-    match how {
-        Relation::Equal => left == right,
-        Relation::Contains => left.contains(&**right),
-        Relation::StartsWith => left.starts_with(&**right),
-        Relation::EndsWith => left.ends_with(&**right),
+        truth.text.folded = folded;
     }
 }

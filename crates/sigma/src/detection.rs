@@ -62,7 +62,8 @@ struct Search<'a> {
     name: &'a str,
     at: Place,
     tree: Tree,
-    used: bool,
+    /// What it was written out as where the condition named it first.
+    written: Option<Expr>,
 }
 
 /// Lowers the `detection:` node.
@@ -72,7 +73,7 @@ pub(crate) fn lower(
     budget: &mut Budget,
 ) -> Result<Lowered, Fault> {
     let entries = node.map("`detection`")?;
-    let mut items = Items { placeholders, budget, leaves: 0, expanded: false };
+    let mut items = Items { placeholders, budget: &mut *budget, leaves: 0, expanded: false };
     let mut searches = Vec::new();
     let mut condition = None;
     for entry in entries {
@@ -90,7 +91,7 @@ pub(crate) fn lower(
                     return Err(Fault::new(entry.key_at, "too-many-leaves", message).help("split the rule"));
                 }
                 let tree = items.search(&entry.value)?;
-                searches.push(Search { name, at: entry.key_at, tree, used: false });
+                searches.push(Search { name, at: entry.key_at, tree, written: None });
             }
         }
     }
@@ -99,12 +100,20 @@ pub(crate) fn lower(
     };
     let condition_at = condition.at;
     let condition = read_condition(condition)?;
-    let mut resolver =
-        Resolver { searches, leaves: Vec::new(), index: HashMap::new(), nodes: 0, at: condition_at };
+    let expanded = items.expanded;
+    let mut resolver = Resolver {
+        position: searches.iter().enumerate().map(|(at, search)| (search.name, at)).collect(),
+        searches,
+        leaves: Vec::new(),
+        index: HashMap::new(),
+        nodes: 0,
+        budget,
+        at: condition_at,
+    };
     let condition = resolver.resolve(&condition)?;
-    let unused = resolver.searches.iter().filter(|s| !s.used);
+    let unused = resolver.searches.iter().filter(|s| s.written.is_none());
     let unused = unused.map(|s| (s.name.to_owned(), s.at)).collect();
-    Ok(Lowered { condition, leaves: resolver.leaves, unused, condition_at, expanded: items.expanded })
+    Ok(Lowered { condition, leaves: resolver.leaves, unused, condition_at, expanded })
 }
 
 /// Refuses a field that says where a record came from: no event has it while rules look at it.
@@ -136,22 +145,25 @@ fn read_condition(node: &Node) -> Result<Condition, Fault> {
 }
 
 /// Puts search identifiers in the places where the condition names them, each distinct leaf once.
-struct Resolver<'a> {
+struct Resolver<'a, 'b> {
     searches: Vec<Search<'a>>,
+    /// By name.
+    position: HashMap<&'a str, usize>,
     leaves: Vec<Leaf>,
     index: HashMap<Leaf, usize>,
     nodes: usize,
+    budget: &'b mut Budget,
     at: Place,
 }
 
-impl Resolver<'_> {
+impl Resolver<'_, '_> {
     fn resolve(&mut self, condition: &Condition) -> Result<Expr, Fault> {
         match condition {
             Condition::And(parts) => Ok(Expr::And(self.resolve_all(parts)?)),
             Condition::Or(parts) => Ok(Expr::Or(self.resolve_all(parts)?)),
             Condition::Not(inner) => Ok(Expr::Not(Box::new(self.resolve(inner)?))),
             Condition::Name(name, at) => {
-                let Some(position) = self.searches.iter().position(|s| s.name == name) else {
+                let Some(position) = self.position.get(name.as_str()).copied() else {
                     return Err(self.unknown(name, *at));
                 };
                 self.place(position)
@@ -184,22 +196,36 @@ impl Resolver<'_> {
 
     fn place(&mut self, position: usize) -> Result<Expr, Fault> {
         let Some(search) = self.searches.get_mut(position) else { return Ok(Expr::Or(Vec::new())) };
-        search.used = true;
+        if let Some(written) = &search.written {
+            let (nodes, bytes) = size(&search.tree);
+            let copy = written.clone();
+            self.nodes += nodes;
+            self.bounded()?;
+            // Whatever reads the condition later (its meaning, a program for each source) passes every copy.
+            self.budget.copies(1, bytes, self.at)?;
+            return Ok(copy);
+        }
         // Taken out while it is walked, so that the walk may add leaves.
         let tree = std::mem::replace(&mut search.tree, Tree::Any(Vec::new()));
-        let expr = self.intern(&tree);
+        let expr = self.intern(&tree)?;
         if let Some(search) = self.searches.get_mut(position) {
             search.tree = tree;
+            search.written = Some(expr.clone());
         }
-        expr
+        Ok(expr)
+    }
+
+    fn bounded(&self) -> Result<(), Fault> {
+        if self.nodes <= MAX_EXPR {
+            return Ok(());
+        }
+        let message = format!("the condition has more than {MAX_EXPR} parts when written out");
+        Err(Fault::new(self.at, "too-many-leaves", message).help("split the rule"))
     }
 
     fn intern(&mut self, tree: &Tree) -> Result<Expr, Fault> {
         self.nodes += 1;
-        if self.nodes > MAX_EXPR {
-            let message = format!("the condition has more than {MAX_EXPR} parts when written out");
-            return Err(Fault::new(self.at, "too-many-leaves", message).help("split the rule"));
-        }
+        self.bounded()?;
         match tree {
             Tree::All(parts) => Ok(join(self.intern_all(parts)?, Expr::And)),
             Tree::Any(parts) => Ok(join(self.intern_all(parts)?, Expr::Or)),
@@ -217,6 +243,16 @@ impl Resolver<'_> {
 
     fn intern_all(&mut self, parts: &[Tree]) -> Result<Vec<Expr>, Fault> {
         parts.iter().map(|part| self.intern(part)).collect()
+    }
+}
+
+/// How many nodes a search identifier's content has, and bytes of text.
+fn size(tree: &Tree) -> (usize, usize) {
+    match tree {
+        Tree::All(parts) | Tree::Any(parts) => {
+            parts.iter().map(size).fold((1, 0), |(nodes, bytes), part| (nodes + part.0, bytes + part.1))
+        }
+        Tree::Leaf(leaf) => (1, leaf.field.as_deref().map_or(0, str::len) + leaf.test.bytes()),
     }
 }
 

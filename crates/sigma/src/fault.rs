@@ -73,8 +73,11 @@ pub(crate) fn nearest<'a>(word: &str, valid: &[&'a str]) -> Option<&'a str> {
     if word.len() > 64 {
         return None;
     }
-    let limit = (word.chars().count() / 3).max(1);
-    let scored = valid.iter().map(|name| (distance(word, name), *name));
+    let length = word.chars().count();
+    let limit = (length / 3).max(1);
+    // The difference in length is the least distance, and far cheaper.
+    let near = valid.iter().filter(|name| name.chars().take(100).count().abs_diff(length) <= limit);
+    let scored = near.map(|name| (distance(word, name), *name));
     scored.min_by_key(|(d, _)| *d).filter(|(d, _)| *d <= limit).map(|(_, name)| name)
 }
 

@@ -186,6 +186,24 @@ pub enum Test {
     Not(Box<Test>),
 }
 
+impl Test {
+    /// How many bytes of text it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Text { pattern, .. } => {
+                let literals = pattern.0.iter().map(|piece| match piece {
+                    Piece::Literal(text) => text.len(),
+                    Piece::One | Piece::Many => 1,
+                });
+                literals.sum()
+            }
+            Self::Number(text) | Self::Regex(text) | Self::FieldRef { other: text, .. } => text.len(),
+            Self::Not(inner) => inner.bytes(),
+            Self::Bool(_) | Self::Cidr(_) | Self::Compare(..) | Self::Null | Self::Exists(_) => 8,
+        }
+    }
+}
+
 /// A finite number with total equality, for comparisons.
 #[derive(Debug, Clone, Copy)]
 pub struct Decimal(pub f64);

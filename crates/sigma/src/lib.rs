@@ -25,7 +25,7 @@ mod yaml;
 use std::sync::Arc;
 
 pub use ir::*;
-pub use render::{Style, render};
+pub use render::{Style, lines, render, render_at};
 use vedette_event::Sources;
 
 /// A file's name and text.

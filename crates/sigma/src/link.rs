@@ -5,6 +5,7 @@
 //! a correlation over anything refused is refused; no recursion, so chains and cycles of any length cost no stack.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -23,7 +24,15 @@ use crate::{
 /// Longest chain of correlations over correlations.
 const MAX_CHAIN: usize = 16;
 
-/// Among how many documents of its file the name nearest to an unknown one is looked for.
+/// Most references of a correlation and of all correlations below it, each counted once. Each event that one of its
+/// detections matches is tried at each of them, and a tree is built for each rule that raises alerts: without a bound a
+/// file of 4 MiB could ask for billions.
+const MAX_TREE: usize = 4096;
+
+/// Most references of all such trees of a rule set together.
+const MAX_TREES: usize = 1 << 20;
+
+/// Among how many documents of its file the name nearest to an unknown one is looked for, and for how many of these.
 const MAX_ADVICE: usize = 64;
 
 /// Collects documents, then joins them.
@@ -33,9 +42,25 @@ pub(crate) struct Linker {
     /// Every id's first document.
     ids: BTreeMap<Arc<str>, usize>,
     /// Every name's documents.
-    names: BTreeMap<Arc<str>, Vec<usize>>,
+    names: BTreeMap<Arc<str>, Named>,
+    /// How many unknown names were met.
+    unknown: Cell<usize>,
     rejected: Vec<Rejection>,
     warnings: Vec<Rejection>,
+}
+
+/// The documents of one name: the first, and whether there are more; of all files, and by file.
+#[derive(Default)]
+struct Named {
+    all: Option<(usize, bool)>,
+    by_file: BTreeMap<Arc<str>, (usize, bool)>,
+}
+
+/// Why a reference names no document.
+enum Unfound {
+    Unknown,
+    /// Several have the name; the first of them.
+    Ambiguous(usize),
 }
 
 /// A document and what became of it.
@@ -83,7 +108,10 @@ impl Linker {
             }
         };
         if let Some(name) = &label.name {
-            self.names.entry(name.clone()).or_default().push(position);
+            let named = self.names.entry(name.clone()).or_default();
+            named.all = Some(named.all.map_or((position, false), |(first, _)| (first, true)));
+            let here = named.by_file.entry(label.file.clone());
+            here.and_modify(|(_, several)| *several = true).or_insert((position, false));
         }
         self.items.push(Item {
             label,
@@ -114,7 +142,14 @@ impl Linker {
     pub fn finish(mut self, sources: &Sources) -> RuleSet {
         self.resolve_references();
         self.decide_emission();
-        let mut output = Output { sources, rules: Vec::new(), placed: Vec::new() };
+        let mut output = Output {
+            sources,
+            rules: Vec::new(),
+            placed: Vec::new(),
+            walks: 0,
+            visited: Vec::new(),
+            trees: 0,
+        };
         let mut waiting: Vec<usize> = vec![0; self.items.len()];
         let mut dependants: Vec<Vec<usize>> = vec![Vec::new(); self.items.len()];
         for (position, item) in self.items.iter().enumerate() {
@@ -163,41 +198,54 @@ impl Linker {
     }
 
     /// The document that an id or a name stands for: an id written as such, a name in the same file, a name elsewhere.
-    fn find(&self, name: &str, file: &str, at: Place) -> Result<usize, Fault> {
+    fn look_up(&self, name: &str, file: &str) -> Result<usize, Unfound> {
         let by_id = self.ids.get(name).copied();
-        let named = self.names.get(name).map(Vec::as_slice).unwrap_or_default();
-        if let Some(id) = by_id.filter(|id| !named.contains(id)) {
+        let called = |position: &usize| self.items[*position].label.name.as_deref() == Some(name);
+        if let Some(id) = by_id.filter(|id| !called(id)) {
             return Ok(id);
         }
-        let here: Vec<usize> =
-            named.iter().copied().filter(|p| &*self.items[*p].label.file == file).collect();
-        match (here.as_slice(), named) {
-            ([only], _) | ([], [only]) => Ok(*only),
-            ([], []) => {
-                let here = self.items.iter().filter(|item| &*item.label.file == file).take(MAX_ADVICE);
-                let names: Vec<&str> = here
-                    .flat_map(|item| [Some(&item.label.id), item.label.name.as_ref()])
-                    .flatten()
-                    .map(|n| &**n)
-                    .collect();
+        let named = self.names.get(name);
+        let here = named.and_then(|named| named.by_file.get(file));
+        match here.or(named.and_then(|named| named.all.as_ref())) {
+            Some((only, false)) => Ok(*only),
+            Some((first, true)) => Err(Unfound::Ambiguous(*first)),
+            None => Err(Unfound::Unknown),
+        }
+    }
+
+    /// The same, or what is wrong with the reference that stands at `at`.
+    fn find(&self, name: &str, file: &str, at: Place) -> Result<usize, Fault> {
+        self.look_up(name, file).map_err(|unfound| match unfound {
+            Unfound::Unknown => {
                 let fault =
                     Fault::new(at, "unknown-rule", format!("no rule has the id or name {}", shown(name)));
-                Err(match nearest(name, &names) {
+                match self.nearest(name, file) {
                     Some(near) => fault.help(format!("did you mean `{near}`?")),
                     None => fault.help("load the file that holds it together with this one"),
-                })
+                }
             }
-            ([first, ..], _) | (_, [first, ..]) => {
-                let label = &self.items[*first].label;
+            Unfound::Ambiguous(first) => {
+                let label = &self.items[first].label;
                 let message = format!(
                     "several rules have the name {}; one is {}:{}",
                     shown(name),
                     label.file,
                     label.at.line
                 );
-                Err(Fault::new(at, "ambiguous-rule", message).help("refer to the rule by its id"))
+                Fault::new(at, "ambiguous-rule", message).help("refer to the rule by its id")
             }
+        })
+    }
+
+    /// The id or name of a document of the file that is nearest to an unknown one; of the first unknown ones only.
+    fn nearest(&self, name: &str, file: &str) -> Option<&str> {
+        self.unknown.set(self.unknown.get() + 1);
+        if self.unknown.get() > MAX_ADVICE {
+            return None;
         }
+        let here = self.items.iter().filter(|item| &*item.label.file == file).take(MAX_ADVICE);
+        let names = here.flat_map(|item| [Some(&item.label.id), item.label.name.as_ref()]).flatten();
+        nearest(name, &names.map(|n| &**n).collect::<Vec<_>>())
     }
 
     /// `generate` governs the rules referred to directly in the same file; one `true` is enough.
@@ -207,7 +255,7 @@ impl Linker {
         let mut governed: BTreeMap<usize, bool> = BTreeMap::new();
         for item in &self.items {
             for name in &item.label.governs {
-                if let Ok(target) = self.find(name, &item.label.file, item.label.at)
+                if let Ok(target) = self.look_up(name, &item.label.file)
                     && self.items[target].label.file == item.label.file
                 {
                     *governed.entry(target).or_default() |= item.label.generate;
@@ -242,6 +290,9 @@ impl Linker {
                 _ => None,
             })
             .collect();
+        if let Err(fault) = output.admit(&children, draft.label.at, self.items[position].emits) {
+            return self.refuse(position, fault);
+        }
         let mut warnings = draft.warnings.clone();
         let kind = match &draft.body {
             Body::Detection { detection, .. } => Ok(RuleKind::Detection(detection.clone())),
@@ -398,9 +449,47 @@ struct Output<'a> {
     sources: &'a Sources,
     rules: Vec<Rule>,
     placed: Vec<Placed>,
+    /// How many trees were walked, and by rule the last walk on which it was met.
+    walks: usize,
+    visited: Vec<usize>,
+    /// References of all trees of rules that raise alerts.
+    trees: usize,
 }
 
 impl Output<'_> {
+    /// Counts the references of the tree that the next rule and all below it make; refuses too many.
+    fn admit(&mut self, children: &[(RuleIx, usize, Place)], at: Place, emits: bool) -> Result<(), Fault> {
+        self.walks += 1;
+        self.visited.resize(self.rules.len(), 0);
+        let mut references = children.len();
+        let mut ahead: Vec<RuleIx> = children.iter().map(|(ix, ..)| *ix).collect();
+        while let Some(ix) = ahead.pop().filter(|_| references <= MAX_TREE) {
+            let at = ix.0 as usize;
+            let (Some(visited), Some(rule)) = (self.visited.get_mut(at), self.rules.get(at)) else {
+                continue;
+            };
+            if let RuleKind::Correlation(correlation) = &rule.kind
+                && std::mem::replace(visited, self.walks) != self.walks
+            {
+                references += correlation.rules.len();
+                ahead.extend(&correlation.rules);
+            }
+        }
+        let help = "let it refer to fewer correlations, or raise alerts (`generate`) at fewer levels";
+        if references > MAX_TREE {
+            let message = format!(
+                "the correlation and those below it refer to more than {MAX_TREE} rules, each counted once"
+            );
+            return Err(Fault::new(at, "tree-too-large", message).help(help));
+        }
+        self.trees += if emits { references } else { 0 };
+        if self.trees > MAX_TREES {
+            let message = format!("the correlations of all files refer to more than {MAX_TREES} rules");
+            return Err(Fault::new(at, "tree-too-large", message).help(help));
+        }
+        Ok(())
+    }
+
     fn push(&mut self, draft: Draft, kind: RuleKind, emits: bool) -> RuleIx {
         let ix = RuleIx(self.rules.len() as u32);
         let placed = match &kind {

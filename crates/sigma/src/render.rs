@@ -22,11 +22,21 @@ pub struct Style {
 /// Writes a message about a file whose content is `text`.
 #[must_use]
 pub fn render(rejection: &Rejection, text: &str, style: Style) -> String {
+    render_at(rejection, lines(text).nth(rejection.line.saturating_sub(1)), style)
+}
+
+/// The lines of a file as places in it count them.
+pub fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.strip_prefix('\u{feff}').unwrap_or(text).lines()
+}
+
+/// Writes a message, given the line of the file that it is about: who has many to write looks the lines up himself.
+#[must_use]
+pub fn render_at(rejection: &Rejection, line: Option<&str>, style: Style) -> String {
     let level = if style.warning { Level::WARNING } else { Level::ERROR };
     let message = printable(&rejection.message);
     let help = rejection.help.as_deref().map(printable);
     let file = printable(&rejection.file);
-    let line = text.strip_prefix('\u{feff}').unwrap_or(text).lines().nth(rejection.line.saturating_sub(1));
     let title = level.primary_title(&message).id(rejection.code);
     let mut group = match line.filter(|line| line.len() <= MAX_LINE) {
         Some(line) => {

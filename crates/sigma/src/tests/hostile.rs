@@ -77,6 +77,54 @@ fn a_condition_cannot_multiply_a_selection_without_end() {
     );
 }
 
+/// So many levels of so many correlations, each over all of the level below.
+fn levels(levels: usize, width: usize, generate: bool, mark: &str) -> String {
+    let mut text = format!(
+        "title: base\nname: base{mark}\nlogsource: {{category: x}}\ndetection:\n  s: {{f: 1}}\n  condition: s\n"
+    );
+    let mut below = vec![format!("base{mark}")];
+    for level in 0..levels {
+        let here: Vec<String> = (0..width).map(|n| format!("l{level}w{n}{mark}")).collect();
+        for name in &here {
+            let rules = below.join(", ");
+            writeln!(
+                text,
+                "---\ntitle: {name}\nname: {name}\ncorrelation: {{type: event_count, rules: [{rules}], \
+                 timespan: 5m, generate: {generate}, condition: {{gte: 2}}}}"
+            )
+            .unwrap();
+        }
+        below = here;
+    }
+    text
+}
+
+#[test]
+fn correlations_over_correlations_are_bounded_by_what_they_refer_to() {
+    let set = load_texts(&[&levels(10, 8, false, "")]);
+    assert_eq!((set.rejected.as_slice(), set.rules.len()), ([].as_slice(), 81));
+    // 1 + 30 for the first two levels, then 900 for each more.
+    let set = load_texts(&[&levels(7, 30, false, "")]);
+    let codes: Vec<&str> = set.rejected.iter().map(|r| r.code).collect();
+    assert_eq!(codes, ["tree-too-large"; 30]);
+    assert_eq!(set.rules.len(), 1 + 6 * 30);
+    // All of them raise alerts: a tree for each, of about 275,000 references in a file.
+    let files: Vec<String> = ["a", "b", "c", "d"].iter().map(|mark| levels(6, 30, true, mark)).collect();
+    let set = load_texts(&files.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(set.rejected.iter().all(|r| matches!(r.code, "tree-too-large" | "refers-to-refused")));
+    assert!(set.rules.iter().any(|rule| rule.name.as_deref() == Some("l5w29c")));
+    assert!(set.rules.iter().all(|rule| rule.name.as_deref() != Some("l5w29d")));
+}
+
+#[test]
+fn a_text_that_a_condition_repeats_counts_each_time() {
+    let long = "x".repeat(100_000);
+    let condition = vec!["s"; 1_000].join(" or ");
+    assert_eq!(refused_detection(&format!("  s: {{f: {long}}}\n  condition: {condition}\n")), "too-large");
+    let few = vec!["s"; 100].join(" or ");
+    assert!(detected(&format!("  s: {{f: {long}}}\n  condition: {few}\n")).starts_with("(f='x"));
+}
+
 #[test]
 fn copies_of_long_texts_are_bounded() {
     let long = "x".repeat(100_000);

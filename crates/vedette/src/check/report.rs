@@ -2,7 +2,10 @@
 //!
 //! In: refusals, warnings and test results. Out: text, JSON, SARIF 2.1.0 or JUnit XML on standard output.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal as _, Write as _},
+};
 
 use serde_json::{Value, json};
 use vedette_sigma::{Rejection, RuleSet, Style};
@@ -15,9 +18,15 @@ pub fn text(rules: &RuleSet, text: &RuleText, results: &[TestResult]) -> io::Res
     let mut out = io::stdout().lock();
     let color = colour_on(out.is_terminal());
     let refused = rules.rejected.iter().map(|r| (r, false));
+    // A file can have a message for each of its lines, so they are found once.
+    let mut files: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (rejection, warning) in refused.chain(rules.warnings.iter().map(|w| (w, true))) {
         let style = Style { warning, color };
-        writeln!(out, "{}", vedette_sigma::render(rejection, text.text_of(&rejection.file), style))?;
+        let lines = files
+            .entry(&rejection.file)
+            .or_insert_with(|| vedette_sigma::lines(text.text_of(&rejection.file)).collect());
+        let line = lines.get(rejection.line.saturating_sub(1)).copied();
+        writeln!(out, "{}", vedette_sigma::render_at(rejection, line, style))?;
     }
     for result in results {
         if let Outcome::Failed(why) = &result.outcome {

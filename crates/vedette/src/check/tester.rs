@@ -5,7 +5,10 @@
 //! taxonomy, entity and weight of a real one: that named by the event's `vedette.source`, else the first that the rule
 //! applies to. The first event stands at 2026-01-01T12:00:00Z unless its `at` moves it; `D` is large, so order decides.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value};
@@ -44,12 +47,13 @@ pub enum Outcome {
 }
 
 /// Runs all tests of all rules.
-pub fn run_all(rules: &Arc<RuleSet>, sources: &Sources) -> Result<Vec<TestResult>> {
-    let bench = Bench::new(rules, sources);
+pub fn run_all(rules: &RuleSet, sources: &Sources) -> Result<Vec<TestResult>> {
+    let sources = readable(sources);
     let mut results = Vec::new();
-    for (ix, rule) in rules.iter() {
+    for (ix, rule) in rules.iter().filter(|(_, rule)| !rule.tests.is_empty()) {
+        let bench = Bench::new(rules, ix, &sources);
         for test in &rule.tests {
-            let alerts = bench.run(ix, test).with_context(|| format!("{}: test `{}`", rule.id, test.name))?;
+            let alerts = bench.run(test).with_context(|| format!("{}: test `{}`", rule.id, test.name))?;
             let outcome = judge(rule, test, &alerts);
             results.push(TestResult { rule: ix, name: test.name.clone(), line: test.line, outcome });
         }
@@ -57,33 +61,62 @@ pub fn run_all(rules: &Arc<RuleSet>, sources: &Sources) -> Result<Vec<TestResult
     Ok(results)
 }
 
-/// The compiled rules over sources that read test events.
+/// The sources as they read test events.
+fn readable(sources: &Sources) -> Arc<Sources> {
+    let as_json = |def: &SourceDef| SourceDef {
+        // Only the mapped form gives canonical fields their declared types.
+        form: if def.own_logsource() { Form::Json } else { Form::ApiJson },
+        fields: BTreeMap::new(),
+        secrets: Vec::new(),
+        disorder: Span::secs(86_400),
+        ..def.clone()
+    };
+    Arc::new(Sources::new(sources.fields.clone(), sources.defs.iter().map(as_json).collect()))
+}
+
+/// The rule and all it refers to, and its number among them.
+fn alone(rules: &RuleSet, ix: RuleIx) -> (RuleSet, RuleIx) {
+    let mut wanted = BTreeSet::new();
+    let mut ahead = vec![ix];
+    while let Some(ix) = ahead.pop() {
+        if let (true, RuleKind::Correlation(c)) = (wanted.insert(ix), &rules.get(ix).kind) {
+            ahead.extend(&c.rules);
+        }
+    }
+    let numbers: BTreeMap<RuleIx, RuleIx> = wanted.iter().zip(0..).map(|(ix, n)| (*ix, RuleIx(n))).collect();
+    let number = |ix: &mut RuleIx| *ix = numbers.get(ix).copied().unwrap_or(*ix);
+    let mut kept: Vec<Rule> = wanted.iter().map(|ix| rules.get(*ix).clone()).collect();
+    for rule in &mut kept {
+        if let RuleKind::Correlation(c) = &mut rule.kind {
+            c.rules.iter_mut().for_each(number);
+            c.group_by.iter_mut().flat_map(|part| &mut part.fields).for_each(|(rule, _)| number(rule));
+        }
+    }
+    let mut root = ix;
+    number(&mut root);
+    (RuleSet { rules: kept, ..RuleSet::default() }, root)
+}
+
+/// A rule compiled over sources that read test events. No other rule is, because a test would then take time by all.
 struct Bench {
+    rule: RuleIx,
     rules: Arc<RuleSet>,
     sources: Arc<Sources>,
     compiled: Arc<Compiled>,
 }
 
 impl Bench {
-    fn new(rules: &Arc<RuleSet>, sources: &Sources) -> Self {
-        let as_json = |def: &SourceDef| SourceDef {
-            // Only the mapped form gives canonical fields their declared types.
-            form: if def.own_logsource() { Form::Json } else { Form::ApiJson },
-            fields: BTreeMap::new(),
-            secrets: Vec::new(),
-            disorder: Span::secs(86_400),
-            ..def.clone()
-        };
-        let defs = sources.defs.iter().map(as_json).collect();
-        let sources = Arc::new(Sources::new(sources.fields.clone(), defs));
+    fn new(all: &RuleSet, ix: RuleIx, sources: &Arc<Sources>) -> Self {
+        let (rules, rule) = alone(all, ix);
+        let rules = Arc::new(rules);
         let topics = Arc::new(Topics::new(sources.defs.iter().map(|d| d.name.clone())));
         let compiled = Compiled::new(rules.clone(), sources.clone(), topics, FILE_SECRET);
-        Self { rules: rules.clone(), sources, compiled }
+        Self { rule, rules, sources: sources.clone(), compiled }
     }
 
     /// The last revision of each alert of this rule.
-    fn run(&self, ix: RuleIx, test: &RuleTest) -> Result<Vec<Published>> {
-        let default = self.default_source(ix);
+    fn run(&self, test: &RuleTest) -> Result<Vec<Published>> {
+        let default = self.default_source();
         let mut timed: Vec<(Span, SourceIx, String)> = Vec::new();
         for (at, event) in &test.events {
             let (source, text) = self.event(event, *at, default)?;
@@ -111,7 +144,7 @@ impl Bench {
         }
         engine.finish(&mut out);
         let mut last: BTreeMap<Arc<str>, Published> = BTreeMap::new();
-        for published in out.correlated.alerts.into_iter().filter(|p| p.rule == ix) {
+        for published in out.correlated.alerts.into_iter().filter(|p| p.rule == self.rule) {
             last.insert(published.alert.alert_id.clone(), published);
         }
         Ok(last.into_values().collect())
@@ -131,8 +164,8 @@ impl Bench {
     }
 
     /// The first source that names its logsource and that the rule applies to; else `json`, else the first of all.
-    fn default_source(&self, ix: RuleIx) -> SourceIx {
-        let logsource = first_logsource(&self.rules, ix);
+    fn default_source(&self) -> SourceIx {
+        let logsource = first_logsource(&self.rules, self.rule);
         let mut named = self.sources.iter().filter(|(_, def)| !def.own_logsource());
         let fits = named.find(|(_, def)| def.logsource.compatible(&logsource));
         let fallback = || self.sources.find("json").unwrap_or(SourceIx(0));

@@ -15,7 +15,7 @@ use vedette_correlate::Counters;
 use vedette_engine::{CLOCK_FLAGS, Compiled, Engine, KEY_GROUPS};
 use vedette_event::{DeadLetter, Micros, RuleIx, Severity, SourceIx, Span};
 use vedette_ingest::{LagView, TopicSettings};
-use vedette_sigma::{Rejection, RuleKind};
+use vedette_sigma::{Rejection, RuleKind, RuleSet};
 
 use super::{
     publisher::{Published, moment},
@@ -38,6 +38,8 @@ pub struct View {
     rejected: Vec<Rejected>,
     /// From when a rule speaks, of those that have not always been in force.
     in_force: BTreeMap<RuleIx, Micros>,
+    /// By rule: how long until its windows are full.
+    windows: Vec<Span>,
     counters: BTreeMap<RuleIx, Counters>,
     opened: BTreeMap<RuleIx, u64>,
     dead: BTreeMap<SourceIx, BTreeMap<String, u64>>,
@@ -82,6 +84,7 @@ impl View {
             published,
             rejected: rejected.collect(),
             in_force: versions.since.clone(),
+            windows: windows(&compiled.rules),
             counters: BTreeMap::new(),
             opened: BTreeMap::new(),
             dead: BTreeMap::new(),
@@ -449,11 +452,11 @@ impl View {
     fn coverage(&self, ix: RuleIx, engine: &Engine) -> Coverage {
         let counters = self.counters.get(&ix).copied().unwrap_or_default();
         let id = &self.compiled.rules.get(ix).id;
-        let reads: Vec<SourceIx> =
-            self.compiled.sources_of(ix).iter().filter_map(|name| self.compiled.sources.find(name)).collect();
+        let reads = self.compiled.reads(ix);
         let through = reads.iter().map(|s| engine.watermark(*s)).min().filter(|w| *w != Micros::MIN);
         let in_force_from = self.in_force.get(&ix).copied();
-        let warming_until = in_force_from.map(|from| from.plus(self.windows(ix)));
+        let warming_until = in_force_from
+            .map(|from| from.plus(self.windows.get(ix.0 as usize).copied().unwrap_or(Span::ZERO)));
         let silent = reads.iter().filter(|s| self.unreachable.is_some() || self.stopped.contains_key(s));
         Coverage {
             through,
@@ -470,17 +473,6 @@ impl View {
             time_us: None,
             silent_sources: silent.map(|s| self.compiled.sources.get(*s).name.to_string()).collect(),
             degradations: self.degradations.values().filter(|d| d.rule_id == **id).cloned().collect(),
-        }
-    }
-
-    /// The windows along a rule's chain, one before the other.
-    fn windows(&self, ix: RuleIx) -> Span {
-        match &self.compiled.rules.get(ix).kind {
-            RuleKind::Detection(_) => Span::ZERO,
-            RuleKind::Correlation(c) => {
-                let before = c.rules.iter().map(|rule| self.windows(*rule)).max().unwrap_or(Span::ZERO);
-                Span(before.0.saturating_add(c.timespan.0))
-            }
         }
     }
 }
@@ -508,6 +500,21 @@ pub struct Origin {
     pub epoch: Option<i64>,
     /// The topics.
     pub topics: Vec<TopicSettings>,
+}
+
+/// By rule, the windows along its chain, one before the other. A correlation stands after the rules it refers to.
+fn windows(rules: &RuleSet) -> Vec<Span> {
+    let mut windows: Vec<Span> = Vec::with_capacity(rules.rules.len());
+    for rule in &rules.rules {
+        windows.push(match &rule.kind {
+            RuleKind::Detection(_) => Span::ZERO,
+            RuleKind::Correlation(c) => {
+                let before = c.rules.iter().filter_map(|child| windows.get(child.0 as usize)).max();
+                Span(before.map_or(0, |before| before.0).saturating_add(c.timespan.0))
+            }
+        });
+    }
+    windows
 }
 
 /// A condition for people, such as `at least 20 events`.
