@@ -3,6 +3,7 @@
 //! Every test drives `vedette run` as an operator does (configuration, signals, exit status, log, HTTP) and looks into
 //! its store afterwards. What needs Kafka says that it is skipped where there is none; the rest always runs.
 
+mod access;
 mod broker;
 mod folder;
 mod kernel;

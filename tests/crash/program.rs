@@ -243,7 +243,7 @@ pub fn api(address: &str, path: &str, token: &str) -> Result<Value> {
 }
 
 /// A request over plain HTTP: status and body.
-fn get(address: &str, path: &str, token: &str) -> Result<(u16, String)> {
+pub fn get(address: &str, path: &str, token: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(15)))?;
     let auth = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };

@@ -19,6 +19,7 @@ use vedette_store::Store;
 
 use crate::{
     auth::Tokens,
+    connections::Connections,
     console,
     guard::{self, Guard},
     live::LiveReceiver,
@@ -43,6 +44,7 @@ pub(crate) struct App {
     pub live: LiveReceiver,
     pub metrics: Arc<Metrics>,
     pub tokens: Tokens,
+    pub connections: Arc<Connections>,
     /// No token is needed.
     pub open: bool,
     /// The server listens on loopback.

@@ -149,6 +149,8 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
+    /// How many had to make room.
+    shed: u64,
     open: HashMap<u64, Entry>,
 }
 
@@ -162,6 +164,7 @@ impl Table {
 
     fn remove(&mut self, id: u64) {
         if let Some(entry) = self.open.remove(&id) {
+            self.shed += 1;
             entry.progress.cut.notify_one();
         }
     }
@@ -224,12 +227,30 @@ impl Connections {
         longest.inspect(|id| table.remove(*id)).is_some()
     }
 
+    /// How many there are.
+    pub(crate) fn open(&self) -> Open {
+        let table = self.table();
+        let reserve = table.open.values().filter(|entry| entry.reserve).count();
+        Open { ordinary: table.open.len() - reserve, reserve, shed: table.shed }
+    }
+
     /// Closes all that are left.
     pub(crate) fn cut_all(&self) -> usize {
         let open = std::mem::take(&mut self.table().open);
         open.values().for_each(|entry| entry.progress.cut.notify_one());
         open.len()
     }
+}
+
+/// How many connections there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Open {
+    /// Served in full.
+    pub ordinary: usize,
+    /// For probes, while all other places are taken.
+    pub reserve: usize,
+    /// Those that had to make room, since the start.
+    pub shed: u64,
 }
 
 /// A connection's place; given back when it is dropped.
@@ -366,6 +387,12 @@ mod tests {
             open.push(slot);
             assert!(all.table().open.len() <= PLACES.connections + PLACES.reserve);
         }
+        assert_eq!(
+            (all.open().ordinary, all.open().shed > 400),
+            (PLACES.connections, true),
+            "{:?}",
+            all.open()
+        );
         drop(open);
         assert!(all.table().open.is_empty());
     }

@@ -123,7 +123,9 @@ async fn admit(guard: &Guard, mut request: Request, next: Next) -> Result<Respon
     }
     let permits = &guard.permits;
     let (permit, what) = match work {
-        Work::Probe | Work::Stream => return Ok(next.run(request).await),
+        Work::Probe => return Ok(next.run(request).await),
+        // Its permit is for the whole stream, and taken where that begins.
+        Work::Stream => return in_time(next.run(request)).await,
         Work::Read => (permits.reads.try_acquire(), "requests"),
         Work::Search => (permits.searches.try_acquire(), "searches"),
         Work::Write => {
@@ -132,9 +134,12 @@ async fn admit(guard: &Guard, mut request: Request, next: Next) -> Result<Respon
         }
     };
     let _permit = permit.map_err(|_| too_many(what))?;
-    let answered = timeout(REQUEST_TIMEOUT, next.run(request)).await;
-    answered
-        .map_err(|_| Problem::new(Kind::Timeout, "The request took longer than 10 seconds and was given up."))
+    in_time(next.run(request)).await
+}
+
+async fn in_time(answer: impl Future<Output = Response>) -> Result<Response, Problem> {
+    let detail = "The request took longer than 10 seconds and was given up.";
+    timeout(REQUEST_TIMEOUT, answer).await.map_err(|_| Problem::new(Kind::Timeout, detail))
 }
 
 fn too_many(what: &str) -> Problem {

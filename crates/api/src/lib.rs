@@ -16,6 +16,7 @@ pub mod live;
 mod metrics;
 mod params;
 mod problem;
+mod process;
 mod routes;
 mod server;
 mod socket;

@@ -1,6 +1,7 @@
 //! Metrics in the OpenMetrics text format, all named by one enum.
 //!
-//! In: the [`Live`] snapshot at each scrape, observed publish latencies, answered requests. Out: `/metrics`.
+//! In: the [`Live`] snapshot at each scrape, observed publish latencies, answered requests, [`Sample`]s of the process
+//! and the API's own end. Out: `/metrics`.
 //! Invariant: the names are a contract with dashboards; a snapshot test holds them.
 
 use std::{fmt, sync::Arc, time::SystemTime};
@@ -56,11 +57,29 @@ pub enum Metric {
     CheckpointAge,
     /// Requests answered.
     HttpRequests,
+    /// Connections open.
+    HttpConnections,
+    /// Connections closed to make room.
+    HttpConnectionsShed,
+    /// Event streams open.
+    HttpStreams,
+    /// Processor time.
+    CpuSeconds,
+    /// Memory in use.
+    ResidentMemory,
+    /// Address space.
+    VirtualMemory,
+    /// Open descriptors.
+    OpenFds,
+    /// Descriptors that may be open.
+    MaxFds,
+    /// When the process started.
+    StartTime,
 }
 
 impl Metric {
     /// All metrics, in the order in which they are written.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 25] = [
         Self::Ready,
         Self::Records,
         Self::Events,
@@ -77,6 +96,15 @@ impl Metric {
         Self::PublishLatency,
         Self::CheckpointAge,
         Self::HttpRequests,
+        Self::HttpConnections,
+        Self::HttpConnectionsShed,
+        Self::HttpStreams,
+        Self::CpuSeconds,
+        Self::ResidentMemory,
+        Self::VirtualMemory,
+        Self::OpenFds,
+        Self::MaxFds,
+        Self::StartTime,
     ];
 
     /// The stable name, its labels and what it means.
@@ -115,6 +143,26 @@ impl Metric {
                 ("vedette_checkpoint_age_seconds", "", "Age of the key group's checkpoint that is the oldest")
             }
             Self::HttpRequests => ("vedette_http_requests", "method,route,status", "Requests answered"),
+            Self::HttpConnections => (
+                "vedette_http_connections",
+                "place",
+                "Connections open, by place: ordinary ones, and those of the reserve for probes",
+            ),
+            Self::HttpConnectionsShed => (
+                "vedette_http_connections_shed",
+                "",
+                "Connections closed because a new one needed the place and they had waited longest for their peer",
+            ),
+            Self::HttpStreams => ("vedette_http_streams", "", "Event streams open"),
+            // The names that all of Prometheus's exporters give.
+            Self::CpuSeconds => {
+                ("process_cpu_seconds", "", "Processor time, of the program and of the system for it")
+            }
+            Self::ResidentMemory => ("process_resident_memory_bytes", "", "Memory in use"),
+            Self::VirtualMemory => ("process_virtual_memory_bytes", "", "Address space"),
+            Self::OpenFds => ("process_open_fds", "", "Open descriptors"),
+            Self::MaxFds => ("process_max_fds", "", "Descriptors that may be open"),
+            Self::StartTime => ("process_start_time_seconds", "", "When the process started, in Unix time"),
         }
     }
 }
@@ -158,14 +206,56 @@ impl Metrics {
         self.http_requests.get_or_create(&labels).inc();
     }
 
-    /// All metrics as text.
+    /// All metrics as text, and these.
     #[must_use]
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self, samples: Vec<Sample>) -> String {
         let mut out = String::new();
-        if text::encode(&mut out, &self.registry).is_err() {
+        let mut now = Registry::default();
+        now.register_collector(Box::new(Samples(samples)));
+        let encoded = text::encode_registry(&mut out, &self.registry)
+            .and_then(|()| text::encode_registry(&mut out, &now))
+            .and_then(|()| text::encode_eof(&mut out));
+        if encoded.is_err() {
             tracing::error!("metrics could not be written");
         }
         out
+    }
+}
+
+/// A value of the moment of a scrape.
+#[derive(Debug)]
+pub(crate) struct Sample {
+    pub metric: Metric,
+    /// Its one label, if the metric has one.
+    pub label: Option<(&'static str, &'static str)>,
+    pub value: f64,
+}
+
+/// Samples; those of one metric follow one another.
+#[derive(Debug)]
+struct Samples(Vec<Sample>);
+
+impl Collector for Samples {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for all in self.0.chunk_by(|a, b| a.metric == b.metric) {
+            let Some(Sample { metric, .. }) = all.first() else { continue };
+            let counts = matches!(metric, Metric::CpuSeconds | Metric::HttpConnectionsShed);
+            let kind = if counts { MetricType::Counter } else { MetricType::Gauge };
+            let put = |value: f64, encoder: MetricEncoder<'_>| match kind {
+                MetricType::Counter => ConstCounter::new(value).encode(encoder),
+                _ => ConstGauge::new(value).encode(encoder),
+            };
+            let mut family = describe(&mut encoder, *metric, kind)?;
+            match all {
+                [Sample { label: None, value, .. }] => put(*value, family)?,
+                all => {
+                    for Sample { label, value, .. } in all {
+                        put(*value, family.encode_family(&label.map_or([("", "")], |label| [label]))?)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -196,8 +286,7 @@ struct Scrape<'a, 'b> {
 
 impl Scrape<'_, '_> {
     fn describe(&mut self, metric: Metric, kind: MetricType) -> Result<MetricEncoder<'_>, fmt::Error> {
-        let (name, _, help) = metric.parts();
-        self.encoder.encode_descriptor(name, help, None, kind)
+        describe(self.encoder, metric, kind)
     }
 
     fn gauge(&mut self, metric: Metric, value: f64) -> fmt::Result {
@@ -276,6 +365,15 @@ impl Scrape<'_, '_> {
         }
         Ok(())
     }
+}
+
+fn describe<'a>(
+    encoder: &'a mut DescriptorEncoder<'_>,
+    metric: Metric,
+    kind: MetricType,
+) -> Result<MetricEncoder<'a>, fmt::Error> {
+    let (name, _, help) = metric.parts();
+    encoder.encode_descriptor(name, help, None, kind)
 }
 
 fn counter<const N: usize>(

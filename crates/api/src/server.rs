@@ -134,8 +134,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     front: Front,
-    /// The proxy in front carries everybody's requests.
-    proxied: bool,
+    connections: Arc<Connections>,
     stopping: watch::Sender<bool>,
 }
 
@@ -175,12 +174,14 @@ impl Server {
         let bind = |source| Error::Bind { address: settings.address, source };
         let listener = listen(settings.address, limits.send_buffer).map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
+        let connections = Arc::new(Connections::new(limits.places, settings.proxy_tls));
         let (stopping, watch_stopping) = watch::channel(false);
         let app = App {
             store,
             live,
             metrics,
             tokens,
+            connections: Arc::clone(&connections),
             open: settings.open_loopback && is_loopback(address.ip()),
             loopback: is_loopback(address.ip()),
             console: settings.console,
@@ -190,7 +191,7 @@ impl Server {
             stopping: watch_stopping.clone(),
         };
         let front = Front { router: app::router(app), tls, limits, stopping: watch_stopping };
-        Ok(Self { listener, address, front, proxied: settings.proxy_tls, stopping })
+        Ok(Self { listener, address, front, connections, stopping })
     }
 
     /// Where it listens.
@@ -201,8 +202,7 @@ impl Server {
 
     /// Serves until `shutdown` is ready, then answers what is under way, for at most five seconds.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, front, proxied, stopping, .. } = self;
-        let connections = Arc::new(Connections::new(front.limits.places, proxied));
+        let Self { listener, front, connections, stopping, .. } = self;
         // Every connection holds a sender, and nothing is sent: the end of the channel is the end of the last one.
         let (open, mut ended) = mpsc::channel::<()>(1);
         let mut shutdown = pin!(shutdown);

@@ -16,11 +16,13 @@ use vedette_store::model::{DeadLetterRow, HealthEvent, LostInterval, Role};
 
 use super::alerts::{Listed, NoParams, page_size};
 use crate::{
-    app::{App, openapi_document},
+    app::{App, MAX_STREAMS, openapi_document},
     auth::Caller,
     live::{Obstacle, Readiness, SeverityName, SourceStatus, Status},
+    metrics::{Metric, Sample},
     params::Strict,
     problem::{self, Kind, Problem},
+    process::Process,
 };
 
 const HEALTH_EVENTS: u32 = 50;
@@ -271,5 +273,31 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     let media = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, media)], app.metrics.render()).into_response()
+    ([(header::CONTENT_TYPE, media)], app.metrics.render(samples(&app))).into_response()
+}
+
+/// What neither the snapshot nor an instrument holds.
+fn samples(app: &App) -> Vec<Sample> {
+    let open = app.connections.open();
+    let streams = MAX_STREAMS.saturating_sub(app.streams.available_permits());
+    let one = |metric, value| Sample { metric, label: None, value };
+    let place =
+        |name, n| Sample { metric: Metric::HttpConnections, label: Some(("place", name)), value: n as f64 };
+    let mut samples = vec![
+        place("ordinary", open.ordinary),
+        place("reserve", open.reserve),
+        one(Metric::HttpConnectionsShed, open.shed as f64),
+        one(Metric::HttpStreams, streams as f64),
+    ];
+    let Process { cpu_seconds, resident_bytes, virtual_bytes, open_fds, max_fds } = Process::look();
+    let process = [
+        (Metric::CpuSeconds, cpu_seconds),
+        (Metric::ResidentMemory, resident_bytes),
+        (Metric::VirtualMemory, virtual_bytes),
+        (Metric::OpenFds, open_fds),
+        (Metric::MaxFds, max_fds),
+    ];
+    samples.extend(process.into_iter().filter_map(|(metric, value)| Some(one(metric, value?))));
+    samples.push(one(Metric::StartTime, app.live.borrow().status.started_at.0 as f64 / 1e6));
+    samples
 }

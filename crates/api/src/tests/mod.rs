@@ -28,6 +28,7 @@ use vedette_store::{Access, Store};
 use crate::{
     app::{App, router},
     auth::Tokens,
+    connections::{Connections, Places},
     live::{self, LiveSender},
     metrics::Metrics,
 };
@@ -92,6 +93,7 @@ async fn app(store: &Store, snapshots: live::LiveReceiver, stopping: watch::Rece
         live: snapshots.clone(),
         metrics: Arc::new(Metrics::new(snapshots)),
         tokens: Tokens::follow(store).await.unwrap(),
+        connections: Arc::new(Connections::new(Places::USUAL, false)),
         open: true,
         loopback: true,
         console: true,
