@@ -23,8 +23,8 @@ const ROWS: Bulk = Bulk {
     head: "insert into alerts (id, state, revision, rule_id, rule_title, severity, group_key, entity_type, \
            entity_value, first_seen, crossed_at, last_seen, covers_until, event_count, summary, search, body, \
            evidence_pending, predecessor, successor, status, assignee, disposition, triage_version, recurred, \
-           closed_severity, closed_count, closed_here, created_at, created_seq, revision_seq, triage_seq, seq) values ",
-    columns: 33,
+           closed_severity, closed_count, closed_here, closed_at, created_at, created_seq, revision_seq, triage_seq, seq) values ",
+    columns: 34,
     tail: " on conflict (id) do update set state = excluded.state, revision = excluded.revision, \
            rule_title = excluded.rule_title, severity = excluded.severity, first_seen = excluded.first_seen, \
            last_seen = excluded.last_seen, covers_until = excluded.covers_until, event_count = excluded.event_count, \
@@ -434,6 +434,7 @@ impl WriteTx {
                 .bind(closing.map(|closing| closing.severity as i64))
                 .bind(closing.map(|closing| closing.count))
                 .bind(i64::from(closing.is_some_and(|closing| closing.here)))
+                .bind((triage.status == Status::Closed).then_some(now))
                 .bind(now)
                 .bind(row.revision_seq)
                 .bind(row.revision_seq)

@@ -1,4 +1,5 @@
-//! Dead letters: the full text of the first thousand per source, reason and hour, then offset ranges and counts.
+//! Dead letters: the full text of the first thousand per source, reason and hour, then offset ranges and counts; the same
+//! beyond so many bytes.
 //!
 //! In: [`NewDeadLetter`]s, in order of offset and index within one reason and partition. Out: pages and counts.
 //! Invariant: a letter is counted exactly once, however often it is published: what is not above the highest seen of
@@ -22,6 +23,9 @@ use crate::{
 
 /// Letters kept with their text per source, reason and hour.
 pub(crate) const MAX_KEPT: i64 = 1_000;
+/// Bytes of them: a thousand records of 16 KiB. Who writes megabytes into a log shall not fill the disk, nor take from the
+/// next hour what the source may have in all.
+pub(crate) const MAX_KEPT_BYTES: i64 = 16 << 20;
 
 const KNOWN: Bulk = Bulk {
     head: "with wanted (n, of_topic, of_incarnation, of_partition, of_offset, of_index) as (values ",
@@ -38,11 +42,16 @@ const LETTERS: Bulk = Bulk {
 };
 const COUNTS: Bulk = Bulk {
     head: "insert into dead_letter_counts (source, reason, hour, topic, incarnation, partition_no, kept, folded, \
-           first_offset, last_offset, top_offset, top_index) values ",
-    columns: 12,
+           first_offset, last_offset, top_offset, top_index, bytes) values ",
+    columns: 13,
     tail: " on conflict (source, reason, hour, topic, incarnation, partition_no) do update set \
            kept = excluded.kept, folded = excluded.folded, first_offset = excluded.first_offset, \
-           last_offset = excluded.last_offset, top_offset = excluded.top_offset, top_index = excluded.top_index",
+           last_offset = excluded.last_offset, top_offset = excluded.top_offset, top_index = excluded.top_index, bytes = excluded.bytes",
+};
+const SOURCE_BYTES: Bulk = Bulk {
+    head: "insert into dead_letter_bytes (source, bytes) values ",
+    columns: 2,
+    tail: " on conflict (source) do update set bytes = excluded.bytes",
 };
 
 /// A letter that is kept with its text.
@@ -65,6 +74,7 @@ type Cap<'a> = (&'a str, &'a str, i64);
 #[derive(Debug, Clone, Copy, Default)]
 struct Count {
     kept: i64,
+    bytes: i64,
     folded: i64,
     first: Option<i64>,
     last: Option<i64>,
@@ -79,7 +89,9 @@ impl WriteTx {
         letters: &[NewDeadLetter],
         of: &Incarnations,
     ) -> Result<(u64, u64), Error> {
-        let mut kept: BTreeMap<Cap<'_>, i64> = BTreeMap::new();
+        // How many, and their bytes.
+        let mut kept: BTreeMap<Cap<'_>, (i64, i64)> = BTreeMap::new();
+        let mut of_source: BTreeMap<&str, i64> = BTreeMap::new();
         let mut counts: BTreeMap<(Cap<'_>, &str, i32), Count> = BTreeMap::new();
         let mut folded_of = BTreeSet::new();
         let mut known = self.kept_among(letters, of).await?;
@@ -108,9 +120,17 @@ impl WriteTx {
             }
             count.top = Some(place);
             new += 1;
-            if *kept < MAX_KEPT {
-                *kept += 1;
+            let bytes = letter.payload.len() as i64;
+            let in_all = match of_source.entry(&letter.source) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(self.kept_bytes(&letter.source).await?),
+            };
+            let room = kept.0 < MAX_KEPT && kept.1 + bytes <= MAX_KEPT_BYTES;
+            if room && *in_all + bytes <= self.dead_letter_bytes() {
+                *kept = (kept.0 + 1, kept.1 + bytes);
+                *in_all += bytes;
                 count.kept += 1;
+                count.bytes += bytes;
                 known.places.insert(at);
                 let seq = self.change(ChangeKind::DeadLetters, &letter.source);
                 keep.push(Kept { letter, incarnation, hour, seq });
@@ -126,9 +146,12 @@ impl WriteTx {
             let (top_offset, top_index) = count.top.unwrap_or((-1, -1));
             let upsert = upsert.bind(cap.0).bind(cap.1).bind(cap.2).bind(*topic).bind(incarnation(of, topic));
             let upsert = upsert.bind(i64::from(*partition)).bind(count.kept).bind(count.folded);
-            upsert.bind(count.first).bind(count.last).bind(top_offset).bind(top_index)
+            upsert.bind(count.first).bind(count.last).bind(top_offset).bind(top_index).bind(count.bytes)
         })
         .await?;
+        let of_source: Vec<_> = of_source.into_iter().collect();
+        self.run_bulk(SOURCE_BYTES, &of_source, |upsert, (source, bytes)| upsert.bind(*source).bind(bytes))
+            .await?;
         let now = self.now.0;
         self.run_bulk(LETTERS, &keep, |insert, Kept { letter, incarnation, hour, seq }| {
             let insert =
@@ -162,13 +185,21 @@ impl WriteTx {
         Ok(Known { numbers, places: BTreeSet::new() })
     }
 
-    async fn kept_letters(&mut self, (source, reason, hour): Cap<'_>) -> Result<i64, Error> {
+    /// How many letters are kept, and their bytes.
+    async fn kept_letters(&mut self, (source, reason, hour): Cap<'_>) -> Result<(i64, i64), Error> {
         let sum = sqlx::query(
-            "select cast(coalesce(sum(kept), 0) as bigint) as n from dead_letter_counts \
-             where source = $1 and reason = $2 and hour = $3",
+            "select cast(coalesce(sum(kept), 0) as bigint) as n, cast(coalesce(sum(bytes), 0) as bigint) as bytes \
+             from dead_letter_counts where source = $1 and reason = $2 and hour = $3",
         );
         let row = self.one(sum.bind(source).bind(reason).bind(hour)).await?;
-        Ok(row.map(|row| row.try_get("n")).transpose()?.unwrap_or(0))
+        let read = row.map(|row| Ok::<_, Error>((row.try_get("n")?, row.try_get("bytes")?)));
+        Ok(read.transpose()?.unwrap_or_default())
+    }
+
+    /// Bytes of all letters that are kept of a source.
+    async fn kept_bytes(&mut self, source: &str) -> Result<i64, Error> {
+        let row = self.one(sqlx::query("select bytes from dead_letter_bytes where source = $1").bind(source));
+        Ok(row.await?.map(|row| row.try_get("bytes")).transpose()?.unwrap_or(0))
     }
 
     async fn load_count(
@@ -178,7 +209,7 @@ impl WriteTx {
         incarnation: i64,
     ) -> Result<Count, Error> {
         let select = sqlx::query(
-            "select kept, folded, first_offset, last_offset, top_offset, top_index from dead_letter_counts \
+            "select kept, bytes, folded, first_offset, last_offset, top_offset, top_index from dead_letter_counts \
              where source = $1 and reason = $2 and hour = $3 and topic = $4 and incarnation = $5 and partition_no = $6",
         )
         .bind(cap.0)
@@ -190,6 +221,7 @@ impl WriteTx {
         let Some(row) = self.one(select).await? else { return Ok(Count::default()) };
         Ok(Count {
             kept: row.try_get("kept")?,
+            bytes: row.try_get("bytes")?,
             folded: row.try_get("folded")?,
             first: row.try_get("first_offset")?,
             last: row.try_get("last_offset")?,

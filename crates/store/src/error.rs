@@ -47,6 +47,20 @@ pub enum Error {
         /// What the database says.
         detail: String,
     },
+    /// The database was there and is not what it was.
+    #[error(
+        "the store's file `{}` {what}; restore it from a backup, or, to start with an empty store, delete \
+         `{}`, too",
+        file.display(), mark.display()
+    )]
+    Gone {
+        /// What happened to it.
+        what: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// The mark that says that there was a store.
+        mark: PathBuf,
+    },
     /// The store cannot be opened.
     #[error("cannot open the store in `{}`", folder.display())]
     Open {
@@ -166,6 +180,7 @@ impl Error {
             self,
             Self::Disk { .. }
                 | Self::Stopped
+                | Self::Gone { .. }
                 | Self::Corrupt { .. }
                 | Self::LeaseLost { .. }
                 | Self::CorruptCheckpoint { .. }

@@ -49,7 +49,7 @@ pub(crate) fn open_to_others(folder: &Path) -> io::Result<Option<u32>> {
 /// Opens a file of the store; one that is made is its owner's alone, whatever folder it is in.
 pub(crate) fn own_file(path: &Path) -> io::Result<File> {
     let mut options = File::options();
-    options.create(true).truncate(false).write(true);
+    options.create(true).truncate(false).read(true).write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)

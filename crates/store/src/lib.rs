@@ -25,7 +25,9 @@ mod lease;
 mod ledger;
 pub mod model;
 mod notice_rows;
+mod place;
 mod publish;
+mod retention;
 mod store;
 mod tokens;
 mod transaction;
@@ -35,6 +37,8 @@ mod tests;
 
 pub use error::Error;
 pub use filter::MAX_PAGE;
+pub use place::Sizes;
 pub use publish::MAX_ROWS;
+pub use retention::Sweep;
 pub use store::{Access, Settings, Store};
 pub use triage::MAX_BULK;

@@ -5,7 +5,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -20,6 +23,7 @@ use vedette_event::Micros;
 use crate::{
     error::Error,
     lease::{self, Lease},
+    place::{self, IDENTITY, Left, Place, Sizes},
     transaction::Counter,
 };
 
@@ -41,13 +45,15 @@ pub struct Settings {
     pub access: Access,
     /// How many changes the stream can go back; older ones answer [`crate::model::Changes::Reset`].
     pub changes_kept: u32,
+    /// Bytes that the text of a source's dead letters may take; beyond it, offsets and counts.
+    pub dead_letter_bytes: u64,
 }
 
 impl Settings {
     /// The usual settings.
     #[must_use]
     pub fn new(folder: impl Into<PathBuf>, access: Access) -> Self {
-        Self { folder: folder.into(), access, changes_kept: 200_000 }
+        Self { folder: folder.into(), access, changes_kept: 200_000, dead_letter_bytes: 256 << 20 }
     }
 }
 
@@ -65,15 +71,35 @@ pub(crate) struct Inner {
     pub(crate) searchers: AnyPool,
     /// For the tokens alone.
     pub(crate) access: AnyPool,
+    pub(crate) place: Place,
+    /// Whether its pages may be damaged by how it was left.
+    unchecked: AtomicBool,
     /// Our epoch; `None` without the lease.
     pub(crate) epoch: Option<i64>,
     pub(crate) changes_kept: i64,
+    pub(crate) dead_letter_bytes: i64,
     /// Set when a write failed in a way that must stop the node.
     pub(crate) failed: AtomicBool,
     pub(crate) counter: Counter,
     /// The newest `seq` committed here.
     pub(crate) newest: watch::Sender<i64>,
     _lease: Option<Lease>,
+}
+
+impl Inner {
+    /// Remembers a failure after which nothing may be written.
+    pub(crate) fn noted(&self, error: Error) -> Error {
+        if error.fatal() {
+            tracing::error!(%error, "the store stops");
+            self.failed.store(true, Ordering::Release);
+        }
+        error
+    }
+
+    /// The result, its failure noted.
+    fn watched<T>(&self, result: Result<T, sqlx::Error>) -> Result<T, Error> {
+        result.map_err(|error| self.noted(Error::from(error)))
+    }
 }
 
 const READERS: u32 = 4;
@@ -84,8 +110,11 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Ids are hashes, so that rows of one moment lie all over the tables: with the usual 2 MB of cache the writer would read
 /// pages again and again, and with the usual 1,000 pages between two foldings of the journal it would write them as often.
 const WRITER_PRAGMAS: &str = "pragma busy_timeout = 10000; pragma foreign_keys = on; pragma journal_mode = wal; \
-     pragma synchronous = full; pragma cache_size = -65536; pragma wal_autocheckpoint = 4000;";
-const READER_PRAGMAS: &str = "pragma busy_timeout = 10000; pragma foreign_keys = on; pragma query_only = on;";
+     pragma synchronous = full; pragma cache_size = -65536; pragma wal_autocheckpoint = 4000; pragma journal_size_limit = 67108864;";
+/// Bytes that the journal may have before it is begun anew by force: four times what it usually comes to.
+const MAX_JOURNAL: u64 = 64 << 20;
+pub(crate) const READER_PRAGMAS: &str =
+    "pragma busy_timeout = 10000; pragma foreign_keys = on; pragma query_only = on;";
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 
 impl Store {
@@ -97,7 +126,7 @@ impl Store {
             .canonicalize()
             .map_err(|source| Error::Folder { folder: settings.folder.clone(), source })?;
         Self::open_in(&folder, &settings).await.map_err(|source| match source {
-            named @ (Error::InUse { .. } | Error::Folder { .. }) => named,
+            named @ (Error::InUse { .. } | Error::Folder { .. } | Error::Gone { .. }) => named,
             other => Error::Open { folder, source: Box::new(other) },
         })
     }
@@ -108,17 +137,19 @@ impl Store {
             Access::Engine => Some(lease::lock(folder)?),
             Access::Tool => None,
         };
+        let left = place::left(folder)?;
         let file = folder.join("vedette.db");
         // Made here, since the database would make it readable to others; its logs follow it.
-        lease::own_file(&file).map_err(|source| Error::Folder { folder: folder.to_path_buf(), source })?;
+        let database = lease::own_file(&file)
+            .map_err(|source| Error::Folder { folder: folder.to_path_buf(), source })?;
         let url = database_url(&file);
         // One plain connection first: a pool would try again and again, and in the end say only that time ran out.
         let mut first = AnyConnection::connect(&url).await?;
         prepare(&mut first, WRITER_PRAGMAS).await?;
-        if settings.access == Access::Engine {
-            check_pages(&mut first).await?;
-        }
         if !is_current(&mut first).await? {
+            if matches!(left, Left::Closed | Left::Unknown) && !is_ours(&mut first).await? {
+                return Err(place::gone(folder));
+            }
             let held = match lock.take() {
                 Some(held) => held,
                 None => lease::lock(folder)?,
@@ -126,22 +157,33 @@ impl Store {
             migrator(STEPS).run(&mut first).await.map_err(migration_error)?;
             lock = (settings.access == Access::Engine).then_some(held);
         }
+        if settings.access == Access::Engine || left == Left::Nowhere {
+            place::mark(folder, false)?;
+        }
         let epoch = match settings.access {
             Access::Engine => Some(lease::raise_epoch(&mut first).await?),
             Access::Tool => None,
         };
+        let identity = identity(&mut first, folder).await?;
         let seq =
             sqlx::query("select seq from engine where id = 1").fetch_one(&mut first).await?.try_get("seq")?;
+        let writer = pool(1, WRITER_PRAGMAS).connect(&url).await?;
+        let readers = pool(READERS, READER_PRAGMAS).connect(&url).await?;
+        // Before the first is closed, so that none is the last, which would take the logs away.
+        let place = Place::of(folder, database, identity)?;
         first.close().await?;
-        tracing::info!(folder = %folder.display(), epoch, seq, "store opened");
+        tracing::info!(folder = %folder.display(), epoch, seq, ?left, "store opened");
         Ok(Self {
             inner: Arc::new(Inner {
-                writer: pool(1, WRITER_PRAGMAS).connect(&url).await?,
-                readers: pool(READERS, READER_PRAGMAS).connect(&url).await?,
+                writer,
+                readers,
                 searchers: pool(SEARCHERS, READER_PRAGMAS).connect(&url).await?,
                 access: pool(1, READER_PRAGMAS).connect(&url).await?,
+                place,
+                unchecked: AtomicBool::new(matches!(left, Left::Unknown | Left::Unmarked)),
                 epoch,
                 changes_kept: i64::from(settings.changes_kept.max(1)),
+                dead_letter_bytes: i64::try_from(settings.dead_letter_bytes).unwrap_or(i64::MAX),
                 failed: AtomicBool::new(false),
                 counter: Counter::default(),
                 newest: watch::Sender::new(seq),
@@ -150,12 +192,72 @@ impl Store {
         })
     }
 
-    /// Closes all connections, which folds the write-ahead log into the database.
+    /// Closes all connections, which folds the write-ahead log into the database, and marks it as closed, so that the next
+    /// start need not check it.
     pub async fn close(self) {
         self.inner.access.close().await;
         self.inner.searchers.close().await;
         self.inner.readers.close().await;
         self.inner.writer.close().await;
+        let whole =
+            !self.inner.failed.load(Ordering::Acquire) && !self.inner.unchecked.load(Ordering::Acquire);
+        if self.inner.epoch.is_some()
+            && whole
+            && let Err(error) = place::mark(self.inner.place.folder(), true)
+        {
+            tracing::warn!(%error, "the store is closed and was not marked so; the next start checks it");
+        }
+    }
+
+    /// True if the database has not been checked since it was left by a crash or changed by somebody else.
+    #[must_use]
+    pub fn unchecked(&self) -> bool {
+        self.inner.unchecked.load(Ordering::Acquire)
+    }
+
+    /// Has the database check its pages, one table after the other, so that no reader stands in the way of the journal for
+    /// the whole time. `between` is called before each.
+    pub async fn check(&self, mut between: impl FnMut()) -> Result<(), Error> {
+        let tables = sqlx::query("select name from sqlite_master where type = 'table' order by name");
+        let tables = self.inner.watched(tables.fetch_all(&self.inner.readers).await)?;
+        for table in &tables {
+            between();
+            let table: String = table.try_get("name")?;
+            let check = sqlx::query("select quick_check as said from pragma_quick_check($1)").bind(&table);
+            let said = self.inner.watched(check.fetch_optional(&self.inner.readers).await)?;
+            let said: Option<String> = said.map(|row| row.try_get("said")).transpose()?;
+            if let Some(detail) = said.filter(|said| said != "ok") {
+                return Err(self.inner.noted(Error::Corrupt { detail: format!("table {table}: {detail}") }));
+            }
+        }
+        self.inner.unchecked.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Looks whether the database is still the one that was opened; an error that must stop the process if it was deleted,
+    /// replaced or overwritten. To be asked every few seconds.
+    pub async fn verify(&self) -> Result<(), Error> {
+        self.inner.place.verify().await.map_err(|error| self.inner.noted(error))
+    }
+
+    /// How much the store takes on disk.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        self.inner.place.sizes()
+    }
+
+    /// Begins the journal anew if it has grown beyond its bound, which happens where some reader is always under way. The
+    /// writer waits for readers meanwhile, a quarter of a second at most. True if it was done.
+    pub async fn bound_journal(&self) -> Result<bool, Error> {
+        if self.sizes().journal <= MAX_JOURNAL {
+            return Ok(false);
+        }
+        let mut writer = self.inner.writer.acquire().await?;
+        (&mut *writer).execute(sqlx::raw_sql("pragma busy_timeout = 250")).await?;
+        let done = (&mut *writer).execute(sqlx::raw_sql("pragma wal_checkpoint(truncate)")).await;
+        (&mut *writer).execute(sqlx::raw_sql("pragma busy_timeout = 10000")).await?;
+        self.inner.watched(done)?;
+        Ok(self.sizes().journal <= MAX_JOURNAL)
     }
 
     /// The epoch of our lease; `None` without it.
@@ -182,7 +284,10 @@ fn pool(size: u32, pragmas: &'static str) -> AnyPoolOptions {
 }
 
 /// Sets what a connection needs; the busy timeout comes first, since the rest may have to wait.
-async fn prepare(connection: &mut AnyConnection, pragmas: &'static str) -> Result<(), sqlx::Error> {
+pub(crate) async fn prepare(
+    connection: &mut AnyConnection,
+    pragmas: &'static str,
+) -> Result<(), sqlx::Error> {
     connection.execute(sqlx::raw_sql(pragmas)).await.map(drop)
 }
 
@@ -201,19 +306,23 @@ pub(crate) fn database_url(file: &Path) -> String {
     url
 }
 
-/// Has the database check its own pages before an engine relies on them.
-async fn check_pages(connection: &mut AnyConnection) -> Result<(), Error> {
-    let row = sqlx::query("pragma quick_check(1)").fetch_one(connection).await?;
-    match row.try_get::<String, _>(0)? {
-        ok if ok == "ok" => Ok(()),
-        detail => Err(Error::Corrupt { detail }),
-    }
+/// The name of this database, made once: another in its place has another.
+async fn identity(connection: &mut AnyConnection, folder: &Path) -> Result<Vec<u8>, Error> {
+    let fresh = blake3::hash(format!("{:?} {} {}", now(), std::process::id(), folder.display()).as_bytes());
+    sqlx::query("insert into meta (name, value) values ($1, $2) on conflict (name) do nothing")
+        .bind(IDENTITY)
+        .bind(fresh.as_bytes().as_slice())
+        .execute(&mut *connection)
+        .await?;
+    let row = sqlx::query("select value from meta where name = $1").bind(IDENTITY).fetch_one(connection);
+    Ok(row.await?.try_get("value")?)
 }
 
 /// The steps of the format, in order; one that was released is never changed.
 pub(crate) const STEPS: &[(&str, &str)] = &[
     ("foundation", include_str!("../migrations/0001_foundation.sql")),
     ("evidence and topics", include_str!("../migrations/0002_evidence_topics.sql")),
+    ("retention", include_str!("../migrations/0003_retention.sql")),
 ];
 
 pub(crate) fn migrator(steps: &[(&'static str, &'static str)]) -> Migrator {
@@ -223,13 +332,15 @@ pub(crate) fn migrator(steps: &[(&'static str, &'static str)]) -> Migrator {
     Migrator::with_migrations((1..).zip(steps).map(step).collect())
 }
 
+/// True if the store has any format of ours.
+async fn is_ours(connection: &mut AnyConnection) -> Result<bool, Error> {
+    let table = sqlx::query("select 1 from sqlite_master where type = 'table' and name = $1");
+    Ok(table.bind(MIGRATIONS_TABLE).fetch_optional(connection).await?.is_some())
+}
+
 /// True if the store has the present format, false if it must be made or brought up; an error if it is newer or altered.
 async fn is_current(connection: &mut AnyConnection) -> Result<bool, Error> {
-    let exists = sqlx::query("select 1 from sqlite_master where type = 'table' and name = $1")
-        .bind(MIGRATIONS_TABLE)
-        .fetch_optional(&mut *connection)
-        .await?;
-    if exists.is_none() {
+    if !is_ours(connection).await? {
         return Ok(false);
     }
     let applied = connection.list_applied_migrations(MIGRATIONS_TABLE).await.map_err(migration_error)?;

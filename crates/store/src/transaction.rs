@@ -115,6 +115,11 @@ impl WriteTx {
         self.checked(result)
     }
 
+    /// What the text of a source's dead letters may take.
+    pub(crate) fn dead_letter_bytes(&self) -> i64 {
+        self.inner.dead_letter_bytes
+    }
+
     /// Records a change and gives its `seq`.
     pub(crate) fn change(&mut self, kind: ChangeKind, id: &str) -> i64 {
         self.seq += 1;
@@ -150,9 +155,7 @@ impl WriteTx {
         }
         let Self { inner, transaction, seq, rows, .. } = self;
         if let Err(error) = transaction.commit().await {
-            let error = Error::from(error);
-            note_failure(&inner, &error);
-            return Err(error);
+            return Err(inner.noted(Error::from(error)));
         }
         inner.counter.transactions.fetch_add(1, Ordering::Relaxed);
         inner.counter.most_rows.fetch_max(rows, Ordering::Relaxed);
@@ -175,11 +178,7 @@ impl WriteTx {
 
     fn checked<T>(&self, result: Result<T, sqlx::Error>) -> Result<T, Error> {
         self.inner.counter.statements.fetch_add(1, Ordering::Relaxed);
-        result.map_err(|error| {
-            let error = Error::from(error);
-            note_failure(&self.inner, &error);
-            error
-        })
+        result.map_err(|error| self.inner.noted(Error::from(error)))
     }
 }
 
@@ -195,11 +194,4 @@ pub(crate) struct Audit<'a> {
     pub(crate) before: Option<String>,
     /// JSON after.
     pub(crate) after: Option<String>,
-}
-
-fn note_failure(inner: &Inner, error: &Error) {
-    if error.fatal() {
-        tracing::error!(%error, "the store stops");
-        inner.failed.store(true, Ordering::Release);
-    }
 }

@@ -100,7 +100,8 @@ impl TriageRow {
     pub(crate) async fn store(&self, tx: &mut WriteTx, id: &str, seq: i64) -> Result<(), Error> {
         let update = sqlx::query(
             "update alerts set status = $2, assignee = $3, disposition = $4, triage_version = $5, recurred = $6, \
-             closed_severity = $7, closed_count = $8, closed_here = $9, triage_seq = $10, seq = $10 where id = $1",
+             closed_severity = $7, closed_count = $8, closed_here = $9, triage_seq = $10, seq = $10, \
+             closed_at = case when $2 = 'closed' then coalesce(closed_at, $11) end where id = $1",
         )
         .bind(id)
         .bind(self.triage.status.name())
@@ -111,7 +112,8 @@ impl TriageRow {
         .bind(self.closing.map(|closing| closing.severity as i64))
         .bind(self.closing.map(|closing| closing.count))
         .bind(i64::from(self.closing.is_some_and(|closing| closing.here)))
-        .bind(seq);
+        .bind(seq)
+        .bind(tx.now.0);
         tx.run(update).await.map(drop)
     }
 }

@@ -125,9 +125,11 @@ pub struct Triage {
 mod evidence;
 mod publication;
 mod query;
+mod retention;
 mod rows;
 
 pub use evidence::*;
 pub use publication::*;
 pub use query::*;
+pub use retention::*;
 pub use rows::*;

@@ -6,9 +6,11 @@ mod dead_letters;
 mod evidence;
 mod opening;
 mod parts;
+mod place;
 mod publishing;
 mod reading;
 mod replay;
+mod retention;
 mod triage;
 
 use tempfile::TempDir;

@@ -1,0 +1,233 @@
+//! What is old and done with goes, in small steps, counted; nothing else does.
+
+use sqlx::Row;
+use vedette_event::{Span, StoredPlacement, time::DAY};
+
+use super::*;
+use crate::Sweep;
+
+/// Everything is too old at once.
+const NOTHING_KEPT: Retention =
+    Retention { alerts: Span(-1), revisions: Span(-1), dead_letters: Span(-1), ledger: Span(-1) };
+
+async fn sweep(store: &Store, retention: &Retention, starts: &[LogStart]) -> (u64, u64) {
+    let mut walk = Sweep::default();
+    let mut steps = 0;
+    while store.sweep(&mut walk, retention, starts).await.unwrap() {
+        steps += 1;
+        assert!(steps < 1_000, "it never ends");
+    }
+    (walk.removed(), steps)
+}
+
+async fn count(store: &Store, table: &str) -> i64 {
+    let sql = format!("select count(*) as n from {table}");
+    sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_one(&store.inner.readers).await.unwrap().get("n")
+}
+
+async fn removed(store: &Store, kind: &str) -> Vec<(String, u64)> {
+    let all = store.removals(Micros(0)).await.unwrap();
+    all.into_iter()
+        .filter(|removal| removal.kind == kind)
+        .map(|removal| (removal.subject, removal.count))
+        .collect()
+}
+
+fn ended(id: &str) -> AlertRevision {
+    let mut last = alert(id, 2, 10, 5);
+    last.state = State::Ended;
+    last
+}
+
+#[tokio::test]
+async fn closed_alerts_go_with_all_that_is_theirs_and_open_ones_stay() {
+    let (_folder, store) = store().await;
+    let of = alert("closed", 1, 10, 5);
+    publish_notices(&store, vec![notice("n", &of)]).await;
+    publish_alerts(&store, vec![of, alert("open", 1, 10, 5), alert("active", 1, 10, 5)]).await;
+    publish_alerts(&store, vec![ended("closed"), ended("open")]).await;
+    let mut next = alert("next", 1, 86_400, 5);
+    (next.key, next.continuation) = (ended("closed").key, true);
+    publish_alerts(&store, vec![next]).await;
+    assert_eq!(get(&store, "next").await.predecessor.as_deref(), Some("closed"));
+    for id in ["closed", "active"] {
+        let version = get(&store, id).await.triage.version;
+        store.patch_triage(id, version, &to(Status::Closed), "ann").await.unwrap();
+    }
+    let kept = Retention { alerts: Span::secs(3_600), ..NOTHING_KEPT };
+    sweep(&store, &kept, &[]).await;
+    assert_eq!(count(&store, "alerts").await, 5, "closed a moment ago");
+    sweep(&store, &NOTHING_KEPT, &[]).await;
+    for (id, there) in [("closed", false), ("n", false), ("open", true), ("active", true), ("next", true)] {
+        assert_eq!(store.alert(id).await.unwrap().is_some(), there, "{id}");
+    }
+    assert_eq!(get(&store, "next").await.predecessor, None);
+    assert_eq!((count(&store, "alert_sources").await, count(&store, "alert_revisions").await), (3, 3));
+    assert_eq!(removed(&store, "alerts").await, [("rule-1".to_owned(), 1)]);
+    let kept = store.audit_log(None, 10).await.unwrap();
+    assert!(kept.iter().any(|entry| entry.target == "closed"), "the audit log stays");
+    // Opened again, it is no longer one that was closed.
+    store.patch_triage("active", 1, &to(Status::InProgress), "ann").await.unwrap();
+    let mut last = ended("active");
+    last.revision = 3;
+    publish_alerts(&store, vec![last]).await;
+    sweep(&store, &NOTHING_KEPT, &[]).await;
+    assert!(store.alert("active").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn an_alert_closed_as_its_notice_was_counts_from_its_own_appearance() {
+    let (_folder, store) = store().await;
+    let of = alert("a", 1, 10, 5);
+    publish_notices(&store, vec![notice("n", &of)]).await;
+    store.patch_triage("n", 0, &to(Status::Closed), "ann").await.unwrap();
+    publish_alerts(&store, vec![of]).await;
+    publish_alerts(&store, vec![ended("a")]).await;
+    assert_eq!(get(&store, "a").await.triage.status, Status::Closed);
+    sweep(&store, &NOTHING_KEPT, &[]).await;
+    assert_eq!(count(&store, "alerts").await, 0);
+}
+
+#[tokio::test]
+async fn no_step_is_large_and_no_reading_step_takes_the_writer() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, (0..500).map(|n| alert(&format!("a{n}"), 1, n, 5)).collect()).await;
+    publish_alerts(&store, (0..500).map(|n| ended(&format!("a{n}"))).collect()).await;
+    let none = Retention {
+        alerts: Span(DAY.0),
+        revisions: Span(DAY.0),
+        dead_letters: Span(DAY.0),
+        ledger: Span(DAY.0),
+    };
+    let before = store.written();
+    let (gone, steps) = sweep(&store, &none, &[]).await;
+    assert_eq!((gone, store.written()), (0, before), "nothing was written");
+    assert!(steps >= 4, "{steps} steps over 1,000 revisions");
+    let filter = Filter::default();
+    let as_of = store.newest_seq().await.unwrap();
+    let all = BulkTarget::Matching { filter: Box::new(filter), as_of };
+    store.bulk_triage(&all, &to(Status::Closed), "ann").await.unwrap();
+    let before = store.written();
+    let (gone, _) = sweep(&store, &NOTHING_KEPT, &[]).await;
+    assert_eq!(gone, 500);
+    let after = store.written();
+    assert_eq!(after.transactions - before.transactions, 500_u64.div_ceil(64), "64 alerts at a time");
+}
+
+#[tokio::test]
+async fn old_points_of_a_course_go_and_its_newest_stays() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, (1..=700).map(|n| alert("a", n, 10, u64::from(n))).collect()).await;
+    publish_alerts(&store, vec![alert("b", 1, 10, 5)]).await;
+    let kept = Retention { revisions: Span(-1), alerts: Span(DAY.0), ..NOTHING_KEPT };
+    sweep(&store, &kept, &[]).await;
+    let points: Vec<_> = store.revisions("a").await.unwrap().iter().map(|point| point.revision).collect();
+    assert_eq!(points, [700]);
+    assert_eq!(store.revisions("b").await.unwrap().len(), 1);
+    assert_eq!(removed(&store, "revisions").await, [("rule-1".to_owned(), 699)]);
+}
+
+#[tokio::test]
+async fn the_text_of_dead_letters_goes_and_their_counts_stay_longer() {
+    let (_folder, store) = store().await;
+    let letters: Vec<_> = (0..600).map(letter).collect();
+    let publication = Publication { dead_letters: letters, ..Default::default() };
+    store.publish(&publication).await.unwrap();
+    let kept = Retention { ledger: Span(400_000 * DAY.0), ..NOTHING_KEPT };
+    sweep(&store, &kept, &[]).await;
+    assert_eq!(count(&store, "dead_letters").await, 0);
+    assert_eq!(store.dead_letter_counts(Micros(0)).await.unwrap()[0].kept, 600);
+    assert_eq!(removed(&store, "dead_letters").await, [("waf".to_owned(), 600)]);
+    assert_eq!(store.publish(&publication).await.unwrap().applied, 0, "they are counted once");
+    let row =
+        sqlx::query("select bytes from dead_letter_bytes").fetch_one(&store.inner.readers).await.unwrap();
+    assert_eq!(row.get::<i64, _>("bytes"), 0, "their room is free again");
+    sweep(&store, &NOTHING_KEPT, &[]).await;
+    assert_eq!(store.dead_letter_counts(Micros(0)).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_placement_stays_as_long_as_its_record_can_be_read() {
+    let (_folder, store) = store().await;
+    let placement = |partition, offset| StoredPlacement {
+        topic: "waf".into(),
+        partition,
+        offset,
+        flag: flags(),
+        time: Micros(5),
+    };
+    let placements = (0..700).map(|offset| placement(0, offset)).chain([placement(1, 3)]).collect();
+    store.publish(&Publication { placements, ..Default::default() }).await.unwrap();
+    sweep(&store, &NOTHING_KEPT, &[]).await;
+    assert_eq!(store.placements().await.unwrap().len(), 701, "age is no reason");
+    let starts = [
+        LogStart { topic: "waf".into(), partition: 0, offset: 690 },
+        LogStart { topic: "waf".into(), partition: 1, offset: 3 },
+    ];
+    sweep(&store, &NOTHING_KEPT, &starts).await;
+    let left: Vec<_> = store.placements().await.unwrap().iter().map(|p| (p.partition, p.offset)).collect();
+    assert_eq!(left.len(), 11);
+    assert_eq!((left[0], left[10]), ((0, 690), (1, 3)));
+    assert_eq!(removed(&store, "placements").await, [("waf".to_owned(), 690)]);
+    // The topic before this one is read no more.
+    store.raise_incarnation("waf", "ann").await.unwrap();
+    sweep(&store, &NOTHING_KEPT, &starts).await;
+    assert_eq!(count(&store, "placements").await, 0);
+}
+
+#[tokio::test]
+async fn large_records_cannot_fill_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { dead_letter_bytes: 24 << 20, ..Settings::new(folder.path(), Access::Engine) };
+    let store = Store::open(settings).await.unwrap();
+    let large = |offset, hour: i64| NewDeadLetter {
+        payload: vec![b'x'; 1 << 20],
+        ts_log: Some(Micros(hour * 3_600_000_000)),
+        ..letter(offset)
+    };
+    for offset in 0..20 {
+        let dead_letters = vec![large(2 * offset, 1), large(2 * offset + 1, 1)];
+        store.publish(&Publication { dead_letters, ..Default::default() }).await.unwrap();
+    }
+    let counts = store.dead_letter_counts(Micros(0)).await.unwrap();
+    assert_eq!((counts[0].kept, counts[0].folded), (16, 24), "16 MiB an hour");
+    assert_eq!((counts[0].first_offset, counts[0].last_offset), (Some(16), Some(39)));
+    // The source has 24 MiB in all, in whatever hours; what is small still fits.
+    let dead_letters = (40..60).map(|offset| large(offset, 2)).chain([letter(60)]).collect();
+    store.publish(&Publication { dead_letters, ..Default::default() }).await.unwrap();
+    let counts = store.dead_letter_counts(Micros(0)).await.unwrap();
+    let kept: Vec<_> = counts.iter().map(|count| (count.kept, count.folded)).collect();
+    assert_eq!(kept, [(8, 13), (16, 24)]);
+    // Another source has its own.
+    let other = NewDeadLetter { source: "api".into(), topic: "api".into(), ..large(0, 2) };
+    store.publish(&Publication { dead_letters: vec![other], ..Default::default() }).await.unwrap();
+    assert_eq!(store.dead_letters(Some("api"), 9, None).await.unwrap().items.len(), 1);
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_format_learns_what_it_holds() {
+    use crate::store::{STEPS, database_url, migrator};
+    let folder = tempfile::tempdir().unwrap();
+    sqlx::any::install_default_drivers();
+    let url = database_url(&folder.path().join("vedette.db"));
+    let mut connection = <sqlx::AnyConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    migrator(&STEPS[..2]).run(&mut connection).await.unwrap();
+    for sql in [
+        "insert into alerts (id, state, revision, rule_id, rule_title, severity, group_key, first_seen, crossed_at, \
+         last_seen, covers_until, event_count, summary, search, body, evidence_pending, status, triage_version, \
+         recurred, closed_here, created_at, created_seq, revision_seq, triage_seq, seq) values ('a', 'ended', 1, 'r', \
+         'R', 1, '{}', 1, 1, 1, 1, 1, '', '', '{}', 0, 'closed', 1, 0, 1, 7, 1, 1, 2, 2)",
+        "insert into audit (seq, at, actor, action, target) values (2, 77, 'ann', 'triage', 'a')",
+        "insert into dead_letters values (3, 'waf', 0, 0, 5, -1, 'waf', 'malformed', 0, 1, 1, 'd', x'010203')",
+        "insert into dead_letter_counts values ('waf', 'malformed', 0, 'waf', 0, 0, 1, 0, null, null, 5, -1)",
+    ] {
+        sqlx::query(sql).execute(&mut connection).await.unwrap();
+    }
+    sqlx::Connection::close(connection).await.unwrap();
+    let store = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let row = sqlx::query("select closed_at from alerts").fetch_one(&store.inner.readers).await.unwrap();
+    assert_eq!(row.get::<i64, _>("closed_at"), 77);
+    let row =
+        sqlx::query("select bytes from dead_letter_bytes").fetch_one(&store.inner.readers).await.unwrap();
+    assert_eq!(row.get::<i64, _>("bytes"), 3);
+}
