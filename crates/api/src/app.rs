@@ -22,7 +22,7 @@ use crate::{
     connections::Connections,
     console,
     guard::{self, Guard},
-    live::LiveReceiver,
+    live::LiveView,
     metrics::Metrics,
     routes::{alerts, rules, stream, system, triage},
     wire,
@@ -41,7 +41,7 @@ pub(crate) const STREAM_READS: usize = 2;
 /// What routes share.
 pub(crate) struct App {
     pub store: Store,
-    pub live: LiveReceiver,
+    pub live: LiveView,
     pub metrics: Arc<Metrics>,
     pub tokens: Tokens,
     pub connections: Arc<Connections>,

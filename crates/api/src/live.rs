@@ -1,20 +1,23 @@
-//! What is going on right now: the snapshot that the binary publishes and the API only reads.
+//! What is going on right now: what the binary knows and the API only reads.
 //!
-//! In: counters and states of ingest, engine and publisher, gathered by the binary about once a second. Out: [`Live`],
-//! served under `/api/v1` as it stands and turned into metrics at each scrape.
-//! Invariants: a snapshot is immutable and complete; counters only grow while the process lives; sources are sorted
-//! by name and rules by id, so that two snapshots of the same state are equal.
+//! In: a [`LiveView`] of the binary's. Out: [`Live`], put together anew for each request and each scrape.
+//! Invariants: nothing in it waits for a stage, so it is there when all of them are stuck; what only the kernel knows
+//! is as of [`Live::as_of`], everything else of the moment of the request; counters only grow while the process lives;
+//! sources are sorted by name and rules by id, so that two views of the same state are equal.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::Serialize;
-use tokio::sync::watch;
 use utoipa::ToSchema;
 use vedette_event::{Micros, Severity, Span};
 
 /// Everything the store does not hold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Live {
+    /// When the kernel last said what only it knows: watermarks, counters, coverage. While it works, about a second ago.
+    pub as_of: Micros,
+    /// The stages in the order in which records pass through them.
+    pub stages: Vec<StageStatus>,
     /// Whether work is being done, and if not, why.
     pub ready: Readiness,
     /// The process as a whole.
@@ -22,20 +25,95 @@ pub struct Live {
     /// The sources, sorted by name.
     pub sources: Vec<SourceStatus>,
     /// The accepted rules, sorted by id.
-    pub rules: Vec<RuleStatus>,
+    pub rules: Arc<Vec<RuleStatus>>,
     /// The refused documents.
-    pub rejected: Vec<Rejected>,
+    pub rejected: Arc<Vec<Rejected>>,
 }
 
-/// The binary's end: `send_replace(Arc::new(live))` about once a second.
-pub type LiveSender = watch::Sender<Arc<Live>>;
-/// The API's end.
-pub type LiveReceiver = watch::Receiver<Arc<Live>>;
+/// Looks at what is going on, whenever asked. Clones look at the same.
+#[derive(Clone)]
+pub struct LiveView(Arc<dyn Fn() -> Live + Send + Sync>);
 
-/// A channel that holds `first` until the binary sends another snapshot.
-#[must_use]
-pub fn channel(first: Live) -> (LiveSender, LiveReceiver) {
-    watch::channel(Arc::new(first))
+impl LiveView {
+    /// A view that asks this. It must not wait for anything that can be stuck.
+    pub fn new(look: impl Fn() -> Live + Send + Sync + 'static) -> Self {
+        Self(Arc::new(look))
+    }
+
+    /// What is going on at this moment.
+    #[must_use]
+    pub fn now(&self) -> Live {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for LiveView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LiveView")
+    }
+}
+
+/// A stage that has work and does not move counts as stalled after this time.
+pub const STALLED_AFTER: Span = Span::secs(5);
+/// A stage that has work and shows no sign of life counts as hung after this time: the process does not work.
+pub const HUNG_AFTER: Span = Span::secs(30);
+
+/// One stage of the process: a thread with a name, or several that do one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct StageStatus {
+    /// A stable name: `reader`, `prober`, `kernel`, `publisher`, `evidence`, `retention`, `api`.
+    pub name: String,
+    /// What it is doing.
+    pub state: StageState,
+    /// True if it has work in hand.
+    pub has_work: bool,
+    /// When it last moved: took work up, went on with it or finished it.
+    #[schema(value_type = String, format = DateTime)]
+    pub moved_at: Micros,
+    /// When it last showed a sign of life; later than `moved_at` in a stage that waits for another and tries again.
+    #[schema(value_type = String, format = DateTime)]
+    pub alive_at: Micros,
+    /// What it waits for, if something else holds it up: a stage or `store`.
+    pub waits_for: Option<String>,
+}
+
+/// What a stage is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StageState {
+    /// It has no work.
+    Idle,
+    /// It works.
+    Working,
+    /// Something else holds it up, not for long yet.
+    Waiting,
+    /// It has work and has not moved for 5 seconds.
+    Stalled,
+    /// It has work and has shown no sign of life for 30 seconds.
+    Hung,
+    /// It has ended.
+    Ended,
+}
+
+impl StageState {
+    /// The stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Working => "working",
+            Self::Waiting => "waiting",
+            Self::Stalled => "stalled",
+            Self::Hung => "hung",
+            Self::Ended => "ended",
+        }
+    }
+
+    /// True if it stands still though it has work.
+    #[must_use]
+    pub const fn stands_still(self) -> bool {
+        matches!(self, Self::Stalled | Self::Hung)
+    }
 }
 
 /// Whether the service does its work.
@@ -45,13 +123,28 @@ pub struct Readiness {
     pub ready: bool,
     /// What stands in the way, the most important first; empty if ready.
     pub obstacles: Vec<Obstacle>,
+    /// What does not do its work while the rest does, the most important first.
+    pub degraded: Vec<Degraded>,
 }
 
 /// One thing that stands in the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Obstacle {
-    /// A stable kebab-case name: `starting`, `broker-unreachable`, `topic-missing`, `source-stopped`
+    /// A stable kebab-case name: `starting`, `broker-unreachable`, `topic-missing`, `source-stopped`, `kernel-stalled`,
+    /// `store-unavailable`
     pub code: String,
+    /// What is wrong and what helps, for a person.
+    pub message: String,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Micros,
+}
+
+/// One thing that does not do its work while the rest does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Degraded {
+    /// A stable kebab-case name: `topic-missing`, `source-stopped`, `stage-stalled`
+    pub reason: String,
     /// What is wrong and what helps, for a person.
     pub message: String,
     /// Since when.
@@ -215,6 +308,8 @@ pub enum Health {
     Lagging,
     /// Nothing has come for much longer than usual.
     Silent,
+    /// Its records are not evaluated: the kernel does not move.
+    Stalled,
     /// The broker does not answer for it.
     Unreachable,
     /// It waits for an operator (a recreated topic, say).
@@ -229,6 +324,7 @@ impl Health {
             Self::Ok => "ok",
             Self::Lagging => "lagging",
             Self::Silent => "silent",
+            Self::Stalled => "stalled",
             Self::Unreachable => "unreachable",
             Self::Stopped => "stopped",
         }
@@ -384,7 +480,9 @@ impl Live {
             since: started_at,
         };
         Self {
-            ready: Readiness { ready: false, obstacles: vec![obstacle] },
+            as_of: started_at,
+            stages: Vec::new(),
+            ready: Readiness { ready: false, obstacles: vec![obstacle], degraded: Vec::new() },
             status: Status {
                 version: version.to_owned(),
                 semantics_version: vedette_event::SEMANTICS_VERSION,
@@ -397,9 +495,21 @@ impl Live {
                 degradations: Vec::new(),
             },
             sources: Vec::new(),
-            rules: Vec::new(),
-            rejected: Vec::new(),
+            rules: Arc::default(),
+            rejected: Arc::default(),
         }
+    }
+
+    /// The stage of this name.
+    #[must_use]
+    pub fn stage(&self, name: &str) -> Option<&StageStatus> {
+        self.stages.iter().find(|stage| stage.name == name)
+    }
+
+    /// The kernel, if it stands still: what it last said must not pass for what is.
+    #[must_use]
+    pub fn stalled_kernel(&self) -> Option<&StageStatus> {
+        self.stage("kernel").filter(|kernel| kernel.state.stands_still())
     }
 
     /// The rule with this id.

@@ -4,7 +4,7 @@
 //! and the API's own end. Out: `/metrics`.
 //! Invariant: the names are a contract with dashboards; a snapshot test holds them.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{fmt, time::SystemTime};
 
 use prometheus_client::{
     collector::Collector,
@@ -20,7 +20,7 @@ use prometheus_client::{
 };
 use vedette_event::Micros;
 
-use crate::live::{Live, LiveReceiver, PartitionStatus, SourceStatus};
+use crate::live::{Live, LiveView, PartitionStatus, SourceStatus};
 
 /// Every metric. Counters bear the suffix `_total` in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +180,7 @@ pub struct Metrics {
 impl Metrics {
     /// Metrics over the snapshots of this channel.
     #[must_use]
-    pub fn new(live: LiveReceiver) -> Self {
+    pub fn new(live: LiveView) -> Self {
         let publish_latency = Histogram::new(exponential_buckets(0.001, 2.0, 14));
         let http_requests = Family::default();
         let mut registry = Registry::default();
@@ -260,7 +260,7 @@ impl Collector for Samples {
 }
 
 /// Turns the newest snapshot into metrics at each scrape.
-struct Snapshot(LiveReceiver);
+struct Snapshot(LiveView);
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -270,7 +270,7 @@ impl fmt::Debug for Snapshot {
 
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let live: Arc<Live> = Arc::clone(&self.0.borrow());
+        let live: Live = self.0.now();
         let mut scrape = Scrape { encoder: &mut encoder, now: now() };
         scrape.gauge(Metric::Ready, f64::from(u8::from(live.ready.ready)))?;
         scrape.sources(&live.sources)?;
@@ -342,7 +342,7 @@ impl Scrape<'_, '_> {
             ConstGauge::new(n as f64).encode(family.encode_family(&[("state", state)])?)?;
         }
         let mut family = self.describe(Metric::RuleMatches, MetricType::Counter)?;
-        for rule in &live.rules {
+        for rule in live.rules.iter() {
             counter(&mut family, &[("rule", &rule.id)], rule.coverage.matched)?;
         }
         let mut family = self.describe(Metric::RuleAlerts, MetricType::Counter)?;

@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use vedette_store::{Error as StoreError, model::Triage};
 
@@ -61,6 +62,8 @@ pub enum Kind {
     CrossSite,
     /// The service is not ready.
     NotReady,
+    /// A stage of the service hangs.
+    Stuck,
     /// The store did not answer; trying again can help.
     StoreUnavailable,
     /// A fault of ours.
@@ -69,7 +72,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order in which they are documented.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Unauthenticated,
@@ -90,6 +93,7 @@ impl Kind {
         Self::UnknownHost,
         Self::CrossSite,
         Self::NotReady,
+        Self::Stuck,
         Self::StoreUnavailable,
         Self::Internal,
     ];
@@ -122,6 +126,7 @@ impl Kind {
             Self::UnknownHost => ("urn:vedette:problem:unknown-host", 421, "Unknown host"),
             Self::CrossSite => ("urn:vedette:problem:cross-site", 403, "Cross-site request refused"),
             Self::NotReady => ("urn:vedette:problem:not-ready", 503, "Not ready"),
+            Self::Stuck => ("urn:vedette:problem:stuck", 503, "Stuck"),
             Self::StoreUnavailable => ("urn:vedette:problem:store-unavailable", 503, "Store unavailable"),
             Self::Internal => ("urn:vedette:problem:internal", 500, "Internal error"),
         }
@@ -134,6 +139,7 @@ pub struct Problem {
     kind: Kind,
     detail: String,
     valid: Vec<Cow<'static, str>>,
+    members: Map<String, Value>,
     header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
@@ -155,12 +161,17 @@ pub(crate) struct Document<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Vec<String>, required = false)]
     valid: &'a [Cow<'static, str>],
+    /// What only some routes add.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    members: &'a Map<String, Value>,
 }
 
 impl Serialize for Problem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (name, status, title) = self.kind.parts();
-        Document { name, title, status, detail: &self.detail, valid: &self.valid }.serialize(serializer)
+        let Self { detail, valid, members, .. } = self;
+        Document { name, title, status, detail, valid, members }.serialize(serializer)
     }
 }
 
@@ -170,7 +181,7 @@ impl Problem {
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
         // A detail may quote what a stranger sent.
         let detail = detail.into().chars().take(MAX_DETAIL).collect();
-        let problem = Self { kind, detail, valid: Vec::new(), header: None };
+        let problem = Self { kind, detail, valid: Vec::new(), members: Map::new(), header: None };
         match kind {
             Kind::Unauthenticated => {
                 problem.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
@@ -186,6 +197,13 @@ impl Problem {
     #[must_use]
     pub fn valid<S: Into<Cow<'static, str>>>(mut self, valid: impl IntoIterator<Item = S>) -> Self {
         self.valid = valid.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Adds a member of its own to the document.
+    #[must_use]
+    pub(crate) fn member(mut self, name: &str, value: Value) -> Self {
+        self.members.insert(name.to_owned(), value);
         self
     }
 

@@ -52,7 +52,7 @@ use crate::{
     bind::{bind_policy, is_loopback},
     connections::{Connections, Places, Progress, Slot},
     error::Error,
-    live::LiveReceiver,
+    live::LiveView,
     metrics::Metrics,
     routes::stream,
     socket::Socket,
@@ -155,7 +155,7 @@ impl Server {
     pub async fn bind(
         settings: Settings,
         store: Store,
-        live: LiveReceiver,
+        live: LiveView,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Error> {
         Self::bind_within(Limits::USUAL, settings, store, live, metrics).await
@@ -165,7 +165,7 @@ impl Server {
         limits: Limits,
         settings: Settings,
         store: Store,
-        live: LiveReceiver,
+        live: LiveView,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Error> {
         let tokens = Tokens::follow(&store).await?;

@@ -1,9 +1,11 @@
 //! The handle on the threads that read Kafka.
 //!
 //! In: [`Settings`], where a former run got to, commands. Out: the channel of [`Ingested`] and lag reports.
-//! Invariant: when the handle has been stopped or dropped, both threads have ended.
+//! Invariants: when the handle has been stopped or dropped, both threads have ended; none ends without a word in its
+//! [`Heartbeat`].
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -14,6 +16,7 @@ use vedette_event::{Partition, TopicIx};
 use crate::{
     Error, Ingested, LagReport,
     client::Connection,
+    heartbeat::{Beat, Ended, Heartbeat},
     prober::Prober,
     reader::{Command, Reader, Wires},
     settings::{Recovery, Settings},
@@ -51,13 +54,23 @@ impl Ingest {
         let wires = Wires { out, commands: commanded, answers, asks };
         let reader = Reader::new(settings, recovery.placements, connection, shared.clone(), wires)?;
         let mut ingest = Self { shared, commands, threads: Vec::new() };
-        ingest.spawn("ingest-ask", move || prober.run())?;
-        ingest.spawn("ingest-read", move || reader.run())?;
+        ingest.spawn("prober", |shared| &shared.prober, move || prober.run())?;
+        ingest.spawn("reader", |shared| &shared.reader, move || reader.run())?;
         Ok((ingest, ingested))
     }
 
-    fn spawn(&mut self, name: &'static str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
-        let spawned = thread::Builder::new().name(name.to_owned()).spawn(run);
+    fn spawn(
+        &mut self,
+        name: &'static str,
+        beat: impl Fn(&Shared) -> &Beat + Send + 'static,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), Error> {
+        let shared = self.shared.clone();
+        let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            // All that a thread has is gone with it, so nothing can be seen half done.
+            let ran = catch_unwind(AssertUnwindSafe(run));
+            beat(&shared).end(if ran.is_ok() { Ended::Done } else { Ended::Panicked });
+        });
         self.threads.push(spawned.map_err(|source| Error::Thread { name, source })?);
         Ok(())
     }
@@ -95,6 +108,11 @@ impl Ingest {
         LagView(self.shared.clone())
     }
 
+    /// Asks both threads to end, and waits for neither.
+    pub fn ask_to_stop(&self) {
+        self.shared.stop();
+    }
+
     /// Stops reading and waits for both threads, up to a few seconds if brokers do not answer. What was not taken from
     /// the channel will be read again.
     pub fn stop(mut self) {
@@ -117,7 +135,7 @@ impl Drop for Ingest {
     }
 }
 
-/// Looks at how far each partition has been read.
+/// Looks at how far each partition has been read, and at who reads.
 #[derive(Clone)]
 pub struct LagView(Arc<Shared>);
 
@@ -126,5 +144,11 @@ impl LagView {
     #[must_use]
     pub fn report(&self) -> LagReport {
         self.0.lag()
+    }
+
+    /// How the two threads are doing, the reader first.
+    #[must_use]
+    pub fn heartbeats(&self) -> [Heartbeat; 2] {
+        [self.0.reader.read("reader"), self.0.prober.read("prober")]
     }
 }

@@ -123,6 +123,8 @@ pub struct PartitionLag {
     pub end: Option<i64>,
     /// The oldest offset there is, where known.
     pub log_start: Option<i64>,
+    /// How many records of it have been handed on since it was last assigned.
+    pub handed_on: u64,
     /// `ts_log` of the newest record read.
     pub last_ts_log: Option<Micros>,
     /// True while it is paused by command.

@@ -433,16 +433,21 @@ type Came = Vec<(i64, Option<String>)>;
 
 fn read_back(reader: &ReadBack, number: i32, offsets: &[i64]) -> (Came, Result<(), Error>) {
     let mut came = Vec::new();
-    let done = reader.records(partition(0, number), offsets, |offset, found| {
-        let text = |payload: &[u8]| String::from_utf8_lossy(payload).into_owned();
-        came.push((
-            offset,
-            match found {
-                Found::Record(payload) => Some(text(payload.unwrap_or_default())),
-                Found::Gone => None,
-            },
-        ));
-    });
+    let done = reader.records(
+        partition(0, number),
+        offsets,
+        || true,
+        |offset, found| {
+            let text = |payload: &[u8]| String::from_utf8_lossy(payload).into_owned();
+            came.push((
+                offset,
+                match found {
+                    Found::Record(payload) => Some(text(payload.unwrap_or_default())),
+                    Found::Gone => None,
+                },
+            ));
+        },
+    );
     (came, done)
 }
 

@@ -147,6 +147,7 @@ impl Prober {
     /// Asks until told to stop.
     pub fn run(mut self) {
         while !self.shared.stopping() {
+            self.shared.prober.moved();
             if self.round().is_err() {
                 return;
             }
@@ -201,6 +202,7 @@ impl Prober {
             if self.shared.stopping() {
                 return Err(Gone);
             }
+            self.shared.prober.moved();
             if matches!(self.topics[at].state, TopicState::Stopped) {
                 continue;
             }
@@ -360,6 +362,7 @@ impl Prober {
         let start = if topic.looked { StartAt::LogStart } else { settings.start };
         let mut extents = Vec::new();
         for number in numbers {
+            self.shared.prober.moved();
             match self.client.fetch_watermarks(&settings.name, *number, PATIENCE) {
                 Ok((low, high)) => extents.push((*number, Extent { low, high })),
                 Err(error) if client::no_answer(&error) => {
@@ -468,6 +471,7 @@ impl Prober {
             };
             let partition = Partition { topic: topic.settings.topic, number: asked.partition() };
             let together = answer.as_ref().and_then(|a| a.find_partition(asked.topic(), asked.partition()));
+            self.shared.prober.moved();
             let offset = match together {
                 Some(elem) if elem.error().is_ok() => match elem.offset() {
                     Offset::Offset(offset) => Some(offset),
@@ -564,7 +568,10 @@ impl Prober {
         while !self.shared.stopping() {
             match self.answers.send_timeout(answer, PROBE_EVERY) {
                 Ok(()) => return Ok(()),
-                Err(SendTimeoutError::Timeout(unsent)) => answer = unsent,
+                Err(SendTimeoutError::Timeout(unsent)) => {
+                    self.shared.prober.waits();
+                    answer = unsent;
+                }
                 Err(SendTimeoutError::Disconnected(_)) => break,
             }
         }

@@ -70,7 +70,8 @@ impl ReadBack {
         self.topics.iter().find(|t| t.topic == partition.topic)
     }
 
-    /// Reads the records of a partition at these offsets, which must rise, and hands each to `take`.
+    /// Reads the records of a partition at these offsets, which must rise, and hands each to `take`, as long as `go_on`,
+    /// which is asked many times a second, says so.
     ///
     /// # Errors
     /// If the brokers do not answer for a while or refuse to; a later try with what was not handed on can help.
@@ -78,12 +79,13 @@ impl ReadBack {
         &self,
         partition: Partition,
         offsets: &[i64],
+        go_on: impl Fn() -> bool,
         take: impl FnMut(i64, Found<'_>),
     ) -> Result<(), Error> {
         let Some(topic) = self.topic(partition) else { return Ok(()) };
         let mut reading =
             Reading { of: self, name: &topic.name, number: partition.number, rest: offsets, take };
-        let read = reading.run();
+        let read = reading.run(go_on);
         // Else it would go on fetching what nobody asked for.
         self.consumer.unassign().map_err(|e| failed(&e))?;
         read
@@ -101,11 +103,11 @@ struct Reading<'a, F> {
 }
 
 impl<F: FnMut(i64, Found<'_>)> Reading<'_, F> {
-    fn run(&mut self) -> Result<(), Error> {
+    fn run(&mut self, go_on: impl Fn() -> bool) -> Result<(), Error> {
         let consumer = &self.of.consumer;
         self.begin()?;
         let mut deadline = Instant::now() + PATIENCE;
-        while !self.rest.is_empty() {
+        while !self.rest.is_empty() && go_on() {
             match consumer.poll(POLL) {
                 Some(Ok(message)) if message.partition() == self.number && message.topic() == self.name => {
                     deadline = Instant::now() + PATIENCE;

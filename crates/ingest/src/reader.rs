@@ -23,6 +23,7 @@ use vedette_event::{Micros, Partition, TopicIx};
 use crate::{
     Clock, Error, Ingested, Status,
     client::{self, Connection, Listener},
+    heartbeat::Ended,
     lane::{Incoming, Lane, last_read},
     settings::{OnLoss, Settings, TopicSettings},
     shared::{Answer, Ask, End, Progress, Shared, Start},
@@ -136,8 +137,10 @@ impl Reader {
         }
         self.deliver()?;
         if !self.outbox.is_empty() {
+            self.shared.reader.waits();
             return Ok(());
         }
+        self.shared.reader.moved();
         if let Some(error) = self.connection.refused() {
             return self.fail(error);
         }
@@ -154,7 +157,7 @@ impl Reader {
     fn deliver(&mut self) -> Result<(), Gone> {
         while let Some(item) = self.outbox.pop_front() {
             match self.out.send_timeout(item, POLL) {
-                Ok(()) => {}
+                Ok(()) => self.shared.reader.moved(),
                 Err(SendTimeoutError::Timeout(item)) => {
                     self.outbox.push_front(item);
                     return Ok(());
@@ -167,6 +170,7 @@ impl Reader {
 
     /// Says why it ends, waiting as long as anybody listens.
     fn fail(&mut self, error: Error) -> Result<(), Gone> {
+        self.shared.reader.end(Ended::Failed(error.to_string()));
         self.outbox.push_back(Ingested::Failed(error));
         while !self.outbox.is_empty() && !self.shared.stopping() {
             self.deliver()?;
@@ -233,6 +237,7 @@ impl Reader {
         let Some(batch) = lane.batch() else { return };
         if let Some(progress) = self.shared.partitions().get_mut(&lane.partition) {
             progress.position = lane.next;
+            progress.handed_on += batch.records.len() as u64;
             progress.last_ts_log = batch.records.last().and_then(|r| r.ts_log);
             progress.last = last_read(&batch).or(progress.last);
             progress.clock = lane.newest;
@@ -314,6 +319,7 @@ impl Reader {
             let progress = Progress {
                 topic: topic.name.clone(),
                 position: offset,
+                handed_on: 0,
                 end: None,
                 log_start: None,
                 last_ts_log: None,

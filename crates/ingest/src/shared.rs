@@ -15,6 +15,7 @@ use vedette_event::{Micros, Partition, TopicIx};
 
 use crate::{
     Error, LagReport, PartitionLag,
+    heartbeat::Beat,
     ingested::{Clock, TopicLag},
     settings::{LastRead, TopicSettings},
 };
@@ -25,6 +26,8 @@ pub(crate) struct Progress {
     pub topic: Arc<str>,
     /// The next offset: everything below it is on the channel, or is not there.
     pub position: i64,
+    /// Records put on the channel.
+    pub handed_on: u64,
     pub end: Option<i64>,
     pub log_start: Option<i64>,
     pub last_ts_log: Option<Micros>,
@@ -49,6 +52,8 @@ pub(crate) struct Shared {
     topics: Mutex<BTreeMap<TopicIx, LookedUp>>,
     connected: AtomicBool,
     stop: AtomicBool,
+    pub reader: Beat,
+    pub prober: Beat,
 }
 
 impl Shared {
@@ -88,6 +93,7 @@ impl Shared {
             topic: p.topic.clone(),
             partition: *partition,
             position: p.position,
+            handed_on: p.handed_on,
             // Asked for now and then, while reading goes on.
             end: p.end.map(|end| end.max(p.position)),
             log_start: p.log_start,
@@ -186,6 +192,7 @@ mod tests {
             let progress = Progress {
                 topic: "api".into(),
                 position,
+                handed_on: 0,
                 end,
                 log_start: None,
                 last_ts_log: None,

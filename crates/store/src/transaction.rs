@@ -94,6 +94,17 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Whether a publication would be taken now: begins its transaction and takes it back.
+    ///
+    /// # Errors
+    /// Those of publishing.
+    pub async fn ping(&self) -> Result<(), Error> {
+        let tx = self.begin_as_engine().await?;
+        Ok(tx.transaction.rollback().await?)
+    }
+}
+
 impl WriteTx {
     /// Runs a statement; how many rows it touched.
     pub(crate) async fn run(&mut self, statement: Statement<'_>) -> Result<u64, Error> {

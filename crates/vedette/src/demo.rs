@@ -60,15 +60,13 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let config = configuration(&broker.bootstrap_servers(), &folder, args.port).world()?;
     crate::telemetry::start(&config.log).map_err(Failure::Usage)?;
     let text = content::built_in_rules().world()?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().world()?;
+    let runtime = service::runtime().world()?;
     let written = Arc::new(Written::default());
     let started = Instant::now();
-    runtime.block_on(async {
-        let prepared = service::prepare(&config, &text).await?;
-        let service = service::start(prepared, Mode::Demo, &config).await?;
+    let done = runtime.block_on(async {
+        let Some(service) = service::start(config, text, Mode::Demo).await? else { return Ok(()) };
         if let Err(e) = writeln!(io::stdout(), "console: http://{}/", service.address) {
-            service.stop(None, async |_| ()).await?;
+            service.stop(async |_| ()).await?;
             return Err(e).world();
         }
         say!("a simulated exchange writes {} events a second; Ctrl-C stops it", args.rate);
@@ -83,8 +81,10 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         }
         print_summary(&written, started.elapsed(), &stopped);
         Ok(())
-    })?;
-    Ok(0)
+    });
+    // What hangs in it is not waited for.
+    runtime.shutdown_background();
+    done.map(|()| 0)
 }
 
 fn configuration(brokers: &str, folder: &Folder, port: u16) -> Result<Config> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use vedette_api::live::Mode;
 
-use crate::{Failure, World as _, config, content, rejected::print_rejected, service};
+use crate::{Failure, World as _, config, content, service};
 
 /// What `run` is asked for.
 #[derive(Debug, clap::Args)]
@@ -24,14 +24,13 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     crate::telemetry::start(&config.log).map_err(Failure::Usage)?;
     let text = content::rules(&config.rules)
         .map_err(|e| Failure::Usage(config.places.wrong("rules", format!("{e:#}"))))?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().world()?;
-    runtime.block_on(async {
-        let prepared = service::prepare(&config, &text).await?;
-        print_rejected(&prepared.compiled.rules, &text);
-        let service = service::start(prepared, Mode::Run, &config).await?;
+    let runtime = service::runtime().world()?;
+    let done = runtime.block_on(async {
+        let Some(service) = service::start(config, text, Mode::Run).await? else { return Ok(()) };
         tracing::info!(api = %service.address, "ready to read");
         service.until_stopped(async |_| ()).await
-    })?;
-    Ok(0)
+    });
+    // What hangs in it is not waited for.
+    runtime.shutdown_background();
+    done.map(|()| 0)
 }

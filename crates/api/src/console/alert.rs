@@ -112,7 +112,7 @@ pub(super) async fn show(app: &App, id: &str, conflict: Option<String>) -> Resul
     let seq = app.store.newest_seq().await?;
     let document = full(app, id).await?;
     let history = app.store.history(&document.row.id).await?;
-    let live = app.live.borrow().clone();
+    let live = app.live.now();
     let mut page = compose(document, &live)?;
     page.history = entries(history.into_iter().map(Into::into).collect(), &page);
     page.conflict = conflict;

@@ -70,7 +70,7 @@ struct RulesPage {
     frame: Frame,
     version: String,
     rules: Vec<RuleRow>,
-    refused: Vec<Rejected>,
+    refused: Arc<Vec<Rejected>>,
 }
 
 /// `GET /rules`.
@@ -78,7 +78,7 @@ pub(super) async fn rules(
     State(app): State<Arc<App>>,
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<Response, Problem> {
-    let live = app.live.borrow().clone();
+    let live = app.live.now();
     let mut rules: Vec<&RuleStatus> = live.rules.iter().collect();
     rules.sort_by(|a, b| {
         b.emits.cmp(&a.emits).then(b.level.cmp(&a.level)).then_with(|| a.title.cmp(&b.title))
@@ -117,9 +117,9 @@ pub(super) async fn rule(
     Segment(id): Segment,
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<Response, Problem> {
-    let live = app.live.borrow().clone();
+    let live = app.live.now();
     let rule = find(&live, &id)?;
-    let judged = RuleCoverage::of(rule);
+    let judged = RuleCoverage::of(rule, &live);
     let serves = live.rules.iter().filter(|other| other.refers_to.contains(&rule.id));
     let title = |id: &String| live.rule(id).map_or_else(|| id.clone(), |rule| rule.title.clone());
     let Coverage { through, flagged, without_key, dead_lettered, lost, time_us, .. } = rule.coverage;
@@ -251,7 +251,7 @@ pub(super) async fn sources(
     State(app): State<Arc<App>>,
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<Response, Problem> {
-    let live = app.live.borrow().clone();
+    let live = app.live.now();
     let broker = &live.status.broker;
     let broker = match (broker.connected, &broker.last_error) {
         (true, _) => format!("Connected to {}", broker.bootstrap),
@@ -309,7 +309,7 @@ pub(super) async fn dead_letters(
     Strict(params): Strict<DeadLetterParams>,
 ) -> Result<Response, Problem> {
     let page = letters(&app, &caller, &params).await?;
-    let live = app.live.borrow().clone();
+    let live = app.live.now();
     let source = params.source.as_deref();
     let chip =
         |value: &str| Chip { name: "source", value: value.to_owned(), href: "/dead-letters".to_owned() };

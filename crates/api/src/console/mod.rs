@@ -24,7 +24,7 @@ use vedette_event::{Micros, Span};
 
 use crate::{
     app::App,
-    live::{Live, Mode},
+    live::{Live, Mode, Readiness},
     metrics::now,
     params::Segment,
     problem::{Kind, Problem},
@@ -78,21 +78,27 @@ pub(crate) struct Frame {
     demo: bool,
     tone: &'static str,
     pulse: String,
+    /// Since when the kernel stands still, and from when all figures are.
+    stalled: Option<(Stamp, Stamp)>,
     obstacles: Vec<(String, String)>,
+    degraded: Vec<(String, String)>,
     rejected: usize,
 }
 
 impl Frame {
     fn new(live: &Live, current: &'static str) -> Self {
         let (tone, pulse) = pulse(live);
-        let obstacle = |o: &crate::live::Obstacle| (o.message.clone(), Stamp::of(o.since).text);
+        let told = |message: &String, since: Micros| (message.clone(), Stamp::of(since).text);
+        let Readiness { obstacles, degraded, .. } = &live.ready;
         Self {
             current,
             assets: &ASSETS_VERSION,
             demo: live.status.mode == Mode::Demo,
             tone,
             pulse,
-            obstacles: live.ready.obstacles.iter().map(obstacle).collect(),
+            stalled: live.stalled_kernel().map(|k| (Stamp::of(k.moved_at), Stamp::of(live.as_of))),
+            obstacles: obstacles.iter().map(|o| told(&o.message, o.since)).collect(),
+            degraded: degraded.iter().map(|d| told(&d.message, d.since)).collect(),
             rejected: live.rejected.len(),
         }
     }
@@ -105,6 +111,9 @@ impl Frame {
 
 /// How far behind the slowest source is, in words and as a colour.
 fn pulse(live: &Live) -> (&'static str, String) {
+    if live.stalled_kernel().is_some() {
+        return ("bad", "Stalled".to_owned());
+    }
     if !live.ready.ready {
         return ("bad", "Not ready".to_owned());
     }
@@ -153,7 +162,7 @@ struct ErrorPage<'a> {
 
 /// A problem as a page.
 pub(crate) fn error_page(app: &App, problem: &Problem) -> Response {
-    let live = app.live.borrow().clone();
+    let live = app.live.now();
     let page = ErrorPage { frame: Frame::new(&live, ""), title: problem.title(), detail: problem.detail() };
     let mut response = render(&page).unwrap_or_else(IntoResponse::into_response);
     *response.status_mut() = problem.status();

@@ -250,7 +250,7 @@ pub(super) async fn page(
     let seq = app.store.newest_seq().await?;
     let query = params.list().query()?;
     let page = app.store.list(&query).await?;
-    let live = app.live.borrow().clone();
+    let live = app.live.now();
     let sources: Vec<String> = live.sources.iter().map(|source| source.name.clone()).collect();
     let kept = params.pairs().into_iter().filter(|(name, _)| *name != "q");
     let kept = kept.filter_map(|(name, value)| value.map(|value| (name, value.to_owned()))).collect();

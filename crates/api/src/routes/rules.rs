@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
+use vedette_event::Micros;
 
 use super::alerts::NoParams;
 use crate::{
@@ -18,9 +19,14 @@ use crate::{
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Rules {
     /// The rules in force, by id.
-    items: Vec<RuleStatus>,
+    #[schema(value_type = Vec<RuleStatus>)]
+    items: Arc<Vec<RuleStatus>>,
     /// The refused documents.
-    rejected: Vec<Rejected>,
+    #[schema(value_type = Vec<Rejected>)]
+    rejected: Arc<Vec<Rejected>>,
+    /// The coverage of each is as of then.
+    #[schema(value_type = String, format = DateTime)]
+    as_of: Micros,
     /// Always null: all rules are on one page.
     #[schema(required = true)]
     next_cursor: Option<String>,
@@ -35,8 +41,8 @@ pub(crate) struct Rules {
     )
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, Strict(NoParams {}): Strict<NoParams>) -> Json<Rules> {
-    let live = app.live.borrow().clone();
-    Json(Rules { items: live.rules.clone(), rejected: live.rejected.clone(), next_cursor: None })
+    let Live { rules, rejected, as_of, .. } = app.live.now();
+    Json(Rules { items: rules, rejected, as_of, next_cursor: None })
 }
 
 /// One rule in force.
@@ -53,7 +59,7 @@ pub(crate) async fn one(
     Segment(id): Segment,
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<Json<RuleStatus>, Problem> {
-    let live = app.live.borrow().clone();
+    let live = app.live.now();
     find(&live, &id).map(|rule| Json(rule.clone()))
 }
 
@@ -66,15 +72,25 @@ pub(crate) struct RuleCoverage {
     pub complete: bool,
     /// What may have kept it from firing, for a person.
     pub gaps: Vec<String>,
+    /// The ledger is as of then.
+    #[schema(value_type = String, format = DateTime)]
+    pub as_of: Micros,
     /// The ledger.
     #[serde(flatten)]
     pub coverage: Coverage,
 }
 
 impl RuleCoverage {
-    pub fn of(rule: &RuleStatus) -> Self {
+    pub fn of(rule: &RuleStatus, live: &Live) -> Self {
         let coverage = &rule.coverage;
         let mut gaps = Vec::new();
+        if let Some(kernel) = live.stalled_kernel() {
+            let since = kernel.moved_at;
+            gaps.push(format!(
+                "Stalled since {since}: nothing is evaluated, and this is as of {}.",
+                live.as_of
+            ));
+        }
         if !rule.emits {
             gaps.push("It raises no alerts of its own; rules that refer to it may.".to_owned());
         }
@@ -94,7 +110,8 @@ impl RuleCoverage {
         ];
         gaps.extend(counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}.")));
         gaps.extend(coverage.degradations.iter().map(|degradation| degradation.message.clone()));
-        Self { rule_id: rule.id.clone(), complete: gaps.is_empty(), gaps, coverage: coverage.clone() }
+        let (complete, coverage) = (gaps.is_empty(), coverage.clone());
+        Self { rule_id: rule.id.clone(), complete, gaps, as_of: live.as_of, coverage }
     }
 }
 
@@ -112,8 +129,8 @@ pub(crate) async fn coverage(
     Segment(id): Segment,
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<Json<RuleCoverage>, Problem> {
-    let live = app.live.borrow().clone();
-    find(&live, &id).map(|rule| Json(RuleCoverage::of(rule)))
+    let live = app.live.now();
+    find(&live, &id).map(|rule| Json(RuleCoverage::of(rule, &live)))
 }
 
 /// The rule with this id.

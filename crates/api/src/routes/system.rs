@@ -10,6 +10,7 @@ use axum::{
     routing::get,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema, openapi};
 use vedette_event::{Micros, Severity};
 use vedette_store::model::{DeadLetterRow, HealthEvent, LostInterval, Role};
@@ -18,7 +19,7 @@ use super::alerts::{Listed, NoParams, page_size};
 use crate::{
     app::{App, MAX_STREAMS, openapi_document},
     auth::Caller,
-    live::{Obstacle, Readiness, SeverityName, SourceStatus, Status},
+    live::{Live, Obstacle, Readiness, SeverityName, SourceStatus, StageState, StageStatus, Status},
     metrics::{Metric, Sample},
     params::Strict,
     problem::{self, Kind, Problem},
@@ -34,6 +35,9 @@ const SHOWN: usize = 4_096;
 pub(crate) struct Sources {
     /// The sources, by name.
     items: Vec<SourceStatus>,
+    /// Watermarks and counters are as of then: later than this by more than seconds, the kernel stands still.
+    #[schema(value_type = String, format = DateTime)]
+    as_of: Micros,
     /// Always null: all sources are on one page.
     #[schema(required = true)]
     next_cursor: Option<String>,
@@ -51,7 +55,8 @@ pub(crate) async fn sources(
     State(app): State<Arc<App>>,
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Json<Sources> {
-    Json(Sources { items: app.live.borrow().sources.clone(), next_cursor: None })
+    let Live { sources, as_of, .. } = app.live.now();
+    Json(Sources { items: sources, as_of, next_cursor: None })
 }
 
 /// How the service is doing.
@@ -63,6 +68,11 @@ pub(crate) struct StatusReport {
     /// The process.
     #[serde(flatten)]
     status: Status,
+    /// Watermarks and counters are as of then.
+    #[schema(value_type = String, format = DateTime)]
+    as_of: Micros,
+    /// The stages in the order in which records pass through them.
+    stages: Vec<StageStatus>,
     /// Records that the broker deleted before they were read.
     lost: Vec<Lost>,
     /// The newest health events, newest first.
@@ -126,8 +136,8 @@ pub(crate) async fn status(
 ) -> Result<Json<StatusReport>, Problem> {
     let lost = app.store.lost_intervals().await?.into_iter().map(Into::into).collect();
     let health = app.store.health_events(HEALTH_EVENTS).await?.into_iter().map(Into::into).collect();
-    let live = app.live.borrow().clone();
-    Ok(Json(StatusReport { ready: live.ready.clone(), status: live.status.clone(), lost, health }))
+    let Live { ready, status, as_of, stages, .. } = app.live.now();
+    Ok(Json(StatusReport { ready, status, as_of, stages, lost, health }))
 }
 
 /// Which dead letters.
@@ -253,22 +263,45 @@ pub(crate) async fn letters(
 /// What stands outside the OpenAPI document.
 pub(crate) fn probes() -> Router<Arc<App>> {
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/v1/openapi.json", get(async || Json::<&openapi::OpenApi>(openapi_document())))
 }
 
-/// 200 if the service does its work, else 503 with the obstacles.
-async fn readyz(State(app): State<Arc<App>>) -> Response {
-    let ready = app.live.borrow().ready.clone();
-    if ready.ready {
-        return (StatusCode::OK, "ready\n").into_response();
+/// 200 if the process works; 503 if a stage has work and has shown no sign of life for long: only a restart helps then.
+async fn healthz(State(app): State<Arc<App>>) -> Response {
+    let stages = app.live.now().stages;
+    let hung = stages.iter().filter(|stage| stage.state == StageState::Hung);
+    let hung: Vec<String> = hung
+        .map(|s| format!("{} has work and has shown no sign of life since {}", s.name, s.alive_at))
+        .collect();
+    match hung.is_empty() {
+        true => (StatusCode::OK, "ok\n").into_response(),
+        false => Problem::new(Kind::Stuck, hung.join("; ")).into_response(),
     }
-    // Beyond loopback a stranger may ask: the codes say enough.
-    let say = |o: Obstacle| if app.loopback { format!("{}: {}", o.code, o.message) } else { o.code };
-    let messages: Vec<String> = ready.obstacles.into_iter().map(say).collect();
-    Problem::new(Kind::NotReady, messages.join("; ")).into_response()
+}
+
+/// 200 if the service can serve and evaluate something, with what is degraded; else 503 with the obstacles.
+async fn readyz(State(app): State<Arc<App>>) -> Response {
+    let Readiness { ready, mut obstacles, mut degraded } = app.live.now().ready;
+    // Beyond loopback a stranger may ask: the names say enough.
+    if !app.loopback {
+        obstacles.iter_mut().for_each(|o| o.message.clear());
+        degraded.iter_mut().for_each(|d| d.message.clear());
+    }
+    if ready {
+        return Json(Readiness { ready, obstacles, degraded }).into_response();
+    }
+    let say = |o: &Obstacle| match o.message.is_empty() {
+        true => o.code.clone(),
+        false => format!("{}: {}", o.code, o.message),
+    };
+    let detail: Vec<String> = obstacles.iter().map(say).collect();
+    Problem::new(Kind::NotReady, detail.join("; "))
+        .member("obstacles", json!(obstacles))
+        .member("degraded", json!(degraded))
+        .into_response()
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
@@ -298,6 +331,6 @@ fn samples(app: &App) -> Vec<Sample> {
         (Metric::MaxFds, max_fds),
     ];
     samples.extend(process.into_iter().filter_map(|(metric, value)| Some(one(metric, value?))));
-    samples.push(one(Metric::StartTime, app.live.borrow().status.started_at.0 as f64 / 1e6));
+    samples.push(one(Metric::StartTime, app.live.now().status.started_at.0 as f64 / 1e6));
     samples
 }

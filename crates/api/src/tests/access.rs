@@ -15,12 +15,12 @@ use tokio::sync::watch;
 use tower::ServiceExt as _;
 use vedette_store::{Access, Store, model::Role};
 
-use super::{NOON, app, empty, over, request, seeded};
+use super::{NOON, app, empty, over, request, seeded, watched};
 use crate::{
     access::{ROUTES, Work},
     auth::create_token,
     guard::{Guard, guard},
-    live,
+    live::{Live, Mode},
 };
 
 /// In which a token made or revoked elsewhere counts.
@@ -122,7 +122,7 @@ async fn each_role_has_its_routes() {
 async fn stuck_searches_and_bodies_keep_nothing_else_out() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.unwrap();
-    let (_sender, live) = live::channel(live::Live::starting(live::Mode::Demo, "0.1.0", NOON));
+    let (_sender, live) = watched(Live::starting(Mode::Demo, "0.1.0", NOON));
     let (_stop, stopping) = watch::channel(false);
     let app = Arc::new(app(&store, live, stopping).await);
     let stuck = || async { std::future::pending::<&str>().await };
@@ -284,7 +284,7 @@ async fn every_answer_bears_the_security_headers() {
 async fn a_panic_is_an_answer_and_too_many_requests_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.unwrap();
-    let (_sender, live) = live::channel(live::Live::starting(live::Mode::Demo, "0.1.0", NOON));
+    let (_sender, live) = watched(Live::starting(Mode::Demo, "0.1.0", NOON));
     let (_stop, stopping) = watch::channel(false);
     let app = Arc::new(app(&store, live, stopping).await);
     let slow = || async { tokio::time::sleep(Duration::from_secs(60)).await };

@@ -29,7 +29,7 @@ use crate::{
     app::{App, router},
     auth::Tokens,
     connections::{Connections, Places},
-    live::{self, LiveSender},
+    live::{Live, LiveView, Mode},
     metrics::Metrics,
 };
 
@@ -39,7 +39,7 @@ const NOON: Micros = Micros(1_769_860_800_000_000);
 struct Api {
     router: Router,
     store: Store,
-    live: LiveSender,
+    live: watch::Sender<Arc<Live>>,
     stop: watch::Sender<bool>,
     _folder: TempDir,
 }
@@ -80,18 +80,24 @@ async fn empty(configure: impl FnOnce(&mut App)) -> Api {
 }
 
 async fn over(store: Store, folder: TempDir, configure: impl FnOnce(&mut App)) -> Api {
-    let (live, snapshots) = live::channel(live::Live::starting(live::Mode::Demo, "0.1.0", NOON));
+    let (live, view) = watched(Live::starting(Mode::Demo, "0.1.0", NOON));
     let (stop, stopping) = watch::channel(false);
-    let mut app = app(&store, snapshots, stopping).await;
+    let mut app = app(&store, view, stopping).await;
     configure(&mut app);
     Api { router: router(app), store, live, stop, _folder: folder }
 }
 
-async fn app(store: &Store, snapshots: live::LiveReceiver, stopping: watch::Receiver<bool>) -> App {
+/// A view of whatever was sent last.
+fn watched(first: Live) -> (watch::Sender<Arc<Live>>, LiveView) {
+    let (sender, newest) = watch::channel(Arc::new(first));
+    (sender, LiveView::new(move || newest.borrow().as_ref().clone()))
+}
+
+async fn app(store: &Store, live: LiveView, stopping: watch::Receiver<bool>) -> App {
     App {
         store: store.clone(),
-        live: snapshots.clone(),
-        metrics: Arc::new(Metrics::new(snapshots)),
+        live: live.clone(),
+        metrics: Arc::new(Metrics::new(live)),
         tokens: Tokens::follow(store).await.unwrap(),
         connections: Arc::new(Connections::new(Places::USUAL, false)),
         open: true,

@@ -5,7 +5,12 @@ use std::sync::Arc;
 use axum::body::Body;
 
 use super::{NOON, empty, redact, request, seed, seeded};
-use crate::{Metric, live::Live};
+use vedette_event::Span;
+
+use crate::{
+    Metric,
+    live::{Degraded, Live, Obstacle, Readiness, StageState},
+};
 
 #[tokio::test]
 async fn shapes_hold() {
@@ -120,5 +125,90 @@ async fn an_empty_snapshot_is_served() {
     }
     for page in ["/", "/rules", "/sources", "/dead-letters"] {
         assert_eq!(api.get(page).await.status, 200, "{page}");
+    }
+}
+
+fn kernel_of(live: &mut Live, state: StageState) {
+    for kernel in live.stages.iter_mut().filter(|stage| stage.name == "kernel") {
+        kernel.state = state;
+        kernel.has_work = true;
+        kernel.moved_at = NOON.minus(Span::secs(40));
+        kernel.alive_at = kernel.moved_at;
+    }
+}
+
+#[tokio::test]
+async fn a_stalled_kernel_is_told_on_every_page_and_a_hung_one_fails_the_process() {
+    let api = seeded().await;
+    let pages = ["/", "/rules", "/rules/waf-fuzz", "/sources", "/dead-letters"];
+    for page in pages {
+        assert!(!api.get(page).await.text().contains("Stalled since"), "{page}");
+    }
+    for (state, healthz) in [(StageState::Stalled, 200), (StageState::Hung, 503)] {
+        let mut live = seed::live(NOON);
+        kernel_of(&mut live, state);
+        api.live.send_replace(Arc::new(live));
+        for page in pages {
+            let page = api.get(page).await.text();
+            assert!(
+                page.contains("Stalled since") && page.contains("datetime=\"2026-01-31T11:59:20"),
+                "{page}"
+            );
+        }
+        let coverage = api.get("/api/v1/rules/bot-stuffing/coverage").await.json();
+        assert_eq!(coverage["complete"], false);
+        assert!(coverage["gaps"][0].as_str().unwrap().starts_with("Stalled since 2026-01-31T11:59:20"));
+        for path in ["/api/v1/sources", "/api/v1/status", "/api/v1/rules", "/api/v1/rules/waf-fuzz/coverage"]
+        {
+            assert_eq!(api.get(path).await.json()["as_of"], "2026-01-31T11:59:59.000000Z", "{path}");
+        }
+        let status = api.get("/api/v1/status").await.json();
+        let stages = status["stages"].as_array().unwrap();
+        let kernel = stages.iter().find(|stage| stage["name"] == "kernel").unwrap();
+        assert_eq!(kernel["state"], state.name());
+        let answer = api.get("/healthz").await;
+        assert_eq!(answer.status, healthz, "{}", answer.text());
+        assert_eq!(answer.text().contains("kernel has work"), state == StageState::Hung);
+    }
+}
+
+#[tokio::test]
+async fn what_is_degraded_is_named_and_does_not_make_the_service_unready() {
+    let api = seeded().await;
+    let degraded = || Degraded {
+        reason: "topic-missing".to_owned(),
+        message: "Topic us does not exist.".to_owned(),
+        since: NOON,
+    };
+    let mut live = seed::live(NOON);
+    live.ready.degraded.push(degraded());
+    api.live.send_replace(Arc::new(live));
+    let answer = api.get("/readyz").await;
+    assert_eq!(answer.status, 200);
+    let body = answer.json();
+    assert_eq!(body["ready"], true);
+    assert_eq!(body["degraded"][0]["reason"], "topic-missing");
+    assert!(body["degraded"][0]["message"].as_str().unwrap().contains("us"));
+    assert!(api.get("/").await.text().contains("Topic us does not exist."));
+
+    let unready = |live: &mut Live| {
+        let obstacle =
+            Obstacle { code: "store-unavailable".to_owned(), message: "Why".to_owned(), since: NOON };
+        live.ready = Readiness { ready: false, obstacles: vec![obstacle], degraded: vec![degraded()] };
+    };
+    let beyond = empty(|app| app.loopback = false).await;
+    for (api, message) in [(&api, "Why"), (&beyond, "")] {
+        let mut live = seed::live(NOON);
+        unready(&mut live);
+        api.live.send_replace(Arc::new(live));
+        let answer = api.get("/readyz").await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.json()["type"].as_str()),
+            (503, Some("urn:vedette:problem:not-ready"))
+        );
+        let body = answer.json();
+        assert_eq!(body["obstacles"][0]["code"], "store-unavailable");
+        assert_eq!(body["obstacles"][0]["message"], message);
+        assert_eq!(body["degraded"][0]["reason"], "topic-missing");
     }
 }

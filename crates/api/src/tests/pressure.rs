@@ -16,6 +16,7 @@ use vedette_store::{Access, Store, model::Role};
 use super::{
     NOON,
     served::{certificate, connector},
+    watched,
 };
 use crate::{
     Metrics, Server, Settings, TlsFiles, auth::create_token, connections::Places, live, server::Limits,
@@ -50,7 +51,7 @@ async fn serve(limits: Limits, tls: Option<TlsFiles>) -> Served {
     let store = Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.unwrap();
     let token = create_token().unwrap();
     store.create_token("ann", Role::Analyst, token.hash, "test").await.unwrap();
-    let (_sender, live) = live::channel(live::Live::starting(live::Mode::Run, "0.1.0", NOON));
+    let (_sender, live) = watched(live::Live::starting(live::Mode::Run, "0.1.0", NOON));
     let settings = Settings {
         address: "127.0.0.1:0".parse().unwrap(),
         open_loopback: false,

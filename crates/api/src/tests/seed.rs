@@ -17,7 +17,8 @@ use vedette_store::{
 
 use crate::live::{
     BrokerStatus, Coverage, Degradation, Health, LeaseStatus, Live, Mode, PartitionStatus, PublishStatus,
-    Readiness, Rejected, RuleSetStatus, RuleStatus, SourceStatus, Status, TimeSource,
+    Readiness, Rejected, RuleSetStatus, RuleStatus, SourceStatus, StageState, StageStatus, Status,
+    TimeSource,
 };
 
 struct Case {
@@ -448,11 +449,13 @@ pub(super) fn live(now: Micros) -> Live {
     }));
     rules.sort_by(|a, b| a.id.cmp(&b.id));
     Live {
-        ready: Readiness { ready: true, obstacles: Vec::new() },
+        as_of: at(now, 1),
+        stages: stages(now),
+        ready: Readiness { ready: true, ..Readiness::default() },
         status: status(now, rules.len() as u64),
         sources: sources(now),
-        rules,
-        rejected: vec![Rejected {
+        rules: Arc::new(rules),
+        rejected: Arc::new(vec![Rejected {
             file: "detections/rules/api/travel.yml".into(),
             line: 14,
             column: 7,
@@ -460,8 +463,21 @@ pub(super) fn live(now: Micros) -> Live {
             code: "unknown-modifier".into(),
             message: "`geo_distance` is no modifier".into(),
             help: Some("use one of contains, startswith, endswith, re, cidr, …".into()),
-        }],
+        }]),
     }
+}
+
+fn stages(now: Micros) -> Vec<StageStatus> {
+    let names = ["reader", "prober", "kernel", "publisher", "evidence", "api"];
+    let stage = |name: &str| StageStatus {
+        name: name.into(),
+        state: if name == "kernel" { StageState::Working } else { StageState::Idle },
+        has_work: name == "kernel",
+        moved_at: at(now, 0),
+        alive_at: at(now, 0),
+        waits_for: None,
+    };
+    names.map(stage).into()
 }
 
 fn status(now: Micros, rules: u64) -> Status {

@@ -18,8 +18,11 @@ use tokio_rustls::{
 };
 use vedette_store::{Access, Store};
 
-use super::NOON;
-use crate::{Error, Metrics, Server, Settings, TlsFiles, live};
+use super::{NOON, watched};
+use crate::{
+    Error, Metrics, Server, Settings, TlsFiles,
+    live::{Live, Mode},
+};
 
 type Bound = (Result<Server, Error>, Store, tempfile::TempDir);
 
@@ -30,7 +33,7 @@ async fn bind(address: &str, proxy_tls: bool) -> Bound {
 async fn bind_with(address: &str, proxy_tls: bool, tls: Option<TlsFiles>) -> Bound {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.unwrap();
-    let (_sender, live) = live::channel(live::Live::starting(live::Mode::Demo, "0.1.0", NOON));
+    let (_sender, live) = watched(Live::starting(Mode::Demo, "0.1.0", NOON));
     let settings = Settings {
         address: address.parse().unwrap(),
         open_loopback: true,

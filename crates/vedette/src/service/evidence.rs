@@ -25,6 +25,8 @@ use vedette_store::{
     model::{AwaitingEvidence, Content, EvidenceContent, EvidenceOf},
 };
 
+use super::supervisor::Stage;
+
 /// Rows looked at together: enough that a storm's references share one reading of each partition; a few megabytes.
 const ROWS: u32 = 500;
 /// Rows written in one transaction, which holds up the publisher for some milliseconds.
@@ -58,7 +60,8 @@ struct Trouble {
     pauses: usize,
 }
 
-struct Fetcher {
+struct Fetcher<'a> {
+    stage: &'a Stage,
     runtime: Handle,
     read_back: ReadBack,
     compiled: Arc<Compiled>,
@@ -71,15 +74,20 @@ struct Fetcher {
     calm_until: Instant,
 }
 
-/// Starts the thread. It ends when the service stops; what it has not fetched then is found again at the next start.
-pub fn spawn(
+/// Works until it is to stop; what it has not fetched then is found again at the next start.
+///
+/// # Errors
+/// If a source's definition cannot be decoded.
+pub fn run(
     read_back: ReadBack,
     compiled: &Arc<Compiled>,
     store: Store,
-    stopped: watch::Receiver<bool>,
+    runtime: Handle,
+    stage: &Stage,
 ) -> Result<()> {
     let fetcher = Fetcher {
-        runtime: Handle::current(),
+        stage,
+        runtime,
         read_back,
         compiled: compiled.clone(),
         inspectors: compiled.inspectors()?,
@@ -88,20 +96,22 @@ pub fn spawn(
         troubles: BTreeMap::new(),
         calm_until: Instant::now(),
     };
-    std::thread::Builder::new().name("evidence".into()).spawn(move || fetcher.run(stopped))?;
+    fetcher.run();
     Ok(())
 }
 
-impl Fetcher {
-    fn run(mut self, mut stopped: watch::Receiver<bool>) {
+impl Fetcher<'_> {
+    fn run(mut self) {
         let mut changes = self.store.watch();
-        while !*stopped.borrow() {
+        while !self.stage.stopping() {
+            self.stage.works();
             // Marked before the question, so that what is published after it is asked for.
             changes.mark_unchanged();
             if self.due().is_some_and(|due| due <= Instant::now()) {
                 self.cursor = 0;
             }
-            let taken = self.runtime.block_on(self.store.awaiting_evidence(self.cursor, ROWS));
+            let asked = self.store.awaiting_evidence(self.cursor, ROWS);
+            let taken = self.runtime.block_on(self.stage.awaits("store", asked));
             let done = taken.and_then(|rows| match rows.last() {
                 None => Ok(false),
                 Some(last) => {
@@ -111,10 +121,11 @@ impl Fetcher {
             });
             match done {
                 Ok(true) => {}
-                Ok(false) => self.wait(&mut changes, &mut stopped),
+                Ok(false) => self.wait(&mut changes),
                 Err(e) => {
                     tracing::warn!(error = %e, "evidence waits: the store did not answer");
                     self.cursor = 0;
+                    self.stage.waits_for("store");
                     std::thread::sleep(PAUSES[0]);
                 }
             }
@@ -122,13 +133,14 @@ impl Fetcher {
     }
 
     /// Waits until the store has changed or something is to be tried again.
-    fn wait(&self, changes: &mut watch::Receiver<i64>, stopped: &mut watch::Receiver<bool>) {
+    fn wait(&self, changes: &mut watch::Receiver<i64>) {
+        self.stage.rests();
         let due = self.due().map(|due| due.saturating_duration_since(Instant::now()));
         let patience = due.unwrap_or(WAIT.1).clamp(WAIT.0, WAIT.1);
         self.runtime.block_on(async {
             tokio::select! {
                 _ = tokio::time::sleep(patience) => {}
-                _ = stopped.changed() => {}
+                () = self.stage.asked_to_stop() => {}
                 _ = async {
                     // A sender that is gone means the end, too.
                     let _ = changes.changed().await;
@@ -147,6 +159,10 @@ impl Fetcher {
     fn turn(&mut self, rows: &[AwaitingEvidence]) -> Result<(), vedette_store::Error> {
         let mut held = Held::new(rows);
         for (partition, offsets) in self.wanted(rows) {
+            if self.stage.stopping() {
+                break;
+            }
+            self.stage.works();
             let trouble = self.troubles.get(&partition);
             let now = Instant::now();
             if trouble.is_some_and(|t| now < t.until.max(self.calm_until)) {
@@ -154,10 +170,10 @@ impl Fetcher {
             }
             self.read(partition, &offsets, &mut held);
             if held.since.elapsed() > HOLD {
-                self.runtime.block_on(held.write(&self.store));
+                self.runtime.block_on(held.write(&self.store, self.stage));
             }
         }
-        self.runtime.block_on(held.write(&self.store));
+        self.runtime.block_on(held.write(&self.store, self.stage));
         held.failed.map_or(Ok(()), Err)
     }
 
@@ -181,7 +197,12 @@ impl Fetcher {
         let offsets: Vec<i64> = wanted.keys().copied().collect();
         let inspector = &mut self.inspectors[usize::from(source.0)];
         let mut panicked = false;
-        let read = self.read_back.records(partition, &offsets, |offset, found| {
+        let go_on = || {
+            self.stage.waits_for("broker");
+            !self.stage.stopping()
+        };
+        let read = self.read_back.records(partition, &offsets, go_on, |offset, found| {
+            self.stage.works();
             let record = show(inspector, offset, found);
             panicked |= matches!(record, Record::Panicked);
             for (row, index) in wanted.get(&offset).into_iter().flatten() {
@@ -190,7 +211,7 @@ impl Fetcher {
                 held.add(*row, EvidenceContent { topic, partition, offset, index: *index, content });
             }
             if held.bytes > HELD {
-                self.runtime.block_on(held.write(&self.store));
+                self.runtime.block_on(held.write(&self.store, self.stage));
             }
         });
         if panicked && let Ok(fresh) = self.compiled.inspectors() {
@@ -237,7 +258,7 @@ impl<'a> Held<'a> {
     }
 
     /// Writes what is held. What the store did not take is fetched again with the row's next turn.
-    async fn write(&mut self, store: &Store) {
+    async fn write(&mut self, store: &Store, stage: &Stage) {
         self.since = Instant::now();
         self.bytes = 0;
         let of = |(row, contents): (usize, Vec<EvidenceContent>)| EvidenceOf {
@@ -246,7 +267,7 @@ impl<'a> Held<'a> {
         };
         let all: Vec<EvidenceOf> = std::mem::take(&mut self.contents).into_iter().map(of).collect();
         for some in all.chunks(TOGETHER) {
-            if let Err(e) = store.store_evidence(some).await {
+            if let Err(e) = stage.awaits("store", store.store_evidence(some)).await {
                 self.failed = Some(e);
             }
         }

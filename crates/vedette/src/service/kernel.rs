@@ -7,16 +7,13 @@
 
 use std::{
     collections::BTreeSet,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
-use tokio::sync::{mpsc, watch};
-use vedette_api::live::LiveSender;
+use tokio::sync::watch;
 use vedette_correlate::Health;
 use vedette_engine::{Compiled, Detector, Engine, KEY_GROUPS, Output, TopicState};
 use vedette_event::{DeadLetter, Flags, Partition, Severity, Span, TopicIx};
@@ -26,7 +23,12 @@ use vedette_store::model::{
     AlertRevision, Checkpoint, HealthEvent, LostInterval, NewDeadLetter, NewNotice, Publication,
 };
 
-use super::{live::View, versions::Versions};
+use super::{
+    live::{View, Word},
+    present::Evaluated,
+    supervisor::Stage,
+    versions::Versions,
+};
 
 /// How long the kernel waits for records before it looks at the clock.
 const WAIT: Duration = Duration::from_millis(10);
@@ -38,8 +40,8 @@ const CHECKPOINT_BYTES_AT_ONCE: u64 = 256 << 10;
 const CHECKPOINT_ROUND: Duration = Duration::from_secs(1);
 /// Output beyond this is published without waiting.
 const FULL: usize = 2_000;
-/// How long the store may keep a stop waiting.
-const LAST_PATIENCE: Duration = Duration::from_secs(10);
+/// How often the kernel shows that it is alive while it waits for the publisher.
+const ALIVE: Duration = Duration::from_millis(200);
 /// How often the live view is sent.
 const VIEW: Duration = Duration::from_secs(1);
 
@@ -63,15 +65,17 @@ pub struct Kernel {
 /// The kernel's ends of everything it is connected to.
 pub struct Wires {
     /// For commands to ingest.
-    pub ingest: Ingest,
+    pub ingest: Arc<Ingest>,
     /// What ingest has read.
     pub records: Receiver<Ingested>,
     /// What is to be made durable.
     pub publications: Sender<Publication>,
     /// Where dead letters are copied to, if anywhere.
     pub dead_letters: Option<DeadLetterTopic>,
-    /// The view for the API.
-    pub live: LiveSender,
+    /// What only the kernel knows, for the API.
+    pub words: watch::Sender<Arc<Word>>,
+    /// How far it is.
+    pub evaluated: Arc<Evaluated>,
 }
 
 impl Kernel {
@@ -110,62 +114,50 @@ impl Kernel {
         }
     }
 
-    /// Starts the thread.
-    pub fn spawn(
-        self,
-        stopped: watch::Receiver<bool>,
-        failed: mpsc::Sender<anyhow::Error>,
-    ) -> Result<JoinHandle<()>> {
-        let thread = std::thread::Builder::new().name("kernel".into());
-        Ok(thread.spawn(move || {
-            let asked = stopped.clone();
-            let ran = catch_unwind(AssertUnwindSafe(|| self.run(&stopped)));
-            let failure = match ran {
-                Ok(Err(e)) => e,
-                Ok(Ok(())) if *asked.borrow() => return,
-                // Without a kernel the process would look alive and see nothing.
-                Ok(Ok(())) => anyhow::anyhow!("the kernel ended without being asked to"),
-                Err(_) => anyhow::anyhow!("the kernel panicked; the message is above"),
-            };
-            // The receiver is gone only when the process is ending anyway.
-            let _ = failed.blocking_send(failure);
-        })?)
-    }
-
-    fn run(mut self, stopped: &watch::Receiver<bool>) -> Result<()> {
+    /// Works until it is to stop, or until there is nothing to work on or nobody to work for.
+    ///
+    /// # Errors
+    /// If it can never work.
+    pub fn run(mut self, stage: &Stage) -> Result<()> {
         let mut detector = self.compiled.detector()?;
         let (mut published, mut viewed) = (Instant::now(), Instant::now() - VIEW);
         loop {
-            match self.wires.records.recv_timeout(WAIT) {
-                Ok(item) => self.take(item, &mut detector)?,
+            stage.rests();
+            let next = self.wires.records.recv_timeout(WAIT);
+            stage.works();
+            match next {
+                // The reader has said why, and ends.
+                Ok(Ingested::Failed(_)) => return Ok(()),
+                Ok(item) => self.take(item, &mut detector),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             let full = self.out.correlated.alerts.len() + self.out.dead.len() > FULL;
             if full || published.elapsed() >= self.pace {
                 published = Instant::now();
-                if !self.publish(false, stopped)? {
+                if !self.publish(false, stage)? {
                     return Ok(());
                 }
                 self.pause_those_ahead();
             }
             if viewed.elapsed() >= VIEW {
                 viewed = Instant::now();
-                self.wires.live.send_replace(Arc::new(self.view.snapshot(&self.engine)));
+                self.wires.words.send_replace(Arc::new(self.view.word(&self.engine)));
             }
-            if *stopped.borrow() {
+            if stage.stopping() {
                 break;
             }
         }
-        self.publish(true, stopped)?;
+        self.publish(true, stage)?;
         Ok(())
     }
 
-    fn take(&mut self, item: Ingested, detector: &mut Detector) -> Result<()> {
+    fn take(&mut self, item: Ingested, detector: &mut Detector) {
         match item {
             Ingested::Assigned { partition, offset } => {
                 let topic = self.compiled.topics.name(partition.topic);
                 tracing::info!(%topic, partition = partition.number, offset, "reading");
+                self.wires.evaluated.assigned(partition);
                 if let Some(source) = self.view.source_of(topic) {
                     self.engine.assign(partition, source, offset);
                 }
@@ -174,6 +166,7 @@ impl Kernel {
                 let detected = detector.detect(&raw);
                 self.view.dead_letters(raw.source, &detected.dead);
                 self.engine.absorb(detected, &mut self.out);
+                self.wires.evaluated.done(raw.partition, raw.records.len());
             }
             Ingested::Placed(placement) => self.out.placements.push(placement),
             Ingested::Idle { partition, sent_at } => self.engine.idle(partition, sent_at, &mut self.out),
@@ -191,9 +184,9 @@ impl Kernel {
                     self.health(key, "ingest", severity, message);
                 }
             }
-            Ingested::Failed(e) => return Err(anyhow::Error::from(e).context("reading from Kafka")),
+            // Nothing follows it, and the reader has told the reason.
+            Ingested::Failed(_) => {}
         }
-        Ok(())
     }
 
     fn lost(&mut self, partition: Partition, from: i64, to: i64) {
@@ -221,7 +214,7 @@ impl Kernel {
     }
 
     /// Hands over what there is, with the checkpoints that are due, or with all. False if nobody takes it any more.
-    fn publish(&mut self, all: bool, stopped: &watch::Receiver<bool>) -> Result<bool> {
+    fn publish(&mut self, all: bool, stage: &Stage) -> Result<bool> {
         let mut out = std::mem::take(&mut self.out);
         let in_force = &self.versions;
         out.correlated.alerts.retain(|p| in_force.in_force(p.rule, p.crossing.time));
@@ -256,24 +249,22 @@ impl Kernel {
         if publication.is_empty() {
             return Ok(true);
         }
-        self.hand_over(publication, stopped)
+        Ok(self.hand_over(publication, stage))
     }
 
-    /// Waits until the publisher takes it; after a word to stop not for ever. False if there is no publisher any more.
-    fn hand_over(&self, mut publication: Publication, stopped: &watch::Receiver<bool>) -> Result<bool> {
-        let mut asked: Option<Instant> = None;
+    /// Waits until the publisher takes it. False if there is no publisher any more.
+    fn hand_over(&self, mut publication: Publication, stage: &Stage) -> bool {
         loop {
-            match self.wires.publications.send_timeout(publication, Duration::from_millis(200)) {
-                Ok(()) => return Ok(true),
-                Err(SendTimeoutError::Disconnected(_)) => return Ok(false),
+            match self.wires.publications.send_timeout(publication, ALIVE) {
+                Ok(()) => break,
+                Err(SendTimeoutError::Disconnected(_)) => return false,
                 Err(SendTimeoutError::Timeout(back)) => publication = back,
             }
-            if *stopped.borrow() && asked.get_or_insert_with(Instant::now).elapsed() > LAST_PATIENCE {
-                bail!(
-                    "the store takes nothing; what was not published will be found again at the next start"
-                );
-            }
+            // Not for ever: once all are to stop, the supervisor ends the process after a while.
+            stage.waits_for("publisher");
         }
+        stage.works();
+        true
     }
 
     /// Copies dead letters to their topic. The store is their place: what the topic does not take is counted and logged.

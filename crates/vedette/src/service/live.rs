@@ -1,26 +1,18 @@
-//! The live view: what the store does not hold, gathered for the API about once a second.
+//! What only the kernel knows of the live view, gathered on its thread about once a second.
 //!
-//! In: the kernel's counters, ingest's lag and status, the publisher's progress. Out: [`Live`] snapshots.
+//! In: the kernel's counters and ingest's status. Out: a [`Word`], which [`super::present`] puts beside what the other
+//! stages show at the moment of a request.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use vedette_api::live::{
-    BrokerStatus, Coverage, Degradation, Health, LeaseStatus, Live, Mode, Obstacle, PartitionStatus,
-    PublishStatus, Readiness, Rejected, RuleSetStatus, RuleStatus, SourceStatus, Status, TimeSource,
-};
+use vedette_api::live::{Coverage, Degradation, Health, RuleStatus};
 use vedette_correlate::Counters;
-use vedette_engine::{CLOCK_FLAGS, Compiled, Engine, KEY_GROUPS};
-use vedette_event::{DeadLetter, Micros, RuleIx, Severity, SourceIx, Span};
+use vedette_engine::{Compiled, Engine, KEY_GROUPS, SourceCounters};
+use vedette_event::{DeadLetter, Micros, Partition, RuleIx, Severity, SourceIx, Span};
 use vedette_ingest::{LagView, TopicSettings};
-use vedette_sigma::{Rejection, RuleKind, RuleSet};
+use vedette_sigma::{RuleKind, RuleSet};
 
-use super::{
-    publisher::{Published, moment},
-    versions::Versions,
-};
+use super::versions::Versions;
 
 /// Records that may wait before a source counts as lagging.
 const LAGGING: u64 = 10_000;
@@ -28,17 +20,15 @@ const LAGGING: u64 = 10_000;
 /// What the view is made of.
 pub struct View {
     compiled: Arc<Compiled>,
-    mode: Mode,
     started_at: Micros,
     bootstrap: String,
-    epoch: u64,
     topics: Vec<TopicSettings>,
     lag: LagView,
-    published: Arc<Published>,
-    rejected: Vec<Rejected>,
+    /// What of the rules never changes.
+    rules: Vec<RuleStatus>,
     /// From when a rule speaks, of those that have not always been in force.
     in_force: BTreeMap<RuleIx, Micros>,
-    /// By rule: how long until its windows are full.
+    /// The windows along each rule's chain, one before the other.
     windows: Vec<Span>,
     counters: BTreeMap<RuleIx, Counters>,
     opened: BTreeMap<RuleIx, u64>,
@@ -54,37 +44,59 @@ pub struct View {
     checkpoints: [Option<Micros>; KEY_GROUPS as usize],
 }
 
+/// What the kernel says about once a second, and nobody else knows.
+#[derive(Default)]
+pub struct Word {
+    /// When it said so.
+    pub at: Micros,
+    /// Why and since when the brokers do not answer.
+    pub unreachable: Option<(String, Micros)>,
+    /// When the last answer of the brokers came.
+    pub last_answer: Option<Micros>,
+    /// Sources that are not read.
+    pub stopped: BTreeMap<SourceIx, Stopped>,
+    /// The sources.
+    pub sources: BTreeMap<SourceIx, SourceWord>,
+    /// Watermarks of the partitions.
+    pub partitions: BTreeMap<Partition, Micros>,
+    /// The rules, by id.
+    pub rules: Arc<Vec<RuleStatus>>,
+    /// Announced degradations.
+    pub degradations: Vec<Degradation>,
+    /// When the key group whose checkpoint is oldest was written.
+    pub oldest_checkpoint: Option<Micros>,
+}
+
+/// What the kernel says of one source.
+pub struct SourceWord {
+    /// Missing until every partition has one.
+    pub watermark: Option<Micros>,
+    /// Records and events.
+    pub counters: SourceCounters,
+    /// Dead letters by reason.
+    pub dead: BTreeMap<String, u64>,
+    /// Records that Kafka deleted unread.
+    pub lost: u64,
+}
+
 impl View {
     /// An empty view.
     pub fn new(
         compiled: &Arc<Compiled>,
-        (rejected, versions): (Vec<Rejection>, &Versions),
-        mode: Mode,
-        origin: Origin,
+        versions: &Versions,
+        started_at: Micros,
+        (bootstrap, topics): (String, Vec<TopicSettings>),
         lag: LagView,
-        published: Arc<Published>,
     ) -> Self {
-        let rejected = rejected.into_iter().map(|r| Rejected {
-            file: r.file.to_string(),
-            line: r.line as u64,
-            column: r.column as u64,
-            rule_id: r.rule_id.map(|id| id.to_string()),
-            code: r.code.to_owned(),
-            message: r.message,
-            help: r.help,
-        });
         Self {
-            compiled: compiled.clone(),
-            mode,
-            started_at: crate::now(),
-            bootstrap: origin.bootstrap,
-            epoch: origin.epoch.unwrap_or_default().unsigned_abs(),
-            topics: origin.topics,
+            started_at,
+            bootstrap,
+            topics,
             lag,
-            published,
-            rejected: rejected.collect(),
+            rules: compiled.rules.iter().map(|(ix, _)| unseen(compiled, ix)).collect(),
             in_force: versions.since.clone(),
             windows: windows(&compiled.rules),
+            compiled: compiled.clone(),
             counters: BTreeMap::new(),
             opened: BTreeMap::new(),
             dead: BTreeMap::new(),
@@ -261,189 +273,48 @@ impl View {
         }
     }
 
-    /// The view of this moment.
-    pub fn snapshot(&mut self, engine: &Engine) -> Live {
+    /// The word of this moment.
+    pub fn word(&mut self, engine: &Engine) -> Word {
         let lag = self.lag.report();
         if lag.connected {
             self.last_answer = Some(crate::now());
         }
-        let sources = self.sources(engine, &lag);
-        let rules = self.rules(engine);
-        let version: BTreeSet<_> = self.compiled.rules.rules.iter().map(|r| r.meaning).collect();
-        let mut hash = vedette_event::raw::record_hash(None);
-        for meaning in version {
-            let joined = [hash, meaning].concat();
-            hash = vedette_event::raw::record_hash(Some(&joined));
-        }
-        Live {
-            ready: self.readiness(),
-            status: Status {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                semantics_version: vedette_event::SEMANTICS_VERSION,
-                mode: self.mode,
-                started_at: self.started_at,
-                rule_set: RuleSetStatus {
-                    version: hash.iter().take(8).map(|b| format!("{b:02x}")).collect(),
-                    accepted: self.compiled.rules.rules.len() as u64,
-                    rejected: self.rejected.len() as u64,
-                },
-                lease: LeaseStatus { held: true, epoch: self.epoch },
-                broker: BrokerStatus {
-                    bootstrap: self.bootstrap.clone(),
-                    connected: lag.connected,
-                    last_error: self.unreachable.as_ref().map(|(e, _)| e.clone()),
-                    last_answer: self.last_answer,
-                },
-                publish: PublishStatus {
-                    seq: self.published.seq.load(Ordering::Relaxed).unsigned_abs(),
-                    last_at: moment(self.published.last_at.load(Ordering::Relaxed)),
-                    alerts: self.published.alerts(),
-                    notices: self.published.notices.load(Ordering::Relaxed),
-                    oldest_checkpoint: self
-                        .checkpoints
-                        .iter()
-                        .copied()
-                        .collect::<Option<Vec<_>>>()
-                        .and_then(|all| all.into_iter().min()),
-                },
-                degradations: self.degradations.values().cloned().collect(),
-            },
-            sources,
-            rules,
-            rejected: self.rejected.clone(),
-        }
-    }
-
-    fn readiness(&self) -> Readiness {
-        let mut obstacles = Vec::new();
-        if let Some((error, since)) = &self.unreachable {
-            obstacles.push(Obstacle {
-                code: "broker-unreachable".to_owned(),
-                message: format!(
-                    "The brokers at {} do not answer ({error}). They are tried again for ever.",
-                    self.bootstrap
-                ),
-                since: *since,
-            });
-        } else if self.last_answer.is_none() {
-            obstacles.push(Obstacle {
-                code: "starting".to_owned(),
-                message: format!("The brokers at {} have not answered yet.", self.bootstrap),
-                since: self.started_at,
-            });
-        }
-        for (source, Stopped { code, error, since }) in &self.stopped {
-            let name = &self.compiled.sources.get(*source).name;
-            obstacles.push(Obstacle {
-                code: (*code).to_owned(),
-                message: format!("Source {name} is not read: {error}"),
-                since: *since,
-            });
-        }
-        Readiness { ready: obstacles.is_empty(), obstacles }
-    }
-
-    fn sources(&self, engine: &Engine, lag: &vedette_ingest::LagReport) -> Vec<SourceStatus> {
-        let mut all = Vec::new();
-        for (ix, def) in self.compiled.sources.iter() {
-            let topics: Vec<&TopicSettings> = self.topics.iter().filter(|t| t.source == ix).collect();
-            let own: Vec<_> = lag
-                .partitions
-                .iter()
-                .filter(|p| topics.iter().any(|t| t.topic == p.partition.topic))
-                .collect();
-            let counters = engine.counters(ix);
-            let flags = CLOCK_FLAGS.iter().zip(counters.flagged).filter(|(_, n)| *n > 0);
-            let waiting: u64 = own.iter().filter_map(|p| p.unread()).map(i64::unsigned_abs).sum();
+        let source = |ix: SourceIx| {
             let watermark = engine.watermark(ix);
-            let (health, message) = self.health_of(ix, waiting);
-            let names: Vec<&str> = topics.iter().map(|t| &*t.name).collect();
-            let producer = topics.iter().any(|t| t.time_source == vedette_ingest::TimeSource::Producer);
-            all.push(SourceStatus {
-                name: def.name.to_string(),
-                description: def.description.clone(),
-                topic: names.join(", "),
-                health,
-                message,
-                time_source: if producer { TimeSource::Producer } else { TimeSource::Broker },
-                disorder: def.disorder,
-                future: def.future,
+            SourceWord {
                 watermark: (watermark != Micros::MIN).then_some(watermark),
-                newest: own.iter().filter_map(|p| p.last_ts_log).max(),
-                lag: waiting,
-                records: counters.records,
-                events: counters.events,
-                dead_letters: self.dead.get(&ix).cloned().unwrap_or_default(),
-                flags: flags.flat_map(|(f, n)| f.names().map(move |name| (name.to_owned(), n))).collect(),
+                counters: engine.counters(ix),
+                dead: self.dead.get(&ix).cloned().unwrap_or_default(),
                 lost: self.lost_of(ix),
-                partitions: own
-                    .iter()
-                    .map(|p| PartitionStatus {
-                        number: p.partition.number,
-                        position: Some(p.position),
-                        end: p.end,
-                        lag: p.unread().unwrap_or_default().unsigned_abs(),
-                        watermark: engine.partition_watermark(p.partition),
-                        paused: p.paused,
-                    })
-                    .collect(),
-            });
+            }
+        };
+        let partitions = lag.partitions.into_iter().map(|p| p.partition);
+        Word {
+            at: crate::now(),
+            unreachable: self.unreachable.clone(),
+            last_answer: self.last_answer,
+            stopped: self.stopped.clone(),
+            sources: self.compiled.sources.iter().map(|(ix, _)| (ix, source(ix))).collect(),
+            partitions: partitions.filter_map(|p| Some((p, engine.partition_watermark(p)?))).collect(),
+            rules: Arc::new(self.rules(engine)),
+            degradations: self.degradations.values().cloned().collect(),
+            oldest_checkpoint: self
+                .checkpoints
+                .iter()
+                .copied()
+                .collect::<Option<Vec<_>>>()
+                .and_then(|all| all.into_iter().min()),
         }
-        all
     }
 
     fn lost_of(&self, source: SourceIx) -> u64 {
         self.lost.get(&source).copied().unwrap_or_default()
     }
 
-    fn health_of(&self, source: SourceIx, waiting: u64) -> (Health, Option<String>) {
-        if let Some(stopped) = self.stopped.get(&source) {
-            return (Health::Stopped, Some(stopped.error.clone()));
-        }
-        if let Some((error, _)) = &self.unreachable {
-            return (Health::Unreachable, Some(error.clone()));
-        }
-        if waiting > LAGGING {
-            return (Health::Lagging, Some(format!("{waiting} records wait to be read")));
-        }
-        (Health::Ok, None)
-    }
-
     fn rules(&self, engine: &Engine) -> Vec<RuleStatus> {
-        let rules = &self.compiled.rules;
-        let id_of = |ix: &RuleIx| rules.get(*ix).id.to_string();
+        let rules = self.compiled.rules.iter().zip(&self.rules);
         let mut all: Vec<RuleStatus> = rules
-            .iter()
-            .map(|(ix, rule)| {
-                let (refers_to, group_by, timespan, condition) = match &rule.kind {
-                    RuleKind::Detection(_) => (Vec::new(), Vec::new(), None, None),
-                    RuleKind::Correlation(c) => (
-                        c.rules.iter().map(id_of).collect(),
-                        c.group_by.iter().map(|k| k.name.to_string()).collect(),
-                        Some(c.timespan),
-                        Some(in_words(c)),
-                    ),
-                };
-                RuleStatus {
-                    id: rule.id.to_string(),
-                    title: rule.title.to_string(),
-                    description: rule.description.as_ref().map(ToString::to_string),
-                    level: rule.level,
-                    kind: vedette_correlate::body::kind(rule).to_owned(),
-                    version: rule.meaning.iter().take(8).map(|b| format!("{b:02x}")).collect(),
-                    tags: rule.tags.iter().map(ToString::to_string).collect(),
-                    false_positives: rule.false_positives.iter().map(ToString::to_string).collect(),
-                    file: rule.file.to_string(),
-                    line: rule.line as u64,
-                    emits: rule.emits,
-                    refers_to,
-                    sources: self.compiled.sources_of(ix),
-                    group_by,
-                    timespan,
-                    condition,
-                    coverage: self.coverage(ix, engine),
-                }
-            })
+            .map(|((ix, _), unseen)| RuleStatus { coverage: self.coverage(ix, engine), ..unseen.clone() })
             .collect();
         all.sort_by(|a, b| a.id.cmp(&b.id));
         all
@@ -455,8 +326,7 @@ impl View {
         let reads = self.compiled.reads(ix);
         let through = reads.iter().map(|s| engine.watermark(*s)).min().filter(|w| *w != Micros::MIN);
         let in_force_from = self.in_force.get(&ix).copied();
-        let warming_until = in_force_from
-            .map(|from| from.plus(self.windows.get(ix.0 as usize).copied().unwrap_or(Span::ZERO)));
+        let warming_until = in_force_from.map(|from| from.plus(self.windows[ix.0 as usize]));
         let silent = reads.iter().filter(|s| self.unreachable.is_some() || self.stopped.contains_key(s));
         Coverage {
             through,
@@ -477,11 +347,81 @@ impl View {
     }
 }
 
+impl Word {
+    /// Whether a source is read as its records come, and if not, why; `waiting` records have not been evaluated.
+    pub fn health_of(&self, source: SourceIx, waiting: u64) -> (Health, Option<String>) {
+        if let Some(stopped) = self.stopped.get(&source) {
+            return (Health::Stopped, Some(stopped.error.clone()));
+        }
+        if let Some((error, _)) = &self.unreachable {
+            return (Health::Unreachable, Some(error.clone()));
+        }
+        if waiting > LAGGING {
+            return (Health::Lagging, Some(format!("{waiting} records wait to be read")));
+        }
+        (Health::Ok, None)
+    }
+}
+
+/// A rule as it is before any event.
+fn unseen(compiled: &Compiled, ix: RuleIx) -> RuleStatus {
+    let rule = compiled.rules.get(ix);
+    let id_of = |ix: &RuleIx| compiled.rules.get(*ix).id.to_string();
+    let (refers_to, group_by, timespan, condition) = match &rule.kind {
+        RuleKind::Detection(_) => (Vec::new(), Vec::new(), None, None),
+        RuleKind::Correlation(c) => (
+            c.rules.iter().map(id_of).collect(),
+            c.group_by.iter().map(|k| k.name.to_string()).collect(),
+            Some(c.timespan),
+            Some(in_words(c)),
+        ),
+    };
+    RuleStatus {
+        id: rule.id.to_string(),
+        title: rule.title.to_string(),
+        description: rule.description.as_ref().map(ToString::to_string),
+        level: rule.level,
+        kind: vedette_correlate::body::kind(rule).to_owned(),
+        version: rule.meaning.iter().take(8).map(|b| format!("{b:02x}")).collect(),
+        tags: rule.tags.iter().map(ToString::to_string).collect(),
+        false_positives: rule.false_positives.iter().map(ToString::to_string).collect(),
+        file: rule.file.to_string(),
+        line: rule.line as u64,
+        emits: rule.emits,
+        refers_to,
+        sources: compiled.sources_of(ix),
+        group_by,
+        timespan,
+        condition,
+        coverage: Coverage::default(),
+    }
+}
+
+/// The windows along each rule's chain, one before the other: in one pass, since a correlation comes after the rules it
+/// refers to.
+fn windows(rules: &RuleSet) -> Vec<Span> {
+    let mut windows: Vec<Span> = Vec::with_capacity(rules.rules.len());
+    for (_, rule) in rules.iter() {
+        windows.push(match &rule.kind {
+            RuleKind::Detection(_) => Span::ZERO,
+            RuleKind::Correlation(c) => {
+                let before = c.rules.iter().map(|rule| windows[rule.0 as usize]).max().unwrap_or(Span::ZERO);
+                Span(before.0.saturating_add(c.timespan.0))
+            }
+        });
+    }
+    windows
+}
+
 /// Why a source is not read.
-struct Stopped {
-    code: &'static str,
-    error: String,
-    since: Micros,
+#[derive(Clone)]
+pub struct Stopped {
+    /// A stable name.
+    pub code: &'static str,
+    /// For a person.
+    pub error: String,
+    /// Since when.
+    pub since: Micros,
 }
 
 /// The stable name of what keeps a topic from being read.
@@ -490,31 +430,6 @@ const fn code_of(error: &vedette_ingest::Error) -> &'static str {
         vedette_ingest::Error::UnknownTopic { .. } => "topic-missing",
         _ => "source-stopped",
     }
-}
-
-/// Where the process reads from and under which lease.
-pub struct Origin {
-    /// The brokers, for people.
-    pub bootstrap: String,
-    /// The lease's epoch.
-    pub epoch: Option<i64>,
-    /// The topics.
-    pub topics: Vec<TopicSettings>,
-}
-
-/// By rule, the windows along its chain, one before the other. A correlation stands after the rules it refers to.
-fn windows(rules: &RuleSet) -> Vec<Span> {
-    let mut windows: Vec<Span> = Vec::with_capacity(rules.rules.len());
-    for rule in &rules.rules {
-        windows.push(match &rule.kind {
-            RuleKind::Detection(_) => Span::ZERO,
-            RuleKind::Correlation(c) => {
-                let before = c.rules.iter().filter_map(|child| windows.get(child.0 as usize)).max();
-                Span(before.map_or(0, |before| before.0).saturating_add(c.timespan.0))
-            }
-        });
-    }
-    windows
 }
 
 /// A condition for people, such as `at least 20 events`.

@@ -2,97 +2,204 @@
 //!
 //! In: a checked [`Config`] and rule texts. Out: a running [`Service`].
 //!
-//! Threads and channels, each bounded and named after what it carries:
-//! `ingest` ─records→ `kernel` ─publications→ `publisher` → store; `evidence` takes its work from the store.
-//! Invariants: one engine holds the data folder; nothing is published before what it rests on is stored; a failed
-//! store or a lost lease stops the process; a clean stop writes every checkpoint.
+//! Stages and channels, each bounded and named after what it carries:
+//! `reader` ─records→ `kernel` ─publications→ `publisher` → store; `evidence` takes its work from the store.
+//! Invariants: one engine holds the data folder; nothing is published before what it rests on is stored; a failure of
+//! any stage stops the process; a clean stop writes every checkpoint; the API answers from the moment the store is open
+//! until the end; whatever is stuck, the process ends within ten seconds of being asked to.
 
 mod evidence;
 mod kernel;
 mod live;
+mod present;
 mod publisher;
 mod setup;
+mod signals;
+mod supervisor;
 mod versions;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use crossbeam_channel::bounded;
-use tokio::sync::{mpsc, watch};
-use vedette_api::live::{LiveSender, Mode};
-use vedette_store::Store;
+use tokio::{
+    runtime::{Handle, Runtime},
+    sync::{oneshot, watch},
+    time::timeout,
+};
+use vedette_api::live::{LiveView, Mode};
+use vedette_store::{Access, Store};
 
-pub use setup::{Prepared, prepare};
+use present::{Evaluated, Present, Running};
+use setup::Prepared;
+use supervisor::{End, Heartbeat, Name, Supervisor};
 
-use crate::{Failure, World as _, config::Config};
+use crate::{Failure, World as _, config::Config, content::RuleText, rejected::print_rejected};
 
 /// Publications that may wait for the store before the kernel waits.
 const PUBLICATIONS: usize = 8;
+/// How long closing the store may take: it folds the journal into the database, which the next start does otherwise.
+const CLOSING: Duration = Duration::from_secs(1);
+/// How long the last look at the store may take.
+const LAST_LOOK: Duration = Duration::from_millis(500);
 
 /// What is running.
 pub struct Service {
     store: Store,
-    stop: watch::Sender<bool>,
-    kernel: std::thread::JoinHandle<()>,
-    publisher: tokio::task::JoinHandle<()>,
-    api: tokio::task::JoinHandle<()>,
-    failures: mpsc::Receiver<anyhow::Error>,
+    supervisor: Supervisor,
+    /// Held so that the kernel, which has it too, need not wait for ingest's threads when it ends.
+    ingest: Arc<vedette_ingest::Ingest>,
     /// Where the API listens.
-    pub address: std::net::SocketAddr,
+    pub address: SocketAddr,
 }
 
-/// Starts everything.
-pub async fn start(prepared: Prepared, mode: Mode, config: &Config) -> Result<Service, Failure> {
-    let Prepared {
-        store,
-        compiled,
-        versions,
-        dead_letters,
-        engine,
-        ingest_settings,
-        recovery,
-        rejected,
-        bootstrap,
-        pace,
-    } = prepared;
-    let (stop, stopped) = watch::channel(false);
-    let (failed, failures) = mpsc::channel(4);
-    let (publications_out, publications) = bounded(PUBLICATIONS);
-    let (live, live_reader): (LiveSender, _) = vedette_api::live::channel(vedette_api::live::Live::starting(
-        mode,
-        env!("CARGO_PKG_VERSION"),
-        crate::now(),
-    ));
-    let published = Arc::new(publisher::Published::default());
+/// The runtime of the service: for the API and the store's connections only.
+pub fn runtime() -> Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
 
-    let metrics = Arc::new(vedette_api::Metrics::new(live_reader.clone()));
-    let (address, api) = serve(&store, (mode, config), live_reader, metrics.clone(), stopped.clone()).await?;
+/// Starts everything; nothing if it was asked to stop before all of it ran.
+pub async fn start(config: Config, text: RuleText, mode: Mode) -> Result<Option<Service>, Failure> {
+    let supervisor = Supervisor::new();
+    signals::listen(&supervisor).world()?;
+    tokio::spawn(supervisor.clone().watch_over());
+    let started = tokio::select! {
+        started = start_all(config, text, mode, &supervisor) => Some(started?),
+        () = supervisor.asked_to_stop() => None,
+    };
+    if started.is_none() {
+        // Nothing has been read yet, and what was begun in the store leaves no trace.
+        say!("stopped while starting");
+    }
+    Ok(started)
+}
+
+async fn start_all(
+    config: Config,
+    text: RuleText,
+    mode: Mode,
+    supervisor: &Supervisor,
+) -> Result<Service, Failure> {
+    let sources = Arc::new(setup::sources(&config).map_err(Failure::Usage)?);
+    let store = Store::open(vedette_store::Settings::new(&config.data, Access::Engine)).await.world()?;
+    let present = Arc::new(Present::new(mode, supervisor.clone()));
+    let looked_at = present.clone();
+    let view = LiveView::new(move || looked_at.live());
+    let metrics = Arc::new(vedette_api::Metrics::new(view.clone()));
+    let address = serve(&store, (mode, &config), view, metrics.clone(), supervisor).await?;
+    tracing::info!(api = %address, "starting");
+
+    // On a thread of its own, so that the word to stop is heard meanwhile.
+    let (runtime, opened) = (Handle::current(), store.clone());
+    let prepared = aside("start", move || {
+        let prepared = runtime.block_on(setup::prepare(&config, &text, sources, &opened))?;
+        if mode == Mode::Run {
+            print_rejected(&prepared.compiled.rules, &text);
+        }
+        Ok(prepared)
+    });
+    run_all(prepared.await?, store, present, metrics, supervisor, address).await
+}
+
+/// What this comes to on a thread of its own.
+async fn aside<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let (done, result) = oneshot::channel();
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread
+        .spawn(move || {
+            // Whoever asked may be gone.
+            let _ = done.send(work());
+        })
+        .world()?;
+    result.await.unwrap_or_else(|_| Err(Failure::World(anyhow!("{name}: panicked; the message is above"))))
+}
+
+async fn run_all(
+    prepared: Prepared,
+    store: Store,
+    present: Arc<Present>,
+    metrics: Arc<vedette_api::Metrics>,
+    supervisor: &Supervisor,
+    address: SocketAddr,
+) -> Result<Service, Failure> {
+    let Prepared { compiled, versions, dead_letters, engine, ingest_settings, recovery, bootstrap, pace } =
+        prepared;
+    let (publications_out, publications) = bounded(PUBLICATIONS);
+    let (words_out, words) = watch::channel(Arc::default());
+    let (published, evaluated) = (Arc::default(), Arc::<Evaluated>::default());
     let topics = ingest_settings.topics.clone();
-    let read_back = vedette_ingest::ReadBack::new(&ingest_settings).map_err(|e| Failure::World(e.into()))?;
-    let (ingest, records) =
-        vedette_ingest::Ingest::start(ingest_settings, recovery).map_err(|e| Failure::World(e.into()))?;
-    evidence::spawn(read_back, &compiled, store.clone(), stopped.clone()).world()?;
-    let publisher =
-        publisher::spawn(store.clone(), publications, (published.clone(), metrics), failed.clone());
-    let origin = live::Origin { bootstrap, epoch: store.epoch(), topics };
-    let rules = (rejected, &versions);
-    let mut view = live::View::new(&compiled, rules, mode, origin, ingest.lag_view(), published);
-    for lost in store.lost_intervals().await.world()? {
+    let world = |e: vedette_ingest::Error| Failure::World(e.into());
+    let read_back = vedette_ingest::ReadBack::new(&ingest_settings).map_err(world)?;
+    let lost = store.lost_intervals().await.world()?;
+    let (ingest, records) = vedette_ingest::Ingest::start(ingest_settings, recovery).map_err(world)?;
+    let ingest = Arc::new(ingest);
+    look_at_ingest(supervisor, &ingest);
+
+    let (to, rules, runtime) = (store.clone(), compiled.clone(), Handle::current());
+    supervisor
+        .spawn(Name::Evidence, move |stage| evidence::run(read_back, &rules, to, runtime, stage))
+        .world()?;
+    let wires = publisher::Wires { store: store.clone(), publications, published, metrics };
+    let (published, runtime) = (wires.published.clone(), Handle::current());
+    supervisor.spawn(Name::Publisher, move |stage| publisher::run(wires, &runtime, stage)).world()?;
+
+    let origin = (bootstrap.clone(), topics.clone());
+    let mut view = live::View::new(&compiled, &versions, present.started_at(), origin, ingest.lag_view());
+    for lost in lost {
         view.lost(&lost.topic, lost.from, lost.to);
     }
-    let wires = kernel::Wires { ingest, records, publications: publications_out, dead_letters, live };
+    present.runs(Running {
+        compiled: compiled.clone(),
+        rejected: Arc::new(present::rejected(&compiled.rules.rejected)),
+        rule_set: present::rule_set(&compiled.rules),
+        bootstrap,
+        epoch: store.epoch(),
+        topics,
+        lag: ingest.lag_view(),
+        evaluated: evaluated.clone(),
+        published,
+        words,
+    });
+    let wires = kernel::Wires {
+        ingest: ingest.clone(),
+        records,
+        publications: publications_out,
+        dead_letters,
+        words: words_out,
+        evaluated,
+    };
     let kernel = kernel::Kernel::new(compiled, engine, versions, wires, view, pace);
-    let kernel = kernel.spawn(stopped, failed).world()?;
-    Ok(Service { store, stop, kernel, publisher, api, failures, address })
+    supervisor.spawn(Name::Kernel, move |stage| kernel.run(stage)).world()?;
+    Ok(Service { store, supervisor: supervisor.clone(), ingest, address })
+}
+
+/// Ingest's threads are its own; it shows how they are doing.
+fn look_at_ingest(supervisor: &Supervisor, ingest: &vedette_ingest::Ingest) {
+    // Records wait for the kernel; the prober's answers for the reader.
+    for (at, name, next) in [(0, Name::Reader, "kernel"), (1, Name::Prober, "reader")] {
+        let view = ingest.lag_view();
+        supervisor.look_at(name, move || {
+            let vedette_ingest::Heartbeat { moves, tries, waits, end, .. } = view.heartbeats()[at].clone();
+            let end = end.map(|end| match end {
+                vedette_ingest::Ended::Done => End::Done,
+                vedette_ingest::Ended::Failed(why) => End::Failed(anyhow!(why).context("reading from Kafka")),
+                vedette_ingest::Ended::Panicked => End::Failed(anyhow!("panicked; the message is above")),
+            });
+            Heartbeat { moves, tries, has_work: true, waits_for: waits.then_some(next), end }
+        });
+    }
 }
 
 async fn serve(
     store: &Store,
     (mode, config): (Mode, &Config),
-    live: vedette_api::live::LiveReceiver,
+    live: LiveView,
     metrics: Arc<vedette_api::Metrics>,
-    mut stopped: watch::Receiver<bool>,
-) -> Result<(std::net::SocketAddr, tokio::task::JoinHandle<()>), Failure> {
+    supervisor: &Supervisor,
+) -> Result<SocketAddr, Failure> {
     let demo = mode == Mode::Demo;
     let api = &config.api;
     let settings = vedette_api::Settings {
@@ -106,10 +213,8 @@ async fn serve(
             .map(|t| vedette_api::TlsFiles { certificate: t.certificate.clone(), key: t.key.clone() }),
         hosts: api.hosts.clone(),
     };
-    let shutdown = async move {
-        // The sender lives as long as the service; its end means the same as the word.
-        let _ = stopped.wait_for(|stop| *stop).await;
-    };
+    let told = supervisor.clone();
+    let shutdown = async move { told.asked_to_stop().await };
     let server = vedette_api::Server::bind(settings, store.clone(), live, metrics).await;
     let server = server.map_err(|e| match e {
         vedette_api::Error::NoTokens(_) | vedette_api::Error::NoTls(_) => {
@@ -123,67 +228,40 @@ async fn serve(
         e => Failure::World(e.into()),
     })?;
     let address = server.address();
-    Ok((address, tokio::spawn(server.run(shutdown))))
+    supervisor.task(Name::Api, server.run(shutdown));
+    Ok(address)
 }
 
 impl Service {
     /// Runs until Ctrl-C, SIGTERM, SIGHUP or a failure that nothing can mend, then stops.
-    pub async fn until_stopped<T>(mut self, last: impl AsyncFnOnce(&Store) -> T) -> Result<T, Failure> {
-        let failure = tokio::select! {
-            () = asked_to_stop() => None,
-            failure = self.failures.recv() => failure,
-        };
-        if failure.is_none() {
-            say!("stopping: writing what is known");
+    pub async fn until_stopped<T>(self, last: impl AsyncFnOnce(&Store) -> T) -> Result<T, Failure> {
+        tokio::select! {
+            () = self.supervisor.asked_to_stop() => say!("stopping: writing what is known"),
+            () = self.supervisor.failed() => {}
         }
-        self.stop(failure, last).await
+        self.stop(last).await
     }
 
     /// Stops, writing what is known. `last` is done when all is written, before the store is closed.
-    pub async fn stop<T>(
-        mut self,
-        failure: Option<anyhow::Error>,
-        last: impl AsyncFnOnce(&Store) -> T,
-    ) -> Result<T, Failure> {
-        self.stop.send_replace(true);
-        let kernel = self.kernel;
-        let joined = tokio::task::spawn_blocking(move || kernel.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
-            return Err(Failure::World(anyhow::anyhow!("the kernel's thread panicked")));
+    pub async fn stop<T>(self, last: impl AsyncFnOnce(&Store) -> T) -> Result<T, Failure> {
+        self.supervisor.stop();
+        self.ingest.ask_to_stop();
+        let late = self.supervisor.wind_down().await;
+        let failure = self.supervisor.failure();
+        if !late.is_empty() {
+            if let Some(failure) = failure {
+                say!("vedette: {}", crate::chain(&failure));
+            }
+            signals::cut_off(&self.supervisor, "stopping took too long");
         }
-        self.publisher.await.world()?;
-        // Streams end with the signal; a client that does not hang up is not waited for.
-        let _ = tokio::time::timeout(Duration::from_secs(5), self.api).await;
-        let said = last(&self.store).await;
-        self.store.close().await;
-        // A failure may have come from the last publications.
-        match failure.or_else(|| self.failures.try_recv().ok()) {
-            None => Ok(said),
-            Some(e) => Err(Failure::World(e)),
+        let said = timeout(LAST_LOOK, last(&self.store)).await;
+        if timeout(CLOSING, self.store.close()).await.is_err() {
+            tracing::warn!("the store was not closed in time; the next start folds its journal in");
+        }
+        match (failure, said) {
+            (Some(failure), _) => Err(Failure::World(failure)),
+            (None, Ok(said)) => Ok(said),
+            (None, Err(_)) => Err(Failure::World(anyhow!("the store did not answer at the end"))),
         }
     }
-}
-
-/// Waits for Ctrl-C, SIGTERM or the terminal's end.
-async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let hear = |kind| {
-        signal(kind)
-            .inspect_err(|error| tracing::warn!(%error, ?kind, "a signal to stop cannot be heard"))
-            .ok()
-    };
-    let mut terminate = hear(SignalKind::terminate());
-    let mut hangup = if hangup_is_ignored() { None } else { hear(SignalKind::hangup()) };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        Some(_) = async { terminate.as_mut()?.recv().await } => {}
-        Some(_) = async { hangup.as_mut()?.recv().await } => {}
-    }
-}
-
-/// True under `nohup`, which is there to outlive the terminal.
-fn hangup_is_ignored() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }

@@ -13,14 +13,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::Receiver;
-use tokio::sync::mpsc;
+use anyhow::{Context as _, Result};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use tokio::runtime::Handle;
 use vedette_event::{Micros, Severity};
 use vedette_store::{Store, model::Publication};
+
+use super::supervisor::Stage;
 
 /// Pauses between tries of a publication.
 const BACKOFF: [Duration; 4] =
     [Duration::from_millis(50), Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
+/// After this time without publications the store is asked whether it would take one.
+const CALM: Duration = Duration::from_secs(1);
 
 /// What has been published since the start, for the status.
 #[derive(Debug, Default)]
@@ -51,43 +56,63 @@ impl Published {
     }
 }
 
-/// Starts the publisher. It ends when the kernel closes the channel.
-pub fn spawn(
-    store: Store,
-    publications: Receiver<Publication>,
-    (published, metrics): (Arc<Published>, Arc<vedette_api::Metrics>),
-    failed: mpsc::Sender<anyhow::Error>,
-) -> tokio::task::JoinHandle<()> {
-    let runtime = tokio::runtime::Handle::current();
-    tokio::task::spawn_blocking(move || {
-        for publication in publications {
-            let start = Instant::now();
-            match runtime.block_on(commit(&store, &publication)) {
-                Ok(seq) => {
-                    metrics.observe_publish(start.elapsed().as_secs_f64());
-                    published.note(&publication, seq);
-                }
-                Err(e) => {
-                    // The receiver is gone only when the process is ending anyway.
-                    let _ = failed.blocking_send(anyhow::Error::from(e).context("publishing"));
-                    return;
-                }
-            }
-        }
-    })
+/// The publisher's ends of everything it is connected to.
+pub struct Wires {
+    /// Where publications go.
+    pub store: Store,
+    /// From the kernel.
+    pub publications: Receiver<Publication>,
+    /// For the status.
+    pub published: Arc<Published>,
+    /// For operators.
+    pub metrics: Arc<vedette_api::Metrics>,
 }
 
-async fn commit(store: &Store, publication: &Publication) -> Result<i64, vedette_store::Error> {
-    let mut tries = 0;
+/// Publishes until the kernel closes the channel.
+///
+/// # Errors
+/// If the store fails for good.
+pub fn run(wires: Wires, runtime: &Handle, stage: &Stage) -> Result<()> {
+    let Wires { store, publications, published, metrics } = wires;
     loop {
-        match store.publish(publication).await {
-            Ok(done) => return Ok(done.seq),
+        stage.rests();
+        let next = publications.recv_timeout(CALM);
+        stage.works();
+        let publication = match next {
+            Ok(publication) => publication,
+            // A store that takes nothing shows, whether there is something to publish or not.
+            Err(RecvTimeoutError::Timeout) => {
+                runtime.block_on(patiently(stage, || store.ping())).context("asking the store")?;
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        };
+        let start = Instant::now();
+        let done =
+            runtime.block_on(patiently(stage, || store.publish(&publication))).context("publishing")?;
+        metrics.observe_publish(start.elapsed().as_secs_f64());
+        published.note(&publication, done.seq);
+    }
+}
+
+/// Asks the store until it answers. Not for ever: once all are to stop, the supervisor ends the process after a while.
+async fn patiently<T, F>(stage: &Stage, ask: impl Fn() -> F) -> Result<T, vedette_store::Error>
+where
+    F: Future<Output = Result<T, vedette_store::Error>>,
+{
+    let mut tries = 0;
+    // Moves once it has its answer: that the store refuses again and again is no progress.
+    loop {
+        match stage.awaits("store", ask()).await {
             Err(e) if e.retryable() && !e.fatal() => {
-                tracing::warn!(error = %e, tries, "the store did not take a publication; trying again");
-                tokio::time::sleep(BACKOFF[tries.min(BACKOFF.len() - 1)]).await;
+                tracing::warn!(error = %e, tries, "the store did not answer; trying again");
+                stage.awaits("store", tokio::time::sleep(BACKOFF[tries.min(BACKOFF.len() - 1)])).await;
                 tries += 1;
             }
-            Err(e) => return Err(e),
+            answer => {
+                stage.works();
+                return answer;
+            }
         }
     }
 }

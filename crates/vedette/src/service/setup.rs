@@ -1,4 +1,4 @@
-//! From a checked configuration to everything that starts: store, rules, kernel, where to read.
+//! From a checked configuration and an open store to everything that starts: rules, kernel, where to read.
 //!
 //! In: [`Config`] and rule texts. Out: [`Prepared`]. Nothing has been read from Kafka yet when this returns.
 
@@ -10,8 +10,7 @@ use vedette_ingest::{
     DeadLetterTopic, LastRead, Mechanism, OnLoss, Password, Protocol, Recovery, Resume, Sasl, Security,
     StartAt, TimeSource, TopicSettings,
 };
-use vedette_sigma::Rejection;
-use vedette_store::{Access, Store};
+use vedette_store::Store;
 
 use super::versions::Versions;
 use crate::{
@@ -25,8 +24,6 @@ const RECORDS: usize = 64;
 
 /// All that a service starts from.
 pub struct Prepared {
-    /// The store, with the lease.
-    pub store: Store,
     /// Rules over sources.
     pub compiled: Arc<Compiled>,
     /// From when each rule is in force.
@@ -39,25 +36,26 @@ pub struct Prepared {
     pub ingest_settings: vedette_ingest::Settings,
     /// From where.
     pub recovery: Recovery,
-    /// Refused documents.
-    pub rejected: Vec<Rejection>,
     /// The brokers, for people.
     pub bootstrap: String,
     /// How long output may wait before it is published.
     pub pace: Duration,
 }
 
-/// Opens the store, compiles the rules and takes up the checkpoints.
-pub async fn prepare(config: &Config, text: &RuleText) -> Result<Prepared, Failure> {
-    let sources = Arc::new(sources(config).map_err(Failure::Usage)?);
+/// Compiles the rules and takes up the checkpoints.
+pub async fn prepare(
+    config: &Config,
+    text: &RuleText,
+    sources: Arc<Sources>,
+    store: &Store,
+) -> Result<Prepared, Failure> {
     let rules = Arc::new(text.load(&sources));
     if rules.rules.is_empty() {
         let paths: Vec<_> = config.rules.iter().map(|p| p.display().to_string()).collect();
         let what = format!("no rule could be loaded from {0}; `vedette check {0}` says why", paths.join(" "));
         return Err(Failure::Usage(config.places.wrong("rules", what)));
     }
-    let store = Store::open(vedette_store::Settings::new(&config.data, Access::Engine)).await.world()?;
-    let secret = secret(&store).await.world()?;
+    let secret = secret(store).await.world()?;
     let incarnations = store.incarnations().await.world()?;
     let named = config.kafka.topics.iter().map(|t| {
         let name: Arc<str> = t.name.as_str().into();
@@ -108,17 +106,15 @@ pub async fn prepare(config: &Config, text: &RuleText) -> Result<Prepared, Failu
         versions,
         ingest_settings,
         recovery: recovery(&starts, &placements, &topics),
-        rejected: rules.rejected.clone(),
         bootstrap: config.kafka.brokers.clone(),
         pace: Duration::from_millis(50),
-        store,
         compiled,
         engine,
     })
 }
 
 /// The sources of the configured topics, with their `D` and `F` replaced where the configuration says so.
-fn sources(config: &Config) -> anyhow::Result<Sources> {
+pub fn sources(config: &Config) -> anyhow::Result<Sources> {
     let all = content::sources(config.schemas.as_deref())
         .map_err(|e| config.places.wrong("schemas", format!("{e:#}")))?;
     for (at, topic) in config.kafka.topics.iter().enumerate() {

@@ -1,0 +1,317 @@
+//! The present: what is going on at the moment somebody asks.
+//!
+//! In: the kernel's last [`Word`], ingest's positions, the publisher's progress, the supervisor's look at all stages.
+//! Out: a [`Live`] for each request. Invariants: it waits for no stage, so it answers when all are stuck; what the
+//! kernel said is marked with when it said so, and no source is `ok` while the kernel stands still.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::Ordering},
+};
+
+use tokio::sync::watch;
+use vedette_api::live::{
+    BrokerStatus, Degraded, Health, LeaseStatus, Live, Mode, Obstacle, PartitionStatus, PublishStatus,
+    Readiness, Rejected, RuleSetStatus, SourceStatus, StageStatus, Status, TimeSource,
+};
+use vedette_engine::{CLOCK_FLAGS, Compiled};
+use vedette_event::{Micros, Partition, SourceIx};
+use vedette_ingest::{LagReport, LagView, PartitionLag, TopicSettings};
+use vedette_sigma::{Rejection, RuleSet};
+
+use super::{
+    live::{Stopped, Word},
+    publisher::{Published, moment},
+    supervisor::Supervisor,
+};
+
+/// What the view looks at.
+pub struct Present {
+    mode: Mode,
+    started_at: Micros,
+    supervisor: Supervisor,
+    /// Empty while the process starts.
+    running: OnceLock<Running>,
+}
+
+/// What there is to look at once everything runs.
+pub struct Running {
+    /// Rules over sources.
+    pub compiled: Arc<Compiled>,
+    /// Refused documents.
+    pub rejected: Arc<Vec<Rejected>>,
+    /// What is in force.
+    pub rule_set: RuleSetStatus,
+    /// The brokers, for people.
+    pub bootstrap: String,
+    /// The lease's epoch.
+    pub epoch: Option<i64>,
+    /// What is read.
+    pub topics: Vec<TopicSettings>,
+    /// How far it is read.
+    pub lag: LagView,
+    /// How much of that is evaluated.
+    pub evaluated: Arc<Evaluated>,
+    /// What is published.
+    pub published: Arc<Published>,
+    /// What the kernel said last.
+    pub words: watch::Receiver<Arc<Word>>,
+}
+
+/// How many records of each partition the kernel is done with since it was assigned.
+#[derive(Default)]
+pub struct Evaluated(Mutex<BTreeMap<Partition, u64>>);
+
+impl Evaluated {
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<Partition, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A partition is read from anew.
+    pub fn assigned(&self, partition: Partition) {
+        self.counts().insert(partition, 0);
+    }
+
+    /// Records are done.
+    pub fn done(&self, partition: Partition, records: usize) {
+        *self.counts().entry(partition).or_default() += records as u64;
+    }
+}
+
+impl Present {
+    /// A process that starts.
+    pub fn new(mode: Mode, supervisor: Supervisor) -> Self {
+        Self { mode, started_at: crate::now(), supervisor, running: OnceLock::new() }
+    }
+
+    /// When it started.
+    pub fn started_at(&self) -> Micros {
+        self.started_at
+    }
+
+    /// From now on everything runs.
+    pub fn runs(&self, running: Running) {
+        // It is said once.
+        let _ = self.running.set(running);
+    }
+
+    /// What is going on at this moment.
+    pub fn live(&self) -> Live {
+        let stages = self.supervisor.stages();
+        let Some(running) = self.running.get() else {
+            let starting = Live::starting(self.mode, env!("CARGO_PKG_VERSION"), self.started_at);
+            return Live { stages, ..starting };
+        };
+        let word = running.words.borrow().clone();
+        let lag = running.lag.report();
+        let kernel = stages.iter().find(|stage| stage.name == "kernel" && stage.state.stands_still());
+        let sources = running.sources(&word, &lag, kernel);
+        let mut ready = running.readiness(&word, self.started_at, &stages);
+        if self.supervisor.stopping() {
+            ready.obstacles.insert(
+                0,
+                Obstacle {
+                    code: "stopping".to_owned(),
+                    message: "Vedette is stopping.".to_owned(),
+                    since: crate::now(),
+                },
+            );
+            ready.ready = false;
+        }
+        Live {
+            as_of: if word.at == Micros::default() { self.started_at } else { word.at },
+            stages,
+            ready,
+            status: running.status(&word, &lag, self.mode, self.started_at),
+            sources,
+            rules: word.rules.clone(),
+            rejected: running.rejected.clone(),
+        }
+    }
+}
+
+/// Refused documents as the API tells them.
+pub fn rejected(rejections: &[Rejection]) -> Vec<Rejected> {
+    let told = |r: &Rejection| Rejected {
+        file: r.file.to_string(),
+        line: r.line as u64,
+        column: r.column as u64,
+        rule_id: r.rule_id.as_ref().map(ToString::to_string),
+        code: r.code.to_owned(),
+        message: r.message.clone(),
+        help: r.help.clone(),
+    };
+    rejections.iter().map(told).collect()
+}
+
+/// The rules in force, in short.
+pub fn rule_set(rules: &RuleSet) -> RuleSetStatus {
+    let meanings: BTreeSet<_> = rules.rules.iter().map(|r| r.meaning).collect();
+    let mut hash = vedette_event::raw::record_hash(None);
+    for meaning in meanings {
+        let joined = [hash, meaning].concat();
+        hash = vedette_event::raw::record_hash(Some(&joined));
+    }
+    RuleSetStatus {
+        version: hash.iter().take(8).map(|b| format!("{b:02x}")).collect(),
+        accepted: rules.rules.len() as u64,
+        rejected: rules.rejected.len() as u64,
+    }
+}
+
+impl Running {
+    fn status(&self, word: &Word, lag: &LagReport, mode: Mode, started_at: Micros) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            semantics_version: vedette_event::SEMANTICS_VERSION,
+            mode,
+            started_at,
+            rule_set: self.rule_set.clone(),
+            lease: LeaseStatus { held: true, epoch: self.epoch.unwrap_or_default().unsigned_abs() },
+            broker: BrokerStatus {
+                bootstrap: self.bootstrap.clone(),
+                connected: lag.connected,
+                last_error: word.unreachable.as_ref().map(|(e, _)| e.clone()),
+                last_answer: if lag.connected { Some(crate::now()) } else { word.last_answer },
+            },
+            publish: PublishStatus {
+                seq: self.published.seq.load(Ordering::Relaxed).unsigned_abs(),
+                last_at: moment(self.published.last_at.load(Ordering::Relaxed)),
+                alerts: self.published.alerts(),
+                notices: self.published.notices.load(Ordering::Relaxed),
+                oldest_checkpoint: word.oldest_checkpoint,
+            },
+            degradations: word.degradations.clone(),
+        }
+    }
+
+    fn readiness(&self, word: &Word, started_at: Micros, stages: &[StageStatus]) -> Readiness {
+        let (mut obstacles, mut degraded) = still(stages);
+        if let Some((error, since)) = &word.unreachable {
+            obstacles.push(Obstacle {
+                code: "broker-unreachable".to_owned(),
+                message: format!(
+                    "The brokers at {} do not answer ({error}). They are tried again for ever.",
+                    self.bootstrap
+                ),
+                since: *since,
+            });
+        } else if word.last_answer.is_none() {
+            obstacles.push(Obstacle {
+                code: "starting".to_owned(),
+                message: format!("The brokers at {} have not answered yet.", self.bootstrap),
+                since: started_at,
+            });
+        }
+        let read: BTreeSet<SourceIx> = self.topics.iter().map(|topic| topic.source).collect();
+        let none_is_read = read.iter().all(|source| word.stopped.contains_key(source));
+        for (source, Stopped { code, error, since }) in &word.stopped {
+            let name = &self.compiled.sources.get(*source).name;
+            let message = format!("Source {name} is not read: {error}");
+            if none_is_read {
+                obstacles.push(Obstacle { code: (*code).to_owned(), message, since: *since });
+            } else {
+                degraded.push(Degraded { reason: (*code).to_owned(), message, since: *since });
+            }
+        }
+        Readiness { ready: obstacles.is_empty(), obstacles, degraded }
+    }
+
+    fn sources(&self, word: &Word, lag: &LagReport, stalled: Option<&StageStatus>) -> Vec<SourceStatus> {
+        let sources = self.compiled.sources.iter();
+        sources
+            .map(|(ix, def)| {
+                let topics: Vec<&TopicSettings> = self.topics.iter().filter(|t| t.source == ix).collect();
+                let own: Vec<_> = lag
+                    .partitions
+                    .iter()
+                    .filter(|p| topics.iter().any(|t| t.topic == p.partition.topic))
+                    .collect();
+                let said = word.sources.get(&ix);
+                let counters = said.map(|said| said.counters).unwrap_or_default();
+                let flags = CLOCK_FLAGS.iter().zip(counters.flagged).filter(|(_, n)| *n > 0);
+                let partitions: Vec<_> = own.iter().map(|p| self.partition(p, word)).collect();
+                let waiting: u64 = partitions.iter().map(|p| p.lag).sum();
+                let (health, message) = health(word, ix, waiting, stalled);
+                let names: Vec<&str> = topics.iter().map(|t| &*t.name).collect();
+                let producer = topics.iter().any(|t| t.time_source == vedette_ingest::TimeSource::Producer);
+                SourceStatus {
+                    name: def.name.to_string(),
+                    description: def.description.clone(),
+                    topic: names.join(", "),
+                    health,
+                    message,
+                    time_source: if producer { TimeSource::Producer } else { TimeSource::Broker },
+                    disorder: def.disorder,
+                    future: def.future,
+                    watermark: said.and_then(|said| said.watermark),
+                    newest: own.iter().filter_map(|p| p.last_ts_log).max(),
+                    lag: waiting,
+                    records: counters.records,
+                    events: counters.events,
+                    dead_letters: said.map(|said| said.dead.clone()).unwrap_or_default(),
+                    flags: flags.flat_map(|(f, n)| f.names().map(move |name| (name.to_owned(), n))).collect(),
+                    lost: said.map(|said| said.lost).unwrap_or_default(),
+                    partitions,
+                }
+            })
+            .collect()
+    }
+
+    /// A partition. What ingest has handed on and the kernel is not done with lags as well.
+    fn partition(&self, lag: &PartitionLag, word: &Word) -> PartitionStatus {
+        let done = self.evaluated.counts().get(&lag.partition).copied().unwrap_or_default();
+        let unread = lag.unread().unwrap_or_default().unsigned_abs();
+        PartitionStatus {
+            number: lag.partition.number,
+            position: Some(lag.position),
+            end: lag.end,
+            lag: unread + lag.handed_on.saturating_sub(done),
+            watermark: word.partitions.get(&lag.partition).copied(),
+            paused: lag.paused,
+        }
+    }
+}
+
+/// What a source is like. Nothing is well while nothing is evaluated.
+fn health(
+    word: &Word,
+    source: SourceIx,
+    waiting: u64,
+    stalled: Option<&StageStatus>,
+) -> (Health, Option<String>) {
+    let said = word.health_of(source, waiting);
+    match (said.0, stalled) {
+        (Health::Ok | Health::Lagging | Health::Silent, Some(kernel)) => {
+            let message = format!("Nothing is evaluated: the kernel has not moved since {}", kernel.moved_at);
+            (Health::Stalled, Some(message))
+        }
+        _ => said,
+    }
+}
+
+/// What stages that stand still mean. Without reader, kernel or publisher nothing is evaluated or nothing comes of it;
+/// without one of the others something is missing that an alert does not wait for.
+fn still(stages: &[StageStatus]) -> (Vec<Obstacle>, Vec<Degraded>) {
+    let (mut obstacles, mut degraded) = (Vec::new(), Vec::new());
+    for stage in stages.iter().filter(|stage| stage.state.stands_still()) {
+        let StageStatus { name, moved_at: since, waits_for, .. } = stage;
+        let since = *since;
+        let mut message = format!("The {name} has work and has not moved since {since}");
+        if let Some(whom) = waits_for {
+            message += &format!("; it waits for the {whom}");
+        }
+        match name.as_str() {
+            "publisher" if waits_for.as_deref() == Some("store") => {
+                // What the kernel waits for, too: named first.
+                let message = format!("The store has not answered since {since}; nothing is published");
+                obstacles.insert(0, Obstacle { code: "store-unavailable".to_owned(), message, since });
+            }
+            "reader" | "kernel" | "publisher" => {
+                obstacles.push(Obstacle { code: format!("{name}-stalled"), message, since });
+            }
+            _ => degraded.push(Degraded { reason: "stage-stalled".to_owned(), message, since }),
+        }
+    }
+    (obstacles, degraded)
+}
