@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
     sync::Arc,
 };
 
@@ -13,7 +14,7 @@ use proptest::{prelude::*, sample};
 use vedette_engine::{
     Compiled, Detector, Engine, GroupCheckpoint, KEY_GROUPS, Output, POSITIONS, Published, Settings,
 };
-use vedette_event::{Flags, Micros, Partition, RawBatchBuilder, StoredPlacement};
+use vedette_event::{Flags, Micros, Order, Partition, RawBatchBuilder, StoredPlacement};
 
 use super::generate::{self, SKEW, World, records::Raw};
 
@@ -22,8 +23,55 @@ const END: i64 = 2_082_758_400_000_000;
 
 const SECRET: [u8; 32] = [7; 32];
 
-fn settings(notices: bool) -> Settings {
-    Settings { notices, ..Settings::new(SECRET) }
+/// With a budget for notices, if they are wanted.
+fn settings(notices: Option<usize>) -> Settings {
+    let settings = Settings::new(SECRET);
+    Settings {
+        notices: notices.is_some(),
+        notice_budget: notices.unwrap_or(settings.notice_budget),
+        ..settings
+    }
+}
+
+/// What a run did and said, in order, as far as it concerns notices.
+#[derive(Debug, Clone)]
+pub enum Said {
+    /// Offsets of a partition were read.
+    Read(Partition, RangeInclusive<i64>),
+    /// A notice.
+    Notice { rule: String, key: String, crossed_at: Micros },
+    /// A first revision.
+    Alert { rule: String, key: String, id: String, crossing: Order },
+    /// The kernel died, and a new one began.
+    Restart,
+}
+
+impl Said {
+    /// Whether it is the first revision of this alert.
+    pub fn is_alert(&self, alert_id: &str) -> bool {
+        matches!(self, Self::Alert { id, .. } if id == alert_id)
+    }
+
+    /// The time of a notice of this rule and key.
+    pub fn notice(&self, of: &(String, String)) -> Option<Micros> {
+        match self {
+            Self::Notice { rule, key, crossed_at } if (rule, key) == (&of.0, &of.1) => Some(*crossed_at),
+            _ => None,
+        }
+    }
+
+    /// The crossing of an alert of this rule and key.
+    pub fn crossing(&self, of: &(String, String)) -> Option<Micros> {
+        match self {
+            Self::Alert { rule, key, crossing, .. } if (rule, key) == (&of.0, &of.1) => Some(crossing.time),
+            _ => None,
+        }
+    }
+
+    /// Whether this event was read here.
+    pub fn reads(&self, event: &Order) -> bool {
+        matches!(self, Self::Read(partition, offsets) if *partition == event.partition() && offsets.contains(&event.offset))
+    }
 }
 
 /// Something that happens to the kernel. Partitions are numbered among the world's logs, modulo their number.
@@ -81,9 +129,11 @@ pub struct Drive<'a> {
     furthest: Vec<usize>,
     /// By log: the offset from which it is read.
     from: Vec<i64>,
-    notices: bool,
+    notices: Option<usize>,
     checkpoints: BTreeMap<u8, GroupCheckpoint>,
     pub placements: Vec<StoredPlacement>,
+    /// What it said, if notices are wanted.
+    pub said: Vec<Said>,
     /// Bodies by id and revision.
     pub bodies: BTreeMap<(String, u32), String>,
     /// The crossing events of alerts, as `scan` sorts by.
@@ -95,6 +145,15 @@ pub struct Drive<'a> {
 impl<'a> Drive<'a> {
     /// Whether notices are wanted changes no body.
     pub fn new(world: &'a World, fault: Option<Fault>, notices: bool) -> Self {
+        Self::with(world, fault, notices.then_some(1 << 20))
+    }
+
+    /// One that gives notices within a budget.
+    pub fn announcing(world: &'a World, budget: usize) -> Self {
+        Self::with(world, None, Some(budget))
+    }
+
+    fn with(world: &'a World, fault: Option<Fault>, notices: Option<usize>) -> Self {
         let sources = Arc::new(generate::sources());
         let compiled = Compiled::new(world.rules(), sources, world.topics(), SECRET);
         let detector = compiled.detector().expect("the sources can be decoded");
@@ -111,6 +170,7 @@ impl<'a> Drive<'a> {
             notices,
             checkpoints: BTreeMap::new(),
             placements: Vec::new(),
+            said: Vec::new(),
             bodies: BTreeMap::new(),
             order: BTreeSet::new(),
             dead: BTreeSet::new(),
@@ -130,6 +190,33 @@ impl<'a> Drive<'a> {
         self.assign();
         for log in 0..self.world.logs.len() {
             self.idle(log, END);
+        }
+    }
+
+    /// Kafka, as far as possible in the total order: whatever a step reads, it is the next event of all.
+    pub fn run_in_order(&mut self, steps: &[Step]) {
+        for step in steps {
+            match step {
+                Step::Read(_, most) => (0..*most).for_each(|_| self.read_next()),
+                step => self.step(step),
+            }
+        }
+        while (0..self.world.logs.len()).any(|log| self.unread(log).next().is_some()) {
+            self.read_next();
+        }
+        for log in 0..self.world.logs.len() {
+            self.idle(log, END);
+        }
+    }
+
+    /// Reads the one record that is first in the total order of those left.
+    fn read_next(&mut self) {
+        let next = |log: usize| {
+            let raw = self.unread(log).next()?;
+            Some((raw.ts_log, self.partition(log), raw.offset, log))
+        };
+        if let Some((.., log)) = (0..self.world.logs.len()).filter_map(next).min() {
+            self.read(log, 1);
         }
     }
 
@@ -193,7 +280,7 @@ impl<'a> Drive<'a> {
     /// A kernel that learns of each partition when it is first read.
     pub fn finding_late(world: &'a World) -> Self {
         let mut drive = Self::new(world, None, false);
-        drive.engine = Engine::new(drive.compiled.clone(), settings(false));
+        drive.engine = Engine::new(drive.compiled.clone(), settings(None));
         drive.found_late = true;
         drive
     }
@@ -213,6 +300,9 @@ impl<'a> Drive<'a> {
         let records: Vec<&Raw> = self.unread(log).take(most).collect();
         self.next[log] += records.len();
         self.furthest[log] = self.furthest[log].max(self.next[log]);
+        if let (Some(_), Some(first), Some(last)) = (self.notices, records.first(), records.last()) {
+            self.said.push(Said::Read(self.partition(log), first.offset..=last.offset));
+        }
         let mut batch = RawBatchBuilder::new(self.world.logs[log].source, self.partition(log));
         for (at, raw) in records.into_iter().enumerate() {
             let payload = raw.payload.as_deref().map(str::as_bytes);
@@ -236,6 +326,7 @@ impl<'a> Drive<'a> {
     }
 
     fn restart(&mut self) {
+        self.said.push(Said::Restart);
         self.engine = Engine::new(self.compiled.clone(), settings(self.notices));
         self.engine.remember_placements(&self.placements);
         let stored: Vec<GroupCheckpoint> = self.checkpoints.values().cloned().collect();
@@ -267,10 +358,19 @@ impl<'a> Drive<'a> {
             let log = (0..self.world.logs.len()).find(|log| self.partition(*log) == dead.partition);
             self.dead.insert((log.expect("assigned"), dead.offset));
         }
+        for notice in out.correlated.notices {
+            let key = serde_json::to_string(&notice.key).expect("JSON");
+            let (rule, crossed_at) = (notice.rule.id.to_string(), notice.crossed_at);
+            self.said.push(Said::Notice { rule, key, crossed_at });
+        }
         for Published { alert, crossing, .. } in out.correlated.alerts {
             let body = serde_json::to_string(&alert).expect("JSON");
             let key = serde_json::to_string(&alert.key).expect("JSON");
             let id = alert.alert_id.to_string();
+            if self.notices.is_some() && alert.revision == 1 {
+                let (rule, key, id) = (alert.rule.id.to_string(), key.clone(), id.clone());
+                self.said.push(Said::Alert { rule, key, id, crossing });
+            }
             self.order.insert((crossing, alert.rule.id.to_string(), key, id.clone()));
             let before = self.bodies.insert((id, alert.revision), body.clone());
             assert!(before.is_none_or(|before| before == body), "a body changed:\n{body}");

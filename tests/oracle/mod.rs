@@ -24,6 +24,7 @@ mod fields;
 mod generate;
 mod kernel;
 mod keys;
+mod notices;
 mod placement;
 mod property;
 mod storm;

@@ -23,7 +23,7 @@ use super::{
     kernel::{Drive, Fault, Step, steps},
 };
 
-fn oracle(world: &World, placements: &[vedette_event::StoredPlacement]) -> Outcome {
+pub fn oracle(world: &World, placements: &[vedette_event::StoredPlacement]) -> Outcome {
     let rules = world.rules();
     alerts(&Input { rules: &rules, sources: &generate::sources(), logs: &world.claimed(), placements })
 }
@@ -70,7 +70,7 @@ fn agrees(world: &World, steps: &[Step], fault: Option<Fault>) -> Result<(), Tes
     }
 }
 
-fn config(cases: u32) -> ProptestConfig {
+pub fn config(cases: u32) -> ProptestConfig {
     // `PROPTEST_CASES` asks for more.
     let default = ProptestConfig::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { cases };

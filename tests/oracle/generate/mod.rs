@@ -144,6 +144,8 @@ pub fn source(name: &str) -> SourceIx {
 pub enum Shape {
     /// Kafka topics of a healthy cluster: broker clocks step back by at most `S`.
     Topics,
+    /// Kafka topics in which every event comes in order and claims the broker's time.
+    Calm,
     /// Kafka topics whose broker clocks step back by more.
     SteppedBack,
     /// Plain files.

@@ -228,7 +228,15 @@ fn log(shape: Shape, partition: i32, name: &str, start: i64, choices: Vec<Choice
     let files = shape == Shape::Files;
     let (mut clock, mut highest, mut offset) = (start, i64::MIN, -1);
     let mut records = Vec::new();
-    for choice in choices {
+    for mut choice in choices {
+        if shape == Shape::Calm {
+            choice = Choice {
+                gap: choice.gap.max(0),
+                claim: Claim::After(0),
+                sound: choice.sound.max(3),
+                ..choice
+            };
+        }
         clock += choice.gap;
         if shape == Shape::SteppedBack && choice.spelling == 0 {
             clock -= 30 * SECOND;
