@@ -10,7 +10,8 @@ use serde_json::{Map, Value, value::RawValue};
 use utoipa::{PartialSchema as _, ToSchema};
 use vedette_event::{Micros, Severity};
 use vedette_store::model::{
-    AlertRow, Content, Disposition, EvidenceContent, RevisionPoint, RowState, Status, Triage,
+    AlertRow, Content, Disposition, EvidenceContent, RevisionPoint, RowState, Status, Triage, Withdrawal,
+    Withdrawn,
 };
 
 use crate::live::SeverityName;
@@ -29,6 +30,9 @@ pub(crate) struct Alert {
 pub(crate) struct Notice {
     /// Always `notice`.
     pub state: NoticeState,
+    /// Set once no alert can cover it any more; such a notice is closed, too.
+    #[schema(required = true)]
+    pub withdrawn: Option<WithdrawnNotice>,
     #[serde(flatten)]
     pub body: NoticeBody,
     #[serde(flatten)]
@@ -142,6 +146,29 @@ pub(crate) enum AlertState {
 pub(crate) enum NoticeState {
     /// No alert covers it yet, or one that did is seen by asking for the notice itself.
     Notice,
+}
+
+/// That no alert can cover a notice any more.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub(crate) struct WithdrawnNotice {
+    /// Why.
+    #[schema(value_type = WithdrawalName)]
+    pub reason: Withdrawal,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Micros,
+}
+
+/// Why a notice is withdrawn.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) enum WithdrawalName {
+    /// Its rule has passed this time, and no alert covers it: events came in another order, its key lost its room, or its
+    /// episode is part of a storm alert.
+    Uncovered,
+    /// Its rule was changed or is not there any more.
+    RuleChanged,
 }
 
 /// The rule as an alert names it.
@@ -407,7 +434,13 @@ impl Document {
         let members = |object: &str| {
             object.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).map(str::to_owned)
         };
-        let state = if self.row.state == RowState::Notice { "\"state\":\"notice\"," } else { "" };
+        let withdrawn = self.row.withdrawn.map(|Withdrawn { reason, at }| WithdrawnNotice { reason, at });
+        let state = match self.row.state {
+            RowState::Notice => {
+                format!("\"state\":\"notice\",\"withdrawn\":{},", serde_json::to_string(&withdrawn)?)
+            }
+            RowState::Active | RowState::Ended => String::new(),
+        };
         match (members(&self.row.body), members(&envelope)) {
             (Some(body), Some(envelope)) => Ok(format!("{{{state}{body},{envelope}}}")),
             _ => Err(serde_json::Error::custom("a stored body is no JSON object")),

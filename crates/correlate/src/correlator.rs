@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use smallvec::SmallVec;
-use vedette_event::{FindingBatch, Micros, Partition, Topics, time::SECOND};
+use vedette_event::{FindingBatch, Micros, Partition, RuleIx, Topics, time::SECOND};
 
 use crate::{
     Counters, Output, Plan,
@@ -260,6 +260,16 @@ impl Correlator {
             pending.lowest_of(group, &mut lowest);
         }
         lowest
+    }
+
+    /// Below this time, all was said that a rule will ever say; of one that reads nothing, all.
+    #[must_use]
+    pub fn passed(&self, rule: RuleIx) -> Micros {
+        // Trees come in the order of their rules.
+        let tree = self.plan.trees.binary_search_by_key(&rule, |tree| tree.root).ok();
+        let set = tree.and_then(|at| self.plan.trees.get(at)).map(|tree| tree.set);
+        let reads = set.filter(|set| self.plan.sets.get(*set).is_some_and(|sources| !sources.is_empty()));
+        reads.and_then(|set| self.watermarks.get(set).copied()).unwrap_or(Micros::MAX)
     }
 }
 

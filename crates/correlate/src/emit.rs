@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use vedette_event::{
-    Alert, Evidence, Flags, Identity, Kind, Micros, Order, RuleIx, State, Topics, Value, alert::Number,
+    Alert, Evidence, Flags, Identity, Kind, Micros, Order, RuleIx, Span, State, Topics, Value, alert::Number,
 };
 
 use crate::{
@@ -74,6 +74,7 @@ struct Facts<'a> {
     value: u64,
     flags: Flags,
     evidence: Vec<EventRef>,
+    covers_until: Micros,
     detail: Detail<'a>,
 }
 
@@ -100,7 +101,7 @@ impl Scope<'_> {
 
     fn publish(&self, tree: &Tree, group: u8, key: Key, facts: Facts<'_>, out: &mut Output) {
         let rule = self.plan.rules.get(tree.root);
-        let crossing = facts.crossing.order();
+        let (crossing, covers_until) = (facts.crossing.order(), facts.covers_until);
         let alert = Alert {
             alert_id: self.identity(tree, &key, crossing, facts.incarnation),
             revision: facts.revision,
@@ -125,7 +126,7 @@ impl Scope<'_> {
             flags: facts.flags,
             key,
         };
-        out.alerts.push(Published { alert, rule: tree.root, group, crossing });
+        out.alerts.push(Published { alert, rule: tree.root, group, crossing, covers_until });
     }
 
     /// Gives the next revision of an episode.
@@ -141,6 +142,7 @@ impl Scope<'_> {
         episode.revision = episode.revision.saturating_add(1);
         episode.pending = None;
         let matched = rules_of(tree, node, &episode.matched);
+        let crossing = episode.crossing.time;
         let capped = if episode.values.more { Flags::CAPPED } else { Flags::NONE };
         let facts = Facts {
             crossing: &episode.crossing,
@@ -154,6 +156,11 @@ impl Scope<'_> {
             value: episode.value(node),
             flags: episode.flags.with(capped),
             evidence: episode.ends.iter().collect(),
+            // Without a key each event is its own episode, which nothing extends.
+            covers_until: match (&node.kind, key) {
+                (NodeKind::Single, []) => crossing,
+                _ => episode.held.plus(node.rearm).min(episode.midnight().minus(Span(1))),
+            },
             detail: match node.kind {
                 NodeKind::Temporal => Detail::Matched(&matched),
                 NodeKind::Ordered => Detail::Steps(&episode.steps),
@@ -182,6 +189,7 @@ impl Scope<'_> {
             value: if distinct { measured.min(cap) } else { measured },
             flags: window.flags.with(capped),
             evidence: window.ends.iter().collect(),
+            covers_until: window.last.time,
             detail: Detail::Window { start: window.start, matched: &matched },
         };
         self.publish(tree, group, key_of(node, key), facts, out);
@@ -199,7 +207,8 @@ impl Scope<'_> {
     ) {
         let prefixes = hour.prefixes();
         let evidence = hour.evidence();
-        let count = hour.folded();
+        let (count, last_seen) =
+            (hour.folded(), evidence.last().map_or(head.crossing.time, |last| last.time));
         let facts = Facts {
             crossing: &head.crossing,
             incarnation: head.incarnation,
@@ -207,7 +216,8 @@ impl Scope<'_> {
             state,
             continuation: false,
             first_seen: head.crossing.time,
-            last_seen: evidence.last().map_or(head.crossing.time, |last| last.time),
+            last_seen,
+            covers_until: last_seen,
             count,
             value: count,
             flags: hour.flags().with(Flags::STORM),

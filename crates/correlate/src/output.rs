@@ -17,6 +17,8 @@ pub struct Published {
     pub group: u8,
     /// The crossing event.
     pub crossing: Order,
+    /// Any event of its key at which the condition holds, from `first_seen` up to this time, is of its episode.
+    pub covers_until: Micros,
 }
 
 /// What happened to a rule's events since the last time somebody looked.

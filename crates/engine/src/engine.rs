@@ -486,6 +486,12 @@ impl Engine {
         self.watermarks[usize::from(source.0)]
     }
 
+    /// Below this time, a rule has said all that it will ever say; of one that reads no source, `Micros::MAX`.
+    #[must_use]
+    pub fn passed(&self, rule: RuleIx) -> Micros {
+        self.correlator.passed(rule)
+    }
+
     /// The watermark of a partition, once it has one.
     #[must_use]
     pub fn partition_watermark(&self, partition: Partition) -> Option<Micros> {

@@ -63,7 +63,7 @@ const NOTICES: Bulk = Bulk {
         ") select n, ",
         triage_columns!(),
         " from wanted cross join alerts where rule_id = of_rule and group_key = of_key and crossed_at >= from_at \
-         and crossed_at <= until and state = 'notice' and covered_by is null order by n, crossed_at, id"
+         and crossed_at <= until and state = 'notice' and covered_by is null and withdrawn is null order by n, crossed_at, id"
     ),
 };
 const COVER: Bulk = Bulk {

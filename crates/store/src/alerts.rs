@@ -14,6 +14,7 @@ use crate::{
     model::{AlertRow, EntityRef, Filter, ListQuery, Page, RevisionPoint, RowState, SortKey, SummaryBy},
     store::Store,
     triage::triage_of,
+    withdrawal::withdrawn_of,
 };
 
 /// The columns of [`alert_row`].
@@ -21,7 +22,7 @@ macro_rules! row_columns {
     () => {
         "id, state, revision, seq, created_at, created_seq, rule_id, rule_title, severity, entity_type, entity_value, \
          crossed_at, last_seen, event_count, summary, body, predecessor, successor, status, assignee, disposition, \
-         triage_version, recurred, closed_count, closed_here"
+         triage_version, recurred, closed_count, closed_here, withdrawn, withdrawn_at"
     };
 }
 
@@ -196,6 +197,7 @@ fn alert_row(row: &AnyRow) -> Result<AlertRow, Error> {
         triage: triage_of(row)?,
         recurred: row.try_get::<i64, _>("recurred")? == 1,
         since_closed,
+        withdrawn: withdrawn_of(row)?,
         id,
     })
 }

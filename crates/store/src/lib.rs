@@ -31,6 +31,7 @@ mod retention;
 mod store;
 mod tokens;
 mod transaction;
+mod withdrawal;
 
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,7 @@ const KNOWN: Bulk = Bulk {
     head: "with wanted (n, of_id, of_rule, of_key, at) as (values ",
     columns: 5,
     tail: ") select n from wanted where exists (select 1 from alerts where id = of_id) or exists (select 1 from alerts \
-           where rule_id = of_rule and group_key = of_key and ((state = 'notice' and covered_by is null) \
+           where rule_id = of_rule and group_key = of_key and ((state = 'notice' and covered_by is null and withdrawn is null) \
            or (state <> 'notice' and first_seen <= at and covers_until >= at)))",
 };
 

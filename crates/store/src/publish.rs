@@ -147,6 +147,10 @@ impl Store {
             done.applied += of_part.applied;
             done.ignored += of_part.ignored;
         }
+        // Only when all alerts are there: what they cover is not to be withdrawn.
+        if !publication.passed.is_empty() && self.withdraw(&publication.passed).await? > 0 {
+            done.seq = self.newest_seq().await?;
+        }
         Ok(done)
     }
 

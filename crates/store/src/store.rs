@@ -323,6 +323,7 @@ pub(crate) const STEPS: &[(&str, &str)] = &[
     ("foundation", include_str!("../migrations/0001_foundation.sql")),
     ("evidence and topics", include_str!("../migrations/0002_evidence_topics.sql")),
     ("retention", include_str!("../migrations/0003_retention.sql")),
+    ("withdrawn notices", include_str!("../migrations/0004_withdrawn_notices.sql")),
 ];
 
 pub(crate) fn migrator(steps: &[(&'static str, &'static str)]) -> Migrator {

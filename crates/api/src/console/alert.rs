@@ -6,7 +6,7 @@ use askama::Template;
 use axum::{extract::State, response::Response};
 use serde_json::Value;
 use vedette_event::Micros;
-use vedette_store::model::{AlertRow, RowState};
+use vedette_store::model::{AlertRow, RowState, Withdrawal};
 
 use super::{Frame, Stamp, href, picture, queue::Who, render, segment, words};
 use crate::{
@@ -69,6 +69,7 @@ struct AlertPage {
     severity: &'static str,
     severity_label: String,
     state: &'static str,
+    withdrawn: bool,
     recurred: bool,
     since_closed: Option<u64>,
     entity: Option<Who>,
@@ -168,7 +169,14 @@ fn compose(document: Document, live: &Live) -> Result<AlertPage, Problem> {
     related.extend(successor.map(|id| ("Continued by", id)));
     related.extend(covers.into_iter().map(|id| ("Covers", id)));
     let notice = row.state == RowState::Notice;
-    let why = if notice { announced(&body) } else { words::why(&body, live) };
+    let withdrawn = row.withdrawn.map(|withdrawn| withdrawn.reason);
+    let why = match (notice, withdrawn) {
+        (true, None) => announced(&body),
+        (true, Some(reason)) => {
+            words::Why { sentence: words::withdrawn(reason).to_owned(), facts: Vec::new() }
+        }
+        (false, _) => words::why(&body, live),
+    };
     let shown = body.evidence.len() as u64;
     Ok(AlertPage {
         frame: Frame::new(live, "/"),
@@ -180,6 +188,7 @@ fn compose(document: Document, live: &Live) -> Result<AlertPage, Problem> {
         severity: body.severity.name(),
         severity_label: words::label(body.severity.name()),
         state: row.state.name(),
+        withdrawn: withdrawn.is_some(),
         recurred: row.recurred,
         since_closed: row.since_closed.filter(|n| *n > 0),
         count: words::number(body.count),
@@ -307,6 +316,10 @@ fn entry(entry: HistoryEntry) -> Entry {
     let (what, text) = match action.as_str() {
         "comment" => ("Comment".to_owned(), to.as_ref().map(words::scalar)),
         "recurred" => ("Came back to the queue".to_owned(), None),
+        "withdrawn" => {
+            let reason = to.as_ref().and_then(Value::as_str).and_then(Withdrawal::parse);
+            ("Withdrawn".to_owned(), reason.map(|reason| words::withdrawn(reason).to_owned()))
+        }
         "inherited" => ("Triage taken over from a notice or predecessor".to_owned(), None),
         _ => (changed(from.as_ref(), to.as_ref()), None),
     };

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use vedette_event::Span;
+use vedette_store::model::Withdrawal;
 
 use super::Stamp;
 use crate::{live::Live, wire::AlertBody};
@@ -52,6 +53,19 @@ pub(super) fn scalar(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+/// Why a notice is withdrawn.
+pub(super) const fn withdrawn(reason: Withdrawal) -> &'static str {
+    match reason {
+        Withdrawal::Uncovered => {
+            "All of the rule's sources have passed this time, and no alert covers what was announced: events that came \
+             later belong before it, its key had no room, or it is part of a storm alert."
+        }
+        Withdrawal::RuleChanged => {
+            "The rule was changed or removed before all of its sources had passed this time."
+        }
     }
 }
 

@@ -240,7 +240,11 @@ impl Follower {
         let mut touched: BTreeMap<String, i64> = BTreeMap::new();
         for change in changes {
             match change.kind {
-                ChangeKind::Alert | ChangeKind::Notice | ChangeKind::Covered | ChangeKind::Triage => {
+                ChangeKind::Alert
+                | ChangeKind::Notice
+                | ChangeKind::Covered
+                | ChangeKind::Withdrawn
+                | ChangeKind::Triage => {
                     touched.insert(change.id, change.seq);
                 }
                 _ => {}

@@ -6,6 +6,8 @@ use axum::{body::Body, http::header};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
+use vedette_event::Micros;
+use vedette_store::model::{Passed, Publication, Withdrawal};
 
 use super::{Api, redact, request, seeded};
 
@@ -250,4 +252,28 @@ async fn streams_end_when_the_server_stops() {
     api.stop.send_replace(true);
     let ended = tokio::time::timeout(Duration::from_secs(2), stream.next()).await;
     assert!(ended.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_withdrawn_notice_leaves_the_queue_and_says_why() {
+    let api = seeded().await;
+    let notice = api.get("/api/v1/alerts?state=notice").await.json()["items"][0].clone();
+    assert_eq!(notice["withdrawn"], Value::Null);
+    let id = notice["notice_id"].as_str().unwrap();
+    let newest = api.store.newest_seq().await.unwrap();
+    let open_rows = open(&api, &format!("after={newest}&status=new"), None).await;
+    let (rule_id, below) = (notice["rule"]["id"].as_str().unwrap().to_owned(), Micros::MAX);
+    let passed = vec![Passed { rule_id, below, settled: below, reason: Withdrawal::Uncovered }];
+    api.store.publish(&Publication { passed, ..Publication::default() }).await.unwrap();
+    let (left, _) = events(open_rows).await;
+    assert_eq!(names(&left), ["leave"]);
+    let row = api.get(&format!("/api/v1/alerts/{id}")).await.json();
+    assert_eq!((&row["state"], &row["triage"]["status"]), (&json!("notice"), &json!("closed")));
+    assert_eq!(row["withdrawn"]["reason"], "uncovered");
+    let history = api.get(&format!("/api/v1/alerts/{id}/history")).await.json();
+    let entry = &history["items"][0];
+    assert_eq!((&entry["actor"], &entry["action"]), (&json!("vedette"), &json!("withdrawn")));
+    let page = api.get(&format!("/alerts/{id}")).await.text();
+    assert!(page.contains("withdrawn notice") && page.contains("no alert covers what was announced"));
+    assert!(api.get("/?status=closed").await.text().contains("withdrawn notice"));
 }

@@ -84,6 +84,17 @@ pub enum RowState {
 }
 names!(RowState { Notice = "notice", Active = "active", Ended = "ended" });
 
+/// Why a notice is withdrawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Withdrawal {
+    /// Its rule has passed this time, and no alert covers it.
+    Uncovered,
+    /// Its rule was changed or is not there any more.
+    RuleChanged,
+}
+names!(Withdrawal { Uncovered = "uncovered", RuleChanged = "rule_changed" });
+
 /// What a token allows; each role includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use vedette_event::{Alert, Micros, Notice, Severity, State, StoredPlacement, order::Topics};
 
-use super::EntityRef;
+use super::{EntityRef, Withdrawal};
 use crate::error::Error;
 
 /// One revision of an alert on its way into the store.
@@ -114,6 +114,19 @@ impl NewNotice {
             body: serde_json::to_string(notice)?,
         })
     }
+}
+
+/// A rule that has passed a time: what it says of events before, it has said in this publication or in one before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passed {
+    /// The rule's id.
+    pub rule_id: String,
+    /// Of what crossed before, an alert has come, if any will.
+    pub below: Micros,
+    /// Of what took place before, so has the revision that takes it in.
+    pub settled: Micros,
+    /// Why notices before this time are withdrawn, if no alert covers them.
+    pub reason: Withdrawal,
 }
 
 fn entity_ref(entity: &vedette_event::Entity) -> EntityRef {
@@ -227,6 +240,8 @@ pub struct Publication {
     pub health: Vec<HealthEvent>,
     /// Early words.
     pub notices: Vec<NewNotice>,
+    /// Rules that have passed times at which they had given early words. It goes last.
+    pub passed: Vec<Passed>,
     /// Alerts' revisions, in the order in which the engine gave them.
     pub alerts: Vec<AlertRevision>,
     /// Dead letters.
@@ -245,6 +260,7 @@ impl Publication {
             && self.lost.is_empty()
             && self.health.is_empty()
             && self.notices.is_empty()
+            && self.passed.is_empty()
             && self.alerts.is_empty()
             && self.dead_letters.is_empty()
             && self.checkpoints.is_empty()

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use vedette_event::{Micros, Severity};
 
-use super::{EntityRef, Role, RowState, Triage};
+use super::{EntityRef, Role, RowState, Triage, Withdrawal};
 
 /// One alert or notice with its envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,17 @@ pub struct AlertRow {
     pub recurred: bool,
     /// Events since it was closed; `None` while it is open.
     pub since_closed: Option<u64>,
+    /// A notice that no alert can cover any more.
+    pub withdrawn: Option<Withdrawn>,
+}
+
+/// Why a notice is withdrawn, and since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withdrawn {
+    /// Why.
+    pub reason: Withdrawal,
+    /// Since when.
+    pub at: Micros,
 }
 
 /// Time and count of one revision.
@@ -130,6 +141,8 @@ pub enum ChangeKind {
     Notice,
     /// A notice gave way to the alert that covers it.
     Covered,
+    /// A notice that no alert can cover any more was withdrawn.
+    Withdrawn,
     /// Triage or a comment of an alert or a notice.
     Triage,
     /// Dead letters of a source (id: its name).
@@ -149,6 +162,7 @@ names!(ChangeKind {
     Alert = "alert",
     Notice = "notice",
     Covered = "covered",
+    Withdrawn = "withdrawn",
     Triage = "triage",
     DeadLetters = "dead_letters",
     Placement = "placement",

@@ -12,6 +12,7 @@ mod reading;
 mod replay;
 mod retention;
 mod triage;
+mod withdrawal;
 
 use tempfile::TempDir;
 use vedette_event::{Flags, Micros, Severity, State};

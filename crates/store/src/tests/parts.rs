@@ -31,6 +31,7 @@ fn large() -> Publication {
             message: "m".into(),
         }],
         notices: alerts.iter().take(900).map(|of| notice(&format!("n{}", of.alert_id), of)).collect(),
+        passed: Vec::new(),
         alerts,
         dead_letters: (0..600).map(letter).collect(),
         checkpoints: (0..3).map(|group| Checkpoint { group, bytes: vec![group; 3 << 20] }).collect(),

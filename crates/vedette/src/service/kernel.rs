@@ -16,9 +16,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 use tokio::sync::watch;
 use vedette_correlate::Health;
 use vedette_engine::{Compiled, Detector, Engine, KEY_GROUPS, Output, TopicState};
-use vedette_event::{DeadLetter, Flags, Partition, Severity, Span, TopicIx};
+use vedette_event::{DeadLetter, Flags, Partition, Severity, TopicIx};
 use vedette_ingest::{DeadLetterTopic, Ingest, Ingested, Status};
-use vedette_sigma::RuleKind;
 use vedette_store::model::{
     AlertRevision, Checkpoint, HealthEvent, LostInterval, NewDeadLetter, NewNotice, Publication,
 };
@@ -28,6 +27,7 @@ use super::{
     present::Evaluated,
     supervisor::Stage,
     versions::Versions,
+    waiting::Waiting,
 };
 
 /// How long the kernel waits for records before it looks at the clock.
@@ -58,6 +58,8 @@ pub struct Kernel {
     paused: BTreeSet<Partition>,
     /// Names of the sources that each rule reads.
     rule_sources: Vec<Vec<String>>,
+    /// When to look after notices that no alert covers.
+    waiting: Waiting,
     next_group: u8,
     next_checkpoint: Instant,
 }
@@ -87,6 +89,7 @@ impl Kernel {
         wires: Wires,
         view: View,
         pace: Duration,
+        waiting: Waiting,
     ) -> Self {
         for topic in (0..compiled.topics.len()).map(|at| TopicIx(at as u16)) {
             if let Some(source) = view.source_of(compiled.topics.name(topic)) {
@@ -110,6 +113,7 @@ impl Kernel {
             extra: first,
             paused: BTreeSet::new(),
             rule_sources,
+            waiting,
             next_checkpoint: Instant::now(),
         }
     }
@@ -223,18 +227,16 @@ impl Kernel {
         self.say_health(&out);
         let mut publication = std::mem::take(&mut self.extra);
         for published in &out.correlated.alerts {
-            let rule = self.compiled.rules.get(published.rule);
-            // Without a key each event is its own alert, which covers only its own notice.
-            let alone = published.alert.key.is_empty() && matches!(rule.kind, RuleKind::Detection(_));
-            let rearm = if alone { Span::ZERO } else { vedette_correlate::body::rearm(rule) };
-            let until = published.alert.last_seen.plus(rearm);
+            let until = published.covers_until;
             let sources = self.rule_sources[published.rule.0 as usize].clone();
             publication.alerts.push(AlertRevision::of(&published.alert, sources, until)?);
         }
         for notice in &out.correlated.notices {
             let sources = self.rule_sources[notice.rule_ix.0 as usize].clone();
             publication.notices.push(NewNotice::of(notice, sources)?);
+            self.waiting.announced(notice.rule_ix, notice.crossed_at);
         }
+        publication.passed.extend(self.waiting.passed(|rule| self.engine.passed(rule)));
         self.copy_dead_letters(&out.dead);
         for dead in out.dead {
             let source = self.compiled.sources.get(dead.source).name.clone();

@@ -17,6 +17,7 @@ mod setup;
 mod signals;
 mod supervisor;
 mod versions;
+mod waiting;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -125,8 +126,17 @@ async fn run_all(
     supervisor: &Supervisor,
     address: SocketAddr,
 ) -> Result<Service, Failure> {
-    let Prepared { compiled, versions, dead_letters, engine, ingest_settings, recovery, bootstrap, pace } =
-        prepared;
+    let Prepared {
+        compiled,
+        versions,
+        waiting,
+        dead_letters,
+        engine,
+        ingest_settings,
+        recovery,
+        bootstrap,
+        pace,
+    } = prepared;
     let (publications_out, publications) = bounded(PUBLICATIONS);
     let (words_out, words) = watch::channel(Arc::default());
     let (published, evaluated) = (Arc::default(), Arc::<Evaluated>::default());
@@ -171,7 +181,7 @@ async fn run_all(
         words: words_out,
         evaluated,
     };
-    let kernel = kernel::Kernel::new(compiled, engine, versions, wires, view, pace);
+    let kernel = kernel::Kernel::new(compiled, engine, versions, wires, view, pace, waiting);
     supervisor.spawn(Name::Kernel, move |stage| kernel.run(stage)).world()?;
     Ok(Service { store, supervisor: supervisor.clone(), ingest, address })
 }

@@ -12,7 +12,7 @@ use vedette_ingest::{
 };
 use vedette_store::Store;
 
-use super::versions::Versions;
+use super::{versions::Versions, waiting::Waiting};
 use crate::{
     Failure, World as _, checkpoint,
     config::{self, Config},
@@ -30,6 +30,8 @@ pub struct Prepared {
     pub versions: Versions,
     /// Where dead letters are copied to, if anywhere.
     pub dead_letters: Option<DeadLetterTopic>,
+    /// Notices that the last life left without an alert.
+    pub waiting: Waiting,
     /// The kernel, as the checkpoints left it.
     pub engine: Engine,
     /// What to read.
@@ -101,7 +103,9 @@ pub async fn prepare(
         config.kafka.dead_letter_topic.as_ref().map(|topic| {
             DeadLetterTopic::connect(&ingest_settings.brokers, &ingest_settings.security, topic)
         });
+    let waiting = Waiting::of(&compiled, &versions, store.waiting_notices().await.world()?);
     Ok(Prepared {
+        waiting,
         dead_letters: dead_letters.transpose().map_err(|e| Failure::World(e.into()))?,
         versions,
         ingest_settings,
