@@ -78,7 +78,7 @@ fn unannounced<'a>(drive: &'a Drive<'_>, outcome: &'a Outcome, judged: &BTreeSet
         let life = before.iter().rposition(|said| matches!(said, Said::Restart)).unwrap_or(0);
         let read = before[life..].iter().position(|said| said.reads(crossing));
         let until = &before[life..][..read.unwrap_or(0)];
-        let waiting = until.iter().filter_map(|said| said.notice(&of)).last();
+        let waiting = until.iter().filter_map(|said| said.notice(&of)).next_back();
         waiting.is_some_and(|at| !until.iter().filter_map(|said| said.crossing(&of)).any(|come| come >= at))
     };
     outcome.last_revisions().filter(|alert| !judged.contains(&*alert.rule.id) && !announced(alert)).collect()
