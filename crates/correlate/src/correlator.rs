@@ -86,6 +86,11 @@ impl Correlator {
         }
     }
 
+    /// Takes another table of the same topics: an incarnation has changed.
+    pub fn set_topics(&mut self, topics: Arc<Topics>) {
+        self.topics = topics;
+    }
+
     /// Takes the findings of a batch, to be held until released.
     pub fn push(&mut self, findings: &FindingBatch<'_>, out: &mut Output) {
         let plan = Arc::clone(&self.plan);

@@ -14,7 +14,7 @@ use vedette_sigma::{RuleKind, RuleSet};
 use crate::{detector::Detector, error::Error};
 
 /// One version of rules over one version of sources.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Compiled {
     /// The rules.
     pub rules: Arc<RuleSet>,
@@ -30,7 +30,7 @@ pub struct Compiled {
 }
 
 /// What one source runs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct SourceProgram {
     projection: Arc<[Arc<str>]>,
     program: Arc<Program>,
@@ -58,6 +58,11 @@ impl Compiled {
             .collect();
         let reads = reads(&rules, &sources);
         Arc::new(Self { rules, sources, topics, plan, lanes, reads, secret })
+    }
+
+    /// The same over another table of the same topics.
+    pub(crate) fn with_topics(&self, topics: Topics) -> Arc<Self> {
+        Arc::new(Self { topics: Arc::new(topics), ..self.clone() })
     }
 
     /// The canonical names of a source's columns, in order.

@@ -9,7 +9,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use vedette_correlate::{Correlator, Load};
 use vedette_event::{
-    DeadLetter, FindingBatch, Flags, Micros, Partition, RuleIx, SourceIx, Span, StoredPlacement, place,
+    DeadLetter, FindingBatch, Flags, Micros, Partition, RuleIx, SourceIx, Span, StoredPlacement, TopicIx,
+    place,
 };
 
 use crate::{
@@ -193,6 +194,20 @@ impl Engine {
             starts.push(Start { topic: name, partition: number, offset, max_log, last_read });
         }
         Ok(starts)
+    }
+
+    /// Takes a topic as its next incarnation: nothing is known of its partitions, and its source waits until they are.
+    /// What was found in the one before and is not released yet stays. Gives the rules over the topics as they are now.
+    pub fn accept(&mut self, topic: TopicIx, source: SourceIx) -> Arc<Compiled> {
+        self.compiled = self.compiled.with_topics(self.compiled.topics.accepted(topic));
+        self.correlator.set_topics(self.compiled.topics.clone());
+        self.partitions.retain(|partition, _| partition.topic != topic);
+        self.stored.retain(|(partition, _), _| partition.topic != topic);
+        for resumes in &mut self.resumes {
+            resumes.retain(|partition, _| partition.topic != topic);
+        }
+        self.expect(topic, source);
+        self.compiled.clone()
     }
 
     /// Says that a partition exists and is read from `offset` on: from now on its source waits for it.

@@ -91,6 +91,16 @@ impl Topics {
         self.names[usize::from(topic.0)].1
     }
 
+    /// The same table with the next incarnation of one topic.
+    #[must_use]
+    pub fn accepted(&self, topic: TopicIx) -> Self {
+        let mut names = self.names.clone();
+        if let Some((_, incarnation)) = names.get_mut(usize::from(topic.0)) {
+            *incarnation = incarnation.saturating_add(1);
+        }
+        Self { names }
+    }
+
     /// How many topics there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -85,7 +85,8 @@ impl Ingest {
         self.command(Command::Resume(partition));
     }
 
-    /// Accepts a stopped topic as a new incarnation: it is read from its log start, as if it had never been read.
+    /// Accepts a topic, stopped or not, as a new incarnation: it is read from its log start, as if it had never been read.
+    /// [`Ingested::Accepted`] says from where on.
     pub fn accept(&self, topic: TopicIx) {
         self.command(Command::Accept(topic));
     }

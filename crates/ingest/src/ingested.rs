@@ -12,7 +12,7 @@ use crate::Error;
 /// One item of the channel.
 #[derive(Debug)]
 pub enum Ingested {
-    /// A partition is read from this offset on; again when what lay before it was lost, and when a recreated topic is
+    /// A partition is read from this offset on; again when what lay before it was lost, and when a topic is
     /// accepted.
     Assigned {
         /// The partition.
@@ -40,6 +40,8 @@ pub enum Ingested {
         /// The first offset that is there.
         to: i64,
     },
+    /// A topic was accepted: all that follows of it is of its next incarnation, all before of the one before.
+    Accepted(TopicIx),
     /// Something changed about the connection or a topic.
     Status(Status),
     /// What cannot ever work; nothing follows.

@@ -84,7 +84,7 @@ impl Seen {
             Ingested::Placed(placed) => self.placed.push(placed),
             Ingested::Status(status) => self.statuses.push(status),
             Ingested::Failed(error) => self.failed = Some(error),
-            Ingested::Assigned { .. } => {}
+            Ingested::Assigned { .. } | Ingested::Accepted(_) => {}
         }
     }
 

@@ -255,6 +255,7 @@ impl Reader {
             Command::Accept(topic) => {
                 self.drop_lanes(topic);
                 self.placements.retain(|(partition, _), _| partition.topic != topic);
+                self.outbox.push_back(Ingested::Accepted(topic));
                 self.ask(Ask::Accept(topic));
             }
         }

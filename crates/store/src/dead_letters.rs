@@ -15,9 +15,9 @@ use crate::{
     bulk::Bulk,
     error::Error,
     filter::MAX_PAGE,
-    ledger::{Incarnations, incarnation},
     model::{ChangeKind, DeadLetterCount, DeadLetterRow, NewDeadLetter, Page},
     store::Store,
+    topics::{Incarnations, incarnation},
     transaction::WriteTx,
 };
 

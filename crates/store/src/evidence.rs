@@ -26,7 +26,7 @@ impl Store {
     /// Rows that await evidence, last changed after the `seq` given, in the order of their last change.
     pub async fn awaiting_evidence(&self, after: i64, limit: u32) -> Result<Vec<AwaitingEvidence>, Error> {
         let rows = sqlx::query(
-            "select id, seq, body from alerts where evidence_pending = 1 and seq > $1 order by seq limit $2",
+            "select id, seq, revision_seq, body from alerts where evidence_pending = 1 and seq > $1 order by seq limit $2",
         )
         .bind(after)
         .bind(i64::from(limit))
@@ -45,16 +45,27 @@ impl Store {
         for row in &known {
             of.entry(row.try_get("id")?).or_default().insert(stored_reference(row)?);
         }
+        let accepted = self.accepted_at().await?;
         rows.iter()
             .map(|row| {
                 let id: String = row.try_get("id")?;
                 let body: String = row.try_get("body")?;
+                let revised: i64 = row.try_get("revision_seq")?;
                 let known = of.get(&id);
                 let mut missing = references(&body);
                 missing.retain(|e| !known.is_some_and(|known| known.contains(&reference(e))));
-                Ok(AwaitingEvidence { id, seq: row.try_get("seq")?, missing })
+                let of_another = |e: &Evidence| accepted.get(&*e.topic).is_some_and(|at| revised < *at);
+                let (gone, missing) = missing.into_iter().partition(of_another);
+                Ok(AwaitingEvidence { id, seq: row.try_get("seq")?, missing, gone })
             })
             .collect()
+    }
+
+    /// With which change each topic's present incarnation was accepted.
+    async fn accepted_at(&self) -> Result<BTreeMap<String, i64>, Error> {
+        let rows = sqlx::query("select name, accepted_seq from topics where accepted_seq is not null");
+        let rows = rows.fetch_all(&self.inner.readers).await?;
+        rows.iter().map(|row| Ok((row.try_get("name")?, row.try_get("accepted_seq")?))).collect()
     }
 
     /// Stores contents in one transaction and notes which of the rows await no more. Rows that are not there any more are

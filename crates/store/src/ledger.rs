@@ -1,11 +1,10 @@
-//! What replay and people must know besides alerts: placements, versions in force, lost intervals, health,
-//! topics' incarnations.
+//! What replay and people must know besides alerts: placements, versions in force, lost intervals, health.
 //!
 //! In: parts of a publication. Out: the same, read back. Invariant: each is written once; a repetition changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use sqlx::{Row, any::AnyRow};
+use sqlx::Row;
 use vedette_event::{Flags, Micros, StoredPlacement};
 
 use crate::{
@@ -14,7 +13,8 @@ use crate::{
     error::Error,
     model::{ChangeKind, HealthEvent, LostInterval, RuleVersion},
     store::Store,
-    transaction::{Audit, WriteTx},
+    topics::{Incarnations, incarnation},
+    transaction::WriteTx,
 };
 
 const PLACEMENTS: Bulk = Bulk {
@@ -23,21 +23,7 @@ const PLACEMENTS: Bulk = Bulk {
     tail: " on conflict do nothing returning topic",
 };
 
-/// Incarnations by topic; a topic that is not here has 0.
-pub(crate) type Incarnations = BTreeMap<String, u32>;
-
-/// The incarnation of a topic.
-pub(crate) fn incarnation(of: &Incarnations, topic: &str) -> i64 {
-    of.get(topic).copied().map_or(0, i64::from)
-}
-
 impl WriteTx {
-    /// The topics' incarnations now.
-    pub(crate) async fn incarnations(&mut self) -> Result<Incarnations, Error> {
-        let rows = self.all(sqlx::query("select name, incarnation from topics")).await?;
-        read_incarnations(&rows)
-    }
-
     pub(crate) async fn write_placements(
         &mut self,
         placements: &[StoredPlacement],
@@ -113,28 +99,6 @@ impl WriteTx {
 }
 
 impl Store {
-    /// The topics' incarnations; a topic that is not here has 0.
-    pub async fn incarnations(&self) -> Result<BTreeMap<String, u32>, Error> {
-        let rows = sqlx::query("select name, incarnation from topics").fetch_all(&self.inner.readers).await?;
-        read_incarnations(&rows)
-    }
-
-    /// Accepts a recreated topic: raises its incarnation and gives the new one.
-    pub async fn raise_incarnation(&self, topic: &str, actor: &str) -> Result<u32, Error> {
-        let mut tx = self.begin().await?;
-        let raise = sqlx::query(
-            "insert into topics (name, incarnation) values ($1, 1) \
-             on conflict (name) do update set incarnation = topics.incarnation + 1 returning incarnation",
-        );
-        let row = tx.one(raise.bind(topic)).await?;
-        let raised: i64 = row.map(|row| row.try_get("incarnation")).transpose()?.unwrap_or(1);
-        let seq = tx.change(ChangeKind::Admin, topic);
-        let (before, after) = (Some((raised - 1).to_string()), Some(raised.to_string()));
-        tx.audit(seq, Audit { actor, action: "incarnation", target: topic, before, after }).await?;
-        tx.commit().await?;
-        Ok(narrow(raised))
-    }
-
     /// The stored placements of the topics' present incarnations, by topic, partition and offset.
     pub async fn placements(&self) -> Result<Vec<StoredPlacement>, Error> {
         let rows = sqlx::query(
@@ -224,8 +188,4 @@ impl Store {
             })
             .collect()
     }
-}
-
-fn read_incarnations(rows: &[AnyRow]) -> Result<Incarnations, Error> {
-    rows.iter().map(|row| Ok((row.try_get("name")?, narrow(row.try_get("incarnation")?)))).collect()
 }

@@ -30,6 +30,7 @@ mod publish;
 mod retention;
 mod store;
 mod tokens;
+mod topics;
 mod transaction;
 mod withdrawal;
 

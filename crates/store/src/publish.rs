@@ -7,19 +7,19 @@
 //! A large publication is cut into [`Part`]s, each a transaction. A crash between two of them loses nothing, since the
 //! engine finds again what no checkpoint has passed, and publishing is idempotent by id and revision; but it rests on
 //! the order, which is therefore an invariant: placements and versions first, then the positions (which say that the
-//! records up to there were placed), then notices, then alerts and dead letters, and last the checkpoints, which rest
-//! on all of it.
+//! records up to there were placed), then notices, then alerts and dead letters, then the checkpoints, which rest
+//! on all of it, and last the topics' new incarnations, since all else is of the ones before.
 
 use vedette_event::StoredPlacement;
 
 use crate::{
     error::Error,
-    ledger::Incarnations,
     model::{
-        AlertRevision, Checkpoint, HealthEvent, LostInterval, NewDeadLetter, NewNotice, Publication,
-        Published, RuleVersion,
+        AlertRevision, Checkpoint, HealthEvent, LostInterval, NewDeadLetter, NewIncarnation, NewNotice,
+        Publication, Published, RuleVersion,
     },
     store::Store,
+    topics::Incarnations,
 };
 
 /// Rows of a publication in one transaction: some 100 ms at 5,000 rows a second, for which a notice may wait.
@@ -39,6 +39,7 @@ pub(crate) struct Part<'a> {
     alerts: &'a [AlertRevision],
     dead_letters: &'a [NewDeadLetter],
     checkpoints: &'a [Checkpoint],
+    incarnations: &'a [NewIncarnation],
 }
 
 /// The room that is left in a part.
@@ -80,6 +81,7 @@ pub(crate) fn parts(publication: &Publication) -> impl Iterator<Item = Part<'_>>
         alerts: &publication.alerts,
         dead_letters: &publication.dead_letters,
         checkpoints: &publication.checkpoints,
+        incarnations: &publication.incarnations,
     });
     std::iter::from_fn(move || {
         let mut left = rest?;
@@ -99,6 +101,7 @@ pub(crate) fn parts(publication: &Publication) -> impl Iterator<Item = Part<'_>>
             alerts: room.take(&mut left.alerts, |alert| alert.body.len()),
             dead_letters: room.take(&mut left.dead_letters, |letter| letter.payload.len()),
             checkpoints: room.take(&mut left.checkpoints, |checkpoint| checkpoint.bytes.len()),
+            incarnations: room.take(&mut left.incarnations, |_| 64),
         };
         rest = (left.rows() > 0).then_some(left);
         Some(part)
@@ -116,6 +119,7 @@ impl Part<'_> {
             + self.alerts.len()
             + self.dead_letters.len()
             + self.checkpoints.len()
+            + self.incarnations.len()
     }
 
     /// Which kinds it holds, numbered in the promised order.
@@ -131,6 +135,7 @@ impl Part<'_> {
             self.alerts.len(),
             self.dead_letters.len(),
             self.checkpoints.len(),
+            self.incarnations.len(),
         ];
         (0..).zip(rows).filter(|(_, rows)| *rows > 0).map(|(kind, _)| kind).collect()
     }
@@ -170,6 +175,9 @@ impl Store {
         applied += tx.write_alerts(part.alerts).await?;
         let (new, old) = tx.write_dead_letters(part.dead_letters, &incarnations).await?;
         tx.write_checkpoints(part.checkpoints).await?;
+        for new in part.incarnations {
+            tx.accept_topic(new).await?;
+        }
         let ignored = (part.notices.len() + part.alerts.len()) as u64 - applied;
         Ok(Published { seq: tx.commit().await?, applied: applied + new, ignored: ignored + old })
     }

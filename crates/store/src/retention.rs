@@ -15,9 +15,9 @@ use crate::{
     alerts::unsigned,
     bulk::Bulk,
     error::Error,
-    ledger::incarnation,
     model::{LogStart, Removal, Retention},
     store::{Store, now},
+    topics::incarnation,
     transaction::WriteTx,
 };
 

@@ -1,16 +1,19 @@
 //! `vedette checkpoint`: what to do about checkpoints that cannot be read.
 
 use anyhow::anyhow;
-use vedette_store::{Access, Error, Settings, Store};
+use vedette_store::{Access, Error};
 
-use crate::{Failure, World as _, config};
+use crate::{
+    Failure,
+    folder::{Folder, with_store},
+};
 
 /// What `checkpoint` is asked for.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  vedette checkpoint reset")]
 pub struct Args {
     #[command(flatten)]
-    file: config::Named,
+    folder: Folder,
     #[command(subcommand)]
     action: Action,
 }
@@ -40,11 +43,8 @@ pub fn refused(group: u8, fault: impl std::fmt::Display) -> Failure {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<u8, Failure> {
-    let config = args.file.load()?;
     let Action::Reset = args.action;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().world()?;
-    runtime.block_on(async {
-        let store = Store::open(Settings::new(&config.data, Access::Engine)).await.world()?;
+    with_store(&args.folder.config()?, Access::Engine, async |store| {
         // With these alone every partition is read again from where reading began, and what was passed stays passed.
         let dropped = store.drop_checkpoints_but(vedette_engine::POSITIONS, "command line").await;
         let dropped = dropped.map_err(|e| match e {
@@ -55,7 +55,6 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
             e => Failure::World(e.into()),
         })?;
         say!("{dropped} checkpoints are dropped; start the service to read the topics again");
-        store.close().await;
-        Ok(0)
+        Ok(())
     })
 }

@@ -12,10 +12,7 @@ use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Deserializer, de};
 use vedette_event::Span;
 
-use crate::{
-    Failure,
-    yaml::{self, Places},
-};
+use crate::yaml::{self, Places};
 
 /// The most that `D` and `F` may be: with more, no alert of a day would be final within the next.
 pub const MAX_DISORDER: Span = Span::secs(86_400);
@@ -328,40 +325,34 @@ impl Default for Log {
     }
 }
 
-/// The configuration of a command that works on a data folder.
-#[derive(Debug, clap::Args)]
-pub struct Named {
-    /// The configuration that names the data folder.
-    #[arg(short, long, value_name = "FILE", default_value = "vedette.yml", global = true)]
-    config: PathBuf,
-}
-
-impl Named {
-    /// Reads and checks it.
-    pub fn load(&self) -> Result<Config, Failure> {
-        load(&self.config).map_err(Failure::Usage)
-    }
+/// What a configuration is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// The service: all of it.
+    Service,
+    /// Work on the data folder alone, by who need not know the password for Kafka.
+    Folder,
 }
 
 /// Reads and checks a configuration file; the environment overrides it.
 ///
 /// # Errors
 /// Naming the file, the line, the key and the remedy.
-pub fn load(path: &std::path::Path) -> Result<Config> {
+pub fn load(path: &std::path::Path, purpose: For) -> Result<Config> {
     const MODEL: &str = "start from vedette.example.yml";
     let text = yaml::read(path, yaml::MAX_BYTES).map_err(|e| anyhow!("configuration {e}; {MODEL}"))?;
     let name = path.display().to_string();
     if text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#')) {
         bail!("{name}: the configuration is empty; {MODEL}");
     }
-    read(&name, &text, |name| std::env::var(name).ok())
+    read(&name, &text, purpose, |name| std::env::var(name).ok())
 }
 
-fn read(name: &str, text: &str, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
+fn read(name: &str, text: &str, purpose: For, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
     let mut config: Config = yaml::parse(name, text)?;
     config.places = Places::of(name, text);
     override_from(&mut config, env)?;
-    check::check(&config)?;
+    check::check(&config, purpose)?;
     Ok(config)
 }
 
@@ -427,13 +418,13 @@ mod tests {
             .collect();
         let short = format!("kafka:\n  brokers: {}\n  topics:\n{topics}", written.kafka.brokers);
         assert_eq!(written, yaml::parse("short", &short).unwrap());
-        read("vedette.example.yml", EXAMPLE, |_| None).unwrap();
+        read("vedette.example.yml", EXAMPLE, For::Service, |_| None).unwrap();
     }
 
     #[test]
     fn errors_name_file_line_key_and_remedy() {
         const TOPICS: &str = "topics: [{name: t, source: json}]";
-        let message = |text: &str| read("v.yml", text, |_| None).unwrap_err().to_string();
+        let message = |text: &str| read("v.yml", text, For::Service, |_| None).unwrap_err().to_string();
         let says = |text: &str, start: &str| {
             let said = message(text);
             assert!(said.starts_with(start), "{said}");
@@ -480,7 +471,7 @@ mod tests {
     fn what_can_never_work_is_refused() {
         let message = |kafka: &str| {
             let text = format!("kafka:\n  brokers: a:1\n{kafka}");
-            read("v.yml", &text, |_| None).map_err(|e| e.to_string()).err().unwrap_or_default()
+            read("v.yml", &text, For::Service, |_| None).map_err(|e| e.to_string()).err().unwrap_or_default()
         };
         let topics = |topics: &str| message(&format!("  topics: [{topics}]\n"));
         assert_eq!(topics("{name: a.b-c_D9, source: json, disorder: 1d, future: 1d}"), "");
@@ -509,12 +500,27 @@ mod tests {
     }
 
     #[test]
+    fn work_on_the_folder_needs_no_password() {
+        let security = "{protocol: sasl_ssl, mechanism: PLAIN, username: vedette}";
+        let text = format!(
+            "kafka: {{brokers: a:1, security: {security}, topics: [{{name: t, source: json}}]}}\ndata: here\n"
+        );
+        let config = read("v.yml", &text, For::Folder, |_| None).unwrap();
+        assert_eq!(config.data, PathBuf::from("here"));
+        let said = read("v.yml", &text, For::Service, |_| None).unwrap_err().to_string();
+        assert!(said.contains("a password (VEDETTE_KAFKA_PASSWORD)"), "{said}");
+        // All else is wrong for everybody.
+        let wrong = text.replace("sasl_ssl", "plaintext");
+        assert!(read("v.yml", &wrong, For::Folder, |_| None).is_err());
+    }
+
+    #[test]
     fn a_level_is_a_level() {
         let message = |level: &str| {
             let text = format!(
                 "kafka: {{brokers: a:1, topics: [{{name: t, source: json}}]}}\nlog: {{level: {level}}}"
             );
-            read("v.yml", &text, |_| None).map_err(|e| e.to_string()).err().unwrap_or_default()
+            read("v.yml", &text, For::Service, |_| None).map_err(|e| e.to_string()).err().unwrap_or_default()
         };
         for level in ["info", "WARN", "'off'", "'info,vedette_ingest=debug'"] {
             assert_eq!(message(level), "");
@@ -537,7 +543,7 @@ mod tests {
             ("VEDETTE_DATA", "", "data: names no folder"),
         ] {
             let given = |name: &str| (name == variable).then(|| value.to_owned());
-            let said = read("v.yml", text, given).unwrap_err().to_string();
+            let said = read("v.yml", text, For::Service, given).unwrap_err().to_string();
             assert!(said.starts_with(&format!("{variable}: {says}")), "{said}");
             assert!(!said.contains("hunter2"), "{said}");
         }
@@ -547,7 +553,7 @@ mod tests {
     fn no_configuration_at_all_has_a_remedy() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("v.yml");
-        let said = || format!("{:#}", load(&path).unwrap_err());
+        let said = || format!("{:#}", load(&path, For::Folder).unwrap_err());
         assert!(said().contains("start from vedette.example.yml"), "{}", said());
         std::fs::write(&path, "\n# nothing\n").unwrap();
         assert!(

@@ -20,6 +20,7 @@ mod config;
 mod content;
 mod decode;
 mod demo;
+mod folder;
 mod inputs;
 mod parallel;
 mod rejected;

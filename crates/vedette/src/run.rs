@@ -20,7 +20,7 @@ pub struct Args {
 
 /// Runs the service until it is stopped.
 pub fn run(args: &Args) -> Result<u8, Failure> {
-    let config = config::load(&args.config).map_err(Failure::Usage)?;
+    let config = config::load(&args.config, config::For::Service).map_err(Failure::Usage)?;
     crate::telemetry::start(&config.log).map_err(Failure::Usage)?;
     let text = content::rules(&config.rules)
         .map_err(|e| Failure::Usage(config.places.wrong("rules", format!("{e:#}"))))?;

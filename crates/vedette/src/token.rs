@@ -2,9 +2,13 @@
 
 use std::io::{self, Write as _};
 
-use vedette_store::{Access, Settings, Store, model::Role};
+use vedette_store::{Access, model::Role};
 
-use crate::{Failure, World as _, config, table};
+use crate::{
+    Failure, World as _,
+    folder::{Folder, with_store},
+    table,
+};
 
 /// What `token` is asked for.
 #[derive(Debug, clap::Args)]
@@ -20,7 +24,7 @@ A token is printed once; only its hash is kept. A running service takes note of 
 revoked tokens within a second.")]
 pub struct Args {
     #[command(flatten)]
-    file: config::Named,
+    folder: Folder,
     #[command(subcommand)]
     action: Action,
 }
@@ -70,10 +74,7 @@ fn role(text: &str) -> Result<Role, String> {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<u8, Failure> {
-    let config = args.file.load()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().world()?;
-    runtime.block_on(async {
-        let store = Store::open(Settings::new(&config.data, Access::Tool)).await.world()?;
+    with_store(&args.folder.config()?, Access::Tool, async |store| {
         match &args.action {
             Action::Create { name, role } => {
                 let token = vedette_api::auth::create_token().world()?;
@@ -103,7 +104,6 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
                 writeln!(io::stdout(), "{}", table::of(&heads, &rows)).world()?;
             }
         }
-        store.close().await;
-        Ok(0)
+        Ok(())
     })
 }

@@ -1,15 +1,23 @@
 //! `vedette topic`: decisions about input topics that only an operator can take.
 
-use vedette_store::{Access, Settings, Store};
+use std::time::{Duration, Instant};
 
-use crate::{Failure, World as _, config};
+use vedette_store::{Access, Error, Store};
+
+use crate::{
+    Failure, World as _,
+    folder::{Folder, with_store},
+};
+
+/// How long the running service may take. It looks every half second, and then publishes what it has found so far.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What `topic` is asked for.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  vedette topic accept firewall")]
 pub struct Args {
     #[command(flatten)]
-    file: config::Named,
+    folder: Folder,
     #[command(subcommand)]
     action: Action,
 }
@@ -22,7 +30,7 @@ Example:
   vedette topic accept firewall
 
 A source whose topic is not the one that was read before stops, since its offsets no longer name
-the same records. Accept it when that was intended, then restart the service. A topic that has not
+the same records. Accept it when that was intended; a running service takes it up at once. A topic that has not
 stopped for that is refused: every record would be read again, and every alert come again under a new id.")]
     Accept {
         /// The topic.
@@ -40,7 +48,7 @@ pub fn recreated(topic: &str, incarnation: u32) -> String {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<u8, Failure> {
-    let config = args.file.load()?;
+    let config = args.folder.config()?;
     let Action::Accept { name, force } = &args.action;
     if !config.kafka.topics.iter().any(|t| t.name == *name) {
         let known: Vec<_> = config.kafka.topics.iter().map(|t| t.name.as_str()).collect();
@@ -50,22 +58,53 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         );
         return Err(Failure::Usage(e));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().world()?;
-    runtime.block_on(async {
-        let store = Store::open(Settings::new(&config.data, Access::Tool)).await.world()?;
-        let present = store.incarnations().await.world()?.get(name).copied().unwrap_or(0);
-        if !force && !store.has_health(&recreated(name, present)).await.world()? {
-            let e = anyhow::anyhow!(
-                "{name} has not stopped as recreated, so there is nothing to accept: every record would be read \
-                 again, and every alert come again under a new id; --force does it all the same"
-            );
-            return Err(Failure::Usage(e));
+    let accept = async |store: &Store| {
+        let present = acceptable(store, name, *force).await?;
+        store.ask_to_accept(name, "command line").await.world()?;
+        let incarnation = store.accept_asked().await.world()?.get(name).copied().unwrap_or(present);
+        say!("{name} is accepted as incarnation {incarnation}; the service will read it from its start");
+        Ok(())
+    };
+    match with_store(&config, Access::Engine, accept) {
+        // While a service runs, only it knows what it has read of the topic before.
+        Err(Failure::World(e)) if matches!(e.downcast_ref(), Some(Error::InUse { .. })) => {
+            with_store(&config, Access::Tool, async |store| ask(store, name, *force).await)
         }
-        let incarnation = store.raise_incarnation(name, "command line").await.world()?;
-        say!(
-            "{name} is accepted as incarnation {incarnation}; restart the service to read it from its start"
+        done => done,
+    }
+}
+
+/// An error if the topic has not stopped as recreated; gives its present incarnation.
+async fn acceptable(store: &Store, name: &str, force: bool) -> Result<u32, Failure> {
+    let present = store.incarnations().await.world()?.get(name).copied().unwrap_or(0);
+    if !force && !store.has_health(&recreated(name, present)).await.world()? {
+        let e = anyhow::anyhow!(
+            "{name} has not stopped as recreated, so there is nothing to accept: every record would be read again, \
+             and every alert come again under a new id; --force does it all the same"
         );
-        store.close().await;
-        Ok(0)
-    })
+        return Err(Failure::Usage(e));
+    }
+    Ok(present)
+}
+
+/// Asks the running service and waits until it has done it.
+async fn ask(store: &Store, name: &str, force: bool) -> Result<(), Failure> {
+    let present = acceptable(store, name, force).await?;
+    store.ask_to_accept(name, "command line").await.world()?;
+    let asked = Instant::now();
+    while asked.elapsed() < PATIENCE {
+        let incarnation = store.incarnations().await.world()?.get(name).copied().unwrap_or(0);
+        if incarnation > present {
+            say!(
+                "{name} is accepted as incarnation {incarnation}; the running service reads it from its start"
+            );
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Err(Failure::World(anyhow::anyhow!(
+        "the running service has not accepted {name} within {} s; it was asked to, and does so as soon as it can, or \
+         when it starts the next time",
+        PATIENCE.as_secs()
+    )))
 }

@@ -9,8 +9,10 @@ pub struct AwaitingEvidence {
     pub id: String,
     /// Place of its last change in commit order.
     pub seq: i64,
-    /// Its references of which nothing is known yet; none if only that has to be noted.
+    /// Its references of which nothing is known yet.
     pub missing: Vec<Evidence>,
+    /// Of those of which nothing is known, the ones in a topic that is another one now: their records are gone.
+    pub gone: Vec<Evidence>,
 }
 
 /// What was read back for one row.

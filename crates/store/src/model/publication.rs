@@ -224,6 +224,15 @@ pub struct Checkpoint {
     pub bytes: Vec<u8>,
 }
 
+/// A topic that is another one from here on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewIncarnation {
+    /// The topic.
+    pub topic: String,
+    /// Its incarnation now.
+    pub incarnation: u32,
+}
+
 /// What the engine has to say since it last said something.
 #[derive(Debug, Clone, Default)]
 pub struct Publication {
@@ -248,6 +257,8 @@ pub struct Publication {
     pub dead_letters: Vec<NewDeadLetter>,
     /// Checkpoints of what lies below this publication.
     pub checkpoints: Vec<Checkpoint>,
+    /// Topics that are accepted as new incarnations; all else here is of the ones before.
+    pub incarnations: Vec<NewIncarnation>,
 }
 
 impl Publication {
@@ -264,6 +275,7 @@ impl Publication {
             && self.alerts.is_empty()
             && self.dead_letters.is_empty()
             && self.checkpoints.is_empty()
+            && self.incarnations.is_empty()
     }
 }
 

@@ -59,7 +59,8 @@ async fn a_letter_without_content_is_listed_like_any_other() {
 async fn a_new_incarnation_s_offsets_are_new() {
     let (_folder, store) = store().await;
     publish(&store, vec![letter(5)]).await;
-    store.raise_incarnation("waf", "ann").await.unwrap();
+    store.ask_to_accept("waf", "ann").await.unwrap();
+    store.accept_asked().await.unwrap();
     assert_eq!(publish(&store, vec![letter(5)]).await.applied, 1);
 }
 

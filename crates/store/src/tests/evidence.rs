@@ -109,3 +109,19 @@ async fn a_covered_notice_awaits_nothing() {
     fetched(&store, "n", vec![present(1)]).await;
     assert_eq!(awaiting(&store, 0, 10).await, [of("a", &[1])]);
 }
+
+#[tokio::test]
+async fn evidence_of_a_topic_that_is_another_one_now_is_gone() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![with_evidence(alert("a", 1, 10, 2), &[1])]).await;
+    let accepted = NewIncarnation { topic: "api".to_owned(), incarnation: 1 };
+    let accepted = Publication { incarnations: vec![accepted], ..Publication::default() };
+    assert!(!accepted.is_empty());
+    store.publish(&accepted).await.unwrap();
+    publish_alerts(&store, vec![with_evidence(alert("b", 1, 10, 2), &[2])]).await;
+    let rows = store.awaiting_evidence(0, 10).await.unwrap();
+    let offsets = |of: &[vedette_event::Evidence]| of.iter().map(|e| e.offset).collect::<Vec<_>>();
+    let seen: Vec<_> =
+        rows.iter().map(|row| (row.id.as_str(), offsets(&row.missing), offsets(&row.gone))).collect();
+    assert_eq!(seen, [("a", vec![], vec![1]), ("b", vec![2], vec![])]);
+}

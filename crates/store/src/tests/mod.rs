@@ -11,6 +11,7 @@ mod publishing;
 mod reading;
 mod replay;
 mod retention;
+mod topics;
 mod triage;
 mod withdrawal;
 

@@ -35,6 +35,7 @@ fn large() -> Publication {
         alerts,
         dead_letters: (0..600).map(letter).collect(),
         checkpoints: (0..3).map(|group| Checkpoint { group, bytes: vec![group; 3 << 20] }).collect(),
+        incarnations: vec![NewIncarnation { topic: "api".into(), incarnation: 1 }],
     }
 }
 
@@ -77,7 +78,7 @@ fn a_publication_is_cut_in_the_order_in_which_its_parts_rest_on_one_another() {
         assert!((1..=MAX_ROWS).contains(&part.rows()), "{}", part.rows());
         rows += part.rows();
     }
-    assert_eq!(rows, 700 + 1 + 1 + 1 + 1 + 900 + 1_300 + 600 + 3);
+    assert_eq!(rows, 700 + 1 + 1 + 1 + 1 + 900 + 1_300 + 600 + 3 + 1);
     let checkpoints = parts.iter().filter(|part| part.kinds().contains(&8)).count();
     assert_eq!(checkpoints, 3, "of three megabytes each, two are too much for one transaction");
 }

@@ -199,6 +199,7 @@ async fn the_ledger_is_written_once_and_read_back() {
     let longer = LostInterval { to: 12, ..lost };
     store.publish(&Publication { lost: vec![longer.clone()], ..Default::default() }).await.unwrap();
     assert_eq!(store.lost_intervals().await.unwrap(), [longer]);
-    store.raise_incarnation("waf", "ann").await.unwrap();
+    store.ask_to_accept("waf", "ann").await.unwrap();
+    store.accept_asked().await.unwrap();
     assert_eq!(store.placements().await.unwrap(), [], "they belong to the topic before");
 }

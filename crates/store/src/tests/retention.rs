@@ -170,7 +170,8 @@ async fn a_placement_stays_as_long_as_its_record_can_be_read() {
     assert_eq!((left[0], left[10]), ((0, 690), (1, 3)));
     assert_eq!(removed(&store, "placements").await, [("waf".to_owned(), 690)]);
     // The topic before this one is read no more.
-    store.raise_incarnation("waf", "ann").await.unwrap();
+    store.ask_to_accept("waf", "ann").await.unwrap();
+    store.accept_asked().await.unwrap();
     sweep(&store, &NOTHING_KEPT, &starts).await;
     assert_eq!(count(&store, "placements").await, 0);
 }

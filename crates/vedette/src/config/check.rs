@@ -5,14 +5,14 @@
 use anyhow::Result;
 use vedette_event::Span;
 
-use super::{Config, MAX_DISORDER, Protocol};
+use super::{Config, For, MAX_DISORDER, Protocol};
 use crate::telemetry;
 
 /// The allowance for clocks must stay one.
 const MAX_SKEW: Span = Span::secs(600);
 
 /// Checks every value.
-pub fn check(config: &Config) -> Result<()> {
+pub fn check(config: &Config, purpose: For) -> Result<()> {
     if config.data.as_os_str().is_empty() {
         return Err(config.places.wrong("data", "names no folder; write for example data"));
     }
@@ -20,7 +20,7 @@ pub fn check(config: &Config) -> Result<()> {
         return Err(config.places.wrong("log.level", what));
     }
     files(config)?;
-    brokers_and_credentials(config)?;
+    brokers_and_credentials(config, purpose)?;
     topics(config)?;
     engine(config)
 }
@@ -39,7 +39,7 @@ fn files(config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn brokers_and_credentials(config: &Config) -> Result<()> {
+fn brokers_and_credentials(config: &Config, purpose: For) -> Result<()> {
     let wrong = |path: &str, what: String| Err(config.places.wrong(path, what));
     let is_broker = |text: &str| {
         text.trim()
@@ -58,7 +58,9 @@ fn brokers_and_credentials(config: &Config) -> Result<()> {
         ("password", security.password.is_some()),
     ];
     match security.protocol {
-        Protocol::SaslPlaintext | Protocol::SaslSsl if given.iter().any(|(_, given)| !given) => {
+        Protocol::SaslPlaintext | Protocol::SaslSsl
+            if purpose == For::Service && given.iter().any(|(_, given)| !given) =>
+        {
             let name = security.protocol.name();
             let what = format!("{name} needs mechanism, username and a password (VEDETTE_KAFKA_PASSWORD)");
             wrong("kafka.security.protocol", what)

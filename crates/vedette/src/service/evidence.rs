@@ -18,7 +18,7 @@ use anyhow::Result;
 use tokio::{runtime::Handle, sync::watch};
 use vedette_decode::Inspector;
 use vedette_engine::Compiled;
-use vedette_event::Partition;
+use vedette_event::{Evidence, Partition};
 use vedette_ingest::{Found, ReadBack};
 use vedette_store::{
     Store,
@@ -243,10 +243,17 @@ struct Held<'a> {
 }
 
 impl<'a> Held<'a> {
-    /// Rows of which nothing is missing have only that to be noted.
+    /// What needs no reading: records that are gone, and rows of which nothing is missing, which is to be noted.
     fn new(rows: &'a [AwaitingEvidence]) -> Self {
-        let complete = rows.iter().enumerate().filter(|(_, row)| row.missing.is_empty());
-        let contents = complete.map(|(at, _)| (at, Vec::new())).collect();
+        let gone = |e: &Evidence| EvidenceContent {
+            topic: e.topic.to_string(),
+            partition: e.partition,
+            offset: e.offset,
+            index: e.index,
+            content: Content::Gone,
+        };
+        let known = rows.iter().enumerate().filter(|(_, row)| row.missing.is_empty() || !row.gone.is_empty());
+        let contents = known.map(|(at, row)| (at, row.gone.iter().map(gone).collect())).collect();
         Self { rows, contents, bytes: 0, since: Instant::now(), failed: None }
     }
 

@@ -19,7 +19,8 @@ use vedette_engine::{Compiled, Detector, Engine, KEY_GROUPS, Output, TopicState}
 use vedette_event::{DeadLetter, Flags, Partition, Severity, TopicIx};
 use vedette_ingest::{DeadLetterTopic, Ingest, Ingested, Status};
 use vedette_store::model::{
-    AlertRevision, Checkpoint, HealthEvent, LostInterval, NewDeadLetter, NewNotice, Publication,
+    AlertRevision, Checkpoint, HealthEvent, LostInterval, NewDeadLetter, NewIncarnation, NewNotice,
+    Publication,
 };
 
 use super::{
@@ -132,6 +133,11 @@ impl Kernel {
             match next {
                 // The reader has said why, and ends.
                 Ok(Ingested::Failed(_)) => return Ok(()),
+                Ok(Ingested::Accepted(topic)) => {
+                    if !self.accept(topic, stage)? {
+                        return Ok(());
+                    }
+                }
                 Ok(item) => self.take(item, &mut detector),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -188,9 +194,23 @@ impl Kernel {
                     self.health(key, "ingest", severity, message);
                 }
             }
-            // Nothing follows it, and the reader has told the reason.
-            Ingested::Failed(_) => {}
+            // Of these, one divides what is published and nothing follows the other: neither comes here.
+            Ingested::Accepted(_) | Ingested::Failed(_) => {}
         }
+    }
+
+    /// Goes on with the next incarnation of a topic: what was found in the one before is published with the word that it
+    /// ended, so that the store files each under its own. False if nobody takes it any more.
+    fn accept(&mut self, topic: TopicIx, stage: &Stage) -> Result<bool> {
+        let name = self.compiled.topics.name(topic).clone();
+        let incarnation = self.compiled.topics.incarnation(topic).saturating_add(1);
+        self.extra.incarnations.push(NewIncarnation { topic: name.to_string(), incarnation });
+        let taken = self.publish(false, stage)?;
+        if let Some(source) = self.view.source_of(&name) {
+            self.compiled = self.engine.accept(topic, source);
+        }
+        tracing::warn!(topic = %name, incarnation, "a topic was accepted and is read from its start");
+        Ok(taken)
     }
 
     fn lost(&mut self, partition: Partition, from: i64, to: i64) {

@@ -16,6 +16,7 @@ mod publisher;
 mod setup;
 mod signals;
 mod supervisor;
+mod topics;
 mod versions;
 mod waiting;
 
@@ -147,6 +148,9 @@ async fn run_all(
     let (ingest, records) = vedette_ingest::Ingest::start(ingest_settings, recovery).map_err(world)?;
     let ingest = Arc::new(ingest);
     look_at_ingest(supervisor, &ingest);
+    let asked =
+        topics::accept_asked(store.clone(), compiled.topics.clone(), ingest.clone(), supervisor.clone());
+    tokio::spawn(asked);
 
     let (to, rules, runtime) = (store.clone(), compiled.clone(), Handle::current());
     supervisor

@@ -58,6 +58,7 @@ pub async fn prepare(
         return Err(Failure::Usage(config.places.wrong("rules", what)));
     }
     let secret = secret(store).await.world()?;
+    store.accept_asked().await.world()?;
     let incarnations = store.incarnations().await.world()?;
     let named = config.kafka.topics.iter().map(|t| {
         let name: Arc<str> = t.name.as_str().into();
@@ -181,8 +182,9 @@ fn ingest_settings(
                 config::TimeSource::Producer => TimeSource::Producer,
             },
             start: match t.start {
-                config::StartAt::Earliest => StartAt::LogStart,
-                config::StartAt::Latest => StartAt::Latest,
+                // What was accepted is read from its start.
+                config::StartAt::Latest if topics.incarnation(topics.find(&t.name)?) == 0 => StartAt::Latest,
+                _ => StartAt::LogStart,
             },
             on_loss: match t.on_loss {
                 config::OnLoss::Continue => OnLoss::Continue,
