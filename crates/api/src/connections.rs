@@ -149,6 +149,8 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
+    ordinary: usize,
+    reserve: usize,
     /// How many had to make room.
     shed: u64,
     open: HashMap<u64, Entry>,
@@ -162,15 +164,35 @@ impl Table {
         waiting.filter(|(since, _)| *since <= patient).min().map(|(_, id)| id)
     }
 
-    fn remove(&mut self, id: u64) {
-        if let Some(entry) = self.open.remove(&id) {
+    fn insert(&mut self, entry: Entry) -> u64 {
+        *self.of(entry.reserve) += 1;
+        let id = self.next;
+        self.next += 1;
+        self.open.insert(id, entry);
+        id
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        let entry = self.open.remove(&id)?;
+        *self.of(entry.reserve) -= 1;
+        Some(entry)
+    }
+
+    /// Has a connection make room.
+    fn shed(&mut self, id: u64) {
+        if let Some(entry) = self.remove(id) {
             self.shed += 1;
             entry.progress.cut.notify_one();
         }
     }
+
+    fn of(&mut self, reserve: bool) -> &mut usize {
+        if reserve { &mut self.reserve } else { &mut self.ordinary }
+    }
 }
 
-/// All connections. Each accept walks the table once or twice: at most 576 entries, which takes microseconds.
+/// All connections. An accept walks the table at most twice, 576 entries, and only where places are short or a peer has
+/// a bound of its own.
 #[derive(Debug)]
 pub(crate) struct Connections {
     places: Places,
@@ -193,50 +215,50 @@ impl Connections {
         let peer = Peer::of(ip, self.proxied);
         let places = self.places;
         let mut table = self.table();
-        let count = |of: &dyn Fn(&Entry) -> bool| table.open.values().filter(|entry| of(entry)).count();
-        let full = count(&|entry| !entry.reserve) >= places.connections;
-        let over =
-            peer != Peer::Shared && count(&|entry| !entry.reserve && entry.peer == peer) >= places.per_peer;
-        let reserved = count(&|entry| entry.reserve) >= places.reserve;
+        let own = |table: &Table| table.open.values().filter(|e| !e.reserve && e.peer == peer).count();
+        let over = peer != Peer::Shared && own(&table) >= places.per_peer;
         let mut reserve = false;
-        if full || over {
+        if over || table.ordinary >= places.connections {
             let patient = now.checked_sub(places.patience).unwrap_or(now);
             match table.longest_waiting(patient, |entry| !over || entry.peer == peer) {
-                Some(id) => table.remove(id),
+                Some(id) => table.shed(id),
                 None => reserve = true,
             }
         }
-        if reserve && reserved {
-            let oldest = table.open.iter().filter(|(_, entry)| entry.reserve);
-            if let Some(oldest) = oldest.min_by_key(|(id, entry)| (entry.accepted, **id)).map(|(id, _)| *id) {
-                table.remove(oldest);
+        if reserve && table.reserve >= places.reserve {
+            let all = table.open.iter().filter(|(_, entry)| entry.reserve);
+            if let Some(oldest) = all.min_by_key(|(id, entry)| (entry.accepted, **id)).map(|(id, _)| *id) {
+                table.shed(oldest);
             }
         }
-        let id = table.next;
-        table.next += 1;
         let progress = Arc::new(Progress::new(now));
-        table.open.insert(id, Entry { peer, reserve, accepted: now, progress: Arc::clone(&progress) });
+        let id = table.insert(Entry { peer, reserve, accepted: now, progress: Arc::clone(&progress) });
         drop(table);
         Slot { connections: Arc::clone(self), id, reserve, progress }
+    }
+
+    /// True while places are scarce: then nobody keeps one from one request to the next. So those who ask on and on
+    /// without reading get one answer for each connection that they make.
+    pub(crate) fn scarce(&self) -> bool {
+        self.table().ordinary * 4 >= self.places.connections * 3
     }
 
     /// Closes the connection that has waited longest for its peer; false if none waits.
     pub(crate) fn shed(&self, now: Instant) -> bool {
         let mut table = self.table();
         let longest = table.longest_waiting(now, |_| true);
-        longest.inspect(|id| table.remove(*id)).is_some()
+        longest.inspect(|id| table.shed(*id)).is_some()
     }
 
     /// How many there are.
     pub(crate) fn open(&self) -> Open {
         let table = self.table();
-        let reserve = table.open.values().filter(|entry| entry.reserve).count();
-        Open { ordinary: table.open.len() - reserve, reserve, shed: table.shed }
+        Open { ordinary: table.ordinary, reserve: table.reserve, shed: table.shed }
     }
 
     /// Closes all that are left.
     pub(crate) fn cut_all(&self) -> usize {
-        let open = std::mem::take(&mut self.table().open);
+        let Table { open, .. } = std::mem::take(&mut *self.table());
         open.values().for_each(|entry| entry.progress.cut.notify_one());
         open.len()
     }
@@ -256,7 +278,7 @@ pub(crate) struct Open {
 /// A connection's place; given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    connections: Arc<Connections>,
+    pub connections: Arc<Connections>,
     id: u64,
     /// One of the reserve: short-lived, for probes alone.
     pub reserve: bool,
@@ -265,7 +287,7 @@ pub(crate) struct Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.connections.table().open.remove(&self.id);
+        self.connections.table().remove(self.id);
     }
 }
 

@@ -232,8 +232,9 @@ impl Server {
     }
 }
 
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1_024;
+/// Connections that wait to be accepted: the most that Linux allows by default. A short queue overflows in a flood, and
+/// then everybody's attempts are dropped and tried again after seconds.
+const BACKLOG: u32 = 4_096;
 
 fn listen(address: SocketAddr, send_buffer: u32) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -287,19 +288,22 @@ impl Front {
     {
         let limits = self.limits;
         let (router, progress) = (TowerToHyperService::new(self.router.clone()), Arc::clone(&slot.progress));
-        let reserve = slot.reserve;
+        let (reserve, connections) = (slot.reserve, Arc::clone(&slot.connections));
         let service = service_fn(move |mut request: Request<Incoming>| {
             progress.asked();
             if reserve {
                 request.extensions_mut().insert(Reserve);
             }
             let (answer, progress) = (router.call(request), Arc::clone(&progress));
+            let connections = Arc::clone(&connections);
             async move {
                 // Also where the answer is given up.
                 let answering = Answering(progress);
-                let answer = answer.await?;
+                let mut answer = answer.await?;
                 if is_stream(&answer) {
                     answering.0.streams();
+                } else if connections.scarce() {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(answer.map(|body| Answer { body, _answering: answering }))
             }
