@@ -13,3 +13,4 @@ mod operator;
 mod poison;
 mod program;
 mod stored;
+mod stuck;

@@ -177,10 +177,17 @@ impl Process {
         Ok(())
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status()?;
+        ensure!(sent.success(), "it is gone");
+        Ok(())
+    }
+
     /// Asks it to stop (SIGTERM) and waits; an error unless it ends well.
     pub fn stop(&mut self) -> Result<Duration> {
         let asked = Instant::now();
-        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        self.signal("TERM")?;
         let code = self.ended(PATIENCE)?;
         ensure!(code == Some(0), "it ended with {code:?}:\n{}", self.log().join("\n"));
         Ok(asked.elapsed())

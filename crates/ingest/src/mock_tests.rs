@@ -485,3 +485,38 @@ fn records_are_read_back_near_and_far_and_what_is_not_there_is_gone() {
     let (came, done) = read_back(&reader, 1, &[1]);
     assert!(done.is_ok() && came == [(1, here("b"))], "{came:?} {done:?}");
 }
+
+#[test]
+fn the_threads_show_that_they_live_and_whether_what_they_have_is_taken() {
+    let broker = MockBroker::start().unwrap();
+    let at = broker.bootstrap_servers();
+    broker.create_topic("api", 1).unwrap();
+    produce(&at, "api", 0, &[(1_000, "a"), (2_000, "b")]);
+    let narrow = Settings { queue: 1, ..settings(&at, &["api"]) };
+    let (ingest, ingested) = Ingest::start(narrow, Recovery::default()).unwrap();
+    let view = ingest.lag_view();
+    let shown = |what: &str, holds: &dyn Fn(&[Heartbeat; 2]) -> bool| {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds(&view.heartbeats()) {
+            assert!(Instant::now() < deadline, "{what}: {:?}", view.heartbeats());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        view.heartbeats()
+    };
+    // Nobody takes anything: the reader tries, and does not move.
+    let [full, _] = shown("waits", &|[reader, _]| reader.waits);
+    let [still, _] = shown("tries again", &|[reader, _]| reader.tries > full.tries + 2);
+    assert_eq!((still.thread, still.moves, still.end), ("reader", full.moves, None));
+
+    let mut seen = Seen::default();
+    until(&ingested, &mut seen, |s| s.count() == 2 && s.idle.len() == 1);
+    let handed_on: Vec<_> = ingest.lag().partitions.iter().map(|p| p.handed_on).collect();
+    assert_eq!(handed_on, [2]);
+    let drain = ingested.clone();
+    let drained = std::thread::spawn(move || drain.iter().count());
+    let [reader, prober] = shown("moves", &|[reader, _]| !reader.waits && reader.moves > full.moves);
+    shown("both move", &|[r, p]| r.moves > reader.moves && p.moves > prober.moves);
+    ingest.ask_to_stop();
+    shown("both end", &|all| all.iter().all(|beat| beat.end == Some(Ended::Done)));
+    assert!(drained.join().unwrap() > 0);
+}

@@ -315,3 +315,63 @@ fn still(stages: &[StageStatus]) -> (Vec<Obstacle>, Vec<Degraded>) {
     }
     (obstacles, degraded)
 }
+
+#[cfg(test)]
+mod tests {
+    use vedette_api::live::StageState;
+
+    use super::*;
+
+    fn stage(name: &str, state: StageState, waits_for: Option<&str>) -> StageStatus {
+        StageStatus {
+            name: name.to_owned(),
+            state,
+            has_work: true,
+            moved_at: Micros(7),
+            alive_at: Micros(9),
+            waits_for: waits_for.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_stage_that_stands_still_is_an_obstacle_where_nothing_works_without_it() {
+        let said = |stages: &[StageStatus]| {
+            let (obstacles, degraded) = still(stages);
+            let obstacles: Vec<_> = obstacles.into_iter().map(|o| (o.code, o.since)).collect();
+            let degraded: Vec<_> = degraded.into_iter().map(|d| (d.reason, d.message)).collect();
+            (obstacles, degraded)
+        };
+        let well = [StageState::Idle, StageState::Working, StageState::Waiting, StageState::Ended];
+        let stages: Vec<_> = well.iter().map(|state| stage("kernel", *state, None)).collect();
+        assert_eq!(said(&stages), (vec![], vec![]));
+
+        let (obstacles, _) = said(&[stage("kernel", StageState::Stalled, None)]);
+        assert_eq!(obstacles, [("kernel-stalled".to_owned(), Micros(7))]);
+        // What is the matter comes first, though the kernel stands before the publisher.
+        let (obstacles, degraded) = said(&[
+            stage("reader", StageState::Stalled, Some("kernel")),
+            stage("kernel", StageState::Hung, Some("publisher")),
+            stage("publisher", StageState::Stalled, Some("store")),
+            stage("evidence", StageState::Stalled, Some("broker")),
+        ]);
+        let codes: Vec<_> = obstacles.iter().map(|(code, _)| code.as_str()).collect();
+        assert_eq!(codes, ["store-unavailable", "reader-stalled", "kernel-stalled"]);
+        assert_eq!(degraded[0].0, "stage-stalled");
+        assert!(degraded[0].1.contains("evidence") && degraded[0].1.ends_with("it waits for the broker"));
+    }
+
+    #[test]
+    fn no_source_is_well_while_the_kernel_stands_still() {
+        let (word, source) = (Word::default(), SourceIx(0));
+        assert_eq!(health(&word, source, 0, None).0, Health::Ok);
+        let kernel = stage("kernel", StageState::Stalled, None);
+        for waiting in [0, 1_000_000] {
+            let (health, message) = health(&word, source, waiting, Some(&kernel));
+            assert_eq!(health, Health::Stalled);
+            assert!(message.is_some_and(|m| m.contains("has not moved since")));
+        }
+        // Why it is not read at all says more.
+        let away = Word { unreachable: Some(("refused".to_owned(), Micros(1))), ..Word::default() };
+        assert_eq!(health(&away, source, 0, Some(&kernel)).0, Health::Unreachable);
+    }
+}

@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::supervisor::Supervisor;
 
 /// How long all of stopping may take: what the stages may take and closing the store, with some room.
-const ALL: Duration = Duration::from_millis(9_300);
+const ALL: Duration = Duration::from_millis(8_800);
 /// How long the last line may take.
 const LAST_LINE: Duration = Duration::from_millis(200);
 

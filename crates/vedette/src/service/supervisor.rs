@@ -62,8 +62,8 @@ impl Name {
     const fn patience(self) -> Duration {
         Duration::from_millis(match self {
             Self::Kernel => 5_000,
-            Self::Reader | Self::Prober => 6_500,
-            Self::Publisher | Self::Evidence | Self::Api => 7_500,
+            Self::Reader | Self::Prober => 6_000,
+            Self::Publisher | Self::Evidence | Self::Api => 7_000,
         })
     }
 }
@@ -224,12 +224,19 @@ struct Shared {
     stop: watch::Sender<bool>,
     /// Counts ends of stages.
     ends: watch::Sender<u64>,
+    /// How long after the word to stop each may take.
+    patience: fn(Name) -> Duration,
 }
 
 impl Supervisor {
     /// Over nobody yet.
     pub fn new() -> Self {
+        Self::with_patience(Name::patience)
+    }
+
+    fn with_patience(patience: fn(Name) -> Duration) -> Self {
         Self(Arc::new(Shared {
+            patience,
             stages: Mutex::default(),
             failures: Mutex::default(),
             stop: watch::Sender::new(false),
@@ -403,7 +410,7 @@ impl Supervisor {
         loop {
             let left: Vec<Seen> =
                 self.look().into_iter().filter(|seen| seen.state != StageState::Ended).collect();
-            let late = |seen: &Seen| asked.elapsed() >= seen.name.patience();
+            let late = |seen: &Seen| asked.elapsed() >= (self.0.patience)(seen.name);
             // Whoever has no work gets none any more once a stage before it is late.
             let first_late = left.iter().find(|seen| late(seen)).map(|seen| seen.name);
             let done_for = |seen: &Seen| !seen.has_work && first_late.is_some_and(|name| name < seen.name);
@@ -453,3 +460,6 @@ fn span(duration: Duration) -> Span {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
