@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{Evaluator, Program, needed_fields, reference};
+use crate::{
+    Evaluator, Program, needed_fields, reference,
+    work::{TooDear, Work},
+};
 use arrow_buffer::ScalarBuffer;
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Map, Value, json};
@@ -253,6 +256,18 @@ fn expected(rules: &RuleSet, def: &SourceDef, events: &[(Map<String, Value>, boo
     hits
 }
 
+/// What each event costs, by the reference.
+fn worked(rules: &RuleSet, def: &SourceDef, events: &[(Map<String, Value>, bool)]) -> Vec<Work> {
+    let of = |(event, escape): &(Map<String, Value>, bool)| {
+        let cells: BTreeMap<&str, (Kind, String)> =
+            event.iter().map(|(name, value)| (&**name, cell_of(Some(value)))).collect();
+        let cell =
+            |name: &str| cells.get(name).map_or(Cell::MISSING, |(kind, text)| Cell { kind: *kind, text });
+        reference::work(rules, def, &cell, &spell(event, *escape))
+    };
+    events.iter().map(of).collect()
+}
+
 fn rule_of(leaf: Leaf) -> Rule {
     Rule {
         id: "r".into(),
@@ -329,6 +344,13 @@ proptest! {
         let fields: Vec<Arc<str>> = needed_fields(&rules, def).into_iter().collect();
         let batch = batch(&events, &fields);
         let program = Arc::new(Program::compile(&rules, SourceIx(0), &sources, &fields));
+        let works: Vec<Work> = (0..batch.rows()).map(|row| program.work(&batch, row)).collect();
+        prop_assert_eq!(&works, &worked(&rules, def, &events));
+        for budget in [0, works[0].steps, u64::MAX] {
+            let dear = (0_u32..).zip(&works).filter(|(_, work)| work.steps > budget);
+            let dear: Vec<_> = dear.map(|(row, work)| TooDear { row, work: *work }).collect();
+            prop_assert_eq!(program.too_dear(&batch, budget), dear);
+        }
         let mut evaluator = Evaluator::new(program);
         let mut hits = vec![Hit { row: 9, rule: RuleIx(9) }];
         let expected = expected(&rules, def, &events);

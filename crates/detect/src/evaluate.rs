@@ -21,6 +21,7 @@ use crate::{
     memo::Memo,
     program::Program,
     truth::{Row, Truth},
+    work::{BUDGET, TooDear},
 };
 
 /// Slots that all memos of an evaluator have together.
@@ -135,6 +136,12 @@ impl Evaluator {
             finder,
             truth,
         }
+    }
+
+    /// The events of this batch that are too dear to be evaluated ([`crate::work`]).
+    #[must_use]
+    pub fn too_dear(&self, batch: &EventBatch) -> Vec<TooDear> {
+        self.program.too_dear(batch, BUDGET)
     }
 
     /// Replaces `hits` by the hits of this batch, sorted by row, then rule, each once.

@@ -31,6 +31,7 @@ pub mod program;
 pub mod reference;
 mod relation;
 mod truth;
+pub mod work;
 
 pub use evaluate::Evaluator;
 pub use program::{Program, needed_fields, searches_records};

@@ -11,7 +11,7 @@ use std::{
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use vedette_event::{RuleIx, SourceDef, SourceIx, Sources, source::Form};
+use vedette_event::{EventBatch, Kind, RuleIx, SourceDef, SourceIx, Sources, source::Form};
 use vedette_sigma::{Detection, RuleKind, RuleSet, Test};
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     condition::{Atom, Lowering, Weight},
     literal::{Probe, Site},
     matcher::Matcher,
+    work::Prices,
 };
 
 /// The canonical columns that the rules which can apply to a source need; with `product`, `category` and `service` where
@@ -100,6 +101,8 @@ pub struct Program {
     pub(crate) whole_record: bool,
     /// What rules name of each key, lower case.
     names: [HashMap<String, u16, FixedState>; 3],
+    /// What all of it costs.
+    pub(crate) prices: Prices,
     classes: Mutex<HashMap<Names, Arc<Class>, FixedState>>,
 }
 
@@ -111,6 +114,7 @@ impl Program {
         let mut lowering = Lowering::new(source, fields);
         let mut names: [HashMap<String, u16, FixedState>; 3] = Default::default();
         let mut compiled = Vec::new();
+        let mut prices = Prices::new(fields.len());
         for (ix, detection) in applicable(rules, source) {
             let logsource = &detection.logsource;
             let keys = [&logsource.product, &logsource.category, &logsource.service];
@@ -120,6 +124,7 @@ impl Program {
                     *id = key.as_ref().map_or(0, |key| intern(known, key));
                 }
             }
+            prices.add((ix, ids), detection, source, |name| lowering.columns.get(name).copied());
             compiled.push(ProgramRule { ix, names: ids, condition: lowering.detection(detection) });
         }
         let own = source.own_logsource().then(|| {
@@ -132,6 +137,7 @@ impl Program {
             own,
             whole_record: source.form == Form::PanosCsv,
             names,
+            prices,
             classes: Mutex::default(),
         }
     }
@@ -139,6 +145,18 @@ impl Program {
     /// The number of what an event names of a key: 1 if no rule names it.
     pub(crate) fn name(&self, key: usize, text: &str) -> u16 {
         self.names[key].get(&text.to_lowercase()).copied().unwrap_or(1)
+    }
+
+    /// What an event names of product, category and service.
+    pub(crate) fn names_of(&self, batch: &EventBatch, row: usize) -> Names {
+        let mut names = [0; 3];
+        for (key, column) in self.own.iter().flatten().enumerate() {
+            let cell = column.and_then(|at| batch.columns.get(at)).map(|column| column.cell(row));
+            if let Some(cell) = cell.filter(|cell| cell.kind == Kind::Text) {
+                names[key] = self.name(key, cell.text);
+            }
+        }
+        names
     }
 
     /// The class of events that name this; beyond a limit the one of events that name nothing, whose rules include all others'.

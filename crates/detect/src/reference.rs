@@ -1,6 +1,7 @@
 //! The oracle: one rule against one event, slowly and obviously.
 //!
-//! In: a rule, a source definition, a lookup from canonical column to cell, and the event's text. Out: true or false.
+//! In: a rule, a source definition, a lookup from canonical column to cell, and the event's text. Out: true or false, or
+//! what it costs (the prices themselves are the program's).
 //! Invariant: shares no machinery with [`crate::Program`]; it is written from the meaning of the rule language (see the
 //! crate's documentation for the rulings), so that disagreement means that one of the two is wrong.
 
@@ -10,6 +11,8 @@ use ipnet::IpNet;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use vedette_event::{Cell, Kind, LogSource, RuleIx, SourceDef, batch::number, source::Form};
 use vedette_sigma::{Expr, Leaf, Pattern, Piece, Relation, RuleKind, RuleSet, Test};
+
+use crate::work::{Work, prices, size};
 
 /// Whether a detection rule matches an event. Correlations and unknown rules never do.
 pub fn matches<'a>(
@@ -27,6 +30,29 @@ pub fn matches<'a>(
         && holds(&detection.condition, &|leaf| {
             detection.leaves.get(leaf).is_some_and(|leaf| event.satisfies(leaf))
         })
+}
+
+/// What an event costs ([`crate::work`]), predicate by predicate.
+pub fn work<'a>(
+    rules: &RuleSet,
+    source: &SourceDef,
+    cell: &dyn Fn(&str) -> Cell<'a>,
+    original: &str,
+) -> Work {
+    let event = Event { source, cell, original };
+    let mut work = Work::default();
+    for (ix, rule) in rules.iter() {
+        let RuleKind::Detection(detection) = &rule.kind else { continue };
+        if !detection.logsource.compatible(&event.logsource()) {
+            continue;
+        }
+        let mut sixteenths = 0;
+        for leaf in &detection.leaves {
+            prices(leaf, source, &mut |column, price| sixteenths += price * event.size(column));
+        }
+        work.add(ix, sixteenths);
+    }
+    work
 }
 
 /// The value of a boolean expression.
@@ -68,6 +94,25 @@ impl Event<'_, '_> {
         LogSource { product: own("product"), category: own("category"), service: own("service") }
     }
 
+    /// The size of a column, or of the event's text.
+    fn size(&self, column: Option<&str>) -> u64 {
+        let Some(column) = column else { return size(self.original.len(), self.strings().len()) };
+        let cell = (self.cell)(column);
+        match item(cell) {
+            Item::Texts(texts) if !texts.is_empty() => size(cell.text.len(), texts.len()),
+            _ => 0,
+        }
+    }
+
+    /// The strings that keywords see.
+    fn strings(&self) -> Vec<String> {
+        if self.source.form == Form::PanosCsv {
+            vec![self.original.to_owned()]
+        } else {
+            strings_of(self.original)
+        }
+    }
+
     fn satisfies(&self, leaf: &Leaf) -> bool {
         match &leaf.field {
             Some(field) => self.field_holds(&leaf.test, field),
@@ -98,11 +143,7 @@ impl Event<'_, '_> {
     }
 
     fn keyword_holds(&self, test: &Test) -> bool {
-        let strings = if self.source.form == Form::PanosCsv {
-            vec![self.original.to_owned()]
-        } else {
-            strings_of(self.original)
-        };
+        let strings = self.strings();
         match test {
             Test::Not(inner) => !strings.is_empty() && !self.keyword_holds(inner),
             _ => strings.iter().any(|text| text_holds(test, text)),

@@ -85,6 +85,8 @@ struct Cells {
     spots: Vec<Spot>,
     /// Some cell is neither missing nor null.
     valued: bool,
+    /// Bytes of the longest cell.
+    longest: usize,
 }
 
 /// Where a cell's text lies.
@@ -134,6 +136,12 @@ impl Column {
         self.cells.as_ref().is_some_and(|cells| cells.valued)
     }
 
+    /// No cell has more bytes than this. (Of a slice it tells of the whole.)
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        self.cells.as_ref().map_or(0, |cells| cells.longest)
+    }
+
     /// A column of `rows` missing cells.
     #[must_use]
     pub const fn missing(rows: usize) -> Self {
@@ -173,6 +181,7 @@ pub struct ColumnBuilder {
     base: (usize, usize),
     side: TextBuilder,
     spots: Vec<Spot>,
+    longest: usize,
 }
 
 impl ColumnBuilder {
@@ -181,13 +190,14 @@ impl ColumnBuilder {
     pub fn new(raw: Text) -> Self {
         let text = raw.as_str();
         let base = (text.as_ptr() as usize, text.len());
-        Self { raw, base, side: TextBuilder::default(), spots: Vec::with_capacity(MAX_ROWS) }
+        Self { raw, base, side: TextBuilder::default(), spots: Vec::with_capacity(MAX_ROWS), longest: 0 }
     }
 
     /// Appends a cell. A text that is a slice of the raw text is not copied.
     #[inline]
     pub fn push(&mut self, kind: Kind, text: &str) {
         let len = text.len();
+        self.longest = self.longest.max(len);
         let at = (text.as_ptr() as usize).wrapping_sub(self.base.0);
         let spot = if at.checked_add(len).is_some_and(|end| end <= self.base.1) {
             Spot { start: at as u32, len: len as u32, kind, aside: false }
@@ -241,10 +251,10 @@ impl ColumnBuilder {
     /// The column.
     #[must_use]
     pub fn finish(self) -> Column {
-        let Self { raw, side, spots, .. } = self;
+        let Self { raw, side, spots, longest, .. } = self;
         let valued = spots.iter().any(|spot| spot.kind > Kind::Null);
         let rows = spots.len();
-        let cells = Cells { raw, side: side.finish(), spots, valued };
+        let cells = Cells { raw, side: side.finish(), spots, valued, longest };
         Column { cells: Some(Arc::new(cells)), from: 0, rows }
     }
 }
@@ -392,6 +402,7 @@ mod tests {
         let mut builder = ColumnBuilder::new(Text::default());
         ["a", "b", "c"].into_iter().for_each(|text| builder.push(Kind::Text, text));
         let column = builder.finish();
+        assert_eq!((column.longest(), Column::missing(2).longest()), (1, 0));
         let slice = column.slice(1, 9);
         assert_eq!((slice.len(), slice.cell(0).text, slice.cell(1).text), (2, "b", "c"));
         assert_eq!(column.slice(0, 1).cell(1), Cell::MISSING);
