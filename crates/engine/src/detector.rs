@@ -1,18 +1,24 @@
 //! Decode and detect: the stateless half of the kernel.
 //!
 //! In: [`RawBatch`]. Out: [`Detected`]: events as columns with their hits, and dead letters.
-//! Invariants: nothing depends on earlier batches, so any thread may take any batch; a record whose evaluation
-//! panics is retried alone and becomes a dead letter, and the others are evaluated as if it were not there.
+//! Invariants: nothing depends on earlier batches, so any thread may take any batch; a record that is too dear is a dead
+//! letter before any rule looks at it, one that panics is retried alone and becomes one, and the others are evaluated as
+//! if it were not there.
 
 use std::{
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
 use vedette_decode::Decoder;
-use vedette_detect::Evaluator;
+use vedette_detect::{
+    Evaluator,
+    work::{BUDGET, TooDear},
+};
 use vedette_event::{
-    DeadLetter, DeadReason, EventBatch, Flags, Hit, Micros, Partition, RawBatch, SourceIx, raw::record_hash,
+    DeadLetter, DeadReason, EventBatch, Flags, Hit, Micros, Partition, RawBatch, RawRecord, SourceIx,
+    raw::record_hash,
 };
 
 use crate::compiled::Compiled;
@@ -79,65 +85,153 @@ impl Detector {
             dead: Vec::new(),
             last_hash: last_hash(raw),
         };
-        if !self.attempt(raw, &mut detected) {
-            self.attempt_each(raw, &mut detected);
+        match self.attempt(raw, &mut detected) {
+            Ok(()) => return detected,
+            Err(Broken::Panicked) => self.attempt_each(raw, 0..raw.records.len(), &mut detected),
+            Err(Broken::TooDear(dear)) => self.attempt_others(raw, dear, &mut detected),
         }
+        detected.dead.sort_by_key(|letter| letter.offset);
         detected
     }
 
-    /// Evaluates the batch as a whole; false, with nothing added, if that panicked.
-    fn attempt(&mut self, raw: &RawBatch, detected: &mut Detected) -> bool {
+    /// Evaluates the batch as a whole, or says why it cannot be, with nothing added.
+    fn attempt(&mut self, raw: &RawBatch, detected: &mut Detected) -> Result<(), Broken> {
         let (decoder, evaluator) = &mut self.lanes[usize::from(raw.source.0)];
+        let compiled = &self.compiled;
         let result = catch_unwind(AssertUnwindSafe(|| {
+            #[cfg(test)]
+            tests::panic_at_poison(raw);
             let (mut events, mut dead) = (Vec::new(), Vec::new());
             decoder.decode(raw, &mut events, &mut dead);
+            let dear: BTreeMap<usize, Arc<str>> = events
+                .iter()
+                .flat_map(|events| evaluator.too_dear(events).into_iter().map(move |event| (events, event)))
+                .map(|(events, event)| (events.records[event.row as usize] as usize, price(compiled, &event)))
+                .collect();
+            if !dear.is_empty() {
+                return Err(dear);
+            }
             let evaluate = |events| {
                 let mut hits = Vec::new();
                 evaluator.evaluate(&events, &mut hits);
                 DetectedBatch { events, hits }
             };
-            (events.into_iter().map(evaluate).collect::<Vec<_>>(), dead)
+            Ok((events.into_iter().map(evaluate).collect::<Vec<_>>(), dead))
         }));
-        if let Ok((batches, dead)) = result {
-            detected.batches.extend(batches);
-            detected.dead.extend(dead);
-            return true;
-        }
-        // The panic may have left scratch space half written.
-        *evaluator = self.compiled.evaluator(raw.source);
-        false
-    }
-
-    fn attempt_each(&mut self, raw: &RawBatch, detected: &mut Detected) {
-        for (at, record) in raw.records.iter().enumerate() {
-            let alone = RawBatch {
-                source: raw.source,
-                partition: raw.partition,
-                data: raw.data.clone(),
-                records: vec![*record],
-            };
-            let batches = detected.batches.len();
-            if self.attempt(&alone, detected) {
-                // Rows name their record by its position in the whole batch.
-                for batch in &mut detected.batches[batches..] {
-                    batch.events.records = vec![at as u32; batch.events.rows()].into();
+        match result {
+            Ok(Ok((batches, dead))) => {
+                detected.batches.extend(batches);
+                detected.dead.extend(dead);
+                Ok(())
+            }
+            Ok(Err(dear)) => Err(Broken::TooDear(dear)),
+            Err(_) => {
+                // The panic may have left either half written, and what is left would be found in later records.
+                if let Ok(fresh) = self.compiled.decoder(raw.source) {
+                    *decoder = fresh;
                 }
-            } else {
-                detected.dead.push(DeadLetter {
-                    source: raw.source,
-                    partition: raw.partition,
-                    offset: record.offset,
-                    index: None,
-                    ts_log: record.ts_log,
-                    reason: DeadReason::Panic,
-                    detail: "evaluating this record panicked; it was retried alone".into(),
-                    payload: raw.payload(record).unwrap_or_default().to_vec(),
-                });
+                *evaluator = self.compiled.evaluator(raw.source);
+                Err(Broken::Panicked)
             }
         }
+    }
+
+    /// Evaluates the records that are not too dear, as if the others were not there.
+    fn attempt_others(
+        &mut self,
+        raw: &RawBatch,
+        mut dear: BTreeMap<usize, Arc<str>>,
+        detected: &mut Detected,
+    ) {
+        let others: Vec<usize> = (0..raw.records.len()).filter(|at| !dear.contains_key(at)).collect();
+        while let Some((at, detail)) = dear.pop_first() {
+            detected.dead.push(letter(raw, &raw.records[at], DeadReason::TooDear, detail));
+        }
+        if !others.is_empty() && self.attempt_part(raw, &others, detected).is_err() {
+            self.attempt_each(raw, others, detected);
+        }
+    }
+
+    /// Evaluates each of these records alone.
+    fn attempt_each(
+        &mut self,
+        raw: &RawBatch,
+        records: impl IntoIterator<Item = usize>,
+        detected: &mut Detected,
+    ) {
+        for at in records {
+            let (reason, detail) = match self.attempt_part(raw, &[at], detected) {
+                Ok(()) => continue,
+                Err(Broken::Panicked) => {
+                    let detail = "evaluating this record panicked; it was retried alone";
+                    (DeadReason::Panic, detail.into())
+                }
+                Err(Broken::TooDear(dear)) => {
+                    (DeadReason::TooDear, dear.into_values().next().unwrap_or_default())
+                }
+            };
+            detected.dead.push(letter(raw, &raw.records[at], reason, detail));
+        }
+    }
+
+    /// Evaluates some records of a batch together.
+    fn attempt_part(
+        &mut self,
+        raw: &RawBatch,
+        records: &[usize],
+        detected: &mut Detected,
+    ) -> Result<(), Broken> {
+        let part = RawBatch {
+            source: raw.source,
+            partition: raw.partition,
+            data: raw.data.clone(),
+            records: records.iter().map(|at| raw.records[*at]).collect(),
+        };
+        let batches = detected.batches.len();
+        self.attempt(&part, detected)?;
+        // Rows name their record by its position in the whole batch.
+        for batch in &mut detected.batches[batches..] {
+            let of = |at: &u32| records[*at as usize] as u32;
+            batch.events.records = batch.events.records.iter().map(of).collect();
+        }
+        Ok(())
+    }
+}
+
+/// Why a batch cannot be evaluated as it is.
+enum Broken {
+    /// Something panicked.
+    Panicked,
+    /// Some of its records are too dear: their positions, and what they cost.
+    TooDear(BTreeMap<usize, Arc<str>>),
+}
+
+/// What an event costs, in words.
+fn price(compiled: &Compiled, event: &TooDear) -> Arc<str> {
+    let steps = event.work.steps;
+    let rule = event.work.dearest.map(|(rule, share)| (&compiled.rules.get(rule).id, share));
+    let dearest = rule.map_or(String::new(), |(id, share)| format!("; the dearest is `{id}` with {share}"));
+    format!("evaluating all rules would take {steps} steps, more than the {BUDGET} of a record{dearest}")
+        .into()
+}
+
+fn letter(raw: &RawBatch, record: &RawRecord, reason: DeadReason, detail: Arc<str>) -> DeadLetter {
+    DeadLetter {
+        source: raw.source,
+        partition: raw.partition,
+        offset: record.offset,
+        index: None,
+        ts_log: record.ts_log,
+        reason,
+        detail,
+        payload: raw.payload(record).unwrap_or_default().to_vec(),
     }
 }
 
 fn last_hash(raw: &RawBatch) -> [u8; 32] {
     record_hash(raw.records.last().and_then(|record| raw.payload(record)))
 }
+
+#[cfg(test)]
+#[path = "tests/detector.rs"]
+mod tests;

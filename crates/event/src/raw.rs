@@ -144,6 +144,8 @@ pub enum DeadReason {
     Unsupported,
     /// More events in one record than allowed.
     TooManyEvents,
+    /// Evaluating it would take more steps than a record may cost.
+    TooDear,
     /// Evaluating it panicked.
     Panic,
 }
@@ -161,6 +163,7 @@ impl DeadReason {
             Self::NumberRange => "number_range",
             Self::Unsupported => "unsupported",
             Self::TooManyEvents => "too_many_events",
+            Self::TooDear => "too_dear",
             Self::Panic => "panic",
         }
     }
