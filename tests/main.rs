@@ -4,6 +4,7 @@ mod binary;
 mod conformance;
 mod crash;
 mod kafka;
+mod limits;
 mod oracle;
 mod scenarios;
 mod skipped;

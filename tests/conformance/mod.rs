@@ -4,6 +4,8 @@ mod decode;
 mod detect;
 mod sigma;
 
+pub(crate) use sigma::rule_files;
+
 use std::path::{Path, PathBuf};
 
 /// The folder of the material: `VEDETTE_CORPUS`, else `../shared/data` beside the workspace. `None`, and a line that says so, if it is not there.

@@ -6,7 +6,7 @@ use vedette_event::Sources;
 use vedette_sigma::{Lists, RuleFile, RuleKind, RuleSet, load};
 
 /// Every rule file below a folder of the corpus, sorted by path; `None` if there is no corpus.
-pub(super) fn rule_files(folder: &str) -> Option<Vec<RuleFile>> {
+pub(crate) fn rule_files(folder: &str) -> Option<Vec<RuleFile>> {
     let root = super::corpus()?.join(folder);
     let mut files = Vec::new();
     collect(&root, &root, &mut files);

@@ -37,7 +37,7 @@ impl Related {
         match how {
             Relation::Equal => {
                 let sorted = right.sorted(|text| text.bytes());
-                left.iter().any(|left| sorted.binary_search(&left).is_ok())
+                left.iter().any(|left| sorted.binary_search_by(|right| compared((*right).cmp(left))).is_ok())
             }
             Relation::StartsWith => starts(left, right, |text| text.bytes()),
             Relation::EndsWith => starts(left, right, |text| text.bytes().rev()),
@@ -54,7 +54,7 @@ where
 {
     let sorted = left.sorted(&read);
     right.iter().any(|wanted| {
-        let at = sorted.partition_point(|text| read(text).lt(read(wanted)));
+        let at = sorted.partition_point(|text| compared(read(text).cmp(read(wanted))).is_lt());
         sorted
             .get(at)
             .is_some_and(|text| text.len() >= wanted.len() && read(wanted).eq(read(text).take(wanted.len())))
@@ -80,7 +80,16 @@ fn contains(left: &Texts, right: &Texts) -> bool {
     }
 }
 
+/// The outcome of a comparison of two texts; tests count how many there are.
+#[inline]
+fn compared<T>(outcome: T) -> T {
+    #[cfg(test)]
+    tests::COMPARED.set(tests::COMPARED.get() + 1);
+    outcome
+}
+
 fn related(left: &str, right: &str, how: Relation) -> bool {
+    compared(());
     match how {
         Relation::Equal => left == right,
         Relation::Contains => left.contains(right),
@@ -122,7 +131,7 @@ impl Texts {
 
     fn sorted<'t, I: Iterator<Item = u8>>(&'t self, read: impl Fn(&'t str) -> I) -> Vec<&'t str> {
         let mut sorted: Vec<&str> = self.iter().collect();
-        sorted.sort_unstable_by(|a, b| read(a).cmp(read(b)));
+        sorted.sort_unstable_by(|a, b| compared(read(a).cmp(read(b))));
         sorted
     }
 }
@@ -138,9 +147,15 @@ pub(crate) fn each_text(cell: Cell<'_>, unescaped: &mut String, mut each: impl F
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell as Counter;
+
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
+
+    thread_local! {
+        pub(super) static COMPARED: Counter<usize> = const { Counter::new(0) };
+    }
 
     const RELATIONS: [Relation; 4] =
         [Relation::Equal, Relation::Contains, Relation::StartsWith, Relation::EndsWith];
@@ -178,6 +193,25 @@ mod tests {
         for how in [Relation::Contains, Relation::StartsWith, Relation::EndsWith] {
             assert!(Related::default().holds(cell(&many), cell(r#"["x",""]"#), how, false), "{how:?}");
             assert!(!Related::default().holds(cell("[]"), cell(&many), how, false), "{how:?}");
+        }
+    }
+
+    #[test]
+    fn comparisons_go_by_the_sum_of_the_lists() {
+        for n in [1_000, 8_000] {
+            let texts = |from: usize| list(&(from..from + n).map(|k| k.to_string()).collect::<Vec<_>>());
+            let (a, b) = (texts(100_000), texts(200_000));
+            let cell = |text| Cell { kind: Kind::List, text };
+            for how in RELATIONS {
+                COMPARED.set(0);
+                assert!(!Related::default().holds(cell(&a), cell(&b), how, false));
+                let most = 4 * n * (n.ilog2() as usize + 1);
+                assert!(
+                    COMPARED.get() < most,
+                    "{how:?}: {} comparisons of {n} and {n} texts",
+                    COMPARED.get()
+                );
+            }
         }
     }
 }

@@ -30,7 +30,7 @@ pub fn panic_at_poison(raw: &RawBatch) {
 
 /// A rule of which the regular expressions are too dear for 900 kB.
 fn rules() -> String {
-    let dear: Vec<String> = (0..3).map(|n| format!("'{n}x[a-z]{{1000}}'")).collect();
+    let dear: Vec<String> = (0..10).map(|n| format!("'{n}x[a-z]{{1000}}'")).collect();
     format!(
         "title: dear\nid: dear\nlogsource: {{category: x}}\ndetection:\n  s:\n    a|re: [{}]\n  condition: s\n---\n\
          title: cheap\nid: cheap\nlogsource: {{category: x}}\ndetection:\n  s: {{b: 1}}\n  condition: s\n",
