@@ -22,6 +22,8 @@ use vedette_event::Micros;
 
 use crate::live::{Live, LiveView, PartitionStatus, SourceStatus};
 
+mod operation;
+
 /// Every metric. Counters bear the suffix `_total` in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
@@ -55,6 +57,16 @@ pub enum Metric {
     PublishLatency,
     /// Age of the oldest checkpoint.
     CheckpointAge,
+    /// Age of what only the kernel knows.
+    ViewAge,
+    /// What each stage is doing.
+    StageState,
+    /// For how long a stage has had work and not moved.
+    StageStill,
+    /// For how long a stage has had work and shown no sign of life.
+    StageSilent,
+    /// Bytes of the store's files.
+    StoreBytes,
     /// Requests answered.
     HttpRequests,
     /// Connections open.
@@ -79,7 +91,7 @@ pub enum Metric {
 
 impl Metric {
     /// All metrics, in the order in which they are written.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 30] = [
         Self::Ready,
         Self::Records,
         Self::Events,
@@ -95,6 +107,11 @@ impl Metric {
         Self::Notices,
         Self::PublishLatency,
         Self::CheckpointAge,
+        Self::ViewAge,
+        Self::StageState,
+        Self::StageStill,
+        Self::StageSilent,
+        Self::StoreBytes,
         Self::HttpRequests,
         Self::HttpConnections,
         Self::HttpConnectionsShed,
@@ -141,6 +158,25 @@ impl Metric {
             ),
             Self::CheckpointAge => {
                 ("vedette_checkpoint_age_seconds", "", "Age of the key group's checkpoint that is the oldest")
+            }
+            Self::ViewAge => (
+                "vedette_view_age_seconds",
+                "",
+                "How long ago the kernel last said what only it knows: watermarks, counters, coverage",
+            ),
+            Self::StageState => ("vedette_stage_state", "stage,state", "1 for what the stage is doing"),
+            Self::StageStill => (
+                "vedette_stage_still_seconds",
+                "stage",
+                "For how long the stage has had work and not moved; 0 if it has none",
+            ),
+            Self::StageSilent => (
+                "vedette_stage_silent_seconds",
+                "stage",
+                "For how long the stage has had work and shown no sign of life; 0 if it has none",
+            ),
+            Self::StoreBytes => {
+                ("vedette_store_bytes", "file", "Size on disk of the database and of its journal")
             }
             Self::HttpRequests => ("vedette_http_requests", "method,route,status", "Requests answered"),
             Self::HttpConnections => (
@@ -275,7 +311,8 @@ impl Collector for Snapshot {
         scrape.gauge(Metric::Ready, f64::from(u8::from(live.ready.ready)))?;
         scrape.sources(&live.sources)?;
         scrape.rules(&live)?;
-        scrape.publishing(&live)
+        scrape.publishing(&live)?;
+        scrape.stages(&live)
     }
 }
 

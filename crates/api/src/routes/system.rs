@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema, openapi};
 use vedette_event::{Micros, Severity};
-use vedette_store::model::{DeadLetterRow, HealthEvent, LostInterval, Role};
+use vedette_store::{
+    Sizes,
+    model::{DeadLetterRow, HealthEvent, LostInterval, Role},
+};
 
 use super::alerts::{Listed, NoParams, page_size};
 use crate::{
@@ -316,7 +319,15 @@ fn samples(app: &App) -> Vec<Sample> {
     let one = |metric, value| Sample { metric, label: None, value };
     let place =
         |name, n| Sample { metric: Metric::HttpConnections, label: Some(("place", name)), value: n as f64 };
+    let Sizes { database, journal } = app.store.sizes();
+    let file = |name, bytes: u64| Sample {
+        metric: Metric::StoreBytes,
+        label: Some(("file", name)),
+        value: bytes as f64,
+    };
     let mut samples = vec![
+        file("database", database),
+        file("journal", journal),
         place("ordinary", open.ordinary),
         place("reserve", open.reserve),
         one(Metric::HttpConnectionsShed, open.shed as f64),

@@ -109,10 +109,21 @@ async fn metric_names_hold() {
         "vedette_http_requests_total{method=\"GET\",route=\"unmatched\",status=\"404\"} 1",
         "vedette_http_requests_total{method=\"other\",route=\"/api/v1/alerts\",status=\"405\"} 3",
         "vedette_ready 1",
+        "vedette_stage_state{stage=\"kernel\",state=\"working\"} 1",
+        "vedette_stage_still_seconds{stage=\"evidence\"} 0.0",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
     assert!(text.ends_with("# EOF\n"));
+    // The seed's kernel has work in hand and moved last at noon of a day long past.
+    for name in [
+        "vedette_stage_still_seconds{stage=\"kernel\"} ",
+        "vedette_view_age_seconds ",
+        "vedette_store_bytes{file=\"database\"} ",
+    ] {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        assert!(value.parse::<f64>().unwrap() > 3_600.0, "{name}{value}");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,36 @@
+//! What an operator's alarms are about: stages that stand still, budgets, topics that are not read, how old the view is.
+//!
+//! In: a [`Live`]. Out: its families. Invariant: a gauge that has a limit has that limit beside it, as a metric of the same
+//! name with `_limit`, so that an alarm compares the two and knows no number.
+
+use std::fmt;
+
+use prometheus_client::{
+    encoding::EncodeMetric as _,
+    metrics::{MetricType, gauge::ConstGauge},
+};
+
+use super::{Metric, Scrape, seconds};
+use crate::live::Live;
+
+impl Scrape<'_, '_> {
+    /// Heartbeats of the stages, and how old the kernel's last word is.
+    pub(super) fn stages(&mut self, live: &Live) -> fmt::Result {
+        let now = self.now;
+        self.gauge(Metric::ViewAge, seconds(now, live.as_of).max(0.0))?;
+        let mut family = self.describe(Metric::StageState, MetricType::Gauge)?;
+        for stage in &live.stages {
+            let labels = [("stage", stage.name.as_str()), ("state", stage.state.name())];
+            ConstGauge::new(1.0).encode(family.encode_family(&labels)?)?;
+        }
+        for metric in [Metric::StageStill, Metric::StageSilent] {
+            let mut family = self.describe(metric, MetricType::Gauge)?;
+            for stage in &live.stages {
+                let since = if metric == Metric::StageStill { stage.moved_at } else { stage.alive_at };
+                let age = if stage.has_work { seconds(now, since).max(0.0) } else { 0.0 };
+                ConstGauge::new(age).encode(family.encode_family(&[("stage", stage.name.as_str())])?)?;
+            }
+        }
+        Ok(())
+    }
+}
