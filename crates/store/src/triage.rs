@@ -242,6 +242,11 @@ impl Store {
         patch: &TriagePatch,
         actor: &str,
     ) -> Result<Vec<BulkResult>, Error> {
+        // Looked for before the transaction, since that may mean reading every row, and nothing is published meanwhile.
+        let found = match target {
+            BulkTarget::Items(_) => Vec::new(),
+            BulkTarget::Matching { filter, as_of } => self.existing_at(filter, *as_of).await?,
+        };
         let mut tx = self.begin().await?;
         let mut results = Vec::new();
         match target {
@@ -255,7 +260,7 @@ impl Store {
                 }
             }
             BulkTarget::Matching { filter, as_of } => {
-                for (id, row) in tx.existing_at(filter, *as_of).await? {
+                for (id, row) in tx.matching(filter, *as_of, &found).await? {
                     let outcome = if row.triage_seq > *as_of {
                         Err(Error::Conflict { id: id.clone(), current: row.triage })
                     } else {
@@ -268,6 +273,19 @@ impl Store {
         }
         tx.commit().await?;
         Ok(results)
+    }
+
+    /// The rows that match and existed at `as_of`.
+    async fn existing_at(&self, filter: &Filter, as_of: i64) -> Result<Vec<String>, Error> {
+        let mut select = Select::new("id", filter);
+        select.and_int("created_seq <= ", as_of);
+        select.push(" order by created_seq limit ");
+        select.int(MAX_BULK as i64 + 1);
+        let rows = select.statement().fetch_all(&self.inner.searchers).await?;
+        if rows.len() > MAX_BULK {
+            return Err(Error::TooMany { max: MAX_BULK });
+        }
+        rows.iter().map(|row| Ok(row.try_get("id")?)).collect()
     }
 
     /// Adds a comment; the triage version stays.
@@ -339,19 +357,20 @@ impl WriteTx {
         apply(self, &id, row, patch, actor, unseen).await
     }
 
-    /// The rows that match now and existed at `as_of`.
-    async fn existing_at(&mut self, filter: &Filter, as_of: i64) -> Result<Vec<(String, TriageRow)>, Error> {
+    /// Those of these rows that match now, oldest first.
+    async fn matching(
+        &mut self,
+        filter: &Filter,
+        as_of: i64,
+        found: &[String],
+    ) -> Result<Vec<(String, TriageRow)>, Error> {
         if as_of > self.seq {
             return Err(Error::Unseen { what: "seq", seen: as_of, newest: self.seq });
         }
         let mut select = Select::new(triage_columns!(), filter);
-        select.and_int("created_seq <= ", as_of);
-        select.push(" order by created_seq limit ");
-        select.int(MAX_BULK as i64 + 1);
+        select.ids(found);
+        select.push(" order by created_seq");
         let rows = self.all(select.statement()).await?;
-        if rows.len() > MAX_BULK {
-            return Err(Error::TooMany { max: MAX_BULK });
-        }
         rows.iter().map(|row| Ok((row.try_get("id")?, TriageRow::read(row)?))).collect()
     }
 }

@@ -49,24 +49,38 @@ async fn a_publication_given_up_leaves_no_trace_or_is_whole() {
     assert_eq!(get(&store, "last").await.revision, 1);
 }
 
-/// Lists and access wait neither for searches nor for the writer: they end while all of those are still under way.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn neither_searches_nor_a_writer_keep_lists_and_access_waiting() {
-    let (_folder, store) = store().await;
-    store.create_token("ann", Role::Metrics, [1; 32], "root").await.unwrap();
+/// A store with many long rows, so that a search takes a while.
+async fn long_rows() -> (tempfile::TempDir, Store) {
+    let (folder, store) = store().await;
     let long = |n: i64| AlertRevision {
         summary: "nothing to be found here ".repeat(4_000),
         ..alert(&format!("a{n}"), 1, n, 1)
     };
     publish_alerts(&store, (0..200).map(long).collect()).await;
+    (folder, store)
+}
+
+/// What is in none of them.
+fn nowhere() -> Filter {
+    Filter { q: Some("here nowhere".to_owned()), ..Default::default() }
+}
+
+fn ended<T: 'static>(tasks: &mut tokio::task::JoinSet<T>) -> usize {
+    std::iter::from_fn(|| tasks.try_join_next()).map(Result::unwrap).count()
+}
+
+/// Lists and access wait neither for searches nor for the writer: they end while all of those are still under way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_searches_nor_a_writer_keep_lists_and_access_waiting() {
+    let (_folder, store) = long_rows().await;
+    store.create_token("ann", Role::Metrics, [1; 32], "root").await.unwrap();
     let writing = store.begin().await.unwrap();
     let mut searches = tokio::task::JoinSet::new();
     for _ in 0..100 {
         let store = store.clone();
         searches.spawn(async move {
-            let filter = Filter { q: Some("here nowhere".to_owned()), ..Default::default() };
-            store.list(&ListQuery { filter: filter.clone(), ..Default::default() }).await.unwrap();
-            store.summary(SummaryBy::State, &filter).await.unwrap()
+            store.list(&ListQuery { filter: nowhere(), ..Default::default() }).await.unwrap();
+            store.summary(SummaryBy::State, &nowhere()).await.unwrap()
         });
     }
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -74,11 +88,28 @@ async fn neither_searches_nor_a_writer_keep_lists_and_access_waiting() {
         assert_eq!(store.list(&ListQuery { limit: 5, ..Default::default() }).await.unwrap().items.len(), 5);
         assert_eq!(store.tokens_in_force().await.unwrap()[0].role, Role::Metrics);
     }
-    let mut ended = 0;
-    while searches.try_join_next().is_some() {
-        ended += 1;
-    }
+    let ended = ended(&mut searches);
     assert!(ended < 60, "{ended} of 100 searches ended before five lists");
     drop(writing);
     searches.shutdown().await;
+}
+
+/// What a change of many rows looks for, it looks for beside the writer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publishing_does_not_wait_for_what_changes_look_for() {
+    let (_folder, store) = long_rows().await;
+    let as_of = store.newest_seq().await.unwrap();
+    let mut changes = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let store = store.clone();
+        changes.spawn(async move {
+            let target = BulkTarget::Matching { filter: Box::new(nowhere()), as_of };
+            store.bulk_triage(&target, &to(Status::Closed), "ann").await.unwrap()
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    publish_alerts(&store, vec![alert("b", 1, 1, 1)]).await;
+    let ended = ended(&mut changes);
+    assert!(ended < 60, "{ended} of 100 changes ended before one publication");
+    changes.shutdown().await;
 }
