@@ -172,7 +172,9 @@ pub struct Status {
     pub broker: BrokerStatus,
     /// Publishing and checkpoints.
     pub publish: PublishStatus,
-    /// Announced degradations: state over budget, sketches in use.
+    /// How much the engine holds, against what it may.
+    pub load: LoadStatus,
+    /// Announced degradations: state over budget, sketches in use, events that were not evaluated.
     pub degradations: Vec<Degradation>,
 }
 
@@ -238,12 +240,42 @@ pub struct PublishStatus {
     pub oldest_checkpoint: Option<Micros>,
 }
 
+/// How much the engine holds, against what it may.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, ToSchema)]
+pub struct LoadStatus {
+    /// Findings that wait until no earlier record can come, of rules all of whose sources are read.
+    pub waiting: u64,
+    /// From so many on, partitions that are ahead are paused.
+    pub waiting_budget: u64,
+    /// Findings that wait for a source that stands still, since its topics are missing, stopped or away.
+    pub standing: u64,
+    /// Beyond so many, events of these rules are not evaluated.
+    pub standing_budget: u64,
+    /// The rule for which the most findings wait.
+    pub most_waiting: Option<RuleLoad>,
+    /// Keys with state, over all rules.
+    pub keys: u64,
+    /// Keys that one rule may have in one key group.
+    pub keys_budget: u64,
+    /// The rule with the fullest key group.
+    pub fullest: Option<RuleLoad>,
+}
+
+/// How much one rule holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct RuleLoad {
+    /// Its id.
+    pub rule_id: String,
+    /// How many.
+    pub count: u64,
+}
+
 /// A time in which state was over budget.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Degradation {
     /// The rule whose state it was.
     pub rule_id: String,
-    /// A stable kebab-case name, such as `keys-over-budget`.
+    /// A stable kebab-case name: `keys-over-budget`, `findings-over-budget`.
     pub code: String,
     /// What it means for the rule's alerts, for a person; names the top prefixes.
     pub message: String,
@@ -424,6 +456,8 @@ pub struct Coverage {
     pub flagged: u64,
     /// Of those, events without the group key.
     pub without_key: u64,
+    /// Events that matched it and were not evaluated, since too many waited for their watermark.
+    pub unevaluated: u64,
     /// Records of its sources that ended as dead letters.
     pub dead_lettered: u64,
     /// Records of its sources that the broker deleted unread.
@@ -492,6 +526,7 @@ impl Live {
                 lease: LeaseStatus::default(),
                 broker: BrokerStatus::default(),
                 publish: PublishStatus::default(),
+                load: LoadStatus::default(),
                 degradations: Vec::new(),
             },
             sources: Vec::new(),

@@ -107,6 +107,7 @@ impl RuleCoverage {
             (coverage.lost, "records of its sources were deleted by the broker before they were read"),
             (coverage.dead_lettered, "records of its sources could not be read"),
             (coverage.without_key, "matching events lacked the group key"),
+            (coverage.unevaluated, "matching events were not evaluated, since too many waited"),
         ];
         gaps.extend(counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}.")));
         gaps.extend(coverage.degradations.iter().map(|degradation| degradation.message.clone()));

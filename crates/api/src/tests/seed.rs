@@ -16,9 +16,9 @@ use vedette_store::{
 };
 
 use crate::live::{
-    BrokerStatus, Coverage, Degradation, Health, LeaseStatus, Live, Mode, PartitionStatus, PublishStatus,
-    Readiness, Rejected, RuleSetStatus, RuleStatus, SourceStatus, StageState, StageStatus, Status,
-    TimeSource,
+    BrokerStatus, Coverage, Degradation, Health, LeaseStatus, Live, LoadStatus, Mode, PartitionStatus,
+    PublishStatus, Readiness, Rejected, RuleLoad, RuleSetStatus, RuleStatus, SourceStatus, StageState,
+    StageStatus, Status, TimeSource,
 };
 
 struct Case {
@@ -501,6 +501,16 @@ fn status(now: Micros, rules: u64) -> Status {
             notices: 4,
             oldest_checkpoint: Some(at(now, 31)),
         },
+        load: LoadStatus {
+            waiting: 812,
+            waiting_budget: 4_000_000,
+            standing: 0,
+            standing_budget: 4_000_000,
+            most_waiting: Some(RuleLoad { rule_id: "api-login-failed".into(), count: 391 }),
+            keys: 20_114,
+            keys_budget: 1 << 20,
+            fullest: Some(RuleLoad { rule_id: "api-login-failed".into(), count: 288 }),
+        },
         degradations: Vec::new(),
     }
 }
@@ -542,6 +552,7 @@ fn rule_status(case: &Case, now: Micros) -> RuleStatus {
             matched: case.span.2,
             flagged: 12,
             without_key: 0,
+            unevaluated: 0,
             dead_lettered: 0,
             lost: 0,
             alerts: 1,

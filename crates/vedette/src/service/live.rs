@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use vedette_api::live::{Coverage, Degradation, Health, RuleStatus};
+use vedette_api::live::{Coverage, Degradation, Health, LoadStatus, RuleLoad, RuleStatus};
 use vedette_correlate::Counters;
 use vedette_engine::{Compiled, Engine, KEY_GROUPS, SourceCounters};
 use vedette_event::{DeadLetter, Micros, Partition, RuleIx, Severity, SourceIx, Span};
@@ -61,6 +61,8 @@ pub struct Word {
     pub partitions: BTreeMap<Partition, Micros>,
     /// The rules, by id.
     pub rules: Arc<Vec<RuleStatus>>,
+    /// How much the engine holds.
+    pub load: LoadStatus,
     /// Announced degradations.
     pub degradations: Vec<Degradation>,
     /// When the key group whose checkpoint is oldest was written.
@@ -297,6 +299,7 @@ impl View {
             sources: self.compiled.sources.iter().map(|(ix, _)| (ix, source(ix))).collect(),
             partitions: partitions.filter_map(|p| Some((p, engine.partition_watermark(p)?))).collect(),
             rules: Arc::new(self.rules(engine)),
+            load: self.load(engine),
             degradations: self.degradations.values().cloned().collect(),
             oldest_checkpoint: self
                 .checkpoints
@@ -304,6 +307,24 @@ impl View {
                 .copied()
                 .collect::<Option<Vec<_>>>()
                 .and_then(|all| all.into_iter().min()),
+        }
+    }
+
+    fn load(&self, engine: &Engine) -> LoadStatus {
+        let load = engine.load();
+        let of_rule = |(rule, count): (RuleIx, usize)| RuleLoad {
+            rule_id: self.compiled.rules.get(rule).id.to_string(),
+            count: count as u64,
+        };
+        LoadStatus {
+            waiting: load.waiting as u64,
+            waiting_budget: load.waiting_budget as u64,
+            standing: load.standing as u64,
+            standing_budget: load.standing_budget as u64,
+            most_waiting: load.most_waiting.map(of_rule),
+            keys: load.keys as u64,
+            keys_budget: load.keys_budget as u64,
+            fullest: load.fullest.map(of_rule),
         }
     }
 
@@ -337,6 +358,7 @@ impl View {
             matched: counters.matched.max(engine.matched(ix)),
             flagged: counters.flagged,
             without_key: counters.without_key,
+            unevaluated: counters.unevaluated,
             dead_lettered: reads.iter().map(|s| engine.counters(*s).dead).sum(),
             lost: reads.iter().map(|s| self.lost_of(*s)).sum(),
             alerts: self.opened.get(&ix).copied().unwrap_or_default(),

@@ -181,6 +181,7 @@ impl Running {
                 notices: self.published.notices.load(Ordering::Relaxed),
                 oldest_checkpoint: word.oldest_checkpoint,
             },
+            load: word.load.clone(),
             degradations: word.degradations.clone(),
         }
     }
