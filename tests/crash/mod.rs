@@ -12,5 +12,6 @@ mod log;
 mod operator;
 mod poison;
 mod program;
+mod standing;
 mod stored;
 mod stuck;
