@@ -94,12 +94,12 @@ fn a_damaged_checkpoint_is_refused_by_name() -> Result<()> {
 }
 
 /// What an engine stores with its alerts, of no partition at all.
-fn positions() -> Checkpoint {
+fn positions() -> Result<Checkpoint> {
     let sources = Arc::new(Sources::default());
     let rules = Arc::new(vedette_sigma::load(&[], &Lists::new(), &sources));
     let compiled = Compiled::new(rules, sources, Arc::new(Topics::new(["api"])), [0; 32]);
-    let positions = Engine::new(compiled, vedette_engine::Settings::new([0; 32])).positions();
-    Checkpoint { group: positions.group, bytes: positions.bytes }
+    let positions = Engine::new(compiled, vedette_engine::Settings::new([0; 32])).positions()?;
+    Ok(Checkpoint { group: positions.group, bytes: positions.bytes })
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_damaged_checkpoint_can_be_dropped_and_nothing_else_is() -> Result<()> {
     damage()?;
     let (code, said) = reset()?;
     ensure!(code == Some(2) && said.contains("no alert was ever stored"), "{code:?} {said}");
-    let save = async |store: &vedette_store::Store| Ok(store.save_checkpoints(&[positions()]).await?);
+    let save = async |store: &vedette_store::Store| Ok(store.save_checkpoints(&[positions()?]).await?);
     with_store(&deployment.data(), Access::Engine, save)?;
     let (code, said) = reset()?;
     ensure!(code == Some(0) && said.contains("64 checkpoints are dropped"), "{code:?} {said}");

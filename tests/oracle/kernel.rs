@@ -258,7 +258,7 @@ impl<'a> Drive<'a> {
             }
             Step::Checkpoint(from, every) => {
                 for group in (from..KEY_GROUPS).step_by(usize::from(every)) {
-                    self.checkpoints.insert(group, self.engine.checkpoint(group));
+                    self.checkpoints.insert(group, self.engine.checkpoint(group).expect("written"));
                 }
             }
             Step::Forget => self.engine.forget_released(),
@@ -350,7 +350,7 @@ impl<'a> Drive<'a> {
     /// with the alerts and placements that rest on it.
     fn publish(&mut self, out: Output) {
         if !out.correlated.alerts.is_empty() || !out.placements.is_empty() {
-            let positions = self.engine.positions();
+            let positions = self.engine.positions().expect("written");
             self.checkpoints.insert(positions.group, positions);
         }
         self.placements.extend(out.placements);

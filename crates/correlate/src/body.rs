@@ -360,7 +360,7 @@ pub fn prefix(key: &Key) -> String {
             IpAddr::V6(v6) => Ipv6Net::new(v6, 48).ok().map(|net| net.trunc().to_string()),
         }
     });
-    network.unwrap_or_else(|| serde_json::to_string(key).unwrap_or_default())
+    network.unwrap_or_else(|| vedette_event::key_text(key))
 }
 
 /// The /64 of an IPv6 address as a key bears it; `None` for any other text.

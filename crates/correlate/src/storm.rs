@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use vedette_event::{Flags, Micros, Order, Span, time::HOUR};
+use vedette_event::{Flags, Micros, Order, Span, key_text, time::HOUR};
 
 use crate::{
     body::{self, STORM_AFTER},
@@ -94,7 +94,7 @@ impl Storm {
         let hour = self.hours.entry(event.time.floor(HOUR)).or_default();
         let order = event.order();
         let key = key();
-        let text = serde_json::to_string(&key).unwrap_or_default().into_boxed_str();
+        let text = key_text(&key).into_boxed_str();
         let before = if hour.listed < STORM_AFTER { hour.listed } else { hour.before(order, &text) };
         let part = hour.parts.entry(group).or_default();
         if before < STORM_AFTER {

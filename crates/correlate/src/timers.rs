@@ -6,7 +6,7 @@
 
 use std::cmp::Reverse;
 
-use vedette_event::{Micros, State as Liveness};
+use vedette_event::{Micros, State as Liveness, key_text};
 
 use crate::{
     Output,
@@ -132,9 +132,7 @@ impl TreeState {
             state.keys.remove(scope.hasher, slot);
         }
         windows.retain(|(_, _, window)| window.holds(node));
-        windows.sort_by_cached_key(|(key, _, window)| {
-            (window.last.order(), serde_json::to_string(&key_of(node, key)).unwrap_or_default())
-        });
+        windows.sort_by_cached_key(|(key, _, window)| (window.last.order(), key_text(&key_of(node, key))));
         if at + 1 < tree.nodes.len() {
             return;
         }

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
-use vedette_event::{Flags, Micros, State as Liveness};
+use vedette_event::{Flags, Micros, State as Liveness, key_text};
 
 use crate::{
     Counters, GROUPS, Output,
@@ -302,8 +302,7 @@ impl TreeState {
             }
         }
         if groups.len() > 1 {
-            groups
-                .sort_by_cached_key(|(key, _)| serde_json::to_string(&key_of(node, key)).unwrap_or_default());
+            groups.sort_by_cached_key(|(key, _)| key_text(&key_of(node, key)));
         }
         let mut taken = None;
         for (key, refs) in &groups {

@@ -48,12 +48,30 @@ pub struct PartitionPoint {
     pub max_log: Option<i64>,
     /// The offset read up to (exclusive).
     pub read_before: i64,
-    /// blake3 of the last record read, in hexadecimal.
-    pub last_hash: String,
+    /// The highest `ts_log` read up to there, in microseconds; checkpoints of earlier versions have none.
+    #[serde(default)]
+    pub newest_log: Option<i64>,
+    /// blake3 of the last record read.
+    #[serde(with = "hexadecimal")]
+    pub last_hash: [u8; 32],
     /// The source's watermark then, in microseconds.
     pub floor: i64,
     /// Records below what the partition had promised: offset of the last, lowest time in microseconds.
     pub stepped: Option<(i64, i64)>,
+}
+
+/// A hash as text. One that cannot be read makes the header unreadable: taken for another, it would have a topic look recreated.
+mod hexadecimal {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(hash: &[u8; 32], s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&blake3::Hash::from_bytes(*hash).to_hex())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<[u8; 32], D::Error> {
+        let text = String::deserialize(d)?;
+        blake3::Hash::from_hex(&text).map(|hash| *hash.as_bytes()).map_err(D::Error::custom)
+    }
 }
 
 /// Where to start a partition.
@@ -79,16 +97,24 @@ struct Header {
 }
 
 /// Writes a checkpoint: length of the header, the header as JSON, the correlator's bytes, blake3 over all of it.
-pub(crate) fn write(partitions: Vec<PartitionPoint>, state: &[u8]) -> Vec<u8> {
+pub(crate) fn write(
+    group: u8,
+    partitions: Vec<PartitionPoint>,
+    state: &[u8],
+) -> Result<GroupCheckpoint, Error> {
+    let refuse = |reason: String| Error::Unwritten { group, reason };
     let header = Header { layout: LAYOUT, semantics: vedette_event::SEMANTICS_VERSION, partitions };
-    let header = serde_json::to_vec(&header).unwrap_or_default();
+    let header = serde_json::to_vec(&header).map_err(|e| refuse(e.to_string()))?;
+    if header.len() > MAX_HEADER {
+        return Err(refuse(format!("its header has {} bytes; {MAX_HEADER} can be read back", header.len())));
+    }
     let mut bytes = Vec::with_capacity(header.len() + state.len() + 40);
     bytes.extend_from_slice(&(header.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&header);
     bytes.extend_from_slice(state);
     let sum = blake3::hash(&bytes);
     bytes.extend_from_slice(sum.as_bytes());
-    bytes
+    Ok(GroupCheckpoint { group, bytes })
 }
 
 /// Reads a checkpoint: its partitions and the correlator's bytes.
@@ -125,6 +151,7 @@ pub(crate) struct Merged {
     pub(crate) offset: i64,
     pub(crate) max_log: Option<Micros>,
     pub(crate) read_before: i64,
+    pub(crate) newest_log: Option<Micros>,
     pub(crate) last_hash: [u8; 32],
     pub(crate) floor: Micros,
     pub(crate) stepped: Option<Stepped>,
@@ -159,7 +186,6 @@ pub(crate) fn merge(points: &[(u8, PartitionPoint)], topics: &Topics) -> BTreeMa
     }
     let mut merged: BTreeMap<(Arc<str>, i32), Merged> = BTreeMap::new();
     for (group, point) in points() {
-        let hash = blake3::Hash::from_hex(&point.last_hash).map(|h| *h.as_bytes()).unwrap_or_default();
         let by_all =
             known.get(&(&*point.topic, point.partition)).is_some_and(|n| *n == usize::from(KEY_GROUPS));
         let new = Merged {
@@ -171,7 +197,8 @@ pub(crate) fn merge(points: &[(u8, PartitionPoint)], topics: &Topics) -> BTreeMa
             },
             max_log: if by_all { point.max_log.map(Micros) } else { None },
             read_before: point.read_before,
-            last_hash: hash,
+            newest_log: point.newest_log.max(point.max_log).map(Micros),
+            last_hash: point.last_hash,
             floor: Micros(point.floor),
             stepped: point.stepped.map(|(until, low)| Stepped { until, low: Micros(low) }),
         };
@@ -184,6 +211,7 @@ pub(crate) fn merge(points: &[(u8, PartitionPoint)], topics: &Topics) -> BTreeMa
                 if new.read_before > old.read_before {
                     (old.read_before, old.last_hash) = (new.read_before, new.last_hash);
                 }
+                old.newest_log = old.newest_log.max(new.newest_log);
                 old.began = old.began.min(new.began);
                 old.floor = old.floor.max(new.floor);
                 old.stepped = Stepped::join(old.stepped, new.stepped);
@@ -206,7 +234,8 @@ mod tests {
             resume,
             max_log: Some(resume * 10),
             read_before,
-            last_hash: blake3::hash(b"x").to_hex().to_string(),
+            newest_log: Some(read_before * 10),
+            last_hash: *blake3::hash(b"x").as_bytes(),
             floor: read_before * 5,
             stepped: (resume < 60).then_some((resume, -resume)),
         }
@@ -214,8 +243,7 @@ mod tests {
 
     #[test]
     fn a_checkpoint_reads_back_and_damage_is_noticed() {
-        let bytes = write(vec![point(5, 9)], b"state");
-        let good = GroupCheckpoint { group: 7, bytes };
+        let good = write(7, vec![point(5, 9)], b"state").unwrap();
         let (points, state) = read(&good).unwrap();
         assert_eq!((points, state), (vec![point(5, 9)], &b"state"[..]));
         for at in 0..good.bytes.len() {
@@ -225,6 +253,32 @@ mod tests {
             bad.bytes.truncate(at);
             assert!(read(&bad).is_err(), "cut at {at}");
         }
+    }
+
+    /// Nothing in it falls back to a default: what cannot be read is refused, what could not be read back is not written.
+    #[test]
+    fn a_sound_checkpoint_of_nonsense_is_refused_and_none_is_written_that_cannot_be_read() {
+        let seal = |header: &str| {
+            let mut bytes = (header.len() as u32).to_le_bytes().to_vec();
+            bytes.extend_from_slice(header.as_bytes());
+            let sum = blake3::hash(&bytes);
+            bytes.extend_from_slice(sum.as_bytes());
+            GroupCheckpoint { group: 7, bytes }
+        };
+        let good = write(7, vec![point(5, 9)], b"").unwrap();
+        let header = String::from_utf8(good.bytes[4..good.bytes.len() - 32].to_vec()).unwrap();
+        assert_eq!(read(&seal(&header)).unwrap().0, [point(5, 9)]);
+        let hash = blake3::hash(b"x").to_hex();
+        for other in [hash[1..].to_owned(), hash.replacen(|_: char| true, "z", 1), String::new()] {
+            let refused = read(&seal(&header.replace(hash.as_str(), &other))).unwrap_err();
+            assert!(matches!(refused, Error::Checkpoint { group: 7, .. }), "{refused}");
+        }
+        // One of an earlier version.
+        let earlier = header.replace("\"newest_log\":90,", "");
+        assert_eq!(read(&seal(&earlier)).unwrap().0, [PartitionPoint { newest_log: None, ..point(5, 9) }]);
+
+        let long = PartitionPoint { topic: "t".repeat(MAX_HEADER).into(), ..point(5, 9) };
+        assert!(matches!(write(9, vec![long], b""), Err(Error::Unwritten { group: 9, .. })));
     }
 
     #[test]
@@ -237,6 +291,7 @@ mod tests {
         let start = merged[&("firewall".into(), 3)];
         assert_eq!((start.began, start.offset, start.max_log), (20, 40, Some(Micros(400))));
         assert_eq!((start.read_before, start.floor), (100, Micros(500)));
+        assert_eq!(start.newest_log, Some(Micros(1_000)));
         assert_eq!(start.stepped, Some(Stepped { until: 50, low: Micros(-50) }));
         assert!(merge(&points, &Topics::new(["waf"])).is_empty());
     }

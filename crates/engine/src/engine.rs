@@ -400,8 +400,10 @@ impl Engine {
     }
 
     /// Writes one key group's checkpoint. What lies below its watermark must have been published before, or be published with it.
-    #[must_use]
-    pub fn checkpoint(&mut self, group: u8) -> GroupCheckpoint {
+    ///
+    /// # Errors
+    /// If it could not be read back; then nothing may be published any more.
+    pub fn checkpoint(&mut self, group: u8) -> Result<GroupCheckpoint, Error> {
         let unreleased = self.correlator.unreleased(group);
         if let Some(resumes) = self.resumes.get_mut(usize::from(group)) {
             for (partition, state) in &self.partitions {
@@ -420,15 +422,17 @@ impl Engine {
         let points = self.points(|partition, state| {
             resumes.and_then(|r| r.get(partition)).copied().unwrap_or_else(|| state.position())
         });
-        GroupCheckpoint { group, bytes: checkpoint::write(points, &self.correlator.checkpoint(group)) }
+        checkpoint::write(group, points, &self.correlator.checkpoint(group))
     }
 
     /// How far each partition was read and what its source had passed, to be stored with every publication of alerts or
     /// placements: a restart must not place a record below what was published.
-    #[must_use]
-    pub fn positions(&self) -> GroupCheckpoint {
+    ///
+    /// # Errors
+    /// If they could not be read back; then nothing may be published any more.
+    pub fn positions(&self) -> Result<GroupCheckpoint, Error> {
         let points = self.points(|_, state| state.position());
-        GroupCheckpoint { group: POSITIONS, bytes: checkpoint::write(points, &[]) }
+        checkpoint::write(POSITIONS, points, &[])
     }
 
     fn points(&self, from: impl Fn(&Partition, &PartitionState) -> Mark) -> Vec<PartitionPoint> {
@@ -444,7 +448,8 @@ impl Engine {
                 resume: from.offset,
                 max_log: from.max_log.map(|t| t.0),
                 read_before: read.0,
-                last_hash: blake3::Hash::from_bytes(read.1).to_hex().to_string(),
+                newest_log: state.newest_log().map(|t| t.0),
+                last_hash: read.1,
                 floor: self.watermarks[source].max(self.floors[source]).0,
                 stepped: state.stepped().map(|stepped| (stepped.until, stepped.low.0)),
             }
@@ -493,6 +498,12 @@ impl Engine {
     #[must_use]
     pub fn load(&self) -> Load {
         self.correlator.load()
+    }
+
+    /// The highest `ts_log` that was ever read, as far as the checkpoints know.
+    #[must_use]
+    pub fn newest_log(&self) -> Option<Micros> {
+        self.partitions.values().filter_map(PartitionState::newest_log).max()
     }
 
     /// The watermark of a source: everything below was released.

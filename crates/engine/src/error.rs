@@ -1,4 +1,4 @@
-//! What can go wrong in the kernel: only what it was set up with, never what it reads.
+//! What can go wrong in the kernel: what it was set up with, and what it cannot write down; never what it reads.
 
 use std::sync::Arc;
 
@@ -13,6 +13,14 @@ pub enum Error {
         /// Why.
         #[source]
         cause: vedette_decode::Error,
+    },
+    /// A checkpoint cannot be written so that it could be read back.
+    #[error("checkpoint of key group {group} cannot be written: {reason}")]
+    Unwritten {
+        /// The key group, 0 to 63, or [`crate::POSITIONS`].
+        group: u8,
+        /// Why.
+        reason: String,
     },
     /// A checkpoint is damaged or of another layout.
     #[error("checkpoint of key group {group}: {reason}")]

@@ -18,6 +18,8 @@ pub(crate) struct PartitionState {
     pub(crate) source: SourceIx,
     /// Highest `ts_log` read.
     pub(crate) max_log: Option<Micros>,
+    /// The same of all that was ever read, before a restart, too.
+    newest_log: Option<Micros>,
     /// Highest wall time at which nothing was unread.
     idle: Option<Micros>,
     /// Where reading began when it was first assigned.
@@ -70,6 +72,7 @@ impl PartitionState {
         Self {
             source,
             max_log: None,
+            newest_log: None,
             idle: None,
             began,
             next: began,
@@ -86,6 +89,7 @@ impl PartitionState {
     pub(crate) fn resumed(source: SourceIx, merged: &Merged) -> Self {
         Self {
             max_log: merged.max_log,
+            newest_log: merged.newest_log,
             next: merged.offset,
             furthest: (merged.read_before, merged.last_hash),
             checked_from: merged.read_before,
@@ -139,7 +143,13 @@ impl PartitionState {
 
     /// Takes a record's broker time into account.
     pub(crate) fn log_time(&mut self, ts_log: Micros) {
-        self.max_log = Some(self.max_log.map_or(ts_log, |max| max.max(ts_log)));
+        self.max_log = self.max_log.max(Some(ts_log));
+        self.newest_log = self.newest_log.max(self.max_log);
+    }
+
+    /// The highest `ts_log` ever read.
+    pub(crate) fn newest_log(&self) -> Option<Micros> {
+        self.newest_log
     }
 
     /// Takes an end-offset query into account, sent at `at`, that showed nothing unread.

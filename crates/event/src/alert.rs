@@ -7,7 +7,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{flags::Flags, order::Order, rule::RuleIx, time::Micros, value::Value};
+use crate::{
+    flags::Flags,
+    order::Order,
+    rule::RuleIx,
+    time::Micros,
+    value::{Value, key_text},
+};
 
 /// Sigma's levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -227,7 +233,7 @@ impl Identity<'_> {
     /// Texts are preceded by their length in bytes (u32); integers are little-endian.
     #[must_use]
     pub fn alert_id(&self) -> Arc<str> {
-        let key = serde_json::to_string(self.key).unwrap_or_default();
+        let key = key_text(self.key);
         let mut bytes = Vec::with_capacity(160);
         let text = |bytes: &mut Vec<u8>, text: &str| {
             bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());

@@ -2,7 +2,10 @@
 //!
 //! In: a cell's kind and canonical text. Out: [`Value`], compared by type first, then exactly.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use serde::{Serialize, Serializer};
+use serde_json::{Number, Value as Json};
 
 use crate::batch::{Cell, Kind};
 
@@ -40,23 +43,43 @@ impl Value {
     }
 }
 
-impl Serialize for Value {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+impl Value {
+    /// The JSON scalar. There is one for every value, so nothing that is made of keys can fail.
+    #[must_use]
+    pub fn json(&self) -> Json {
         match self {
-            Self::Text(t) => s.serialize_str(t),
-            Self::Bool(b) => s.serialize_bool(*b),
+            Self::Text(text) => Json::from(&**text),
+            Self::Bool(b) => Json::Bool(*b),
             Self::Number(n) => {
                 // Not by serde_json, which may read the neighbour of the nearest f64.
-                let number = n.parse::<i64>().map(serde_json::Number::from);
-                let number = number.or_else(|_| n.parse::<u64>().map(serde_json::Number::from)).ok();
-                match number.or_else(|| serde_json::Number::from_f64(n.parse().ok()?)) {
-                    Some(number) if number.to_string() == **n => number.serialize(s),
+                let number = n.parse::<i64>().map(Number::from);
+                let number = number.or_else(|_| n.parse::<u64>().map(Number::from)).ok();
+                match number.or_else(|| Number::from_f64(n.parse().ok()?)) {
+                    Some(number) if number.to_string() == **n => Json::Number(number),
                     // A decimal that no JSON reader would keep apart from its neighbours.
-                    _ => s.serialize_str(n),
+                    _ => Json::from(&**n),
                 }
             }
         }
     }
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.json().serialize(s)
+    }
+}
+
+/// A group key as a JSON object.
+#[must_use]
+pub fn key_json(key: &BTreeMap<Arc<str>, Value>) -> Json {
+    Json::Object(key.iter().map(|(name, value)| (name.to_string(), value.json())).collect())
+}
+
+/// A group key as JSON text: what identities and orders of alerts rest on. Two keys have never one text.
+#[must_use]
+pub fn key_text(key: &BTreeMap<Arc<str>, Value>) -> String {
+    key_json(key).to_string()
 }
 
 #[cfg(test)]
@@ -65,10 +88,24 @@ mod tests {
 
     #[test]
     fn a_number_is_written_as_it_is_told_apart() {
-        let written = |text: &str| serde_json::to_string(&Value::Number(text.into())).unwrap_or_default();
+        let written = |text: &str| Value::Number(text.into()).json().to_string();
         for exact in ["0", "-5", "18446744073709551615", "0.1", "-0.25", "1e+21", "1e-7"] {
             assert_eq!(written(exact), exact);
         }
         assert_eq!(written("0.1234567890123456789"), "\"0.1234567890123456789\"");
+    }
+
+    #[test]
+    fn a_key_s_text_is_what_an_alert_s_body_has() {
+        let text = |text: &str| Value::Text(text.into());
+        let key = BTreeMap::from([
+            ("z".into(), text("a\"b\\\u{7f}\u{0}\u{2028}é")),
+            ("a \"name\"\n".into(), Value::Number("-0.25".into())),
+            ("b".into(), Value::Bool(true)),
+            ("c".into(), Value::Number("1e999".into())),
+        ]);
+        assert_eq!(Some(key_text(&key)), serde_json::to_string(&key).ok());
+        assert_eq!(key_text(&BTreeMap::new()), "{}");
+        assert_eq!(key_text(&BTreeMap::from([("n".into(), text("1"))])), r#"{"n":"1"}"#);
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use vedette_engine::{Compiled, Detected, Engine, Output, Published, Settings};
-use vedette_event::{Flags, Partition, SourceIx, Sources, Topics};
+use vedette_event::{Flags, Partition, SourceIx, Sources, Topics, key_json, key_text};
 use vedette_sigma::RuleSet;
 
 use crate::{
@@ -303,11 +303,8 @@ impl<'a> Sink<'a> {
 
     /// Writes what is left and says how many there were.
     fn finish(mut self) -> Result<u64, Failure> {
-        let mut alerts: Vec<(String, Published)> = self
-            .last
-            .drain()
-            .map(|(_, p)| (serde_json::to_string(&p.alert.key).unwrap_or_default(), p))
-            .collect();
+        let mut alerts: Vec<(String, Published)> =
+            self.last.drain().map(|(_, p)| (key_text(&p.alert.key), p)).collect();
         alerts.sort_by(|(a_key, a), (b_key, b)| {
             (a.crossing, &a.alert.rule.id, a_key).cmp(&(b.crossing, &b.alert.rule.id, b_key))
         });
@@ -320,7 +317,7 @@ impl<'a> Sink<'a> {
                 }
                 Format::Count => *self.counts.entry(rule.0).or_default() += 1,
                 Format::Table => {
-                    let key = serde_json::to_value(&alert.key).unwrap_or_default();
+                    let key = key_json(&alert.key);
                     self.row(vec![
                         alert.severity.name().to_owned(),
                         alert.rule.title.to_string(),

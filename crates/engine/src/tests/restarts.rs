@@ -43,18 +43,18 @@ fn a_process_that_dies_while_it_reads_again_sets_no_group_back() {
     first.assign(PARTITION, SourceIx(0), 3);
     assert!(first.behind(0));
     read(&mut first, 3..10);
-    let mut stored: Vec<_> = (0..KEY_GROUPS).map(|group| first.checkpoint(group)).collect();
+    let mut stored: Vec<_> = (0..KEY_GROUPS).map(|group| first.checkpoint(group).unwrap()).collect();
     assert!(!first.behind(0));
     read(&mut first, 10..100);
     assert!(first.behind(0));
-    stored[5] = first.checkpoint(5);
+    stored[5] = first.checkpoint(5).unwrap();
 
     let (mut second, starts) = engine(&stored);
     assert_eq!((starts[0].offset, starts[0].last_read.unwrap().0), (10, 99));
     assert_ne!(second.furthest_back(), 5);
     read(&mut second, 10..20);
     // Group 5 had released all up to 100, and still has; the others have come to 20.
-    let stored: Vec<_> = (0..KEY_GROUPS).map(|group| second.checkpoint(group)).collect();
+    let stored: Vec<_> = (0..KEY_GROUPS).map(|group| second.checkpoint(group).unwrap()).collect();
     let (_, starts) = engine(&stored);
     assert_eq!((starts[0].offset, starts[0].max_log), (20, Some(Micros(19_000_000))));
     let (_, alone) = engine(&vec![stored[5].clone(); usize::from(KEY_GROUPS)]);
@@ -80,10 +80,10 @@ fn a_source_waits_for_the_topics_that_are_expected() {
 #[test]
 fn a_partition_that_came_after_a_group_s_checkpoint_is_read_from_its_start() {
     let (mut first, _) = engine(&[]);
-    let early: Vec<_> = (0..32).map(|group| first.checkpoint(group)).collect();
+    let early: Vec<_> = (0..32).map(|group| first.checkpoint(group).unwrap()).collect();
     first.assign(PARTITION, SourceIx(0), 3);
     read(&mut first, 3..10);
-    let late = (32..KEY_GROUPS).map(|group| first.checkpoint(group));
+    let late = (32..KEY_GROUPS).map(|group| first.checkpoint(group).unwrap());
     let (second, starts) = engine(&early.into_iter().chain(late).collect::<Vec<_>>());
     assert_eq!((starts[0].offset, starts[0].max_log), (3, None));
     assert!(second.behind(0) && !second.behind(32));

@@ -148,7 +148,7 @@ fn what_waits_for_a_source_that_stands_still_does_not_lengthen_a_restart_without
         };
         bench.read(("a", 0), (start..start + 100).map(record));
         let stored: Vec<GroupCheckpoint> =
-            (0..KEY_GROUPS).map(|group| bench.engine.checkpoint(group)).collect();
+            (0..KEY_GROUPS).map(|group| bench.engine.checkpoint(group).unwrap()).collect();
         if start % 4_000 == 0 {
             let mut next = self::bench(&["a", "b"], BUDGET);
             let starts = next.engine.restore(&stored, |_| Some(bench.source("a"))).unwrap();

@@ -264,10 +264,10 @@ impl Kernel {
         }
         publication.placements = out.placements;
         if !publication.alerts.is_empty() || !publication.placements.is_empty() {
-            let positions = self.engine.positions();
+            let positions = self.engine.positions()?;
             publication.positions = Some(Checkpoint { group: positions.group, bytes: positions.bytes });
         }
-        self.add_checkpoints(all, &mut publication);
+        self.add_checkpoints(all, &mut publication)?;
         if publication.is_empty() {
             return Ok(true);
         }
@@ -305,9 +305,9 @@ impl Kernel {
 
     /// Adds the checkpoints of the groups whose turn it is: of all at once while they are small. One that would begin where
     /// reading stands has nothing to gain; a clean stop writes all.
-    fn add_checkpoints(&mut self, all: bool, publication: &mut Publication) {
+    fn add_checkpoints(&mut self, all: bool, publication: &mut Publication) -> Result<()> {
         if !all && Instant::now() < self.next_checkpoint {
-            return;
+            return Ok(());
         }
         let mut bytes = 0;
         let mut looked_at = 0;
@@ -323,13 +323,14 @@ impl Kernel {
             if !all && !self.engine.behind(group) {
                 continue;
             }
-            let checkpoint = self.engine.checkpoint(group);
+            let checkpoint = self.engine.checkpoint(group)?;
             bytes += checkpoint.bytes.len() as u64;
             publication.checkpoints.push(Checkpoint { group, bytes: checkpoint.bytes });
         }
         let pause = if looked_at == KEY_GROUPS { CHECKPOINT_ROUND } else { Duration::ZERO };
         let crowded = Duration::from_micros(bytes * 1_000_000 / CHECKPOINT_BYTES_A_SECOND);
         self.next_checkpoint = Instant::now() + pause.max(crowded);
+        Ok(())
     }
 
     /// A word for operators about everything that a healthy deployment never shows.
