@@ -50,7 +50,11 @@ impl WriteTx {
             );
             let insert = insert.bind(&version.version).bind(version.in_force_from.0).bind(&version.content);
             if self.run(insert).await? > 0 {
-                self.change(ChangeKind::RuleVersion, &version.version);
+                let seq = self.change(ChangeKind::RuleVersion, &version.version);
+                let place = sqlx::query(
+                    "update rule_versions set seq = $1 where in_force_from = $2 and version = $3",
+                );
+                self.run(place.bind(seq).bind(version.in_force_from.0).bind(&version.version)).await?;
             }
         }
         Ok(())
@@ -122,10 +126,10 @@ impl Store {
             .collect()
     }
 
-    /// All versions, in the order in which they came into force.
+    /// All versions, in the order in which they were stored.
     pub async fn rule_versions(&self) -> Result<Vec<RuleVersion>, Error> {
         let rows = sqlx::query(
-            "select version, in_force_from, content from rule_versions order by in_force_from, version",
+            "select version, in_force_from, content from rule_versions order by seq, in_force_from, version",
         )
         .fetch_all(&self.inner.readers)
         .await?;

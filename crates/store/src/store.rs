@@ -324,6 +324,7 @@ pub(crate) const STEPS: &[(&str, &str)] = &[
     ("evidence and topics", include_str!("../migrations/0002_evidence_topics.sql")),
     ("retention", include_str!("../migrations/0003_retention.sql")),
     ("withdrawn notices", include_str!("../migrations/0004_withdrawn_notices.sql")),
+    ("rule version order", include_str!("../migrations/0005_rule_version_order.sql")),
 ];
 
 pub(crate) fn migrator(steps: &[(&'static str, &'static str)]) -> Migrator {

@@ -52,6 +52,8 @@ fn a_process_that_dies_while_it_reads_again_sets_no_group_back() {
     let (mut second, starts) = engine(&stored);
     assert_eq!((starts[0].offset, starts[0].last_read.unwrap().0), (10, 99));
     assert_ne!(second.furthest_back(), 5);
+    // What is read again is not all that was read.
+    assert_eq!(second.newest_log(), Some(Micros(99_000_000)));
     read(&mut second, 10..20);
     // Group 5 had released all up to 100, and still has; the others have come to 20.
     let stored: Vec<_> = (0..KEY_GROUPS).map(|group| second.checkpoint(group).unwrap()).collect();

@@ -89,6 +89,8 @@ async fn a_store_of_the_first_format_is_brought_up_and_tells_the_truth_about_its
     for statement in [
         "pragma foreign_keys = off",
         "insert into topics (name, incarnation) values ('api', 3)",
+        "insert into changes (seq, kind, id) values (7, 'rule_version', 'old'), (9, 'rule_version', 'new')",
+        "insert into rule_versions (version, in_force_from, content) values ('new', 5, ''), ('old', 8, '')",
         "insert into evidence (id, topic, partition_no, offset_no, index_no, content) values \
          ('a', 'api', 0, 1, 0, '{}'), ('a', 'api', 0, 2, 0, ''), ('a', 'api', 0, 3, 0, null)",
     ] {
@@ -100,6 +102,8 @@ async fn a_store_of_the_first_format_is_brought_up_and_tells_the_truth_about_its
     let fault = Content::Undecodable("the record could not be decoded".to_owned());
     assert_eq!(contents, [Content::Present("{}".to_owned()), fault, Content::Gone]);
     assert_eq!(store.incarnations().await.unwrap()["api"], 3);
+    let versions = store.rule_versions().await.unwrap().into_iter().map(|v| v.version);
+    assert_eq!(versions.collect::<Vec<_>>(), ["old", "new"]);
 }
 
 #[tokio::test]

@@ -203,3 +203,21 @@ async fn the_ledger_is_written_once_and_read_back() {
     store.accept_asked().await.unwrap();
     assert_eq!(store.placements().await.unwrap(), [], "they belong to the topic before");
 }
+
+/// A start with a clock ahead is not the newest for ever.
+#[tokio::test]
+async fn versions_come_in_the_order_in_which_they_were_stored() {
+    let (_folder, store) = store().await;
+    let version = |name: &str, from: i64| RuleVersion {
+        version: name.into(),
+        in_force_from: Micros(from),
+        content: name.to_uppercase(),
+    };
+    let stored = [version("b", i64::MIN), version("c", 900), version("a", 500), version("c", 700)];
+    for version in &stored {
+        let publication = Publication { rule_versions: vec![version.clone()], ..Default::default() };
+        store.publish(&publication).await.unwrap();
+        store.publish(&publication).await.unwrap();
+    }
+    assert_eq!(store.rule_versions().await.unwrap(), stored);
+}

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use vedette_engine::{Compiled, Engine, GroupCheckpoint, Start};
-use vedette_event::{Flags, Micros, Partition, SourceDef, SourceIx, Sources, StoredPlacement, Topics};
+use vedette_event::{Flags, Micros, Partition, SourceDef, SourceIx, Sources, Span, StoredPlacement, Topics};
 use vedette_ingest::{
     DeadLetterTopic, LastRead, Mechanism, OnLoss, Password, Protocol, Recovery, Resume, Sasl, Security,
     StartAt, TimeSource, TopicSettings,
@@ -87,8 +87,6 @@ pub async fn prepare(
         .into_iter()
         .map(|c| GroupCheckpoint { group: c.group, bytes: c.bytes })
         .collect();
-    let above = crate::now().plus(config.engine.skew);
-    let versions = Versions::of(&rules, &store.rule_versions().await.world()?, above).world()?;
     let source_of: BTreeMap<&str, SourceIx> = config
         .kafka
         .topics
@@ -99,6 +97,10 @@ pub async fn prepare(
         vedette_engine::Error::Checkpoint { group, .. } => checkpoint::refused(group, e),
         e => Failure::World(e.into()),
     })?;
+    // Above every `ts_log` read: those that ingest lets pass, and those read before, should the clock have been set back.
+    let read = engine.newest_log().unwrap_or(Micros::MIN);
+    let above = crate::now().plus(config.engine.skew).max(read).plus(Span(1));
+    let versions = Versions::of(&rules, &store.rule_versions().await.world()?, above).world()?;
     let ingest_settings = ingest_settings(config, &topics, &source_of);
     let dead_letters =
         config.kafka.dead_letter_topic.as_ref().map(|topic| {

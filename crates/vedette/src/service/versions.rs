@@ -30,12 +30,14 @@ struct Entry {
 }
 
 impl Versions {
-    /// Compares the rules with the newest stored version. `above` lies above every `ts_log` that was read.
+    /// Compares the rules with the newest of the stored versions, which come in the order in which they were stored. `above`
+    /// lies above every `ts_log` that was read.
     ///
     /// # Errors
     /// If the stored version cannot be read.
     pub fn of(rules: &RuleSet, stored: &[RuleVersion], above: Micros) -> Result<Self> {
-        let before = stored.iter().max_by_key(|v| v.in_force_from);
+        // Not the one that came into force last: a clock that was ahead once would stay ahead of all later versions.
+        let before = stored.last();
         let old: Vec<Entry> = match before {
             None => Vec::new(),
             Some(v) => serde_json::from_str(&v.content)
@@ -48,7 +50,10 @@ impl Versions {
         let mut entries = Vec::new();
         for (ix, rule) in rules.iter() {
             let meaning: String = rule.meaning.iter().map(|b| format!("{b:02x}")).collect();
-            let from = old.get(&(&*rule.id, meaning.as_str())).copied().map_or(new_since, Micros);
+            // Nothing that was read lies above `above`, so a rule that was to speak only from then on, since a clock was
+            // ahead, has said nothing yet and loses nothing by speaking earlier.
+            let known = old.get(&(&*rule.id, meaning.as_str())).copied();
+            let from = known.map_or(new_since, |since| Micros(since).min(above));
             if from != Micros::MIN {
                 since.insert(ix, from);
             }
@@ -104,5 +109,26 @@ mod tests {
         let again = Versions::of(&rules("low", "b"), &stored, Micros(2_000)).unwrap();
         assert_eq!(again.new, None);
         assert!(again.in_force(RuleIx(0), Micros(900)) && !again.in_force(RuleIx(0), Micros(899)));
+    }
+
+    /// One start with a clock a year ahead spoils no later version, and does not silence its own rules for a year.
+    #[test]
+    fn a_clock_that_was_ahead_once_spoils_nothing() {
+        let mut stored = Vec::new();
+        let mut start = |value: &str, above: i64| {
+            let versions = Versions::of(&rules("low", value), &stored, Micros(above)).unwrap();
+            stored.extend(versions.new.clone());
+            versions.since.get(&RuleIx(0)).copied()
+        };
+        assert_eq!(start("a", 500), None);
+        assert_eq!(start("b", 1_000_000), Some(Micros(1_000_000)));
+        // The same rules under a clock that is right.
+        assert_eq!(start("b", 600), Some(Micros(600)));
+        assert_eq!(start("b", 700), Some(Micros(600)));
+        // Another change, and the rules as they were at first: new again.
+        assert_eq!(start("c", 800), Some(Micros(800)));
+        assert_eq!(start("a", 900), Some(Micros(900)));
+        assert_eq!(start("a", 1_000), Some(Micros(900)));
+        assert_eq!(stored.len(), 5);
     }
 }
