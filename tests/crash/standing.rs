@@ -105,7 +105,7 @@ fn a_stopped_topic_stops_no_rule_that_does_not_read_it() -> Result<()> {
     ensure!(rules.contains(BOTH) && !rules.contains(PACE), "{degraded}");
     ensure!(all.iter().all(|known| known["code"] == "findings-over-budget"), "{degraded}");
     ensure!(
-        degraded["load"]["standing"].as_u64().is_some_and(|n| n >= BUDGET / 2 && n <= 2 * BUDGET),
+        degraded["load"]["standing"].as_u64().is_some_and(|n| (BUDGET / 2..=2 * BUDGET).contains(&n)),
         "{degraded}"
     );
     let coverage = |rule: &str| api(&address, &format!("/api/v1/rules/{rule}/coverage"), &token);
