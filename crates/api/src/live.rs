@@ -61,7 +61,7 @@ pub const HUNG_AFTER: Span = Span::secs(30);
 /// One stage of the process: a thread with a name, or several that do one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct StageStatus {
-    /// A stable name: `reader`, `prober`, `kernel`, `publisher`, `evidence`, `retention`, `api`.
+    /// A stable name: `reader`, `prober`, `kernel`, `publisher`, `evidence`, `retention`, `topics`, `api`.
     pub name: String,
     /// What it is doing.
     pub state: StageState,

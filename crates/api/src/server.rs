@@ -44,7 +44,7 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     },
 };
-use vedette_store::Store;
+use vedette_store::{Store, model::Token};
 
 use crate::{
     app::{self, App},
@@ -135,6 +135,7 @@ pub struct Server {
     address: SocketAddr,
     front: Front,
     connections: Arc<Connections>,
+    tokens: watch::Receiver<Arc<[Token]>>,
     stopping: watch::Sender<bool>,
 }
 
@@ -176,6 +177,7 @@ impl Server {
         let address = listener.local_addr().map_err(bind)?;
         let connections = Arc::new(Connections::new(limits.places, settings.proxy_tls));
         let (stopping, watch_stopping) = watch::channel(false);
+        let changes = tokens.changes();
         let app = App {
             store,
             live,
@@ -191,7 +193,7 @@ impl Server {
             stopping: watch_stopping.clone(),
         };
         let front = Front { router: app::router(app), tls, limits, stopping: watch_stopping };
-        Ok(Self { listener, address, front, connections, stopping })
+        Ok(Self { listener, address, front, connections, tokens: changes, stopping })
     }
 
     /// Where it listens.
@@ -200,9 +202,10 @@ impl Server {
         self.address
     }
 
-    /// Serves until `shutdown` is ready, then answers what is under way, for at most five seconds.
+    /// Serves until `shutdown` is ready, then answers what is under way, for at most five seconds. It ends by itself if
+    /// tokens are not read any more: one that was revoked would let in for ever.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, front, connections, stopping, .. } = self;
+        let Self { listener, front, connections, mut tokens, stopping, .. } = self;
         // Every connection holds a sender, and nothing is sent: the end of the channel is the end of the last one.
         let (open, mut ended) = mpsc::channel::<()>(1);
         let mut shutdown = pin!(shutdown);
@@ -210,6 +213,10 @@ impl Server {
             let accepted = tokio::select! {
                 () = &mut shutdown => break,
                 accepted = listener.accept() => accepted,
+                () = async { while tokens.changed().await.is_ok() {} } => {
+                    tracing::error!("tokens are not read any more");
+                    break;
+                }
             };
             match accepted {
                 Ok((stream, peer)) => {

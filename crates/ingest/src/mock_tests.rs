@@ -513,10 +513,11 @@ fn the_threads_show_that_they_live_and_whether_what_they_have_is_taken() {
     let handed_on: Vec<_> = ingest.lag().partitions.iter().map(|p| p.handed_on).collect();
     assert_eq!(handed_on, [2]);
     let drain = ingested.clone();
-    let drained = std::thread::spawn(move || drain.iter().count());
+    let drained = std::thread::spawn(move || drain.iter().for_each(drop));
     let [reader, prober] = shown("moves", &|[reader, _]| !reader.waits && reader.moves > full.moves);
     shown("both move", &|[r, p]| r.moves > reader.moves && p.moves > prober.moves);
     ingest.ask_to_stop();
     shown("both end", &|all| all.iter().all(|beat| beat.end == Some(Ended::Done)));
-    assert!(drained.join().unwrap() > 0);
+    // The channel ends with them.
+    drained.join().unwrap();
 }

@@ -472,6 +472,9 @@ impl Prober {
             let partition = Partition { topic: topic.settings.topic, number: asked.partition() };
             let together = answer.as_ref().and_then(|a| a.find_partition(asked.topic(), asked.partition()));
             self.shared.prober.moved();
+            if self.shared.stopping() {
+                break;
+            }
             let offset = match together {
                 Some(elem) if elem.error().is_ok() => match elem.offset() {
                     Offset::Offset(offset) => Some(offset),

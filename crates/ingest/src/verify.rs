@@ -63,7 +63,7 @@ pub(crate) fn last_reads(
     let consumer = client::verifier(settings, Listener(connection.clone()))
         .map_err(|e| Unjudged::Client(e.to_string()))?;
     let open = lasts.iter().copied().collect();
-    let mut verifier = Verifier { consumer, topic, open, verdicts: BTreeMap::new() };
+    let mut verifier = Verifier { consumer, shared, topic, open, verdicts: BTreeMap::new() };
     verifier.assign().map_err(|e| Unjudged::Client(e.to_string()))?;
     let mut deadline = Instant::now() + PATIENCE;
     while !verifier.open.is_empty() && Instant::now() < deadline && !shared.stopping() {
@@ -81,6 +81,7 @@ pub(crate) fn last_reads(
 /// Looks at the records of one topic.
 struct Verifier<'a> {
     consumer: BaseConsumer<Listener>,
+    shared: &'a Shared,
     topic: &'a str,
     /// Partitions that are not judged yet.
     open: BTreeMap<i32, LastRead>,
@@ -98,6 +99,7 @@ impl Verifier<'_> {
 
     /// Takes what comes next; true if a partition was judged.
     fn next(&mut self) -> bool {
+        self.shared.prober.moved();
         let (number, read) = match self.consumer.poll(Duration::from_millis(50)) {
             Some(Ok(message)) => {
                 (message.partition(), Some((message.offset(), record_hash(message.payload()))))
@@ -122,6 +124,11 @@ impl Verifier<'_> {
     /// before (which the end offsets show) or begins after it. The others are still to be looked at.
     fn out_of_range(&mut self) -> bool {
         let gone = |(number, last): (&i32, &LastRead)| {
+            // Each may take seconds, and there may be hundreds.
+            self.shared.prober.moved();
+            if self.shared.stopping() {
+                return None;
+            }
             let (low, high) = self.consumer.fetch_watermarks(self.topic, *number, OFFSETS).ok()?;
             (!(low..high).contains(&last.offset)).then_some(*number)
         };

@@ -150,7 +150,7 @@ async fn run_all(
     look_at_ingest(supervisor, &ingest);
     let asked =
         topics::accept_asked(store.clone(), compiled.topics.clone(), ingest.clone(), supervisor.clone());
-    tokio::spawn(asked);
+    supervisor.task(Name::Topics, asked);
 
     let (to, rules, runtime) = (store.clone(), compiled.clone(), Handle::current());
     supervisor

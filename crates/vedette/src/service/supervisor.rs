@@ -39,6 +39,8 @@ pub enum Name {
     Publisher,
     /// Reads evidence back.
     Evidence,
+    /// Passes on what operators decide about topics.
+    Topics,
     /// Answers requests.
     Api,
 }
@@ -52,6 +54,7 @@ impl Name {
             Self::Kernel => "kernel",
             Self::Publisher => "publisher",
             Self::Evidence => "evidence",
+            Self::Topics => "topics",
             Self::Api => "api",
         }
     }
@@ -63,7 +66,7 @@ impl Name {
         Duration::from_millis(match self {
             Self::Kernel => 5_000,
             Self::Reader | Self::Prober => 6_000,
-            Self::Publisher | Self::Evidence | Self::Api => 7_000,
+            Self::Publisher | Self::Evidence | Self::Topics | Self::Api => 7_000,
         })
     }
 }
