@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -22,7 +22,13 @@ use vedette_ingest::{MockBroker, Security, TopicWriter};
 use vedette_simulate::{Feed, Simulator};
 use vedette_store::model::SummaryBy;
 
-use crate::{Failure, World as _, config::Config, content, service, yaml};
+use crate::{
+    Failure, World as _,
+    config::Config,
+    content,
+    service::{self, Stage},
+    yaml,
+};
 
 /// Partitions of each topic: the in-process broker keeps only 5 MiB of each.
 const PARTITIONS: i32 = 4;
@@ -73,12 +79,10 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         if !args.no_browser {
             open_browser(&format!("http://{}/", service.address));
         }
-        let writer = write_records(&broker.bootstrap_servers(), args, written.clone()).world()?;
+        let writer = TopicWriter::connect(&[broker.bootstrap_servers()], &Security::default()).world()?;
+        let (simulator, noted) = (Simulator::new(args.seed, crate::now(), args.rate), written.clone());
+        service.simulate(move |stage| write_records(&writer, simulator, &noted, stage)).world()?;
         let stopped = service.until_stopped(summary).await?;
-        written.stop.store(true, Ordering::Relaxed);
-        if writer.join().is_err() {
-            return Err(Failure::World(anyhow::anyhow!("the simulator's thread panicked")));
-        }
         print_summary(&written, started.elapsed(), &stopped);
         Ok(())
     });
@@ -106,33 +110,34 @@ fn configuration(brokers: &str, folder: &Folder, port: u16) -> Result<Config> {
 /// What the simulator has written.
 #[derive(Debug, Default)]
 struct Written {
-    stop: AtomicBool,
     records: AtomicU64,
     attacks: AtomicU64,
 }
 
-/// Writes records as their time comes.
-fn write_records(brokers: &str, args: &Args, written: Arc<Written>) -> Result<std::thread::JoinHandle<()>> {
-    let writer = TopicWriter::connect(&[brokers.to_owned()], &Security::default())?;
-    let mut simulator = Simulator::new(args.seed, crate::now(), args.rate);
-    let thread = std::thread::Builder::new().name("simulator".into());
-    Ok(thread.spawn(move || {
-        while !written.stop.load(Ordering::Relaxed) {
-            let record = simulator.next_record();
-            let ahead = record.time.since(crate::now());
-            if ahead > Span::ZERO {
-                std::thread::sleep(Duration::from_micros(ahead.0.unsigned_abs().min(200_000)));
-            }
-            // By turns of a while, so that what is sent at once fills few of the broker's batches: it walks along all it has.
-            let turn = (record.time.0 / TURN.0).rem_euclid(i64::from(PARTITIONS)) as i32;
-            if let Err(error) = writer.write(record.feed.topic(), turn, record.time, record.line.as_bytes()) {
-                tracing::warn!(%error, "a simulated record could not be written");
-                continue;
-            }
-            written.records.fetch_add(1, Ordering::Relaxed);
-            written.attacks.fetch_add(u64::from(record.label.is_some()), Ordering::Relaxed);
+/// Writes records as their time comes, until it is to stop.
+fn write_records(
+    writer: &TopicWriter,
+    mut simulator: Simulator,
+    written: &Written,
+    stage: &Stage,
+) -> Result<()> {
+    while !stage.stopping() {
+        stage.works();
+        let record = simulator.next_record();
+        let ahead = record.time.since(crate::now());
+        if ahead > Span::ZERO {
+            std::thread::sleep(Duration::from_micros(ahead.0.unsigned_abs().min(200_000)));
         }
-    })?)
+        // By turns of a while, so that what is sent at once fills few of the broker's batches: it walks along all it has.
+        let turn = (record.time.0 / TURN.0).rem_euclid(i64::from(PARTITIONS)) as i32;
+        if let Err(error) = writer.write(record.feed.topic(), turn, record.time, record.line.as_bytes()) {
+            tracing::warn!(%error, "a simulated record could not be written");
+            continue;
+        }
+        written.records.fetch_add(1, Ordering::Relaxed);
+        written.attacks.fetch_add(u64::from(record.label.is_some()), Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 async fn summary(store: &vedette_store::Store) -> BTreeMap<String, u64> {

@@ -34,6 +34,7 @@ use vedette_store::{Access, Store};
 
 use present::{Evaluated, Present, Running};
 use setup::Prepared;
+pub use supervisor::Stage;
 use supervisor::{End, Heartbeat, Name, Supervisor};
 
 use crate::{Failure, World as _, config::Config, content::RuleText, rejected::print_rejected};
@@ -68,6 +69,10 @@ pub async fn start(config: Config, text: RuleText, mode: Mode) -> Result<Option<
     let started = tokio::select! {
         started = start_all(config, text, mode, &supervisor) => Some(started?),
         () = supervisor.asked_to_stop() => None,
+        () = supervisor.failed() => {
+            let failure = supervisor.failure().unwrap_or_else(|| anyhow!("a stage failed"));
+            return Err(Failure::World(failure));
+        }
     };
     if started.is_none() {
         // Nothing has been read yet, and what was begun in the store leaves no trace.
@@ -247,6 +252,11 @@ async fn serve(
 }
 
 impl Service {
+    /// Has records written by one more stage, for as long as the service runs.
+    pub fn simulate(&self, run: impl FnOnce(&Stage) -> Result<()> + Send + 'static) -> Result<()> {
+        Ok(self.supervisor.spawn(Name::Simulator, run)?)
+    }
+
     /// Runs until Ctrl-C, SIGTERM, SIGHUP or a failure that nothing can mend, then stops.
     pub async fn until_stopped<T>(self, last: impl AsyncFnOnce(&Store) -> T) -> Result<T, Failure> {
         tokio::select! {

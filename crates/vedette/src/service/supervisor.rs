@@ -29,6 +29,8 @@ const ALIVE: Duration = Duration::from_millis(500);
 /// The stages, in the order in which records pass through them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Name {
+    /// Writes what the demo reads.
+    Simulator,
     /// Reads records (ingest's).
     Reader,
     /// Asks the brokers (ingest's).
@@ -49,6 +51,7 @@ impl Name {
     /// The stable name, also that of its thread.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Simulator => "simulator",
             Self::Reader => "reader",
             Self::Prober => "prober",
             Self::Kernel => "kernel",
@@ -65,7 +68,7 @@ impl Name {
     const fn patience(self) -> Duration {
         Duration::from_millis(match self {
             Self::Kernel => 5_000,
-            Self::Reader | Self::Prober => 6_000,
+            Self::Simulator | Self::Reader | Self::Prober => 6_000,
             Self::Publisher | Self::Evidence | Self::Topics | Self::Api => 7_000,
         })
     }
