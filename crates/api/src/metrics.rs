@@ -57,6 +57,16 @@ pub enum Metric {
     PublishLatency,
     /// Age of the oldest checkpoint.
     CheckpointAge,
+    /// Findings that wait.
+    PendingFindings,
+    /// How many may.
+    PendingFindingsLimit,
+    /// Keys with state.
+    StateKeys,
+    /// Keys of the fullest key group.
+    FullestState,
+    /// How many a key group may hold.
+    FullestStateLimit,
     /// Age of what only the kernel knows.
     ViewAge,
     /// What each stage is doing.
@@ -91,7 +101,7 @@ pub enum Metric {
 
 impl Metric {
     /// All metrics, in the order in which they are written.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 35] = [
         Self::Ready,
         Self::Records,
         Self::Events,
@@ -107,6 +117,11 @@ impl Metric {
         Self::Notices,
         Self::PublishLatency,
         Self::CheckpointAge,
+        Self::PendingFindings,
+        Self::PendingFindingsLimit,
+        Self::StateKeys,
+        Self::FullestState,
+        Self::FullestStateLimit,
         Self::ViewAge,
         Self::StageState,
         Self::StageStill,
@@ -159,6 +174,27 @@ impl Metric {
             Self::CheckpointAge => {
                 ("vedette_checkpoint_age_seconds", "", "Age of the key group's checkpoint that is the oldest")
             }
+            Self::PendingFindings => (
+                "vedette_pending_findings",
+                "waits_for",
+                "Findings that wait: for their watermark, or for a source that stands still",
+            ),
+            Self::PendingFindingsLimit => (
+                "vedette_pending_findings_limit",
+                "waits_for",
+                "So many may wait: beyond, partitions ahead are paused, or events are not evaluated",
+            ),
+            Self::StateKeys => ("vedette_state_keys", "", "Keys with state, over all rules"),
+            Self::FullestState => (
+                "vedette_fullest_state_keys",
+                "rule",
+                "Keys in the fullest key group of all, which is one of this rule",
+            ),
+            Self::FullestStateLimit => (
+                "vedette_fullest_state_keys_limit",
+                "",
+                "So many keys a rule may hold in one key group before counts are estimates",
+            ),
             Self::ViewAge => (
                 "vedette_view_age_seconds",
                 "",
@@ -312,6 +348,7 @@ impl Collector for Snapshot {
         scrape.sources(&live.sources)?;
         scrape.rules(&live)?;
         scrape.publishing(&live)?;
+        scrape.load(&live)?;
         scrape.stages(&live)
     }
 }

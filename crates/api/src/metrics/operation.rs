@@ -33,4 +33,24 @@ impl Scrape<'_, '_> {
         }
         Ok(())
     }
+
+    /// What the engine holds, against what it may.
+    pub(super) fn load(&mut self, live: &Live) -> fmt::Result {
+        let load = &live.status.load;
+        let pending = [("watermark", load.waiting), ("standing-source", load.standing)];
+        let limits = [("watermark", load.waiting_budget), ("standing-source", load.standing_budget)];
+        for (metric, values) in [(Metric::PendingFindings, pending), (Metric::PendingFindingsLimit, limits)] {
+            let mut family = self.describe(metric, MetricType::Gauge)?;
+            for (waits_for, n) in values {
+                ConstGauge::new(n as f64).encode(family.encode_family(&[("waits_for", waits_for)])?)?;
+            }
+        }
+        self.gauge(Metric::StateKeys, load.keys as f64)?;
+        let mut family = self.describe(Metric::FullestState, MetricType::Gauge)?;
+        if let Some(fullest) = &load.fullest {
+            let labels = [("rule", fullest.rule_id.as_str())];
+            ConstGauge::new(fullest.count as f64).encode(family.encode_family(&labels)?)?;
+        }
+        self.gauge(Metric::FullestStateLimit, load.keys_budget as f64)
+    }
 }

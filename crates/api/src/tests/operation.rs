@@ -109,6 +109,9 @@ async fn metric_names_hold() {
         "vedette_http_requests_total{method=\"GET\",route=\"unmatched\",status=\"404\"} 1",
         "vedette_http_requests_total{method=\"other\",route=\"/api/v1/alerts\",status=\"405\"} 3",
         "vedette_ready 1",
+        "vedette_pending_findings{waits_for=\"watermark\"} 812.0",
+        "vedette_pending_findings_limit{waits_for=\"standing-source\"} 4000000.0",
+        "vedette_fullest_state_keys{rule=\"api-login-failed\"} 288.0",
         "vedette_stage_state{stage=\"kernel\",state=\"working\"} 1",
         "vedette_stage_still_seconds{stage=\"evidence\"} 0.0",
     ] {
