@@ -13,5 +13,5 @@ mod operator;
 mod poison;
 mod program;
 mod standing;
-mod stored;
+pub mod stored;
 mod stuck;

@@ -14,7 +14,7 @@ use proptest::{prelude::*, sample};
 use vedette_engine::{
     Compiled, Detector, Engine, GroupCheckpoint, KEY_GROUPS, Output, POSITIONS, Published, Settings,
 };
-use vedette_event::{Flags, Micros, Order, Partition, RawBatchBuilder, StoredPlacement};
+use vedette_event::{Flags, Micros, Notice, Order, Partition, RawBatchBuilder, RuleIx, StoredPlacement};
 
 use super::generate::{self, SKEW, World, records::Raw};
 
@@ -44,6 +44,15 @@ pub enum Said {
     Alert { rule: String, key: String, id: String, crossing: Order },
     /// The kernel died, and a new one began.
     Restart,
+}
+
+/// What is published at once.
+#[derive(Debug)]
+pub struct Round {
+    pub notices: Vec<Notice>,
+    pub alerts: Vec<Published>,
+    /// How far each rule has come.
+    pub passed: Vec<(RuleIx, Micros)>,
 }
 
 impl Said {
@@ -134,6 +143,8 @@ pub struct Drive<'a> {
     pub placements: Vec<StoredPlacement>,
     /// What it said, if notices are wanted.
     pub said: Vec<Said>,
+    /// The same, as it would be published.
+    pub rounds: Vec<Round>,
     /// Bodies by id and revision.
     pub bodies: BTreeMap<(String, u32), String>,
     /// The crossing events of alerts, as `scan` sorts by.
@@ -171,6 +182,7 @@ impl<'a> Drive<'a> {
             checkpoints: BTreeMap::new(),
             placements: Vec::new(),
             said: Vec::new(),
+            rounds: Vec::new(),
             bodies: BTreeMap::new(),
             order: BTreeSet::new(),
             dead: BTreeSet::new(),
@@ -357,6 +369,12 @@ impl<'a> Drive<'a> {
         for dead in out.dead {
             let log = (0..self.world.logs.len()).find(|log| self.partition(*log) == dead.partition);
             self.dead.insert((log.expect("assigned"), dead.offset));
+        }
+        if self.notices.is_some() {
+            let passed = self.compiled.rules.iter().map(|(ix, _)| (ix, self.engine.passed(ix)));
+            let passed = passed.collect();
+            let (notices, alerts) = (out.correlated.notices.clone(), out.correlated.alerts.clone());
+            self.rounds.push(Round { notices, alerts, passed });
         }
         for notice in out.correlated.notices {
             let key = serde_json::to_string(&notice.key).expect("JSON");

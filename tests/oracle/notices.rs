@@ -5,12 +5,17 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{prelude::*, sample};
 use serde_json::json;
+use vedette_correlate::body;
 use vedette_event::Alert;
 use vedette_sigma::{RuleKind, RuleSet};
+use vedette_store::{
+    Access,
+    model::{AlertRevision, NewNotice, Passed, Publication, Withdrawal},
+};
 
 use super::{
     Outcome,
@@ -18,9 +23,10 @@ use super::{
         self, Shape, World,
         records::{self, MIDNIGHT, RawLog},
     },
-    kernel::{Drive, Said, Step, steps},
+    kernel::{Drive, Round, Said, Step, steps},
     property::{config, oracle},
 };
+use crate::crash::stored::with_store;
 
 /// Budgets from next to nothing to plenty.
 fn budgets() -> impl Strategy<Value = usize> {
@@ -208,6 +214,69 @@ proptest! {
         covered(&world, &drive, &outcome, true)?;
         let unannounced = unannounced(&drive, &outcome, &judged(&world.rules()));
         prop_assert!(unannounced.is_empty(), "{}", told(&world, &format!("{unannounced:?}"), &drive.said));
+    }
+}
+
+/// What the store makes of a run that asks at every turn which notices nothing can cover any more: by rule, key and
+/// time of crossing whether an alert covers each, and that alert's id.
+fn stored(world: &World, drive: &Drive<'_>) -> Vec<(NewNotice, Option<String>)> {
+    let rules = world.rules();
+    let folder = tempfile::tempdir().unwrap();
+    with_store(folder.path(), Access::Engine, async |store| {
+        let mut raised: BTreeMap<String, NewNotice> = BTreeMap::new();
+        for Round { notices, alerts, passed } in &drive.rounds {
+            let notices = notices.iter().map(|notice| NewNotice::of(notice, Vec::new()));
+            let alerts = alerts.iter().map(|p| AlertRevision::of(&p.alert, Vec::new(), p.covers_until));
+            let passed = passed.iter().map(|(ix, below)| {
+                let settled = below.minus(body::update(rules.get(*ix)));
+                let (rule_id, reason) = (rules.get(*ix).id.to_string(), Withdrawal::Uncovered);
+                Passed { rule_id, below: *below, settled, reason }
+            });
+            let publication = Publication {
+                notices: notices.collect::<Result<_, _>>()?,
+                alerts: alerts.collect::<Result<_, _>>()?,
+                passed: passed.collect(),
+                ..Publication::default()
+            };
+            raised.extend(publication.notices.iter().map(|n| (n.notice_id.clone(), n.clone())));
+            store.publish(&publication).await?;
+        }
+        anyhow::ensure!(store.waiting_notices().await?.is_empty(), "notices wait for ever");
+        let mut all = Vec::new();
+        for (id, notice) in raised {
+            // One that found its alert there, or another notice of its key waiting, was never stored.
+            let Some(row) = store.alert(&id).await? else { continue };
+            anyhow::ensure!(
+                row.id != id || row.withdrawn.is_some(),
+                "neither covered nor withdrawn: {row:?}"
+            );
+            all.push((notice, (row.id != id).then_some(row.id)));
+        }
+        Ok(all)
+    })
+    .unwrap()
+}
+
+proptest! {
+    #![proptest_config(config(16))]
+
+    #[test]
+    fn a_stored_notice_is_covered_by_the_alert_of_its_episode_or_withdrawn(
+        world in generate::world(Shape::Topics),
+        steps in steps(),
+        budget in budgets(),
+    ) {
+        let mut drive = Drive::announcing(&world, budget);
+        drive.run(&steps);
+        let (outcome, chains) = (oracle(&world, &world.replaced()), chains(&world.rules()));
+        for (notice, by) in stored(&world, &drive) {
+            let of = by.as_ref().and_then(|id| outcome.revisions.get(id)?.last());
+            let takes_in = of.is_some_and(|alert| {
+                (alert.first_seen..=alert.last_seen).contains(&notice.crossed_at)
+            });
+            let fine = takes_in || (by.is_none() && chains.contains(&notice.rule_id));
+            prop_assert!(fine, "{}", told(&world, &format!("{notice:?} {by:?} {of:?}"), &drive.said));
+        }
     }
 }
 
