@@ -9,6 +9,7 @@ mod folder;
 mod kernel;
 mod kills;
 mod log;
+mod notices;
 mod operator;
 mod poison;
 mod program;
