@@ -139,6 +139,10 @@ impl FileBatches {
             }
         }
         block.truncate(end);
+        if self.ended {
+            // The last block stays as long as the file is open, and files of one line can be thousands.
+            block.shrink_to_fit();
+        }
         self.lines.load(block, self.ended);
     }
 
