@@ -1,10 +1,11 @@
 //! Compiled rules against the reference evaluator, and through the whole kernel.
 //!
-//! In: rules and lines. Invariant: the compiled program finds exactly what the reference finds, whatever came before.
+//! In: rules and lines. Invariants: the compiled program finds exactly what the reference finds, whatever came before; no
+//! event is evaluated that costs more than a record may.
 
 use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
-use vedette_detect::reference;
+use vedette_detect::{reference, work::BUDGET};
 use vedette_engine::{Compiled, Detector, Engine, Output, Settings};
 use vedette_event::{Cell, RawBatch, RuleIx, SourceIx, Topics};
 use vedette_sigma::{Lists, RuleSet, load};
@@ -42,6 +43,8 @@ fn agree(compiled: &Compiled, detector: &mut Detector, engine: Option<&mut Engin
                 at.map_or(Cell::MISSING, |at| batch.events.columns[at].cell(row))
             };
             let original = batch.events.original.cell(row).text;
+            let work = reference::work(&compiled.rules, def, &cell, original);
+            assert!(work.steps <= BUDGET, "event {original:?} was evaluated for {work:?}");
             for (ix, rule) in compiled.rules.iter() {
                 let expected = reference::matches(&compiled.rules, ix, def, &cell, original);
                 assert_eq!(
