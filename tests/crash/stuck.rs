@@ -1,7 +1,7 @@
 //! Whatever is stuck shows while it is, and does not keep the process from ending.
 
 use std::{
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     path::Path,
     time::{Duration, Instant},
 };
@@ -99,6 +99,24 @@ fn a_locked_store_and_a_client_that_does_not_hang_up_do_not_keep_it_from_ending(
     let mut process = deployment.run()?;
     process.ready(503, "broker-unreachable")?;
     process.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_broker_that_accepts_and_says_nothing_does_not_keep_it_from_ending_well() -> Result<()> {
+    let mute = TcpListener::bind("127.0.0.1:0")?;
+    let address = mute.local_addr()?;
+    let accepted =
+        std::thread::spawn(move || mute.incoming().map_while(Result::ok).take(1_000).collect::<Vec<_>>());
+    let topics = "topics: [{name: api, source: exchange_api}, {name: logs, source: json}]";
+    let deployment = Deployment::new(&format!("brokers: {address}\n{topics}"), "")?;
+    let mut process = deployment.run()?;
+    process.ready(503, "broker-unreachable")?;
+    ensure!(get(&process.address()?, "/healthz", "")?.0 == 200);
+    let stopped = process.stop()?;
+    ensure!(stopped < AT_MOST, "stopping took {stopped:?}");
+    // It holds the connections until the test ends.
+    drop(accepted);
     Ok(())
 }
 

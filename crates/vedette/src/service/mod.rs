@@ -58,7 +58,8 @@ pub struct Service {
 
 /// The runtime of the service: for the API and the store's connections only.
 pub fn runtime() -> Result<Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    Ok(builder.worker_threads(2).thread_name("runtime").enable_all().build()?)
 }
 
 /// Starts everything; nothing if it was asked to stop before all of it ran.
