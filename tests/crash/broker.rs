@@ -108,6 +108,80 @@ fn a_topic_that_comes_later_is_waited_for() -> Result<()> {
     Ok(())
 }
 
+/// The topic's entry in the list of sources.
+fn topic(address: &str, token: &str, name: &str) -> Option<serde_json::Value> {
+    let sources = api(address, "/api/v1/sources", token).ok()?;
+    let mut topics =
+        sources["items"].as_array()?.iter().flat_map(|s| s["topics"].as_array().into_iter().flatten());
+    topics.find(|t| t["name"] == name).cloned()
+}
+
+#[test]
+fn a_stopped_topic_stops_itself_and_no_other_of_its_source() -> Result<()> {
+    let Some(broker) = Broker::shared("crash::stopped_topic")? else { return Ok(()) };
+    broker.create_topic("sound", 2, &[])?;
+    broker.create_topic("recreated", 2, &[])?;
+    broker.create_topic("create-time", 1, &[("message.timestamp.type", "CreateTime")])?;
+    let topic_of =
+        |name: &str, more: &str| format!("  - {{name: {name}, source: json, disorder: 1s{more}}}\n");
+    let topics = [("sound", ""), ("recreated", ""), ("create-time", ", time_source: broker")];
+    let topics: String = topics.iter().map(|(name, more)| topic_of(name, more)).collect();
+    let kafka = format!("brokers: {}\ntopics:\n{topics}", broker.bootstrap());
+    let deployment = Deployment::new(&kafka, ENGINE)?;
+    let token = deployment.token()?;
+    let mut process = deployment.run()?;
+    // What can be known at the start is said at the start, and stands in nobody's way.
+    process.ready(200, "topic create-time has message.timestamp.type=CreateTime")?;
+    let address = process.address()?;
+    broker.produce("sound", 0, &[refusal("first")])?;
+    broker.produce("recreated", 0, &[refusal("before")])?;
+    alerted(&mut process, &token, "first")?;
+    alerted(&mut process, &token, "before")?;
+
+    broker.delete_topic("recreated")?;
+    broker.create_topic("recreated", 2, &[])?;
+    process.ready(200, "topic recreated was recreated or truncated")?;
+    broker.produce("recreated", 1, &[refusal("unread")])?;
+    broker.produce("sound", 1, &[refusal("second")])?;
+    alerted(&mut process, &token, "second")?;
+    let state = |name| topic(&address, &token, name).map(|t| t["state"].clone());
+    ensure!(state("recreated") == Some("stopped".into()) && state("sound") == Some("read".into()));
+    let sources = api(&address, "/api/v1/sources", &token)?;
+    let json = sources["items"].as_array().and_then(|all| all.iter().find(|s| s["name"] == "json"));
+    ensure!(json.is_some_and(|s| s["health"] == "partial"), "{sources}");
+
+    // After a restart it is stopped as before, and set right, the other is begun.
+    process.stop()?;
+    let mut process = deployment.run()?;
+    process.ready(200, "topic recreated was recreated or truncated")?;
+    broker.configure_topic("create-time", &[("message.timestamp.type", "LogAppendTime")])?;
+    broker.produce("create-time", 0, &[refusal("third")])?;
+    alerted(&mut process, &token, "third")?;
+    process.stop()?;
+    ensure!(stored::read(&deployment.data())?.bodies.len() == 4, "one alert for each host that was read");
+    Ok(())
+}
+
+#[test]
+fn a_topic_as_kafka_makes_it_is_read_and_labelled_weaker() -> Result<()> {
+    let Some(broker) = Broker::shared("crash::create_time")? else { return Ok(()) };
+    broker.create_topic("default", 1, &[("message.timestamp.type", "CreateTime")])?;
+    let deployment = Deployment::new(&plain(&broker, "default"), ENGINE)?;
+    let token = deployment.token()?;
+    let mut process = deployment.run()?;
+    process.ready(200, "ready")?;
+    broker.produce("default", 0, &[refusal("weak")])?;
+    alerted(&mut process, &token, "weak")?;
+    process.says("message.timestamp.type=LogAppendTime on the topic mends it")?;
+    let address = process.address()?;
+    process.until("the label", |_| {
+        let topic = topic(&address, &token, "default")?;
+        (topic["time_source"] == "producer" && topic["state"] == "read").then_some(())
+    })?;
+    process.stop()?;
+    Ok(())
+}
+
 #[test]
 fn a_wrong_password_ends_it_and_is_shown_nowhere() -> Result<()> {
     let Some(broker) = Broker::shared("crash::password")? else { return Ok(()) };

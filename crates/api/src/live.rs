@@ -11,6 +11,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use vedette_event::{Micros, Severity, Span};
 
+mod sources;
+
+pub use sources::{Health, PartitionStatus, SourceStatus, TimeSource, TopicState, TopicStatus};
+
 /// Everything the store does not hold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Live {
@@ -130,7 +134,7 @@ pub struct Readiness {
 /// One thing that stands in the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Obstacle {
-    /// A stable kebab-case name: `starting`, `broker-unreachable`, `topic-missing`, `source-stopped`, `kernel-stalled`,
+    /// A stable kebab-case name: `starting`, `broker-unreachable`, those of topics, `kernel-stalled`,
     /// `store-unavailable`
     pub code: String,
     /// What is wrong and what helps, for a person.
@@ -143,7 +147,8 @@ pub struct Obstacle {
 /// One thing that does not do its work while the rest does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Degraded {
-    /// A stable kebab-case name: `topic-missing`, `source-stopped`, `stage-stalled`
+    /// A stable kebab-case name: `topic-missing`, `topic-stopped`, `topic-waiting`, `topic-starting`,
+    /// `partitions-unassigned`, `source-stopped`, `stage-stalled`
     pub reason: String,
     /// What is wrong and what helps, for a person.
     pub message: String,
@@ -285,110 +290,6 @@ pub struct Degradation {
     /// Until when; missing while it lasts.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Micros>,
-}
-
-/// One source.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct SourceStatus {
-    /// Its name.
-    pub name: String,
-    /// One line for a person.
-    pub description: String,
-    /// The topic it is read from.
-    pub topic: String,
-    /// Whether it is doing well.
-    pub health: Health,
-    /// Why it is not, for a person.
-    pub message: Option<String>,
-    /// What stands for broker time.
-    pub time_source: TimeSource,
-    /// `D`: tolerated disorder.
-    #[schema(value_type = String, example = "60s")]
-    pub disorder: Span,
-    /// `F`: future tolerance.
-    #[schema(value_type = String, example = "10s")]
-    pub future: Span,
-    /// Minimum over the partitions; missing until every partition has one.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub watermark: Option<Micros>,
-    /// `ts_log` of the newest record read.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub newest: Option<Micros>,
-    /// Records not read yet, over all partitions.
-    pub lag: u64,
-    /// Records read.
-    pub records: u64,
-    /// Events decoded and evaluated.
-    pub events: u64,
-    /// Records and events that ended as dead letters, by reason.
-    pub dead_letters: BTreeMap<String, u64>,
-    /// Events whose time was replaced, by flag (`clock=late`, …).
-    pub flags: BTreeMap<String, u64>,
-    /// Records that the broker deleted unread.
-    pub lost: u64,
-    /// The partitions, by number.
-    pub partitions: Vec<PartitionStatus>,
-}
-
-/// Whether a source is doing well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Health {
-    /// Records are read as they come.
-    Ok,
-    /// Records wait to be read.
-    Lagging,
-    /// Nothing has come for much longer than usual.
-    Silent,
-    /// Its records are not evaluated: the kernel does not move.
-    Stalled,
-    /// The broker does not answer for it.
-    Unreachable,
-    /// It waits for an operator (a recreated topic, say).
-    Stopped,
-}
-
-impl Health {
-    /// The stable name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Lagging => "lagging",
-            Self::Silent => "silent",
-            Self::Stalled => "stalled",
-            Self::Unreachable => "unreachable",
-            Self::Stopped => "stopped",
-        }
-    }
-}
-
-/// What stands for broker time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum TimeSource {
-    /// LogAppendTime.
-    Broker,
-    /// CreateTime made non-decreasing: weaker, since producers can forge it.
-    Producer,
-}
-
-/// One partition of a source.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct PartitionStatus {
-    /// Its number.
-    pub number: i32,
-    /// The next offset to read; missing until it is known.
-    pub position: Option<i64>,
-    /// The offset behind the last record; missing until it is known.
-    pub end: Option<i64>,
-    /// Records between the two (holes in the offsets count).
-    pub lag: u64,
-    /// Its watermark.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub watermark: Option<Micros>,
-    /// True if it is held back because others are far behind it.
-    pub paused: bool,
 }
 
 /// One accepted rule.

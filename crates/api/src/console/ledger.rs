@@ -166,7 +166,7 @@ pub(super) async fn rule(
 }
 
 struct PartitionRow {
-    number: i32,
+    name: String,
     paused: bool,
     position: String,
     end: String,
@@ -199,11 +199,16 @@ impl SourceCard {
     fn of(source: &SourceStatus, now: Micros) -> Self {
         let basis = match source.time_source {
             TimeSource::Broker => "broker time",
-            TimeSource::Producer => "producer time (weaker: producers can forge it)",
+            TimeSource::Producer => {
+                "producer time (weaker: producers can forge it; message.timestamp.type=LogAppendTime on the topic mends it)"
+            }
         };
         let offset = |offset: Option<i64>| offset.map_or_else(|| "–".to_owned(), |offset| offset.to_string());
         let partition = |partition: &PartitionStatus| PartitionRow {
-            number: partition.number,
+            name: match source.topics.len() {
+                0 | 1 => partition.number.to_string(),
+                _ => format!("{}/{}", partition.topic, partition.number),
+            },
             paused: partition.paused,
             position: offset(partition.position),
             end: offset(partition.end),

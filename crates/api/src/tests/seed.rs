@@ -18,7 +18,7 @@ use vedette_store::{
 use crate::live::{
     BrokerStatus, Coverage, Degradation, Health, LeaseStatus, Live, LoadStatus, Mode, PartitionStatus,
     PublishStatus, Readiness, Rejected, RuleLoad, RuleSetStatus, RuleStatus, SourceStatus, StageState,
-    StageStatus, Status, TimeSource,
+    StageStatus, Status, TimeSource, TopicState, TopicStatus,
 };
 
 struct Case {
@@ -568,6 +568,16 @@ fn sources(now: Micros) -> Vec<SourceStatus> {
         name: name.into(),
         description: description.into(),
         topic: name.into(),
+        topics: vec![TopicStatus {
+            name: name.into(),
+            state: TopicState::Read,
+            since: at(now, 3_600),
+            message: None,
+            time_source: Some(TimeSource::Producer),
+            partitions: Some(3),
+            unassigned: 0,
+            paused: u64::from(health == Health::Lagging),
+        }],
         health,
         message: (health == Health::Lagging).then(|| "Records come faster than they are read.".into()),
         time_source: TimeSource::Producer,
@@ -583,6 +593,7 @@ fn sources(now: Micros) -> Vec<SourceStatus> {
         lost: if name == "waf" { 200 } else { 0 },
         partitions: (0..3)
             .map(|number| PartitionStatus {
+                topic: name.into(),
                 number,
                 position: Some(48_000 + i64::from(number) * 311),
                 end: Some(48_000 + i64::from(number) * 311 + (lag / 3) as i64),

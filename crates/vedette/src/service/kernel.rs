@@ -223,7 +223,7 @@ impl Kernel {
         );
         tracing::error!("{message}");
         self.health(format!("lost/{topic}/{}/{from}", partition.number), "lost", Severity::Critical, message);
-        self.view.lost(&topic, from, to);
+        self.view.lost(&topic, partition.number, (from, to));
         self.extra.lost.push(LostInterval { topic, partition: partition.number, from, to, noticed_at });
     }
 
@@ -338,7 +338,10 @@ impl Kernel {
         for placement in &out.placements {
             let broker = placement.flag.has(Flags::CLOCK_BROKER);
             let (kind, what) = match broker {
-                true => ("clock_broker", "a broker's clock is ahead of ours by more than the allowance"),
+                true => (
+                    "clock_broker",
+                    "a record's time, its broker's or its producer's, is ahead of ours by more than the allowance",
+                ),
                 false => ("clock_overtaken", "a record lay below its source's watermark"),
             };
             let place = format!("{}/{}", placement.topic, placement.partition);

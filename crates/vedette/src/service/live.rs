@@ -12,7 +12,11 @@ use vedette_event::{DeadLetter, Micros, Partition, RuleIx, Severity, SourceIx, S
 use vedette_ingest::{LagView, TopicSettings};
 use vedette_sigma::{RuleKind, RuleSet};
 
-use super::versions::Versions;
+use super::{
+    lost::Lost,
+    reading::{self, State, Topic, Topics},
+    versions::Versions,
+};
 
 /// Records that may wait before a source counts as lagging.
 const LAGGING: u64 = 10_000;
@@ -34,12 +38,12 @@ pub struct View {
     opened: BTreeMap<RuleIx, u64>,
     dead: BTreeMap<SourceIx, BTreeMap<String, u64>>,
     /// Records that Kafka deleted unread.
-    lost: BTreeMap<SourceIx, u64>,
+    lost: Lost,
     /// The last time in which a rule was over budget, by rule and key group; without one, in which its findings were not
     /// evaluated.
     degradations: BTreeMap<(RuleIx, Option<u8>), Degradation>,
     unreachable: Option<(String, Micros)>,
-    stopped: BTreeMap<SourceIx, Stopped>,
+    topic_states: Topics,
     last_answer: Option<Micros>,
     checkpoints: [Option<Micros>; KEY_GROUPS as usize],
 }
@@ -53,8 +57,8 @@ pub struct Word {
     pub unreachable: Option<(String, Micros)>,
     /// When the last answer of the brokers came.
     pub last_answer: Option<Micros>,
-    /// Sources that are not read.
-    pub stopped: BTreeMap<SourceIx, Stopped>,
+    /// The topics, and which of them are read.
+    pub topics: Topics,
     /// The sources.
     pub sources: BTreeMap<SourceIx, SourceWord>,
     /// Watermarks of the partitions.
@@ -93,7 +97,6 @@ impl View {
         Self {
             started_at,
             bootstrap,
-            topics,
             lag,
             rules: compiled.rules.iter().map(|(ix, _)| unseen(compiled, ix)).collect(),
             in_force: versions.since.clone(),
@@ -102,10 +105,11 @@ impl View {
             counters: BTreeMap::new(),
             opened: BTreeMap::new(),
             dead: BTreeMap::new(),
-            lost: BTreeMap::new(),
+            lost: Lost::default(),
             degradations: BTreeMap::new(),
             unreachable: None,
-            stopped: BTreeMap::new(),
+            topic_states: reading::starting(&topics, started_at),
+            topics,
             last_answer: None,
             checkpoints: [None; KEY_GROUPS as usize],
         }
@@ -139,10 +143,10 @@ impl View {
         }
     }
 
-    /// Counts lost records of a topic, from one offset to before another.
-    pub fn lost(&mut self, topic: &str, from: i64, to: i64) {
+    /// Counts lost records of a partition, from one offset to before another; those that were told before, not again.
+    pub fn lost(&mut self, topic: &str, partition: i32, interval: (i64, i64)) {
         if let Some(source) = self.source_of(topic) {
-            *self.lost.entry(source).or_default() += (to - from).unsigned_abs();
+            self.lost.add(source, topic, partition, interval);
         }
     }
 
@@ -242,15 +246,13 @@ impl View {
                 None
             }
             Change::TopicReady(topic) => {
-                let source = self.source_of(compiled.topics.name(*topic))?;
-                self.stopped.remove(&source);
+                self.topic_states.get_mut(topic)?.set(State::Read, now);
                 None
             }
             Change::TopicStopped(topic, e) => {
                 let name = compiled.topics.name(*topic).clone();
                 tracing::error!(topic = %name, error = %e, "a topic is not read");
-                let stopped = Stopped { code: code_of(e), error: e.to_string(), since: now };
-                self.stopped.insert(self.source_of(&name)?, stopped);
+                self.topic_states.get_mut(topic)?.set(State::of(e), now);
                 let key = match e {
                     vedette_ingest::Error::Recreated { .. } => {
                         crate::topic::recreated(&name, compiled.topics.incarnation(*topic))
@@ -287,7 +289,7 @@ impl View {
                 watermark: (watermark != Micros::MIN).then_some(watermark),
                 counters: engine.counters(ix),
                 dead: self.dead.get(&ix).cloned().unwrap_or_default(),
-                lost: self.lost_of(ix),
+                lost: self.lost.of(ix),
             }
         };
         let partitions = lag.partitions.into_iter().map(|p| p.partition);
@@ -295,7 +297,7 @@ impl View {
             at: crate::now(),
             unreachable: self.unreachable.clone(),
             last_answer: self.last_answer,
-            stopped: self.stopped.clone(),
+            topics: self.topic_states.clone(),
             sources: self.compiled.sources.iter().map(|(ix, _)| (ix, source(ix))).collect(),
             partitions: partitions.filter_map(|p| Some((p, engine.partition_watermark(p)?))).collect(),
             rules: Arc::new(self.rules(engine)),
@@ -328,10 +330,6 @@ impl View {
         }
     }
 
-    fn lost_of(&self, source: SourceIx) -> u64 {
-        self.lost.get(&source).copied().unwrap_or_default()
-    }
-
     fn rules(&self, engine: &Engine) -> Vec<RuleStatus> {
         let rules = self.compiled.rules.iter().zip(&self.rules);
         let mut all: Vec<RuleStatus> = rules
@@ -348,7 +346,8 @@ impl View {
         let through = reads.iter().map(|s| engine.watermark(*s)).min().filter(|w| *w != Micros::MIN);
         let in_force_from = self.in_force.get(&ix).copied();
         let warming_until = in_force_from.map(|from| from.plus(self.windows[ix.0 as usize]));
-        let silent = reads.iter().filter(|s| self.unreachable.is_some() || self.stopped.contains_key(s));
+        let silent =
+            reads.iter().filter(|s| self.unreachable.is_some() || reading::lacks(&self.topic_states, **s));
         Coverage {
             through,
             in_force_from,
@@ -360,7 +359,7 @@ impl View {
             without_key: counters.without_key,
             unevaluated: counters.unevaluated,
             dead_lettered: reads.iter().map(|s| engine.counters(*s).dead).sum(),
-            lost: reads.iter().map(|s| self.lost_of(*s)).sum(),
+            lost: reads.iter().map(|s| self.lost.of(*s)).sum(),
             alerts: self.opened.get(&ix).copied().unwrap_or_default(),
             time_us: None,
             silent_sources: silent.map(|s| self.compiled.sources.get(*s).name.to_string()).collect(),
@@ -372,16 +371,26 @@ impl View {
 impl Word {
     /// Whether a source is read as its records come, and if not, why; `waiting` records have not been evaluated.
     pub fn health_of(&self, source: SourceIx, waiting: u64) -> (Health, Option<String>) {
-        if let Some(stopped) = self.stopped.get(&source) {
-            return (Health::Stopped, Some(stopped.error.clone()));
+        let own: Vec<&Topic> = reading::of_source(&self.topics, source).collect();
+        let not_read: Vec<String> = own.iter().filter_map(|topic| topic.message()).collect();
+        let none = !own.is_empty() && not_read.len() == own.len();
+        let any = |of: fn(&State) -> bool| own.iter().any(|topic| of(&topic.state));
+        let told = Some(not_read.join("; ")).filter(|told| !told.is_empty());
+        if none && any(|state| matches!(state, State::Missing(_) | State::Stopped(_))) {
+            return (Health::Stopped, told);
         }
         if let Some((error, _)) = &self.unreachable {
             return (Health::Unreachable, Some(error.clone()));
         }
-        if waiting > LAGGING {
-            return (Health::Lagging, Some(format!("{waiting} records wait to be read")));
+        match (none, told) {
+            (true, told) if any(|state| matches!(state, State::Waiting(_))) => (Health::Unreachable, told),
+            (true, told) => (Health::Starting, told),
+            (false, Some(told)) => (Health::Partial, Some(told)),
+            (false, None) if waiting > LAGGING => {
+                (Health::Lagging, Some(format!("{waiting} records wait to be read")))
+            }
+            (false, None) => (Health::Ok, None),
         }
-        (Health::Ok, None)
     }
 }
 
@@ -435,25 +444,6 @@ fn windows(rules: &RuleSet) -> Vec<Span> {
     windows
 }
 
-/// Why a source is not read.
-#[derive(Clone)]
-pub struct Stopped {
-    /// A stable name.
-    pub code: &'static str,
-    /// For a person.
-    pub error: String,
-    /// Since when.
-    pub since: Micros,
-}
-
-/// The stable name of what keeps a topic from being read.
-const fn code_of(error: &vedette_ingest::Error) -> &'static str {
-    match error {
-        vedette_ingest::Error::UnknownTopic { .. } => "topic-missing",
-        _ => "source-stopped",
-    }
-}
-
 /// A condition for people, such as `at least 20 events`.
 fn in_words(c: &vedette_sigma::Correlation) -> String {
     use vedette_sigma::{Cmp, CorrelationKind};
@@ -476,15 +466,44 @@ fn in_words(c: &vedette_sigma::Correlation) -> String {
 
 #[cfg(test)]
 mod tests {
+    use vedette_event::TopicIx;
     use vedette_ingest::Error;
 
     use super::*;
 
+    const SOURCE: SourceIx = SourceIx(0);
+
+    fn word(states: &[State]) -> Word {
+        let topic = |(at, state): (usize, &State)| {
+            let name = format!("t{at}");
+            (TopicIx(at as u16), Topic { name, source: SOURCE, state: state.clone(), since: Micros(0) })
+        };
+        Word { topics: states.iter().enumerate().map(topic).collect(), ..Word::default() }
+    }
+
     #[test]
-    fn a_missing_topic_has_a_name_of_its_own() {
-        let topic: Arc<str> = "api".into();
-        assert_eq!(code_of(&Error::UnknownTopic { topic: topic.clone() }), "topic-missing");
-        let refused = Error::Topic { topic, reason: "Topic authorization failed".to_owned() };
-        assert_eq!(code_of(&refused), "source-stopped");
+    fn a_source_is_no_better_than_its_topics_together() {
+        let missing = State::of(&Error::UnknownTopic { topic: "t0".into() });
+        let waiting = State::of(&Error::NotYet { topic: "t1".into(), reason: "no leader".to_owned() });
+        let stopped = State::of(&Error::CreateTime { topic: "t0".into() });
+        for (states, health, named) in [
+            (vec![State::Read, State::Read], Health::Ok, ""),
+            (vec![State::Starting, State::Starting], Health::Starting, "topic t1"),
+            (vec![missing.clone(), State::Read], Health::Partial, "topic t0 does not exist"),
+            (vec![State::Read, waiting.clone()], Health::Partial, "topic t1 cannot be read yet: no leader"),
+            (vec![State::Read, State::Starting], Health::Partial, "topic t1: its partitions"),
+            (vec![missing, waiting.clone()], Health::Stopped, "topic t1"),
+            (vec![stopped], Health::Stopped, "time_source: auto"),
+            (vec![waiting.clone(), waiting], Health::Unreachable, "no leader"),
+        ] {
+            let (found, message) = word(&states).health_of(SOURCE, 0);
+            let message = message.unwrap_or_default();
+            assert!(found == health && message.contains(named), "{states:?} {found:?} {message}");
+            assert_eq!(message.is_empty(), named.is_empty());
+        }
+        let mut away = word(&[State::Read]);
+        away.unreachable = Some(("no route".to_owned(), Micros(0)));
+        assert_eq!(away.health_of(SOURCE, 0).0, Health::Unreachable);
+        assert_eq!(word(&[State::Read]).health_of(SOURCE, LAGGING + 1).0, Health::Lagging);
     }
 }

@@ -11,8 +11,10 @@
 mod evidence;
 mod kernel;
 mod live;
+mod lost;
 mod present;
 mod publisher;
+mod reading;
 mod setup;
 mod signals;
 mod supervisor;
@@ -147,7 +149,7 @@ async fn run_all(
     let (publications_out, publications) = bounded(PUBLICATIONS);
     let (words_out, words) = watch::channel(Arc::default());
     let (published, evaluated) = (Arc::default(), Arc::<Evaluated>::default());
-    let topics = ingest_settings.topics.clone();
+    let origin = (bootstrap.clone(), ingest_settings.topics.clone());
     let world = |e: vedette_ingest::Error| Failure::World(e.into());
     let read_back = vedette_ingest::ReadBack::new(&ingest_settings).map_err(world)?;
     let lost = store.lost_intervals().await.world()?;
@@ -166,18 +168,18 @@ async fn run_all(
     let (published, runtime) = (wires.published.clone(), Handle::current());
     supervisor.spawn(Name::Publisher, move |stage| publisher::run(wires, &runtime, stage)).world()?;
 
-    let origin = (bootstrap.clone(), topics.clone());
     let mut view = live::View::new(&compiled, &versions, present.started_at(), origin, ingest.lag_view());
     for lost in lost {
-        view.lost(&lost.topic, lost.from, lost.to);
+        view.lost(&lost.topic, lost.partition, (lost.from, lost.to));
     }
+    // Until the kernel speaks: no topic is read yet.
+    words_out.send_replace(Arc::new(view.word(&engine)));
     present.runs(Running {
         compiled: compiled.clone(),
         rejected: Arc::new(present::rejected(&compiled.rules.rejected)),
         rule_set: present::rule_set(&compiled.rules),
         bootstrap,
         epoch: store.epoch(),
-        topics,
         lag: ingest.lag_view(),
         evaluated: evaluated.clone(),
         published,

@@ -12,16 +12,18 @@ use std::{
 use tokio::sync::watch;
 use vedette_api::live::{
     BrokerStatus, Degraded, Health, LeaseStatus, Live, Mode, Obstacle, PartitionStatus, PublishStatus,
-    Readiness, Rejected, RuleSetStatus, SourceStatus, StageStatus, Status, TimeSource,
+    Readiness, Rejected, RuleSetStatus, SourceStatus, StageStatus, Status, TimeSource, TopicState,
+    TopicStatus,
 };
 use vedette_engine::{CLOCK_FLAGS, Compiled};
 use vedette_event::{Micros, Partition, SourceIx};
-use vedette_ingest::{LagReport, LagView, PartitionLag, TopicSettings};
+use vedette_ingest::{Clock, LagReport, LagView, PartitionLag};
 use vedette_sigma::{Rejection, RuleSet};
 
 use super::{
-    live::{Stopped, Word},
+    live::Word,
     publisher::{Published, moment},
+    reading::{self, State, Topic},
     supervisor::Supervisor,
 };
 
@@ -46,8 +48,6 @@ pub struct Running {
     pub bootstrap: String,
     /// The lease's epoch.
     pub epoch: Option<i64>,
-    /// What is read.
-    pub topics: Vec<TopicSettings>,
     /// How far it is read.
     pub lag: LagView,
     /// How much of that is evaluated.
@@ -106,7 +106,7 @@ impl Present {
         let lag = running.lag.report();
         let kernel = stages.iter().find(|stage| stage.name == "kernel" && stage.state.stands_still());
         let sources = running.sources(&word, &lag, kernel);
-        let mut ready = running.readiness(&word, self.started_at, &stages);
+        let mut ready = running.readiness(&word, &lag, self.started_at, &stages);
         if self.supervisor.stopping() {
             ready.obstacles.insert(
                 0,
@@ -186,7 +186,13 @@ impl Running {
         }
     }
 
-    fn readiness(&self, word: &Word, started_at: Micros, stages: &[StageStatus]) -> Readiness {
+    fn readiness(
+        &self,
+        word: &Word,
+        lag: &LagReport,
+        started_at: Micros,
+        stages: &[StageStatus],
+    ) -> Readiness {
         let (mut obstacles, mut degraded) = still(stages);
         if let Some((error, since)) = &word.unreachable {
             obstacles.push(Obstacle {
@@ -204,30 +210,79 @@ impl Running {
                 since: started_at,
             });
         }
-        let read: BTreeSet<SourceIx> = self.topics.iter().map(|topic| topic.source).collect();
-        let none_is_read = read.iter().all(|source| word.stopped.contains_key(source));
-        for (source, Stopped { code, error, since }) in &word.stopped {
-            let name = &self.compiled.sources.get(*source).name;
-            let message = format!("Source {name} is not read: {error}");
+        let none_is_read = word.topics.values().all(|topic| topic.state != State::Read);
+        for Degraded { reason, message, since } in self.not_read(word, lag) {
             if none_is_read {
-                obstacles.push(Obstacle { code: (*code).to_owned(), message, since: *since });
+                obstacles.push(Obstacle { code: reason, message, since });
             } else {
-                degraded.push(Degraded { reason: (*code).to_owned(), message, since: *since });
+                degraded.push(Degraded { reason, message, since });
             }
         }
         Readiness { ready: obstacles.is_empty(), obstacles, degraded }
+    }
+
+    /// What is not read: sources as a whole, single topics, single partitions. Nothing of what the brokers, who do not
+    /// answer, are to blame for.
+    fn not_read(&self, word: &Word, lag: &LagReport) -> Vec<Degraded> {
+        let starting = |topic: &Topic| topic.state == State::Starting;
+        let silent = word.unreachable.is_some() || word.last_answer.is_none();
+        let mut all = Vec::new();
+        for topic in word.topics.values().filter(|topic| !(silent && starting(topic))) {
+            let (Some(reason), Some(message)) = (topic.state.reason(), topic.message()) else { continue };
+            let source = &self.compiled.sources.get(topic.source).name;
+            let whole = reading::stands_still(&word.topics, topic.source);
+            let what = if whole { format!("Source {source}") } else { format!("A topic of source {source}") };
+            let message = format!("{what} is not read: {message}");
+            all.push(Degraded { reason: reason.to_owned(), message, since: topic.since });
+        }
+        for of in lag.topics.iter().filter(|of| of.unassigned() > 0) {
+            let Some(topic) = word.topics.get(&of.topic).filter(|topic| topic.state == State::Read) else {
+                continue;
+            };
+            let why = of.missing.as_deref().unwrap_or("they are about to be begun");
+            let (n, all_of_them) = (of.unassigned(), of.partitions.unwrap_or_default());
+            let message = format!("{n} of {all_of_them} partitions of topic {} are not read: {why}", of.name);
+            all.push(Degraded { reason: "partitions-unassigned".to_owned(), message, since: topic.since });
+        }
+        all
+    }
+
+    /// The topics of a source.
+    fn topics(&self, source: SourceIx, word: &Word, lag: &LagReport) -> Vec<TopicStatus> {
+        let own = word.topics.iter().filter(|(_, topic)| topic.source == source);
+        own.map(|(ix, topic)| {
+            let lag = lag.topics.iter().find(|lag| lag.topic == *ix);
+            let missing = lag.and_then(|lag| lag.missing.clone());
+            TopicStatus {
+                name: topic.name.clone(),
+                state: match topic.state {
+                    State::Starting => TopicState::Starting,
+                    State::Read => TopicState::Read,
+                    State::Waiting(_) => TopicState::Waiting,
+                    State::Missing(_) => TopicState::Missing,
+                    State::Stopped(_) => TopicState::Stopped,
+                },
+                since: topic.since,
+                message: topic.message().or(missing),
+                time_source: lag.and_then(|lag| lag.clock).map(|clock| match clock {
+                    Clock::Broker => TimeSource::Broker,
+                    Clock::Producer => TimeSource::Producer,
+                }),
+                partitions: lag.and_then(|lag| lag.partitions).map(|n| n as u64),
+                unassigned: lag.map_or(0, |lag| lag.unassigned() as u64),
+                paused: lag.map_or(0, |lag| lag.paused as u64),
+            }
+        })
+        .collect()
     }
 
     fn sources(&self, word: &Word, lag: &LagReport, stalled: Option<&StageStatus>) -> Vec<SourceStatus> {
         let sources = self.compiled.sources.iter();
         sources
             .map(|(ix, def)| {
-                let topics: Vec<&TopicSettings> = self.topics.iter().filter(|t| t.source == ix).collect();
-                let own: Vec<_> = lag
-                    .partitions
-                    .iter()
-                    .filter(|p| topics.iter().any(|t| t.topic == p.partition.topic))
-                    .collect();
+                let topics = self.topics(ix, word, lag);
+                let of_source = |topic| word.topics.get(&topic).is_some_and(|topic| topic.source == ix);
+                let own: Vec<_> = lag.partitions.iter().filter(|p| of_source(p.partition.topic)).collect();
                 let said = word.sources.get(&ix);
                 let counters = said.map(|said| said.counters).unwrap_or_default();
                 let flags = CLOCK_FLAGS.iter().zip(counters.flagged).filter(|(_, n)| *n > 0);
@@ -235,14 +290,15 @@ impl Running {
                 let waiting: u64 = partitions.iter().map(|p| p.lag).sum();
                 let (health, message) = health(word, ix, waiting, stalled);
                 let names: Vec<&str> = topics.iter().map(|t| &*t.name).collect();
-                let producer = topics.iter().any(|t| t.time_source == vedette_ingest::TimeSource::Producer);
+                let weaker = topics.iter().any(|t| t.time_source == Some(TimeSource::Producer));
                 SourceStatus {
                     name: def.name.to_string(),
                     description: def.description.clone(),
                     topic: names.join(", "),
+                    topics,
                     health,
                     message,
-                    time_source: if producer { TimeSource::Producer } else { TimeSource::Broker },
+                    time_source: if weaker { TimeSource::Producer } else { TimeSource::Broker },
                     disorder: def.disorder,
                     future: def.future,
                     watermark: said.and_then(|said| said.watermark),
@@ -264,6 +320,7 @@ impl Running {
         let done = self.evaluated.counts().get(&lag.partition).copied().unwrap_or_default();
         let unread = lag.unread().unwrap_or_default().unsigned_abs();
         PartitionStatus {
+            topic: lag.topic.to_string(),
             number: lag.partition.number,
             position: Some(lag.position),
             end: lag.end,
@@ -283,7 +340,7 @@ fn health(
 ) -> (Health, Option<String>) {
     let said = word.health_of(source, waiting);
     match (said.0, stalled) {
-        (Health::Ok | Health::Lagging | Health::Silent, Some(kernel)) => {
+        (Health::Ok | Health::Partial | Health::Lagging | Health::Silent, Some(kernel)) => {
             let message = format!("Nothing is evaluated: the kernel has not moved since {}", kernel.moved_at);
             (Health::Stalled, Some(message))
         }
