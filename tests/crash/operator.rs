@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use vedette_simulate::Random;
 
 use super::{
     poison::{alerted, plain, refusal},
-    program::{Deployment, api},
+    program::{Deployment, api, get},
 };
 use crate::kafka::broker::Broker;
 
@@ -86,5 +87,57 @@ fn tools_need_no_password_for_kafka_and_the_service_does() -> Result<()> {
     ensure!(code == Some(2) && said.contains("no alert was ever stored"), "{code:?} {said}");
     let ended = deployment.run_in_vain()?;
     ensure!(ended.code == Some(2) && ended.log.contains("VEDETTE_KAFKA_PASSWORD"), "{ended:?}");
+    Ok(())
+}
+
+/// Appends a record that no decoder reads and that does not compress.
+fn unreadable(broker: &Broker, bytes: u64) -> Result<()> {
+    let mut random = Random::new(bytes);
+    let record: Vec<u8> = (0..bytes).map(|_| random.below(256) as u8).collect();
+    broker.produce("bad", 0, &[record])
+}
+
+#[test]
+fn a_dead_letter_topic_that_takes_nothing_is_told_until_it_does() -> Result<()> {
+    let Some(broker) = Broker::shared("crash::operator")? else { return Ok(()) };
+    broker.create_topic("bad", 1, &[])?;
+    let kafka = format!("{}\ndead_letter_topic: dead", plain(&broker, "bad"));
+    let deployment = Deployment::new(&kafka, ENGINE)?;
+    let token = deployment.token()?;
+    let mut process = deployment.run()?;
+    process.ready(200, "ready")?;
+    let address = process.address()?;
+    let mut told = |what: &str, missed: u64, error: Option<&str>| {
+        process.until(what, |_| {
+            let status = api(&address, "/api/v1/status", &token).ok()?;
+            let topic = &status["dead_letter_topic"];
+            let said = topic["last_error"].as_str();
+            let right = match error {
+                Some(part) => said.is_some_and(|said| said.contains(part)) && topic["since"].is_string(),
+                None => said.is_none(),
+            };
+            (topic["topic"] == "dead" && topic["missed"] == missed && right).then_some(())
+        })?;
+        // It does not make the service unready.
+        process.ready(200, if error.is_some() { "dead-letter-topic" } else { "\"degraded\":[]" })
+    };
+    told("nothing to copy yet", 0, None)?;
+    unreadable(&broker, 10)?;
+    told("the missing topic", 1, Some("no such topic"))?;
+    broker.create_topic("dead", 1, &[("max.message.bytes", "2000")])?;
+    // What could not be copied then is sent again.
+    told("the topic that was made", 1, None)?;
+    unreadable(&broker, 5_000)?;
+    told("a letter that is too large", 2, Some("max.message.bytes"))?;
+    unreadable(&broker, 20)?;
+    told("one that is not", 2, None)?;
+    broker.delete_topic("dead")?;
+    unreadable(&broker, 30)?;
+    told("the topic that was deleted", 3, Some("no such topic"))?;
+    broker.create_topic("dead", 1, &[])?;
+    told("the topic that was made anew", 3, None)?;
+    let (_, metrics) = get(&address, "/metrics", &token)?;
+    ensure!(metrics.contains("vedette_missed_dead_letters_total 3"), "{metrics}");
+    process.stop()?;
     Ok(())
 }

@@ -148,7 +148,7 @@ pub struct Obstacle {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Degraded {
     /// A stable kebab-case name: `topic-missing`, `topic-stopped`, `topic-waiting`, `topic-starting`,
-    /// `partitions-unassigned`, `source-stopped`, `stage-stalled`
+    /// `partitions-unassigned`, `source-stopped`, `stage-stalled`, `dead-letter-topic`
     pub reason: String,
     /// What is wrong and what helps, for a person.
     pub message: String,
@@ -177,6 +177,8 @@ pub struct Status {
     pub broker: BrokerStatus,
     /// Publishing and checkpoints.
     pub publish: PublishStatus,
+    /// The topic that dead letters are copied to; null if they are copied to none.
+    pub dead_letter_topic: Option<DeadLetterTopicStatus>,
     /// How much the engine holds, against what it may.
     pub load: LoadStatus,
     /// Announced degradations: state over budget, sketches in use, events that were not evaluated.
@@ -225,6 +227,20 @@ pub struct BrokerStatus {
     /// When the last answer came.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_answer: Option<Micros>,
+}
+
+/// The topic that dead letters are copied to; the store has them in any case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct DeadLetterTopicStatus {
+    /// Its name.
+    pub topic: String,
+    /// Dead letters that it did not take since the process started.
+    pub missed: u64,
+    /// Why it takes none; null if it took the last.
+    pub last_error: Option<String>,
+    /// Since when it takes none.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Micros>,
 }
 
 /// Publishing and checkpoints.
@@ -428,6 +444,7 @@ impl Live {
                 broker: BrokerStatus::default(),
                 publish: PublishStatus::default(),
                 load: LoadStatus::default(),
+                dead_letter_topic: None,
                 degradations: Vec::new(),
             },
             sources: Vec::new(),

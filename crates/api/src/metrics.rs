@@ -53,6 +53,8 @@ pub enum Metric {
     Alerts,
     /// Notices raised.
     Notices,
+    /// Dead letters that their topic did not take.
+    MissedDeadLetters,
     /// From release to commit.
     PublishLatency,
     /// Age of the oldest checkpoint.
@@ -101,7 +103,7 @@ pub enum Metric {
 
 impl Metric {
     /// All metrics, in the order in which they are written.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::Ready,
         Self::Records,
         Self::Events,
@@ -115,6 +117,7 @@ impl Metric {
         Self::RuleAlerts,
         Self::Alerts,
         Self::Notices,
+        Self::MissedDeadLetters,
         Self::PublishLatency,
         Self::CheckpointAge,
         Self::PendingFindings,
@@ -166,6 +169,11 @@ impl Metric {
             Self::RuleAlerts => ("vedette_rule_alerts", "rule", "Alerts that the rule opened"),
             Self::Alerts => ("vedette_alerts", "severity", "Alerts opened"),
             Self::Notices => ("vedette_notices", "", "Notices raised"),
+            Self::MissedDeadLetters => (
+                "vedette_missed_dead_letters",
+                "",
+                "Dead letters that the topic they are copied to did not take; the store has them",
+            ),
             Self::PublishLatency => (
                 "vedette_publish_latency_seconds",
                 "",
@@ -434,6 +442,10 @@ impl Scrape<'_, '_> {
         }
         let encoder = self.describe(Metric::Notices, MetricType::Counter)?;
         ConstCounter::new(publish.notices).encode(encoder)?;
+        if let Some(topic) = &live.status.dead_letter_topic {
+            let encoder = self.describe(Metric::MissedDeadLetters, MetricType::Counter)?;
+            ConstCounter::new(topic.missed).encode(encoder)?;
+        }
         if let Some(oldest) = publish.oldest_checkpoint {
             self.gauge(Metric::CheckpointAge, seconds(self.now, oldest))?;
         }

@@ -31,7 +31,7 @@ mod topic_config;
 mod verify;
 mod writer;
 
-pub use dead_letters::{DEAD_LETTER_TOPIC, DeadLetterTopic};
+pub use dead_letters::{Copies, DEAD_LETTER_TOPIC, DeadLetterTopic};
 pub use error::Error;
 pub use files::{FileBatches, Input};
 pub use heartbeat::{Ended, Heartbeat};

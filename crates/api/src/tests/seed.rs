@@ -16,9 +16,9 @@ use vedette_store::{
 };
 
 use crate::live::{
-    BrokerStatus, Coverage, Degradation, Health, LeaseStatus, Live, LoadStatus, Mode, PartitionStatus,
-    PublishStatus, Readiness, Rejected, RuleLoad, RuleSetStatus, RuleStatus, SourceStatus, StageState,
-    StageStatus, Status, TimeSource, TopicState, TopicStatus,
+    BrokerStatus, Coverage, DeadLetterTopicStatus, Degradation, Health, LeaseStatus, Live, LoadStatus, Mode,
+    PartitionStatus, PublishStatus, Readiness, Rejected, RuleLoad, RuleSetStatus, RuleStatus, SourceStatus,
+    StageState, StageStatus, Status, TimeSource, TopicState, TopicStatus,
 };
 
 struct Case {
@@ -511,6 +511,12 @@ fn status(now: Micros, rules: u64) -> Status {
             keys_budget: 1 << 20,
             fullest: Some(RuleLoad { rule_id: "api-login-failed".into(), count: 288 }),
         },
+        dead_letter_topic: Some(DeadLetterTopicStatus {
+            topic: "vedette.dead-letters".into(),
+            missed: 2,
+            last_error: None,
+            since: None,
+        }),
         degradations: Vec::new(),
     }
 }

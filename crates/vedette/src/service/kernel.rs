@@ -43,6 +43,8 @@ const CHECKPOINT_ROUND: Duration = Duration::from_secs(1);
 const FULL: usize = 2_000;
 /// How often the kernel shows that it is alive while it waits for the publisher.
 const ALIVE: Duration = Duration::from_millis(200);
+/// How long the last dead letters may take to their topic.
+const LAST_COPIES: Duration = Duration::from_secs(1);
 /// How often the live view is sent.
 const VIEW: Duration = Duration::from_secs(1);
 
@@ -152,6 +154,9 @@ impl Kernel {
             }
             if viewed.elapsed() >= VIEW {
                 viewed = Instant::now();
+                if let Some(topic) = &self.wires.dead_letters {
+                    self.view.copies(topic.name(), topic.copies());
+                }
                 self.wires.words.send_replace(Arc::new(self.view.word(&self.engine)));
             }
             if stage.stopping() {
@@ -159,6 +164,11 @@ impl Kernel {
             }
         }
         self.publish(true, stage)?;
+        if let Some(topic) = &self.wires.dead_letters
+            && let Err(error) = topic.flush(LAST_COPIES)
+        {
+            tracing::warn!(%error, "not all dead letters were copied; the store has them");
+        }
         Ok(())
     }
 
@@ -289,17 +299,12 @@ impl Kernel {
         true
     }
 
-    /// Copies dead letters to their topic. The store is their place: what the topic does not take is counted and logged.
+    /// Copies dead letters to their topic. The store is their place: what the topic does not take is counted and told.
     fn copy_dead_letters(&self, dead: &[DeadLetter]) {
         let Some(topic) = &self.wires.dead_letters else { return };
-        let copied = dead.iter().filter(|letter| {
+        for letter in dead {
             let source = &self.compiled.sources.get(letter.source).name;
-            let from = self.compiled.topics.name(letter.partition.topic);
-            matches!(topic.send(source, from, letter), Ok(true))
-        });
-        let missed = dead.len() - copied.count();
-        if missed > 0 {
-            tracing::warn!(missed, "dead letters were not copied to their topic; the store has them");
+            topic.send(source, self.compiled.topics.name(letter.partition.topic), letter);
         }
     }
 

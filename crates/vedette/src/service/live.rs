@@ -5,11 +5,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use vedette_api::live::{Coverage, Degradation, Health, LoadStatus, RuleLoad, RuleStatus};
+use vedette_api::live::{
+    Coverage, DeadLetterTopicStatus, Degradation, Health, LoadStatus, RuleLoad, RuleStatus,
+};
 use vedette_correlate::Counters;
 use vedette_engine::{Compiled, Engine, KEY_GROUPS, SourceCounters};
 use vedette_event::{DeadLetter, Micros, Partition, RuleIx, Severity, SourceIx, Span};
-use vedette_ingest::{LagView, TopicSettings};
+use vedette_ingest::{Copies, LagView, TopicSettings};
 use vedette_sigma::{RuleKind, RuleSet};
 
 use super::{
@@ -46,6 +48,7 @@ pub struct View {
     topic_states: Topics,
     last_answer: Option<Micros>,
     checkpoints: [Option<Micros>; KEY_GROUPS as usize],
+    copies: Option<DeadLetterTopicStatus>,
 }
 
 /// What the kernel says about once a second, and nobody else knows.
@@ -71,6 +74,8 @@ pub struct Word {
     pub degradations: Vec<Degradation>,
     /// When the key group whose checkpoint is oldest was written.
     pub oldest_checkpoint: Option<Micros>,
+    /// The topic that dead letters are copied to.
+    pub copies: Option<DeadLetterTopicStatus>,
 }
 
 /// What the kernel says of one source.
@@ -112,6 +117,7 @@ impl View {
             topics,
             last_answer: None,
             checkpoints: [None; KEY_GROUPS as usize],
+            copies: None,
         }
     }
 
@@ -126,6 +132,21 @@ impl View {
             let reason = letter.reason.name().to_owned();
             *self.dead.entry(source).or_default().entry(reason).or_default() += 1;
         }
+    }
+
+    /// Takes note of how the topic does that dead letters are copied to.
+    pub fn copies(&mut self, topic: &str, copies: Copies) {
+        let Copies { missed, trouble } = copies;
+        let (last_error, since) = trouble.unzip();
+        let before = self.copies.as_ref().and_then(|before| before.last_error.as_ref());
+        match &last_error {
+            Some(error) if before != Some(error) => {
+                tracing::warn!(topic, error, missed, "dead letters are not copied; the store has them");
+            }
+            None if before.is_some() => tracing::info!(topic, missed, "dead letters are copied again"),
+            _ => {}
+        }
+        self.copies = Some(DeadLetterTopicStatus { topic: topic.to_owned(), missed, last_error, since });
     }
 
     /// Adds what the correlator counted since the last time.
@@ -309,6 +330,7 @@ impl View {
                 .copied()
                 .collect::<Option<Vec<_>>>()
                 .and_then(|all| all.into_iter().min()),
+            copies: self.copies.clone(),
         }
     }
 

@@ -11,9 +11,9 @@ use std::{
 
 use tokio::sync::watch;
 use vedette_api::live::{
-    BrokerStatus, Degraded, Health, LeaseStatus, Live, Mode, Obstacle, PartitionStatus, PublishStatus,
-    Readiness, Rejected, RuleSetStatus, SourceStatus, StageStatus, Status, TimeSource, TopicState,
-    TopicStatus,
+    BrokerStatus, DeadLetterTopicStatus, Degraded, Health, LeaseStatus, Live, Mode, Obstacle,
+    PartitionStatus, PublishStatus, Readiness, Rejected, RuleSetStatus, SourceStatus, StageStatus, Status,
+    TimeSource, TopicState, TopicStatus,
 };
 use vedette_engine::{CLOCK_FLAGS, Compiled};
 use vedette_event::{Micros, Partition, SourceIx};
@@ -182,6 +182,7 @@ impl Running {
                 oldest_checkpoint: word.oldest_checkpoint,
             },
             load: word.load.clone(),
+            dead_letter_topic: word.copies.clone(),
             degradations: word.degradations.clone(),
         }
     }
@@ -217,6 +218,14 @@ impl Running {
             } else {
                 degraded.push(Degraded { reason, message, since });
             }
+        }
+        if let Some(DeadLetterTopicStatus { topic, missed, last_error: Some(error), since: Some(since) }) =
+            &word.copies
+        {
+            let message = format!(
+                "Dead letters are not copied to topic {topic}: {error}. It lacks {missed}; the store has them"
+            );
+            degraded.push(Degraded { reason: "dead-letter-topic".to_owned(), message, since: *since });
         }
         Readiness { ready: obstacles.is_empty(), obstacles, degraded }
     }
