@@ -1,6 +1,6 @@
 //! The data folder: one engine at a time, and nothing is read from what is damaged or too new. Needs no Kafka.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use sqlx::Connection;
@@ -178,5 +178,57 @@ fn a_topic_is_accepted_once_for_each_time_it_was_recreated() -> Result<()> {
     refused()?;
     let (code, said) = accept(&["--force"])?;
     ensure!(code == Some(0) && said.contains("accepted as incarnation 2"), "{code:?} {said}");
+    Ok(())
+}
+
+#[test]
+fn a_store_that_is_lost_under_the_process_stops_it_and_is_not_begun_anew() -> Result<()> {
+    let other = used()?;
+    for (deed, says) in [("delete", "is gone"), ("replace", "was replaced"), ("overwrite", "was overwritten")]
+    {
+        let deployment = used()?;
+        let mut process = deployment.run()?;
+        process.address()?;
+        let file = deployment.data().join("vedette.db");
+        match deed {
+            "delete" => fs::remove_file(&file)?,
+            "replace" => {
+                fs::copy(other.data().join("vedette.db"), deployment.data().join("copy"))?;
+                fs::rename(deployment.data().join("copy"), &file)?;
+            }
+            _ => fs::write(&file, vec![0; 1 << 20])?,
+        }
+        // It looks every two seconds; the rest is for a busy machine. Who meets garbage first says what it found.
+        let code = process.ended(Duration::from_secs(30))?;
+        refused(&Ended { code, log: process.log().join("\n") }, &[says, "restore it from a backup"])?;
+        if deed == "delete" {
+            for _ in 0..2 {
+                refused(&deployment.run_in_vain()?, &["is gone; restore it from a backup", "vedette.store"])?;
+            }
+            let token = deployment.command(&["token", "list"])?.output()?;
+            ensure!(token.status.code() == Some(3), "{token:?}");
+            fs::remove_file(deployment.data().join("vedette.store"))?;
+            let mut anew = deployment.run()?;
+            anew.address()?;
+            anew.stop()?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn only_a_store_that_was_not_closed_in_order_is_checked_and_the_start_does_not_wait_for_it() -> Result<()> {
+    let deployment = used()?;
+    let mut process = deployment.run()?;
+    process.address()?;
+    process.kill()?;
+    ensure!(!process.log().iter().any(|line| line.contains("was checked")), "{:?}", process.log());
+    let mut process = deployment.run()?;
+    process.address()?;
+    process.says("the store was checked and is whole")?;
+    process.stop()?;
+    let found =
+        with_store(&deployment.data(), Access::Tool, async |store| Ok(store.health_events(10).await?))?;
+    ensure!(found.iter().any(|event| event.kind == "store_checked"), "{found:?}");
     Ok(())
 }

@@ -71,9 +71,12 @@ pub fn read(folder: &Path) -> Result<Stored> {
         }
         let counts = store.dead_letter_counts(Micros::MIN).await?;
         stored.dead_count = counts.iter().map(|c| c.kept + c.folded).sum();
-        stored.placements = store.placements().await?.len();
+        stored.placements = store.placements(None, u32::MAX).await?.len();
         stored.lost = store.lost_intervals().await?.len();
-        let checkpoints = store.load_checkpoints().await?;
+        let mut checkpoints: Vec<vedette_store::model::Checkpoint> = Vec::new();
+        while let Some(next) = store.next_checkpoint(checkpoints.last().map(|last| last.group)).await? {
+            checkpoints.push(next);
+        }
         let groups: Vec<_> = checkpoints.iter().filter(|c| c.group < KEY_GROUPS).collect();
         ensure!(groups.len() == usize::from(KEY_GROUPS), "{} checkpoints", groups.len());
         for checkpoint in groups {

@@ -343,7 +343,10 @@ impl<'a> Drive<'a> {
         self.engine.remember_placements(&self.placements);
         let stored: Vec<GroupCheckpoint> = self.checkpoints.values().cloned().collect();
         let source_of = |topic: &str| self.world.logs.iter().find(|l| l.topic == topic).map(|l| l.source);
-        let starts = self.engine.restore(&stored, source_of).expect("sound checkpoints");
+        for checkpoint in &stored {
+            self.engine.take_up(checkpoint).expect("a sound checkpoint");
+        }
+        let starts = self.engine.starts(source_of);
         for log in 0..self.world.logs.len() {
             let of = &self.world.logs[log];
             let start = starts.iter().find(|s| *s.topic == *of.topic && s.partition == of.partition);

@@ -28,6 +28,12 @@ pub struct Load {
 }
 
 impl Correlator {
+    /// Findings that wait for live sources, and where pausing begins.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        self.waiting.live()
+    }
+
     /// How much is held now. Takes a look at each rule and key group: not for every batch.
     #[must_use]
     pub fn load(&self) -> Load {

@@ -99,6 +99,10 @@ pub struct Engine {
     pub(crate) standing: Standing,
     /// Records read since what waits for standing sources was last looked at.
     pub(crate) unlooked: usize,
+    /// What the checkpoints that were taken up say of partitions.
+    taken_up: Vec<(u8, PartitionPoint)>,
+    /// While true, nothing is released.
+    pub(crate) held: bool,
     /// By key group: the resume points of its last checkpoint, which no later one may fall behind.
     resumes: Vec<BTreeMap<Partition, Mark>>,
     stored: BTreeMap<(Partition, i64), Micros>,
@@ -132,6 +136,8 @@ impl Engine {
             partitions: BTreeMap::new(),
             standing: Standing::new(sources),
             unlooked: 0,
+            taken_up: Vec::new(),
+            held: false,
             resumes: vec![BTreeMap::new(); usize::from(KEY_GROUPS)],
             stored: BTreeMap::new(),
             undated: BTreeMap::new(),
@@ -155,31 +161,30 @@ impl Engine {
         }
     }
 
-    /// Takes all checkpoints that the store has and says where to start. Called once, before anything is read.
-    ///
-    /// `source_of` names the source of a topic; partitions of topics that have none are forgotten.
+    /// Takes up a checkpoint that the store has. All of them are taken up, one after the other so that only one need be in
+    /// memory, before [`Engine::starts`] says where to begin; nothing may be read before.
     ///
     /// # Errors
-    /// If a checkpoint is damaged; nothing may be published after that.
-    pub fn restore(
-        &mut self,
-        checkpoints: &[GroupCheckpoint],
-        source_of: impl Fn(&str) -> Option<SourceIx>,
-    ) -> Result<Vec<Start>, Error> {
-        let mut points = Vec::new();
-        for checkpoint in checkpoints {
-            let (partitions, state) = checkpoint::read(checkpoint)?;
-            if let Some(resumes) = self.resumes.get_mut(usize::from(checkpoint.group)) {
-                *resumes = checkpoint::marks(&partitions, &self.compiled.topics);
-            }
-            points.extend(partitions.into_iter().map(|point| (checkpoint.group, point)));
-            if checkpoint.group == POSITIONS {
-                continue;
-            }
-            self.correlator
-                .restore(checkpoint.group, state)
-                .map_err(|e| Error::Checkpoint { group: checkpoint.group, reason: e.to_string() })?;
+    /// If it is damaged; nothing may be published after that.
+    pub fn take_up(&mut self, checkpoint: &GroupCheckpoint) -> Result<(), Error> {
+        let (partitions, state) = checkpoint::read(checkpoint)?;
+        if let Some(resumes) = self.resumes.get_mut(usize::from(checkpoint.group)) {
+            *resumes = checkpoint::marks(&partitions, &self.compiled.topics);
         }
+        self.taken_up.extend(partitions.into_iter().map(|point| (checkpoint.group, point)));
+        if checkpoint.group == POSITIONS {
+            return Ok(());
+        }
+        self.correlator
+            .restore(checkpoint.group, state)
+            .map_err(|e| Error::Checkpoint { group: checkpoint.group, reason: e.to_string() })
+    }
+
+    /// Where to start, from all that was taken up. Called once, before anything is read.
+    ///
+    /// `source_of` names the source of a topic; partitions of topics that have none are forgotten.
+    pub fn starts(&mut self, source_of: impl Fn(&str) -> Option<SourceIx>) -> Vec<Start> {
+        let points = std::mem::take(&mut self.taken_up);
         let merged = checkpoint::merge(&points, &self.compiled.topics);
         let mut starts = Vec::new();
         for ((name, number), m) in merged {
@@ -193,7 +198,7 @@ impl Engine {
             let (offset, max_log) = (m.offset, m.max_log);
             starts.push(Start { topic: name, partition: number, offset, max_log, last_read });
         }
-        Ok(starts)
+        starts
     }
 
     /// Takes a topic as its next incarnation: nothing is known of its partitions, and its source waits until they are.

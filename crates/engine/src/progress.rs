@@ -37,8 +37,29 @@ impl Engine {
         self.partitions.iter().filter(|(partition, _)| self.standing.waits_for(partition.topic))
     }
 
+    /// Releases nothing from now on, or again what has become due. For a store that does not keep up: what is read meanwhile
+    /// is evaluated and looked at for notices, and waits. Watermarks decide when, never what.
+    pub fn hold(&mut self, held: bool, out: &mut Output) {
+        let let_go = self.held && !held;
+        self.held = held;
+        if let_go {
+            self.release(out);
+        }
+    }
+
+    /// True if so much waits that no more should be read while releases are held: a quarter of what may wait before partitions
+    /// are paused, which leaves room for what waits for other reasons.
+    #[must_use]
+    pub fn holds_enough(&self) -> bool {
+        let (waiting, budget) = self.correlator.waiting();
+        waiting >= budget / 4
+    }
+
     /// Raises the sources' watermarks as far as their partitions allow and releases what lies below.
     pub(crate) fn release(&mut self, out: &mut Output) {
+        if self.held {
+            return;
+        }
         let mut lowest: Vec<Option<Micros>> = vec![None; self.watermarks.len()];
         for source in self.standing.unknown() {
             lowest[usize::from(source.0)] = Some(Micros::MIN);

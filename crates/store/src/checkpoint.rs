@@ -21,23 +21,21 @@ impl Store {
         tx.commit().await.map(drop)
     }
 
-    /// All checkpoints in order of group.
-    pub async fn load_checkpoints(&self) -> Result<Vec<Checkpoint>, Error> {
-        let rows = sqlx::query("select key_group, state, checksum from checkpoints order by key_group")
-            .fetch_all(&self.inner.readers)
-            .await?;
-        rows.iter()
-            .map(|row| {
-                let group: u8 = narrow(row.try_get("key_group")?);
-                let bytes: Vec<u8> = row.try_get("state")?;
-                let stored: Vec<u8> = row.try_get("checksum")?;
-                if stored == checksum(group, &bytes) {
-                    Ok(Checkpoint { group, bytes })
-                } else {
-                    Err(Error::CorruptCheckpoint { group })
-                }
-            })
-            .collect()
+    /// The first checkpoint after that of a group, in order of group: one at a time, since together they are as large as the
+    /// state of all rules.
+    pub async fn next_checkpoint(&self, after: Option<u8>) -> Result<Option<Checkpoint>, Error> {
+        let next = sqlx::query(
+            "select key_group, state, checksum from checkpoints where key_group > $1 order by key_group limit 1",
+        );
+        let next = next.bind(after.map_or(-1, i64::from)).fetch_optional(&self.inner.readers).await?;
+        let Some(row) = next else { return Ok(None) };
+        let group: u8 = narrow(row.try_get("key_group")?);
+        let bytes: Vec<u8> = row.try_get("state")?;
+        let stored: Vec<u8> = row.try_get("checksum")?;
+        if stored != checksum(group, &bytes) {
+            return Err(Error::CorruptCheckpoint { group });
+        }
+        Ok(Some(Checkpoint { group, bytes }))
     }
 
     /// Drops all checkpoints but that of this group, which must be there and whole; how many.

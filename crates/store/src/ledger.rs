@@ -103,13 +103,24 @@ impl WriteTx {
 }
 
 impl Store {
-    /// The stored placements of the topics' present incarnations, by topic, partition and offset.
-    pub async fn placements(&self) -> Result<Vec<StoredPlacement>, Error> {
+    /// Stored placements of the topics' present incarnations, by topic, partition, offset and flag; those after the one given,
+    /// at most `limit`.
+    pub async fn placements(
+        &self,
+        after: Option<&StoredPlacement>,
+        limit: u32,
+    ) -> Result<Vec<StoredPlacement>, Error> {
         let rows = sqlx::query(
             "select topic, partition_no, offset_no, flags, placed_at from placements where incarnation = \
              coalesce((select t.incarnation from topics t where t.name = placements.topic), 0) \
-             order by topic, partition_no, offset_no, flags",
+             and (topic, partition_no, offset_no, flags) > ($1, $2, $3, $4) \
+             order by topic, partition_no, offset_no, flags limit $5",
         )
+        .bind(after.map_or("", |after| &after.topic))
+        .bind(after.map_or(-1, |after| i64::from(after.partition)))
+        .bind(after.map_or(-1, |after| after.offset))
+        .bind(after.map_or(-1, |after| i64::from(after.flag.0)))
+        .bind(i64::from(limit))
         .fetch_all(&self.inner.readers)
         .await?;
         rows.iter()

@@ -5,6 +5,7 @@
 //! names the file, the line, the key and what would be valid; secrets have no `Debug`.
 
 mod check;
+mod store;
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
@@ -35,6 +36,9 @@ pub struct Config {
     /// The kernel.
     #[serde(default)]
     pub engine: Engine,
+    /// The store.
+    #[serde(default)]
+    pub store: store::Store,
     /// HTTP.
     #[serde(default)]
     pub api: Api,
@@ -445,6 +449,14 @@ mod tests {
         says(
             &with("engine: {reorder_budget: 5}"),
             "v.yml:2:26: engine.reorder_budget: must be at least 1000",
+        );
+        says(
+            &with("store: {retention: {alerts: 5m}}"),
+            "v.yml:2:29: store.retention.alerts: `5m` must lie between 1d and 36500d",
+        );
+        says(
+            &with("store: {dead_letter_bytes: 5}"),
+            "v.yml:2:28: store.dead_letter_bytes: must be at least 16777216",
         );
         says(
             &with("api: {tls: {certificate: no.pem, key: no.pem}}"),

@@ -1,9 +1,10 @@
 //! The whole way, measured: records on a real Kafka, the release binary, alerts over HTTP.
 //!
 //! In: `cargo bench -p vedette-tests --bench pipeline -- [--records N] [--samples N] [--background RATE] [--rate RATE]
-//! [--disorder SECONDS] [--binary PATH] [--json]`, and Kafka's jars in `VEDETTE_KAFKA_LIB`. Out: a table, or one JSON
+//! [--disorder SECONDS] [--storm RULES]… [--hosts N] [--binary PATH] [--json]`, and Kafka's jars in `VEDETTE_KAFKA_LIB`. Out: a table, or one JSON
 //! object: throughput and processor time from an empty store to lag 0, the same after a SIGKILL half-way, latency of
 //! notices and final alerts under a background, and how long a restart takes.
+//! With `--storm` it measures only that: so many rules that fire for all hosts at once.
 //! Without `--disorder` the sources keep their own `D`, and final alerts take more than a minute to come.
 
 #![allow(clippy::print_stdout)]
@@ -16,6 +17,7 @@ mod load;
 mod service;
 #[path = "../../skipped.rs"]
 mod skipped;
+mod storm;
 
 use std::{
     path::PathBuf,
@@ -43,6 +45,8 @@ struct Args {
     background: u32,
     rate: u32,
     disorder: Option<u64>,
+    storms: Vec<usize>,
+    hosts: usize,
     binary: Option<PathBuf>,
     json: bool,
 }
@@ -55,6 +59,8 @@ impl Args {
             background: 500,
             rate: 25_000,
             disorder: None,
+            storms: Vec::new(),
+            hosts: 1_000,
             binary: None,
             json: false,
         };
@@ -67,6 +73,8 @@ impl Args {
                 "--background" => all.background = value()?.parse()?,
                 "--rate" => all.rate = value()?.parse()?,
                 "--disorder" => all.disorder = Some(value()?.parse()?),
+                "--storm" => all.storms.push(value()?.parse()?),
+                "--hosts" => all.hosts = value()?.parse()?,
                 "--binary" => all.binary = Some(value()?.into()),
                 "--json" => all.json = true,
                 // Cargo says so to every bench.
@@ -141,6 +149,15 @@ fn main() -> Result<()> {
     let args = Args::parse()?;
     let Some(mut broker) = Broker::start("bench pipeline")? else { return Ok(()) };
     let binary = args.binary.clone().map_or_else(service::build, Ok)?;
+    if !args.storms.is_empty() {
+        let mut report = Report::default();
+        for rules in &args.storms {
+            broker.create_topic(&storm::topic(*rules), PARTITIONS, &[])?;
+            storm::measure(&binary, &broker.bootstrap(), *rules, args.hosts, &mut report)?;
+        }
+        report.print(args.json);
+        return broker.kill();
+    }
     for feed in Feed::ALL {
         broker.create_topic(feed.topic(), PARTITIONS, &[])?;
     }

@@ -57,17 +57,34 @@ pub struct Deployment {
 impl Deployment {
     /// A new one whose sources have this `D`, if not their own.
     pub fn new(binary: &Path, bootstrap: &str, disorder: Option<u64>) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("vedette-pipeline-").tempdir()?;
-        fs::copy(binary, dir.path().join("vedette"))?;
         let disorder = disorder.map_or("null".to_owned(), |seconds| format!("{seconds}s"));
         let topics: String = Feed::ALL
             .iter()
             .map(|f| format!("    - {{name: {}, source: {}, disorder: {disorder}}}\n", f.topic(), f.source()))
             .collect();
+        let dir = tempfile::Builder::new().prefix("vedette-pipeline-").tempdir()?;
+        Self::in_folder(dir, (binary, bootstrap), &topics, &root().join("detections"))
+    }
+
+    /// A new one with topics and rules of its own.
+    pub fn with_rules(binary: &Path, bootstrap: &str, topics: &str, rules: &str) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("vedette-pipeline-").tempdir()?;
+        let path = dir.path().join("rules.yml");
+        fs::write(&path, rules)?;
+        Self::in_folder(dir, (binary, bootstrap), topics, &path)
+    }
+
+    fn in_folder(
+        dir: tempfile::TempDir,
+        (binary, bootstrap): (&Path, &str),
+        topics: &str,
+        rules: &Path,
+    ) -> Result<Self> {
+        fs::copy(binary, dir.path().join("vedette"))?;
         let config = format!(
             "data: {}\nrules: [{}]\nkafka:\n  brokers: {bootstrap}\n  topics:\n{topics}api: {{listen: \"127.0.0.1:0\"}}\n",
             dir.path().join("data").display(),
-            root().join("detections").display(),
+            rules.display(),
         );
         fs::write(dir.path().join("vedette.yml"), config)?;
         let mut deployment = Self { dir, token: String::new() };

@@ -24,7 +24,8 @@ fn compiled() -> Arc<Compiled> {
 
 fn engine(checkpoints: &[GroupCheckpoint]) -> (Engine, Vec<Start>) {
     let mut engine = Engine::new(compiled(), Settings::new([0; 32]));
-    let starts = engine.restore(checkpoints, |_| Some(SourceIx(0))).unwrap();
+    checkpoints.iter().for_each(|checkpoint| engine.take_up(checkpoint).unwrap());
+    let starts = engine.starts(|_| Some(SourceIx(0)));
     (engine, starts)
 }
 

@@ -151,7 +151,8 @@ fn what_waits_for_a_source_that_stands_still_does_not_lengthen_a_restart_without
             (0..KEY_GROUPS).map(|group| bench.engine.checkpoint(group).unwrap()).collect();
         if start % 4_000 == 0 {
             let mut next = self::bench(&["a", "b"], BUDGET);
-            let starts = next.engine.restore(&stored, |_| Some(bench.source("a"))).unwrap();
+            stored.iter().for_each(|checkpoint| next.engine.take_up(checkpoint).unwrap());
+            let starts = next.engine.starts(|_| Some(bench.source("a")));
             furthest_back = furthest_back.max(start + 100 - starts[0].offset);
         }
     }
@@ -231,4 +232,33 @@ proptest! {
         prop_assert_eq!(placed, 0);
         prop_assert_eq!(free, bounded);
     }
+}
+
+#[test]
+fn what_is_held_back_comes_out_the_same_and_later() {
+    let run = |held: &dyn Fn(i64) -> bool| {
+        let mut bench = bench(&["a", "b"], BUDGET);
+        for topic in ["a", "b"] {
+            bench.assign(topic, 0);
+        }
+        for second in 0..400 {
+            bench.engine.hold(held(second), &mut bench.out);
+            let before = bench.out.correlated.alerts.len();
+            for topic in ["a", "b"] {
+                bench.read((topic, 0), [(second, 1_000 + 20 * second, hit(second / 3))]);
+            }
+            let released = bench.out.correlated.alerts.len() - before;
+            assert!(!held(second) || released == 0, "{second}");
+        }
+        assert_eq!(bench.engine.holds_enough(), held(399));
+        bench.engine.hold(false, &mut bench.out);
+        assert!(!bench.engine.holds_enough());
+        let mut bodies: Vec<_> =
+            bench.out.correlated.alerts.iter().map(|p| serde_json::to_string(&p.alert).unwrap()).collect();
+        bodies.sort();
+        bodies
+    };
+    let expected = run(&|_| false);
+    assert!(expected.len() > 800);
+    assert_eq!(run(&|second| second % 7 < 3 || second > 250), expected);
 }

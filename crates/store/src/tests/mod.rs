@@ -100,3 +100,25 @@ fn to(status: Status) -> TriagePatch {
 fn flags() -> Flags {
     Flags::CLOCK_OVERTAKEN
 }
+
+/// All checkpoints, as a start takes them up.
+async fn checkpoints(store: &Store) -> Result<Vec<Checkpoint>, crate::Error> {
+    let mut all: Vec<Checkpoint> = Vec::new();
+    while let Some(next) = store.next_checkpoint(all.last().map(|last| last.group)).await? {
+        all.push(next);
+    }
+    Ok(all)
+}
+
+/// All placements, in pages as small as can be.
+async fn placements(store: &Store) -> Vec<vedette_event::StoredPlacement> {
+    let mut all: Vec<vedette_event::StoredPlacement> = Vec::new();
+    loop {
+        let page = store.placements(all.last(), 100).await.unwrap();
+        assert!(page.len() <= 100);
+        if page.is_empty() {
+            return all;
+        }
+        all.extend(page);
+    }
+}

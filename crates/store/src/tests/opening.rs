@@ -45,7 +45,7 @@ async fn a_zombie_changes_nothing() {
     assert!(matches!(patched, Err(Error::LeaseLost { .. })));
     let row = get(&store, "a").await;
     assert_eq!((row.revision, row.triage.status), (1, Status::New));
-    assert_eq!(store.load_checkpoints().await.unwrap(), vec![]);
+    assert_eq!(checkpoints(&store).await.unwrap(), vec![]);
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn a_full_disk_stops_all_writing_for_good() {
     sqlx::query("pragma max_page_count = 1000000").fetch_one(&store.inner.writer).await.unwrap();
     assert!(matches!(store.publish(&Publication::default()).await, Err(Error::Stopped)));
     assert_eq!(get(&store, "a").await.revision, 1);
-    assert_eq!(store.load_checkpoints().await.unwrap(), vec![]);
+    assert_eq!(checkpoints(&store).await.unwrap(), vec![]);
 }
 
 #[tokio::test]
@@ -215,17 +215,17 @@ async fn checkpoints_come_back_whole_or_name_their_group() {
     let saved: Vec<_> =
         (0..64).map(|group| Checkpoint { group, bytes: vec![group; usize::from(group)] }).collect();
     store.save_checkpoints(&saved).await.unwrap();
-    assert_eq!(store.load_checkpoints().await.unwrap(), saved);
+    assert_eq!(checkpoints(&store).await.unwrap(), saved);
     let newer = Checkpoint { group: 7, bytes: b"new".to_vec() };
     let publication = Publication { checkpoints: vec![newer.clone()], ..Default::default() };
     store.publish(&publication).await.unwrap();
-    assert_eq!(store.load_checkpoints().await.unwrap()[7], newer);
+    assert_eq!(checkpoints(&store).await.unwrap()[7], newer);
     sqlx::query("update checkpoints set state = $1 where key_group = 9")
         .bind(vec![9_u8; 8])
         .execute(&store.inner.writer)
         .await
         .unwrap();
-    let error = store.load_checkpoints().await.unwrap_err();
+    let error = checkpoints(&store).await.unwrap_err();
     assert!(matches!(error, Error::CorruptCheckpoint { group: 9 }));
     assert!(error.fatal());
 }
@@ -243,7 +243,7 @@ async fn checkpoints_are_dropped_but_for_one_that_is_whole() {
     };
     damage(9).await.unwrap();
     assert_eq!(store.drop_checkpoints_but(64, "root").await.unwrap(), 2);
-    assert_eq!(store.load_checkpoints().await.unwrap(), saved[2..]);
+    assert_eq!(checkpoints(&store).await.unwrap(), saved[2..]);
     assert_eq!(store.audit_log(None, 1).await.unwrap()[0].action, "checkpoints_dropped");
     store.save_checkpoints(&saved[..1]).await.unwrap();
     damage(64).await.unwrap();

@@ -111,9 +111,9 @@ async fn a_crash_between_two_parts_loses_nothing_and_leaves_no_checkpoint_ahead(
         let store = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap();
         let lines = dump(&store).await;
         let all_before = |line: &str| lines.iter().any(|stored| stored.starts_with(line));
-        let saved = store.load_checkpoints().await.unwrap();
+        let saved = checkpoints(&store).await.unwrap();
         if saved.iter().any(|checkpoint| checkpoint.group == 64) {
-            assert_eq!(store.placements().await.unwrap().len(), 700, "positions rest on all placements");
+            assert_eq!(placements(&store).await.len(), 700, "positions rest on all placements");
         } else {
             assert!(!all_before("a0000") && !all_before("na0000"), "alerts rest on positions");
         }

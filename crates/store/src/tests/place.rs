@@ -174,5 +174,5 @@ async fn a_reader_that_stays_does_not_hold_up_the_writer() {
     store.save_checkpoints(&[Checkpoint { group: 0, bytes: vec![1] }]).await.unwrap();
     stays.rollback().await.unwrap();
     assert!(store.bound_journal().await.unwrap());
-    assert_eq!(store.load_checkpoints().await.unwrap().len(), 18);
+    assert_eq!(checkpoints(&store).await.unwrap().len(), 18);
 }

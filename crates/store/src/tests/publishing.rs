@@ -192,7 +192,7 @@ async fn the_ledger_is_written_once_and_read_back() {
     assert!(!publication.is_empty());
     let seq = store.publish(&publication).await.unwrap().seq;
     assert_eq!(store.publish(&publication).await.unwrap().seq, seq);
-    assert_eq!(store.placements().await.unwrap(), [placement]);
+    assert_eq!(placements(&store).await, [placement]);
     assert_eq!(store.rule_versions().await.unwrap(), [version]);
     assert_eq!(store.lost_intervals().await.unwrap(), std::slice::from_ref(&lost));
     assert_eq!(store.health_events(5).await.unwrap(), [health]);
@@ -201,7 +201,7 @@ async fn the_ledger_is_written_once_and_read_back() {
     assert_eq!(store.lost_intervals().await.unwrap(), [longer]);
     store.ask_to_accept("waf", "ann").await.unwrap();
     store.accept_asked().await.unwrap();
-    assert_eq!(store.placements().await.unwrap(), [], "they belong to the topic before");
+    assert_eq!(placements(&store).await, [], "they belong to the topic before");
 }
 
 /// A start with a clock ahead is not the newest for ever.

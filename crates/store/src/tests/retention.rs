@@ -156,16 +156,16 @@ async fn a_placement_stays_as_long_as_its_record_can_be_read() {
         flag: flags(),
         time: Micros(5),
     };
-    let placements = (0..700).map(|offset| placement(0, offset)).chain([placement(1, 3)]).collect();
-    store.publish(&Publication { placements, ..Default::default() }).await.unwrap();
+    let stored = (0..700).map(|offset| placement(0, offset)).chain([placement(1, 3)]).collect();
+    store.publish(&Publication { placements: stored, ..Default::default() }).await.unwrap();
     sweep(&store, &NOTHING_KEPT, &[]).await;
-    assert_eq!(store.placements().await.unwrap().len(), 701, "age is no reason");
+    assert_eq!(placements(&store).await.len(), 701, "age is no reason");
     let starts = [
         LogStart { topic: "waf".into(), partition: 0, offset: 690 },
         LogStart { topic: "waf".into(), partition: 1, offset: 3 },
     ];
     sweep(&store, &NOTHING_KEPT, &starts).await;
-    let left: Vec<_> = store.placements().await.unwrap().iter().map(|p| (p.partition, p.offset)).collect();
+    let left: Vec<_> = placements(&store).await.iter().map(|p| (p.partition, p.offset)).collect();
     assert_eq!(left.len(), 11);
     assert_eq!((left[0], left[10]), ((0, 690), (1, 3)));
     assert_eq!(removed(&store, "placements").await, [("waf".to_owned(), 690)]);

@@ -22,7 +22,8 @@ pub fn check(config: &Config, purpose: For) -> Result<()> {
     files(config)?;
     brokers_and_credentials(config, purpose)?;
     topics(config)?;
-    engine(config)
+    engine(config)?;
+    super::store::check(config)
 }
 
 fn files(config: &Config) -> Result<()> {

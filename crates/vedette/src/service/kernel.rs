@@ -1,9 +1,9 @@
 //! The kernel's thread: records in, publications out.
 //!
-//! In: [`Ingested`] items over a bounded channel. Out: [`Publication`]s over another.
-//! Invariants: a publication holds everything that the kernel said since the one before, and the checkpoints in it hold
-//! nothing that is not in it or in one before; alerts go with the positions they rest on; partitions too far ahead are
-//! paused; a clean stop ends with a checkpoint of every key group.
+//! In: [`Ingested`] items over a bounded channel. Out: what is to be published, over the [`Outbox`].
+//! Invariants: everything that the kernel says goes out in order (see the outbox), and a checkpoint holds nothing that does
+//! not go before it; alerts go behind the positions they rest on; partitions too far ahead are paused; it never waits for
+//! the publisher while it may still read; a clean stop ends with a checkpoint of every key group.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Result;
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::watch;
 use vedette_correlate::Health;
 use vedette_engine::{Compiled, Detector, Engine, KEY_GROUPS, Output, TopicState};
@@ -20,11 +20,11 @@ use vedette_event::{DeadLetter, Flags, Partition, Severity, TopicIx};
 use vedette_ingest::{DeadLetterTopic, Ingest, Ingested, Status};
 use vedette_store::model::{
     AlertRevision, Checkpoint, HealthEvent, LostInterval, NewDeadLetter, NewIncarnation, NewNotice,
-    Publication,
 };
 
 use super::{
     live::{View, Word},
+    outbox::{Backlog, Offered, Outbox, Unwritten},
     present::Evaluated,
     supervisor::Stage,
     versions::Versions,
@@ -41,8 +41,6 @@ const CHECKPOINT_BYTES_AT_ONCE: u64 = 256 << 10;
 const CHECKPOINT_ROUND: Duration = Duration::from_secs(1);
 /// Output beyond this is published without waiting.
 const FULL: usize = 2_000;
-/// How often the kernel shows that it is alive while it waits for the publisher.
-const ALIVE: Duration = Duration::from_millis(200);
 /// How long the last dead letters may take to their topic.
 const LAST_COPIES: Duration = Duration::from_secs(1);
 /// How often the live view is sent.
@@ -57,7 +55,9 @@ pub struct Kernel {
     view: View,
     pace: Duration,
     out: Output,
-    extra: Publication,
+    backlog: Backlog,
+    /// While true the engine releases nothing, since the publisher does not keep up.
+    holding: bool,
     paused: BTreeSet<Partition>,
     /// Names of the sources that each rule reads.
     rule_sources: Vec<Vec<String>>,
@@ -73,8 +73,8 @@ pub struct Wires {
     pub ingest: Arc<Ingest>,
     /// What ingest has read.
     pub records: Receiver<Ingested>,
-    /// What is to be made durable.
-    pub publications: Sender<Publication>,
+    /// For what is to be made durable.
+    pub outbox: Outbox,
     /// Where dead letters are copied to, if anywhere.
     pub dead_letters: Option<DeadLetterTopic>,
     /// What only the kernel knows, for the API.
@@ -100,10 +100,8 @@ impl Kernel {
             }
         }
         let rule_sources = compiled.rules.iter().map(|(ix, _)| compiled.sources_of(ix)).collect();
-        let first = Publication {
-            rule_versions: versions.new.take().into_iter().collect(),
-            ..Publication::default()
-        };
+        let mut backlog = Backlog::default();
+        backlog.early().rule_versions.extend(versions.new.take());
         Self {
             next_group: engine.furthest_back(),
             compiled,
@@ -113,7 +111,8 @@ impl Kernel {
             view,
             pace,
             out: Output::default(),
-            extra: first,
+            backlog,
+            holding: false,
             paused: BTreeSet::new(),
             rule_sources,
             waiting,
@@ -129,9 +128,19 @@ impl Kernel {
         let mut detector = self.compiled.detector()?;
         let (mut published, mut viewed) = (Instant::now(), Instant::now() - VIEW);
         loop {
-            stage.rests();
-            let next = self.wires.records.recv_timeout(WAIT);
-            stage.works();
+            if !self.hand_over(stage)? {
+                return Ok(());
+            }
+            let next = if self.waits() {
+                stage.waits_for("publisher");
+                std::thread::sleep(WAIT);
+                Err(RecvTimeoutError::Timeout)
+            } else {
+                stage.rests();
+                let next = self.wires.records.recv_timeout(WAIT);
+                stage.works();
+                next
+            };
             match next {
                 // The reader has said why, and ends.
                 Ok(Ingested::Failed(_)) => return Ok(()),
@@ -147,9 +156,7 @@ impl Kernel {
             let full = self.out.correlated.alerts.len() + self.out.dead.len() > FULL;
             if full || published.elapsed() >= self.pace {
                 published = Instant::now();
-                if !self.publish(false, stage)? {
-                    return Ok(());
-                }
+                self.publish(false)?;
                 self.pause_those_ahead();
             }
             if viewed.elapsed() >= VIEW {
@@ -163,13 +170,41 @@ impl Kernel {
                 break;
             }
         }
-        self.publish(true, stage)?;
+        self.publish(true)?;
+        while self.hand_over(stage)? && !self.backlog.is_empty() {
+            // Not for ever: once all are to stop, the supervisor ends the process after a while.
+            stage.waits_for("publisher");
+            std::thread::sleep(WAIT);
+        }
         if let Some(topic) = &self.wires.dead_letters
             && let Err(error) = topic.flush(LAST_COPIES)
         {
             tracing::warn!(%error, "not all dead letters were copied; the store has them");
         }
         Ok(())
+    }
+
+    /// True if nothing may be read now. Reading goes on for a while when the publisher does not keep up: what is read is
+    /// announced, and waits for its release in the engine, which has a bound for that.
+    fn waits(&self) -> bool {
+        self.backlog.is_swamped() || (self.holding && self.engine.holds_enough())
+    }
+
+    /// Hands over what the publisher has room for. While it does not keep up, nothing more is released. False if there is no
+    /// publisher any more.
+    fn hand_over(&mut self, stage: &Stage) -> Result<bool> {
+        let Self { rule_sources, backlog, wires, .. } = self;
+        match wires.outbox.offer(backlog, |alert| write(rule_sources, alert))? {
+            Offered::Gone => return Ok(false),
+            Offered::Some => stage.works(),
+            Offered::All | Offered::Nothing => {}
+        }
+        let hold = if self.holding { !self.backlog.is_empty() } else { self.backlog.is_full() };
+        if hold != self.holding {
+            self.holding = hold;
+            self.engine.hold(hold, &mut self.out);
+        }
+        Ok(true)
     }
 
     fn take(&mut self, item: Ingested, detector: &mut Detector) {
@@ -209,18 +244,27 @@ impl Kernel {
         }
     }
 
-    /// Goes on with the next incarnation of a topic: what was found in the one before is published with the word that it
-    /// ended, so that the store files each under its own. False if nobody takes it any more.
+    /// Goes on with the next incarnation of a topic: what was found in the one before is stored before anything of the new one
+    /// is handed over, so that the store files each under its own. False if nobody takes it any more.
     fn accept(&mut self, topic: TopicIx, stage: &Stage) -> Result<bool> {
         let name = self.compiled.topics.name(topic).clone();
         let incarnation = self.compiled.topics.incarnation(topic).saturating_add(1);
-        self.extra.incarnations.push(NewIncarnation { topic: name.to_string(), incarnation });
-        let taken = self.publish(false, stage)?;
+        self.publish(false)?;
+        self.backlog.incarnation(NewIncarnation { topic: name.to_string(), incarnation });
+        while !self.backlog.is_empty() || !self.wires.outbox.is_settled() {
+            if !self.hand_over(stage)? {
+                return Ok(false);
+            }
+            // Not for ever: once all are to stop, the supervisor ends the process after a while.
+            stage.waits_for("publisher");
+            std::thread::sleep(WAIT);
+        }
+        stage.works();
         if let Some(source) = self.view.source_of(&name) {
             self.compiled = self.engine.accept(topic, source);
         }
         tracing::warn!(topic = %name, incarnation, "a topic was accepted and is read from its start");
-        Ok(taken)
+        Ok(true)
     }
 
     fn lost(&mut self, partition: Partition, from: i64, to: i64) {
@@ -234,11 +278,17 @@ impl Kernel {
         tracing::error!("{message}");
         self.health(format!("lost/{topic}/{}/{from}", partition.number), "lost", Severity::Critical, message);
         self.view.lost(&topic, partition.number, (from, to));
-        self.extra.lost.push(LostInterval { topic, partition: partition.number, from, to, noticed_at });
+        self.backlog.early().lost.push(LostInterval {
+            topic,
+            partition: partition.number,
+            from,
+            to,
+            noticed_at,
+        });
     }
 
     fn health(&mut self, key: String, kind: &str, severity: Severity, message: String) {
-        self.extra.health.push(HealthEvent {
+        self.backlog.early().health.push(HealthEvent {
             key,
             at: crate::now(),
             kind: kind.to_owned(),
@@ -247,56 +297,34 @@ impl Kernel {
         });
     }
 
-    /// Hands over what there is, with the checkpoints that are due, or with all. False if nobody takes it any more.
-    fn publish(&mut self, all: bool, stage: &Stage) -> Result<bool> {
+    /// Takes up what there is to be handed over, with the checkpoints that are due, or with all.
+    fn publish(&mut self, all: bool) -> Result<()> {
         let mut out = std::mem::take(&mut self.out);
         let in_force = &self.versions;
         out.correlated.alerts.retain(|p| in_force.in_force(p.rule, p.crossing.time));
         out.correlated.notices.retain(|n| in_force.in_force(n.rule_ix, n.crossed_at));
         self.view.take_counters(&out.correlated);
         self.say_health(&out);
-        let mut publication = std::mem::take(&mut self.extra);
-        for published in &out.correlated.alerts {
-            let until = published.covers_until;
-            let sources = self.rule_sources[published.rule.0 as usize].clone();
-            publication.alerts.push(AlertRevision::of(&published.alert, sources, until)?);
+        if !out.correlated.alerts.is_empty() || !out.placements.is_empty() {
+            let positions = self.engine.positions()?;
+            self.backlog.early().positions =
+                Some(Checkpoint { group: positions.group, bytes: positions.bytes });
         }
+        self.backlog.early().placements.extend(out.placements);
         for notice in &out.correlated.notices {
             let sources = self.rule_sources[notice.rule_ix.0 as usize].clone();
-            publication.notices.push(NewNotice::of(notice, sources)?);
+            self.backlog.early().notices.push(NewNotice::of(notice, sources)?);
             self.waiting.announced(notice.rule_ix, notice.crossed_at);
         }
-        publication.passed.extend(self.waiting.passed(|rule| self.engine.passed(rule)));
+        out.correlated.alerts.into_iter().for_each(|alert| self.backlog.alert(alert));
+        let passed = self.waiting.passed(|rule| self.engine.passed(rule));
+        passed.into_iter().for_each(|passed| self.backlog.passed(passed));
         self.copy_dead_letters(&out.dead);
         for dead in out.dead {
             let source = self.compiled.sources.get(dead.source).name.clone();
-            publication.dead_letters.push(NewDeadLetter::of(dead, &source, &self.compiled.topics));
+            self.backlog.letter(NewDeadLetter::of(dead, &source, &self.compiled.topics));
         }
-        publication.placements = out.placements;
-        if !publication.alerts.is_empty() || !publication.placements.is_empty() {
-            let positions = self.engine.positions()?;
-            publication.positions = Some(Checkpoint { group: positions.group, bytes: positions.bytes });
-        }
-        self.add_checkpoints(all, &mut publication)?;
-        if publication.is_empty() {
-            return Ok(true);
-        }
-        Ok(self.hand_over(publication, stage))
-    }
-
-    /// Waits until the publisher takes it. False if there is no publisher any more.
-    fn hand_over(&self, mut publication: Publication, stage: &Stage) -> bool {
-        loop {
-            match self.wires.publications.send_timeout(publication, ALIVE) {
-                Ok(()) => break,
-                Err(SendTimeoutError::Disconnected(_)) => return false,
-                Err(SendTimeoutError::Timeout(back)) => publication = back,
-            }
-            // Not for ever: once all are to stop, the supervisor ends the process after a while.
-            stage.waits_for("publisher");
-        }
-        stage.works();
-        true
+        self.add_checkpoints(all)
     }
 
     /// Copies dead letters to their topic. The store is their place: what the topic does not take is counted and told.
@@ -310,8 +338,9 @@ impl Kernel {
 
     /// Adds the checkpoints of the groups whose turn it is: of all at once while they are small. One that would begin where
     /// reading stands has nothing to gain; a clean stop writes all.
-    fn add_checkpoints(&mut self, all: bool, publication: &mut Publication) -> Result<()> {
-        if !all && Instant::now() < self.next_checkpoint {
+    fn add_checkpoints(&mut self, all: bool) -> Result<()> {
+        let due = Instant::now() >= self.next_checkpoint && !self.backlog.holds_checkpoints();
+        if !all && !due {
             return Ok(());
         }
         let mut bytes = 0;
@@ -330,7 +359,7 @@ impl Kernel {
             }
             let checkpoint = self.engine.checkpoint(group)?;
             bytes += checkpoint.bytes.len() as u64;
-            publication.checkpoints.push(Checkpoint { group, bytes: checkpoint.bytes });
+            self.backlog.checkpoint(Checkpoint { group, bytes: checkpoint.bytes });
         }
         let pause = if looked_at == KEY_GROUPS { CHECKPOINT_ROUND } else { Duration::ZERO };
         let crowded = Duration::from_micros(bytes * 1_000_000 / CHECKPOINT_BYTES_A_SECOND);
@@ -373,6 +402,12 @@ impl Kernel {
         }
         self.paused = ahead;
     }
+}
+
+/// The row of an alert.
+fn write(rule_sources: &[Vec<String>], published: &Unwritten) -> Result<AlertRevision> {
+    let sources = rule_sources[published.rule.0 as usize].clone();
+    Ok(AlertRevision::of(&published.alert, sources, published.covers_until)?)
 }
 
 /// What a topic that is not read means for its source. What passes by itself is waited for; what does not exist or needs a

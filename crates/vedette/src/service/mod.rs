@@ -3,7 +3,8 @@
 //! In: a checked [`Config`] and rule texts. Out: a running [`Service`].
 //!
 //! Stages and channels, each bounded and named after what it carries:
-//! `reader` ─records→ `kernel` ─publications→ `publisher` → store; `evidence` takes its work from the store.
+//! `reader` ─records→ `kernel` ─publications→ `publisher` → store; `evidence` takes its work from the store, and
+//! `retention` looks after it.
 //! Invariants: one engine holds the data folder; nothing is published before what it rests on is stored; a failure of
 //! any stage stops the process; a clean stop writes every checkpoint; the API answers from the moment the store is open
 //! until the end; whatever is stuck, the process ends within ten seconds of being asked to.
@@ -12,9 +13,11 @@ mod evidence;
 mod kernel;
 mod live;
 mod lost;
+mod outbox;
 mod present;
 mod publisher;
 mod reading;
+mod retention;
 mod setup;
 mod signals;
 mod supervisor;
@@ -25,7 +28,6 @@ mod waiting;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow};
-use crossbeam_channel::bounded;
 use tokio::{
     runtime::{Handle, Runtime},
     sync::{oneshot, watch},
@@ -41,8 +43,6 @@ use supervisor::{End, Heartbeat, Name, Supervisor};
 
 use crate::{Failure, World as _, config::Config, content::RuleText, rejected::print_rejected};
 
-/// Publications that may wait for the store before the kernel waits.
-const PUBLICATIONS: usize = 8;
 /// How long closing the store may take: it folds the journal into the database, which the next start does otherwise.
 const CLOSING: Duration = Duration::from_secs(1);
 /// How long the last look at the store may take.
@@ -91,7 +91,11 @@ async fn start_all(
     supervisor: &Supervisor,
 ) -> Result<Service, Failure> {
     let sources = Arc::new(setup::sources(&config).map_err(Failure::Usage)?);
-    let store = Store::open(vedette_store::Settings::new(&config.data, Access::Engine)).await.world()?;
+    let settings = vedette_store::Settings {
+        dead_letter_bytes: config.store.dead_letter_bytes,
+        ..vedette_store::Settings::new(&config.data, Access::Engine)
+    };
+    let store = Store::open(settings).await.world()?;
     let present = Arc::new(Present::new(mode, supervisor.clone()));
     let looked_at = present.clone();
     let view = LiveView::new(move || looked_at.live());
@@ -145,8 +149,9 @@ async fn run_all(
         recovery,
         bootstrap,
         pace,
+        retention,
     } = prepared;
-    let (publications_out, publications) = bounded(PUBLICATIONS);
+    let (outbox, inbox) = outbox::lanes();
     let (words_out, words) = watch::channel(Arc::default());
     let (published, evaluated) = (Arc::default(), Arc::<Evaluated>::default());
     let origin = (bootstrap.clone(), ingest_settings.topics.clone());
@@ -164,7 +169,10 @@ async fn run_all(
     supervisor
         .spawn(Name::Evidence, move |stage| evidence::run(read_back, &rules, to, runtime, stage))
         .world()?;
-    let wires = publisher::Wires { store: store.clone(), publications, published, metrics };
+    let (wires, runtime) =
+        (retention::Wires { store: store.clone(), retention, lag: ingest.lag_view() }, Handle::current());
+    supervisor.spawn(Name::Retention, move |stage| retention::run(&wires, &runtime, stage)).world()?;
+    let wires = publisher::Wires { store: store.clone(), inbox, published, metrics };
     let (published, runtime) = (wires.published.clone(), Handle::current());
     supervisor.spawn(Name::Publisher, move |stage| publisher::run(wires, &runtime, stage)).world()?;
 
@@ -185,14 +193,8 @@ async fn run_all(
         published,
         words,
     });
-    let wires = kernel::Wires {
-        ingest: ingest.clone(),
-        records,
-        publications: publications_out,
-        dead_letters,
-        words: words_out,
-        evaluated,
-    };
+    let wires =
+        kernel::Wires { ingest: ingest.clone(), records, outbox, dead_letters, words: words_out, evaluated };
     let kernel = kernel::Kernel::new(compiled, engine, versions, wires, view, pace, waiting);
     supervisor.spawn(Name::Kernel, move |stage| kernel.run(stage)).world()?;
     Ok(Service { store, supervisor: supervisor.clone(), ingest, address })

@@ -1,7 +1,7 @@
 //! The publisher: what the kernel found becomes durable, in order.
 //!
 //! In: [`Publication`]s. Out: committed transactions.
-//! Invariants: publications are committed in the order in which they came; one that fails for a passing reason is
+//! Invariants: publications are committed in the order in which the outbox gives them; one that fails for a passing reason is
 //! tried again until it succeeds; any other failure stops the process, since going on would lose it.
 
 use std::{
@@ -14,12 +14,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::runtime::Handle;
 use vedette_event::{Micros, Severity};
 use vedette_store::{Store, model::Publication};
 
-use super::supervisor::Stage;
+use super::{
+    outbox::{Found, Inbox},
+    supervisor::Stage,
+};
 
 /// Pauses between tries of a publication.
 const BACKOFF: [Duration; 4] =
@@ -61,7 +63,7 @@ pub struct Wires {
     /// Where publications go.
     pub store: Store,
     /// From the kernel.
-    pub publications: Receiver<Publication>,
+    pub inbox: Inbox,
     /// For the status.
     pub published: Arc<Published>,
     /// For operators.
@@ -73,19 +75,19 @@ pub struct Wires {
 /// # Errors
 /// If the store fails for good.
 pub fn run(wires: Wires, runtime: &Handle, stage: &Stage) -> Result<()> {
-    let Wires { store, publications, published, metrics } = wires;
+    let Wires { store, inbox, published, metrics } = wires;
     loop {
         stage.rests();
-        let next = publications.recv_timeout(CALM);
+        let next = inbox.next(CALM);
         stage.works();
         let publication = match next {
-            Ok(publication) => publication,
+            Found::Some(publication) => publication,
             // A store that takes nothing shows, whether there is something to publish or not.
-            Err(RecvTimeoutError::Timeout) => {
+            Found::Nothing => {
                 runtime.block_on(patiently(stage, || store.ping())).context("asking the store")?;
                 continue;
             }
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Found::Gone => return Ok(()),
         };
         let start = Instant::now();
         let done =

@@ -10,7 +10,10 @@ use vedette_ingest::{
     DeadLetterTopic, LastRead, Mechanism, OnLoss, Password, Protocol, Recovery, Resume, Sasl, Security,
     StartAt, TimeSource, TopicSettings,
 };
-use vedette_store::Store;
+use vedette_store::{
+    Store,
+    model::{Checkpoint, Retention},
+};
 
 use super::{versions::Versions, waiting::Waiting};
 use crate::{
@@ -21,6 +24,8 @@ use crate::{
 
 /// Batches that may wait for the kernel before ingest waits.
 const RECORDS: usize = 64;
+/// Stored placements that are read at once.
+const PAGE: u32 = 10_000;
 
 /// All that a service starts from.
 pub struct Prepared {
@@ -42,6 +47,8 @@ pub struct Prepared {
     pub bootstrap: String,
     /// How long output may wait before it is published.
     pub pace: Duration,
+    /// How long the store keeps what.
+    pub retention: Retention,
 }
 
 /// Compiles the rules and takes up the checkpoints.
@@ -75,28 +82,16 @@ pub async fn prepare(
         ..vedette_engine::Settings::new(secret)
     };
     let mut engine = Engine::new(compiled.clone(), settings);
-    let placements = store.placements().await.world()?;
-    engine.remember_placements(&placements);
-    let checkpoints: Vec<GroupCheckpoint> = store
-        .load_checkpoints()
-        .await
-        .map_err(|e| match e {
-            vedette_store::Error::CorruptCheckpoint { group } => checkpoint::refused(group, e),
-            e => Failure::World(e.into()),
-        })?
-        .into_iter()
-        .map(|c| GroupCheckpoint { group: c.group, bytes: c.bytes })
-        .collect();
     let source_of: BTreeMap<&str, SourceIx> = config
         .kafka
         .topics
         .iter()
         .filter_map(|t| Some((t.name.as_str(), sources.find(&t.source)?)))
         .collect();
-    let starts = engine.restore(&checkpoints, |name| source_of.get(name).copied()).map_err(|e| match e {
-        vedette_engine::Error::Checkpoint { group, .. } => checkpoint::refused(group, e),
-        e => Failure::World(e.into()),
-    })?;
+    take_up_checkpoints(&mut engine, store).await?;
+    let starts = engine.starts(|name| source_of.get(name).copied());
+    let placements = placements(store, &starts).await.world()?;
+    engine.remember_placements(&placements);
     // Above every `ts_log` read: those that ingest lets pass, and those read before, should the clock have been set back.
     let read = engine.newest_log().unwrap_or(Micros::MIN);
     let above = crate::now().plus(config.engine.skew).max(read).plus(Span(1));
@@ -115,9 +110,44 @@ pub async fn prepare(
         recovery: recovery(&starts, &placements, &topics),
         bootstrap: config.kafka.brokers.clone(),
         pace: Duration::from_millis(50),
+        retention: config.store.retention.into(),
         compiled,
         engine,
     })
+}
+
+/// Takes up all checkpoints; only one at a time is in memory.
+async fn take_up_checkpoints(engine: &mut Engine, store: &Store) -> Result<(), Failure> {
+    let mut after = None;
+    loop {
+        let next = store.next_checkpoint(after).await.map_err(|e| match e {
+            vedette_store::Error::CorruptCheckpoint { group } => checkpoint::refused(group, e),
+            e => Failure::World(e.into()),
+        })?;
+        let Some(Checkpoint { group, bytes }) = next else { return Ok(()) };
+        engine.take_up(&GroupCheckpoint { group, bytes }).map_err(|e| match e {
+            vedette_engine::Error::Checkpoint { group, .. } => checkpoint::refused(group, e),
+            e => Failure::World(e.into()),
+        })?;
+        after = Some(group);
+    }
+}
+
+/// The stored placements of records that will be read again.
+async fn placements(store: &Store, starts: &[Start]) -> Result<Vec<StoredPlacement>, vedette_store::Error> {
+    let from: BTreeMap<(&str, i32), i64> =
+        starts.iter().map(|start| ((&*start.topic, start.partition), start.offset)).collect();
+    let mut wanted = Vec::new();
+    let mut after: Option<StoredPlacement> = None;
+    loop {
+        let page = store.placements(after.as_ref(), PAGE).await?;
+        let Some(last) = page.last() else { return Ok(wanted) };
+        after = Some(last.clone());
+        // A partition that is not among them is read from its beginning.
+        let read =
+            |p: &StoredPlacement| from.get(&(&*p.topic, p.partition)).is_none_or(|from| p.offset >= *from);
+        wanted.extend(page.into_iter().filter(read));
+    }
 }
 
 /// The sources of the configured topics, with their `D` and `F` replaced where the configuration says so.

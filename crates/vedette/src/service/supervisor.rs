@@ -43,6 +43,8 @@ pub enum Name {
     Evidence,
     /// Passes on what operators decide about topics.
     Topics,
+    /// Looks after the store.
+    Retention,
     /// Answers requests.
     Api,
 }
@@ -58,6 +60,7 @@ impl Name {
             Self::Publisher => "publisher",
             Self::Evidence => "evidence",
             Self::Topics => "topics",
+            Self::Retention => "retention",
             Self::Api => "api",
         }
     }
@@ -69,7 +72,7 @@ impl Name {
         Duration::from_millis(match self {
             Self::Kernel => 5_000,
             Self::Simulator | Self::Reader | Self::Prober => 6_000,
-            Self::Publisher | Self::Evidence | Self::Topics | Self::Api => 7_000,
+            Self::Publisher | Self::Evidence | Self::Topics | Self::Retention | Self::Api => 7_000,
         })
     }
 }
