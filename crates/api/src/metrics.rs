@@ -59,6 +59,10 @@ pub enum Metric {
     PublishLatency,
     /// Age of the oldest checkpoint.
     CheckpointAge,
+    /// Whether each topic is read.
+    TopicState,
+    /// Partitions of each topic, by whether they are read.
+    TopicPartitions,
     /// Findings that wait.
     PendingFindings,
     /// How many may.
@@ -103,7 +107,7 @@ pub enum Metric {
 
 impl Metric {
     /// All metrics, in the order in which they are written.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 38] = [
         Self::Ready,
         Self::Records,
         Self::Events,
@@ -120,6 +124,8 @@ impl Metric {
         Self::MissedDeadLetters,
         Self::PublishLatency,
         Self::CheckpointAge,
+        Self::TopicState,
+        Self::TopicPartitions,
         Self::PendingFindings,
         Self::PendingFindingsLimit,
         Self::StateKeys,
@@ -182,6 +188,16 @@ impl Metric {
             Self::CheckpointAge => {
                 ("vedette_checkpoint_age_seconds", "", "Age of the key group's checkpoint that is the oldest")
             }
+            Self::TopicState => (
+                "vedette_topic_state",
+                "topic,state",
+                "1 for what becomes of the topic: starting, read, waiting, missing or stopped",
+            ),
+            Self::TopicPartitions => (
+                "vedette_topic_partitions",
+                "topic,state",
+                "Partitions of the topic: read, paused since others are far behind, or unassigned and so not read",
+            ),
             Self::PendingFindings => (
                 "vedette_pending_findings",
                 "waits_for",
@@ -356,6 +372,7 @@ impl Collector for Snapshot {
         scrape.sources(&live.sources)?;
         scrape.rules(&live)?;
         scrape.publishing(&live)?;
+        scrape.topics(&live)?;
         scrape.load(&live)?;
         scrape.stages(&live)
     }

@@ -53,4 +53,24 @@ impl Scrape<'_, '_> {
         }
         self.gauge(Metric::FullestStateLimit, load.keys_budget as f64)
     }
+
+    /// Which topics are read, and which of their partitions are not.
+    pub(super) fn topics(&mut self, live: &Live) -> fmt::Result {
+        let mut family = self.describe(Metric::TopicState, MetricType::Gauge)?;
+        for topic in live.sources.iter().flat_map(|source| &source.topics) {
+            let labels = [("topic", topic.name.as_str()), ("state", topic.state.name())];
+            ConstGauge::new(1.0).encode(family.encode_family(&labels)?)?;
+        }
+        let mut family = self.describe(Metric::TopicPartitions, MetricType::Gauge)?;
+        for topic in live.sources.iter().flat_map(|source| &source.topics) {
+            // What was never looked up is not told as zero.
+            let Some(all) = topic.partitions else { continue };
+            let read = all.saturating_sub(topic.unassigned + topic.paused);
+            for (state, n) in [("read", read), ("paused", topic.paused), ("unassigned", topic.unassigned)] {
+                let labels = [("topic", topic.name.as_str()), ("state", state)];
+                ConstGauge::new(n as f64).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
 }
