@@ -230,7 +230,8 @@ impl Correlator {
         }
         let second = |time: Micros| time.floor(SECOND);
         let second_passed = self.watermarks.get(set).map(|mark| second(*mark)) != below.map(second);
-        for (tree, state) in plan.trees.iter().zip(trees).filter(|(tree, _)| tree.set == set) {
+        for at in plan.members.get(set).into_iter().flatten() {
+            let (Some(tree), Some(state)) = (plan.trees.get(*at), trees.get_mut(*at)) else { continue };
             state.advance(&scope, tree, below, out);
             state.settle(tree, below.unwrap_or(Micros::MAX), out);
             if second_passed && settings.notices {

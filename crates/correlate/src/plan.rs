@@ -24,6 +24,8 @@ pub struct Plan {
     pub(crate) trees: Vec<Tree>,
     /// Distinct sets of sources that trees read.
     pub(crate) sets: Vec<Vec<SourceIx>>,
+    /// By set: its trees, so that a release of one set costs nothing for the trees of others.
+    pub(crate) members: Vec<Vec<usize>>,
     /// By detection rule: the trees that use it, and its number there.
     pub(crate) uses: Vec<SmallVec<[(u32, u16); 2]>>,
 }
@@ -119,6 +121,7 @@ impl Plan {
             uses: vec![SmallVec::new(); rules.rules.len()],
             trees: Vec::new(),
             sets: Vec::new(),
+            members: Vec::new(),
             rules: Arc::clone(&rules),
             sources: Arc::clone(&sources),
         };
@@ -128,11 +131,15 @@ impl Plan {
             let set = reads(&rules, &sources, &tree.detections);
             tree.set = plan.sets.iter().position(|known| *known == set).unwrap_or_else(|| {
                 plan.sets.push(set);
+                plan.members.push(Vec::new());
                 plan.sets.len() - 1
             });
             tree.fingerprint = fingerprint(rule, &tree);
             tree.inner = inner(&rules, &tree, &mut counted);
             let at = plan.trees.len() as u32;
+            if let Some(members) = plan.members.get_mut(tree.set) {
+                members.push(plan.trees.len());
+            }
             for (bit, detection) in tree.detections.iter().enumerate() {
                 if let Some(uses) = plan.uses.get_mut(detection.0 as usize) {
                     uses.push((at, bit as u16));

@@ -42,6 +42,8 @@ pub(crate) struct Waiting {
     stands: Vec<bool>,
     /// By tree: what was not evaluated, until that is over.
     refused: Vec<Option<Refused>>,
+    /// How many trees that is.
+    refusals: usize,
     /// Trees whose first refusal was not announced yet.
     unannounced: Vec<usize>,
 }
@@ -72,6 +74,7 @@ impl Waiting {
             still: vec![false; plan.sources.defs.len()],
             stands: vec![false; plan.sets.len()],
             refused: vec![None; plan.trees.len()],
+            refusals: 0,
             unannounced: Vec::new(),
         }
     }
@@ -140,6 +143,7 @@ impl Waiting {
             }
             Some(none) => {
                 *none = Some(Refused { since: time, until: time, findings: 1 });
+                self.refusals += 1;
                 self.unannounced.push(tree);
             }
             None => {}
@@ -165,11 +169,8 @@ impl Waiting {
             return Vec::new();
         }
         let share = self.budget / self.live.trees.max(1);
-        let over = |set: &usize| {
-            let of_set =
-                |(at, tree): (usize, &crate::plan::Tree)| tree.set == *set && self.of(at) >= share.max(1);
-            !self.stands(*set) && plan.trees.iter().enumerate().any(of_set)
-        };
+        let members = |set: usize| plan.members.get(set).into_iter().flatten();
+        let over = |set: &usize| !self.stands(*set) && members(*set).any(|at| self.of(*at) >= share.max(1));
         (0..plan.sets.len()).filter(over).collect()
     }
 
@@ -182,10 +183,14 @@ impl Waiting {
                 health.push(Health::Unevaluated { rule: tree.root, since: refused.since, standing });
             }
         }
+        if self.refusals == 0 {
+            return;
+        }
         for (tree, slot) in plan.trees.iter().zip(&mut self.refused) {
             let Some(Refused { since, until, findings }) = *slot else { continue };
             if passed.get(tree.set).is_some_and(|passed| *passed > until) {
                 *slot = None;
+                self.refusals -= 1;
                 health.push(Health::EvaluatedAgain { rule: tree.root, since, until, findings });
             }
         }
