@@ -5,6 +5,7 @@
 
 mod access;
 mod broker;
+mod evidence;
 mod folder;
 mod kernel;
 mod kills;

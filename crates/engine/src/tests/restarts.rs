@@ -92,3 +92,27 @@ fn a_partition_that_came_after_a_group_s_checkpoint_is_read_from_its_start() {
     assert!(second.behind(0) && !second.behind(32));
     assert_eq!(second.furthest_back(), 0);
 }
+
+#[test]
+fn an_accepted_topic_is_another_one_from_its_start_on() {
+    let (mut first, _) = engine(&[]);
+    first.expect(PARTITION.topic, SourceIx(0));
+    first.assign(PARTITION, SourceIx(0), 0);
+    first.set_topic(PARTITION.topic, TopicState::Read, &mut Output::default());
+    read(&mut first, 0..50);
+    let watermark = first.watermark(SourceIx(0));
+    let compiled = first.accept(PARTITION.topic, SourceIx(0));
+    assert_eq!(compiled.topics.incarnation(PARTITION.topic), 1);
+    first.assign(PARTITION, SourceIx(0), 0);
+    first.set_topic(PARTITION.topic, TopicState::Read, &mut Output::default());
+    read(&mut first, 0..2);
+    assert_eq!(first.watermark(SourceIx(0)), watermark, "it never falls");
+    let stored: Vec<_> = (0..KEY_GROUPS).map(|group| first.checkpoint(group).unwrap()).collect();
+
+    let mut second = Engine::new(compiled, Settings::new([0; 32]));
+    stored.iter().for_each(|checkpoint| second.take_up(checkpoint).unwrap());
+    let starts = second.starts(|_| Some(SourceIx(0)));
+    assert_eq!((starts[0].offset, starts[0].last_read.unwrap().0), (2, 1));
+    // Who takes it for the one before knows nothing of it.
+    assert_eq!(engine(&stored).1, []);
+}
