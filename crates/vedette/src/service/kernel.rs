@@ -3,7 +3,8 @@
 //! In: [`Ingested`] items over a bounded channel. Out: what is to be published, over the [`Outbox`].
 //! Invariants: everything that the kernel says goes out in order (see the outbox), and a checkpoint holds nothing that does
 //! not go before it; alerts go behind the positions they rest on; partitions too far ahead are paused; it never waits for
-//! the publisher while it may still read; a clean stop ends with a checkpoint of every key group.
+//! the publisher while it may still read; a clean stop ends with a checkpoint of every key group
+//! that there is time for.
 
 use std::{
     collections::BTreeSet,
@@ -37,6 +38,10 @@ const WAIT: Duration = Duration::from_millis(10);
 const CHECKPOINT_BYTES_A_SECOND: u64 = 4 << 20;
 /// Checkpoint bytes in one publication, beyond those of its first group.
 const CHECKPOINT_BYTES_AT_ONCE: u64 = 256 << 10;
+/// As much when the kernel ends: state is held twice only by so much.
+const LAST_BYTES_AT_ONCE: u64 = 4 << 20;
+/// How long the kernel goes on to write checkpoints when it ends, of the five seconds it has.
+const LAST_CHECKPOINTS: Duration = Duration::from_secs(3);
 /// Pause after all groups had their turn at once.
 const CHECKPOINT_ROUND: Duration = Duration::from_secs(1);
 /// Output beyond this is published without waiting.
@@ -170,11 +175,32 @@ impl Kernel {
                 break;
             }
         }
-        self.publish(true)?;
-        while self.hand_over(stage)? && !self.backlog.is_empty() {
-            // Not for ever: once all are to stop, the supervisor ends the process after a while.
-            stage.waits_for("publisher");
-            std::thread::sleep(WAIT);
+        self.finish(stage)
+    }
+
+    /// Hands over what was said, then checkpoints, piece by piece, as long as there is time: one that is left out costs the
+    /// next start some reading, and what it finds again is there already.
+    fn finish(&mut self, stage: &Stage) -> Result<()> {
+        let until = Instant::now() + LAST_CHECKPOINTS;
+        let mut written = self.publish(true)?;
+        while self.hand_over(stage)? {
+            if !self.backlog.is_empty() {
+                // Not for ever: once all are to stop, the supervisor ends the process after a while.
+                stage.waits_for("publisher");
+                std::thread::sleep(WAIT);
+            } else if written >= KEY_GROUPS || Instant::now() >= until {
+                break;
+            } else {
+                stage.works();
+                written += self.publish(true)?;
+            }
+        }
+        if written < KEY_GROUPS {
+            tracing::info!(
+                written,
+                of = KEY_GROUPS,
+                "not all checkpoints were written; the next start reads more again"
+            );
         }
         if let Some(topic) = &self.wires.dead_letters
             && let Err(error) = topic.flush(LAST_COPIES)
@@ -297,8 +323,9 @@ impl Kernel {
         });
     }
 
-    /// Takes up what there is to be handed over, with the checkpoints that are due, or with all.
-    fn publish(&mut self, all: bool) -> Result<()> {
+    /// Takes up what there is to be handed over, with the checkpoints that are due, or with the next whether due or not; of
+    /// how many groups.
+    fn publish(&mut self, last: bool) -> Result<u8> {
         let mut out = std::mem::take(&mut self.out);
         let in_force = &self.versions;
         out.correlated.alerts.retain(|p| in_force.in_force(p.rule, p.crossing.time));
@@ -324,7 +351,7 @@ impl Kernel {
             let source = self.compiled.sources.get(dead.source).name.clone();
             self.backlog.letter(NewDeadLetter::of(dead, &source, &self.compiled.topics));
         }
-        self.add_checkpoints(all)
+        self.add_checkpoints(last)
     }
 
     /// Copies dead letters to their topic. The store is their place: what the topic does not take is counted and told.
@@ -337,15 +364,16 @@ impl Kernel {
     }
 
     /// Adds the checkpoints of the groups whose turn it is: of all at once while they are small. One that would begin where
-    /// reading stands has nothing to gain; a clean stop writes all.
-    fn add_checkpoints(&mut self, all: bool) -> Result<()> {
+    /// reading stands has nothing to gain; a clean stop writes all that it has time for.
+    fn add_checkpoints(&mut self, last: bool) -> Result<u8> {
         let due = Instant::now() >= self.next_checkpoint && !self.backlog.holds_checkpoints();
-        if !all && !due {
-            return Ok(());
+        if !last && !due {
+            return Ok(0);
         }
+        let at_once = if last { LAST_BYTES_AT_ONCE } else { CHECKPOINT_BYTES_AT_ONCE };
         let mut bytes = 0;
         let mut looked_at = 0;
-        while looked_at < KEY_GROUPS && (all || bytes < CHECKPOINT_BYTES_AT_ONCE) {
+        while looked_at < KEY_GROUPS && bytes < at_once {
             looked_at += 1;
             let group = self.next_group;
             self.next_group = (group + 1) % KEY_GROUPS;
@@ -354,7 +382,7 @@ impl Kernel {
             }
             // Written now, or as good as written now.
             self.view.checkpointed(group);
-            if !all && !self.engine.behind(group) {
+            if !last && !self.engine.behind(group) {
                 continue;
             }
             let checkpoint = self.engine.checkpoint(group)?;
@@ -364,7 +392,7 @@ impl Kernel {
         let pause = if looked_at == KEY_GROUPS { CHECKPOINT_ROUND } else { Duration::ZERO };
         let crowded = Duration::from_micros(bytes * 1_000_000 / CHECKPOINT_BYTES_A_SECOND);
         self.next_checkpoint = Instant::now() + pause.max(crowded);
-        Ok(())
+        Ok(looked_at)
     }
 
     /// A word for operators about everything that a healthy deployment never shows.

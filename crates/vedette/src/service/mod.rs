@@ -6,7 +6,7 @@
 //! `reader` ─records→ `kernel` ─publications→ `publisher` → store; `evidence` takes its work from the store, and
 //! `retention` looks after it.
 //! Invariants: one engine holds the data folder; nothing is published before what it rests on is stored; a failure of
-//! any stage stops the process; a clean stop writes every checkpoint; the API answers from the moment the store is open
+//! any stage stops the process; a clean stop writes the checkpoints; the API answers from the moment the store is open
 //! until the end; whatever is stuck, the process ends within ten seconds of being asked to.
 
 mod evidence;
