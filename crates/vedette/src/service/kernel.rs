@@ -225,7 +225,7 @@ impl Kernel {
             Offered::Some => stage.works(),
             Offered::All | Offered::Nothing => {}
         }
-        let hold = if self.holding { !self.backlog.is_empty() } else { self.backlog.is_full() };
+        let hold = self.backlog.holds_alerts_back(self.holding);
         if hold != self.holding {
             self.holding = hold;
             self.engine.hold(hold, &mut self.out);

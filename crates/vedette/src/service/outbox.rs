@@ -25,7 +25,8 @@ use vedette_store::{
 
 /// Publications that may wait on each lane: at 5,000 rows a second less than a second's work.
 const WAITING: usize = 8;
-/// Rows that the kernel may hold back before it takes no more records.
+/// Rows of the early lane that the kernel may hold back before it takes no more records, and alerts before it releases no
+/// more.
 const MAX_BACKLOG: usize = 8 * MAX_ROWS;
 /// Bytes of dead letters that the kernel may hold back before it takes no more records.
 const MAX_LETTERS: usize = 32 << 20;
@@ -51,6 +52,7 @@ enum Ordered {
 pub struct Backlog {
     early: Publication,
     ordered: VecDeque<Ordered>,
+    alerts: usize,
     checkpoints: usize,
     /// Bytes of the dead letters.
     letters: usize,
@@ -64,6 +66,7 @@ impl Backlog {
 
     /// Takes up an alert.
     pub fn alert(&mut self, alert: Unwritten) {
+        self.alerts += 1;
         self.ordered.push_back(Ordered::Alert(Box::new(alert)));
     }
 
@@ -99,9 +102,10 @@ impl Backlog {
         self.early.is_empty() && self.ordered.is_empty()
     }
 
-    /// True if so many alerts wait that no more should be released.
-    pub fn is_full(&self) -> bool {
-        self.ordered.len() >= MAX_BACKLOG
+    /// True if no more alerts should be released: from when too many wait until none does. Only alerts count, because a flood
+    /// of bad records, which nothing but reading holds back, would else hold every rule's alerts for as long as it lasts.
+    pub fn holds_alerts_back(&self, holding: bool) -> bool {
+        self.alerts >= if holding { 1 } else { MAX_BACKLOG }
     }
 
     /// True if so much waits of what reading alone brings that no more should be read.
@@ -142,7 +146,10 @@ impl Backlog {
             }
             (rows, bytes) = (rows + 1, bytes + size);
             match first {
-                Ordered::Alert(alert) => next.alerts.push(write(&alert)?),
+                Ordered::Alert(alert) => {
+                    self.alerts -= 1;
+                    next.alerts.push(write(&alert)?);
+                }
                 Ordered::Letter(letter) => {
                     self.letters -= LETTER + letter.payload.len();
                     next.dead_letters.push(letter);
@@ -315,7 +322,9 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use std::time::Duration;
 
-    use vedette_event::{Flags, Micros, Severity, StoredPlacement};
+    use vedette_event::{
+        Alert, Flags, Micros, Order as Place, RuleIx, RuleRef, Severity, State, StoredPlacement, TopicIx,
+    };
     use vedette_store::model::NewNotice;
 
     use super::*;
@@ -354,6 +363,41 @@ mod tests {
         Checkpoint { group, bytes: vec![group; bytes] }
     }
 
+    fn alert() -> Unwritten {
+        let at = Micros(1);
+        let rule = RuleRef {
+            id: "r".into(),
+            title: "R".into(),
+            level: Severity::Low,
+            kind: "single".into(),
+            version: "0".into(),
+            tags: [].into(),
+        };
+        let alert = Alert {
+            alert_id: "a".into(),
+            revision: 1,
+            state: State::Ended,
+            continuation: false,
+            rule: Arc::new(rule),
+            key: [].into(),
+            entity: None,
+            first_seen: at,
+            crossed_at: at,
+            last_seen: at,
+            count: 1,
+            value: vedette_event::alert::Number::Int(1),
+            severity: Severity::Low,
+            risk: 1,
+            summary: String::new(),
+            evidence: Vec::new(),
+            evidence_total: 1,
+            explanation: serde_json::Map::new(),
+            flags: Flags::default(),
+        };
+        let crossing = Place { time: at, topic: TopicIx(0), partition: 0, offset: 0, index: 0 };
+        Unwritten { alert, rule: RuleIx(0), group: 0, crossing, covers_until: at }
+    }
+
     fn never(_: &Unwritten) -> Result<AlertRevision> {
         panic!("there is no alert")
     }
@@ -366,13 +410,13 @@ mod tests {
     }
 
     #[test]
-    fn lanes_hold_a_bounded_number_of_rows_and_the_backlog_says_when_it_is_full() {
+    fn lanes_hold_a_bounded_number_of_rows_and_letters_hold_back_no_alerts() {
         let (outbox, inbox) = lanes();
         let mut backlog = Backlog::default();
         for offset in 0..20_000 {
             backlog.letter(letter(offset, 10));
         }
-        assert!(backlog.is_full() && !backlog.is_swamped());
+        assert!(!backlog.holds_alerts_back(false) && !backlog.is_swamped());
         assert_eq!(outbox.offer(&mut backlog, never).unwrap(), Offered::Some);
         assert_eq!(outbox.offer(&mut backlog, never).unwrap(), Offered::Nothing);
         assert_eq!(backlog.ordered.len(), 20_000 - WAITING * MAX_ROWS);
@@ -389,6 +433,28 @@ mod tests {
         assert!(matches!(inbox.next(Duration::ZERO), Found::Nothing) && outbox.is_settled());
         drop(outbox);
         assert!(matches!(inbox.next(Duration::ZERO), Found::Gone));
+    }
+
+    #[test]
+    fn alerts_are_released_again_once_none_waits_however_many_letters_do() {
+        let write = |alert: &Unwritten| Ok(AlertRevision::of(&alert.alert, Vec::new(), alert.covers_until)?);
+        let (outbox, inbox) = lanes();
+        let mut backlog = Backlog::default();
+        (0..MAX_BACKLOG).for_each(|_| backlog.alert(alert()));
+        let (mut holding, mut turns) = (backlog.holds_alerts_back(false), 0);
+        assert!(holding);
+        while holding {
+            // As many as the publisher takes, so that the backlog never ends.
+            (0..MAX_ROWS).for_each(|offset| backlog.letter(letter(offset as i64, 10)));
+            outbox.offer(&mut backlog, write).unwrap();
+            take(&inbox);
+            holding = backlog.holds_alerts_back(holding);
+            turns += 1;
+            assert!(turns <= MAX_BACKLOG / MAX_ROWS, "they are held as long as letters come");
+        }
+        assert!(!backlog.is_empty() && !backlog.is_swamped());
+        backlog.alert(alert());
+        assert!(!backlog.holds_alerts_back(false) && backlog.holds_alerts_back(true));
     }
 
     #[test]
