@@ -305,8 +305,11 @@ impl Reader {
         }
     }
 
-    /// Adds partitions of one topic.
+    /// Adds partitions of one topic. An answer from before the topic was accepted may have begun them already.
     fn begin(&mut self, topic: &TopicSettings, starts: &[Start]) {
+        self.remove_lanes(|partition| {
+            partition.topic == topic.topic && starts.iter().any(|start| start.number == partition.number)
+        });
         let first = self.lanes.len();
         for start in starts {
             let mut lane = Lane::new(topic.clone(), self.settings.allowance, *start);
@@ -380,14 +383,18 @@ impl Reader {
     }
 
     fn drop_lanes(&mut self, topic: TopicIx) {
-        let lanes: Vec<usize> =
-            (0..self.lanes.len()).filter(|at| self.lanes[*at].partition.topic == topic).collect();
-        if !lanes.is_empty() {
-            self.unassign(&lanes);
-        }
-        self.lanes.retain(|lane| lane.partition.topic != topic);
+        self.remove_lanes(|partition| partition.topic == topic);
         self.shared.partitions().retain(|partition, _| partition.topic != topic);
         self.given_up.insert(topic);
+    }
+
+    /// Lets librdkafka read some partitions no more, and forgets how far they were read.
+    fn remove_lanes(&mut self, which: impl Fn(Partition) -> bool) {
+        let lanes: Vec<usize> = (0..self.lanes.len()).filter(|at| which(self.lanes[*at].partition)).collect();
+        if !lanes.is_empty() {
+            self.unassign(&lanes);
+            self.lanes.retain(|lane| !which(lane.partition));
+        }
     }
 
     /// Judges end offsets: which partitions are idle, which have lost records.
@@ -434,6 +441,10 @@ impl Reader {
                 } else {
                     // Else a restart would start before it, and report it once more.
                     self.outbox.push_back(Ingested::Assigned { partition, offset: to });
+                    if let Some(progress) = self.shared.partitions().get_mut(&partition) {
+                        // The kernel, too, counts anew from here.
+                        progress.handed_on = 0;
+                    }
                 }
                 lane.next = to;
             }

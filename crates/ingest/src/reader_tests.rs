@@ -41,11 +41,15 @@ fn reader(on_loss: OnLoss) -> (Reader, Receiver<Ask>) {
     let (asks, asked) = unbounded();
     let wires = Wires { out: bounded(64).0, commands: unbounded().1, answers: bounded(1).1, asks };
     let mut reader = Reader::new(settings, BTreeMap::new(), connection, shared, wires).unwrap();
-    let starts =
-        (0..2).map(|number| Start { number, offset: 7, decided: 7, log_max: None, lost: None }).collect();
-    reader.hear(Answer::Begin { topic, starts });
+    reader.hear(begin(topic, 7));
     reader.outbox.clear();
     (reader, asked)
+}
+
+/// Both partitions are to be read from there.
+fn begin(topic: TopicSettings, offset: i64) -> Answer {
+    let start = |number| Start { number, offset, decided: offset, log_max: None, lost: None };
+    Answer::Begin { topic, starts: (0..2).map(start).collect() }
 }
 
 fn ends(checked: bool, of: &[(i32, i64)]) -> Answer {
@@ -68,9 +72,21 @@ fn said(reader: &mut Reader) -> Vec<String> {
 fn a_loss_is_followed_by_where_reading_goes_on() {
     let (mut reader, _asked) = reader(OnLoss::Continue);
     reader.lanes.iter_mut().for_each(|lane| lane.doubt = Some(7));
+    reader.shared.partitions().values_mut().for_each(|progress| progress.handed_on = 5);
     reader.hear(ends(true, &[(0, 40), (1, 3)]));
     assert_eq!(said(&mut reader), ["0 lost 7..40", "0 from 40"]);
     assert_eq!(reader.lanes.iter().map(|lane| lane.next).collect::<Vec<_>>(), [40, 7]);
+    let handed_on: Vec<_> = reader.shared.partitions().values().map(|progress| progress.handed_on).collect();
+    assert_eq!(handed_on, [0, 5], "counted from where it was assigned last, as the kernel does");
+}
+
+#[test]
+fn a_partition_that_begins_again_has_one_lane() {
+    let (mut reader, _asked) = reader(OnLoss::Continue);
+    let topic = reader.settings.topics[0].clone();
+    reader.hear(begin(topic, 0));
+    assert_eq!(said(&mut reader), ["0 from 0", "1 from 0"]);
+    assert_eq!(reader.lanes.iter().map(|lane| lane.next).collect::<Vec<_>>(), [0, 0]);
 }
 
 #[test]
