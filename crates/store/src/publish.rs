@@ -8,15 +8,16 @@
 //! engine finds again what no checkpoint has passed, and publishing is idempotent by id and revision; but it rests on
 //! the order, which is therefore an invariant: placements and versions first, then the positions (which say that the
 //! records up to there were placed), then notices, then alerts and dead letters, then the checkpoints, which rest
-//! on all of it, and last the topics' new incarnations, since all else is of the ones before.
+//! on all of it. The topics' new incarnations come last, behind the withdrawn notices and in a transaction of their own,
+//! since all else is of the ones before: with it, or before it, a publication that is tried again would be filed under the new ones.
 
 use vedette_event::StoredPlacement;
 
 use crate::{
     error::Error,
     model::{
-        AlertRevision, Checkpoint, HealthEvent, LostInterval, NewDeadLetter, NewIncarnation, NewNotice,
-        Publication, Published, RuleVersion,
+        AlertRevision, Checkpoint, HealthEvent, LostInterval, NewDeadLetter, NewNotice, Publication,
+        Published, RuleVersion,
     },
     store::Store,
     topics::Incarnations,
@@ -39,7 +40,6 @@ pub(crate) struct Part<'a> {
     alerts: &'a [AlertRevision],
     dead_letters: &'a [NewDeadLetter],
     checkpoints: &'a [Checkpoint],
-    incarnations: &'a [NewIncarnation],
 }
 
 /// The room that is left in a part.
@@ -81,7 +81,6 @@ pub(crate) fn parts(publication: &Publication) -> impl Iterator<Item = Part<'_>>
         alerts: &publication.alerts,
         dead_letters: &publication.dead_letters,
         checkpoints: &publication.checkpoints,
-        incarnations: &publication.incarnations,
     });
     std::iter::from_fn(move || {
         let mut left = rest?;
@@ -101,7 +100,6 @@ pub(crate) fn parts(publication: &Publication) -> impl Iterator<Item = Part<'_>>
             alerts: room.take(&mut left.alerts, |alert| alert.body.len()),
             dead_letters: room.take(&mut left.dead_letters, |letter| letter.payload.len()),
             checkpoints: room.take(&mut left.checkpoints, |checkpoint| checkpoint.bytes.len()),
-            incarnations: room.take(&mut left.incarnations, |_| 64),
         };
         rest = (left.rows() > 0).then_some(left);
         Some(part)
@@ -119,7 +117,6 @@ impl Part<'_> {
             + self.alerts.len()
             + self.dead_letters.len()
             + self.checkpoints.len()
-            + self.incarnations.len()
     }
 
     /// Which kinds it holds, numbered in the promised order.
@@ -135,7 +132,6 @@ impl Part<'_> {
             self.alerts.len(),
             self.dead_letters.len(),
             self.checkpoints.len(),
-            self.incarnations.len(),
         ];
         (0..).zip(rows).filter(|(_, rows)| *rows > 0).map(|(kind, _)| kind).collect()
     }
@@ -156,6 +152,9 @@ impl Store {
         if !publication.passed.is_empty() && self.withdraw(&publication.passed).await? > 0 {
             done.seq = self.newest_seq().await?;
         }
+        if !publication.incarnations.is_empty() {
+            done.seq = self.accept_topics(&publication.incarnations).await?;
+        }
         Ok(done)
     }
 
@@ -175,9 +174,6 @@ impl Store {
         applied += tx.write_alerts(part.alerts).await?;
         let (new, old) = tx.write_dead_letters(part.dead_letters, &incarnations).await?;
         tx.write_checkpoints(part.checkpoints).await?;
-        for new in part.incarnations {
-            tx.accept_topic(new).await?;
-        }
         let ignored = (part.notices.len() + part.alerts.len()) as u64 - applied;
         Ok(Published { seq: tx.commit().await?, applied: applied + new, ignored: ignored + old })
     }

@@ -1,7 +1,7 @@
 //! Topics and their incarnations: a topic that was deleted and made anew is another one, once an operator has accepted it.
 //!
 //! In: an operator's word, the engine's that it has acted on it. Out: incarnations, and what is asked for.
-//! Invariants: while an engine runs, it alone raises an incarnation, in the transaction that ends what it found in the
+//! Invariants: while an engine runs, it alone raises an incarnation, in a transaction behind all that it found in the
 //! one before; an operator's tool only asks for it.
 
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ impl WriteTx {
     }
 
     /// Notes a topic's new incarnation, in the name of who asked for it. One that is there already changes nothing.
-    pub(crate) async fn accept_topic(&mut self, new: &NewIncarnation) -> Result<(), Error> {
+    async fn accept_topic(&mut self, new: &NewIncarnation) -> Result<(), Error> {
         let NewIncarnation { topic, incarnation } = new;
         let known = sqlx::query("select incarnation, asked_by from topics where name = $1").bind(topic);
         let (before, asked_by): (i64, Option<String>) = match self.one(known).await? {
@@ -85,14 +85,22 @@ impl Store {
         if accepted.is_empty() {
             return Ok(accepted);
         }
-        let mut tx = self.begin_as_engine().await?;
+        let mut all = Vec::new();
         for (topic, incarnation) in &mut accepted {
             *incarnation = incarnation.saturating_add(1);
-            let new = NewIncarnation { topic: topic.clone(), incarnation: *incarnation };
-            tx.accept_topic(&new).await?;
+            all.push(NewIncarnation { topic: topic.clone(), incarnation: *incarnation });
         }
-        tx.commit().await?;
+        self.accept_topics(&all).await?;
         Ok(accepted)
+    }
+
+    /// Notes topics' new incarnations in one transaction; the newest `seq`.
+    pub(crate) async fn accept_topics(&self, all: &[NewIncarnation]) -> Result<i64, Error> {
+        let mut tx = self.begin_as_engine().await?;
+        for new in all {
+            tx.accept_topic(new).await?;
+        }
+        tx.commit().await
     }
 }
 

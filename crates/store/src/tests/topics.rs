@@ -45,3 +45,29 @@ async fn what_was_asked_while_no_engine_ran_is_accepted_when_one_starts() {
     let incarnations = store.incarnations().await.unwrap();
     assert_eq!((incarnations["waf"], incarnations["api"]), (1, 1));
 }
+
+#[tokio::test]
+async fn what_is_tried_again_is_still_of_the_topic_before() {
+    let (_folder, store) = store().await;
+    let of = alert("a", 1, 10, 5);
+    publish_notices(&store, vec![notice("n", &of)]).await;
+    let settled = Micros(90_000_000);
+    let rule_id = of.rule_id.clone();
+    let publication = Publication {
+        passed: vec![Passed { rule_id, below: settled, settled, reason: Withdrawal::Uncovered }],
+        dead_letters: vec![letter(3)],
+        incarnations: vec![NewIncarnation { topic: "waf".to_owned(), incarnation: 1 }],
+        ..Publication::default()
+    };
+    let fail =
+        "create trigger fails before update of withdrawn on alerts begin select raise(abort, 'disk'); end";
+    sqlx::query(fail).execute(&store.inner.writer).await.unwrap();
+    assert!(store.publish(&publication).await.is_err());
+    assert_eq!(store.incarnations().await.unwrap().get("waf"), None, "accepting it comes last");
+    sqlx::query("drop trigger fails").execute(&store.inner.writer).await.unwrap();
+    assert_eq!(store.publish(&publication).await.unwrap().applied, 0, "its letter is there");
+    assert_eq!(store.incarnations().await.unwrap()["waf"], 1);
+    let letters = sqlx::query("select incarnation from dead_letters").fetch_all(&store.inner.readers).await;
+    let of: Vec<i64> = letters.unwrap().iter().map(|row| row.get("incarnation")).collect();
+    assert_eq!(of, [0]);
+}
