@@ -122,7 +122,14 @@ fn main() {
         let flags = vec![Flags::NONE; ROWS];
         let start = Instant::now();
         correlator.push(
-            &FindingBatch { batch: &events, fields: &fields, times: &times, flags: &flags, hits: &hits },
+            &FindingBatch {
+                batch: &events,
+                fields: &fields,
+                times: &times,
+                flags: &flags,
+                moved: &[],
+                hits: &hits,
+            },
             &mut out,
         );
         pushing += start.elapsed().as_nanos();

@@ -104,8 +104,14 @@ fn case(threshold: u32, each: u32) {
         };
         let hits: Vec<_> = (0..ROWS).map(|row| Hit { row, rule: RuleIx(0) }).collect();
         let flags = vec![Flags::NONE; ROWS as usize];
-        let findings =
-            FindingBatch { batch: &batch, fields: &fields, times: &times, flags: &flags, hits: &hits };
+        let findings = FindingBatch {
+            batch: &batch,
+            fields: &fields,
+            times: &times,
+            flags: &flags,
+            moved: &[],
+            hits: &hits,
+        };
         let mut out = Output::default();
         correlator.push(&findings, &mut out);
         correlator.release(&[at(from + rows)], &mut out);

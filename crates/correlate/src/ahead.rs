@@ -346,7 +346,6 @@ impl Ahead {
         Some(Episode::open(node, event, 0, &Window::None.witness(node, event)))
     }
 
-    /// An event without a key: an episode of its own, which is announced.
     /// Forgets keys all of whose events were released.
     pub fn forget(&mut self, below: Micros) {
         self.keys.retain(|looking| looking.last.time >= below);

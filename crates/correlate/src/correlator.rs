@@ -135,7 +135,8 @@ impl Correlator {
             return;
         }
         let order = findings.order(row);
-        if groups.iter().all(|group| state.skips(*group, order.time)) {
+        let first = moved_from(findings, row).unwrap_or(order.time);
+        if groups.iter().all(|group| state.skips(*group, first)) {
             return;
         }
         // Asked before the notice, which no alert would cover.
@@ -277,6 +278,13 @@ impl Correlator {
         let reads = set.filter(|set| self.plan.sets.get(*set).is_some_and(|sources| !sources.is_empty()));
         reads.and_then(|set| self.watermarks.get(set).copied()).unwrap_or(Micros::MAX)
     }
+}
+
+/// Where a row was the first time, if it is placed elsewhere now.
+#[inline]
+fn moved_from(findings: &FindingBatch<'_>, row: usize) -> Option<Micros> {
+    let at = findings.moved.binary_search_by_key(&row, |(row, _)| *row as usize).ok()?;
+    findings.moved.get(at).map(|(_, first)| *first)
 }
 
 /// Brings the keys of some findings into the cache: their places in the tables first, then what these lead to.

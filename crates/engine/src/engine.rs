@@ -117,6 +117,8 @@ pub struct Engine {
     matched: Vec<u64>,
     times: Vec<Micros>,
     flags: Vec<Flags>,
+    /// Rows placed elsewhere than before the restart, and where they were then.
+    moved: Vec<(u32, Micros)>,
 }
 
 impl Engine {
@@ -147,6 +149,7 @@ impl Engine {
             matched: vec![0; compiled.rules.rules.len()],
             times: Vec::new(),
             flags: Vec::new(),
+            moved: Vec::new(),
             compiled,
             settings,
         }
@@ -324,21 +327,29 @@ impl Engine {
         let def = self.compiled.sources.get(events.source);
         let (late, future) = (def.disorder, def.future);
         let source = usize::from(events.source.0);
-        let passed = self.watermarks[source].max(self.floors[source]);
+        let gone_on = self.watermarks[source];
+        let passed = gone_on.max(self.floors[source]);
         let others = self.reached_by_others(events.source, events.partition);
         let Some(state) = self.partitions.get_mut(&events.partition) else { return };
         self.times.clear();
         self.flags.clear();
+        self.moved.clear();
         for row in 0..events.rows() {
             let offset = events.offsets[row];
             let (ts_log, highest) = log(row);
             let mut placed = place(events.claimed(row), ts_log, late, future);
             let own = state.reached(highest, late, self.settings.skew);
-            let reached = passed.max(others.min(own));
+            // What is read again keeps its place, since its source waits for it; unless that went on without it, as it does
+            // while the topic is stopped.
+            let again = offset < state.checked_from();
+            let reached = if again { gone_on } else { passed.max(others.min(own)) };
             if let Some(&at) = self.stored.get(&(events.partition, offset)) {
                 placed.time = placed.time.max(at);
                 placed.flags = placed.flags.with(Flags::CLOCK_OVERTAKEN);
-            } else if offset >= state.checked_from() && placed.time < reached {
+            } else if placed.time < reached {
+                if again {
+                    self.moved.push((row as u32, placed.time));
+                }
                 placed.time = reached;
                 placed.flags = placed.flags.with(Flags::CLOCK_OVERTAKEN);
                 out.placements.push(StoredPlacement {
@@ -379,6 +390,7 @@ impl Engine {
             fields: self.compiled.projection(source),
             times: &self.times,
             flags: &self.flags,
+            moved: &self.moved,
             hits: &batch.hits,
         };
         self.correlator.push(&findings, &mut out.correlated);

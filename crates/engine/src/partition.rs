@@ -124,7 +124,8 @@ impl PartitionState {
         self.furthest
     }
 
-    /// Records from this offset on are placed no lower than the source's watermark.
+    /// Records before this one were placed before the restart, and are placed so again; those from it on no lower than what their
+    /// source had passed by then.
     pub(crate) fn checked_from(&self) -> i64 {
         self.checked_from
     }

@@ -26,6 +26,9 @@ pub struct FindingBatch<'a> {
     pub times: &'a [Micros],
     /// Flags, one a row.
     pub flags: &'a [Flags],
+    /// Rows that a restart reads again and places later than the first time, and where they were the first time. Who was done
+    /// with that instant has taken them in. Sorted by row; nearly always empty.
+    pub moved: &'a [(u32, Micros)],
     /// Sorted by row, then rule; each pair once.
     pub hits: &'a [Hit],
 }

@@ -244,6 +244,13 @@ pub fn push(correlator: &mut Correlator, events: &[Ev], out: &mut Output) {
     };
     let times: Vec<_> = events.iter().map(|e| e.time).collect();
     let flags: Vec<_> = events.iter().map(|e| e.flags).collect();
-    let findings = FindingBatch { batch: &batch, fields: &fields, times: &times, flags: &flags, hits: &hits };
+    let findings = FindingBatch {
+        batch: &batch,
+        fields: &fields,
+        times: &times,
+        flags: &flags,
+        moved: &[],
+        hits: &hits,
+    };
     correlator.push(&findings, out);
 }

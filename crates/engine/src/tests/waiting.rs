@@ -133,6 +133,70 @@ fn a_source_does_not_wait_for_a_stopped_topic_while_another_is_read() {
     assert_eq!(bench.engine.watermark(bench.source("a-one")), Micros(1_994_000_000));
 }
 
+/// A start after another one's checkpoints: `a-two` is read again, from its resume, after `a-one` was read to second 5,000 and its
+/// end was proved. `stopped`: the source did not wait for it meanwhile.
+fn again(stored: &[GroupCheckpoint], log: &[(i64, i64, Json)], stopped: bool) -> Bench {
+    let mut bench = bench(&["a-one", "a-two", "b"], BUDGET);
+    stored.iter().for_each(|checkpoint| bench.engine.take_up(checkpoint).unwrap());
+    let source = bench.source("a-one");
+    let starts = bench.engine.starts(|topic| topic.starts_with('a').then_some(source));
+    let resume = starts.iter().find(|start| &*start.topic == "a-two").unwrap().offset;
+    for topic in ["a-one", "a-two"] {
+        bench.engine.expect(bench.partition(topic, 0).topic, source);
+    }
+    bench.topic("a-one", TopicState::Read);
+    bench.topic("a-two", if stopped { TopicState::Stopped } else { TopicState::Read });
+    bench.read(("a-one", 0), [(9, 5_000, json!({}))]);
+    bench.topic("a-two", TopicState::Read);
+    bench.read(("a-two", 0), log.iter().filter(|(offset, ..)| *offset >= resume).cloned());
+    for topic in ["a-one", "a-two"] {
+        bench.idle(topic, 0, 9_000);
+    }
+    bench
+}
+
+/// Both topics of `a`: checkpoints of all groups when nothing of `a-two` was released, and when all of it was.
+fn released_later(log: &[(i64, i64, Json)]) -> [Vec<GroupCheckpoint>; 2] {
+    let mut bench = bench(&["a-one", "a-two", "b"], BUDGET);
+    for topic in ["a-one", "a-two"] {
+        bench.assign(topic, 0);
+    }
+    bench.read(("a-one", 0), [(0, 1_000, json!({}))]);
+    bench.read(("a-two", 0), log.to_vec());
+    let early = (0..KEY_GROUPS).map(|group| bench.engine.checkpoint(group).unwrap()).collect();
+    bench.read(("a-one", 0), [(1, 3_000, json!({}))]);
+    bench.idle("a-two", 0, 3_000);
+    let late = (0..KEY_GROUPS).map(|group| bench.engine.checkpoint(group).unwrap()).collect();
+    [early, late]
+}
+
+#[test]
+fn what_is_read_again_after_its_source_went_on_without_it_is_overtaken() {
+    let log: Vec<_> = (0..40).map(|n| (n, 1_100 + 20 * n, hit(n))).collect();
+    let [early, late] = released_later(&log);
+    let bench = again(&early, &log, false);
+    assert!(bench.out.placements.is_empty(), "{:?}", bench.out.placements);
+    assert_eq!(count(&bench, "A"), 40);
+
+    let bench = again(&early, &log, true);
+    let placed: Vec<_> = bench.out.placements.iter().map(|p| (&*p.topic, p.offset, p.time.0)).collect();
+    assert_eq!(placed, (0..40).map(|n| ("a-two", n, 4_994_000_000)).collect::<Vec<_>>());
+    assert_eq!(count(&bench, "A"), 40);
+    let crossed = bench.out.correlated.alerts.iter().map(|p| p.crossing.time.0);
+    assert!(crossed.into_iter().all(|time| time == 4_994_000_000));
+
+    // Half of the groups had released it all: they take nothing a second time, wherever it is placed.
+    let mixed: Vec<_> = early[..32].iter().chain(&late[32..]).cloned().collect();
+    let hosts = |bench: &Bench| -> BTreeSet<String> {
+        let alerts = bench.out.correlated.alerts.iter();
+        alerts.map(|p| serde_json::to_string(&p.alert.entity).unwrap()).collect()
+    };
+    let (healthy, stopped) = (again(&mixed, &log, false), again(&mixed, &log, true));
+    assert!(healthy.out.placements.is_empty(), "{:?}", healthy.out.placements);
+    assert!(!stopped.out.placements.is_empty() && (5..36).contains(&count(&stopped, "A")));
+    assert_eq!(hosts(&stopped), hosts(&healthy));
+}
+
 #[test]
 fn what_waits_for_a_source_that_stands_still_does_not_lengthen_a_restart_without_end() {
     let mut bench = bench(&["a", "b"], BUDGET);
