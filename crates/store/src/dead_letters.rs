@@ -42,11 +42,12 @@ const LETTERS: Bulk = Bulk {
 };
 const COUNTS: Bulk = Bulk {
     head: "insert into dead_letter_counts (source, reason, hour, topic, incarnation, partition_no, kept, folded, \
-           first_offset, last_offset, top_offset, top_index, bytes) values ",
-    columns: 13,
+           first_offset, last_offset, top_offset, top_index, bytes, stored_at) values ",
+    columns: 14,
     tail: " on conflict (source, reason, hour, topic, incarnation, partition_no) do update set \
            kept = excluded.kept, folded = excluded.folded, first_offset = excluded.first_offset, \
-           last_offset = excluded.last_offset, top_offset = excluded.top_offset, top_index = excluded.top_index, bytes = excluded.bytes",
+           last_offset = excluded.last_offset, top_offset = excluded.top_offset, top_index = excluded.top_index, bytes = excluded.bytes, \
+           stored_at = excluded.stored_at",
 };
 const SOURCE_BYTES: Bulk = Bulk {
     head: "insert into dead_letter_bytes (source, bytes) values ",
@@ -142,17 +143,18 @@ impl WriteTx {
             }
         }
         let counts: Vec<_> = counts.into_iter().collect();
+        let now = self.now.0;
         self.run_bulk(COUNTS, &counts, |upsert, ((cap, topic, partition), count)| {
             let (top_offset, top_index) = count.top.unwrap_or((-1, -1));
             let upsert = upsert.bind(cap.0).bind(cap.1).bind(cap.2).bind(*topic).bind(incarnation(of, topic));
             let upsert = upsert.bind(i64::from(*partition)).bind(count.kept).bind(count.folded);
-            upsert.bind(count.first).bind(count.last).bind(top_offset).bind(top_index).bind(count.bytes)
+            let upsert = upsert.bind(count.first).bind(count.last).bind(top_offset).bind(top_index);
+            upsert.bind(count.bytes).bind(now)
         })
         .await?;
         let of_source: Vec<_> = of_source.into_iter().collect();
         self.run_bulk(SOURCE_BYTES, &of_source, |upsert, (source, bytes)| upsert.bind(*source).bind(bytes))
             .await?;
-        let now = self.now.0;
         self.run_bulk(LETTERS, &keep, |insert, Kept { letter, incarnation, hour, seq }| {
             let insert =
                 insert.bind(seq).bind(&letter.topic).bind(incarnation).bind(i64::from(letter.partition));

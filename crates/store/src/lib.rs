@@ -43,4 +43,5 @@ pub use place::Sizes;
 pub use publish::MAX_ROWS;
 pub use retention::Sweep;
 pub use store::{Access, Settings, Store};
+pub use topics::recreated;
 pub use triage::MAX_BULK;

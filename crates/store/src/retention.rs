@@ -2,7 +2,7 @@
 //!
 //! In: [`Retention`], how long each kind is kept; where each partition's log begins. Out: [`Removed`] counts, by kind and by
 //! rule, source or topic and day. Invariants: an alert or a notice that is not closed is never removed, nor one that may
-//! still be revised; an alert goes with everything that is its own (evidence, revisions, the notices it covers), its
+//! still be revised, nor a notice that waits for its alert; age is that of a row, never of a record; an alert goes with everything that is its own (evidence, revisions, the notices it covers), its
 //! audit entries stay; a placement is kept as long as its record is in the log, because `checkpoint reset` reads from
 //! where reading began; no step touches more than a few hundred rows, and only steps that remove take the writer.
 
@@ -17,7 +17,7 @@ use crate::{
     error::Error,
     model::{LogStart, Removal, Retention},
     store::{Store, now},
-    topics::incarnation,
+    topics::{RECREATED, incarnation},
     transaction::WriteTx,
 };
 
@@ -43,7 +43,18 @@ const SUCCESSORS: Bulk = Bulk {
     columns: 1,
     tail: "))",
 };
+const PREDECESSORS: Bulk = Bulk {
+    head: "with gone (gone_id) as (values ",
+    columns: 1,
+    tail: ") update alerts set successor = null from gone join alerts own on own.id = gone_id \
+           where alerts.id = own.predecessor and alerts.successor = gone_id",
+};
 const COVERED: Bulk = Bulk { head: "select id from alerts where covered_by in (", columns: 1, tail: ")" };
+/// All but what an operator's word on a topic of now rests on.
+const OLD_HEALTH: &str = "select seq, kind from health where at < $1 and (substr(event_key, 1, length($2)) <> $2 \
+    or exists (select 1 from topics where event_key <> $2 || name || '/' || incarnation \
+    and substr(event_key, 1, length($2 || name || '/')) = $2 || name || '/')) order by at, seq limit $3";
+const HEALTH: Bulk = Bulk { head: "delete from health where seq in (", columns: 1, tail: ")" };
 const LETTERS: Bulk = Bulk { head: "delete from dead_letters where seq in (", columns: 1, tail: ")" };
 const LESS_BYTES: Bulk = Bulk {
     head: "with given (of_source, less) as (values ",
@@ -116,7 +127,7 @@ impl Store {
     async fn remove_alerts(&self, before: Micros) -> Result<(u64, bool), Error> {
         let rows = sqlx::query(
             "select id, rule_id from alerts where closed_at < $1 and state <> 'active' and last_seen < $1 \
-             and covered_by is null order by closed_at, id limit $2",
+             and covered_by is null and (state <> 'notice' or withdrawn is not null) order by closed_at, id limit $2",
         )
         .bind(before.0)
         .bind(ALERTS)
@@ -141,6 +152,7 @@ impl Store {
             ids.push(row.try_get::<String, _>("id")?);
         }
         let covered = tx.all_bulk(COVERED, &ids, |select, id| select.bind(id)).await?;
+        tx.run_bulk(PREDECESSORS, &ids, |update, id| update.bind(id)).await?;
         tx.run_bulk(SUCCESSORS, &ids, |update, id| update.bind(id)).await?;
         for row in &covered {
             ids.push(row.try_get("id")?);
@@ -195,17 +207,16 @@ impl Store {
     /// The text of old dead letters. Their counts stay.
     async fn remove_letters(&self, before: Micros) -> Result<(u64, bool), Error> {
         let rows = sqlx::query(
-            "select seq, source, length(payload) as bytes, stored_at from dead_letters order by seq limit $1",
+            "select seq, source, length(payload) as bytes from dead_letters where stored_at < $1 \
+             order by stored_at, seq limit $2",
         )
+        .bind(before.0)
         .bind(STEP)
         .fetch_all(&self.inner.readers)
         .await?;
         let mut seqs: Vec<i64> = Vec::new();
         let (mut counts, mut bytes) = (BTreeMap::new(), BTreeMap::new());
         for row in &rows {
-            if row.try_get::<i64, _>("stored_at")? >= before.0 {
-                break;
-            }
             let source: String = row.try_get("source")?;
             *bytes.entry(source.clone()).or_insert(0_i64) += row.try_get::<i64, _>("bytes")?;
             *counts.entry(source).or_insert(0_i64) += 1;
@@ -223,17 +234,20 @@ impl Store {
         Ok((seqs.len() as u64, true))
     }
 
-    /// The counts of dead letters of the oldest hour that is too old.
+    /// The counts of dead letters that nothing was added to for too long.
     async fn remove_counts(&self, before: Micros) -> Result<(u64, bool), Error> {
-        let oldest = sqlx::query("select hour from dead_letter_counts where hour < $1 order by hour limit 1");
-        let oldest = oldest.bind(before.0).fetch_optional(&self.inner.readers).await?;
-        let Some(hour) = oldest.map(|row| row.try_get::<i64, _>("hour")).transpose()? else {
+        let old = sqlx::query("select 1 from dead_letter_counts where stored_at < $1 limit 1").bind(before.0);
+        if old.fetch_optional(&self.inner.readers).await?.is_none() {
             return Ok((0, false));
-        };
+        }
         let mut tx = self.begin_as_engine().await?;
-        let delete = sqlx::query("delete from dead_letter_counts where hour = $1 returning source");
+        let delete = sqlx::query(
+            "delete from dead_letter_counts where (source, reason, hour, topic, incarnation, partition_no) in (\
+             select source, reason, hour, topic, incarnation, partition_no from dead_letter_counts \
+             where stored_at < $1 order by stored_at limit $2) returning source",
+        );
         let mut sources: BTreeMap<String, i64> = BTreeMap::new();
-        for row in tx.all(delete.bind(hour)).await? {
+        for row in tx.all(delete.bind(before.0).bind(STEP)).await? {
             *sources.entry(row.try_get("source")?).or_default() += 1;
         }
         let removed = sources.values().sum();
@@ -243,23 +257,24 @@ impl Store {
     }
 
     async fn remove_health(&self, before: Micros) -> Result<(u64, bool), Error> {
-        let rows = sqlx::query("select seq, at, kind from health order by seq limit $1")
+        let rows = sqlx::query(OLD_HEALTH)
+            .bind(before.0)
+            .bind(RECREATED)
             .bind(STEP)
             .fetch_all(&self.inner.readers)
             .await?;
         let mut kinds: BTreeMap<String, i64> = BTreeMap::new();
-        let mut last = None;
+        let mut seqs: Vec<i64> = Vec::new();
         for row in &rows {
-            if row.try_get::<i64, _>("at")? >= before.0 {
-                break;
-            }
-            last = Some(row.try_get::<i64, _>("seq")?);
+            seqs.push(row.try_get("seq")?);
             *kinds.entry(row.try_get("kind")?).or_default() += 1;
         }
-        let Some(last) = last else { return Ok((0, false)) };
+        if seqs.is_empty() {
+            return Ok((0, false));
+        }
         let removed = kinds.values().sum();
         let mut tx = self.begin_as_engine().await?;
-        tx.run(sqlx::query("delete from health where seq <= $1").bind(last)).await?;
+        tx.run_bulk(HEALTH, &seqs, |delete, seq| delete.bind(seq)).await?;
         tx.count_removed("health", kinds).await?;
         tx.commit().await?;
         Ok((unsigned(removed), true))

@@ -325,6 +325,7 @@ pub(crate) const STEPS: &[(&str, &str)] = &[
     ("retention", include_str!("../migrations/0003_retention.sql")),
     ("withdrawn notices", include_str!("../migrations/0004_withdrawn_notices.sql")),
     ("rule version order", include_str!("../migrations/0005_rule_version_order.sql")),
+    ("removal by storage", include_str!("../migrations/0006_removal_by_storage.sql")),
 ];
 
 pub(crate) fn migrator(steps: &[(&'static str, &'static str)]) -> Migrator {

@@ -16,6 +16,16 @@ use crate::{
     transaction::{Audit, SYSTEM, WriteTx},
 };
 
+/// What the key of a health event begins with that says a topic's incarnation is gone.
+pub(crate) const RECREATED: &str = "recreated/";
+
+/// The key of the health event that says this incarnation of a topic is gone. It is kept as long as that is the present one,
+/// because accepting the topic rests on it.
+#[must_use]
+pub fn recreated(topic: &str, incarnation: u32) -> String {
+    format!("{RECREATED}{topic}/{incarnation}")
+}
+
 /// Incarnations by topic; a topic that is not here has 0.
 pub(crate) type Incarnations = BTreeMap<String, u32>;
 

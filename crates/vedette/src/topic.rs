@@ -41,11 +41,6 @@ stopped for that is refused: every record would be read again, and every alert c
     },
 }
 
-/// The key under which the store knows that this incarnation of a topic is gone.
-pub fn recreated(topic: &str, incarnation: u32) -> String {
-    format!("recreated/{topic}/{incarnation}")
-}
-
 /// Runs the command.
 pub fn run(args: &Args) -> Result<u8, Failure> {
     let config = args.folder.config()?;
@@ -77,7 +72,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
 /// An error if the topic has not stopped as recreated; gives its present incarnation.
 async fn acceptable(store: &Store, name: &str, force: bool) -> Result<u32, Failure> {
     let present = store.incarnations().await.world()?.get(name).copied().unwrap_or(0);
-    if !force && !store.has_health(&recreated(name, present)).await.world()? {
+    if !force && !store.has_health(&vedette_store::recreated(name, present)).await.world()? {
         let e = anyhow::anyhow!(
             "{name} has not stopped as recreated, so there is nothing to accept: every record would be read again, \
              and every alert come again under a new id; --force does it all the same"

@@ -89,6 +89,66 @@ async fn an_alert_closed_as_its_notice_was_counts_from_its_own_appearance() {
 }
 
 #[tokio::test]
+async fn a_predecessor_that_stays_forgets_a_successor_that_goes() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![ended("before")]).await;
+    let mut next = alert("next", 1, 86_400, 5);
+    (next.key, next.continuation, next.state) = (ended("before").key, true, State::Ended);
+    publish_alerts(&store, vec![next]).await;
+    assert_eq!(get(&store, "before").await.successor.as_deref(), Some("next"));
+    let version = get(&store, "next").await.triage.version;
+    store.patch_triage("next", version, &to(Status::Closed), "ann").await.unwrap();
+    sweep(&store, &NOTHING_KEPT, &[]).await;
+    assert!(store.alert("next").await.unwrap().is_none());
+    assert_eq!(get(&store, "before").await.successor, None);
+}
+
+#[tokio::test]
+async fn a_closed_notice_stays_until_its_alert_has_come_or_cannot_come_any_more() {
+    let (_folder, store) = store().await;
+    let of = alert("a", 1, 10, 5);
+    publish_notices(&store, vec![notice("n", &of)]).await;
+    store.patch_triage("n", 0, &to(Status::Closed), "ann").await.unwrap();
+    sweep(&store, &NOTHING_KEPT, &[]).await;
+    assert!(store.alert("n").await.unwrap().is_some(), "its alert takes its triage over");
+    let settled = Micros(90_000_000);
+    let passed = Passed { rule_id: of.rule_id, below: settled, settled, reason: Withdrawal::Uncovered };
+    store.publish(&Publication { passed: vec![passed], ..Default::default() }).await.unwrap();
+    assert!(get(&store, "n").await.withdrawn.is_some());
+    sweep(&store, &NOTHING_KEPT, &[]).await;
+    assert!(store.alert("n").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn health_events_go_by_their_age_and_what_accepting_a_topic_rests_on_stays() {
+    let (_folder, store) = store().await;
+    let event = |key: &str, at: i64| HealthEvent {
+        key: key.to_owned(),
+        at: Micros(at),
+        kind: "ingest".to_owned(),
+        severity: Severity::High,
+        message: String::new(),
+    };
+    store.ask_to_accept("api", "ann").await.unwrap();
+    store.accept_asked().await.unwrap();
+    let ahead = i64::MAX / 2;
+    let keys = ["recreated/api/0", "recreated/api/1", "recreated/ap/0", "recreated/waf/0", "lost/waf/0/1"];
+    let mut health = vec![event("ahead", ahead)];
+    health.extend((0..300).map(|n| event(&format!("lost/{n}"), 1)));
+    health.extend(keys.map(|key| event(key, 1)));
+    store.publish(&Publication { health, ..Default::default() }).await.unwrap();
+    sweep(&store, &NOTHING_KEPT, &[]).await;
+    let left = sqlx::query("select event_key from health order by event_key");
+    let left = left.fetch_all(&store.inner.readers).await.unwrap();
+    let left: Vec<String> = left.iter().map(|row| row.get("event_key")).collect();
+    assert_eq!(left, ["ahead", "recreated/ap/0", "recreated/api/1", "recreated/waf/0"]);
+    for (topic, incarnation) in [("ap", 0), ("api", 1), ("waf", 0)] {
+        assert!(store.has_health(&crate::recreated(topic, incarnation)).await.unwrap());
+    }
+    assert_eq!(removed(&store, "health").await, [("ingest".to_owned(), 302)]);
+}
+
+#[tokio::test]
 async fn no_step_is_large_and_no_reading_step_takes_the_writer() {
     let (_folder, store) = store().await;
     publish_alerts(&store, (0..500).map(|n| alert(&format!("a{n}"), 1, n, 5)).collect()).await;
@@ -133,7 +193,8 @@ async fn the_text_of_dead_letters_goes_and_their_counts_stay_longer() {
     let letters: Vec<_> = (0..600).map(letter).collect();
     let publication = Publication { dead_letters: letters, ..Default::default() };
     store.publish(&publication).await.unwrap();
-    let kept = Retention { ledger: Span(400_000 * DAY.0), ..NOTHING_KEPT };
+    // Their records say that they are of 1970; what counts is when they were stored.
+    let kept = Retention { ledger: Span(DAY.0), ..NOTHING_KEPT };
     sweep(&store, &kept, &[]).await;
     assert_eq!(count(&store, "dead_letters").await, 0);
     assert_eq!(store.dead_letter_counts(Micros(0)).await.unwrap()[0].kept, 600);
@@ -219,7 +280,7 @@ async fn a_store_of_the_first_format_learns_what_it_holds() {
          recurred, closed_here, created_at, created_seq, revision_seq, triage_seq, seq) values ('a', 'ended', 1, 'r', \
          'R', 1, '{}', 1, 1, 1, 1, 1, '', '', '{}', 0, 'closed', 1, 0, 1, 7, 1, 1, 2, 2)",
         "insert into audit (seq, at, actor, action, target) values (2, 77, 'ann', 'triage', 'a')",
-        "insert into dead_letters values (3, 'waf', 0, 0, 5, -1, 'waf', 'malformed', 0, 1, 1, 'd', x'010203')",
+        "insert into dead_letters values (3, 'waf', 0, 0, 5, -1, 'waf', 'malformed', 0, 1, 8, 'd', x'010203')",
         "insert into dead_letter_counts values ('waf', 'malformed', 0, 'waf', 0, 0, 1, 0, null, null, 5, -1)",
     ] {
         sqlx::query(sql).execute(&mut connection).await.unwrap();
@@ -231,4 +292,6 @@ async fn a_store_of_the_first_format_learns_what_it_holds() {
     let row =
         sqlx::query("select bytes from dead_letter_bytes").fetch_one(&store.inner.readers).await.unwrap();
     assert_eq!(row.get::<i64, _>("bytes"), 3);
+    let row = sqlx::query("select stored_at from dead_letter_counts").fetch_one(&store.inner.readers).await;
+    assert_eq!(row.unwrap().get::<i64, _>("stored_at"), 8);
 }

@@ -276,7 +276,7 @@ impl View {
                 self.topic_states.get_mut(topic)?.set(State::of(e), now);
                 let key = match e {
                     vedette_ingest::Error::Recreated { .. } => {
-                        crate::topic::recreated(&name, compiled.topics.incarnation(*topic))
+                        vedette_store::recreated(&name, compiled.topics.incarnation(*topic))
                     }
                     _ => format!("stopped/{name}/{now}"),
                 };
