@@ -3,7 +3,9 @@
 //! In: a [`Bulk`], rows, what to bind of each. Out: how many rows it touched, or the rows it gives.
 //! Each statement is a word to the database's thread and back, which cost more than the row itself: at ten statements
 //! an alert, the store took some 500 alerts a second. Invariants: rows go in pieces of a few fixed sizes, so that the
-//! statements stay prepared; no statement has more arguments than SQLite takes (32,766).
+//! statements stay prepared; no statement has more arguments than SQLite takes (32,766); arguments have no names. With
+//! `$1` to `$1728` half of all time went into looking them up: SQLite walks the list of names for each argument that is
+//! bound. PostgreSQL knows no other form, so its texts would be made here, too.
 
 use sqlx::{AssertSqlSafe, any::AnyRow};
 
@@ -29,13 +31,13 @@ pub(crate) struct Bulk {
 impl Bulk {
     /// The statement for so many rows.
     pub(crate) fn text(&self, rows: usize) -> String {
-        let mut text = String::with_capacity(self.head.len() + self.tail.len() + rows * self.columns * 7);
+        let mut text =
+            String::with_capacity(self.head.len() + self.tail.len() + rows * (self.columns * 3 + 4));
         text.push_str(self.head);
         for row in 0..rows {
             text.push_str(if row == 0 { "(" } else { ", (" });
-            for column in 1..=self.columns {
-                text.push_str(if column == 1 { "$" } else { ", $" });
-                text.push_str(&(row * self.columns + column).to_string());
+            for column in 0..self.columns {
+                text.push_str(if column == 0 { "?" } else { ", ?" });
             }
             text.push(')');
         }
@@ -99,8 +101,8 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_numbered_through() {
+    fn arguments_have_no_names_to_look_up() {
         let bulk = Bulk { head: "insert into t (a, b) values ", columns: 2, tail: " on conflict do nothing" };
-        assert_eq!(bulk.text(2), "insert into t (a, b) values ($1, $2), ($3, $4) on conflict do nothing");
+        assert_eq!(bulk.text(2), "insert into t (a, b) values (?, ?), (?, ?) on conflict do nothing");
     }
 }
