@@ -42,7 +42,10 @@ pub enum Error {
         version: i64,
     },
     /// The file is damaged.
-    #[error("the store is damaged ({detail}); restore it from a backup, or move it away to start anew")]
+    #[error(
+        "the store is damaged ({detail}); restore it from a backup, or, to start anew, move it away and with it the \
+         mark `vedette.store`"
+    )]
     Corrupt {
         /// What the database says.
         detail: String,

@@ -34,7 +34,8 @@ since cannot be read again and are listed as lost.")]
 /// Says what is wrong with a checkpoint, and what helps.
 pub fn refused(group: u8, fault: impl std::fmt::Display) -> Failure {
     let remedy = if group == vedette_engine::POSITIONS {
-        "it says where reading stands, so restore the data folder from a backup, or start with an empty one"
+        "it says where reading stands, so restore the data folder from a backup, or start with an \
+         empty one, without the mark `vedette.store`, too"
     } else {
         "`vedette checkpoint reset` builds the state anew from the topics and keeps alerts, triage and tokens"
     };

@@ -214,6 +214,10 @@ impl Outbox {
         backlog: &mut Backlog,
         mut write: impl FnMut(&Unwritten) -> Result<AlertRevision>,
     ) -> Result<Offered> {
+        // It may be gone while nothing waits here: whoever waits for what it holds shall hear of it.
+        if Arc::strong_count(&self.done) == 1 {
+            return Ok(Offered::Gone);
+        }
         let mut taken = Offered::Nothing;
         while !backlog.is_empty() {
             // Only this end fills the lanes: one that is not full has room.
@@ -503,6 +507,17 @@ mod tests {
             outbox.offer(&mut backlog, never).unwrap();
         }
         assert_eq!((placed, at, letters, backlog.holds_checkpoints()), (5, Some(4), 3_500, false));
+    }
+
+    #[test]
+    fn that_the_publisher_is_gone_shows_when_nothing_waits_too() {
+        let (outbox, inbox) = lanes();
+        let mut backlog = Backlog::default();
+        backlog.letter(letter(1, 10));
+        assert_eq!(outbox.offer(&mut backlog, never).unwrap(), Offered::All);
+        drop(inbox);
+        assert!(backlog.is_empty() && !outbox.is_settled());
+        assert_eq!(outbox.offer(&mut backlog, never).unwrap(), Offered::Gone);
     }
 
     #[test]
