@@ -42,6 +42,7 @@ pub use correlator::{Correlator, Settings};
 pub use load::Load;
 pub use output::{Counters, Health, Output, Published};
 pub use plan::Plan;
+pub use waiting::Still;
 
 /// Key groups: fixed, so that thread and node counts change nothing.
 pub const GROUPS: u8 = 64;

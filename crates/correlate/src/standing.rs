@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 use vedette_event::{Micros, Partition, SourceIx};
 
-use crate::{Correlator, Output};
+use crate::{Correlator, Output, Still};
 
 impl Correlator {
     /// Says which sources stand still: nothing is known of when they will be read on.
-    pub fn stand(&mut self, still: impl Fn(SourceIx) -> bool) {
+    pub fn stand(&mut self, still: impl Fn(SourceIx) -> Still) {
         self.waiting.stand(&self.plan, still);
         self.ahead = [0; 2];
         for (tree, state) in self.plan.trees.iter().zip(&self.trees) {

@@ -9,7 +9,8 @@
 //!   partitions are level: then only reading on moves the watermark, so all that lies within one disorder must be held at once.
 //!   Where there is no room for that ([`Waiting::limit`]), findings are refused.
 //! - *standing*: trees that read a source which stands still. No pause can help them, so none is asked for; at the budget
-//!   findings are refused. Not those of that source itself, up to the limit of the live: when it is read again, they are what
+//!   findings are refused; where it passes by itself (an election of leaders takes seconds), at the limit of the live, since they would
+//!   have been held had the source gone on. Not those of that source itself, up to the limit of the live: when it is read again, they are what
 //!   moves the watermark, and wait for nobody else.
 //!
 //! A finding that is refused (or given up, [`Waiting::refuse`] after the fact) is not evaluated, which is counted and announced
@@ -28,6 +29,18 @@ use crate::{Health, plan::Plan};
 /// level partitions it would silence rules that hold no more than a minute of ordinary traffic.
 const LEAST: usize = 1 << 20;
 
+/// Whether a source stands still, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Still {
+    /// It is read.
+    #[default]
+    No,
+    /// Until something passes by itself.
+    Passing,
+    /// Until somebody decides.
+    Lasting,
+}
+
 /// What waits.
 #[derive(Debug)]
 pub(crate) struct Waiting {
@@ -36,10 +49,10 @@ pub(crate) struct Waiting {
     by_tree: Vec<usize>,
     live: Store,
     standing: Store,
-    /// By source: it stands still.
-    still: Vec<bool>,
-    /// By set of sources: one of them stands still.
-    stands: Vec<bool>,
+    /// By source.
+    still: Vec<Still>,
+    /// By set of sources: what holds of the one that stands still longest.
+    stands: Vec<Still>,
     /// By tree: what was not evaluated, until that is over.
     refused: Vec<Option<Refused>>,
     /// How many trees that is.
@@ -71,8 +84,8 @@ impl Waiting {
             by_tree: vec![0; plan.trees.len()],
             live: Store::default(),
             standing: Store::default(),
-            still: vec![false; plan.sources.defs.len()],
-            stands: vec![false; plan.sets.len()],
+            still: vec![Still::No; plan.sources.defs.len()],
+            stands: vec![Still::No; plan.sets.len()],
             refused: vec![None; plan.trees.len()],
             refusals: 0,
             unannounced: Vec::new(),
@@ -80,8 +93,8 @@ impl Waiting {
     }
 
     /// Where refusing begins. The room above the budget is for what is on its way when partitions are paused.
-    const fn limit(&self, stands: bool) -> usize {
-        if stands {
+    const fn limit(&self, still: Still) -> usize {
+        if matches!(still, Still::Lasting) {
             return self.budget;
         }
         let with_slack = self.budget.saturating_add(self.budget / 4);
@@ -94,15 +107,20 @@ impl Waiting {
 
     /// Whether trees of a set wait for a source that stands still.
     pub fn stands(&self, set: usize) -> bool {
-        self.stands.get(set).copied().unwrap_or(false)
+        self.still_of(set) != Still::No
+    }
+
+    fn still_of(&self, set: usize) -> Still {
+        self.stands.get(set).copied().unwrap_or_default()
     }
 
     /// Whether a tree may hold one more finding of a source.
     #[inline]
     pub fn room(&self, tree: usize, set: usize, source: SourceIx) -> bool {
-        let stands = self.stands(set);
-        let own = self.still.get(usize::from(source.0)).copied().unwrap_or(false);
-        let (store, limit) = (if stands { &self.standing } else { &self.live }, self.limit(stands && !own));
+        let still = self.still_of(set);
+        let store = if still == Still::No { &self.live } else { &self.standing };
+        let own = self.still.get(usize::from(source.0)).is_some_and(|own| *own != Still::No);
+        let limit = self.limit(if own { Still::No } else { still });
         store.findings < limit || self.of(tree) < limit / store.trees.max(1)
     }
 
@@ -151,9 +169,10 @@ impl Waiting {
     }
 
     /// Says which sources stand still.
-    pub fn stand(&mut self, plan: &Plan, still: impl Fn(SourceIx) -> bool) {
+    pub fn stand(&mut self, plan: &Plan, still: impl Fn(SourceIx) -> Still) {
         self.still = plan.sources.iter().map(|(source, _)| still(source)).collect();
-        self.stands = plan.sets.iter().map(|sources| sources.iter().any(|source| still(*source))).collect();
+        let longest = |sources: &Vec<SourceIx>| sources.iter().map(|source| still(*source)).max();
+        self.stands = plan.sets.iter().map(|sources| longest(sources).unwrap_or_default()).collect();
         (self.live, self.standing) = (Store::default(), Store::default());
         for (at, tree) in plan.trees.iter().enumerate() {
             let of_tree = self.of(at);
@@ -202,8 +221,9 @@ impl Waiting {
     }
 
     /// Findings that wait for sources that stand still, and where refusing begins.
-    pub const fn standing(&self) -> (usize, usize) {
-        (self.standing.findings, self.limit(true))
+    pub fn standing(&self) -> (usize, usize) {
+        let passing = self.stands.contains(&Still::Passing) && !self.stands.contains(&Still::Lasting);
+        (self.standing.findings, self.limit(if passing { Still::Passing } else { Still::Lasting }))
     }
 
     /// The tree with the most findings waiting.
@@ -255,7 +275,7 @@ mod tests {
         let plan = plan();
         let mut waiting = Waiting::new(&plan, 1_000);
         assert_eq!(fill(&mut waiting, &plan, 2, 900), 900);
-        waiting.stand(&plan, |source| source == SourceIx(0));
+        waiting.stand(&plan, |source| if source == SourceIx(0) { Still::Lasting } else { Still::No });
         assert_eq!((waiting.live().0, waiting.standing()), (0, (900, 1_000)));
         assert_eq!(fill(&mut waiting, &plan, 2, 900), 100);
         assert!(waiting.crowded(&plan).is_empty());
@@ -263,8 +283,21 @@ mod tests {
         // The source itself is read again: what it brings is what the others wait for.
         assert!(!waiting.room(2, plan.trees[2].set, SourceIx(2)));
         assert!(waiting.room(2, plan.trees[2].set, SourceIx(0)));
-        waiting.stand(&plan, |_| false);
+        waiting.stand(&plan, |_| Still::No);
         assert_eq!(waiting.live().0, 6_000);
+    }
+
+    #[test]
+    fn what_waits_for_something_that_passes_is_held_as_if_it_had_not_come() {
+        let plan = plan();
+        let mut waiting = Waiting::new(&plan, 1_000);
+        waiting.stand(&plan, |source| if source == SourceIx(0) { Still::Passing } else { Still::No });
+        assert_eq!(fill(&mut waiting, &plan, 2, 5_000), 5_000);
+        assert!(waiting.crowded(&plan).is_empty());
+        assert_eq!((waiting.live().0, waiting.standing()), (0, (5_000, LEAST)));
+        // Nobody knows any more when it ends.
+        waiting.stand(&plan, |source| if source == SourceIx(0) { Still::Lasting } else { Still::No });
+        assert_eq!((fill(&mut waiting, &plan, 2, 1), waiting.standing()), (0, (5_000, 1_000)));
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl Engine {
     pub fn set_topic(&mut self, topic: TopicIx, state: TopicState, out: &mut Output) {
         let furthest = self.waited_for().map(|(_, state)| self.reached(state)).max().unwrap_or(Micros::MIN);
         if self.standing.set(topic, state, furthest) {
-            self.correlator.stand(|source| self.standing.stands_still(source));
+            self.correlator.stand(|source| self.standing.still(source));
         }
         self.release(out);
     }
@@ -79,7 +79,7 @@ impl Engine {
             self.correlator.release(&self.watermarks, &mut out.correlated);
         }
         if self.standing.reached(&self.watermarks) {
-            self.correlator.stand(|source| self.standing.stands_still(source));
+            self.correlator.stand(|source| self.standing.still(source));
         }
     }
 

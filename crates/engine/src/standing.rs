@@ -14,6 +14,7 @@
 
 use std::collections::BTreeMap;
 
+use vedette_correlate::Still;
 use vedette_event::{Micros, SourceIx, TopicIx};
 
 /// What is known of a topic.
@@ -39,9 +40,9 @@ pub(crate) struct Standing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     Read,
-    Still,
+    Still(Still),
     /// It is read again, and behind this.
-    Returning(Micros),
+    Returning(Micros, Still),
 }
 
 impl Standing {
@@ -55,18 +56,19 @@ impl Standing {
     }
 
     /// Takes note of a topic's state; `furthest` is how far any partition has come. True if a source began or ceased to
-    /// stand still.
+    /// stand still, or will for longer.
     pub(crate) fn set(&mut self, topic: TopicIx, state: TopicState, furthest: Micros) -> bool {
         let Some((source, known)) = self.topics.get_mut(&topic) else { return false };
         *known = state;
         let source = *source;
         let stopped = |state: &TopicState| matches!(state, TopicState::Away | TopicState::Stopped);
         let still = self.topics.values().all(|(of, state)| *of != source || stopped(state));
+        let passing = self.topics.values().any(|(of, state)| *of == source && *state == TopicState::Away);
         let Some(before) = self.sources.get_mut(usize::from(source.0)) else { return false };
         let now = match (*before, still) {
-            (_, true) => Source::Still,
-            (Source::Still, false) if furthest > Micros::MIN => Source::Returning(furthest),
-            (Source::Still, false) => Source::Read,
+            (_, true) => Source::Still(if passing { Still::Passing } else { Still::Lasting }),
+            (Source::Still(was), false) if furthest > Micros::MIN => Source::Returning(furthest, was),
+            (Source::Still(_), false) => Source::Read,
             (as_it_was, false) => as_it_was,
         };
         std::mem::replace(before, now) != now
@@ -76,7 +78,7 @@ impl Standing {
     pub(crate) fn reached(&mut self, watermarks: &[Micros]) -> bool {
         let mut caught_up = false;
         for (source, watermark) in self.sources.iter_mut().zip(watermarks) {
-            if matches!(source, Source::Returning(furthest) if watermark >= furthest) {
+            if matches!(source, Source::Returning(furthest, _) if watermark >= furthest) {
                 *source = Source::Read;
                 caught_up = true;
             }
@@ -95,9 +97,12 @@ impl Standing {
         unknown.map(|(source, _)| *source)
     }
 
-    /// Whether nobody is to be paused for a source.
-    pub(crate) fn stands_still(&self, source: SourceIx) -> bool {
-        self.sources.get(usize::from(source.0)).is_some_and(|source| *source != Source::Read)
+    /// Whether nobody is to be paused for a source, and how long that may be.
+    pub(crate) fn still(&self, source: SourceIx) -> Still {
+        match self.sources.get(usize::from(source.0)) {
+            Some(Source::Still(still) | Source::Returning(_, still)) => *still,
+            Some(Source::Read) | None => Still::No,
+        }
     }
 }
 
@@ -118,13 +123,14 @@ mod tests {
         let mut standing = standing(2);
         let mut set = |topic, state| {
             standing.set(TopicIx(topic), state, Micros(9));
-            (standing.stands_still(SOURCE), standing.waits_for(TopicIx(topic)), standing.unknown().count())
+            (standing.still(SOURCE), standing.waits_for(TopicIx(topic)), standing.unknown().count())
         };
-        assert_eq!(set(0, TopicState::Stopped), (false, false, 1));
-        assert_eq!(set(1, TopicState::Away), (true, true, 0));
-        assert_eq!(set(1, TopicState::Read), (true, true, 0));
-        assert!(!standing.reached(&[Micros(8)]) && standing.stands_still(SOURCE));
-        assert!(standing.reached(&[Micros(9)]) && !standing.stands_still(SOURCE));
+        assert_eq!(set(0, TopicState::Stopped), (Still::No, false, 1));
+        assert_eq!(set(1, TopicState::Stopped), (Still::Lasting, false, 0));
+        assert_eq!(set(1, TopicState::Away), (Still::Passing, true, 0));
+        assert_eq!(set(1, TopicState::Read), (Still::Passing, true, 0));
+        assert!(!standing.reached(&[Micros(8)]) && standing.still(SOURCE) == Still::Passing);
+        assert!(standing.reached(&[Micros(9)]) && standing.still(SOURCE) == Still::No);
         assert!(!standing.reached(&[Micros(10)]));
     }
 
@@ -133,13 +139,13 @@ mod tests {
         let mut standing = standing(1);
         assert!(standing.set(TopicIx(0), TopicState::Stopped, Micros::MIN));
         assert!(standing.set(TopicIx(0), TopicState::Read, Micros::MIN));
-        assert!(!standing.stands_still(SOURCE));
+        assert!(standing.still(SOURCE) == Still::No);
     }
 
     #[test]
     fn a_topic_that_nobody_spoke_of_is_read() {
         let mut standing = standing(0);
         assert!(!standing.set(TopicIx(3), TopicState::Stopped, Micros(1)));
-        assert!(standing.waits_for(TopicIx(3)) && !standing.stands_still(SOURCE));
+        assert!(standing.waits_for(TopicIx(3)) && standing.still(SOURCE) == Still::No);
     }
 }
