@@ -27,13 +27,15 @@ impl Correlator {
         sets.filter_map(|set| self.plan.sets.get(set).map(Vec::as_slice)).collect()
     }
 
-    /// Gives up the oldest findings that wait for sources which stand still, until a restart has at most `most` records to
-    /// read again for each set of sources. `read` says how far each partition was read.
-    pub fn give_up(&mut self, read: &BTreeMap<Partition, i64>, most: i64, out: &mut Output) {
+    /// Gives up the oldest findings that wait for sources which stand still, until a restart has at most `each` records to
+    /// read again for each finding that a set of sources may hold. `read` says how far each partition was read.
+    pub fn give_up(&mut self, read: &BTreeMap<Partition, i64>, each: usize, out: &mut Output) {
         for (set, pending) in self.pending.iter_mut().enumerate() {
             if !self.waiting.stands(set) {
                 continue;
             }
+            let most = self.waiting.limit_of(set).saturating_mul(each);
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
             let mut before = Micros::MIN;
             while !pending.is_empty() && pending.distance(read) > most {
                 for held in pending.give_up().iter().flat_map(|run| &run.held) {

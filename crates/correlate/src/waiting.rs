@@ -114,6 +114,11 @@ impl Waiting {
         self.stands.get(set).copied().unwrap_or_default()
     }
 
+    /// Where refusing begins for trees of a set.
+    pub fn limit_of(&self, set: usize) -> usize {
+        self.limit(self.still_of(set))
+    }
+
     /// Whether a tree may hold one more finding of a source.
     #[inline]
     pub fn room(&self, tree: usize, set: usize, source: SourceIx) -> bool {

@@ -126,7 +126,6 @@ impl Engine {
         }
         self.unlooked = 0;
         let read: BTreeMap<Partition, i64> = self.partitions.iter().map(|(p, s)| (*p, s.next())).collect();
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        self.correlator.give_up(&read, most, &mut out.correlated);
+        self.correlator.give_up(&read, READ_AGAIN, &mut out.correlated);
     }
 }

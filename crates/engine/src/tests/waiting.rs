@@ -228,6 +228,22 @@ fn what_waits_for_a_source_that_stands_still_does_not_lengthen_a_restart_without
 }
 
 #[test]
+fn an_election_has_nothing_given_up() {
+    let mut bench = bench(&["a", "b"], BUDGET);
+    bench.engine.expect(bench.partition("b", 0).topic, bench.source("b"));
+    bench.assign("b", 0);
+    bench.topic("b", TopicState::Away);
+    bench.assign("a", 0);
+    for start in (0..20 * BUDGET as i64).step_by(100) {
+        let found = |offset: i64| if offset % 10 == 0 { hit(offset) } else { json!({}) };
+        bench
+            .read(("a", 0), (start..start + 100).map(|offset| (offset, 1_000 + offset / 100, found(offset))));
+    }
+    assert_eq!((bench.engine.load().standing, degraded(&mut bench)), (2 * BUDGET, vec![]));
+    assert_eq!(bench.engine.ahead(), []);
+}
+
+#[test]
 fn while_a_topic_is_not_known_the_budget_holds() {
     let mut bench = bench(&["a", "b"], BUDGET);
     bench.engine.expect(bench.partition("b", 0).topic, bench.source("b"));
