@@ -18,6 +18,7 @@
 
 #[cfg(test)]
 mod agreement;
+mod automaton;
 mod class;
 mod condition;
 pub mod evaluate;

@@ -4,11 +4,10 @@
 //! Invariant: the time it takes goes by the sum of the two cells (times a logarithm), never by their product: who writes
 //! the log chooses both lists, and two of 100,000 elements in a record of 1 MiB would be an hour of comparisons.
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use vedette_event::{Cell, Kind};
 use vedette_sigma::Relation;
 
-use crate::{fold::fold_onto, json};
+use crate::{automaton::Automaton, fold::fold_onto, json};
 
 /// Up to so many comparisons of bytes are made one by one: what sorts or builds an automaton costs more.
 const FEW: usize = 1 << 12;
@@ -67,17 +66,8 @@ fn contains(left: &Texts, right: &Texts) -> bool {
     let mut wanted = right.sorted(|text| text.bytes());
     wanted.dedup();
     wanted.retain(|text| text.len() <= longest);
-    // Without tables for states near the root, which are for speed and would take more memory than the record.
-    let automaton = AhoCorasick::builder()
-        .kind(Some(AhoCorasickKind::NoncontiguousNFA))
-        .dense_depth(0)
-        .prefilter(false)
-        .build(&wanted);
-    match automaton {
-        Ok(automaton) => left.iter().any(|text| automaton.is_match(text)),
-        // It cannot hold more than 2^31 states; a record has 2^20 bytes.
-        Err(_) => left.iter().any(|left| wanted.iter().any(|right| left.contains(right))),
-    }
+    let automaton = Automaton::new(&wanted);
+    left.iter().any(|text| automaton.finds_in(text))
 }
 
 /// The outcome of a comparison of two texts; tests count how many there are.
