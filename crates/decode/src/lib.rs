@@ -125,7 +125,7 @@ impl Decoder {
                         }
                     }
                 }
-                Err(refused) => dead.push(letter(raw, record, refused)),
+                Err(refused) => dead.push(DeadLetter::of(raw, record, refused.reason, refused.detail)),
             }
             if rows.len() == MAX_ROWS {
                 let full = std::mem::replace(&mut rows, Rows::new(raw, &texts.all));
@@ -207,20 +207,6 @@ fn patch(raw: &RawBatch, base: usize, end: usize) -> Text {
         }
     }
     Text::new(Buffer::from_vec(bytes)).unwrap_or_default()
-}
-
-fn letter(raw: &RawBatch, record: &RawRecord, refused: Refused) -> DeadLetter {
-    let payload = raw.payload(record).unwrap_or_default();
-    DeadLetter {
-        source: raw.source,
-        partition: raw.partition,
-        offset: record.offset,
-        index: None,
-        ts_log: record.ts_log,
-        reason: refused.reason,
-        detail: refused.detail,
-        payload: payload[..payload.len().min(MAX_RECORD_BYTES)].to_vec(),
-    }
 }
 
 /// What every event has beside its columns.

@@ -17,8 +17,7 @@ use vedette_detect::{
     work::{BUDGET, TooDear},
 };
 use vedette_event::{
-    DeadLetter, DeadReason, EventBatch, Flags, Hit, Micros, Partition, RawBatch, RawRecord, SourceIx,
-    raw::record_hash,
+    DeadLetter, DeadReason, EventBatch, Flags, Hit, Micros, Partition, RawBatch, SourceIx, raw::record_hash,
 };
 
 use crate::compiled::Compiled;
@@ -145,7 +144,7 @@ impl Detector {
     ) {
         let others: Vec<usize> = (0..raw.records.len()).filter(|at| !dear.contains_key(at)).collect();
         while let Some((at, detail)) = dear.pop_first() {
-            detected.dead.push(letter(raw, &raw.records[at], DeadReason::TooDear, detail));
+            detected.dead.push(DeadLetter::of(raw, &raw.records[at], DeadReason::TooDear, detail));
         }
         if !others.is_empty() && self.attempt_part(raw, &others, detected).is_err() {
             self.attempt_each(raw, others, detected);
@@ -170,7 +169,7 @@ impl Detector {
                     (DeadReason::TooDear, dear.into_values().next().unwrap_or_default())
                 }
             };
-            detected.dead.push(letter(raw, &raw.records[at], reason, detail));
+            detected.dead.push(DeadLetter::of(raw, &raw.records[at], reason, detail));
         }
     }
 
@@ -213,19 +212,6 @@ fn price(compiled: &Compiled, event: &TooDear) -> Arc<str> {
     let dearest = rule.map_or(String::new(), |(id, share)| format!("; the dearest is `{id}` with {share}"));
     format!("evaluating all rules would take {steps} steps, more than the {BUDGET} of a record{dearest}")
         .into()
-}
-
-fn letter(raw: &RawBatch, record: &RawRecord, reason: DeadReason, detail: Arc<str>) -> DeadLetter {
-    DeadLetter {
-        source: raw.source,
-        partition: raw.partition,
-        offset: record.offset,
-        index: None,
-        ts_log: record.ts_log,
-        reason,
-        detail,
-        payload: raw.payload(record).unwrap_or_default().to_vec(),
-    }
 }
 
 fn last_hash(raw: &RawBatch) -> [u8; 32] {

@@ -189,3 +189,21 @@ pub struct DeadLetter {
     /// The record as it came (its first [`MAX_RECORD_BYTES`] bytes).
     pub payload: Vec<u8>,
 }
+
+impl DeadLetter {
+    /// Of a record as a whole.
+    #[must_use]
+    pub fn of(raw: &RawBatch, record: &RawRecord, reason: DeadReason, detail: Arc<str>) -> Self {
+        let payload = raw.payload(record).unwrap_or_default();
+        Self {
+            source: raw.source,
+            partition: raw.partition,
+            offset: record.offset,
+            index: None,
+            ts_log: record.ts_log,
+            reason,
+            detail,
+            payload: payload[..payload.len().min(MAX_RECORD_BYTES)].to_vec(),
+        }
+    }
+}
