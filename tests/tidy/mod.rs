@@ -162,6 +162,39 @@ fn every_file_is_short_and_says_what_it_is() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// True of a line on which a function begins, whoever may see it and however it is called.
+fn begins_function(code: &str) -> bool {
+    let mut rest = code;
+    if let Some(seen) = rest.strip_prefix("pub") {
+        let inside = seen.strip_prefix('(').and_then(|scope| scope.split_once(')'));
+        rest = inside.map_or(seen, |(_, after)| after).trim_start();
+    }
+    while let Some(after) =
+        ["const ", "async ", "unsafe ", "extern \"C\" "].iter().find_map(|word| rest.strip_prefix(word))
+    {
+        rest = after;
+    }
+    rest.starts_with("fn ")
+}
+
+#[test]
+fn functions_are_seen_whoever_may_call_them() {
+    for code in [
+        "fn a() {",
+        "pub fn a() {",
+        "pub(crate) async fn a() {",
+        "pub(super) const fn a() {",
+        "pub(in crate::keys) fn a() {",
+        "const fn a() {}",
+        "unsafe extern \"C\" fn a() {",
+    ] {
+        assert!(begins_function(code), "{code}");
+    }
+    for code in ["const A: fn() = a;", "pub struct Fn;", "fnord();", "public fn", "// fn a() {"] {
+        assert!(!begins_function(code), "{code}");
+    }
+}
+
 #[test]
 fn functions_are_short() {
     let mut wrong = Vec::new();
@@ -172,8 +205,7 @@ fn functions_are_short() {
         for (at, line) in content.lines().enumerate() {
             let indent = line.len() - line.trim_start().len();
             let code = line.trim_start();
-            let starts = ["fn ", "pub fn ", "pub(crate) fn ", "async fn ", "pub async fn "];
-            if open.is_none() && starts.iter().any(|s| code.starts_with(s)) {
+            if open.is_none() && begins_function(code) {
                 open = Some((at, indent, code));
             }
             if let Some((from, depth, head)) = open

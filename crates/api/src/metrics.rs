@@ -106,160 +106,150 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// All metrics, in the order in which they are written.
-    pub const ALL: [Self; 38] = [
-        Self::Ready,
-        Self::Records,
-        Self::Events,
-        Self::DeadLetters,
-        Self::FlaggedEvents,
-        Self::LostRecords,
-        Self::Lag,
-        Self::WatermarkDelay,
-        Self::Rules,
-        Self::RuleMatches,
-        Self::RuleAlerts,
-        Self::Alerts,
-        Self::Notices,
-        Self::MissedDeadLetters,
-        Self::PublishLatency,
-        Self::CheckpointAge,
-        Self::TopicState,
-        Self::TopicPartitions,
-        Self::PendingFindings,
-        Self::PendingFindingsLimit,
-        Self::StateKeys,
-        Self::FullestState,
-        Self::FullestStateLimit,
-        Self::ViewAge,
-        Self::StageState,
-        Self::StageStill,
-        Self::StageSilent,
-        Self::StoreBytes,
-        Self::HttpRequests,
-        Self::HttpConnections,
-        Self::HttpConnectionsShed,
-        Self::HttpStreams,
-        Self::CpuSeconds,
-        Self::ResidentMemory,
-        Self::VirtualMemory,
-        Self::OpenFds,
-        Self::MaxFds,
-        Self::StartTime,
+    /// All metrics in the order in which they are declared, since each finds its own by its place: stable name, labels, what it means.
+    const CATALOGUE: [(Self, &'static str, &'static str, &'static str); 38] = [
+        (Self::Ready, "vedette_ready", "", "1 if the service does its work, else 0"),
+        (Self::Records, "vedette_records", "source", "Records read"),
+        (Self::Events, "vedette_events", "source", "Events evaluated"),
+        (
+            Self::DeadLetters,
+            "vedette_dead_letters",
+            "source,reason",
+            "Records and events that ended unevaluated",
+        ),
+        (Self::FlaggedEvents, "vedette_flagged_events", "source,flag", "Events whose time was replaced"),
+        (
+            Self::LostRecords,
+            "vedette_lost_records",
+            "source",
+            "Records that the broker deleted before they were read",
+        ),
+        (Self::Lag, "vedette_lag_records", "source,partition", "Records not read yet"),
+        (
+            Self::WatermarkDelay,
+            "vedette_watermark_delay_seconds",
+            "source",
+            "How far the source's watermark is behind the wall clock",
+        ),
+        (Self::Rules, "vedette_rules", "state", "Rule documents by state"),
+        (Self::RuleMatches, "vedette_rule_matches", "rule", "Events that matched the rule"),
+        (Self::RuleAlerts, "vedette_rule_alerts", "rule", "Alerts that the rule opened"),
+        (Self::Alerts, "vedette_alerts", "severity", "Alerts opened"),
+        (Self::Notices, "vedette_notices", "", "Notices raised"),
+        (
+            Self::MissedDeadLetters,
+            "vedette_missed_dead_letters",
+            "",
+            "Dead letters that the topic they are copied to did not take; the store has them",
+        ),
+        (
+            Self::PublishLatency,
+            "vedette_publish_latency_seconds",
+            "",
+            "From the moment there was something to publish to its commit",
+        ),
+        (
+            Self::CheckpointAge,
+            "vedette_checkpoint_age_seconds",
+            "",
+            "Age of the key group's checkpoint that is the oldest",
+        ),
+        (
+            Self::TopicState,
+            "vedette_topic_state",
+            "topic,state",
+            "1 for what becomes of the topic: starting, read, waiting, missing or stopped",
+        ),
+        (
+            Self::TopicPartitions,
+            "vedette_topic_partitions",
+            "topic,state",
+            "Partitions of the topic: read, paused since others are far behind, or unassigned and so not read",
+        ),
+        (
+            Self::PendingFindings,
+            "vedette_pending_findings",
+            "waits_for",
+            "Findings that wait: for their watermark, or for a source that stands still",
+        ),
+        (
+            Self::PendingFindingsLimit,
+            "vedette_pending_findings_limit",
+            "waits_for",
+            "So many may wait: beyond, partitions ahead are paused, or events are not evaluated",
+        ),
+        (Self::StateKeys, "vedette_state_keys", "", "Keys with state, over all rules"),
+        (
+            Self::FullestState,
+            "vedette_fullest_state_keys",
+            "rule",
+            "Keys in the fullest key group of all, which is one of this rule",
+        ),
+        (
+            Self::FullestStateLimit,
+            "vedette_fullest_state_keys_limit",
+            "",
+            "So many keys a rule may hold in one key group before counts are estimates",
+        ),
+        (
+            Self::ViewAge,
+            "vedette_view_age_seconds",
+            "",
+            "How long ago the kernel last said what only it knows: watermarks, counters, coverage",
+        ),
+        (Self::StageState, "vedette_stage_state", "stage,state", "1 for what the stage is doing"),
+        (
+            Self::StageStill,
+            "vedette_stage_still_seconds",
+            "stage",
+            "For how long the stage has had work and not moved; 0 if it has none",
+        ),
+        (
+            Self::StageSilent,
+            "vedette_stage_silent_seconds",
+            "stage",
+            "For how long the stage has had work and shown no sign of life; 0 if it has none",
+        ),
+        (Self::StoreBytes, "vedette_store_bytes", "file", "Size on disk of the database and of its journal"),
+        (Self::HttpRequests, "vedette_http_requests", "method,route,status", "Requests answered"),
+        (
+            Self::HttpConnections,
+            "vedette_http_connections",
+            "place",
+            "Connections open, by place: ordinary ones, and those of the reserve for probes",
+        ),
+        (
+            Self::HttpConnectionsShed,
+            "vedette_http_connections_shed",
+            "",
+            "Connections closed because a new one needed the place and they had waited longest for their peer",
+        ),
+        (Self::HttpStreams, "vedette_http_streams", "", "Event streams open"),
+        // The names that all of Prometheus's exporters give.
+        (
+            Self::CpuSeconds,
+            "process_cpu_seconds",
+            "",
+            "Processor time, of the program and of the system for it",
+        ),
+        (Self::ResidentMemory, "process_resident_memory_bytes", "", "Memory in use"),
+        (Self::VirtualMemory, "process_virtual_memory_bytes", "", "Address space"),
+        (Self::OpenFds, "process_open_fds", "", "Open descriptors"),
+        (Self::MaxFds, "process_max_fds", "", "Descriptors that may be open"),
+        (Self::StartTime, "process_start_time_seconds", "", "When the process started, in Unix time"),
     ];
+
+    /// All metrics, in the order in which they are declared.
+    #[cfg(test)]
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Self::CATALOGUE.into_iter().map(|(metric, ..)| metric)
+    }
 
     /// The stable name, its labels and what it means.
     #[must_use]
     pub const fn parts(self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Self::Ready => ("vedette_ready", "", "1 if the service does its work, else 0"),
-            Self::Records => ("vedette_records", "source", "Records read"),
-            Self::Events => ("vedette_events", "source", "Events evaluated"),
-            Self::DeadLetters => {
-                ("vedette_dead_letters", "source,reason", "Records and events that ended unevaluated")
-            }
-            Self::FlaggedEvents => {
-                ("vedette_flagged_events", "source,flag", "Events whose time was replaced")
-            }
-            Self::LostRecords => {
-                ("vedette_lost_records", "source", "Records that the broker deleted before they were read")
-            }
-            Self::Lag => ("vedette_lag_records", "source,partition", "Records not read yet"),
-            Self::WatermarkDelay => (
-                "vedette_watermark_delay_seconds",
-                "source",
-                "How far the source's watermark is behind the wall clock",
-            ),
-            Self::Rules => ("vedette_rules", "state", "Rule documents by state"),
-            Self::RuleMatches => ("vedette_rule_matches", "rule", "Events that matched the rule"),
-            Self::RuleAlerts => ("vedette_rule_alerts", "rule", "Alerts that the rule opened"),
-            Self::Alerts => ("vedette_alerts", "severity", "Alerts opened"),
-            Self::Notices => ("vedette_notices", "", "Notices raised"),
-            Self::MissedDeadLetters => (
-                "vedette_missed_dead_letters",
-                "",
-                "Dead letters that the topic they are copied to did not take; the store has them",
-            ),
-            Self::PublishLatency => (
-                "vedette_publish_latency_seconds",
-                "",
-                "From the moment there was something to publish to its commit",
-            ),
-            Self::CheckpointAge => {
-                ("vedette_checkpoint_age_seconds", "", "Age of the key group's checkpoint that is the oldest")
-            }
-            Self::TopicState => (
-                "vedette_topic_state",
-                "topic,state",
-                "1 for what becomes of the topic: starting, read, waiting, missing or stopped",
-            ),
-            Self::TopicPartitions => (
-                "vedette_topic_partitions",
-                "topic,state",
-                "Partitions of the topic: read, paused since others are far behind, or unassigned and so not read",
-            ),
-            Self::PendingFindings => (
-                "vedette_pending_findings",
-                "waits_for",
-                "Findings that wait: for their watermark, or for a source that stands still",
-            ),
-            Self::PendingFindingsLimit => (
-                "vedette_pending_findings_limit",
-                "waits_for",
-                "So many may wait: beyond, partitions ahead are paused, or events are not evaluated",
-            ),
-            Self::StateKeys => ("vedette_state_keys", "", "Keys with state, over all rules"),
-            Self::FullestState => (
-                "vedette_fullest_state_keys",
-                "rule",
-                "Keys in the fullest key group of all, which is one of this rule",
-            ),
-            Self::FullestStateLimit => (
-                "vedette_fullest_state_keys_limit",
-                "",
-                "So many keys a rule may hold in one key group before counts are estimates",
-            ),
-            Self::ViewAge => (
-                "vedette_view_age_seconds",
-                "",
-                "How long ago the kernel last said what only it knows: watermarks, counters, coverage",
-            ),
-            Self::StageState => ("vedette_stage_state", "stage,state", "1 for what the stage is doing"),
-            Self::StageStill => (
-                "vedette_stage_still_seconds",
-                "stage",
-                "For how long the stage has had work and not moved; 0 if it has none",
-            ),
-            Self::StageSilent => (
-                "vedette_stage_silent_seconds",
-                "stage",
-                "For how long the stage has had work and shown no sign of life; 0 if it has none",
-            ),
-            Self::StoreBytes => {
-                ("vedette_store_bytes", "file", "Size on disk of the database and of its journal")
-            }
-            Self::HttpRequests => ("vedette_http_requests", "method,route,status", "Requests answered"),
-            Self::HttpConnections => (
-                "vedette_http_connections",
-                "place",
-                "Connections open, by place: ordinary ones, and those of the reserve for probes",
-            ),
-            Self::HttpConnectionsShed => (
-                "vedette_http_connections_shed",
-                "",
-                "Connections closed because a new one needed the place and they had waited longest for their peer",
-            ),
-            Self::HttpStreams => ("vedette_http_streams", "", "Event streams open"),
-            // The names that all of Prometheus's exporters give.
-            Self::CpuSeconds => {
-                ("process_cpu_seconds", "", "Processor time, of the program and of the system for it")
-            }
-            Self::ResidentMemory => ("process_resident_memory_bytes", "", "Memory in use"),
-            Self::VirtualMemory => ("process_virtual_memory_bytes", "", "Address space"),
-            Self::OpenFds => ("process_open_fds", "", "Open descriptors"),
-            Self::MaxFds => ("process_max_fds", "", "Descriptors that may be open"),
-            Self::StartTime => ("process_start_time_seconds", "", "When the process started, in Unix time"),
-        }
+        let (_, name, labels, meaning) = Self::CATALOGUE[self as usize];
+        (name, labels, meaning)
     }
 }
 

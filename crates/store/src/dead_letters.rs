@@ -72,6 +72,9 @@ struct Known<'a> {
 /// Source, reason, hour.
 type Cap<'a> = (&'a str, &'a str, i64);
 
+/// By kind, topic and partition.
+type Counts<'a> = BTreeMap<(Cap<'a>, &'a str, i32), Count>;
+
 #[derive(Debug, Clone, Copy, Default)]
 struct Count {
     kept: i64,
@@ -93,7 +96,7 @@ impl WriteTx {
         // How many, and their bytes.
         let mut kept: BTreeMap<Cap<'_>, (i64, i64)> = BTreeMap::new();
         let mut of_source: BTreeMap<&str, i64> = BTreeMap::new();
-        let mut counts: BTreeMap<(Cap<'_>, &str, i32), Count> = BTreeMap::new();
+        let mut counts = Counts::new();
         let mut folded_of = BTreeSet::new();
         let mut known = self.kept_among(letters, of).await?;
         let mut keep = Vec::new();
@@ -142,19 +145,11 @@ impl WriteTx {
                 folded_of.insert(letter.source.as_str());
             }
         }
-        let counts: Vec<_> = counts.into_iter().collect();
-        let now = self.now.0;
-        self.run_bulk(COUNTS, &counts, |upsert, ((cap, topic, partition), count)| {
-            let (top_offset, top_index) = count.top.unwrap_or((-1, -1));
-            let upsert = upsert.bind(cap.0).bind(cap.1).bind(cap.2).bind(*topic).bind(incarnation(of, topic));
-            let upsert = upsert.bind(i64::from(*partition)).bind(count.kept).bind(count.folded);
-            let upsert = upsert.bind(count.first).bind(count.last).bind(top_offset).bind(top_index);
-            upsert.bind(count.bytes).bind(now)
-        })
-        .await?;
+        self.write_counts(counts, of).await?;
         let of_source: Vec<_> = of_source.into_iter().collect();
         self.run_bulk(SOURCE_BYTES, &of_source, |upsert, (source, bytes)| upsert.bind(*source).bind(bytes))
             .await?;
+        let now = self.now.0;
         self.run_bulk(LETTERS, &keep, |insert, Kept { letter, incarnation, hour, seq }| {
             let insert =
                 insert.bind(seq).bind(&letter.topic).bind(incarnation).bind(i64::from(letter.partition));
@@ -168,6 +163,21 @@ impl WriteTx {
             self.change(ChangeKind::DeadLetters, source);
         }
         Ok((new, old))
+    }
+
+    /// Writes how many there are of each kind and partition, and up to where.
+    async fn write_counts(&mut self, counts: Counts<'_>, of: &Incarnations) -> Result<(), Error> {
+        let counts: Vec<_> = counts.into_iter().collect();
+        let now = self.now.0;
+        self.run_bulk(COUNTS, &counts, |upsert, ((cap, topic, partition), count)| {
+            let (top_offset, top_index) = count.top.unwrap_or((-1, -1));
+            let upsert = upsert.bind(cap.0).bind(cap.1).bind(cap.2).bind(*topic).bind(incarnation(of, topic));
+            let upsert = upsert.bind(i64::from(*partition)).bind(count.kept).bind(count.folded);
+            let upsert = upsert.bind(count.first).bind(count.last).bind(top_offset).bind(top_index);
+            upsert.bind(count.bytes).bind(now)
+        })
+        .await?;
+        Ok(())
     }
 
     /// Which of the letters are there already, perhaps for another reason or in another hour.

@@ -88,16 +88,17 @@ async fn metric_names_hold() {
         api.send(request(&format!("ODD{n}"), "/api/v1/alerts").body(Body::empty()).unwrap()).await;
     }
     let text = api.get("/metrics").await.text();
-    let names: Vec<String> = Metric::ALL
-        .iter()
-        .map(|metric| {
+    let names: Vec<String> = Metric::all()
+        .enumerate()
+        .map(|(place, metric)| {
+            assert_eq!(metric as usize, place, "the catalogue stands in the order of the declaration");
             let (name, labels, _) = metric.parts();
             assert!(text.contains(&format!("# HELP {name} ")), "{name} is not written");
             format!("{name}{{{labels}}}")
         })
         .collect();
     insta::assert_snapshot!("metric_names", names.join("\n"));
-    assert_eq!(text.matches("# TYPE ").count(), Metric::ALL.len());
+    assert_eq!(text.matches("# TYPE ").count(), Metric::all().count());
     for line in [
         "vedette_events_total{source=\"api\"} 812440",
         "vedette_dead_letters_total{source=\"api\",reason=\"malformed\"} 2",
