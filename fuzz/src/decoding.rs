@@ -44,7 +44,11 @@ impl Bench {
         names.extend(def.fields.keys().map(|name| Arc::<str>::from(name.as_str())));
         names.extend(FREE.map(Arc::<str>::from));
         let projection: Vec<_> = names.into_iter().collect();
-        let decoder = || Decoder::new(def, &SOURCES.fields, &projection, SECRET).expect("a valid zone").searched(def, SECRET);
+        let decoder = || {
+            Decoder::new(def, &SOURCES.fields, &projection, SECRET)
+                .expect("a valid zone")
+                .searched(def, SECRET)
+        };
         let inspector = Inspector::new(def, &SOURCES.fields, SECRET).expect("a valid zone");
         Self { whole: decoder(), alone: decoder(), inspector }
     }

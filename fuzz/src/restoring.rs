@@ -63,7 +63,7 @@ fn feed(engine: &mut Engine, half: usize) -> Output {
 pub fn checkpoints() -> Vec<GroupCheckpoint> {
     let mut engine = engine();
     feed(&mut engine, 0);
-    (0..KEY_GROUPS).map(|group| engine.checkpoint(group)).collect()
+    (0..KEY_GROUPS).map(|group| written(&mut engine, group)).collect()
 }
 
 /// The list of partitions and the correlator's state of a sound checkpoint, without its seals.
@@ -102,22 +102,28 @@ pub fn check(data: &[u8]) {
         // Nothing was changed, so that a sound one can still be taken up.
         restore(&mut engine, sound).expect("a sound checkpoint");
         assert_eq!(
-            unsealed(&engine.checkpoint(group)).1,
+            unsealed(&written(&mut engine, group)).1,
             state,
             "a refused checkpoint left something behind"
         );
         return;
     }
-    let first = engine.checkpoint(group);
+    let first = written(&mut engine, group);
     let mut again = self::engine();
     restore(&mut again, &first).expect("what the engine wrote");
-    assert_eq!(unsealed(&again.checkpoint(group)).1, unsealed(&first).1, "restoring changes a checkpoint");
+    assert_eq!(unsealed(&written(&mut again, group)).1, unsealed(&first).1, "restoring changes a checkpoint");
     feed(&mut engine, 1);
     engine.forget_released();
-    (0..KEY_GROUPS).for_each(|group| drop(engine.checkpoint(group)));
+    (0..KEY_GROUPS).for_each(|group| drop(written(&mut engine, group)));
     engine.finish(&mut Output::default());
 }
 
+fn written(engine: &mut Engine, group: u8) -> GroupCheckpoint {
+    engine.checkpoint(group).expect("what the engine knows can be read back")
+}
+
 fn restore(engine: &mut Engine, checkpoint: &GroupCheckpoint) -> Result<(), vedette_engine::Error> {
-    engine.restore(std::slice::from_ref(checkpoint), |topic| SOURCES.find(topic)).map(drop)
+    engine.take_up(checkpoint)?;
+    engine.starts(|topic| SOURCES.find(topic));
+    Ok(())
 }

@@ -168,19 +168,19 @@ impl Engine {
     /// memory, before [`Engine::starts`] says where to begin; nothing may be read before.
     ///
     /// # Errors
-    /// If it is damaged; nothing may be published after that.
+    /// If it is damaged; then nothing has changed.
     pub fn take_up(&mut self, checkpoint: &GroupCheckpoint) -> Result<(), Error> {
         let (partitions, state) = checkpoint::read(checkpoint)?;
+        if checkpoint.group != POSITIONS {
+            self.correlator
+                .restore(checkpoint.group, state)
+                .map_err(|e| Error::Checkpoint { group: checkpoint.group, reason: e.to_string() })?;
+        }
         if let Some(resumes) = self.resumes.get_mut(usize::from(checkpoint.group)) {
             *resumes = checkpoint::marks(&partitions, &self.compiled.topics);
         }
         self.taken_up.extend(partitions.into_iter().map(|point| (checkpoint.group, point)));
-        if checkpoint.group == POSITIONS {
-            return Ok(());
-        }
-        self.correlator
-            .restore(checkpoint.group, state)
-            .map_err(|e| Error::Checkpoint { group: checkpoint.group, reason: e.to_string() })
+        Ok(())
     }
 
     /// Where to start, from all that was taken up. Called once, before anything is read.
