@@ -23,7 +23,7 @@ fn settings(brokers: String, topics: &[&str]) -> Settings {
         topic: TopicIx(at as u16),
         source: SourceIx(0),
         time_source: TimeSource::Broker,
-        start: StartAt::LogStart,
+        start: StartAt::Earliest,
         on_loss: OnLoss::Continue,
     };
     Settings {

@@ -144,7 +144,7 @@ mod tests {
             topic: TopicIx(0),
             source: SourceIx(1),
             time_source,
-            start: StartAt::LogStart,
+            start: StartAt::Earliest,
             on_loss: OnLoss::Continue,
         };
         let start = Start { number: 4, offset, decided: 0, log_max: None, lost: None };

@@ -23,7 +23,7 @@ fn settings(brokers: &str, topics: &[&str]) -> Settings {
         topic: TopicIx(at as u16),
         source: SourceIx(at as u16),
         time_source: TimeSource::Producer,
-        start: StartAt::LogStart,
+        start: StartAt::Earliest,
         on_loss: OnLoss::Continue,
     };
     Settings {

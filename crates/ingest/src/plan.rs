@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn without_a_position_the_setting_decides() {
         let at = |start| begin(None, start, LOG, Verdict::Credible, OnLoss::Stop);
-        assert_eq!(at(StartAt::LogStart), Plan::Read { offset: 10, lost: None });
+        assert_eq!(at(StartAt::Earliest), Plan::Read { offset: 10, lost: None });
         assert_eq!(at(StartAt::Latest), Plan::Read { offset: 20, lost: None });
     }
 
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn what_was_deleted_unread_is_named() {
         assert_eq!(plan(&resume(4, Some(15))), Plan::Read { offset: 10, lost: Some((4, 10)) });
-        let stop = begin(Some(&resume(4, None)), StartAt::LogStart, LOG, Verdict::Credible, OnLoss::Stop);
+        let stop = begin(Some(&resume(4, None)), StartAt::Earliest, LOG, Verdict::Credible, OnLoss::Stop);
         assert_eq!(stop, Plan::StopLost { from: 4, to: 10 });
     }
 
@@ -108,7 +108,7 @@ mod tests {
         assert!(matches!(plan(&resume(21, None)), Plan::Recreated { .. }));
         assert!(matches!(plan(&resume(12, Some(20))), Plan::Recreated { .. }));
         let different =
-            begin(Some(&resume(12, Some(15))), StartAt::LogStart, LOG, Verdict::Different, OnLoss::Continue);
+            begin(Some(&resume(12, Some(15))), StartAt::Earliest, LOG, Verdict::Different, OnLoss::Continue);
         assert!(matches!(different, Plan::Recreated { .. }));
     }
 }

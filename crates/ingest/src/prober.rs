@@ -359,7 +359,7 @@ impl Prober {
     fn begin(&mut self, at: usize, numbers: &[i32]) -> Result<Begun, Gone> {
         let topic = &self.topics[at];
         let settings = topic.settings.clone();
-        let start = if topic.looked { StartAt::LogStart } else { settings.start };
+        let start = if topic.looked { StartAt::Earliest } else { settings.start };
         let mut extents = Vec::new();
         for number in numbers {
             self.shared.prober.moved();

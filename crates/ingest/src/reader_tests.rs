@@ -24,7 +24,7 @@ fn reader(on_loss: OnLoss) -> (Reader, Receiver<Ask>) {
         topic: TopicIx(0),
         source: SourceIx(0),
         time_source: TimeSource::Auto,
-        start: StartAt::LogStart,
+        start: StartAt::Earliest,
         on_loss,
     };
     let settings = Arc::new(Settings {

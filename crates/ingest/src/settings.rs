@@ -1,10 +1,12 @@
 //! What ingest is told: which brokers and topics, and where a former run got to.
 //!
-//! In: values that the binary has read and checked. Out: plain structs and the client settings made from them.
+//! In: values that the binary has read and checked; the enums bear the names by which its configuration calls them. Out:
+//! plain structs and the client settings made from them.
 //! Invariant: a [`Password`] shows itself to nobody but librdkafka.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
+use serde::Deserialize;
 use vedette_event::{Micros, Partition, SourceIx, Span, TopicIx};
 
 pub use vedette_event::raw::record_hash;
@@ -46,9 +48,11 @@ pub struct TopicSettings {
 }
 
 /// What stands for `ts_log`. CreateTime is weaker than LogAppendTime: producers can be wrong or lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TimeSource {
     /// Each record's own timestamp: LogAppendTime as it is, CreateTime made non-decreasing per partition.
+    #[default]
     Auto,
     /// LogAppendTime, set by the broker; CreateTime is refused.
     Broker,
@@ -57,18 +61,22 @@ pub enum TimeSource {
 }
 
 /// Where a partition without a [`Resume`] begins. One that appears later always begins at its log start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StartAt {
     /// At the oldest record there is.
-    LogStart,
+    #[default]
+    Earliest,
     /// After the newest record there is.
     Latest,
 }
 
 /// What to do when Kafka has deleted records that were not read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnLoss {
     /// Report the interval and go on from the log start.
+    #[default]
     Continue,
     /// Report the interval and stop reading the topic.
     Stop,
@@ -86,7 +94,8 @@ pub struct Security {
 }
 
 /// Kafka's `security.protocol`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// Neither encryption nor authentication.
     #[default]
@@ -124,13 +133,16 @@ pub struct Sasl {
 }
 
 /// Kafka's `sasl.mechanism`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum Mechanism {
     /// The password itself is sent.
+    #[serde(rename = "PLAIN")]
     Plain,
     /// Challenge and response, SHA-256.
+    #[serde(rename = "SCRAM-SHA-256")]
     ScramSha256,
     /// Challenge and response, SHA-512.
+    #[serde(rename = "SCRAM-SHA-512")]
     ScramSha512,
 }
 
@@ -147,7 +159,8 @@ impl Mechanism {
 }
 
 /// A password, which `Debug` does not show.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
 pub struct Password(String);
 
 impl Password {

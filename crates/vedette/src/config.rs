@@ -7,11 +7,12 @@
 mod check;
 mod store;
 
-use std::{fmt, net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Deserializer, de};
 use vedette_event::Span;
+use vedette_ingest::{Mechanism, OnLoss, Password, Protocol, StartAt, TimeSource};
 
 use crate::yaml::{self, Places};
 
@@ -84,51 +85,10 @@ pub struct Security {
     pub username: Option<String>,
     /// SASL password; better given as `VEDETTE_KAFKA_PASSWORD`.
     #[serde(default)]
-    pub password: Option<Secret>,
+    pub password: Option<Password>,
     /// PEM file of the authorities to trust; the system's if absent.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
-}
-
-/// Kafka's security protocols.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-pub enum Protocol {
-    /// Neither encryption nor credentials.
-    #[default]
-    Plaintext,
-    /// TLS.
-    Ssl,
-    /// Credentials without encryption.
-    SaslPlaintext,
-    /// TLS and credentials.
-    SaslSsl,
-}
-
-impl Protocol {
-    /// Kafka's name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Plaintext => "plaintext",
-            Self::Ssl => "ssl",
-            Self::SaslPlaintext => "sasl_plaintext",
-            Self::SaslSsl => "sasl_ssl",
-        }
-    }
-}
-
-/// SASL mechanisms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub enum Mechanism {
-    /// PLAIN.
-    #[serde(rename = "PLAIN")]
-    Plain,
-    /// SCRAM-SHA-256.
-    #[serde(rename = "SCRAM-SHA-256")]
-    ScramSha256,
-    /// SCRAM-SHA-512.
-    #[serde(rename = "SCRAM-SHA-512")]
-    ScramSha512,
 }
 
 /// One input topic.
@@ -154,42 +114,6 @@ pub struct Topic {
     /// Replaces the source's `F`.
     #[serde(default)]
     pub future: Option<Span>,
-}
-
-/// Whose clock `ts_log` is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-pub enum TimeSource {
-    /// By each record's own timestamp: the broker's LogAppendTime, or the producer's CreateTime made non-decreasing per
-    /// partition, which is weaker.
-    #[default]
-    Auto,
-    /// The broker's; records with CreateTime are refused.
-    Broker,
-    /// Whatever stands in the record, made non-decreasing per partition.
-    Producer,
-}
-
-/// Where a partition without a checkpoint starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-pub enum StartAt {
-    /// At its log start.
-    #[default]
-    Earliest,
-    /// At its end when first seen.
-    Latest,
-}
-
-/// What to do about lost records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-pub enum OnLoss {
-    /// Record the loss and go on.
-    #[default]
-    Continue,
-    /// Stop that source.
-    Stop,
 }
 
 /// The kernel.
@@ -259,17 +183,6 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
-}
-
-/// A text that is never printed.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
-    }
 }
 
 mod defaults {
@@ -389,7 +302,7 @@ fn override_from(config: &mut Config, env: impl Fn(&str) -> Option<String>) -> R
         config.kafka.security.username = Some(user);
     }
     if let Some(password) = given("VEDETTE_KAFKA_PASSWORD", "kafka.security.password") {
-        config.kafka.security.password = Some(Secret(password));
+        config.kafka.security.password = Some(Password::new(password));
     }
     if let Some(data) = given("VEDETTE_DATA", "data") {
         config.data = data.into();

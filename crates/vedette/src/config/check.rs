@@ -62,7 +62,7 @@ fn brokers_and_credentials(config: &Config, purpose: For) -> Result<()> {
         Protocol::SaslPlaintext | Protocol::SaslSsl
             if purpose == For::Service && given.iter().any(|(_, given)| !given) =>
         {
-            let name = security.protocol.name();
+            let name = security.protocol.name().to_lowercase();
             let what = format!("{name} needs mechanism, username and a password (VEDETTE_KAFKA_PASSWORD)");
             wrong("kafka.security.protocol", what)
         }

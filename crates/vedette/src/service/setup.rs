@@ -6,10 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use vedette_engine::{Compiled, Engine, GroupCheckpoint, Start};
 use vedette_event::{Flags, Micros, Partition, SourceDef, SourceIx, Sources, Span, StoredPlacement, Topics};
-use vedette_ingest::{
-    DeadLetterTopic, LastRead, Mechanism, OnLoss, Password, Protocol, Recovery, Resume, Sasl, Security,
-    StartAt, TimeSource, TopicSettings,
-};
+use vedette_ingest::{DeadLetterTopic, LastRead, Recovery, Resume, Sasl, Security, StartAt, TopicSettings};
 use vedette_store::{
     Store,
     model::{Checkpoint, Retention},
@@ -192,50 +189,27 @@ fn ingest_settings(
 ) -> vedette_ingest::Settings {
     let security = &config.kafka.security;
     let sasl = match (security.mechanism, &security.username, &security.password) {
-        (Some(mechanism), Some(username), Some(password)) => Some(Sasl {
-            mechanism: match mechanism {
-                config::Mechanism::Plain => Mechanism::Plain,
-                config::Mechanism::ScramSha256 => Mechanism::ScramSha256,
-                config::Mechanism::ScramSha512 => Mechanism::ScramSha512,
-            },
-            username: username.clone(),
-            password: Password::new(&*password.0),
-        }),
+        (Some(mechanism), Some(username), Some(password)) => {
+            Some(Sasl { mechanism, username: username.clone(), password: password.clone() })
+        }
         _ => None,
     };
     let topic = |t: &config::Topic| {
+        let topic = topics.find(&t.name)?;
+        // What was accepted is read from its start.
+        let accepted = topics.incarnation(topic) > 0;
         Some(TopicSettings {
             name: t.name.as_str().into(),
-            topic: topics.find(&t.name)?,
+            topic,
             source: *source_of.get(t.name.as_str())?,
-            time_source: match t.time_source {
-                config::TimeSource::Auto => TimeSource::Auto,
-                config::TimeSource::Broker => TimeSource::Broker,
-                config::TimeSource::Producer => TimeSource::Producer,
-            },
-            start: match t.start {
-                // What was accepted is read from its start.
-                config::StartAt::Latest if topics.incarnation(topics.find(&t.name)?) == 0 => StartAt::Latest,
-                _ => StartAt::LogStart,
-            },
-            on_loss: match t.on_loss {
-                config::OnLoss::Continue => OnLoss::Continue,
-                config::OnLoss::Stop => OnLoss::Stop,
-            },
+            time_source: t.time_source,
+            start: if accepted { StartAt::Earliest } else { t.start },
+            on_loss: t.on_loss,
         })
     };
     vedette_ingest::Settings {
         brokers: config.kafka.brokers.split(',').map(|b| b.trim().to_owned()).collect(),
-        security: Security {
-            protocol: match security.protocol {
-                config::Protocol::Plaintext => Protocol::Plaintext,
-                config::Protocol::Ssl => Protocol::Ssl,
-                config::Protocol::SaslPlaintext => Protocol::SaslPlaintext,
-                config::Protocol::SaslSsl => Protocol::SaslSsl,
-            },
-            sasl,
-            ca_file: security.ca_file.clone(),
-        },
+        security: Security { protocol: security.protocol, sasl, ca_file: security.ca_file.clone() },
         group: config.kafka.group_id.clone(),
         topics: config.kafka.topics.iter().filter_map(topic).collect(),
         allowance: config.engine.skew,
