@@ -27,7 +27,6 @@ pub struct Draft {
     pub rule: RuleIx,
     pub key: Key,
     pub crossing: Position,
-    pub incarnation: u32,
     /// The crossing event's flags.
     pub flags: Flags,
     pub revisions: Vec<Alert>,
@@ -76,14 +75,7 @@ pub fn episode(rules: &RuleSet, ix: RuleIx, key: &Key, all: &[Taking<'_>], episo
 }
 
 fn draft(rule: RuleIx, key: &Key, crossing: &Event, revisions: Vec<Alert>) -> Draft {
-    Draft {
-        rule,
-        key: key.clone(),
-        crossing: crossing.at.clone(),
-        incarnation: crossing.incarnation,
-        flags: crossing.flags,
-        revisions,
-    }
+    Draft { rule, key: key.clone(), crossing: crossing.at.clone(), flags: crossing.flags, revisions }
 }
 
 /// "Windows `[k·timespan, (k+1)·timespan)` since 1970-01-01 UTC, each judged when it ends, for the keys that have an
@@ -181,6 +173,7 @@ pub fn evidence(events: Vec<(&Position, Flags)>) -> Vec<Evidence> {
     chosen
         .map(|(_, (at, flags))| Evidence {
             topic: at.topic.as_str().into(),
+            incarnation: at.incarnation as u16,
             partition: at.partition,
             offset: at.offset,
             index: at.index,
@@ -233,7 +226,7 @@ pub fn finish(input: &Input<'_>, draft: Draft) -> (String, Vec<Alert>) {
     text(&mut hash, &keys::json(&draft.key));
     hash.update(&draft.crossing.time.to_le_bytes());
     text(&mut hash, &draft.crossing.topic);
-    hash.update(&draft.incarnation.to_le_bytes());
+    hash.update(&draft.crossing.incarnation.to_le_bytes());
     hash.update(&draft.crossing.partition.to_le_bytes());
     hash.update(&draft.crossing.offset.to_le_bytes());
     hash.update(&draft.crossing.index.to_le_bytes());

@@ -12,11 +12,15 @@ use std::{
 
 use proptest::{prelude::*, sample};
 use vedette_engine::{
-    Compiled, Detector, Engine, GroupCheckpoint, KEY_GROUPS, Output, POSITIONS, Published, Settings,
+    Compiled, Detector, Engine, GivenUp, GroupCheckpoint, KEY_GROUPS, Output, POSITIONS, Published, Settings,
+    Start, TopicState,
 };
-use vedette_event::{Flags, Micros, Notice, Order, Partition, RawBatchBuilder, RuleIx, StoredPlacement};
+use vedette_event::{Flags, Micros, Notice, Order, Partition, RawBatchBuilder, RuleIx};
 
-use super::generate::{self, SKEW, World, records::Raw};
+use super::{
+    generate::{self, SKEW, World, records::Raw},
+    placement::Stored,
+};
 
 /// After everything: ten years later.
 const END: i64 = 2_082_758_400_000_000;
@@ -98,6 +102,9 @@ pub enum Step {
     Kill,
     /// The kernel dies, and an operator drops all checkpoints but what was passed, if that is there.
     Reset,
+    /// An operator accepts the topic of this log anew, if the world has its next incarnation; of the one before, nothing more is
+    /// read.
+    Accept(usize),
 }
 
 /// What is done to the kernel that must not be.
@@ -138,9 +145,13 @@ pub struct Drive<'a> {
     furthest: Vec<usize>,
     /// By log: the offset from which it is read.
     from: Vec<i64>,
+    /// Logs of incarnations before the present ones, and how many of their records were read.
+    closed: BTreeMap<usize, usize>,
+    /// Restarts that would have given something up.
+    pub spared: usize,
     notices: Option<usize>,
     checkpoints: BTreeMap<u8, GroupCheckpoint>,
-    pub placements: Vec<StoredPlacement>,
+    pub placements: Vec<Stored>,
     /// What it said, if notices are wanted.
     pub said: Vec<Said>,
     /// The same, as it would be published.
@@ -178,6 +189,8 @@ impl<'a> Drive<'a> {
             next: vec![0; world.logs.len()],
             furthest: vec![0; world.logs.len()],
             from: vec![0; world.logs.len()],
+            closed: BTreeMap::new(),
+            spared: 0,
             notices,
             checkpoints: BTreeMap::new(),
             placements: Vec::new(),
@@ -196,13 +209,71 @@ impl<'a> Drive<'a> {
         for step in steps {
             self.step(step);
         }
-        while (0..self.world.logs.len()).any(|log| self.unread(log).next().is_some()) {
-            (0..self.world.logs.len()).for_each(|log| self.read(log, 5));
+        self.read_all();
+        for log in 0..self.world.logs.len() {
+            while self.accept(log) {
+                self.read_all();
+            }
         }
         self.assign();
         for log in 0..self.world.logs.len() {
-            self.idle(log, END);
+            if self.is_present(log) {
+                self.idle(log, END);
+            }
         }
+    }
+
+    fn read_all(&mut self) {
+        while (0..self.world.logs.len()).any(|log| self.unread(log).next().is_some()) {
+            (0..self.world.logs.len()).for_each(|log| self.read(log, 5));
+        }
+    }
+
+    /// Whether a log is of its topic's present incarnation.
+    fn is_present(&self, log: usize) -> bool {
+        let topics = &self.compiled.topics;
+        topics.incarnation(self.partition(log).topic) == self.world.logs[log].incarnation
+    }
+
+    /// Accepts the topic of a log as its next incarnation, if there is one. What was read before a kill is read again first.
+    fn accept(&mut self, log: usize) -> bool {
+        let topic = self.partition(log).topic;
+        let next = self.compiled.topics.incarnation(topic) + 1;
+        let of_topic = |of: &usize| self.partition(*of).topic == topic;
+        let logs: Vec<usize> = (0..self.world.logs.len()).filter(of_topic).collect();
+        if !logs.iter().any(|log| self.world.logs[*log].incarnation == next) {
+            return false;
+        }
+        for log in &logs {
+            self.read(*log, self.furthest[*log] - self.next[*log]);
+            if self.is_present(*log) {
+                self.closed.insert(*log, self.next[*log]);
+            }
+        }
+        let positions = self.engine.positions().expect("written");
+        self.checkpoints.insert(positions.group, positions);
+        let (compiled, given_up) = self.engine.accept(topic, self.world.logs[log].source);
+        assert_eq!(given_up, [], "all was read again");
+        self.compiled = compiled;
+        self.from
+            .iter_mut()
+            .zip(&self.world.logs)
+            .filter(|(_, l)| l.incarnation == next)
+            .for_each(|(f, _)| *f = 0);
+        self.assign();
+        let mut out = Output::default();
+        self.engine.set_topic(topic, TopicState::Read, &mut out);
+        self.publish(out);
+        true
+    }
+
+    /// The world as far as it was read before topics were accepted anew.
+    pub fn world_read(&self) -> World {
+        let mut world = self.world.clone();
+        for (log, read) in &self.closed {
+            world.logs[*log].records.truncate(*read);
+        }
+        world
     }
 
     /// Kafka, as far as possible in the total order: whatever a step reads, it is the next event of all.
@@ -260,6 +331,7 @@ impl<'a> Drive<'a> {
         match *step {
             Step::Read(log, most) => self.read(log % logs, most),
             // What was read before a kill lies in the log: until it was read again, no answer shows nothing unread.
+            Step::Idle(log, _) if !self.is_present(log % logs) => {}
             Step::Idle(log, _) if self.next[log % logs] < self.furthest[log % logs] => {}
             Step::Idle(log, by) => {
                 let log = log % logs;
@@ -275,12 +347,15 @@ impl<'a> Drive<'a> {
             }
             Step::Forget => self.engine.forget_released(),
             Step::Kill => self.restart(),
+            // What was read of a topic before it was accepted anew cannot be built from its records any more.
+            Step::Reset if !self.closed.is_empty() => {}
             Step::Reset => {
                 if self.checkpoints.contains_key(&POSITIONS) {
                     self.checkpoints.retain(|group, _| *group == POSITIONS);
                 }
                 self.restart();
             }
+            Step::Accept(log) => drop(self.accept(log % logs)),
         }
     }
 
@@ -298,13 +373,15 @@ impl<'a> Drive<'a> {
     }
 
     fn assign(&mut self) {
-        for log in 0..self.world.logs.len() {
+        let present: Vec<usize> = (0..self.world.logs.len()).filter(|log| self.is_present(*log)).collect();
+        for log in present {
             self.engine.assign(self.partition(log), self.world.logs[log].source, self.from[log]);
         }
     }
 
     fn unread(&self, log: usize) -> impl Iterator<Item = &'a Raw> + use<'a> {
-        self.world.logs[log].records[self.next[log]..].iter()
+        let from = if self.is_present(log) { self.next[log] } else { usize::MAX };
+        self.world.logs[log].records.get(from..).unwrap_or_default().iter()
     }
 
     fn read(&mut self, log: usize, most: usize) {
@@ -337,17 +414,34 @@ impl<'a> Drive<'a> {
         self.publish(out);
     }
 
-    fn restart(&mut self) {
-        self.said.push(Said::Restart);
-        self.engine = Engine::new(self.compiled.clone(), settings(self.notices));
-        self.engine.remember_placements(&self.placements);
-        let stored: Vec<GroupCheckpoint> = self.checkpoints.values().cloned().collect();
-        let source_of = |topic: &str| self.world.logs.iter().find(|l| l.topic == topic).map(|l| l.source);
-        for checkpoint in &stored {
-            self.engine.take_up(checkpoint).expect("a sound checkpoint");
+    /// A kernel that begins with what is stored.
+    fn next_life(&self) -> (Engine, Vec<Start>, Vec<GivenUp>) {
+        let mut engine = Engine::new(self.compiled.clone(), settings(self.notices));
+        let topics = &self.compiled.topics;
+        let present = self.placements.iter().filter(|(incarnation, placement)| {
+            let topic = topics.find(&placement.topic).expect("listed");
+            u32::from(topics.incarnation(topic)) == *incarnation
+        });
+        engine.remember_placements(&present.map(|(_, placement)| placement.clone()).collect::<Vec<_>>());
+        for checkpoint in self.checkpoints.values() {
+            engine.take_up(checkpoint).expect("a sound checkpoint");
         }
-        let starts = self.engine.starts(source_of);
-        for log in 0..self.world.logs.len() {
+        let source_of = |topic: &str| self.world.logs.iter().find(|l| l.topic == topic).map(|l| l.source);
+        let (starts, given_up) = engine.starts(source_of);
+        (engine, starts, given_up)
+    }
+
+    /// Where the next life would have to say that something is given up, this one goes on: all that is promised of its bodies is
+    /// that it says so.
+    fn restart(&mut self) {
+        let (engine, starts, given_up) = self.next_life();
+        if !given_up.is_empty() {
+            self.spared += 1;
+            return;
+        }
+        self.said.push(Said::Restart);
+        self.engine = engine;
+        for log in (0..self.world.logs.len()).filter(|log| self.is_present(*log)).collect::<Vec<_>>() {
             let of = &self.world.logs[log];
             let start = starts.iter().find(|s| *s.topic == *of.topic && s.partition == of.partition);
             // "A partition without a checkpoint starts at its log start."
@@ -368,9 +462,14 @@ impl<'a> Drive<'a> {
             let positions = self.engine.positions().expect("written");
             self.checkpoints.insert(positions.group, positions);
         }
-        self.placements.extend(out.placements);
+        let topics = &self.compiled.topics;
+        self.placements.extend(out.placements.into_iter().map(|placement| {
+            let topic = topics.find(&placement.topic).expect("listed");
+            (topics.incarnation(topic).into(), placement)
+        }));
         for dead in out.dead {
-            let log = (0..self.world.logs.len()).find(|log| self.partition(*log) == dead.partition);
+            let mut present = (0..self.world.logs.len()).filter(|log| self.is_present(*log));
+            let log = present.find(|log| self.partition(*log) == dead.partition);
             self.dead.insert((log.expect("assigned"), dead.offset));
         }
         if self.notices.is_some() {

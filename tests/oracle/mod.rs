@@ -15,6 +15,7 @@
 //! - An event of which a continuation crosses a child and which matches a detection still takes part as the latter.
 //! - An interval that is due at the very end of an episode is one revision with it, ended.
 
+mod accepted;
 mod body;
 mod conditions;
 mod detection;
@@ -32,14 +33,14 @@ mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vedette_event::{Alert, RuleIx, Sources, StoredPlacement};
+use vedette_event::{Alert, RuleIx, Sources};
 use vedette_sigma::{RuleKind, RuleSet};
 
 use self::{
     body::Draft,
     conditions::{Taking, group},
     episodes::Episode,
-    placement::{Event, Log, Position},
+    placement::{Event, Log, Position, Stored},
 };
 
 /// Everything that alerts are a function of.
@@ -51,7 +52,7 @@ pub struct Input<'a> {
     /// The records of each partition.
     pub logs: &'a [Log],
     /// Placements that are no function of the record alone.
-    pub placements: &'a [StoredPlacement],
+    pub placements: &'a [Stored],
 }
 
 /// What must come out.

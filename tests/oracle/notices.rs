@@ -167,6 +167,7 @@ fn crowd(((n, values, short), partitions): &Dense) -> World {
         (0..*events).map(record).collect::<Vec<_>>()
     };
     let log = |name: &str, partition: usize, records| RawLog {
+        incarnation: records::incarnation(&format!("topic-{name}")),
         topic: format!("topic-{name}"),
         source: generate::source(name),
         partition: partition as i32,

@@ -8,15 +8,19 @@ use serde_json::{Map, Value as Json};
 use vedette_event::{Flags, SourceIx, Sources, StoredPlacement};
 
 /// "The total order (`ts_event`, topic, partition, offset, event index); for files the topic is the source's name."
-/// The derived comparison is that order.
+/// The derived comparison is that order. A topic that was made anew is another one, which stands behind the one before.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     pub time: i64,
     pub topic: String,
+    pub incarnation: u32,
     pub partition: i32,
     pub offset: i64,
     pub index: u32,
 }
+
+/// A stored placement, and the incarnation of its topic.
+pub type Stored = (u32, StoredPlacement);
 
 /// The records of one partition (or file), in order.
 #[derive(Debug, Clone)]
@@ -49,20 +53,20 @@ pub struct Claimed {
 #[derive(Debug, Clone)]
 pub struct Event {
     pub at: Position,
-    pub incarnation: u32,
     pub flags: Flags,
     pub source: SourceIx,
     pub fields: Map<String, Json>,
 }
 
 /// All events, placed and sorted.
-pub fn place_all(logs: &[Log], sources: &Sources, stored: &[StoredPlacement]) -> Vec<Event> {
+pub fn place_all(logs: &[Log], sources: &Sources, stored: &[Stored]) -> Vec<Event> {
     let mut events = Vec::new();
     for log in logs {
         let in_files = file_times(&log.records);
         for record in &log.records {
             let kept = |flag: Flags| {
-                stored.iter().find(|s| {
+                let of_log = stored.iter().filter(|(incarnation, _)| *incarnation == log.incarnation);
+                of_log.map(|(_, s)| s).find(|s| {
                     *s.topic == *log.topic
                         && s.partition == log.partition
                         && s.offset == record.offset
@@ -89,11 +93,11 @@ pub fn place_all(logs: &[Log], sources: &Sources, stored: &[StoredPlacement]) ->
                     at: Position {
                         time,
                         topic: log.topic.clone(),
+                        incarnation: log.incarnation,
                         partition: log.partition,
                         offset: record.offset,
                         index: index as u32,
                     },
-                    incarnation: log.incarnation,
                     flags,
                     source: log.source,
                     fields: claimed.fields.clone(),

@@ -21,15 +21,16 @@ use super::{
         records::{self, RawLog},
     },
     kernel::{Drive, Fault, Step, steps},
+    placement::Stored,
 };
 
-pub fn oracle(world: &World, placements: &[vedette_event::StoredPlacement]) -> Outcome {
+pub fn oracle(world: &World, placements: &[Stored]) -> Outcome {
     let rules = world.rules();
     alerts(&Input { rules: &rules, sources: &generate::sources(), logs: &world.claimed(), placements })
 }
 
 /// What the kernel published and the oracle does not have (`+`), and the other way round (`-`), with rules and records.
-fn difference(world: &World, drive: &Drive<'_>, outcome: &Outcome) -> Option<String> {
+pub fn difference(world: &World, drive: &Drive<'_>, outcome: &Outcome) -> Option<String> {
     let (got, want) = (&drive.bodies, outcome.bodies());
     let mut lines: Vec<String> = Vec::new();
     let keys: BTreeSet<&(String, u32)> = got.keys().chain(want.keys()).collect();
@@ -157,7 +158,7 @@ fn random_worlds_find_a_dropped_pending_finding() {
 }
 
 /// A world of one rule, `rule`, and one partition of events of `p` at seconds after midnight, with these fields.
-fn one_log(rule: &str, events: impl IntoIterator<Item = (i64, Json)>) -> World {
+pub fn one_log(rule: &str, events: impl IntoIterator<Item = (i64, Json)>) -> World {
     let base = "title: P\nname: p\nlogsource: {category: test}\n\
                 detection:\n  selection:\n    k: p\n  condition: selection\n";
     let records = events.into_iter().enumerate().map(|(offset, (second, fields))| {
@@ -167,6 +168,7 @@ fn one_log(rule: &str, events: impl IntoIterator<Item = (i64, Json)>) -> World {
     });
     let log = |name: &str, records| RawLog {
         topic: format!("topic-{name}"),
+        incarnation: records::incarnation(&format!("topic-{name}")),
         source: generate::source(name),
         partition: 0,
         records,
@@ -178,7 +180,7 @@ fn one_log(rule: &str, events: impl IntoIterator<Item = (i64, Json)>) -> World {
     }
 }
 
-const TWO_IN_TEN: &str = "title: Two\nname: two\ncorrelation:\n  type: event_count\n  rules: [p]\n  \
+pub const TWO_IN_TEN: &str = "title: Two\nname: two\ncorrelation:\n  type: event_count\n  rules: [p]\n  \
                           group-by: [u]\n  timespan: 10s\n  condition:\n    gte: 2\n";
 
 fn two_events() -> World {

@@ -377,7 +377,8 @@ pub struct Coverage {
     pub unevaluated: u64,
     /// Records of its sources that ended as dead letters.
     pub dead_lettered: u64,
-    /// Records of its sources that the broker deleted unread.
+    /// Records of its sources that were lost: the broker deleted them unread, or their topic was made anew before what was
+    /// found in them was final.
     pub lost: u64,
     /// Alerts it has opened.
     pub alerts: u64,

@@ -122,7 +122,7 @@ impl Metric {
             Self::LostRecords,
             "vedette_lost_records",
             "source",
-            "Records that the broker deleted before they were read",
+            "Records that were lost: deleted unread, or their topic was made anew too early",
         ),
         (Self::Lag, "vedette_lag_records", "source,partition", "Records not read yet"),
         (

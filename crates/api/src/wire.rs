@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
 use serde_json::{Map, Value, value::RawValue};
 use utoipa::{PartialSchema as _, ToSchema};
-use vedette_event::{Micros, Severity};
+use vedette_event::{Incarnation, Micros, Severity};
 use vedette_store::model::{
     AlertRow, Content, Disposition, EvidenceContent, RevisionPoint, RowState, Status, Triage, Withdrawal,
     Withdrawn,
@@ -205,6 +205,9 @@ pub(crate) struct EntityRef {
 pub(crate) struct EvidenceRef {
     /// Topic; the source's name for files.
     pub topic: String,
+    /// How often that topic had been accepted anew; missing for 0.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub incarnation: Incarnation,
     /// Partition.
     pub partition: i32,
     /// Offset.
@@ -265,11 +268,20 @@ pub(crate) struct TriageState {
     pub since_closed: Option<u64>,
 }
 
+/// Whether this is a topic's first incarnation, of which nothing is said.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+pub(crate) const fn is_first(incarnation: &Incarnation) -> bool {
+    *incarnation == 0
+}
+
 /// The content of one event of the evidence.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 pub(crate) struct EventContent {
     /// Topic.
     pub topic: String,
+    /// How often that topic had been accepted anew; missing for 0.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub incarnation: Incarnation,
     /// Partition.
     pub partition: i32,
     /// Offset.
@@ -379,8 +391,8 @@ impl From<RevisionPoint> for Revision {
 pub(crate) fn contents(evidence: &[EvidenceRef], stored: Vec<EvidenceContent>) -> Vec<EventContent> {
     let of = |at: &EvidenceRef| {
         let found = stored.iter().find(|found| {
-            (found.topic.as_str(), found.partition, found.offset, found.index)
-                == (at.topic.as_str(), at.partition, at.offset, at.index)
+            (found.topic.as_str(), found.incarnation, found.partition, found.offset, found.index)
+                == (at.topic.as_str(), at.incarnation, at.partition, at.offset, at.index)
         });
         let (state, content, fault) = match found.map(|found| &found.content) {
             None => (ContentState::Pending, None, None),
@@ -391,9 +403,10 @@ pub(crate) fn contents(evidence: &[EvidenceRef], stored: Vec<EvidenceContent>) -
                 (ContentState::Present, Some(value), None)
             }
         };
-        let EvidenceRef { topic, partition, offset, index, .. } = at;
+        let EvidenceRef { topic, incarnation, partition, offset, index, .. } = at;
         EventContent {
             topic: topic.clone(),
+            incarnation: *incarnation,
             partition: *partition,
             offset: *offset,
             index: *index,

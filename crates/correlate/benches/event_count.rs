@@ -124,6 +124,7 @@ fn main() {
         correlator.push(
             &FindingBatch {
                 batch: &events,
+                incarnation: 0,
                 fields: &fields,
                 times: &times,
                 flags: &flags,

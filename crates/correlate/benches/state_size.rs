@@ -106,6 +106,7 @@ fn case(threshold: u32, each: u32) {
         let flags = vec![Flags::NONE; ROWS as usize];
         let findings = FindingBatch {
             batch: &batch,
+            incarnation: 0,
             fields: &fields,
             times: &times,
             flags: &flags,

@@ -216,7 +216,7 @@ impl Looking {
     fn due(&self, node: &Node, event: &EventRef, said: &Said<'_>) -> Option<Episode> {
         let unreleased = self.stand.is_some_and(|stand| stand.crossing >= said.below);
         let due = said.root && unreleased && !self.waits(said.below) && room_in(said.hours, event) > 0;
-        due.then(|| Episode::open(node, event, 0, &self.window.witness(node, event)))
+        due.then(|| Episode::open(node, event, &self.window.witness(node, event)))
     }
 
     /// Fills the window again, from the released state and all events in order, if it lacks some; what that says of an
@@ -343,7 +343,7 @@ impl Ahead {
             return None;
         }
         *self.hours.entry(event.time.floor(HOUR)).or_default() += 1;
-        Some(Episode::open(node, event, 0, &Window::None.witness(node, event)))
+        Some(Episode::open(node, event, &Window::None.witness(node, event)))
     }
 
     /// Forgets keys all of whose events were released.
@@ -375,8 +375,7 @@ pub fn announce(scope: &Scope<'_>, tree: &Tree, key: &[u8], episode: &Episode, o
     let Some(node) = tree.nodes.last() else { return };
     let (rule, crossing) = (scope.plan.rules.get(tree.root), &episode.crossing);
     let key = key_of(node, key);
-    let incarnation = scope.topics.incarnation(crossing.topic);
-    let identity = scope.identity(tree, &key, crossing.order(), incarnation);
+    let identity = scope.identity(tree, &key, crossing.order());
     let value = episode.value(node);
     out.notices.push(Notice {
         notice_id: blake3::keyed_hash(b"vedette: a notice, not an alert.", identity.as_bytes())

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What every checkpoint starts with; the last byte is the version of the layout.
-pub const MAGIC: [u8; 5] = *b"VDCP\x03";
+pub const MAGIC: [u8; 5] = *b"VDCP\x04";
 /// Bytes of the keyed hash at the end.
 pub const SEAL: usize = 16;
 
@@ -120,7 +120,11 @@ impl Writer {
         self.offset = event.offset;
         self.signed(i64::from(event.partition));
         self.number(u64::from(event.index));
-        self.number(u64::from(event.topic.0));
+        // Hardly any topic is ever made anew.
+        self.number(u64::from(event.topic.0) << 1 | u64::from(event.incarnation > 0));
+        if event.incarnation > 0 {
+            self.number(u64::from(event.incarnation));
+        }
         self.number(u64::from(event.flags.0));
         self.number(u64::from(event.weight));
     }
@@ -251,7 +255,6 @@ impl Writer {
 
     fn episode(&mut self, episode: &Episode) {
         self.event(&episode.crossing);
-        self.number(u64::from(episode.incarnation));
         self.number(
             u64::from(episode.silent)
                 | u64::from(episode.continuation) << 1
@@ -285,7 +288,6 @@ impl Writer {
         );
         if let Some(head) = head {
             self.event(&head.crossing);
-            self.number(u64::from(head.incarnation));
             self.number(u64::from(head.revision));
         }
         if let Some(pending) = pending {

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use smallvec::SmallVec;
-use vedette_event::{FindingBatch, Micros, Partition, RuleIx, Topics, time::SECOND};
+use vedette_event::{FindingBatch, Micros, RuleIx, Topics, time::SECOND};
 
 use crate::{
     Counters, Output, Plan,
@@ -17,7 +17,7 @@ use crate::{
     event::EventRef,
     extract::{Layout, trees_of},
     payload,
-    pending::{Held, Pending, Run},
+    pending::{Held, Origin, Pending, Run},
     tree::TreeState,
     waiting::Waiting,
 };
@@ -86,11 +86,6 @@ impl Correlator {
         }
     }
 
-    /// Takes another table of the same topics: an incarnation has changed.
-    pub fn set_topics(&mut self, topics: Arc<Topics>) {
-        self.topics = topics;
-    }
-
     /// Takes the findings of a batch, to be held until released.
     pub fn push(&mut self, findings: &FindingBatch<'_>, out: &mut Output) {
         let plan = Arc::clone(&self.plan);
@@ -151,6 +146,7 @@ impl Correlator {
             partition: order.partition,
             index: order.index,
             topic: order.topic,
+            incarnation: order.incarnation,
             flags: findings.flags.get(row).copied().unwrap_or_default(),
             weight,
         };
@@ -261,7 +257,7 @@ impl Correlator {
     }
 
     /// By partition, the lowest offset with an unreleased finding of a key group.
-    pub fn unreleased(&mut self, group: u8) -> BTreeMap<Partition, i64> {
+    pub fn unreleased(&mut self, group: u8) -> BTreeMap<Origin, i64> {
         let mut lowest = BTreeMap::new();
         for pending in &mut self.pending {
             pending.lowest_of(group, &mut lowest);

@@ -64,7 +64,6 @@ fn rules_of(tree: &Tree, node: &Node, matched: &Bits) -> Vec<RuleIx> {
 /// What of a body does not follow from the rule and the key.
 struct Facts<'a> {
     crossing: &'a EventRef,
-    incarnation: u32,
     revision: u32,
     state: State,
     continuation: bool,
@@ -83,6 +82,7 @@ impl Scope<'_> {
     pub fn evidence(&self, events: &[EventRef]) -> Vec<Evidence> {
         let evidence = events.iter().map(|event| Evidence {
             topic: Arc::clone(self.topics.name(event.topic)),
+            incarnation: event.incarnation,
             partition: event.partition,
             offset: event.offset,
             index: event.index,
@@ -93,17 +93,17 @@ impl Scope<'_> {
     }
 
     /// The identity of an episode of a tree's root.
-    pub fn identity(&self, tree: &Tree, key: &Key, crossing: Order, incarnation: u32) -> Arc<str> {
+    pub fn identity(&self, tree: &Tree, key: &Key, crossing: Order) -> Arc<str> {
         let rule = self.plan.rules.get(tree.root);
         let topic = self.topics.name(crossing.topic);
-        Identity { rule_id: &rule.id, meaning: &rule.meaning, key, crossing, topic, incarnation }.alert_id()
+        Identity { rule_id: &rule.id, meaning: &rule.meaning, key, crossing, topic }.alert_id()
     }
 
     fn publish(&self, tree: &Tree, group: u8, key: Key, facts: Facts<'_>, out: &mut Output) {
         let rule = self.plan.rules.get(tree.root);
         let (crossing, covers_until) = (facts.crossing.order(), facts.covers_until);
         let alert = Alert {
-            alert_id: self.identity(tree, &key, crossing, facts.incarnation),
+            alert_id: self.identity(tree, &key, crossing),
             revision: facts.revision,
             state: facts.state,
             continuation: facts.continuation,
@@ -146,7 +146,6 @@ impl Scope<'_> {
         let capped = if episode.values.more { Flags::CAPPED } else { Flags::NONE };
         let facts = Facts {
             crossing: &episode.crossing,
-            incarnation: episode.incarnation,
             revision: episode.revision,
             state,
             continuation: episode.continuation,
@@ -179,7 +178,6 @@ impl Scope<'_> {
         let capped = if distinct && measured > cap { Flags::CAPPED } else { Flags::NONE };
         let facts = Facts {
             crossing: &window.last,
-            incarnation: self.topics.incarnation(window.last.topic),
             revision: 1,
             state: State::Ended,
             continuation: false,
@@ -211,7 +209,6 @@ impl Scope<'_> {
             (hour.folded(), evidence.last().map_or(head.crossing.time, |last| last.time));
         let facts = Facts {
             crossing: &head.crossing,
-            incarnation: head.incarnation,
             revision: head.revision,
             state,
             continuation: false,

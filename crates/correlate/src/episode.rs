@@ -29,8 +29,6 @@ pub enum Phase {
 pub struct Episode {
     /// The crossing event.
     pub crossing: EventRef,
-    /// The incarnation of its topic.
-    pub incarnation: u32,
     /// Raises no alert: folded into a storm, or a child's within a chain.
     pub silent: bool,
     /// Goes on from one that midnight cut.
@@ -81,10 +79,9 @@ impl Node {
 
 impl Episode {
     /// Opens with a witness.
-    pub fn open(node: &Node, crossing: &EventRef, incarnation: u32, witness: &Witness) -> Self {
+    pub fn open(node: &Node, crossing: &EventRef, witness: &Witness) -> Self {
         let mut episode = Self {
             crossing: *crossing,
-            incarnation,
             silent: false,
             continuation: false,
             revision: 0,

@@ -4,7 +4,7 @@
 //! Invariant: what is pushed to a trail comes back unchanged.
 
 use smallvec::SmallVec;
-use vedette_event::{Flags, Micros, Order, TopicIx};
+use vedette_event::{Flags, Incarnation, Micros, Order, Partition, TopicIx};
 
 use crate::codec::{Reader, unzigzag, zigzag};
 
@@ -46,6 +46,8 @@ pub struct EventRef {
     pub index: u32,
     /// Topic.
     pub topic: TopicIx,
+    /// Which of the topics of that name.
+    pub incarnation: Incarnation,
     /// The event's flags.
     pub flags: Flags,
     /// Its weight in `event_count`.
@@ -58,10 +60,16 @@ impl EventRef {
         Order {
             time: self.time,
             topic: self.topic,
+            incarnation: self.incarnation,
             partition: self.partition,
             offset: self.offset,
             index: self.index,
         }
+    }
+
+    /// Where it was read.
+    pub const fn origin(&self) -> (Partition, Incarnation) {
+        (Partition { topic: self.topic, number: self.partition }, self.incarnation)
     }
 }
 
@@ -91,9 +99,9 @@ impl Default for Trail {
     }
 }
 
-/// The bytes of one event: at most two numbers of ten bytes and five of five.
+/// The bytes of one event: at most two numbers of ten bytes and six of five.
 struct Encoded {
-    bytes: [u8; 48],
+    bytes: [u8; 52],
     len: usize,
 }
 
@@ -117,7 +125,7 @@ impl Encoded {
 }
 
 impl Trail {
-    /// Topics whose number stands beside the partition.
+    /// Topics whose number stands beside the partition, as long as they are the first of their name.
     const NEAR: u64 = 3;
 
     /// Appends an event.
@@ -175,14 +183,16 @@ impl Trail {
 
     #[inline]
     fn encode(&self, event: &EventRef) -> Encoded {
-        let mut out = Encoded { bytes: [0; 48], len: 0 };
+        let mut out = Encoded { bytes: [0; 52], len: 0 };
         let plain = event.index == 0 && event.flags.is_empty() && event.weight == 1;
         let topic = u64::from(event.topic.0);
+        let near = if event.incarnation == 0 { topic.min(Self::NEAR) } else { Self::NEAR };
         out.number(event.time.0.wrapping_sub(self.base_time) as u64);
         out.number(zigzag(event.offset.wrapping_sub(self.base_offset)));
-        out.number(zigzag(i64::from(event.partition)) << 3 | topic.min(Self::NEAR) << 1 | u64::from(!plain));
-        if topic >= Self::NEAR {
+        out.number(zigzag(i64::from(event.partition)) << 3 | near << 1 | u64::from(!plain));
+        if near == Self::NEAR {
             out.number(topic);
+            out.number(u64::from(event.incarnation));
         }
         if !plain {
             out.number(u64::from(event.index));
@@ -244,7 +254,7 @@ impl Trail {
         let offset = self.base_offset.wrapping_add(unzigzag(next()));
         let place = next();
         let near = place >> 1 & 3;
-        let topic = TopicIx(if near == Self::NEAR { next() } else { near } as u16);
+        let (topic, incarnation) = if near == Self::NEAR { (next(), next()) } else { (near, 0) };
         let (index, flags, weight) = if place & 1 == 1 {
             (next() as u32, Flags(next() as u16), next() as u16)
         } else {
@@ -255,7 +265,8 @@ impl Trail {
             offset,
             partition: unzigzag(place >> 3) as i32,
             index,
-            topic,
+            topic: TopicIx(topic as u16),
+            incarnation: incarnation as Incarnation,
             flags,
             weight,
         }
@@ -302,13 +313,15 @@ mod tests {
     use super::*;
 
     fn event() -> impl Strategy<Value = EventRef> {
-        (any::<i64>(), any::<i64>(), any::<i32>(), 0..3_u32, any::<u16>(), 0..32_u16, 1..5_u16).prop_map(
-            |(time, offset, partition, index, topic, flags, weight)| EventRef {
+        let topic = prop_oneof![(0..5_u16, 0..2_u16), any::<(u16, u16)>()];
+        (any::<i64>(), any::<i64>(), any::<i32>(), 0..3_u32, topic, 0..32_u16, 1..5_u16).prop_map(
+            |(time, offset, partition, index, (topic, incarnation), flags, weight)| EventRef {
                 time: Micros(time),
                 offset,
                 partition,
                 index,
                 topic: TopicIx(topic),
+                incarnation,
                 flags: Flags(flags),
                 weight,
             },
@@ -348,6 +361,7 @@ mod tests {
                 partition: 0,
                 index: 0,
                 topic: TopicIx(0),
+                incarnation: 0,
                 flags: Flags::NONE,
                 weight: 1,
             });

@@ -41,6 +41,7 @@ pub use ahead::NOTICE_BUDGET;
 pub use correlator::{Correlator, Settings};
 pub use load::Load;
 pub use output::{Counters, Health, Output, Published};
+pub use pending::Origin;
 pub use plan::Plan;
 pub use waiting::Still;
 

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use smallvec::SmallVec;
-use vedette_event::{Micros, Partition};
+use vedette_event::{Incarnation, Micros, Partition};
 
 use crate::{GROUPS, event::EventRef};
 
@@ -16,6 +16,9 @@ use crate::{GROUPS, event::EventRef};
 const WIDTH: u32 = 20;
 /// Emptied runs kept for their memory.
 const SPARE: usize = 8;
+
+/// Where findings were read: a partition, of this incarnation of its topic. What was read of another cannot be read again.
+pub type Origin = (Partition, Incarnation);
 
 /// One event that concerns one tree.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +49,7 @@ pub enum GroupSet {
 pub struct Run {
     pub held: Vec<Held>,
     pub bytes: Vec<u8>,
-    lowest: Vec<(Partition, Lowest)>,
+    lowest: Vec<(Origin, Lowest)>,
 }
 
 /// Lowest offsets by key group, `i64::MAX` where there is none.
@@ -100,10 +103,10 @@ impl Lowest {
 
 impl Run {
     /// Notes that a finding of this group is held.
-    fn note(&mut self, partition: Partition, group: u8, offset: i64) {
-        let known = self.lowest.iter().position(|(p, _)| *p == partition);
+    fn note(&mut self, origin: Origin, group: u8, offset: i64) {
+        let known = self.lowest.iter().position(|(o, _)| *o == origin);
         let at = known.unwrap_or_else(|| {
-            self.lowest.push((partition, Lowest::Few(SmallVec::new())));
+            self.lowest.push((origin, Lowest::Few(SmallVec::new())));
             self.lowest.len() - 1
         });
         if let Some((_, lowest)) = self.lowest.get_mut(at) {
@@ -124,7 +127,7 @@ pub struct Pending {
     runs: BTreeMap<i64, Run>,
     spare: Vec<Run>,
     /// The lowest offsets over all runs, until something changes: all key groups are asked for one after the other.
-    lowest: Option<BTreeMap<Partition, Box<ByGroup>>>,
+    lowest: Option<BTreeMap<Origin, Box<ByGroup>>>,
 }
 
 impl Pending {
@@ -137,7 +140,7 @@ impl Pending {
         let start = run.bytes.len();
         run.bytes.extend_from_slice(payload);
         for group in groups {
-            run.note(event.order().partition(), *group, event.offset);
+            run.note(event.origin(), *group, event.offset);
         }
         let groups = if let [group] = groups { GroupSet::One(*group) } else { GroupSet::Several };
         run.held.push(Held { event, start, hash, tree, groups });
@@ -183,12 +186,12 @@ impl Pending {
             run.lowest.clear();
             for at in 0..run.held.len() {
                 let held = run.held[at];
-                let partition = held.event.order().partition();
+                let origin = held.event.origin();
                 match held.groups {
-                    GroupSet::One(group) => run.note(partition, group, held.event.offset),
+                    GroupSet::One(group) => run.note(origin, group, held.event.offset),
                     GroupSet::Several => {
                         for group in groups(&held, run.bytes.get(held.start..).unwrap_or_default()) {
-                            run.note(partition, group, held.event.offset);
+                            run.note(origin, group, held.event.offset);
                         }
                     }
                 }
@@ -198,12 +201,12 @@ impl Pending {
     }
 
     /// By partition, the lowest offset of each key group that has a finding.
-    fn lowest(&mut self) -> &BTreeMap<Partition, Box<ByGroup>> {
+    fn lowest(&mut self) -> &BTreeMap<Origin, Box<ByGroup>> {
         let runs = &self.runs;
         self.lowest.get_or_insert_with(|| {
             let mut lowest = BTreeMap::new();
-            for (partition, of_run) in runs.values().flat_map(|run| &run.lowest) {
-                let into = lowest.entry(*partition).or_insert_with(|| Box::new([i64::MAX; GROUPS as usize]));
+            for (origin, of_run) in runs.values().flat_map(|run| &run.lowest) {
+                let into = lowest.entry(*origin).or_insert_with(|| Box::new([i64::MAX; GROUPS as usize]));
                 of_run.lower(into);
             }
             lowest
@@ -211,20 +214,20 @@ impl Pending {
     }
 
     /// Lowers `into` to the lowest offset of each partition that holds a finding of the group.
-    pub fn lowest_of(&mut self, group: u8, into: &mut BTreeMap<Partition, i64>) {
-        for (partition, by_group) in self.lowest() {
+    pub fn lowest_of(&mut self, group: u8, into: &mut BTreeMap<Origin, i64>) {
+        for (origin, by_group) in self.lowest() {
             if let Some(&offset) = by_group.get(usize::from(group)).filter(|offset| **offset != i64::MAX) {
-                let lowest = into.entry(*partition).or_insert(offset);
+                let lowest = into.entry(*origin).or_insert(offset);
                 *lowest = offset.min(*lowest);
             }
         }
     }
 
     /// How many offsets lie between its findings and how far their partitions were read.
-    pub fn distance(&mut self, read: &BTreeMap<Partition, i64>) -> i64 {
-        self.lowest().iter().fold(0, |sum, (partition, by_group)| {
+    pub fn distance(&mut self, read: &BTreeMap<Origin, i64>) -> i64 {
+        self.lowest().iter().fold(0, |sum, (origin, by_group)| {
             let lowest = by_group.iter().copied().min().unwrap_or(i64::MAX);
-            let distance = read.get(partition).map_or(0, |read| read.saturating_sub(lowest).max(0));
+            let distance = read.get(origin).map_or(0, |read| read.saturating_sub(lowest).max(0));
             sum.saturating_add(distance)
         })
     }

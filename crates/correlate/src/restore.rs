@@ -207,8 +207,9 @@ impl Input<'_> {
         self.offset = self.offset.wrapping_add(self.reader.signed()?);
         let partition = i32::try_from(self.reader.signed()?).ok()?;
         let index = self.number()?;
-        let topic: usize = self.number()?;
-        let topic = *self.topics.get(topic)?;
+        let place: usize = self.number()?;
+        let topic = *self.topics.get(place >> 1)?;
+        let incarnation = if place & 1 == 1 { self.number()? } else { 0 };
         self.lost |= topic.is_none();
         let topic = topic.unwrap_or(TopicIx(0));
         Some(EventRef {
@@ -217,6 +218,7 @@ impl Input<'_> {
             partition,
             index,
             topic,
+            incarnation,
             flags: self.flags()?,
             weight: self.number()?,
         })
@@ -395,11 +397,9 @@ impl Input<'_> {
 
     fn episode(&mut self) -> Option<Episode> {
         let crossing = self.event()?;
-        let incarnation = self.number()?;
         let bits: u64 = self.number()?;
         Some(Episode {
             crossing,
-            incarnation,
             silent: bits & 1 != 0,
             continuation: bits & 2 != 0,
             revision: self.number()?,
@@ -429,8 +429,7 @@ impl Input<'_> {
         let bits: u64 = self.number()?;
         let mut head = None;
         if bits & 2 != 0 {
-            let (crossing, incarnation, revision) = (self.event()?, self.number()?, self.number()?);
-            head = Some(Head { crossing, incarnation, revision, pending: None });
+            head = Some(Head { crossing: self.event()?, revision: self.number()?, pending: None });
         }
         if bits & 4 != 0 {
             let pending = self.time()?;

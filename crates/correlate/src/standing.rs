@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use vedette_event::{Micros, Partition, SourceIx};
+use vedette_event::{Micros, SourceIx};
 
-use crate::{Correlator, Output, Still};
+use crate::{Correlator, Origin, Output, Still};
 
 impl Correlator {
     /// Says which sources stand still: nothing is known of when they will be read on.
@@ -29,7 +29,7 @@ impl Correlator {
 
     /// Gives up the oldest findings that wait for sources which stand still, until a restart has at most `each` records to
     /// read again for each finding that a set of sources may hold. `read` says how far each partition was read.
-    pub fn give_up(&mut self, read: &BTreeMap<Partition, i64>, each: usize, out: &mut Output) {
+    pub fn give_up(&mut self, read: &BTreeMap<Origin, i64>, each: usize, out: &mut Output) {
         for (set, pending) in self.pending.iter_mut().enumerate() {
             if !self.waiting.stands(set) {
                 continue;

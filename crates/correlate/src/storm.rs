@@ -62,8 +62,6 @@ pub struct Part {
 pub struct Head {
     /// The crossing of the first episode folded.
     pub crossing: EventRef,
-    /// The incarnation of its topic.
-    pub incarnation: u32,
     /// The last revision given.
     pub revision: u32,
     /// When the revision of the running interval is due.
@@ -87,7 +85,6 @@ impl Storm {
         &mut self,
         node: &Node,
         event: &EventRef,
-        incarnation: u32,
         (group, key): (u8, &dyn Fn() -> body::Key),
         published: Micros,
     ) -> Verdict {
@@ -111,7 +108,7 @@ impl Storm {
         part.prefixes.add(body::prefix(&key));
         match &mut hour.head {
             None => {
-                hour.head = Some(Head { crossing: *event, incarnation, revision: 0, pending: None });
+                hour.head = Some(Head { crossing: *event, revision: 0, pending: None });
                 Verdict::First
             }
             Some(head) => {

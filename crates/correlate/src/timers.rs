@@ -137,9 +137,8 @@ impl TreeState {
             return;
         }
         for (key, group, window) in &windows {
-            let incarnation = scope.topics.incarnation(window.last.topic);
             let name = || key_of(node, key);
-            let verdict = self.storm.cross(node, &window.last, incarnation, (*group, &name), self.published);
+            let verdict = self.storm.cross(node, &window.last, (*group, &name), self.published);
             if verdict == Verdict::Alert {
                 scope.judge(tree, (*group, key), window, out);
             }

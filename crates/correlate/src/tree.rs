@@ -518,8 +518,7 @@ impl TreeState {
             }
             phase if holds => {
                 let witness = window.witness(node, event);
-                let incarnation = scope.topics.incarnation(event.topic);
-                let mut episode = Episode::open(node, event, incarnation, &witness);
+                let mut episode = Episode::open(node, event, &witness);
                 if let Some(estimate) = estimate {
                     episode.approximate(estimate);
                 }
@@ -530,8 +529,7 @@ impl TreeState {
                     episode.silent = true;
                 } else {
                     let key = || key_of(node, &entry.key);
-                    let verdict =
-                        self.storm.cross(node, event, incarnation, (entry.group, &key), self.published);
+                    let verdict = self.storm.cross(node, event, (entry.group, &key), self.published);
                     episode.silent = verdict != Verdict::Alert;
                     if verdict == Verdict::Alert {
                         scope.revise(tree, (entry.group, &entry.key), &mut episode, Liveness::Active, out);

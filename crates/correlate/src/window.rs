@@ -164,7 +164,8 @@ impl Window {
             Self::Temporal(latest) => Box::new(latest.iter().flatten().map(EventRef::order)),
             Self::Ordered(chains) => Box::new(chains.iter().flatten().map(EventRef::order)),
         };
-        let none = Order { time: newest, topic: TopicIx(0), partition: 0, offset: 0, index: 0 };
+        let none =
+            Order { time: newest, topic: TopicIx(0), incarnation: 0, partition: 0, offset: 0, index: 0 };
         let first = orders.next().unwrap_or(none);
         orders.all(|order| order == first).then_some(first)
     }

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use vedette_event::{Micros, Partition, TopicIx, Topics};
+use vedette_event::{Incarnation, Micros, Partition, TopicIx, Topics};
 
 use crate::{
     KEY_GROUPS,
@@ -37,7 +37,7 @@ pub struct PartitionPoint {
     /// The topic.
     pub topic: Arc<str>,
     /// Its incarnation.
-    pub incarnation: u32,
+    pub incarnation: Incarnation,
     /// The partition.
     pub partition: i32,
     /// Where reading began when the partition was first assigned.
@@ -87,6 +87,22 @@ pub struct Start {
     pub max_log: Option<Micros>,
     /// The last record read before, and its blake3: if it is no longer there, the topic was recreated.
     pub last_read: Option<(i64, [u8; 32])>,
+}
+
+/// Records of a topic as it was before it was accepted anew: they were read, and what was found in them was not released by all
+/// key groups. They cannot be read again.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GivenUp {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// Its incarnation then.
+    pub incarnation: Incarnation,
+    /// The partition.
+    pub partition: i32,
+    /// The first of them.
+    pub from: i64,
+    /// The offset after the last.
+    pub to: i64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -153,7 +169,6 @@ pub(crate) struct Merged {
     pub(crate) read_before: i64,
     pub(crate) newest_log: Option<Micros>,
     pub(crate) last_hash: [u8; 32],
-    pub(crate) floor: Micros,
     pub(crate) stepped: Option<Stepped>,
 }
 
@@ -199,7 +214,6 @@ pub(crate) fn merge(points: &[(u8, PartitionPoint)], topics: &Topics) -> BTreeMa
             read_before: point.read_before,
             newest_log: point.newest_log.max(point.max_log).map(Micros),
             last_hash: point.last_hash,
-            floor: Micros(point.floor),
             stepped: point.stepped.map(|(until, low)| Stepped { until, low: Micros(low) }),
         };
         merged
@@ -213,12 +227,49 @@ pub(crate) fn merge(points: &[(u8, PartitionPoint)], topics: &Topics) -> BTreeMa
                 }
                 old.newest_log = old.newest_log.max(new.newest_log);
                 old.began = old.began.min(new.began);
-                old.floor = old.floor.max(new.floor);
                 old.stepped = Stepped::join(old.stepped, new.stepped);
             })
             .or_insert(new);
     }
     merged
+}
+
+/// What the checkpoints say was read of incarnations before the present ones and not released by all groups.
+///
+/// A group that knows a later incarnation of the topic and nothing of this one had released all of it; one that knows neither
+/// had not seen the partition yet, and so released nothing.
+pub(crate) fn given_up(points: &[(u8, PartitionPoint)], topics: &Topics) -> Vec<GivenUp> {
+    let mut newest: BTreeMap<(u8, &str), Incarnation> = BTreeMap::new();
+    let mut former: BTreeMap<(&str, Incarnation, i32), Vec<&(u8, PartitionPoint)>> = BTreeMap::new();
+    for of_group in points {
+        let (group, point) = of_group;
+        let known = newest.entry((*group, &point.topic)).or_default();
+        *known = point.incarnation.max(*known);
+        if topics.find(&point.topic).is_some_and(|topic| point.incarnation < topics.incarnation(topic)) {
+            former.entry((&point.topic, point.incarnation, point.partition)).or_default().push(of_group);
+        }
+    }
+    let given_up = former.into_iter().map(|((topic, incarnation, partition), points)| {
+        let resume = |group: u8| match points.iter().find(|(of, _)| *of == group) {
+            Some((_, point)) => point.resume,
+            None if newest.get(&(group, topic)).is_some_and(|newest| *newest > incarnation) => i64::MAX,
+            None => points.iter().map(|(_, point)| point.began).min().unwrap_or(i64::MAX),
+        };
+        let from = (0..KEY_GROUPS).map(resume).min().unwrap_or(i64::MAX);
+        let to = points.iter().map(|(_, point)| point.read_before).max().unwrap_or(i64::MIN);
+        GivenUp { topic: topic.into(), incarnation, partition, from, to }
+    });
+    given_up.filter(|given_up| given_up.from < given_up.to).collect()
+}
+
+/// The watermark that a source had passed by what all points say of a topic, whatever its incarnation.
+pub(crate) fn floors(points: &[(u8, PartitionPoint)]) -> BTreeMap<Arc<str>, Micros> {
+    let mut floors: BTreeMap<Arc<str>, Micros> = BTreeMap::new();
+    for (_, point) in points {
+        let floor = floors.entry(point.topic.clone()).or_insert(Micros::MIN);
+        *floor = Micros(point.floor).max(*floor);
+    }
+    floors
 }
 
 #[cfg(test)]
@@ -290,7 +341,7 @@ mod tests {
         let merged = merge(&points, &topics);
         let start = merged[&("firewall".into(), 3)];
         assert_eq!((start.began, start.offset, start.max_log), (20, 40, Some(Micros(400))));
-        assert_eq!((start.read_before, start.floor), (100, Micros(500)));
+        assert_eq!(start.read_before, 100);
         assert_eq!(start.newest_log, Some(Micros(1_000)));
         assert_eq!(start.stepped, Some(Stepped { until: 50, low: Micros(-50) }));
         assert!(merge(&points, &Topics::new(["waf"])).is_empty());
@@ -302,7 +353,7 @@ mod tests {
         let some: Vec<_> = (1..KEY_GROUPS).map(|group| (group, point(60, 100))).collect();
         let start = merge(&some, &topics)[&("firewall".into(), 3)];
         assert_eq!((start.offset, start.max_log), (20, None));
-        assert_eq!((start.read_before, start.floor), (100, Micros(500)));
+        assert_eq!(start.read_before, 100);
     }
 
     #[test]
@@ -322,7 +373,7 @@ mod tests {
         points.insert(0, (POSITIONS, point(150, 200)));
         let start = merge(&points, &topics)[&("firewall".into(), 3)];
         assert_eq!((start.offset, start.max_log), (60, Some(Micros(600))));
-        assert_eq!((start.read_before, start.floor), (200, Micros(1_000)));
+        assert_eq!((start.read_before, floors(&points)["firewall"]), (200, Micros(1_000)));
         let alone = merge(&points[..1], &topics)[&("firewall".into(), 3)];
         assert_eq!((alone.offset, alone.read_before), (20, 200));
     }

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use vedette_correlate::{Correlator, Load};
+use vedette_correlate::{Correlator, Load, Origin};
 use vedette_event::{
     DeadLetter, FindingBatch, Flags, Micros, Partition, RuleIx, SourceIx, Span, StoredPlacement, TopicIx,
     place,
@@ -15,10 +15,11 @@ use vedette_event::{
 
 use crate::{
     KEY_GROUPS,
-    checkpoint::{self, GroupCheckpoint, POSITIONS, PartitionPoint, Start},
+    checkpoint::{self, GivenUp, GroupCheckpoint, POSITIONS, PartitionPoint, Start},
     compiled::Compiled,
     detector::{Detected, DetectedBatch, RecordTime},
     error::Error,
+    former::Former,
     partition::{Mark, PartitionState},
     standing::Standing,
 };
@@ -105,6 +106,7 @@ pub struct Engine {
     pub(crate) held: bool,
     /// By key group: the resume points of its last checkpoint, which no later one may fall behind.
     resumes: Vec<BTreeMap<Partition, Mark>>,
+    former: Former,
     stored: BTreeMap<(Partition, i64), Micros>,
     /// Events of a file before its first readable time.
     undated: BTreeMap<Partition, Vec<DetectedBatch>>,
@@ -140,6 +142,7 @@ impl Engine {
             unlooked: 0,
             taken_up: Vec::new(),
             held: false,
+            former: Former::default(),
             resumes: vec![BTreeMap::new(); usize::from(KEY_GROUPS)],
             stored: BTreeMap::new(),
             undated: BTreeMap::new(),
@@ -183,39 +186,51 @@ impl Engine {
         Ok(())
     }
 
-    /// Where to start, from all that was taken up. Called once, before anything is read.
+    /// Where to start, from all that was taken up, and what was given up because its topic was accepted anew. Called once,
+    /// before anything is read.
     ///
     /// `source_of` names the source of a topic; partitions of topics that have none are forgotten.
-    pub fn starts(&mut self, source_of: impl Fn(&str) -> Option<SourceIx>) -> Vec<Start> {
+    pub fn starts(&mut self, source_of: impl Fn(&str) -> Option<SourceIx>) -> (Vec<Start>, Vec<GivenUp>) {
         let points = std::mem::take(&mut self.taken_up);
+        // A topic that is another one now does not take back what was released with the one before.
+        for (topic, floor) in checkpoint::floors(&points) {
+            if let Some(source) = source_of(&topic) {
+                let known = &mut self.floors[usize::from(source.0)];
+                *known = floor.max(*known);
+            }
+        }
         let merged = checkpoint::merge(&points, &self.compiled.topics);
         let mut starts = Vec::new();
         for ((name, number), m) in merged {
             let Some(topic) = self.compiled.topics.find(&name) else { continue };
             let Some(source) = source_of(&name) else { continue };
-            let floor = &mut self.floors[usize::from(source.0)];
-            *floor = m.floor.max(*floor);
             let state = PartitionState::resumed(source, &m);
             self.partitions.insert(Partition { topic, number }, state);
             let last_read = (m.read_before > 0).then(|| (m.read_before - 1, m.last_hash));
             let (offset, max_log) = (m.offset, m.max_log);
             starts.push(Start { topic: name, partition: number, offset, max_log, last_read });
         }
-        starts
+        (starts, checkpoint::given_up(&points, &self.compiled.topics))
     }
 
     /// Takes a topic as its next incarnation: nothing is known of its partitions, and its source waits until they are.
-    /// What was found in the one before and is not released yet stays. Gives the rules over the topics as they are now.
-    pub fn accept(&mut self, topic: TopicIx, source: SourceIx) -> Arc<Compiled> {
+    /// What was found in the one before and is not released yet stays, and stays of that one; what a restart was still to read
+    /// again is given up. Gives the rules over the topics as they are now.
+    pub fn accept(&mut self, topic: TopicIx, source: SourceIx) -> (Arc<Compiled>, Vec<GivenUp>) {
+        let incarnation = self.compiled.topics.incarnation(topic);
+        let mut given_up = Vec::new();
+        for (partition, state) in self.partitions.iter().filter(|(partition, _)| partition.topic == topic) {
+            let name = |(of, _): Origin| self.compiled.topics.name(of.topic).clone();
+            given_up.extend(self.former.close((*partition, incarnation), state, name));
+        }
         self.compiled = self.compiled.with_topics(self.compiled.topics.accepted(topic));
-        self.correlator.set_topics(self.compiled.topics.clone());
         self.partitions.retain(|partition, _| partition.topic != topic);
         self.stored.retain(|(partition, _), _| partition.topic != topic);
         for resumes in &mut self.resumes {
             resumes.retain(|partition, _| partition.topic != topic);
         }
         self.expect(topic, source);
-        self.compiled.clone()
+        (self.compiled.clone(), given_up)
     }
 
     /// Says that a partition exists and is read from `offset` on: from now on its source waits for it.
@@ -387,6 +402,7 @@ impl Engine {
         }
         let findings = FindingBatch {
             batch: &batch.events,
+            incarnation: self.compiled.topics.incarnation(batch.events.partition.topic),
             fields: self.compiled.projection(source),
             times: &self.times,
             flags: &self.flags,
@@ -422,9 +438,11 @@ impl Engine {
     /// If it could not be read back; then nothing may be published any more.
     pub fn checkpoint(&mut self, group: u8) -> Result<GroupCheckpoint, Error> {
         let unreleased = self.correlator.unreleased(group);
+        self.former.settle(group, &unreleased);
+        let topics = &self.compiled.topics;
         if let Some(resumes) = self.resumes.get_mut(usize::from(group)) {
             for (partition, state) in &self.partitions {
-                let from = match unreleased.get(partition) {
+                let from = match unreleased.get(&(*partition, topics.incarnation(partition.topic))) {
                     Some(&offset) => state.resume(offset),
                     None => state.position(),
                 };
@@ -436,7 +454,7 @@ impl Engine {
             }
         }
         let resumes = self.resumes.get(usize::from(group));
-        let points = self.points(|partition, state| {
+        let points = self.points(&unreleased, |partition, state| {
             resumes.and_then(|r| r.get(partition)).copied().unwrap_or_else(|| state.position())
         });
         checkpoint::write(group, points, &self.correlator.checkpoint(group))
@@ -448,40 +466,58 @@ impl Engine {
     /// # Errors
     /// If they could not be read back; then nothing may be published any more.
     pub fn positions(&self) -> Result<GroupCheckpoint, Error> {
-        let points = self.points(|_, state| state.position());
+        let points = self.points(&BTreeMap::new(), |_, state| state.position());
         checkpoint::write(POSITIONS, points, &[])
     }
 
-    fn points(&self, from: impl Fn(&Partition, &PartitionState) -> Mark) -> Vec<PartitionPoint> {
+    fn points(
+        &self,
+        unreleased: &BTreeMap<Origin, i64>,
+        from: impl Fn(&Partition, &PartitionState) -> Mark,
+    ) -> Vec<PartitionPoint> {
         let topics = &self.compiled.topics;
+        let empty = |(partition, incarnation): Origin, source: SourceIx| PartitionPoint {
+            topic: topics.name(partition.topic).clone(),
+            incarnation,
+            partition: partition.number,
+            began: 0,
+            resume: 0,
+            max_log: None,
+            read_before: 0,
+            newest_log: None,
+            last_hash: [0; 32],
+            floor: self.watermarks[usize::from(source.0)].max(self.floors[usize::from(source.0)]).0,
+            stepped: None,
+        };
         let point = |(partition, state): (&Partition, &PartitionState)| {
-            let (from, read, source) =
-                (from(partition, state), state.furthest(), usize::from(state.source.0));
+            let (from, read) = (from(partition, state), state.furthest());
             PartitionPoint {
-                topic: topics.name(partition.topic).clone(),
-                incarnation: topics.incarnation(partition.topic),
-                partition: partition.number,
                 began: state.began(),
                 resume: from.offset,
                 max_log: from.max_log.map(|t| t.0),
                 read_before: read.0,
                 newest_log: state.newest_log().map(|t| t.0),
                 last_hash: read.1,
-                floor: self.watermarks[source].max(self.floors[source]).0,
                 stepped: state.stepped().map(|stepped| (stepped.until, stepped.low.0)),
+                ..empty((*partition, topics.incarnation(partition.topic)), state.source)
             }
         };
-        self.partitions.iter().map(point).collect()
+        let former = self.former.points(unreleased, empty);
+        self.partitions.iter().map(point).chain(former).collect()
     }
 
     /// Forgets resume points that no group needs any more, and what nobody will read again. Called now and then.
     pub fn forget_released(&mut self) {
         let mut lowest: BTreeMap<Partition, i64> = BTreeMap::new();
         for group in 0..KEY_GROUPS {
-            for (partition, offset) in self.correlator.unreleased(group) {
+            let current = |origin: &Origin| self.compiled.topics.incarnation(origin.0.topic) == origin.1;
+            let unreleased = self.correlator.unreleased(group).into_iter();
+            for ((partition, _), offset) in unreleased.filter(|(origin, _)| current(origin)) {
                 lowest.entry(partition).and_modify(|low| *low = offset.min(*low)).or_insert(offset);
             }
         }
+        let resumes = &self.resumes;
+        self.former.forget(|(of, _)| resumes.iter().all(|m| m.keys().any(|known| known.topic == of.topic)));
         for (partition, state) in &mut self.partitions {
             state.forget_before(lowest.get(partition).copied().unwrap_or(state.next()));
             // A group that does not know the partition would read it from its start.

@@ -13,11 +13,12 @@ mod compiled;
 mod detector;
 mod engine;
 mod error;
+mod former;
 mod partition;
 mod progress;
 mod standing;
 
-pub use checkpoint::{GroupCheckpoint, POSITIONS, PartitionPoint, Start};
+pub use checkpoint::{GivenUp, GroupCheckpoint, POSITIONS, PartitionPoint, Start};
 pub use compiled::Compiled;
 pub use detector::{Detected, DetectedBatch, Detector, RecordTime};
 pub use engine::{CLOCK_FLAGS, Engine, Output, Settings, SourceCounters};

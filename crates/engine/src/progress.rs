@@ -5,7 +5,7 @@
 //! never paused for it, so pausing cannot stand in the way of the release that ends it: of all partitions of crowded sets the one
 //! furthest behind is the slowest in each set that reads it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use vedette_event::{Micros, Partition, SourceIx, TopicIx};
 
@@ -125,7 +125,9 @@ impl Engine {
             return;
         }
         self.unlooked = 0;
-        let read: BTreeMap<Partition, i64> = self.partitions.iter().map(|(p, s)| (*p, s.next())).collect();
+        let topics = &self.compiled.topics;
+        let read = self.partitions.iter().map(|(p, s)| ((*p, topics.incarnation(p.topic)), s.next()));
+        let read = read.collect();
         self.correlator.give_up(&read, READ_AGAIN, &mut out.correlated);
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     flags::Flags,
-    order::Order,
+    order::{Incarnation, Order},
     rule::RuleIx,
     time::Micros,
     value::{Value, key_text},
@@ -109,6 +109,9 @@ pub struct Entity {
 pub struct Evidence {
     /// Topic; the source's name for files.
     pub topic: Arc<str>,
+    /// Which of the topics of that name; not written for the first, 0.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub incarnation: Incarnation,
     /// Partition; the file's number for files.
     pub partition: i32,
     /// Offset; the record's number for files.
@@ -119,6 +122,12 @@ pub struct Evidence {
     pub time: Micros,
     /// The event's flags.
     pub flags: Flags,
+}
+
+/// Whether this is a topic's first incarnation. Hardly any topic is ever made anew, and bodies of all others say nothing of it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_first(incarnation: &Incarnation) -> bool {
+    *incarnation == 0
 }
 
 /// The body of one revision of an alert. Field order is the order in which it is written.
@@ -223,8 +232,6 @@ pub struct Identity<'a> {
     pub crossing: Order,
     /// Its topic's name.
     pub topic: &'a str,
-    /// Its topic's incarnation.
-    pub incarnation: u32,
 }
 
 impl Identity<'_> {
@@ -244,7 +251,7 @@ impl Identity<'_> {
         text(&mut bytes, &key);
         bytes.extend_from_slice(&self.crossing.time.0.to_le_bytes());
         text(&mut bytes, self.topic);
-        bytes.extend_from_slice(&self.incarnation.to_le_bytes());
+        bytes.extend_from_slice(&u32::from(self.crossing.incarnation).to_le_bytes());
         bytes.extend_from_slice(&self.crossing.partition.to_le_bytes());
         bytes.extend_from_slice(&self.crossing.offset.to_le_bytes());
         bytes.extend_from_slice(&self.crossing.index.to_le_bytes());

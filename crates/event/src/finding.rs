@@ -4,7 +4,13 @@
 
 use std::sync::Arc;
 
-use crate::{batch::EventBatch, flags::Flags, order::Order, rule::RuleIx, time::Micros};
+use crate::{
+    batch::EventBatch,
+    flags::Flags,
+    order::{Incarnation, Order},
+    rule::RuleIx,
+    time::Micros,
+};
 
 /// One event matched one detection rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +26,8 @@ pub struct Hit {
 pub struct FindingBatch<'a> {
     /// The events.
     pub batch: &'a EventBatch,
+    /// Their topic's incarnation.
+    pub incarnation: Incarnation,
     /// Canonical names of `batch.columns`, in the same order.
     pub fields: &'a [Arc<str>],
     /// `ts_event`, one a row.
@@ -40,6 +48,7 @@ impl FindingBatch<'_> {
         Order {
             time: self.times[row],
             topic: self.batch.partition.topic,
+            incarnation: self.incarnation,
             partition: self.batch.partition.number,
             offset: self.batch.offsets[row],
             index: self.batch.indexes[row],

@@ -24,7 +24,7 @@ pub use alert::{Alert, Entity, Evidence, Identity, Notice, RuleRef, Severity, St
 pub use batch::{Cell, Column, ColumnBuilder, EventBatch, Kind, MAX_ROWS};
 pub use finding::{FindingBatch, Hit};
 pub use flags::Flags;
-pub use order::{Order, Partition, SourceIx, TopicIx, Topics};
+pub use order::{Incarnation, Order, Partition, SourceIx, TopicIx, Topics};
 pub use placement::{Placed, StoredPlacement, place};
 pub use raw::{DeadLetter, DeadReason, RawBatch, RawBatchBuilder, RawRecord};
 pub use rule::RuleIx;

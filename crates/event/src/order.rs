@@ -1,8 +1,9 @@
 //! Where an event comes from and where it stands in the total order.
 //!
 //! In: topic names and coordinates. Out: [`Order`], compared as the semantics say:
-//! (`ts_event`, topic, partition, offset, index).
-//! Invariant: a [`TopicIx`] is the topic's rank by name, so comparing ranks compares names.
+//! (`ts_event`, topic, partition, offset, index), where a topic is its name and its incarnation.
+//! Invariants: a [`TopicIx`] is the topic's rank by name, so comparing ranks compares names; an event keeps the incarnation
+//! that its topic had when it was read, whatever the topic is by now.
 
 use std::sync::Arc;
 
@@ -27,6 +28,9 @@ pub struct Partition {
     pub number: i32,
 }
 
+/// How often a topic was accepted anew: 0 at first. Sixteen bits, because every event that state holds bears one.
+pub type Incarnation = u16;
+
 /// An event's place in the total order; the derived comparison is that order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Order {
@@ -34,6 +38,8 @@ pub struct Order {
     pub time: Micros,
     /// Rank of the topic's name.
     pub topic: TopicIx,
+    /// Which of the topics of that name.
+    pub incarnation: Incarnation,
     /// Partition number.
     pub partition: i32,
     /// Offset of the record.
@@ -53,7 +59,7 @@ impl Order {
 /// The topics in use, sorted by name, each with its incarnation (0 at first, raised when an operator accepts a recreated topic).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Topics {
-    names: Vec<(Arc<str>, u32)>,
+    names: Vec<(Arc<str>, Incarnation)>,
 }
 
 impl Topics {
@@ -65,7 +71,7 @@ impl Topics {
 
     /// Builds the table from names and incarnations in any order.
     #[must_use]
-    pub fn with_incarnations(names: impl IntoIterator<Item = (Arc<str>, u32)>) -> Self {
+    pub fn with_incarnations(names: impl IntoIterator<Item = (Arc<str>, Incarnation)>) -> Self {
         let mut names: Vec<_> = names.into_iter().collect();
         names.sort();
         names.dedup_by(|a, b| a.0 == b.0);
@@ -87,7 +93,7 @@ impl Topics {
 
     /// The incarnation of a topic of this table.
     #[must_use]
-    pub fn incarnation(&self, topic: TopicIx) -> u32 {
+    pub fn incarnation(&self, topic: TopicIx) -> Incarnation {
         self.names[usize::from(topic.0)].1
     }
 
@@ -132,11 +138,27 @@ mod tests {
         let at = |time, topic| Order {
             time: Micros(time),
             topic: TopicIx(topic),
+            incarnation: 9 - topic,
             partition: 0,
             offset: 0,
             index: 0,
         };
         assert!(at(1, 9) < at(2, 0));
         assert!(at(1, 0) < at(1, 1));
+    }
+
+    #[test]
+    fn an_incarnation_stands_behind_the_one_before_and_before_the_next_topic() {
+        let topics = Topics::new(["api", "waf"]);
+        let accepted = topics.accepted(TopicIx(0));
+        let at = |topic: TopicIx, topics: &Topics, partition| {
+            let incarnation = topics.incarnation(topic);
+            Order { time: Micros(1), topic, incarnation, partition, offset: 0, index: 0 }
+        };
+        assert_eq!((accepted.find("api"), accepted.len()), (Some(TopicIx(0)), 2));
+        assert!(at(TopicIx(0), &topics, 9) < at(TopicIx(0), &accepted, 0));
+        assert!(at(TopicIx(0), &accepted, 9) < at(TopicIx(1), &topics, 0));
+        let last = Topics::with_incarnations([("api".into(), Incarnation::MAX)]);
+        assert_eq!(last.accepted(TopicIx(0)), last, "`vedette topic accept` refuses it before");
     }
 }

@@ -16,17 +16,18 @@ use crate::{
     error::Error,
     model::{AwaitingEvidence, ChangeKind, Content, EvidenceContent, EvidenceOf},
     store::Store,
+    topics::incarnation,
     transaction::WriteTx,
 };
 
-/// Topic, partition, offset, index.
-type Reference = (String, i64, i64, i64);
+/// Topic, incarnation, partition, offset, index.
+type Reference = (String, i64, i64, i64, i64);
 
 impl Store {
     /// Rows that await evidence, last changed after the `seq` given, in the order of their last change.
     pub async fn awaiting_evidence(&self, after: i64, limit: u32) -> Result<Vec<AwaitingEvidence>, Error> {
         let rows = sqlx::query(
-            "select id, seq, revision_seq, body from alerts where evidence_pending = 1 and seq > $1 order by seq limit $2",
+            "select id, seq, body from alerts where evidence_pending = 1 and seq > $1 order by seq limit $2",
         )
         .bind(after)
         .bind(i64::from(limit))
@@ -34,7 +35,7 @@ impl Store {
         .await?;
         let Some(last) = rows.last() else { return Ok(Vec::new()) };
         let known = sqlx::query(
-            "select id, topic, partition_no, offset_no, index_no from evidence where id in \
+            "select id, topic, incarnation, partition_no, offset_no, index_no from evidence where id in \
              (select id from alerts where evidence_pending = 1 and seq > $1 and seq <= $2)",
         )
         .bind(after)
@@ -45,27 +46,20 @@ impl Store {
         for row in &known {
             of.entry(row.try_get("id")?).or_default().insert(stored_reference(row)?);
         }
-        let accepted = self.accepted_at().await?;
+        let incarnations = self.incarnations().await?;
         rows.iter()
             .map(|row| {
                 let id: String = row.try_get("id")?;
                 let body: String = row.try_get("body")?;
-                let revised: i64 = row.try_get("revision_seq")?;
                 let known = of.get(&id);
                 let mut missing = references(&body);
                 missing.retain(|e| !known.is_some_and(|known| known.contains(&reference(e))));
-                let of_another = |e: &Evidence| accepted.get(&*e.topic).is_some_and(|at| revised < *at);
+                let of_another =
+                    |e: &Evidence| i64::from(e.incarnation) != incarnation(&incarnations, &e.topic);
                 let (gone, missing) = missing.into_iter().partition(of_another);
                 Ok(AwaitingEvidence { id, seq: row.try_get("seq")?, missing, gone })
             })
             .collect()
-    }
-
-    /// With which change each topic's present incarnation was accepted.
-    async fn accepted_at(&self) -> Result<BTreeMap<String, i64>, Error> {
-        let rows = sqlx::query("select name, accepted_seq from topics where accepted_seq is not null");
-        let rows = rows.fetch_all(&self.inner.readers).await?;
-        rows.iter().map(|row| Ok((row.try_get("name")?, row.try_get("accepted_seq")?))).collect()
     }
 
     /// Stores contents in one transaction and notes which of the rows await no more. Rows that are not there any more are
@@ -81,8 +75,8 @@ impl Store {
     /// The contents of a row's evidence, as far as fetched, in the order of the log.
     pub async fn evidence(&self, id: &str) -> Result<Vec<EvidenceContent>, Error> {
         let rows = sqlx::query(
-            "select topic, partition_no, offset_no, index_no, content, fault from evidence where id = $1 \
-             order by topic, partition_no, offset_no, index_no",
+            "select topic, incarnation, partition_no, offset_no, index_no, content, fault from evidence where id = $1 \
+             order by topic, incarnation, partition_no, offset_no, index_no",
         )
         .bind(id)
         .fetch_all(&self.inner.readers)
@@ -96,6 +90,7 @@ impl Store {
                 };
                 Ok(EvidenceContent {
                     topic: row.try_get("topic")?,
+                    incarnation: narrow(row.try_get("incarnation")?),
                     partition: narrow(row.try_get("partition_no")?),
                     offset: row.try_get("offset_no")?,
                     index: narrow(row.try_get("index_no")?),
@@ -114,17 +109,20 @@ impl WriteTx {
         let (body, covered_by): (String, Option<String>) = (row.try_get("body")?, row.try_get("covered_by")?);
         let referred: BTreeSet<Reference> = references(&body).iter().map(reference).collect();
         let mut stored = BTreeSet::new();
-        let rows = sqlx::query("select topic, partition_no, offset_no, index_no from evidence where id = $1");
+        let rows = sqlx::query(
+            "select topic, incarnation, partition_no, offset_no, index_no from evidence where id = $1",
+        );
         for row in self.all(rows.bind(&of.id)).await? {
             stored.insert(stored_reference(&row)?);
         }
         for stale in stored.difference(&referred) {
-            let (topic, partition, offset, index) = stale;
+            let (topic, incarnation, partition, offset, index) = stale;
             let delete = sqlx::query(
-                "delete from evidence where id = $1 and topic = $2 and partition_no = $3 and offset_no = $4 \
-                 and index_no = $5",
+                "delete from evidence where id = $1 and topic = $2 and incarnation = $3 and partition_no = $4 \
+                 and offset_no = $5 and index_no = $6",
             );
-            self.run(delete.bind(&of.id).bind(topic).bind(partition).bind(offset).bind(index)).await?;
+            let delete = delete.bind(&of.id).bind(topic).bind(incarnation);
+            self.run(delete.bind(partition).bind(offset).bind(index)).await?;
         }
         // A revision that came meanwhile may refer to other events.
         let wanted = of.contents.iter().filter(|c| referred.contains(&content_reference(c)));
@@ -153,13 +151,15 @@ impl WriteTx {
             Content::Undecodable(fault) => (None, Some(fault.as_str())),
         };
         let insert = sqlx::query(
-            "insert into evidence (id, topic, partition_no, offset_no, index_no, content, fault) \
-             values ($1, $2, $3, $4, $5, $6, $7) on conflict (id, topic, partition_no, offset_no, index_no) \
+            "insert into evidence (id, topic, incarnation, partition_no, offset_no, index_no, content, fault) \
+             values ($1, $2, $3, $4, $5, $6, $7, $8) \
+             on conflict (id, topic, incarnation, partition_no, offset_no, index_no) \
              do update set content = excluded.content, fault = excluded.fault \
              where evidence.content is null and excluded.content is not null",
         )
         .bind(id)
         .bind(&of.topic)
+        .bind(i64::from(of.incarnation))
         .bind(i64::from(of.partition))
         .bind(of.offset)
         .bind(i64::from(of.index))
@@ -180,16 +180,17 @@ fn references(body: &str) -> Vec<Evidence> {
 }
 
 fn reference(of: &Evidence) -> Reference {
-    (of.topic.to_string(), i64::from(of.partition), of.offset, i64::from(of.index))
+    (of.topic.to_string(), i64::from(of.incarnation), i64::from(of.partition), of.offset, i64::from(of.index))
 }
 
 fn content_reference(of: &EvidenceContent) -> Reference {
-    (of.topic.clone(), i64::from(of.partition), of.offset, i64::from(of.index))
+    (of.topic.clone(), i64::from(of.incarnation), i64::from(of.partition), of.offset, i64::from(of.index))
 }
 
 fn stored_reference(row: &AnyRow) -> Result<Reference, Error> {
     Ok((
         row.try_get("topic")?,
+        row.try_get("incarnation")?,
         row.try_get("partition_no")?,
         row.try_get("offset_no")?,
         row.try_get("index_no")?,

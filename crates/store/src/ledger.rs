@@ -60,7 +60,7 @@ impl WriteTx {
         Ok(())
     }
 
-    pub(crate) async fn write_lost(&mut self, lost: &[LostInterval], of: &Incarnations) -> Result<(), Error> {
+    pub(crate) async fn write_lost(&mut self, lost: &[LostInterval]) -> Result<(), Error> {
         for lost in lost {
             let upsert = sqlx::query(
                 "insert into lost (topic, incarnation, partition_no, from_offset, to_offset, noticed_at) \
@@ -68,7 +68,7 @@ impl WriteTx {
                  do update set to_offset = excluded.to_offset where lost.to_offset < excluded.to_offset",
             )
             .bind(&lost.topic)
-            .bind(incarnation(of, &lost.topic))
+            .bind(i64::from(lost.incarnation))
             .bind(i64::from(lost.partition))
             .bind(lost.from)
             .bind(lost.to)
@@ -155,12 +155,11 @@ impl Store {
             .collect()
     }
 
-    /// The lost intervals of the topics' present incarnations, by topic, partition and offset.
+    /// The lost intervals, by topic, incarnation, partition and offset.
     pub async fn lost_intervals(&self) -> Result<Vec<LostInterval>, Error> {
         let rows = sqlx::query(
-            "select topic, partition_no, from_offset, to_offset, noticed_at from lost where incarnation = \
-             coalesce((select t.incarnation from topics t where t.name = lost.topic), 0) \
-             order by topic, partition_no, from_offset",
+            "select topic, incarnation, partition_no, from_offset, to_offset, noticed_at from lost \
+             order by topic, incarnation, partition_no, from_offset",
         )
         .fetch_all(&self.inner.readers)
         .await?;
@@ -168,6 +167,7 @@ impl Store {
             .map(|row| {
                 Ok(LostInterval {
                     topic: row.try_get("topic")?,
+                    incarnation: narrow(row.try_get("incarnation")?),
                     partition: narrow(row.try_get("partition_no")?),
                     from: row.try_get("from_offset")?,
                     to: row.try_get("to_offset")?,

@@ -168,7 +168,7 @@ impl Store {
         tx.write_placements(part.placements, &incarnations).await?;
         tx.write_rule_versions(part.rule_versions).await?;
         tx.write_checkpoints(part.positions).await?;
-        tx.write_lost(part.lost, &incarnations).await?;
+        tx.write_lost(part.lost).await?;
         tx.write_health(part.health).await?;
         let mut applied = tx.write_notices(part.notices).await?;
         applied += tx.write_alerts(part.alerts).await?;

@@ -326,6 +326,7 @@ pub(crate) const STEPS: &[(&str, &str)] = &[
     ("withdrawn notices", include_str!("../migrations/0004_withdrawn_notices.sql")),
     ("rule version order", include_str!("../migrations/0005_rule_version_order.sql")),
     ("removal by storage", include_str!("../migrations/0006_removal_by_storage.sql")),
+    ("evidence incarnations", include_str!("../migrations/0007_evidence_incarnations.sql")),
 ];
 
 pub(crate) fn migrator(steps: &[(&'static str, &'static str)]) -> Migrator {

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use sqlx::{Row, any::AnyRow};
+use vedette_event::Incarnation;
 
 use crate::{
     alerts::narrow,
@@ -22,12 +23,12 @@ pub(crate) const RECREATED: &str = "recreated/";
 /// The key of the health event that says this incarnation of a topic is gone. It is kept as long as that is the present one,
 /// because accepting the topic rests on it.
 #[must_use]
-pub fn recreated(topic: &str, incarnation: u32) -> String {
+pub fn recreated(topic: &str, incarnation: Incarnation) -> String {
     format!("{RECREATED}{topic}/{incarnation}")
 }
 
 /// Incarnations by topic; a topic that is not here has 0.
-pub(crate) type Incarnations = BTreeMap<String, u32>;
+pub(crate) type Incarnations = BTreeMap<String, Incarnation>;
 
 /// The incarnation of a topic.
 pub(crate) fn incarnation(of: &Incarnations, topic: &str) -> i64 {
@@ -55,10 +56,10 @@ impl WriteTx {
         }
         let seq = self.change(ChangeKind::Admin, topic);
         let write = sqlx::query(
-            "insert into topics (name, incarnation, accepted_seq) values ($1, $2, $3) on conflict (name) do update \
-             set incarnation = excluded.incarnation, accepted_seq = excluded.accepted_seq, asked_by = null",
+            "insert into topics (name, incarnation) values ($1, $2) on conflict (name) do update \
+             set incarnation = excluded.incarnation, asked_by = null",
         );
-        self.run(write.bind(topic).bind(after).bind(seq)).await?;
+        self.run(write.bind(topic).bind(after)).await?;
         let actor = asked_by.as_deref().unwrap_or(SYSTEM);
         let (before, after) = (Some(before.to_string()), Some(after.to_string()));
         self.audit(seq, Audit { actor, action: "incarnation", target: topic, before, after }).await
@@ -67,7 +68,7 @@ impl WriteTx {
 
 impl Store {
     /// The topics' incarnations; a topic that is not here has 0.
-    pub async fn incarnations(&self) -> Result<BTreeMap<String, u32>, Error> {
+    pub async fn incarnations(&self) -> Result<BTreeMap<String, Incarnation>, Error> {
         let rows = sqlx::query("select name, incarnation from topics").fetch_all(&self.inner.readers).await?;
         read_incarnations(&rows)
     }
@@ -84,13 +85,13 @@ impl Store {
     }
 
     /// The topics that the engine is asked to accept, with their incarnations before that.
-    pub async fn asked_to_accept(&self) -> Result<BTreeMap<String, u32>, Error> {
+    pub async fn asked_to_accept(&self) -> Result<BTreeMap<String, Incarnation>, Error> {
         let rows = sqlx::query("select name, incarnation from topics where asked_by is not null");
         read_incarnations(&rows.fetch_all(&self.inner.readers).await?)
     }
 
     /// Accepts what was asked for while no engine ran; gives the topics' new incarnations.
-    pub async fn accept_asked(&self) -> Result<BTreeMap<String, u32>, Error> {
+    pub async fn accept_asked(&self) -> Result<BTreeMap<String, Incarnation>, Error> {
         let mut accepted = self.asked_to_accept().await?;
         if accepted.is_empty() {
             return Ok(accepted);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use vedette_event::Incarnation;
 use vedette_store::{Access, Error, Store};
 
 use crate::{
@@ -70,12 +71,18 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
 }
 
 /// An error if the topic has not stopped as recreated; gives its present incarnation.
-async fn acceptable(store: &Store, name: &str, force: bool) -> Result<u32, Failure> {
+async fn acceptable(store: &Store, name: &str, force: bool) -> Result<Incarnation, Failure> {
     let present = store.incarnations().await.world()?.get(name).copied().unwrap_or(0);
     if !force && !store.has_health(&vedette_store::recreated(name, present)).await.world()? {
         let e = anyhow::anyhow!(
             "{name} has not stopped as recreated, so there is nothing to accept: every record would be read again, \
              and every alert come again under a new id; --force does it all the same"
+        );
+        return Err(Failure::Usage(e));
+    }
+    if present == Incarnation::MAX {
+        let e = anyhow::anyhow!(
+            "{name} was accepted {present} times, as often as a topic can be; give it another name"
         );
         return Err(Failure::Usage(e));
     }

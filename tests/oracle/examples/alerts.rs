@@ -19,9 +19,8 @@ fn an_id_is_the_hash_of_rule_meaning_key_and_crossing_event() {
         rule_id: "count",
         meaning: &rules.0.get(c).meaning,
         key: &alert.key,
-        crossing: Order { time, topic: TopicIx(0), partition: 5, offset: 0, index: 0 },
+        crossing: Order { time, topic: TopicIx(0), incarnation: 3, partition: 5, offset: 0, index: 0 },
         topic: "t",
-        incarnation: 3,
     };
     assert_eq!(alert.alert_id, identity.alert_id());
     assert_eq!(&*alert.rule.version, "0101010101010101");

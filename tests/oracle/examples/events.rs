@@ -86,7 +86,8 @@ fn claims_place_within_the_brokers_bounds() {
     let placed = |record: Record, placements: &[StoredPlacement]| {
         let mut logs = log(&[]);
         logs[0].records.push(record);
-        let input = Input { rules: &rules.0, sources: &sources(), logs: &logs, placements };
+        let stored: Vec<_> = placements.iter().map(|placement| (0, placement.clone())).collect();
+        let input = Input { rules: &rules.0, sources: &sources(), logs: &logs, placements: &stored };
         let outcome = alerts(&input);
         let alert = outcome.last_revisions().next().unwrap();
         (alert.crossed_at.0 / 1_000_000 - NOON, alert.flags.names().collect::<Vec<_>>())

@@ -17,7 +17,7 @@ use vedette_event::{
 use vedette_sigma::{Lists, RuleFile, RuleSet};
 
 use self::records::RawLog;
-use super::placement::Log;
+use super::placement::{Log, Stored};
 
 /// `S`.
 pub const SKEW: i64 = 5_000_000;
@@ -56,23 +56,26 @@ impl World {
         self.logs.iter().map(RawLog::claimed).collect()
     }
 
-    /// The topics; in files a topic is its source's name.
+    /// The topics as they are at first; in files a topic is its source's name.
     pub fn topics(&self) -> Arc<Topics> {
-        let topics =
-            self.logs.iter().map(|log| (log.topic.as_str().into(), records::incarnation(&log.topic)));
+        // Of the incarnations of one topic, the table takes the first.
+        let topics = self.logs.iter().map(|log| (log.topic.as_str().into(), log.incarnation));
         Arc::new(Topics::with_incarnations(topics))
     }
 
     /// The placements that ingest stored: of broker times ahead of its clock.
-    pub fn replaced(&self) -> Vec<StoredPlacement> {
+    pub fn replaced(&self) -> Vec<Stored> {
         let of_log = |log: &RawLog| {
             let forged = log.records.iter().filter(|raw| raw.forged.is_some());
-            let placed = forged.map(|raw| StoredPlacement {
-                topic: log.topic.as_str().into(),
-                partition: log.partition,
-                offset: raw.offset,
-                flag: Flags::CLOCK_BROKER,
-                time: Micros(raw.ts_log.expect("Kafka")),
+            let placed = forged.map(|raw| {
+                let placement = StoredPlacement {
+                    topic: log.topic.as_str().into(),
+                    partition: log.partition,
+                    offset: raw.offset,
+                    flag: Flags::CLOCK_BROKER,
+                    time: Micros(raw.ts_log.expect("Kafka")),
+                };
+                (log.incarnation.into(), placement)
             });
             placed.collect::<Vec<_>>()
         };

@@ -18,6 +18,7 @@ const SECOND: i64 = 1_000_000;
 #[derive(Debug, Clone)]
 pub struct RawLog {
     pub topic: String,
+    pub incarnation: u16,
     pub source: SourceIx,
     pub partition: i32,
     pub records: Vec<Raw>,
@@ -47,7 +48,7 @@ impl RawLog {
         });
         Log {
             topic: self.topic.clone(),
-            incarnation: incarnation(&self.topic),
+            incarnation: self.incarnation.into(),
             partition: self.partition,
             source: self.source,
             records: records.collect(),
@@ -55,8 +56,8 @@ impl RawLog {
     }
 }
 
-/// The incarnation of a topic.
-pub fn incarnation(topic: &str) -> u32 {
+/// The incarnation of a topic from the beginning.
+pub fn incarnation(topic: &str) -> u16 {
     if topic == "topic-quick" { 2 } else { 0 }
 }
 
@@ -249,7 +250,7 @@ fn log(shape: Shape, partition: i32, name: &str, start: i64, choices: Vec<Choice
     }
     // A file's topic is its source; files are numbered in the order given.
     let topic = if files { name.to_owned() } else { format!("topic-{name}") };
-    RawLog { topic, source: source(name), partition, records }
+    RawLog { incarnation: incarnation(&topic), topic, source: source(name), partition, records }
 }
 
 fn raw(files: bool, name: &str, offset: i64, clock: i64, choice: Choice) -> Raw {

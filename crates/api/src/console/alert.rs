@@ -244,7 +244,7 @@ fn evidence(body: &AlertBody, contents: Vec<EventContent>) -> Vec<Event> {
     let missing = body.evidence_total.saturating_sub(shown as u64);
     let first_half = 5.min(shown);
     let one = |(at, (reference, content)): (usize, (&EvidenceRef, EventContent))| {
-        let EvidenceRef { topic, partition, offset, index, time, flags } = reference;
+        let EvidenceRef { topic, incarnation, partition, offset, index, time, flags } = reference;
         let (fields, raw) = content.content.map(split).unwrap_or_default();
         let peek = PEEK.iter().filter_map(|name| fields.iter().find(|(field, _)| field == name));
         let mut peek: Vec<_> = peek.take(4).cloned().collect();
@@ -254,8 +254,9 @@ fn evidence(body: &AlertBody, contents: Vec<EventContent>) -> Vec<Event> {
         Event {
             time: Stamp::of(*time),
             place: format!(
-                "{topic}/{partition}/{offset}{}",
-                if *index > 0 { format!("#{index}") } else { String::new() }
+                "{topic}/{partition}/{offset}{}{}",
+                if *index > 0 { format!("#{index}") } else { String::new() },
+                if *incarnation > 0 { format!(" (incarnation {incarnation})") } else { String::new() }
             ),
             flags: flags.clone(),
             peek,

@@ -48,7 +48,8 @@ pub struct SourceStatus {
     pub dead_letters: BTreeMap<String, u64>,
     /// Events whose time was replaced, by flag (`clock=late`, …).
     pub flags: BTreeMap<String, u64>,
-    /// Records that the broker deleted unread.
+    /// Records that were lost: the broker deleted them unread, or their topic was made anew before what was found in them was
+    /// final.
     pub lost: u64,
     /// The partitions, by number.
     pub partitions: Vec<PartitionStatus>,

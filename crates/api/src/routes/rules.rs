@@ -104,7 +104,7 @@ impl RuleCoverage {
             gaps.push(format!("Sources are silent: {}.", coverage.silent_sources.join(", ")));
         }
         let counts = [
-            (coverage.lost, "records of its sources were deleted by the broker before they were read"),
+            (coverage.lost, "records of its sources were lost before they were evaluated"),
             (coverage.dead_lettered, "records of its sources could not be read"),
             (coverage.without_key, "matching events lacked the group key"),
             (coverage.unevaluated, "matching events were not evaluated, since too many waited"),

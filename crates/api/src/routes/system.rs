@@ -12,7 +12,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema, openapi};
-use vedette_event::{Micros, Severity};
+use vedette_event::{Incarnation, Micros, Severity};
 use vedette_store::{
     Sizes,
     model::{DeadLetterRow, HealthEvent, LostInterval, Role},
@@ -76,22 +76,26 @@ pub(crate) struct StatusReport {
     as_of: Micros,
     /// The stages in the order in which records pass through them.
     stages: Vec<StageStatus>,
-    /// Records that the broker deleted before they were read.
+    /// Records that were lost: the broker deleted them unread, or their topic was made anew before what was found in them was
+    /// final.
     lost: Vec<Lost>,
     /// The newest health events, newest first.
     health: Vec<HealthNote>,
 }
 
-/// Records that the broker deleted before they were read: `[from, to)`.
+/// Records that were lost: `[from, to)`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Lost {
     /// The topic.
     topic: String,
+    /// How often it had been accepted anew; missing for 0.
+    #[serde(skip_serializing_if = "crate::wire::is_first")]
+    incarnation: Incarnation,
     /// The partition.
     partition: i32,
     /// First lost offset.
     from: i64,
-    /// First offset that is there again.
+    /// The offset after the last.
     to: i64,
     /// When it was noticed.
     #[schema(value_type = String, format = DateTime)]
@@ -99,8 +103,8 @@ pub(crate) struct Lost {
 }
 
 impl From<LostInterval> for Lost {
-    fn from(LostInterval { topic, partition, from, to, noticed_at }: LostInterval) -> Self {
-        Self { topic, partition, from, to, noticed_at }
+    fn from(LostInterval { topic, incarnation, partition, from, to, noticed_at }: LostInterval) -> Self {
+        Self { topic, incarnation, partition, from, to, noticed_at }
     }
 }
 

@@ -141,8 +141,15 @@ async fn hostile_texts_stay_texts() {
     const EVIL: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>";
     let api = empty(|_| {}).await;
     let text = || Value::Text(EVIL.into());
-    let evidence =
-        Evidence { topic: EVIL.into(), partition: 0, offset: 1, index: 0, time: NOON, flags: Flags(511) };
+    let evidence = Evidence {
+        topic: EVIL.into(),
+        incarnation: 1,
+        partition: 0,
+        offset: 1,
+        index: 0,
+        time: NOON,
+        flags: Flags(511),
+    };
     let alert = Alert {
         alert_id: "hostile".into(),
         revision: 1,
@@ -178,6 +185,7 @@ async fn hostile_texts_stay_texts() {
     let revision = AlertRevision::of(&alert, vec![EVIL.into()], NOON).unwrap();
     let content = EvidenceContent {
         topic: EVIL.into(),
+        incarnation: 1,
         partition: 0,
         offset: 1,
         index: 0,

@@ -282,6 +282,7 @@ fn evidence(case: &Case, now: Micros, count: u64) -> Vec<Evidence> {
     (0..shown)
         .map(|n| Evidence {
             topic: case.source.into(),
+            incarnation: 0,
             partition: (n % 3) as i32,
             offset: 48_000 + n * 17,
             index: 0,
@@ -346,6 +347,7 @@ pub(super) async fn fill(store: &Store, now: Micros) {
         notices: vec![notice(now)],
         dead_letters: dead_letters(now),
         lost: vec![LostInterval {
+            incarnation: 0,
             topic: "waf".into(),
             partition: 2,
             from: 1_000,
@@ -368,6 +370,7 @@ fn contents(case: &Case, now: Micros) -> EvidenceOf {
     let alert = alert(case, now, case.span.3);
     let content = |(at, evidence): (usize, &Evidence)| EvidenceContent {
         topic: evidence.topic.to_string(),
+        incarnation: evidence.incarnation,
         partition: evidence.partition,
         offset: evidence.offset,
         index: evidence.index,

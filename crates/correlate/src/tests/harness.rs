@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arrow_buffer::ScalarBuffer;
 use vedette_event::{
-    Alert, ColumnBuilder, EventBatch, FieldType, Fields, FindingBatch, Flags, Hit, Kind, LogSource, Micros,
-    Partition, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, Text, TopicIx, Topics, schema::FieldDef,
-    source::Form,
+    Alert, ColumnBuilder, EventBatch, FieldType, Fields, FindingBatch, Flags, Hit, Incarnation, Kind,
+    LogSource, Micros, Partition, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, Text, TopicIx,
+    Topics, schema::FieldDef, source::Form,
 };
 use vedette_sigma::ir::{
     Cmp, Correlation, CorrelationKind, Detection, Expr, Extras, KeyPart, Rule, RuleKind, RuleSet,
@@ -212,8 +212,19 @@ pub fn last(out: &Output) -> Vec<Alert> {
     all.into_iter().map(|p| p.alert).collect()
 }
 
-/// Pushes events of one partition as one batch.
+/// The incarnation of an event's topic: two of the three are accepted anew where a log is well under way.
+pub const fn incarnation(event: &Ev) -> Incarnation {
+    if event.source == 1 || event.offset < 60 { 0 } else { 1 }
+}
+
+/// Pushes events of one partition, as one batch of each incarnation.
 pub fn push(correlator: &mut Correlator, events: &[Ev], out: &mut Output) {
+    for events in events.chunk_by(|a, b| incarnation(a) == incarnation(b)) {
+        push_batch(correlator, events, out);
+    }
+}
+
+fn push_batch(correlator: &mut Correlator, events: &[Ev], out: &mut Output) {
     let Some(first) = events.first() else { return };
     let fields: Vec<Arc<str>> = COLUMNS.iter().map(|name| Arc::from(*name)).collect();
     let mut columns: Vec<_> = COLUMNS.iter().map(|_| ColumnBuilder::new(Text::default())).collect();
@@ -246,6 +257,7 @@ pub fn push(correlator: &mut Correlator, events: &[Ev], out: &mut Output) {
     let flags: Vec<_> = events.iter().map(|e| e.flags).collect();
     let findings = FindingBatch {
         batch: &batch,
+        incarnation: incarnation(first),
         fields: &fields,
         times: &times,
         flags: &flags,

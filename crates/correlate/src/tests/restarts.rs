@@ -168,7 +168,10 @@ impl<'a> Run<'a> {
     fn checkpoint(&mut self, group: u8) -> Result<(), TestCaseError> {
         // Published first.
         collect(&mut self.out, &mut self.bodies)?;
-        let mut resume = self.correlator.unreleased(group);
+        let mut resume: BTreeMap<Partition, i64> = BTreeMap::new();
+        for ((partition, _), offset) in self.correlator.unreleased(group) {
+            resume.entry(partition).and_modify(|low| *low = offset.min(*low)).or_insert(offset);
+        }
         for (events, read) in self.partitions.iter().zip(&self.read) {
             let first = events.first().unwrap();
             let partition = Partition { topic: TopicIx(first.source), number: first.partition };

@@ -25,7 +25,8 @@ fn compiled() -> Arc<Compiled> {
 fn engine(checkpoints: &[GroupCheckpoint]) -> (Engine, Vec<Start>) {
     let mut engine = Engine::new(compiled(), Settings::new([0; 32]));
     checkpoints.iter().for_each(|checkpoint| engine.take_up(checkpoint).unwrap());
-    let starts = engine.starts(|_| Some(SourceIx(0)));
+    let (starts, given_up) = engine.starts(|_| Some(SourceIx(0)));
+    assert_eq!(given_up, []);
     (engine, starts)
 }
 
@@ -101,7 +102,8 @@ fn an_accepted_topic_is_another_one_from_its_start_on() {
     first.set_topic(PARTITION.topic, TopicState::Read, &mut Output::default());
     read(&mut first, 0..50);
     let watermark = first.watermark(SourceIx(0));
-    let compiled = first.accept(PARTITION.topic, SourceIx(0));
+    let (compiled, given_up) = first.accept(PARTITION.topic, SourceIx(0));
+    assert_eq!(given_up, [], "it was all read and released");
     assert_eq!(compiled.topics.incarnation(PARTITION.topic), 1);
     first.assign(PARTITION, SourceIx(0), 0);
     first.set_topic(PARTITION.topic, TopicState::Read, &mut Output::default());
@@ -111,8 +113,9 @@ fn an_accepted_topic_is_another_one_from_its_start_on() {
 
     let mut second = Engine::new(compiled, Settings::new([0; 32]));
     stored.iter().for_each(|checkpoint| second.take_up(checkpoint).unwrap());
-    let starts = second.starts(|_| Some(SourceIx(0)));
+    let (starts, given_up) = second.starts(|_| Some(SourceIx(0)));
     assert_eq!((starts[0].offset, starts[0].last_read.unwrap().0), (2, 1));
+    assert_eq!(given_up, []);
     // Who takes it for the one before knows nothing of it.
     assert_eq!(engine(&stored).1, []);
 }

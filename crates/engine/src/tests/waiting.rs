@@ -139,7 +139,7 @@ fn again(stored: &[GroupCheckpoint], log: &[(i64, i64, Json)], stopped: bool) ->
     let mut bench = bench(&["a-one", "a-two", "b"], BUDGET);
     stored.iter().for_each(|checkpoint| bench.engine.take_up(checkpoint).unwrap());
     let source = bench.source("a-one");
-    let starts = bench.engine.starts(|topic| topic.starts_with('a').then_some(source));
+    let (starts, _) = bench.engine.starts(|topic| topic.starts_with('a').then_some(source));
     let resume = starts.iter().find(|start| &*start.topic == "a-two").unwrap().offset;
     for topic in ["a-one", "a-two"] {
         bench.engine.expect(bench.partition(topic, 0).topic, source);
@@ -217,7 +217,7 @@ fn what_waits_for_a_source_that_stands_still_does_not_lengthen_a_restart_without
         if start % 4_000 == 0 {
             let mut next = self::bench(&["a", "b"], BUDGET);
             stored.iter().for_each(|checkpoint| next.engine.take_up(checkpoint).unwrap());
-            let starts = next.engine.starts(|_| Some(bench.source("a")));
+            let (starts, _) = next.engine.starts(|_| Some(bench.source("a")));
             furthest_back = furthest_back.max(start + 100 - starts[0].offset);
         }
     }

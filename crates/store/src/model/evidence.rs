@@ -1,6 +1,6 @@
 //! What the records say that alerts and notices refer to.
 
-use vedette_event::Evidence;
+use vedette_event::{Evidence, Incarnation};
 
 /// An alert or notice whose evidence is not complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct EvidenceOf {
 pub struct EvidenceContent {
     /// Topic.
     pub topic: String,
+    /// Which of the topics of that name.
+    pub incarnation: Incarnation,
     /// Partition.
     pub partition: i32,
     /// Offset.

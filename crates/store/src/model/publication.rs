@@ -1,7 +1,7 @@
 //! What the engine publishes.
 
 use serde::{Deserialize, Serialize};
-use vedette_event::{Alert, Micros, Notice, Severity, State, StoredPlacement, order::Topics};
+use vedette_event::{Alert, Incarnation, Micros, Notice, Severity, State, StoredPlacement, order::Topics};
 
 use super::{EntityRef, Withdrawal};
 use crate::error::Error;
@@ -190,6 +190,8 @@ pub struct RuleVersion {
 pub struct LostInterval {
     /// Topic.
     pub topic: String,
+    /// Its incarnation.
+    pub incarnation: Incarnation,
     /// Partition.
     pub partition: i32,
     /// First lost offset.
@@ -230,7 +232,7 @@ pub struct NewIncarnation {
     /// The topic.
     pub topic: String,
     /// Its incarnation now.
-    pub incarnation: u32,
+    pub incarnation: Incarnation,
 }
 
 /// What the engine has to say since it last said something.

@@ -17,7 +17,7 @@ fn with_evidence(mut of: AlertRevision, offsets: &[i64]) -> AlertRevision {
 }
 
 fn content(offset: i64, content: Content) -> EvidenceContent {
-    EvidenceContent { topic: "api".to_owned(), partition: 0, offset, index: 0, content }
+    EvidenceContent { topic: "api".to_owned(), incarnation: 0, partition: 0, offset, index: 0, content }
 }
 
 fn present(offset: i64) -> EvidenceContent {
@@ -111,17 +111,33 @@ async fn a_covered_notice_awaits_nothing() {
 }
 
 #[tokio::test]
-async fn evidence_of_a_topic_that_is_another_one_now_is_gone() {
+async fn evidence_is_of_the_incarnation_that_its_reference_names() {
     let (_folder, store) = store().await;
-    publish_alerts(&store, vec![with_evidence(alert("a", 1, 10, 2), &[1])]).await;
+    let both = |mut of: AlertRevision| {
+        let newer = of.body.replace("\"partition\"", "\"incarnation\":1,\"partition\"");
+        let (older, newer) = (of.body.trim_end_matches("]}"), newer.trim_start_matches("{\"evidence\":["));
+        of.body = format!("{older},{newer}");
+        of
+    };
+    publish_alerts(&store, vec![with_evidence(alert("a", 1, 10, 2), &[1, 2])]).await;
+    fetched(&store, "a", vec![present(1)]).await;
     let accepted = NewIncarnation { topic: "api".to_owned(), incarnation: 1 };
     let accepted = Publication { incarnations: vec![accepted], ..Publication::default() };
     assert!(!accepted.is_empty());
     store.publish(&accepted).await.unwrap();
-    publish_alerts(&store, vec![with_evidence(alert("b", 1, 10, 2), &[2])]).await;
+    // Released after the topic was accepted, and what goes on from before.
+    let late = with_evidence(alert("b", 1, 10, 1), &[3]);
+    publish_alerts(&store, vec![late, both(with_evidence(alert("a", 2, 10, 4), &[1, 2]))]).await;
     let rows = store.awaiting_evidence(0, 10).await.unwrap();
-    let offsets = |of: &[vedette_event::Evidence]| of.iter().map(|e| e.offset).collect::<Vec<_>>();
+    let places =
+        |of: &[vedette_event::Evidence]| of.iter().map(|e| (e.incarnation, e.offset)).collect::<Vec<_>>();
     let seen: Vec<_> =
-        rows.iter().map(|row| (row.id.as_str(), offsets(&row.missing), offsets(&row.gone))).collect();
-    assert_eq!(seen, [("a", vec![], vec![1]), ("b", vec![2], vec![])]);
+        rows.iter().map(|row| (row.id.as_str(), places(&row.missing), places(&row.gone))).collect();
+    assert_eq!(seen, [("b", vec![], vec![(0, 3)]), ("a", vec![(1, 1), (1, 2)], vec![(0, 2)])]);
+    let other = Content::Present("{\"other\":1}".to_owned());
+    let of_1 = |offset| EvidenceContent { incarnation: 1, ..content(offset, other.clone()) };
+    fetched(&store, "a", vec![of_1(1), of_1(2), content(2, Content::Gone)]).await;
+    let stored = contents(&store, "a").await;
+    assert_eq!(stored, [(1, present(1).content), (2, Content::Gone), (1, other.clone()), (2, other)]);
+    assert_eq!(awaiting(&store, 0, 10).await, [of("b", &[])]);
 }

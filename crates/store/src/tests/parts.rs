@@ -22,7 +22,14 @@ fn large() -> Publication {
             content: "{}".into(),
         }],
         positions: Some(Checkpoint { group: 64, bytes: vec![1; 900] }),
-        lost: vec![LostInterval { topic: "waf".into(), partition: 0, from: 3, to: 8, noticed_at: Micros(1) }],
+        lost: vec![LostInterval {
+            topic: "waf".into(),
+            incarnation: 0,
+            partition: 0,
+            from: 3,
+            to: 8,
+            noticed_at: Micros(1),
+        }],
         health: vec![HealthEvent {
             key: "k".into(),
             at: Micros(1),

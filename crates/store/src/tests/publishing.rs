@@ -174,7 +174,14 @@ async fn the_ledger_is_written_once_and_read_back() {
     let placement =
         StoredPlacement { topic: "waf".into(), partition: 1, offset: 9, flag: flags(), time: Micros(5) };
     let version = RuleVersion { version: "v1".into(), in_force_from: Micros::MIN, content: "{}".into() };
-    let lost = LostInterval { topic: "waf".into(), partition: 0, from: 3, to: 8, noticed_at: Micros(1) };
+    let lost = LostInterval {
+        topic: "waf".into(),
+        incarnation: 0,
+        partition: 0,
+        from: 3,
+        to: 8,
+        noticed_at: Micros(1),
+    };
     let health = HealthEvent {
         key: "lost:waf:0:3".into(),
         at: Micros(1),

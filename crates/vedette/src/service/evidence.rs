@@ -18,7 +18,7 @@ use anyhow::Result;
 use tokio::{runtime::Handle, sync::watch};
 use vedette_decode::Inspector;
 use vedette_engine::Compiled;
-use vedette_event::{Evidence, Partition};
+use vedette_event::{Evidence, Incarnation, Partition};
 use vedette_ingest::{Found, ReadBack};
 use vedette_store::{
     Store,
@@ -48,8 +48,8 @@ const CALM: u32 = 4;
 /// How long to wait for changes of the store, at least and at most.
 const WAIT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(10));
 
-/// A reference within the rows of a turn: the row, and the event's index within its record.
-type Wanted = (usize, u32);
+/// A reference within the rows of a turn: the row, the topic's incarnation, and the event's index within its record.
+type Wanted = (usize, Incarnation, u32);
 
 /// What a turn wants of one partition, by offset.
 type Offsets = BTreeMap<i64, Vec<Wanted>>;
@@ -184,7 +184,11 @@ impl Fetcher<'_> {
             for e in &awaiting.missing {
                 let Some(topic) = self.compiled.topics.find(&e.topic) else { continue };
                 let partition = Partition { topic, number: e.partition };
-                wanted.entry(partition).or_default().entry(e.offset).or_default().push((row, e.index));
+                wanted.entry(partition).or_default().entry(e.offset).or_default().push((
+                    row,
+                    e.incarnation,
+                    e.index,
+                ));
             }
         }
         wanted
@@ -205,10 +209,18 @@ impl Fetcher<'_> {
             self.stage.works();
             let record = show(inspector, offset, found);
             panicked |= matches!(record, Record::Panicked);
-            for (row, index) in wanted.get(&offset).into_iter().flatten() {
-                let (topic, partition) = (topic.to_string(), partition.number);
-                let content = record.event(*index);
-                held.add(*row, EvidenceContent { topic, partition, offset, index: *index, content });
+            for (row, incarnation, index) in wanted.get(&offset).into_iter().flatten() {
+                held.add(
+                    *row,
+                    EvidenceContent {
+                        topic: topic.to_string(),
+                        incarnation: *incarnation,
+                        partition: partition.number,
+                        offset,
+                        index: *index,
+                        content: record.event(*index),
+                    },
+                );
             }
             if held.bytes > HELD {
                 self.runtime.block_on(held.write(&self.store, self.stage));
@@ -247,6 +259,7 @@ impl<'a> Held<'a> {
     fn new(rows: &'a [AwaitingEvidence]) -> Self {
         let gone = |e: &Evidence| EvidenceContent {
             topic: e.topic.to_string(),
+            incarnation: e.incarnation,
             partition: e.partition,
             offset: e.offset,
             index: e.index,

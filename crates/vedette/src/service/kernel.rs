@@ -16,7 +16,7 @@ use anyhow::Result;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::watch;
 use vedette_correlate::Health;
-use vedette_engine::{Compiled, Detector, Engine, KEY_GROUPS, Output, TopicState};
+use vedette_engine::{Compiled, Detector, Engine, GivenUp, KEY_GROUPS, Output, TopicState};
 use vedette_event::{DeadLetter, Flags, Partition, Severity, TopicIx};
 use vedette_ingest::{DeadLetterTopic, Ingest, Ingested, Status};
 use vedette_store::model::{
@@ -25,6 +25,7 @@ use vedette_store::model::{
 
 use super::{
     live::{View, Word},
+    lost::Place,
     outbox::{Backlog, Offered, Outbox, Unwritten},
     present::Evaluated,
     supervisor::Stage,
@@ -287,30 +288,55 @@ impl Kernel {
         }
         stage.works();
         if let Some(source) = self.view.source_of(&name) {
-            self.compiled = self.engine.accept(topic, source);
+            let (compiled, given_up) = self.engine.accept(topic, source);
+            self.compiled = compiled;
+            self.give_up(given_up);
         }
         tracing::warn!(topic = %name, incarnation, "a topic was accepted and is read from its start");
         Ok(true)
     }
 
+    /// Announces what was read of topics before they were accepted anew, and can be neither released nor read again. What was
+    /// told before is not told again: each start finds it until all key groups are written anew.
+    pub fn give_up(&mut self, given_up: Vec<GivenUp>) {
+        for GivenUp { topic, incarnation, partition, from, to } in given_up {
+            let place = (topic.to_string(), incarnation, partition);
+            if self.view.lost(place.clone(), (from, to)) {
+                let message = format!(
+                    "{topic} was accepted anew before all was final that its records {from} to {} of partition \
+                     {partition} (incarnation {incarnation}) gave: they were read, and alerts that rest on them may be \
+                     missing or count too little",
+                    to - 1
+                );
+                self.announce_lost(place, (from, to), message);
+            }
+        }
+    }
+
     fn lost(&mut self, partition: Partition, from: i64, to: i64) {
-        let topic = self.compiled.topics.name(partition.topic).to_string();
-        let noticed_at = crate::now();
+        let topics = &self.compiled.topics;
+        let (topic, number) = (topics.name(partition.topic).to_string(), partition.number);
         let message = format!(
-            "Kafka deleted the records {from} to {} of {topic}/{} before they were read",
-            to - 1,
-            partition.number
+            "Kafka deleted the records {from} to {} of {topic}/{number} before they were read",
+            to - 1
         );
+        let place = (topic, topics.incarnation(partition.topic), number);
+        self.view.lost(place.clone(), (from, to));
+        self.announce_lost(place, (from, to), message);
+    }
+
+    fn announce_lost(
+        &mut self,
+        (topic, incarnation, partition): Place,
+        (from, to): (i64, i64),
+        message: String,
+    ) {
         tracing::error!("{message}");
-        self.health(format!("lost/{topic}/{}/{from}", partition.number), "lost", Severity::Critical, message);
-        self.view.lost(&topic, partition.number, (from, to));
-        self.backlog.early().lost.push(LostInterval {
-            topic,
-            partition: partition.number,
-            from,
-            to,
-            noticed_at,
-        });
+        let key = format!("lost/{topic}/{incarnation}/{partition}/{from}");
+        self.health(key, "lost", Severity::Critical, message);
+        let noticed_at = crate::now();
+        let lost = LostInterval { topic, incarnation, partition, from, to, noticed_at };
+        self.backlog.early().lost.push(lost);
     }
 
     fn health(&mut self, key: String, kind: &str, severity: Severity, message: String) {

@@ -15,7 +15,7 @@ use vedette_ingest::{Copies, LagView, TopicSettings};
 use vedette_sigma::{RuleKind, RuleSet};
 
 use super::{
-    lost::Lost,
+    lost::{Lost, Place},
     reading::{self, State, Topic, Topics},
     versions::Versions,
 };
@@ -39,7 +39,7 @@ pub struct View {
     counters: BTreeMap<RuleIx, Counters>,
     opened: BTreeMap<RuleIx, u64>,
     dead: BTreeMap<SourceIx, BTreeMap<String, u64>>,
-    /// Records that Kafka deleted unread.
+    /// Records that were lost.
     lost: Lost,
     /// The last time in which a rule was over budget, by rule and key group; without one, in which its findings were not
     /// evaluated.
@@ -164,11 +164,10 @@ impl View {
         }
     }
 
-    /// Counts lost records of a partition, from one offset to before another; those that were told before, not again.
-    pub fn lost(&mut self, topic: &str, partition: i32, interval: (i64, i64)) {
-        if let Some(source) = self.source_of(topic) {
-            self.lost.add(source, topic, partition, interval);
-        }
+    /// Counts lost records of a partition, from one offset to before another; those that were told before, not again. False if
+    /// all of them were.
+    pub fn lost(&mut self, place: Place, interval: (i64, i64)) -> bool {
+        self.source_of(&place.0).is_some_and(|source| self.lost.add(source, place, interval))
     }
 
     /// Notes that a group's checkpoint was written.

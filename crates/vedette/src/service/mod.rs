@@ -147,6 +147,7 @@ async fn run_all(
         engine,
         ingest_settings,
         recovery,
+        given_up,
         bootstrap,
         pace,
         retention,
@@ -178,7 +179,7 @@ async fn run_all(
 
     let mut view = live::View::new(&compiled, &versions, present.started_at(), origin, ingest.lag_view());
     for lost in lost {
-        view.lost(&lost.topic, lost.partition, (lost.from, lost.to));
+        view.lost((lost.topic, lost.incarnation, lost.partition), (lost.from, lost.to));
     }
     // Until the kernel speaks: no topic is read yet.
     words_out.send_replace(Arc::new(view.word(&engine)));
@@ -195,7 +196,8 @@ async fn run_all(
     });
     let wires =
         kernel::Wires { ingest: ingest.clone(), records, outbox, dead_letters, words: words_out, evaluated };
-    let kernel = kernel::Kernel::new(compiled, engine, versions, wires, view, pace, waiting);
+    let mut kernel = kernel::Kernel::new(compiled, engine, versions, wires, view, pace, waiting);
+    kernel.give_up(given_up);
     supervisor.spawn(Name::Kernel, move |stage| kernel.run(stage)).world()?;
     Ok(Service { store, supervisor: supervisor.clone(), ingest, address })
 }

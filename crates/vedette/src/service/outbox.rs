@@ -398,7 +398,8 @@ mod tests {
             explanation: serde_json::Map::new(),
             flags: Flags::default(),
         };
-        let crossing = Place { time: at, topic: TopicIx(0), partition: 0, offset: 0, index: 0 };
+        let crossing =
+            Place { time: at, topic: TopicIx(0), incarnation: 0, partition: 0, offset: 0, index: 0 };
         Unwritten { alert, rule: RuleIx(0), group: 0, crossing, covers_until: at }
     }
 

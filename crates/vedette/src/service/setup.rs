@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use vedette_engine::{Compiled, Engine, GroupCheckpoint, Start};
+use vedette_engine::{Compiled, Engine, GivenUp, GroupCheckpoint, Start};
 use vedette_event::{Flags, Micros, Partition, SourceDef, SourceIx, Sources, Span, StoredPlacement, Topics};
 use vedette_ingest::{DeadLetterTopic, LastRead, Recovery, Resume, Sasl, Security, StartAt, TopicSettings};
 use vedette_store::{
@@ -40,6 +40,8 @@ pub struct Prepared {
     pub ingest_settings: vedette_ingest::Settings,
     /// From where.
     pub recovery: Recovery,
+    /// What cannot be read again, since its topic was accepted anew while no service ran, or before it was released.
+    pub given_up: Vec<GivenUp>,
     /// The brokers, for people.
     pub bootstrap: String,
     /// How long output may wait before it is published.
@@ -86,7 +88,7 @@ pub async fn prepare(
         .filter_map(|t| Some((t.name.as_str(), sources.find(&t.source)?)))
         .collect();
     take_up_checkpoints(&mut engine, store).await?;
-    let starts = engine.starts(|name| source_of.get(name).copied());
+    let (starts, given_up) = engine.starts(|name| source_of.get(name).copied());
     let placements = placements(store, &starts).await.world()?;
     engine.remember_placements(&placements);
     // Above every `ts_log` read: those that ingest lets pass, and those read before, should the clock have been set back.
@@ -105,6 +107,7 @@ pub async fn prepare(
         versions,
         ingest_settings,
         recovery: recovery(&starts, &placements, &topics),
+        given_up,
         bootstrap: config.kafka.brokers.clone(),
         pace: Duration::from_millis(50),
         retention: config.store.retention.into(),

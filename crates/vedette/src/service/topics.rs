@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use vedette_event::Topics;
+use vedette_event::{Incarnation, Topics};
 use vedette_ingest::Ingest;
 use vedette_store::Store;
 
@@ -16,7 +16,7 @@ const EVERY: Duration = Duration::from_millis(500);
 
 /// Passes requests on until the service stops.
 pub async fn accept_asked(store: Store, topics: Arc<Topics>, ingest: Arc<Ingest>, supervisor: Supervisor) {
-    let mut passed_on: BTreeMap<String, u32> = BTreeMap::new();
+    let mut passed_on: BTreeMap<String, Incarnation> = BTreeMap::new();
     loop {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
