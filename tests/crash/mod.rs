@@ -4,6 +4,7 @@
 //! its store afterwards. What needs Kafka says that it is skipped where there is none; the rest always runs.
 
 mod access;
+mod anew;
 mod broker;
 mod evidence;
 mod folder;

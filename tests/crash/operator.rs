@@ -14,7 +14,7 @@ use crate::kafka::broker::Broker;
 const ENGINE: &str = "engine: {skew: 1s}\n";
 
 /// Exit status and what a command said.
-fn command(deployment: &Deployment, args: &[&str]) -> Result<(Option<i32>, String)> {
+pub fn command(deployment: &Deployment, args: &[&str]) -> Result<(Option<i32>, String)> {
     let done = deployment.command(args)?.output()?;
     Ok((done.status.code(), String::from_utf8(done.stderr)?))
 }

@@ -100,10 +100,4 @@ impl Former {
     pub(crate) fn forget(&mut self, known_to_all: impl Fn(Origin) -> bool) {
         self.0.retain(|origin, closed| closed.settled != u64::MAX || !known_to_all(*origin));
     }
-
-    /// How many there are.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
 }

@@ -8,7 +8,9 @@ use vedette_event::{
 };
 use vedette_sigma::Lists;
 
-use crate::{Compiled, Engine, GroupCheckpoint, KEY_GROUPS, Output, Settings, Start, TopicState};
+use crate::{
+    Compiled, Engine, GivenUp, GroupCheckpoint, KEY_GROUPS, Output, Settings, Start, TopicState, checkpoint,
+};
 
 const PARTITION: Partition = Partition { topic: TopicIx(0), number: 0 };
 
@@ -116,6 +118,84 @@ fn an_accepted_topic_is_another_one_from_its_start_on() {
     let (starts, given_up) = second.starts(|_| Some(SourceIx(0)));
     assert_eq!((starts[0].offset, starts[0].last_read.unwrap().0), (2, 1));
     assert_eq!(given_up, []);
-    // Who takes it for the one before knows nothing of it.
-    assert_eq!(engine(&stored).1, []);
+    // Once all groups know it and nothing of the one before waits, no checkpoint speaks of that any more.
+    first.forget_released();
+    let later: Vec<_> = (0..KEY_GROUPS).map(|group| first.checkpoint(group).unwrap()).collect();
+    let points = |of: &GroupCheckpoint| checkpoint::read(of).unwrap().0.len();
+    assert_eq!((points(&stored[9]), points(&later[9])), (2, 1));
+    assert_eq!(engine(&later).1, []);
+}
+
+fn given_up(incarnation: u16, from: i64, to: i64) -> GivenUp {
+    GivenUp { topic: "logs".into(), incarnation, partition: 0, from, to }
+}
+
+#[test]
+fn what_was_read_and_not_released_before_a_topic_was_accepted_is_given_up_aloud() {
+    let (mut first, _) = engine(&[]);
+    first.assign(PARTITION, SourceIx(0), 3);
+    read(&mut first, 3..50);
+    let mut stored: Vec<_> = (0..KEY_GROUPS).map(|group| first.checkpoint(group).unwrap()).collect();
+    read(&mut first, 50..90);
+    let watermark = first.watermark(SourceIx(0));
+    stored[5] = first.checkpoint(5).unwrap();
+
+    // Accepted while no service runs: what group 5 alone has come to is found in no other.
+    let accepted = compiled().with_topics(compiled().topics.accepted(PARTITION.topic));
+    let start = |stored: &[GroupCheckpoint]| {
+        let mut engine = Engine::new(accepted.clone(), Settings::new([0; 32]));
+        stored.iter().for_each(|checkpoint| engine.take_up(checkpoint).unwrap());
+        let (starts, given_up) = engine.starts(|_| Some(SourceIx(0)));
+        assert_eq!(starts, []);
+        (engine, given_up)
+    };
+    assert_eq!(start(&stored).1, [given_up(0, 50, 90)]);
+    let mut level = stored.clone();
+    level.iter_mut().zip(0..).for_each(|(stored, group)| *stored = first.checkpoint(group).unwrap());
+    assert_eq!(start(&level).1, []);
+    // A group that was never written has released nothing.
+    assert_eq!(start(&level[1..]).1, [given_up(0, 3, 90)]);
+
+    // What was released is not released again: records of the topic as it is now are placed no lower.
+    let (mut second, _) = start(&level);
+    second.assign(PARTITION, SourceIx(0), 0);
+    let mut batch = RawBatchBuilder::new(SourceIx(0), PARTITION);
+    batch.push(0, Some(Micros(1_000_000)), Flags::NONE, Some(b"{}"));
+    let mut out = Output::default();
+    second.absorb(accepted.detector().unwrap().detect(&batch.take()), &mut out);
+    assert_eq!(out.placements.iter().map(|p| p.time).collect::<Vec<_>>(), [watermark]);
+    // And the one before is told no more, once all groups are written.
+    let stored: Vec<_> = (0..KEY_GROUPS).map(|group| second.checkpoint(group).unwrap()).collect();
+    let mut third = Engine::new(accepted.clone(), Settings::new([0; 32]));
+    stored.iter().for_each(|checkpoint| third.take_up(checkpoint).unwrap());
+    assert_eq!(third.starts(|_| Some(SourceIx(0))).1, []);
+}
+
+#[test]
+fn what_a_restart_was_to_read_again_is_given_up_when_the_topic_is_accepted_instead() {
+    let (mut first, _) = engine(&[]);
+    first.assign(PARTITION, SourceIx(0), 3);
+    read(&mut first, 3..50);
+    let mut stored: Vec<_> = (0..KEY_GROUPS).map(|group| first.checkpoint(group).unwrap()).collect();
+    read(&mut first, 50..90);
+    stored[5] = first.checkpoint(5).unwrap();
+    let (mut second, starts) = engine(&stored);
+    assert_eq!(starts[0].offset, 50);
+    read(&mut second, 50..60);
+    assert_eq!(second.accept(PARTITION.topic, SourceIx(0)).1, [given_up(0, 60, 90)]);
+    // Accepted again before anything was read: nothing more is lost.
+    assert_eq!(second.accept(PARTITION.topic, SourceIx(0)).1, []);
+}
+
+#[test]
+fn a_topic_that_is_accepted_again_and_again_is_not_remembered_without_bound() {
+    let (mut engine, _) = engine(&[]);
+    let mut told = 0;
+    for _ in 0..1_100 {
+        engine.assign(PARTITION, SourceIx(0), 0);
+        read(&mut engine, 0..2);
+        told += engine.accept(PARTITION.topic, SourceIx(0)).1.len();
+    }
+    assert_eq!(told, 1_100 - 1_024);
+    assert_eq!(checkpoint::read(&engine.checkpoint(0).unwrap()).unwrap().0.len(), 1_024);
 }

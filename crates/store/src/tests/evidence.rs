@@ -115,7 +115,8 @@ async fn evidence_is_of_the_incarnation_that_its_reference_names() {
     let (_folder, store) = store().await;
     let both = |mut of: AlertRevision| {
         let newer = of.body.replace("\"partition\"", "\"incarnation\":1,\"partition\"");
-        let (older, newer) = (of.body.trim_end_matches("]}"), newer.trim_start_matches("{\"evidence\":["));
+        let older = of.body.strip_suffix("]}").unwrap();
+        let newer = newer.strip_prefix("{\"evidence\":[").unwrap();
         of.body = format!("{older},{newer}");
         of
     };

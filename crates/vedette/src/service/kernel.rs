@@ -277,6 +277,9 @@ impl Kernel {
         let name = self.compiled.topics.name(topic).clone();
         let incarnation = self.compiled.topics.incarnation(topic).saturating_add(1);
         self.publish(false)?;
+        // Should the process end right after, the next start finds by them what was read of the one before.
+        let positions = self.engine.positions()?;
+        self.backlog.early().positions = Some(Checkpoint { group: positions.group, bytes: positions.bytes });
         self.backlog.incarnation(NewIncarnation { topic: name.to_string(), incarnation });
         while !self.backlog.is_empty() || !self.wires.outbox.is_settled() {
             if !self.hand_over(stage)? {
