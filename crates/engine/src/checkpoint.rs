@@ -234,19 +234,24 @@ pub(crate) fn merge(points: &[(u8, PartitionPoint)], topics: &Topics) -> BTreeMa
     merged
 }
 
+/// What one group says of a partition.
+type Of<'a> = (u8, &'a PartitionPoint);
+
 /// What the checkpoints say was read of incarnations before the present ones and not released by all groups.
 ///
 /// A group that knows a later incarnation of the topic and nothing of this one had released all of it; one that knows neither
 /// had not seen the partition yet, and so released nothing.
 pub(crate) fn given_up(points: &[(u8, PartitionPoint)], topics: &Topics) -> Vec<GivenUp> {
     let mut newest: BTreeMap<(u8, &str), Incarnation> = BTreeMap::new();
-    let mut former: BTreeMap<(&str, Incarnation, i32), Vec<&(u8, PartitionPoint)>> = BTreeMap::new();
-    for of_group in points {
-        let (group, point) = of_group;
+    let mut former: BTreeMap<(&str, Incarnation, i32), Vec<Of<'_>>> = BTreeMap::new();
+    for (group, point) in points {
         let known = newest.entry((*group, &point.topic)).or_default();
         *known = point.incarnation.max(*known);
         if topics.find(&point.topic).is_some_and(|topic| point.incarnation < topics.incarnation(topic)) {
-            former.entry((&point.topic, point.incarnation, point.partition)).or_default().push(of_group);
+            former
+                .entry((&point.topic, point.incarnation, point.partition))
+                .or_default()
+                .push((*group, point));
         }
     }
     let given_up = former.into_iter().map(|((topic, incarnation, partition), points)| {
