@@ -69,13 +69,25 @@ pub fn scalar(json: &Json, kind: Option<FieldType>) -> Option<Value> {
     }
 }
 
-/// "Keys of declared type ip group IPv6 by /64, written `2001:db8::/64`."
+/// "Keys of declared type ip group IPv6 by /64, written `2001:db8::/64`." "A key part longer than 1,024 bytes is written
+/// shortened: as many of its first characters as fit in these, `…`, and the BLAKE3 hash of the whole."
 pub fn key_part(json: &Json, kind: Option<FieldType>) -> Option<Value> {
     let value = scalar(json, kind)?;
     match (kind, value.text().parse::<Ipv6Addr>()) {
         (Some(FieldType::Ip), Ok(ip)) => {
             let network = Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64);
             Some(Value::Text(format!("{network}/64").into()))
+        }
+        _ if value.text().len() > 1_024 => {
+            let mut shortened = String::new();
+            for character in value.text().chars() {
+                if shortened.len() + character.len_utf8() > 1_024 {
+                    break;
+                }
+                shortened.push(character);
+            }
+            let hash = blake3::hash(value.text().as_bytes());
+            Some(Value::Text(format!("{shortened}…{}", hash.to_hex()).into()))
         }
         _ => Some(value),
     }

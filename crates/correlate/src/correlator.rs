@@ -95,6 +95,9 @@ impl Correlator {
         for hits in findings.hits.chunk_by(|a, b| a.row == b.row) {
             let Some(row) = hits.first().map(|hit| hit.row as usize) else { continue };
             trees_of(&plan, hits, &mut scratch.uses);
+            if let Some(layout) = self.layouts.get_mut(usize::from(findings.batch.source.0)) {
+                layout.next_event();
+            }
             let mut uses = std::mem::take(&mut scratch.uses);
             for matched in uses.chunk_by(|a, b| a.0 == b.0) {
                 self.hold(&plan, findings, row, matched, &mut scratch, out);
@@ -123,7 +126,7 @@ impl Correlator {
         };
         let Some(layout) = self.layouts.get_mut(usize::from(findings.batch.source.0)) else { return };
         scratch.payload.clear();
-        let weight = layout.payload(plan, at, findings, row, matched, &mut scratch.payload);
+        let weight = layout.payload((plan, &self.hasher), at, findings, row, matched, &mut scratch.payload);
         let (groups, hash) = payload::groups(&self.hasher, tree, &scratch.payload, &mut scratch.key);
         if groups.is_empty() {
             state.keyless(tree, matched.iter().map(|(_, bit)| *bit));

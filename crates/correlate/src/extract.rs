@@ -1,18 +1,19 @@
 //! From columns to payloads: what each tree needs of an event is taken at once, so that a batch need not be kept.
 //!
 //! In: a [`FindingBatch`]. Out: payloads, one for each (event, tree).
-//! Invariant: the columns of a source are looked up by name once, until the decoder's projection changes.
+//! Invariants: the columns of a source are looked up by name once, until the decoder's projection changes; what is kept of an
+//! event is bounded whatever it holds, and a long text is hashed once for all trees that have it in their keys.
 
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use vedette_event::{Cell, Column, FindingBatch, Hit, Kind, SourceIx};
+use vedette_event::{Cell, Column, FindingBatch, Hit, KEY_PART_BYTES, Kind, SourceIx, key_part};
 
 use crate::{
     body::slash64,
-    codec::write_varint,
-    payload::{write_cell, write_matched},
-    plan::{Plan, Slot, Tree},
+    codec::{KeyHasher, write_varint},
+    payload::{write_cell, write_matched, write_values},
+    plan::{Plan, Tree},
 };
 
 /// Where the columns of one source are.
@@ -20,6 +21,22 @@ use crate::{
 pub struct Layout {
     fields: Vec<Arc<str>>,
     trees: Vec<Option<Columns>>,
+    long: LongTexts,
+}
+
+/// The long texts of one event as they stand in keys, by column.
+#[derive(Debug, Default)]
+struct LongTexts(Vec<(usize, String)>);
+
+impl LongTexts {
+    fn write(&mut self, column: usize, cell: Cell<'_>, out: &mut Vec<u8>) {
+        if let Some((_, text)) = self.0.iter().find(|(known, _)| *known == column) {
+            return write_cell(out, cell.kind, text);
+        }
+        let text = key_part(cell.text).into_owned();
+        write_cell(out, cell.kind, &text);
+        self.0.push((column, text));
+    }
 }
 
 /// Where one tree finds what it needs.
@@ -51,10 +68,15 @@ impl Layout {
         }
     }
 
+    /// Another event follows.
+    pub fn next_event(&mut self) {
+        self.long.0.clear();
+    }
+
     /// Writes the payload of one tree and gives the event's weight.
     pub fn payload(
         &mut self,
-        plan: &Plan,
+        (plan, hasher): (&Plan, &KeyHasher),
         at: u32,
         findings: &FindingBatch<'_>,
         row: usize,
@@ -68,12 +90,18 @@ impl Layout {
         let columns = slot.get_or_insert_with(|| Columns::new(plan, tree, source, &self.fields));
         let cells = &findings.batch.columns;
         if tree.single() {
-            columns.entity(tree, cells, row, out);
+            columns.entity(cells, row, &mut self.long, out);
             return 1;
         }
         write_matched(out, matched.iter().map(|(_, bit)| *bit));
         for (slot, places) in tree.slots.iter().zip(&columns.slots) {
-            write_slot(slot, places, cells, row, out);
+            match find(places, cells, row) {
+                Some((cell, _)) if !slot.key && cell.text.len() > KEY_PART_BYTES => {
+                    write_values(out, cell, hasher, tree.values_of_event());
+                }
+                Some((cell, _)) if !slot.key => write_cell(out, cell.kind, cell.text),
+                found => write_key(found, &mut self.long, out),
+            }
         }
         let weight = columns.weight.and_then(|column| cells.get(column)).map(|column| column.cell(row));
         weight.filter(|cell| cell.kind == Kind::Int).map_or(1, |cell| clamp(cell.text))
@@ -110,21 +138,21 @@ impl Columns {
     }
 
     /// The key of a single-event rule.
-    fn entity(&self, tree: &Tree, cells: &[Column], row: usize, out: &mut Vec<u8>) {
+    fn entity(&self, cells: &[Column], row: usize, long: &mut LongTexts, out: &mut Vec<u8>) {
         for (name, place) in &self.entity {
             let Some(column) = cells.get(place.column) else { continue };
             let cell = column.cell(row);
             if scalar(cell.kind) {
                 out.push(1);
                 write_varint(out, *name);
-                write_key_cell(cell, place.cut, out);
+                write_key(Some((cell, *place)), long, out);
                 return;
             }
         }
-        if let (Some(slot), Some(places)) = (tree.slots.first(), self.slots.first()) {
+        if let Some(places) = self.slots.first() {
             let start = out.len();
             out.extend([1, 0]);
-            write_slot(slot, places, cells, row, out);
+            write_key(find(places, cells, row), long, out);
             if out.get(start + 2).is_some_and(|kind| *kind != 0) {
                 return;
             }
@@ -138,23 +166,25 @@ const fn scalar(kind: Kind) -> bool {
     matches!(kind, Kind::Text | Kind::Int | Kind::Float | Kind::Bool)
 }
 
-/// The first cell that is neither missing nor null; in a key, lists and objects are missing.
+/// The first cell that is neither missing nor null.
 #[inline]
-fn write_slot(slot: &Slot, places: &[Place], cells: &[Column], row: usize, out: &mut Vec<u8>) {
-    let found = places.iter().find_map(|place| {
+fn find<'a>(places: &[Place], cells: &'a [Column], row: usize) -> Option<(Cell<'a>, Place)> {
+    places.iter().find_map(|place| {
         let cell = cells.get(place.column)?.cell(row);
-        (!matches!(cell.kind, Kind::Missing | Kind::Null)).then_some((cell, place.cut))
-    });
-    match found {
-        Some((cell, cut)) if slot.key && scalar(cell.kind) => write_key_cell(cell, cut, out),
-        Some((cell, _)) if !slot.key => write_cell(out, cell.kind, cell.text),
-        _ => write_cell(out, Kind::Missing, ""),
-    }
+        (!matches!(cell.kind, Kind::Missing | Kind::Null)).then_some((cell, *place))
+    })
 }
 
+/// A part of a key, where lists and objects are missing.
 #[inline]
-fn write_key_cell(cell: Cell<'_>, cut: bool, out: &mut Vec<u8>) {
-    match if cut { slash64(cell.text) } else { None } {
+fn write_key(found: Option<(Cell<'_>, Place)>, long: &mut LongTexts, out: &mut Vec<u8>) {
+    let Some((cell, place)) = found.filter(|(cell, _)| scalar(cell.kind)) else {
+        return write_cell(out, Kind::Missing, "");
+    };
+    if cell.text.len() > KEY_PART_BYTES {
+        return long.write(place.column, cell, out);
+    }
+    match if place.cut { slash64(cell.text) } else { None } {
         Some(network) => write_cell(out, cell.kind, &network),
         None => write_cell(out, cell.kind, cell.text),
     }

@@ -1,17 +1,21 @@
 //! What a tree keeps of an event while it waits: the rules matched and the cells of its slots, in a few bytes.
 //!
 //! In: cells of a batch, by [`crate::extract`]. Out: [`Payload`], keys, key groups, hashes of values.
-//! Layout: the number of matched detections and each of them, then per slot its kind code and text; of a single-event rule
-//! only the key: 0 for none, or 1, the number of the name, kind and text. Keys are the same bytes, part after part.
+//! Layout: the number of matched detections and each of them, then per slot its kind code and text, or [`HASHED`] and the
+//! hashes of its values; of a single-event rule only the key: 0 for none, or 1, the number of the name, kind and text. Keys
+//! are the same bytes, part after part.
 
 use smallvec::SmallVec;
-use vedette_event::{Kind, batch::number};
+use vedette_event::{Cell, Kind, batch::number};
 
 use crate::{
     GROUPS,
     codec::{KeyHasher, Reader, write_bytes, write_varint},
     plan::{From, Node, Tree},
 };
+
+/// In place of a kind: the hashes of a slot's values follow, which are all that is asked of a long text or list.
+const HASHED: u8 = u8::MAX;
 
 /// A payload, read in place.
 #[derive(Debug, Default)]
@@ -65,6 +69,15 @@ impl<'a> Payload<'a> {
 pub fn write_cell(out: &mut Vec<u8>, kind: Kind, text: &str) {
     out.push(kind as u8);
     write_bytes(out, text.as_bytes());
+}
+
+/// Appends the hashes of a cell's values, each once, no more than `most`.
+pub fn write_values(out: &mut Vec<u8>, cell: Cell<'_>, hasher: &KeyHasher, most: usize) {
+    let values = distinct(elements(cell.kind, cell.text, hasher));
+    let values = values.get(..most).unwrap_or(&values);
+    out.push(HASHED);
+    write_varint(out, (values.len() * size_of::<u64>()) as u64);
+    values.iter().for_each(|value| out.extend(value.to_le_bytes()));
 }
 
 /// Appends the number of matched detections and each of them.
@@ -152,7 +165,7 @@ pub fn values<'a>(
 ) {
     let mut tuples: SmallVec<[u64; 4]> = SmallVec::new();
     for (at, cell) in cells.enumerate() {
-        let of_field = distinct(elements(cell, hasher));
+        let of_field = of_cell(cell, hasher);
         if of_field.is_empty() {
             return;
         }
@@ -187,11 +200,19 @@ fn distinct(mut values: SmallVec<[u64; 4]>) -> SmallVec<[u64; 4]> {
     values
 }
 
-/// Hashes of the values of one field of an event.
-fn elements(cell: &[u8], hasher: &KeyHasher) -> SmallVec<[u64; 4]> {
+/// Hashes of the values in a slot, each once.
+fn of_cell(cell: &[u8], hasher: &KeyHasher) -> SmallVec<[u64; 4]> {
     let mut reader = Reader::new(cell);
-    let kind = Kind::from_code(reader.byte().unwrap_or_default());
-    let text = reader.bytes().and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+    let code = reader.byte().unwrap_or_default();
+    let bytes = reader.bytes().unwrap_or_default();
+    if code == HASHED {
+        return bytes.as_chunks().0.iter().map(|hash| u64::from_le_bytes(*hash)).collect();
+    }
+    distinct(elements(Kind::from_code(code), std::str::from_utf8(bytes).unwrap_or_default(), hasher))
+}
+
+/// Hashes of the values of one field of an event.
+fn elements(kind: Kind, text: &str, hasher: &KeyHasher) -> SmallVec<[u64; 4]> {
     let hash = |kind: Kind, text: &str| {
         let class = if kind == Kind::Float { Kind::Int } else { kind };
         let mut bytes: SmallVec<[u8; 64]> = SmallVec::new();
@@ -279,6 +300,24 @@ mod tests {
     }
 
     #[test]
+    fn hashes_say_what_long_values_say() {
+        let hasher = KeyHasher::new(&[7; 32]);
+        let text = "x".repeat(5_000);
+        let list = serde_json::to_string(&[text.as_str(), "a", "b", "a"]).unwrap_or_default();
+        for (kind, text, most, n) in
+            [(Kind::Text, &text, MOST, 1), (Kind::List, &list, MOST, 3), (Kind::List, &list, 2, 2)]
+        {
+            let (mut written, mut hashed) = (Vec::new(), Vec::new());
+            write_cell(&mut written, kind, text);
+            write_values(&mut hashed, Cell { kind, text }, &hasher, most);
+            assert_eq!(hashed.len(), 2 + 8 * n);
+            assert_eq!(of_cell(&hashed, &hasher).as_slice(), &of_cell(&written, &hasher)[..n]);
+        }
+        // A long text is one value, alone or in a list.
+        assert_eq!(elements(Kind::Text, &text, &hasher)[0], elements(Kind::List, &list, &hasher)[0]);
+    }
+
+    #[test]
     fn padding_hides_no_value() {
         let mut list = vec!["a"; 5_000];
         list.push("b");
@@ -288,11 +327,7 @@ mod tests {
     #[test]
     fn numbers_and_text_are_never_one_value() {
         let hasher = KeyHasher::new(&[7; 32]);
-        let one = |kind, text| {
-            let mut cell = Vec::new();
-            write_cell(&mut cell, kind, text);
-            elements(&cell, &hasher)
-        };
+        let one = |kind, text| elements(kind, text, &hasher);
         assert_ne!(one(Kind::Int, "5"), one(Kind::Text, "5"));
         assert_eq!(one(Kind::List, "[5.0]"), one(Kind::Int, "5"));
     }

@@ -186,6 +186,11 @@ impl Tree {
         self.nodes.last().is_some_and(|node| node.judged)
     }
 
+    /// Distinct values of one event that any of its rules can tell apart.
+    pub fn values_of_event(&self) -> usize {
+        self.nodes.iter().map(Node::values_of_event).max().unwrap_or(0)
+    }
+
     /// True for a single-event rule.
     pub fn single(&self) -> bool {
         matches!(self.nodes.first(), Some(Node { kind: NodeKind::Single, .. }))

@@ -32,7 +32,7 @@ pub use schema::{FieldType, Fields};
 pub use source::{LogSource, SourceDef, Sources};
 pub use text::Text;
 pub use time::{Micros, Span};
-pub use value::{Value, key_json, key_text};
+pub use value::{KEY_PART_BYTES, Value, key_json, key_part, key_text};
 
 /// Version of the engine's semantics: bodies are comparable only within one version.
 pub const SEMANTICS_VERSION: u32 = 1;

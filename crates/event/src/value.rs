@@ -2,7 +2,7 @@
 //!
 //! In: a cell's kind and canonical text. Out: [`Value`], compared by type first, then exactly.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde::{Serialize, Serializer};
 use serde_json::{Number, Value as Json};
@@ -70,6 +70,25 @@ impl Serialize for Value {
     }
 }
 
+/// Bytes of a text in a key. An honest key (an address, a name, a path, nearly every URL) is shorter, and where one is not, what
+/// is left of it still tells an analyst what it is; what is held for a key, and written in each revision of its alerts, stays a few kilobytes.
+pub const KEY_PART_BYTES: usize = 1_024;
+
+/// A text as it stands in a key: one longer than [`KEY_PART_BYTES`] is its first bytes up to there, cut between characters, then
+/// `…` and the BLAKE3 hash of the whole in 64 hexadecimal digits.
+///
+/// The same for the same text everywhere, without a secret, so that ids of alerts are what they are on any deployment. A
+/// shortened spelling is itself longer than the limit, so no text has it as its own: one that short is never shortened, and
+/// one that long is written as something else.
+#[must_use]
+pub fn key_part(text: &str) -> Cow<'_, str> {
+    if text.len() <= KEY_PART_BYTES {
+        return Cow::Borrowed(text);
+    }
+    let shown = text.get(..text.floor_char_boundary(KEY_PART_BYTES)).unwrap_or_default();
+    Cow::Owned(format!("{shown}…{}", blake3::hash(text.as_bytes()).to_hex()))
+}
+
 /// A group key as a JSON object.
 #[must_use]
 pub fn key_json(key: &BTreeMap<Arc<str>, Value>) -> Json {
@@ -93,6 +112,24 @@ mod tests {
             assert_eq!(written(exact), exact);
         }
         assert_eq!(written("0.1234567890123456789"), "\"0.1234567890123456789\"");
+    }
+
+    #[test]
+    fn a_long_text_is_shortened_in_a_key_and_no_text_is_what_another_is_shortened_to() {
+        let most = "x".repeat(KEY_PART_BYTES);
+        assert_eq!(key_part(&most), most.as_str());
+        let long = format!("{most}y");
+        let hash = blake3::hash(long.as_bytes()).to_hex();
+        assert_eq!(key_part(&long), format!("{most}…{hash}"));
+        assert_ne!(key_part(&long), key_part(&format!("{most}z")));
+        // Who writes the shortened spelling gets another one; all of them are longer than what is left as it is.
+        assert_ne!(key_part(&key_part(&long)), key_part(&long));
+        for text in ["é".repeat(600), format!("x{}", "𝄞".repeat(300)), "€".repeat(1_000)] {
+            let short = key_part(&text);
+            let (shown, _) = short.split_once('…').unwrap();
+            assert!(text.starts_with(shown) && shown.len() > KEY_PART_BYTES - 4, "{}", shown.len());
+            assert!(short.len() > KEY_PART_BYTES && short.len() <= KEY_PART_BYTES + 67, "{}", short.len());
+        }
     }
 
     #[test]

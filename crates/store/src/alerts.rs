@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::TryStreamExt as _;
 use sqlx::{Row, any::AnyRow};
 use vedette_event::{Micros, Severity};
 
@@ -16,6 +17,10 @@ use crate::{
     triage::triage_of,
     withdrawal::withdrawn_of,
 };
+
+/// Bytes of bodies after which a page ends, though fewer rows than asked for are in it: thousands of ordinary alerts, and
+/// what a reader and the API can hold.
+pub(crate) const PAGE_BYTES: usize = 4 << 20;
 
 /// The columns of [`alert_row`].
 macro_rules! row_columns {
@@ -35,9 +40,17 @@ impl Store {
         select.push(" limit ");
         select.int(i64::from(limit) + 1);
         let pool = if query.filter.searches() { &self.inner.searchers } else { &self.inner.readers };
-        let rows = select.statement().fetch_all(pool).await?;
-        let more = rows.len() > limit as usize;
-        let rows = rows.get(..limit as usize).unwrap_or(&rows);
+        let (mut rows, mut bytes, mut more) = (Vec::new(), 0, false);
+        let mut found = select.statement().fetch(pool);
+        while let Some(row) = found.try_next().await? {
+            if rows.len() == limit as usize || bytes > PAGE_BYTES {
+                more = true;
+                break;
+            }
+            bytes += row.try_get::<&str, _>("body")?.len();
+            rows.push(row);
+        }
+        drop(found);
         let next_cursor = match rows.last() {
             Some(last) if more => {
                 let primary = match query.sort.key {
@@ -56,7 +69,7 @@ impl Store {
             }
             _ => None,
         };
-        let items = self.with_covers(rows).await?;
+        let items = self.with_covers(&rows).await?;
         Ok(Page { items, next_cursor })
     }
 

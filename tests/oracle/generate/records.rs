@@ -3,6 +3,8 @@
 //! In: proptest's choices. Out: [`RawLog`]s: records as bytes and as claims, with times that lie close together around
 //! 2026-01-03T00:00:00Z, exactly on and one microsecond beside the bounds of windows, ends and placements.
 
+use std::sync::LazyLock;
+
 use proptest::{prelude::*, sample};
 use serde_json::{Map, Value as Json, json};
 use vedette_event::{Micros, SourceIx};
@@ -126,6 +128,12 @@ fn field(often: Vec<Json>, seldom: Vec<Json>) -> impl Strategy<Value = Option<Js
     ]
 }
 
+/// Texts too long for a key that begin alike, and one just short enough.
+static LONG: LazyLock<[String; 3]> =
+    LazyLock::new(|| [format!("{}y", "€".repeat(350)), format!("{}z", "€".repeat(350)), "x".repeat(1_024)]);
+/// What the first of them is written as in a key.
+static FORGED: LazyLock<String> = LazyLock::new(|| vedette_event::key_part(&LONG[0]).into_owned());
+
 fn fields() -> impl Strategy<Value = Map<String, Json>> {
     let k = prop_oneof![
         6 => sample::select(vec![json!("p"), json!("q"), json!("r"), json!("p"), json!("P")]),
@@ -153,6 +161,10 @@ fn fields() -> impl Strategy<Value = Map<String, Json>> {
             json!(""),
             json!("-"),
             json!(["10.0.0.1"]),
+            json!(LONG[0]),
+            json!(LONG[1]),
+            json!(LONG[2]),
+            json!(*FORGED),
         ],
     );
     let v = field(vec![json!("1"), json!("2")], vec![json!(1), json!(null)]);
@@ -166,6 +178,8 @@ fn fields() -> impl Strategy<Value = Map<String, Json>> {
             json!([null]),
             json!([]),
             json!({"a": 1}),
+            json!(LONG[0]),
+            json!([LONG[0], LONG[1], 1, LONG[1]]),
         ],
     );
     let e = field(vec![json!("x"), json!("y")], vec![json!(["x", "y"]), json!(["z", null]), json!(null)]);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sqlx::Row;
 
 use super::*;
-use crate::{Error, filter::Select};
+use crate::{Error, alerts::PAGE_BYTES, filter::Select};
 
 async fn all_ids(store: &Store, filter: Filter, sort: &str, limit: u32) -> Vec<String> {
     let mut query = ListQuery { filter, sort: Sort::parse(sort).unwrap(), limit, cursor: None };
@@ -43,6 +43,29 @@ async fn every_order_pages_through_all_rows_once() {
     }
     let newest = all_ids(&store, Filter::default(), "-crossed_at", 500).await;
     assert_eq!(newest[0], "a22");
+}
+
+#[tokio::test]
+async fn a_page_ends_by_bytes_too_and_the_next_goes_on() {
+    let (_folder, store) = store().await;
+    let long = |n: i64| {
+        let mut row = alert(&format!("a{n}"), 1, n, 1);
+        row.body = format!("{{\"evidence\":[],\"pad\":\"{}\"}}", "x".repeat(PAGE_BYTES / 3));
+        row
+    };
+    publish_alerts(&store, (0..9).map(long).collect()).await;
+    let mut query = ListQuery { limit: 500, ..Default::default() };
+    let mut pages = Vec::new();
+    loop {
+        let page = store.list(&query).await.unwrap();
+        assert!(page.items.iter().map(|row| row.body.len()).sum::<usize>() < PAGE_BYTES / 3 * 4 + 400);
+        pages.push(page.items.len());
+        query.cursor = page.next_cursor;
+        if query.cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, [3, 3, 3]);
 }
 
 #[tokio::test]

@@ -25,13 +25,13 @@ use vedette_store::{
     model::{AwaitingEvidence, Content, EvidenceContent, EvidenceOf},
 };
 
-use super::supervisor::Stage;
+use super::{excerpt::excerpt, supervisor::Stage};
 
 /// Rows looked at together: enough that a storm's references share one reading of each partition; a few megabytes.
 const ROWS: u32 = 500;
 /// Rows written in one transaction, which holds up the publisher for some milliseconds.
 const TOGETHER: usize = 64;
-/// Bytes of contents that are held before they are written: ten references of each row can be a mebibyte each.
+/// Bytes of contents that are held before they are written: ten references of each row can be some ten kilobytes each.
 const HELD: usize = 8 << 20;
 /// How long contents are held before they are written.
 const HOLD: Duration = Duration::from_millis(500);
@@ -317,13 +317,14 @@ impl Record {
     }
 }
 
-/// The events of a record as JSON objects of canonical fields, secrets masked.
+/// The events of a record as JSON objects of canonical fields, secrets masked, what is too long cut.
 fn show(inspector: &mut Inspector, offset: i64, found: Found<'_>) -> Record {
     let Found::Record(payload) = found else { return Record::Gone };
     let inspected = catch_unwind(AssertUnwindSafe(|| inspector.inspect(offset, payload)));
     match inspected {
         Ok(Ok(events)) => {
-            let json = events.iter().map(serde_json::to_string).collect::<Result<_, _>>();
+            let json = events.into_iter().map(|event| serde_json::to_string(&excerpt(event)));
+            let json = json.collect::<Result<_, _>>();
             json.map_or_else(|e| Record::Refused(e.to_string()), Record::Events)
         }
         Ok(Err(refused)) => Record::Refused(refused.detail.to_string()),

@@ -10,6 +10,7 @@
 //! until the end; whatever is stuck, the process ends within ten seconds of being asked to.
 
 mod evidence;
+mod excerpt;
 mod kernel;
 mod live;
 mod lost;

@@ -1,0 +1,113 @@
+//! What is stored and shown of an event that an alert refers to.
+//!
+//! In: an event's fields, masked. Out: the same, long texts and what is too much cut, each cut with a mark.
+//! Invariant: no excerpt is much longer than [`EVENT_BYTES`], whatever the record. Ten events of up to 1 MiB stand behind
+//! each alert, and one record may stand behind an alert of every rule, so that whole ones would let who writes the log
+//! fill the disk; the record itself stays in Kafka.
+
+use serde_json::{Map, Value};
+
+/// Bytes of one text: longer than nearly every honest one.
+const TEXT_BYTES: usize = 8 << 10;
+/// Bytes of an event's names and texts together.
+const EVENT_BYTES: usize = 32 << 10;
+/// Bytes of a field's name; a longer one is left out.
+const NAME_BYTES: usize = 1 << 10;
+/// What a name, a number or an element takes at least.
+const LEAST: usize = 8;
+/// The member that says how many others are left out.
+const MARK: &str = "…";
+
+/// What is shown of an event.
+pub fn excerpt(event: Map<String, Value>) -> Map<String, Value> {
+    members(event, &mut { EVENT_BYTES })
+}
+
+fn members(object: Map<String, Value>, left: &mut usize) -> Map<String, Value> {
+    let (mut shown, mut cut) = (Map::new(), 0_usize);
+    for (name, value) in object {
+        if *left == 0 || name.len() > NAME_BYTES {
+            cut += 1;
+            continue;
+        }
+        *left = left.saturating_sub(name.len() + LEAST);
+        shown.insert(name, part(value, left));
+    }
+    if cut > 0 {
+        shown.insert(MARK.to_owned(), format!("{cut} more fields").into());
+    }
+    shown
+}
+
+fn part(value: Value, left: &mut usize) -> Value {
+    match value {
+        Value::String(text) => {
+            let most = TEXT_BYTES.min(*left);
+            *left = left.saturating_sub(text.len().min(most));
+            if text.len() <= most {
+                return Value::String(text);
+            }
+            let shown = text.get(..text.floor_char_boundary(most)).unwrap_or_default();
+            Value::String(format!("{shown}{MARK} ({} more bytes)", text.len() - shown.len()))
+        }
+        Value::Array(list) => {
+            let (mut shown, mut cut) = (Vec::new(), 0_usize);
+            for element in list {
+                if *left == 0 {
+                    cut += 1;
+                    continue;
+                }
+                *left = left.saturating_sub(LEAST);
+                shown.push(part(element, left));
+            }
+            if cut > 0 {
+                shown.push(format!("{MARK} ({cut} more)").into());
+            }
+            Value::Array(shown)
+        }
+        Value::Object(object) => Value::Object(members(object, left)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn of(event: Value) -> Map<String, Value> {
+        let Value::Object(event) = event else { panic!("no object") };
+        excerpt(event)
+    }
+
+    #[test]
+    fn ordinary_events_are_shown_as_they_are() {
+        let event = json!({"a": "x".repeat(TEXT_BYTES), "b": [1, "2", {"c": null}], "d": {"e": true}});
+        assert_eq!(Value::Object(of(event.clone())), event);
+    }
+
+    #[test]
+    fn what_is_long_is_cut_with_a_mark() {
+        let shown = of(json!({"a": "é".repeat(TEXT_BYTES), "b": 5}));
+        let text = shown["a"].as_str().unwrap();
+        assert!(text.starts_with("éé") && text.ends_with("é… (8192 more bytes)"), "{}", &text[text.len() - 40..]);
+        assert_eq!(shown["b"], 5);
+        let shown = of(json!({"long".repeat(1_000): 1, "short": 2}));
+        assert_eq!(Value::Object(shown), json!({"short": 2, "…": "1 more fields"}));
+    }
+
+    #[test]
+    fn no_event_is_shown_longer_than_the_bound() {
+        let many: Map<String, Value> = (0..50_000).map(|n| (format!("k{n}"), "v".into())).collect();
+        let deep = (0..120).fold(json!("x".repeat(1 << 20)), |inner, _| json!({"d": inner, "e": [1, 2]}));
+        let list: Vec<usize> = (0..100_000).collect();
+        let texts: Vec<String> = (0..100).map(|_| "x".repeat(10_000)).collect();
+        for event in [json!(many), deep, json!({"l": list}), json!({"t": texts, "z": 1}), json!({"n": vec![json!({}); 99_999]})] {
+            let whole = event.to_string().len();
+            let shown = Value::Object(of(event)).to_string();
+            assert!(shown.len() < 2 * EVENT_BYTES && whole > 4 * EVENT_BYTES, "{} of {whole}", shown.len());
+            assert!(shown.contains("more"), "it says that something is left out");
+        }
+    }
+}
