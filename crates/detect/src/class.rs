@@ -242,6 +242,8 @@ pub(crate) fn weight(atom: &Atom, probe: &Probe) -> Weight {
             Some(any_of.iter().map(|literal| likely(site, literal)).sum())
         }
         (Atom::Scalar { .. }, Probe::Always) => Some(2.0),
+        // An address in ten, if it is a wide one; unlike literals, many networks make one pass.
+        (Atom::Scalar { .. }, Probe::Network(_)) => Some(0.1),
         (Atom::Keyword { .. }, Probe::Literals { any_of, .. }) => {
             Some(0.05 + any_of.iter().map(|literal| likely(&Site::Anywhere, literal)).sum::<f32>())
         }

@@ -7,7 +7,7 @@
 //! the cache), which gives each row its true atoms and the rules that they wake. Then each woken rule's remaining
 //! condition is decided; atoms that no filter decides are tried only when it asks for them.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -21,7 +21,7 @@ use crate::{
     memo::Memo,
     program::Program,
     truth::{Row, Truth},
-    work::{BUDGET, TooDear},
+    work::{BUDGET, PART, TooDear},
 };
 
 /// Slots that all memos of an evaluator have together.
@@ -142,6 +142,12 @@ impl Evaluator {
     #[must_use]
     pub fn too_dear(&self, batch: &EventBatch) -> Vec<TooDear> {
         self.program.too_dear(batch, BUDGET)
+    }
+
+    /// The rows of a batch in parts of bounded work ([`crate::work::PART`]).
+    #[must_use]
+    pub fn parts(&self, batch: &EventBatch) -> Vec<Range<usize>> {
+        self.program.parts(batch, PART)
     }
 
     /// Replaces `hits` by the hits of this batch, sorted by row, then rule, each once.

@@ -6,7 +6,7 @@
 //! Literals at the ends of a text are looked up by up to eight of their bytes. Literals anywhere are looked up by
 //! grams of three or four bytes: of a literal with `stride + gram - 1` bytes or more, each of `stride` neighbouring grams
 //! is known, so that the text is probed at every `stride`th byte only. A bitmap of about 64 bits a gram turns most probes
-//! into one load.
+//! into one load. Networks are looked up by the address's bits.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,10 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use memchr::memmem::Finder;
 
-use crate::literal::{Probe, Site};
+use crate::{
+    literal::{Probe, Site},
+    networks::Networks,
+};
 
 /// Up to so many shorter literals are searched for one by one.
 const MAX_SEARCHES: usize = 4;
@@ -40,13 +43,15 @@ pub(crate) struct Filter {
     narrow: Index,
     /// Other literals: ASCII texts hold none of them.
     wide: Option<Box<Index>>,
+    /// If any.
+    networks: Option<Box<Networks>>,
 }
 
 impl Filter {
     /// Builds the filter for these atoms.
     pub(crate) fn new(atoms: impl IntoIterator<Item = (u32, Probe)>) -> Self {
         let mut filter = Self::default();
-        let (mut narrow, mut wide) = (Vec::new(), Vec::new());
+        let (mut narrow, mut wide, mut networks) = (Vec::new(), Vec::new(), Vec::new());
         for (atom, probe) in atoms {
             match probe {
                 Probe::Literals { site, any_of, proof, ascii_only }
@@ -60,17 +65,19 @@ impl Filter {
                         side.push((site.clone(), literal, Target { atom, proof }));
                     }
                 }
+                Probe::Network(network) => networks.push((network, atom)),
                 _ => filter.always.push(atom),
             }
         }
         filter.narrow = Index::new(narrow);
+        filter.networks = (!networks.is_empty()).then(|| Box::new(Networks::new(networks)));
         filter.wide = (!wide.is_empty()).then(|| Box::new(Index::new(wide)));
         filter
     }
 
     /// Whether a lookup costs about as much as remembering its result would.
     pub(crate) fn is_cheap(&self) -> bool {
-        self.always.is_empty() && self.narrow.grams_empty() && self.ascii_only.is_empty()
+        self.always.is_empty() && self.narrow.grams_empty() && self.ascii_only.is_empty() && self.networks.is_none()
     }
 
     /// Reports the atoms that may hold of a text.
@@ -83,6 +90,9 @@ impl Filter {
                 wide.scan(bytes, report);
             }
             self.ascii_only.iter().for_each(|atom| report(*atom, false));
+        } else if let Some(networks) = &self.networks {
+            // An address is ASCII, and means the same in lower case.
+            networks.scan(folded, report);
         }
         self.always.iter().for_each(|atom| report(*atom, false));
     }

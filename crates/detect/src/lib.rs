@@ -28,6 +28,7 @@ mod json;
 mod literal;
 mod matcher;
 mod memo;
+mod networks;
 pub mod program;
 pub mod reference;
 mod relation;

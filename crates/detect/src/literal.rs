@@ -3,6 +3,7 @@
 //! In: a [`Test`]. Out: a [`Probe`]: where to look for which folded literals, and whether finding one is proof.
 //! Invariant: a probe may only over-approximate. Probes of regular expressions hold for ASCII texts alone.
 
+use ipnet::IpNet;
 use regex_syntax::hir::{Class, Hir, HirKind};
 use vedette_sigma::{Pattern, Piece, Test};
 
@@ -38,6 +39,8 @@ pub(crate) enum Probe {
         /// Holds for ASCII texts only.
         ascii_only: bool,
     },
+    /// It spells an address inside this network, which proves the predicate.
+    Network(IpNet),
 }
 
 impl Probe {
@@ -53,6 +56,7 @@ impl Probe {
                 }
                 None => Self::Always,
             },
+            Test::Cidr(network) => Self::Network(*network),
             _ => Self::Always,
         }
     }

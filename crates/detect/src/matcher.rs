@@ -186,7 +186,7 @@ impl Segment {
 }
 
 /// The address that a text spells.
-fn address(text: &str) -> Option<IpAddr> {
+pub(crate) fn address(text: &str) -> Option<IpAddr> {
     let plausible = text.len() <= 45 && text.bytes().next()?.is_ascii_hexdigit() | text.starts_with(':');
     if plausible { text.parse().ok() } else { None }
 }

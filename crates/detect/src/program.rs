@@ -198,6 +198,7 @@ fn plan(atom: Atom) -> AtomPlan {
             any_of.iter().all(|literal| literal.len() >= 4)
         }
         (Atom::Scalar { .. }, Probe::Literals { proof, .. }) => *proof,
+        (Atom::Scalar { .. }, Probe::Network(_)) => true,
         _ => false,
     };
     AtomPlan { weight: weight(&atom, &probe), atom, matcher, probe, eager }

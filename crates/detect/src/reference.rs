@@ -47,9 +47,7 @@ pub fn work<'a>(
             continue;
         }
         let mut sixteenths = 0;
-        for leaf in &detection.leaves {
-            prices(leaf, source, &mut |column, price| sixteenths += price * event.size(column));
-        }
+        prices(detection, source, &mut |column, price| sixteenths += price * event.size(column));
         work.add(ix, sixteenths);
     }
     work

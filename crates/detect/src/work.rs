@@ -19,12 +19,19 @@
 //! | a shorter one, one with case, one with several wildcards | 16 | a search of its own |
 //! | one with `?` | 16 for each byte of it, and 16 | it may begin at each byte of the text |
 //! | a regular expression | 32, 2 for each character in it and 64 for each one in a counted repetition | its automaton may have to be built anew at each byte, with as many states at once as repetitions can overlap |
-//! | a network, a comparison | 32 | each text is read as an address or a number |
+//! | a comparison, a rule's first network for a field | 32 | each text is read as a number or an address |
+//! | its others for that field | 4 for each further length of prefix | one lookup finds all of that length |
 //! | another field | 256, `contains` 1024; of both fields | both are sorted; of all texts looked for an automaton is built |
 //! | null, exists | 0 | |
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
+
+use ipnet::IpNet;
 use regex_syntax::hir::{Hir, HirKind};
-use vedette_event::{Cell, EventBatch, Kind, RuleIx, SourceDef};
+use vedette_event::{Cell, Column, EventBatch, Kind, RuleIx, SourceDef};
 use vedette_sigma::{Detection, Leaf, Pattern, Piece, Relation, Test};
 
 use crate::{
@@ -36,13 +43,22 @@ use crate::{
 
 /// Steps that one record may cost.
 ///
-/// No record of 1 MiB costs more than 15 thousand million under all rules of SigmaHQ, whatever is in it: who could make
-/// a record too dear for ordinary rules could hide in it. It is the other records that have to be protected, from rules
-/// that overlap a thousand counted repetitions: half a minute at worst, where it was hours.
-pub const BUDGET: u64 = 1 << 35;
+/// No record of 1 MiB costs more than 14.6 thousand million under all rules of SigmaHQ, whatever is in it (85 of 100 parts
+/// of the budget): who could make a record too dear for ordinary rules could hide in it. It is the other records that have
+/// to be protected, from rules that overlap a thousand counted repetitions: 17 s at worst, where it was hours. That is
+/// less than the time after which a stage without a sign of life is taken for stuck, since nothing is told within a record.
+/// It cannot be much lower, because four fifths of that figure are regular expressions with counted repetitions (`.{1000,}`
+/// alone is a third), of which a cheaper price would not be true of each text that somebody can choose.
+pub const BUDGET: u64 = 1 << 34;
+
+/// Steps after which whoever evaluates a batch has to give a sign of life: four seconds at worst. All of SigmaHQ over an
+/// ordinary batch takes less.
+pub const PART: u64 = 1 << 32;
 
 /// Sixteenths of a step.
 const SIXTEENTHS: u64 = 16;
+/// Sixteenths that one more length of prefix costs.
+const LENGTH: u64 = 4;
 /// What a text costs beside its bytes.
 const TEXT: u64 = 16;
 
@@ -152,10 +168,35 @@ fn other_field(test: &Test) -> Option<&str> {
     }
 }
 
-/// Calls `each` with the written names of the fields that a predicate costs something for, and the price; `None` is the
-/// text of the event. A pair of columns costs for both.
-pub(crate) fn prices(leaf: &Leaf, source: &SourceDef, each: &mut impl FnMut(Option<&str>, u64)) {
-    let price = price(&leaf.test);
+/// The network that a predicate looks for.
+fn network(test: &Test) -> Option<&IpNet> {
+    match test {
+        Test::Cidr(network) => Some(network),
+        Test::Not(inner) => network(inner),
+        _ => None,
+    }
+}
+
+/// Calls `each` with the names of the columns that a rule's predicates cost something for, and the price; `None` is the
+/// text of the event.
+pub(crate) fn prices(detection: &Detection, source: &SourceDef, each: &mut impl FnMut(Option<&str>, u64)) {
+    let mut lengths: BTreeMap<&str, BTreeSet<(bool, u8)>> = BTreeMap::new();
+    for leaf in &detection.leaves {
+        let price = match (leaf.field.as_deref(), network(&leaf.test)) {
+            (Some(field), Some(network)) => {
+                let known = lengths.entry(field).or_default();
+                let first = known.is_empty();
+                let new = known.insert((network.addr().is_ipv6(), network.prefix_len()));
+                if first { price(&leaf.test) } else { LENGTH * u64::from(new) }
+            }
+            _ => price(&leaf.test),
+        };
+        leaf_prices(leaf, price, source, each);
+    }
+}
+
+/// The same of one predicate. A pair of columns costs for both.
+fn leaf_prices(leaf: &Leaf, price: u64, source: &SourceDef, each: &mut impl FnMut(Option<&str>, u64)) {
     let (Some(field), true) = (&leaf.field, price > 0) else {
         if price > 0 && other_field(&leaf.test).is_none() {
             each(None, price);
@@ -206,12 +247,10 @@ impl Prices {
         column: impl Fn(&str) -> Option<u32>,
     ) {
         let mut rule = RulePrices { ix, names, columns: Vec::new(), text: 0 };
-        for leaf in &detection.leaves {
-            prices(leaf, source, &mut |name, price| match name {
-                None => rule.text = rule.text.saturating_add(price),
-                Some(name) => rule.columns.extend(column(name).map(|at| (at, price))),
-            });
-        }
+        prices(detection, source, &mut |name, price| match name {
+            None => rule.text = rule.text.saturating_add(price),
+            Some(name) => rule.columns.extend(column(name).map(|at| (at, price))),
+        });
         rule.columns.sort_unstable();
         rule.columns.dedup_by(|next, kept| {
             let same = next.0 == kept.0;
@@ -248,6 +287,30 @@ impl Program {
         });
         let worked = rows.map(|row| TooDear { row: row as u32, work: self.work(batch, row) });
         worked.filter(|event| event.work.steps > budget).collect()
+    }
+
+    /// The rows of a batch in parts, none of which costs more steps than this, but for one that is a single row.
+    #[must_use]
+    pub fn parts(&self, batch: &EventBatch, steps: u64) -> Vec<Range<usize>> {
+        let rows = batch.rows();
+        let all = |column: &Column| size(column.bytes(), column.bytes() / 2 + rows);
+        let of_column = |at: usize| batch.columns.get(at).map_or(0, all);
+        if self.prices.bound(of_column, all(&batch.original)) <= steps {
+            return vec![0..rows];
+        }
+        let mut parts = Vec::new();
+        let (mut from, mut sum) = (0, 0_u64);
+        for row in 0..rows {
+            let cell = |at: usize| batch.columns.get(at).map_or(0, |column| roughly(column.cell(row)));
+            let cost = self.prices.bound(cell, largest(batch.original.cell(row).text.len()));
+            if row > from && sum.saturating_add(cost) > steps {
+                parts.push(from..row);
+                (from, sum) = (row, 0);
+            }
+            sum = sum.saturating_add(cost);
+        }
+        parts.push(from..rows);
+        parts
     }
 
     /// What an event costs.

@@ -3,7 +3,7 @@
 //! In: [`RawBatch`]. Out: [`Detected`]: events as columns with their hits, and dead letters.
 //! Invariants: nothing depends on earlier batches, so any thread may take any batch; a record that is too dear is a dead
 //! letter before any rule looks at it, one that panics is retried alone and becomes one, and the others are evaluated as
-//! if it were not there.
+//! if it were not there; between two signs of life lies a bounded number of steps, whatever the records.
 
 use std::{
     collections::BTreeMap,
@@ -72,6 +72,12 @@ impl Detector {
 
     /// Decodes and evaluates one batch.
     pub fn detect(&mut self, raw: &RawBatch) -> Detected {
+        self.detect_in_parts(raw, &mut || ())
+    }
+
+    /// The same; calls `moved` after each part of it that takes no more than a bounded number of steps
+    /// ([`vedette_detect::work::PART`], or a single record).
+    pub fn detect_in_parts(&mut self, raw: &RawBatch, moved: &mut dyn FnMut()) -> Detected {
         let mut detected = Detected {
             source: raw.source,
             partition: raw.partition,
@@ -84,17 +90,22 @@ impl Detector {
             dead: Vec::new(),
             last_hash: last_hash(raw),
         };
-        match self.attempt(raw, &mut detected) {
+        match self.attempt(raw, &mut detected, moved) {
             Ok(()) => return detected,
-            Err(Broken::Panicked) => self.attempt_each(raw, 0..raw.records.len(), &mut detected),
-            Err(Broken::TooDear(dear)) => self.attempt_others(raw, dear, &mut detected),
+            Err(Broken::Panicked) => self.attempt_each(raw, 0..raw.records.len(), &mut detected, moved),
+            Err(Broken::TooDear(dear)) => self.attempt_others(raw, dear, &mut detected, moved),
         }
         detected.dead.sort_by_key(|letter| letter.offset);
         detected
     }
 
     /// Evaluates the batch as a whole, or says why it cannot be, with nothing added.
-    fn attempt(&mut self, raw: &RawBatch, detected: &mut Detected) -> Result<(), Broken> {
+    fn attempt(
+        &mut self,
+        raw: &RawBatch,
+        detected: &mut Detected,
+        moved: &mut dyn FnMut(),
+    ) -> Result<(), Broken> {
         let (decoder, evaluator) = &mut self.lanes[usize::from(raw.source.0)];
         let compiled = &self.compiled;
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -111,8 +122,7 @@ impl Detector {
                 return Err(dear);
             }
             let evaluate = |events| {
-                let mut hits = Vec::new();
-                evaluator.evaluate(&events, &mut hits);
+                let hits = evaluate(evaluator, &events, moved);
                 DetectedBatch { events, hits }
             };
             Ok((events.into_iter().map(evaluate).collect::<Vec<_>>(), dead))
@@ -141,13 +151,14 @@ impl Detector {
         raw: &RawBatch,
         mut dear: BTreeMap<usize, Arc<str>>,
         detected: &mut Detected,
+        moved: &mut dyn FnMut(),
     ) {
         let others: Vec<usize> = (0..raw.records.len()).filter(|at| !dear.contains_key(at)).collect();
         while let Some((at, detail)) = dear.pop_first() {
             detected.dead.push(DeadLetter::of(raw, &raw.records[at], DeadReason::TooDear, detail));
         }
-        if !others.is_empty() && self.attempt_part(raw, &others, detected).is_err() {
-            self.attempt_each(raw, others, detected);
+        if !others.is_empty() && self.attempt_part(raw, &others, detected, moved).is_err() {
+            self.attempt_each(raw, others, detected, moved);
         }
     }
 
@@ -157,9 +168,10 @@ impl Detector {
         raw: &RawBatch,
         records: impl IntoIterator<Item = usize>,
         detected: &mut Detected,
+        moved: &mut dyn FnMut(),
     ) {
         for at in records {
-            let (reason, detail) = match self.attempt_part(raw, &[at], detected) {
+            let (reason, detail) = match self.attempt_part(raw, &[at], detected, moved) {
                 Ok(()) => continue,
                 Err(Broken::Panicked) => {
                     let detail = "evaluating this record panicked; it was retried alone";
@@ -179,6 +191,7 @@ impl Detector {
         raw: &RawBatch,
         records: &[usize],
         detected: &mut Detected,
+        moved: &mut dyn FnMut(),
     ) -> Result<(), Broken> {
         let part = RawBatch {
             source: raw.source,
@@ -187,7 +200,7 @@ impl Detector {
             records: records.iter().map(|at| raw.records[*at]).collect(),
         };
         let batches = detected.batches.len();
-        self.attempt(&part, detected)?;
+        self.attempt(&part, detected, moved)?;
         // Rows name their record by its position in the whole batch.
         for batch in &mut detected.batches[batches..] {
             let of = |at: &u32| records[*at as usize] as u32;
@@ -203,6 +216,23 @@ enum Broken {
     Panicked,
     /// Some of its records are too dear: their positions, and what they cost.
     TooDear(BTreeMap<usize, Arc<str>>),
+}
+
+/// The hits of a batch, part by part.
+fn evaluate(evaluator: &mut Evaluator, events: &EventBatch, moved: &mut dyn FnMut()) -> Vec<Hit> {
+    let (mut hits, mut of_part) = (Vec::new(), Vec::new());
+    let parts = evaluator.parts(events);
+    if let [_] = &parts[..] {
+        evaluator.evaluate(events, &mut hits);
+        moved();
+        return hits;
+    }
+    for part in parts {
+        evaluator.evaluate(&events.slice(part.start, part.len()), &mut of_part);
+        hits.extend(of_part.iter().map(|hit| Hit { row: hit.row + part.start as u32, rule: hit.rule }));
+        moved();
+    }
+    hits
 }
 
 /// What an event costs, in words.

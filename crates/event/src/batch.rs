@@ -87,6 +87,8 @@ struct Cells {
     valued: bool,
     /// Bytes of the longest cell.
     longest: usize,
+    /// Bytes of all cells.
+    bytes: usize,
 }
 
 /// Where a cell's text lies.
@@ -142,6 +144,12 @@ impl Column {
         self.cells.as_ref().map_or(0, |cells| cells.longest)
     }
 
+    /// Bytes of all cells. (Of a slice it tells of the whole.)
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.cells.as_ref().map_or(0, |cells| cells.bytes)
+    }
+
     /// A column of `rows` missing cells.
     #[must_use]
     pub const fn missing(rows: usize) -> Self {
@@ -182,6 +190,7 @@ pub struct ColumnBuilder {
     side: TextBuilder,
     spots: Vec<Spot>,
     longest: usize,
+    bytes: usize,
 }
 
 impl ColumnBuilder {
@@ -190,7 +199,8 @@ impl ColumnBuilder {
     pub fn new(raw: Text) -> Self {
         let text = raw.as_str();
         let base = (text.as_ptr() as usize, text.len());
-        Self { raw, base, side: TextBuilder::default(), spots: Vec::with_capacity(MAX_ROWS), longest: 0 }
+        let spots = Vec::with_capacity(MAX_ROWS);
+        Self { raw, base, side: TextBuilder::default(), spots, longest: 0, bytes: 0 }
     }
 
     /// Appends a cell. A text that is a slice of the raw text is not copied.
@@ -198,6 +208,7 @@ impl ColumnBuilder {
     pub fn push(&mut self, kind: Kind, text: &str) {
         let len = text.len();
         self.longest = self.longest.max(len);
+        self.bytes += len;
         let at = (text.as_ptr() as usize).wrapping_sub(self.base.0);
         let spot = if at.checked_add(len).is_some_and(|end| end <= self.base.1) {
             Spot { start: at as u32, len: len as u32, kind, aside: false }
@@ -251,10 +262,10 @@ impl ColumnBuilder {
     /// The column.
     #[must_use]
     pub fn finish(self) -> Column {
-        let Self { raw, side, spots, longest, .. } = self;
+        let Self { raw, side, spots, longest, bytes, .. } = self;
         let valued = spots.iter().any(|spot| spot.kind > Kind::Null);
         let rows = spots.len();
-        let cells = Cells { raw, side: side.finish(), spots, valued, longest };
+        let cells = Cells { raw, side: side.finish(), spots, valued, longest, bytes };
         Column { cells: Some(Arc::new(cells)), from: 0, rows }
     }
 }
@@ -303,6 +314,23 @@ impl EventBatch {
     #[must_use]
     pub fn rows(&self) -> usize {
         self.offsets.len()
+    }
+
+    /// So many rows from this one on; nothing is copied.
+    #[must_use]
+    pub fn slice(&self, from: usize, rows: usize) -> Self {
+        let from = from.min(self.rows());
+        let rows = rows.min(self.rows() - from);
+        Self {
+            source: self.source,
+            partition: self.partition,
+            offsets: self.offsets.slice(from, rows),
+            indexes: self.indexes.slice(from, rows),
+            claimed: self.claimed.slice(from, rows),
+            records: self.records.slice(from, rows),
+            columns: self.columns.iter().map(|column| column.slice(from, rows)).collect(),
+            original: self.original.slice(from, rows),
+        }
     }
 
     /// The claimed time of a row.
@@ -403,6 +431,7 @@ mod tests {
         ["a", "b", "c"].into_iter().for_each(|text| builder.push(Kind::Text, text));
         let column = builder.finish();
         assert_eq!((column.longest(), Column::missing(2).longest()), (1, 0));
+        assert_eq!(column.bytes(), (0..column.len()).map(|row| column.cell(row).text.len()).sum());
         let slice = column.slice(1, 9);
         assert_eq!((slice.len(), slice.cell(0).text, slice.cell(1).text), (2, "b", "c"));
         assert_eq!(column.slice(0, 1).cell(1), Cell::MISSING);

@@ -50,13 +50,17 @@ fn detector() -> Detector {
     Compiled::new(rules, sources, Arc::new(Topics::new(["logs"])), [0; 32]).detector().unwrap()
 }
 
-fn detect(detector: &mut Detector, records: &[(i64, String)]) -> Detected {
+fn raw(records: &[(i64, String)]) -> RawBatch {
     let partition = Partition { topic: TopicIx(0), number: 0 };
     let mut batch = RawBatchBuilder::new(SourceIx(0), partition);
     for (offset, record) in records {
         batch.push(*offset, Some(Micros(*offset)), Flags::NONE, Some(record.as_bytes()));
     }
-    detector.detect(&batch.take())
+    batch.take()
+}
+
+fn detect(detector: &mut Detector, records: &[(i64, String)]) -> Detected {
+    detector.detect(&raw(records))
 }
 
 /// Of each event: its offset, that of the record it names, its cells and the rules it matches.
@@ -118,6 +122,32 @@ fn the_others_come_out_as_if_the_bad_ones_were_not_there() {
         assert_eq!(events(&detected), others, "{bad_ones:?}");
     }
     assert!(PANICS.get() > 3);
+}
+
+#[test]
+fn a_batch_of_dear_records_gives_signs_of_life_and_the_same_events() {
+    // Two of these are a part.
+    let dear = |n: i64| (n, format!(r#"{{"a":"{n}{}","b":{}}}"#, "y".repeat(40_000), n % 3));
+    let records: Vec<_> = (0..20).map(dear).collect();
+    let mut detector = detector();
+    let (mut alone, mut moved) = (Vec::new(), 0);
+    for record in &records {
+        alone.extend(events(&detect(&mut detector, std::slice::from_ref(record))));
+    }
+    // Alone, each is the first record of its batch; together, they are one batch.
+    let together = detector.detect_in_parts(&raw(&records), &mut || moved += 1);
+    assert_eq!((together.dead.len(), together.batches.len()), (0, 1));
+    assert_eq!(events(&together), alone);
+    assert_eq!(moved, 10, "two records a part");
+    let cheap: Vec<_> = (0..20).map(|n| (n, r#"{"a":"y","b":1}"#.to_owned())).collect();
+    moved = 0;
+    detector.detect_in_parts(&raw(&cheap), &mut || moved += 1);
+    assert_eq!(moved, 1);
+    // Those that are tried one by one say so, too.
+    let poisoned: Vec<_> = records.iter().cloned().chain([(20, bad(POISON))]).collect();
+    moved = 0;
+    detector.detect_in_parts(&raw(&poisoned), &mut || moved += 1);
+    assert_eq!(moved, 20);
 }
 
 #[test]

@@ -155,7 +155,7 @@ impl Kernel {
                         return Ok(());
                     }
                 }
-                Ok(item) => self.take(item, &mut detector),
+                Ok(item) => self.take(item, &mut detector, stage),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -234,7 +234,7 @@ impl Kernel {
         Ok(true)
     }
 
-    fn take(&mut self, item: Ingested, detector: &mut Detector) {
+    fn take(&mut self, item: Ingested, detector: &mut Detector, stage: &Stage) {
         match item {
             Ingested::Assigned { partition, offset } => {
                 let topic = self.compiled.topics.name(partition.topic);
@@ -245,7 +245,7 @@ impl Kernel {
                 }
             }
             Ingested::Batch(raw) => {
-                let detected = detector.detect(&raw);
+                let detected = detector.detect_in_parts(&raw, &mut || stage.works());
                 self.view.dead_letters(raw.source, &detected.dead);
                 self.engine.absorb(detected, &mut self.out);
                 self.wires.evaluated.done(raw.partition, raw.records.len());
