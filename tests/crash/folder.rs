@@ -74,6 +74,44 @@ fn a_second_process_on_the_same_folder_is_refused() -> Result<()> {
 }
 
 #[test]
+fn a_start_that_is_refused_and_a_command_leave_the_store_closed() -> Result<()> {
+    let deployment = used()?;
+    let is_closed = |after: &str| {
+        let mark = fs::read_to_string(deployment.data().join("vedette.store"))?;
+        ensure!(mark.lines().nth(1).is_some_and(|line| line.starts_with("closed at ")), "{after}: {mark}");
+        Ok(())
+    };
+    is_closed("a stop")?;
+    ensure!(deployment.token()?.len() > 20);
+    is_closed("token create")?;
+    let runs = |args: &[&str], listen: &str| -> Result<(Option<i32>, String)> {
+        let done = deployment.command(args)?.env("VEDETTE_API_LISTEN", listen).output()?;
+        Ok((done.status.code(), String::from_utf8(done.stderr)?))
+    };
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let (code, said) = runs(&["run"], &taken.local_addr()?.to_string())?;
+    ensure!(code == Some(3) && said.contains("in use"), "{code:?} {said}");
+    is_closed("an address in use")?;
+    for (args, status) in [
+        (&["token", "revoke", "--name", "crash"][..], 0),
+        (&["topic", "accept", "api"], 2),
+        (&["topic", "accept", "api", "--force"], 0),
+        (&["checkpoint", "reset"], 2),
+    ] {
+        let (code, said) = runs(args, "127.0.0.1:0")?;
+        ensure!(code == Some(status), "{args:?}: {code:?} {said}");
+        is_closed(&args.join(" "))?;
+    }
+    with_store(&deployment.data(), Access::Engine, async |store| {
+        let garbage =
+            Checkpoint { group: 13, bytes: b"garbage of some length, more than a checksum has".to_vec() };
+        Ok(store.save_checkpoints(&[garbage]).await?)
+    })?;
+    refused(&deployment.run_in_vain()?, &["checkpoint", "key group 13"])?;
+    is_closed("a damaged checkpoint")
+}
+
+#[test]
 fn a_damaged_checkpoint_is_refused_by_name() -> Result<()> {
     let deployment = used()?;
     ensure!(read(&deployment.data())?.bodies.is_empty());

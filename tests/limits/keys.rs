@@ -77,7 +77,11 @@ fn long_texts_in_keys_are_held_and_said_in_short() {
         let alerts = &out.correlated.alerts;
         assert_eq!(out.dead.len(), 0);
         assert_eq!(alerts.len() >= 6 * (RECORDS - 1) as usize, settle, "{} alerts", alerts.len());
-        assert!(out.correlated.notices.len() >= 6 * (RECORDS - 1) as usize, "{:?}", out.correlated.notices.len());
+        assert!(
+            out.correlated.notices.len() >= 6 * (RECORDS - 1) as usize,
+            "{:?}",
+            out.correlated.notices.len()
+        );
         let most = 6 * RECORDS * 2 * 16 * KEY_PART_BYTES as i64;
         assert!(held < most, "{held} bytes are held for {RECORDS} records, settled: {settle}");
         println!("settled {settle}: {held} bytes held, {} alerts", alerts.len());
@@ -88,7 +92,8 @@ fn long_texts_in_keys_are_held_and_said_in_short() {
 async fn rows_of_long_keys_are_short() {
     let (out, _) = flood(true);
     let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.expect("opened");
+    let store =
+        Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.expect("opened");
     let alerts = out.correlated.alerts.iter().map(|published| {
         AlertRevision::of(&published.alert, Vec::new(), published.covers_until).expect("a body")
     });

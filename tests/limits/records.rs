@@ -169,7 +169,8 @@ fn many_networks_cost_what_one_of_each_length_costs() {
             "title: n\nid: n\nlogsource: {{category: x}}\ndetection:\n  s:\n    a|cidr: [{networks}]\n  condition: s\n"
         )
     };
-    let record = |n: usize| format!(r#"{{"a":[{}]}}"#, list(n, |k| format!("\"11.{}.{}.7\"", k / 256, k % 256)));
+    let record =
+        |n: usize| format!(r#"{{"a":[{}]}}"#, list(n, |k| format!("\"11.{}.{}.7\"", k / 256, k % 256)));
     let steps = |networks: usize, addresses: usize| {
         let mut bench = Bench::new(load(&rules(networks)));
         let (work, bytes, held) = bench.costs(&record(addresses));

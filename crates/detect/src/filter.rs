@@ -77,7 +77,10 @@ impl Filter {
 
     /// Whether a lookup costs about as much as remembering its result would.
     pub(crate) fn is_cheap(&self) -> bool {
-        self.always.is_empty() && self.narrow.grams_empty() && self.ascii_only.is_empty() && self.networks.is_none()
+        self.always.is_empty()
+            && self.narrow.grams_empty()
+            && self.ascii_only.is_empty()
+            && self.networks.is_none()
     }
 
     /// Reports the atoms that may hold of a text.

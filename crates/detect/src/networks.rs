@@ -79,14 +79,33 @@ mod tests {
 
     #[test]
     fn all_networks_around_an_address_are_found() {
-        let texts = ["0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32", "::/0", "2001:db8::/32", "2001:db8::1/128"];
+        let texts = [
+            "0.0.0.0/0",
+            "10.0.0.0/8",
+            "10.1.0.0/16",
+            "10.1.2.3/32",
+            "::/0",
+            "2001:db8::/32",
+            "2001:db8::1/128",
+        ];
         let networks: Vec<IpNet> = texts.iter().map(|text| text.parse().unwrap()).collect();
         let all = Networks::new((0..).zip(&networks).map(|(at, network)| (*network, at)).collect());
-        for text in ["10.1.2.3", "10.2.0.0", "9.9.9.9", "::ffff:10.1.2.3", "2001:DB8::1", "2001:db9::1", "x", "", "10.1.2.3.4"] {
+        for text in [
+            "10.1.2.3",
+            "10.2.0.0",
+            "9.9.9.9",
+            "::ffff:10.1.2.3",
+            "2001:DB8::1",
+            "2001:db9::1",
+            "x",
+            "",
+            "10.1.2.3.4",
+        ] {
             let wanted: Vec<u32> = (0..)
                 .zip(&networks)
                 .filter(|(_, network)| {
-                    text.parse::<IpAddr>().is_ok_and(|ip| network.contains(&ip) || network.contains(&ip.to_canonical()))
+                    text.parse::<IpAddr>()
+                        .is_ok_and(|ip| network.contains(&ip) || network.contains(&ip.to_canonical()))
                 })
                 .map(|(at, _)| at)
                 .collect();

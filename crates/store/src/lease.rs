@@ -73,3 +73,9 @@ pub(crate) async fn raise_epoch(connection: &mut AnyConnection) -> Result<i64, E
         .await?;
     Ok(row.try_get("epoch")?)
 }
+
+/// The epoch of the last engine.
+pub(crate) async fn epoch(connection: &mut AnyConnection) -> Result<i64, Error> {
+    let row = sqlx::query("select epoch from engine where id = 1").fetch_one(connection).await?;
+    Ok(row.try_get("epoch")?)
+}

@@ -76,6 +76,8 @@ pub(crate) struct Inner {
     unchecked: AtomicBool,
     /// Our epoch; `None` without the lease.
     pub(crate) epoch: Option<i64>,
+    /// Without the lease: the epoch of the last engine, if the store was at rest when it was opened.
+    found_at_rest: Option<i64>,
     pub(crate) changes_kept: i64,
     pub(crate) dead_letter_bytes: i64,
     /// Set when a write failed in a way that must stop the node.
@@ -164,6 +166,10 @@ impl Store {
             Access::Engine => Some(lease::raise_epoch(&mut first).await?),
             Access::Tool => None,
         };
+        let found_at_rest = match (settings.access, left) {
+            (Access::Tool, Left::Closed | Left::Nowhere) => Some(lease::epoch(&mut first).await?),
+            _ => None,
+        };
         let identity = identity(&mut first, folder).await?;
         let seq =
             sqlx::query("select seq from engine where id = 1").fetch_one(&mut first).await?.try_get("seq")?;
@@ -182,6 +188,7 @@ impl Store {
                 place,
                 unchecked: AtomicBool::new(matches!(left, Left::Unknown | Left::Unmarked)),
                 epoch,
+                found_at_rest,
                 changes_kept: i64::from(settings.changes_kept.max(1)),
                 dead_letter_bytes: i64::try_from(settings.dead_letter_bytes).unwrap_or(i64::MAX),
                 failed: AtomicBool::new(false),
@@ -193,20 +200,30 @@ impl Store {
     }
 
     /// Closes all connections, which folds the write-ahead log into the database, and marks it as closed, so that the next
-    /// start need not check it.
+    /// start need not check it. What a tool found at rest it leaves at rest.
     pub async fn close(self) {
+        let lock = self.at_rest_but_for_us().await;
         self.inner.access.close().await;
         self.inner.searchers.close().await;
         self.inner.readers.close().await;
         self.inner.writer.close().await;
         let whole =
             !self.inner.failed.load(Ordering::Acquire) && !self.inner.unchecked.load(Ordering::Acquire);
-        if self.inner.epoch.is_some()
+        if (self.inner.epoch.is_some() || lock.is_some())
             && whole
             && let Err(error) = place::mark(self.inner.place.folder(), true)
         {
             tracing::warn!(%error, "the store is closed and was not marked so; the next start checks it");
         }
+    }
+
+    /// The folder's lock, if the store was at rest when a tool opened it and no engine has come since.
+    async fn at_rest_but_for_us(&self) -> Option<Lease> {
+        let found = self.inner.found_at_rest?;
+        let lock = lease::lock(self.inner.place.folder()).ok()?;
+        let mut reader = self.inner.readers.acquire().await.ok()?;
+        let epoch = lease::epoch(&mut reader).await.ok()?;
+        (epoch == found).then_some(lock)
     }
 
     /// True if the database has not been checked since it was left by a crash or changed by somebody else.

@@ -368,6 +368,16 @@ mod tests {
             "v.yml:2:29: store.retention.alerts: `5m` must lie between 1d and 36500d",
         );
         says(
+            &with("store: {retention: {ledger: 1d}}"),
+            "v.yml:2:29: store.retention.ledger: `1d` is less than dead_letters, `30d`: counts would go before the letters \
+             that they count; write at least `30d`, or less for store.retention.dead_letters",
+        );
+        says(
+            &with("store: {retention: {dead_letters: 500d}}"),
+            "v.yml:2:20: store.retention.ledger: `400d` is less than dead_letters, `500d`",
+        );
+        assert_eq!(message(&with("store: {retention: {ledger: 1d, dead_letters: 1d}}")), "");
+        says(
             &with("store: {dead_letter_bytes: 5}"),
             "v.yml:2:28: store.dead_letter_bytes: must be at least 16777216",
         );

@@ -67,15 +67,75 @@ async fn only_what_was_left_in_disorder_is_checked() {
     assert!(!store.unchecked());
     store.close().await;
     // Who changes it in between is found out, and so is a store of a version that left no mark.
-    let tool = Store::open(Settings::new(folder.path(), Access::Tool)).await.unwrap();
-    tool.create_token("ci", Role::Analyst, [1; 32], "root").await.unwrap();
-    tool.close().await;
+    let url = crate::store::database_url(&folder.path().join("vedette.db"));
+    let mut other = <sqlx::AnyConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    sqlx::query("delete from tokens").execute(&mut other).await.unwrap();
+    sqlx::query("insert into meta (name, value) values ('x', x'00')").execute(&mut other).await.unwrap();
+    sqlx::Connection::close(other).await.unwrap();
     let store = open(&folder).await.unwrap();
     assert!(store.unchecked(), "changed since");
     store.check(|| ()).await.unwrap();
     store.close().await;
     fs::remove_file(folder.path().join("vedette.store")).unwrap();
     assert!(open(&folder).await.unwrap().unchecked(), "without a mark");
+}
+
+#[tokio::test]
+async fn a_tool_leaves_the_mark_as_it_found_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let tool = async || Store::open(Settings::new(folder.path(), Access::Tool)).await.unwrap();
+    let token = async |store: &Store, name: &str| {
+        store
+            .create_token(name, Role::Analyst, *blake3::hash(name.as_bytes()).as_bytes(), "root")
+            .await
+            .unwrap();
+    };
+    let in_order = async || {
+        let store = open(&folder).await.unwrap();
+        let unchecked = store.unchecked();
+        store.close().await;
+        !unchecked
+    };
+    // One that makes the store leaves it closed, as does one that finds it so; two at once, whoever is last.
+    let made = tool().await;
+    token(&made, "first").await;
+    made.close().await;
+    assert!(in_order().await, "made by a tool");
+    for n in 0..3 {
+        let store = tool().await;
+        token(&store, &format!("one{n}")).await;
+        store.close().await;
+        let store = tool().await;
+        store.revoke_token(&format!("one{n}"), "root").await.unwrap();
+        store.close().await;
+    }
+    assert!(in_order().await, "changed by tools");
+    let (a, b) = (tool().await, tool().await);
+    token(&a, "a").await;
+    token(&b, "b").await;
+    a.close().await;
+    token(&b, "c").await;
+    b.close().await;
+    assert!(in_order().await, "by two at once");
+    // Not where an engine is, or was meanwhile and left it in disorder, or did before.
+    let store = tool().await;
+    let engine = open(&folder).await.unwrap();
+    token(&store, "beside").await;
+    store.close().await;
+    drop(engine);
+    assert!(open(&folder).await.unwrap().unchecked(), "an engine was in it");
+    let store = tool().await;
+    token(&store, "after").await;
+    store.close().await;
+    let store = open(&folder).await.unwrap();
+    assert!(store.unchecked(), "it was in disorder before");
+    store.check(|| ()).await.unwrap();
+    store.close().await;
+    let store = tool().await;
+    drop(open(&folder).await.unwrap());
+    token(&store, "between").await;
+    store.close().await;
+    assert!(open(&folder).await.unwrap().unchecked(), "an engine crashed in between");
 }
 
 #[tokio::test]

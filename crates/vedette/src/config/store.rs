@@ -32,7 +32,7 @@ pub struct Kept {
     pub revisions: Span,
     /// The text of dead letters.
     pub dead_letters: Span,
-    /// Counts of dead letters, health events.
+    /// Counts of dead letters, health events; at least as long as the letters.
     pub ledger: Span,
 }
 
@@ -68,6 +68,15 @@ pub fn check(config: &Config) -> Result<()> {
             let what = format!("`{kept}` must lie between {DAY} and {MAX_KEPT}");
             return Err(config.places.wrong(&format!("store.retention.{key}"), what));
         }
+    }
+    if retention.ledger < retention.dead_letters {
+        // A letter without its count would be counted again with the next repetition, and be missing from the ledger until then.
+        let what = format!(
+            "`{}` is less than dead_letters, `{}`: counts would go before the letters that they count; write at least \
+             `{}`, or less for store.retention.dead_letters",
+            retention.ledger, retention.dead_letters, retention.dead_letters
+        );
+        return Err(config.places.wrong("store.retention.ledger", what));
     }
     if *dead_letter_bytes < LEAST_BYTES {
         return Err(config

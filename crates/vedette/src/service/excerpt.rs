@@ -91,7 +91,11 @@ mod tests {
     fn what_is_long_is_cut_with_a_mark() {
         let shown = of(json!({"a": "é".repeat(TEXT_BYTES), "b": 5}));
         let text = shown["a"].as_str().unwrap();
-        assert!(text.starts_with("éé") && text.ends_with("é… (8192 more bytes)"), "{}", &text[text.len() - 40..]);
+        assert!(
+            text.starts_with("éé") && text.ends_with("é… (8192 more bytes)"),
+            "{}",
+            &text[text.len() - 40..]
+        );
         assert_eq!(shown["b"], 5);
         let shown = of(json!({"long".repeat(1_000): 1, "short": 2}));
         assert_eq!(Value::Object(shown), json!({"short": 2, "…": "1 more fields"}));
@@ -103,7 +107,13 @@ mod tests {
         let deep = (0..120).fold(json!("x".repeat(1 << 20)), |inner, _| json!({"d": inner, "e": [1, 2]}));
         let list: Vec<usize> = (0..100_000).collect();
         let texts: Vec<String> = (0..100).map(|_| "x".repeat(10_000)).collect();
-        for event in [json!(many), deep, json!({"l": list}), json!({"t": texts, "z": 1}), json!({"n": vec![json!({}); 99_999]})] {
+        for event in [
+            json!(many),
+            deep,
+            json!({"l": list}),
+            json!({"t": texts, "z": 1}),
+            json!({"n": vec![json!({}); 99_999]}),
+        ] {
             let whole = event.to_string().len();
             let shown = Value::Object(of(event)).to_string();
             assert!(shown.len() < 2 * EVENT_BYTES && whole > 4 * EVENT_BYTES, "{} of {whole}", shown.len());

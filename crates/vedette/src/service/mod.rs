@@ -70,19 +70,32 @@ pub async fn start(config: Config, text: RuleText, mode: Mode) -> Result<Option<
     let supervisor = Supervisor::new();
     signals::listen(&supervisor).world()?;
     tokio::spawn(supervisor.clone().watch_over());
+    let mut opened = None;
     let started = tokio::select! {
-        started = start_all(config, text, mode, &supervisor) => Some(started?),
-        () = supervisor.asked_to_stop() => None,
+        started = start_all(config, text, mode, &supervisor, &mut opened) => started.map(Some),
+        () = supervisor.asked_to_stop() => {
+            // Nothing has been read yet, and what was begun in the store leaves no trace.
+            say!("stopped while starting");
+            Ok(None)
+        }
         () = supervisor.failed() => {
-            let failure = supervisor.failure().unwrap_or_else(|| anyhow!("a stage failed"));
-            return Err(Failure::World(failure));
+            Err(Failure::World(supervisor.failure().unwrap_or_else(|| anyhow!("a stage failed"))))
         }
     };
-    if started.is_none() {
-        // Nothing has been read yet, and what was begun in the store leaves no trace.
-        say!("stopped while starting");
+    if !matches!(started, Ok(Some(_)))
+        && let Some(store) = opened
+    {
+        // A start that is refused is no crash: the next one need not check the whole database.
+        close(store).await;
     }
-    Ok(started)
+    started
+}
+
+/// Closes the store, if it can be done in time.
+async fn close(store: Store) {
+    if timeout(CLOSING, store.close()).await.is_err() {
+        tracing::warn!("the store was not closed in time; the next start folds its journal in");
+    }
 }
 
 async fn start_all(
@@ -90,6 +103,7 @@ async fn start_all(
     text: RuleText,
     mode: Mode,
     supervisor: &Supervisor,
+    opened_store: &mut Option<Store>,
 ) -> Result<Service, Failure> {
     let sources = Arc::new(setup::sources(&config).map_err(Failure::Usage)?);
     let settings = vedette_store::Settings {
@@ -97,6 +111,7 @@ async fn start_all(
         ..vedette_store::Settings::new(&config.data, Access::Engine)
     };
     let store = Store::open(settings).await.world()?;
+    *opened_store = Some(store.clone());
     let present = Arc::new(Present::new(mode, supervisor.clone()));
     let looked_at = present.clone();
     let view = LiveView::new(move || looked_at.live());
@@ -287,9 +302,7 @@ impl Service {
             signals::cut_off(&self.supervisor, "stopping took too long");
         }
         let said = timeout(LAST_LOOK, last(&self.store)).await;
-        if timeout(CLOSING, self.store.close()).await.is_err() {
-            tracing::warn!("the store was not closed in time; the next start folds its journal in");
-        }
+        close(self.store).await;
         match (failure, said) {
             (Some(failure), _) => Err(Failure::World(failure)),
             (None, Ok(said)) => Ok(said),
