@@ -290,7 +290,7 @@ pub(crate) struct EventContent {
     pub index: u32,
     /// Whether the content is there.
     pub state: ContentState,
-    /// The event's fields (an object) or its text, secrets masked.
+    /// The event's fields (an object) or its text, secrets masked; where something long is left out, `…` says so.
     pub content: Option<Value>,
     /// Why the record cannot be decoded.
     #[serde(skip_serializing_if = "Option::is_none")]

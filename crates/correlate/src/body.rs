@@ -11,6 +11,8 @@
 //! - A part whose column has the declared type `ip`, in a source whose form is not `json`, and whose text is an IPv6
 //!   address, is cut to its /64 and written `2001:db8::/64` (text). This holds for group-by parts and for the entities of
 //!   single-event rules, not for the values of `value_count`.
+//! - A part whose text is longer than [`KEY_PART_BYTES`](vedette_event::KEY_PART_BYTES) is shortened
+//!   ([`vedette_event::key_part`]), in group-by and in entities; values of `value_count` are told apart in full.
 //! - `rule.emits == false`: no alert and no notice, but chains over it work as ever.
 //! - `value_count`: an event's value of one field is its cell (kind and canonical text; `int` and `float` are both numbers),
 //!   or for a list each scalar element (numbers canonical as in [`vedette_event::batch::number`], one outside its range

@@ -84,7 +84,7 @@ impl FilterParams {
 pub(crate) struct PageParams {
     /// `crossed_at`, `last_seen`, `severity`, `count` or `created`; `-` in front: highest first. Default: `-crossed_at`.
     pub sort: Option<String>,
-    /// At most so many: 1 to 500. Default: 50.
+    /// At most so many: 1 to 500, fewer where their bodies are long. Default: 50.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     pub limit: Option<String>,
     /// `next_cursor` of the page before.
