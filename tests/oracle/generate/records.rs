@@ -134,12 +134,9 @@ static LONG: LazyLock<[String; 3]> =
 /// What the first of them is written as in a key.
 static FORGED: LazyLock<String> = LazyLock::new(|| vedette_event::key_part(&LONG[0]).into_owned());
 
-fn fields() -> impl Strategy<Value = Map<String, Json>> {
-    let k = prop_oneof![
-        6 => sample::select(vec![json!("p"), json!("q"), json!("r"), json!("p"), json!("P")]),
-        2 => sample::select(vec![json!(["p", "q"]), json!(["q", "r"]), json!(["p", "q", "r"]), json!([])]),
-    ];
-    let u = field(
+/// Addresses, and what else may stand in their place.
+fn user() -> impl Strategy<Value = Option<Json>> {
+    field(
         vec![json!("10.0.0.1"), json!("10.0.0.1"), json!("10.0.0.2")],
         vec![
             json!("2001:db8::1"),
@@ -166,7 +163,15 @@ fn fields() -> impl Strategy<Value = Map<String, Json>> {
             json!(LONG[2]),
             json!(*FORGED),
         ],
-    );
+    )
+}
+
+fn fields() -> impl Strategy<Value = Map<String, Json>> {
+    let k = prop_oneof![
+        6 => sample::select(vec![json!("p"), json!("q"), json!("r"), json!("p"), json!("P")]),
+        2 => sample::select(vec![json!(["p", "q"]), json!(["q", "r"]), json!(["p", "q", "r"]), json!([])]),
+    ];
+    let u = user();
     let v = field(vec![json!("1"), json!("2")], vec![json!(1), json!(null)]);
     let d = field(
         vec![json!(0), json!(1), json!(2), json!(3)],
