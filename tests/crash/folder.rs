@@ -78,7 +78,10 @@ fn a_start_that_is_refused_and_a_command_leave_the_store_closed() -> Result<()> 
     let deployment = used()?;
     let is_closed = |after: &str| {
         let mark = fs::read_to_string(deployment.data().join("vedette.store"))?;
-        ensure!(mark.lines().nth(1).is_some_and(|line| line.starts_with("closed at ")), "{after}: {mark}");
+        let database = fs::metadata(deployment.data().join("vedette.db"))?;
+        let changed = database.modified()?.duration_since(std::time::SystemTime::UNIX_EPOCH)?;
+        let closed = format!("closed at {} bytes, {} ns", database.len(), changed.as_nanos());
+        ensure!(mark.lines().nth(1) == Some(&closed), "{after}: not {closed}: {mark}");
         Ok(())
     };
     is_closed("a stop")?;

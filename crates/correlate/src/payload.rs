@@ -76,7 +76,7 @@ pub fn write_values(out: &mut Vec<u8>, cell: Cell<'_>, hasher: &KeyHasher, most:
     let values = distinct(elements(cell.kind, cell.text, hasher));
     let values = values.get(..most).unwrap_or(&values);
     out.push(HASHED);
-    write_varint(out, (values.len() * size_of::<u64>()) as u64);
+    write_varint(out, size_of_val(values) as u64);
     values.iter().for_each(|value| out.extend(value.to_le_bytes()));
 }
 

@@ -295,12 +295,10 @@ impl Program {
         let rows = batch.rows();
         let all = |column: &Column| size(column.bytes(), column.bytes() / 2 + rows);
         let of_column = |at: usize| batch.columns.get(at).map_or(0, all);
-        if self.prices.bound(of_column, all(&batch.original)) <= steps {
-            return vec![0..rows];
-        }
+        let cheap = self.prices.bound(of_column, all(&batch.original)) <= steps;
         let mut parts = Vec::new();
         let (mut from, mut sum) = (0, 0_u64);
-        for row in 0..rows {
+        for row in if cheap { 0..0 } else { 0..rows } {
             let cell = |at: usize| batch.columns.get(at).map_or(0, |column| roughly(column.cell(row)));
             let cost = self.prices.bound(cell, largest(batch.original.cell(row).text.len()));
             if row > from && sum.saturating_add(cost) > steps {

@@ -431,7 +431,7 @@ mod tests {
         ["a", "b", "c"].into_iter().for_each(|text| builder.push(Kind::Text, text));
         let column = builder.finish();
         assert_eq!((column.longest(), Column::missing(2).longest()), (1, 0));
-        assert_eq!(column.bytes(), (0..column.len()).map(|row| column.cell(row).text.len()).sum());
+        assert_eq!(column.bytes(), (0..column.len()).map(|row| column.cell(row).text.len()).sum::<usize>());
         let slice = column.slice(1, 9);
         assert_eq!((slice.len(), slice.cell(0).text, slice.cell(1).text), (2, "b", "c"));
         assert_eq!(column.slice(0, 1).cell(1), Cell::MISSING);
