@@ -96,7 +96,7 @@ impl Run {
             Ingested::Lost { partition, from, to } => self.lost.push((partition, from, to)),
             Ingested::Status(status) => self.statuses.push(status),
             Ingested::Failed(error) => self.failed = Some(error),
-            Ingested::Placed(_) | Ingested::Accepted(_) => {}
+            Ingested::Placed(_) | Ingested::Awaited { .. } | Ingested::Accepted(_) => {}
         }
     }
 

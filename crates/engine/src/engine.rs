@@ -98,6 +98,8 @@ pub struct Engine {
     pub(crate) correlator: Correlator,
     pub(crate) partitions: BTreeMap<Partition, PartitionState>,
     pub(crate) standing: Standing,
+    /// Topics of which partitions are known that could not be begun yet.
+    pub(crate) awaited: BTreeMap<TopicIx, SourceIx>,
     /// Records read since what waits for standing sources was last looked at.
     pub(crate) unlooked: usize,
     /// What the checkpoints that were taken up say of partitions.
@@ -139,6 +141,7 @@ impl Engine {
             correlator: Correlator::new(compiled.plan.clone(), compiled.topics.clone(), correlate),
             partitions: BTreeMap::new(),
             standing: Standing::new(sources),
+            awaited: BTreeMap::new(),
             unlooked: 0,
             taken_up: Vec::new(),
             held: false,
@@ -229,6 +232,7 @@ impl Engine {
         for resumes in &mut self.resumes {
             resumes.retain(|partition, _| partition.topic != topic);
         }
+        self.awaited.remove(&topic);
         self.expect(topic, source);
         (self.compiled.clone(), given_up)
     }

@@ -23,6 +23,22 @@ impl Engine {
         self.standing.expect(topic, source);
     }
 
+    /// Says whether a topic has partitions that could not be begun yet. Their source waits for them, as it does for one that was
+    /// begun and is not led just now: nothing is known of when what they hold was.
+    pub fn await_partitions(&mut self, topic: TopicIx, source: SourceIx, some: bool, out: &mut Output) {
+        if some {
+            self.awaited.insert(topic, source);
+        } else if self.awaited.remove(&topic).is_some() {
+            self.release(out);
+        }
+    }
+
+    /// Sources of which nothing is known yet of some topic or partition.
+    fn unknown(&self) -> impl Iterator<Item = SourceIx> {
+        let awaited = self.awaited.iter().filter(|(topic, _)| self.standing.waits_for(**topic));
+        self.standing.unknown().chain(awaited.map(|(_, source)| *source))
+    }
+
     /// Says what has become of an expected topic; that it is read after its partitions have been assigned.
     pub fn set_topic(&mut self, topic: TopicIx, state: TopicState, out: &mut Output) {
         let furthest = self.waited_for().map(|(_, state)| self.reached(state)).max().unwrap_or(Micros::MIN);
@@ -61,7 +77,7 @@ impl Engine {
             return;
         }
         let mut lowest: Vec<Option<Micros>> = vec![None; self.watermarks.len()];
-        for source in self.standing.unknown() {
+        for source in self.unknown() {
             lowest[usize::from(source.0)] = Some(Micros::MIN);
         }
         for (_, state) in self.waited_for() {
@@ -91,7 +107,7 @@ impl Engine {
 
     /// How far the other partitions of a source have come.
     pub(crate) fn reached_by_others(&self, source: SourceIx, but: Partition) -> Micros {
-        if self.standing.unknown().any(|unknown| unknown == source) {
+        if self.unknown().any(|unknown| unknown == source) {
             return Micros::MIN;
         }
         let others = self.waited_for().filter(|(p, state)| state.source == source && **p != but);
@@ -104,7 +120,7 @@ impl Engine {
     pub fn ahead(&self) -> Vec<Partition> {
         let mut ahead = BTreeSet::new();
         for sources in self.correlator.crowded() {
-            let known = !self.standing.unknown().any(|source| sources.contains(&source));
+            let known = !self.unknown().any(|source| sources.contains(&source));
             let of_set = || {
                 let of_set = self.waited_for().filter(|(_, s)| !s.ended && sources.contains(&s.source));
                 of_set.map(|(partition, state)| (*partition, self.reached(state)))

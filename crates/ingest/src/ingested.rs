@@ -3,7 +3,7 @@
 //! Invariant: the items of one partition come in the order in which they hold; an [`Ingested::Idle`] comes after every
 //! record it speaks of, a placement before the batch with its record.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use vedette_event::{Micros, Partition, RawBatch, StoredPlacement, TopicIx};
 
@@ -39,6 +39,14 @@ pub enum Ingested {
         from: i64,
         /// The first offset that is there.
         to: i64,
+    },
+    /// These partitions of a topic, and no others, exist and cannot be begun yet, since they have no leader: what they hold is
+    /// still to come.
+    Awaited {
+        /// The topic.
+        topic: TopicIx,
+        /// Their numbers; none once all are begun.
+        numbers: BTreeSet<i32>,
     },
     /// A topic was accepted: all that follows of it is of its next incarnation, all before of the one before.
     Accepted(TopicIx),

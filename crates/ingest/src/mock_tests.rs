@@ -62,6 +62,7 @@ struct Seen {
     idle: BTreeMap<Partition, Micros>,
     lost: Vec<(Partition, i64, i64)>,
     placed: Vec<vedette_event::StoredPlacement>,
+    awaited: Vec<Vec<i32>>,
     statuses: Vec<Status>,
     failed: Option<Error>,
 }
@@ -84,6 +85,7 @@ impl Seen {
             Ingested::Placed(placed) => self.placed.push(placed),
             Ingested::Status(status) => self.statuses.push(status),
             Ingested::Failed(error) => self.failed = Some(error),
+            Ingested::Awaited { numbers, .. } => self.awaited.push(numbers.into_iter().collect()),
             Ingested::Assigned { .. } | Ingested::Accepted(_) => {}
         }
     }
@@ -201,6 +203,29 @@ fn a_topic_whose_last_records_cannot_be_looked_at_is_named_until_they_can() {
     assert!(seen.statuses.iter().any(|s| matches!(s, Status::TopicReady(TopicIx(0)))));
     let topic = ingest.lag().topics.remove(0);
     assert_eq!((topic.unassigned(), topic.paused, topic.missing), (0, 0, None));
+}
+
+#[test]
+fn a_partition_that_never_had_a_leader_is_said_to_be_there_before_its_topic_is_read() {
+    let broker = MockBroker::start().unwrap();
+    let at = broker.bootstrap_servers();
+    broker.create_topic("api", 2).unwrap();
+    produce(&at, "api", 0, &[(1, "a")]);
+    produce(&at, "api", 1, &[(2, "b")]);
+    broker.0.partition_leader("api", 1, None).unwrap();
+    let (ingest, ingested) = Ingest::start(settings(&at, &["api"]), Recovery::default()).unwrap();
+    let mut seen = Seen::default();
+    let ready = |s: &Seen| s.statuses.iter().any(|s| matches!(s, Status::TopicReady(TopicIx(0))));
+    until(&ingested, &mut seen, |s| ready(s) || s.awaited.len() == 1);
+    assert_eq!((&seen.awaited[..], ready(&seen)), (&[vec![1]][..], false));
+    until(&ingested, &mut seen, |s| ready(s) && s.count() == 1);
+    let topic = ingest.lag().topics.remove(0);
+    assert_eq!((topic.assigned, topic.unassigned()), (1, 1));
+    assert!(topic.missing.is_some_and(|why| why.contains("no leader for partition 1")));
+
+    broker.0.partition_leader("api", 1, Some(1)).unwrap();
+    until(&ingested, &mut seen, |s| s.count() == 2 && s.awaited.len() == 2);
+    assert_eq!(seen.awaited, [vec![1], vec![]]);
 }
 
 #[test]

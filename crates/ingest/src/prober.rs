@@ -6,7 +6,7 @@
 //! time of a query is taken before it is sent; brokers that do not answer are asked again for ever.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -50,6 +50,8 @@ struct Topic {
     /// Partitions that are read.
     known: BTreeMap<i32, Known>,
     state: TopicState,
+    /// The partitions of which was said that they are there and not begun; nothing since it was accepted.
+    awaited: Option<BTreeSet<i32>>,
     /// True once it has been seen or looked for: later partitions are new ones.
     looked: bool,
     /// Since when the brokers have not known it.
@@ -124,6 +126,7 @@ impl Prober {
             settings: settings.clone(),
             known: BTreeMap::new(),
             state: TopicState::New,
+            awaited: Some(BTreeSet::new()),
             looked: recovery.partitions.keys().any(|p| p.topic == settings.topic),
             missing_since: None,
             refused: None,
@@ -172,6 +175,7 @@ impl Prober {
                 self.resumes.retain(|partition, _| partition.topic != topic);
                 for known in self.topics.iter_mut().filter(|t| t.settings.topic == topic) {
                     known.known.clear();
+                    known.awaited = None;
                     known.state = TopicState::New;
                     known.looked = true;
                 }
@@ -304,6 +308,15 @@ impl Prober {
         if matches!(topic.state, TopicState::Stopped) {
             return Ok(true);
         }
+        // Said before the topic is: nothing of its source may be released as if they did not exist.
+        let awaited: BTreeSet<i32> =
+            leaders.keys().filter(|number| !topic.known.contains_key(number)).copied().collect();
+        if topic.awaited.as_ref() != Some(&awaited) {
+            topic.awaited = Some(awaited.clone());
+            let topic = topic.settings.topic;
+            self.answer(Answer::Awaited { topic, numbers: awaited })?;
+        }
+        let topic = &mut self.topics[at];
         match missing.clone() {
             Some(reason) if topic.known.is_empty() || leaderless.len() == leaders.len() => {
                 let error = not_yet(&topic.settings.name, reason);

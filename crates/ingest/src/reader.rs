@@ -298,6 +298,9 @@ impl Reader {
             }
             Answer::TopicStopped(topic, error) => self.give_up(topic, error),
             Answer::Begin { topic, starts } => self.begin(&topic, &starts),
+            Answer::Awaited { topic, numbers } => {
+                self.outbox.push_back(Ingested::Awaited { topic, numbers });
+            }
             Answer::Lost { partition, from, to } => {
                 self.outbox.push_back(Ingested::Lost { partition, from, to })
             }

@@ -4,7 +4,7 @@
 //! its answers. Invariant: a [`Progress::position`] covers only what has been put on the channel.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -144,6 +144,11 @@ pub(crate) enum Answer {
     Begin {
         topic: TopicSettings,
         starts: Vec<Start>,
+    },
+    /// These partitions of a topic are there and could not be begun.
+    Awaited {
+        topic: TopicIx,
+        numbers: BTreeSet<i32>,
     },
     /// A partition has lost records, and its topic stops for that.
     Lost {

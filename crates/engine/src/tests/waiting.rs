@@ -51,6 +51,39 @@ fn hit(second: i64) -> Json {
     json!({"k": "x", "host": format!("h{second}")})
 }
 
+/// One that has no leader from the beginning on is waited for, unless its topic is stopped.
+#[test]
+fn a_partition_that_could_not_be_begun_is_waited_for() {
+    let mut bench = bench(&["a"], BUDGET);
+    let (topic, source) = (bench.partition("a", 0).topic, bench.source("a"));
+    bench.engine.expect(topic, source);
+    bench.assign("a", 0);
+    bench.engine.await_partitions(topic, source, true, &mut bench.out);
+    bench.topic("a", TopicState::Read);
+    bench.read(("a", 0), (0..100).map(|n| (n, n, hit(n))));
+    assert_eq!((bench.engine.watermark(source), count(&bench, "A")), (Micros::MIN, 0));
+    bench.read(("a", 0), (100..2_000).map(|n| (n, n, hit(n))));
+    assert_eq!(bench.engine.ahead(), [bench.partition("a", 0)], "others do not run away from it");
+    // Its leader comes, and with it what is as old as all that.
+    bench.assign("a", 1);
+    bench.engine.await_partitions(topic, source, false, &mut bench.out);
+    bench.read(("a", 1), [(0, 5, hit(5_000))]);
+    bench.idle("a", 1, 1_500);
+    assert_eq!(bench.out.placements, [], "nothing was overtaken");
+    assert!(count(&bench, "A") > 1_000);
+    bench.engine.await_partitions(topic, source, true, &mut bench.out);
+    let before = bench.engine.watermark(source);
+    bench.idle("a", 1, 1_700);
+    assert_eq!(bench.engine.watermark(source), before, "one that is added later is waited for, too");
+    bench.topic("a", TopicState::Stopped);
+    bench.topic("a", TopicState::Read);
+    bench.engine.accept(topic, source);
+    bench.assign("a", 0);
+    bench.topic("a", TopicState::Read);
+    bench.idle("a", 0, 1_800);
+    assert!(bench.engine.watermark(source) > before, "accepted, it is another topic");
+}
+
 fn degraded(bench: &mut Bench) -> Vec<Health> {
     std::mem::take(&mut bench.out.correlated.health)
 }

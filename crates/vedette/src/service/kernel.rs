@@ -244,6 +244,15 @@ impl Kernel {
                     self.engine.assign(partition, source, offset);
                 }
             }
+            Ingested::Awaited { topic, numbers } => {
+                let name = self.compiled.topics.name(topic);
+                if !numbers.is_empty() {
+                    tracing::warn!(topic = %name, partitions = ?numbers, "partitions cannot be begun; their source waits");
+                }
+                if let Some(source) = self.view.source_of(name) {
+                    self.engine.await_partitions(topic, source, !numbers.is_empty(), &mut self.out);
+                }
+            }
             Ingested::Batch(raw) => {
                 let detected = detector.detect_in_parts(&raw, &mut || stage.works());
                 self.view.dead_letters(raw.source, &detected.dead);
