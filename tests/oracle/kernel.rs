@@ -33,6 +33,8 @@ fn settings(notices: Option<usize>) -> Settings {
     Settings {
         notices: notices.is_some(),
         notice_budget: notices.unwrap_or(settings.notice_budget),
+        // A release stops as often as it can.
+        alerts_at_once: 1,
         ..settings
     }
 }
@@ -412,6 +414,12 @@ impl<'a> Drive<'a> {
         let mut out = Output::default();
         self.engine.idle(self.partition(log), Micros(time), &mut out);
         self.publish(out);
+        // What has stopped goes on with what is read next; in the end, by itself.
+        let goes_on = |engine: &mut Engine, out: &mut Output| time == END && engine.go_on(out);
+        let mut out = Output::default();
+        while goes_on(&mut self.engine, &mut out) {
+            self.publish(std::mem::take(&mut out));
+        }
     }
 
     /// A kernel that begins with what is stored.

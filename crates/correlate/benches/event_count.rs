@@ -135,7 +135,7 @@ fn main() {
         );
         pushing += start.elapsed().as_nanos();
         if batch % 20 == 19 {
-            correlator.release(&[Micros(times[0].0 - 1_000_000)], &mut out);
+            correlator.release(&[Micros(times[0].0 - 1_000_000)], usize::MAX, &mut out);
         }
         spent += start.elapsed().as_nanos();
         alerts += out.alerts.len();

@@ -115,7 +115,7 @@ fn case(threshold: u32, each: u32) {
         };
         let mut out = Output::default();
         correlator.push(&findings, &mut out);
-        correlator.release(&[at(from + rows)], &mut out);
+        correlator.release(&[at(from + rows)], usize::MAX, &mut out);
         alerts += out.alerts.len();
     }
     let used = resident().saturating_sub(before);

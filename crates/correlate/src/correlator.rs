@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use smallvec::SmallVec;
-use vedette_event::{FindingBatch, Micros, RuleIx, Topics, time::SECOND};
+use vedette_event::{FindingBatch, Micros, RuleIx, Span, Topics, time::SECOND};
 
 use crate::{
     Counters, Output, Plan,
@@ -24,6 +24,8 @@ use crate::{
 
 /// Findings whose keys are brought into the cache together: their misses overlap.
 const AHEAD: usize = 16;
+/// Where more timers wait than alerts are wanted, they fire in steps of event time this long.
+const STEP: Span = Span(10_000);
 
 /// What a deployment decides.
 #[derive(Debug, Clone)]
@@ -175,40 +177,105 @@ impl Correlator {
         }
     }
 
-    /// Lets through what lies below the watermarks (by source; `Micros::MIN` where there is none yet).
-    pub fn release(&mut self, watermarks: &[Micros], out: &mut Output) {
+    /// Lets through what lies below the watermarks (by source; `Micros::MIN` where there is none yet), until so many alerts
+    /// are there: then only up to some time, from which the next call goes on. True if all was let through.
+    pub fn release(&mut self, watermarks: &[Micros], most: usize, out: &mut Output) -> bool {
         let plan = Arc::clone(&self.plan);
+        let mut all = true;
         for (set, sources) in plan.sets.iter().enumerate() {
             let of = |source: &vedette_event::SourceIx| {
                 watermarks.get(usize::from(source.0)).copied().unwrap_or(Micros::MIN)
             };
             let Some(below) = sources.iter().map(of).min() else { continue };
             if self.watermarks.get(set).is_some_and(|mark| below > *mark) {
-                self.let_through(&plan, set, Some(below), out);
+                if out.alerts.len() >= most {
+                    all = false;
+                    break;
+                }
+                all &= self.let_through(&plan, set, Some(below), most, out);
             }
         }
         self.collect(&plan, out);
         self.waiting.announce(&plan, &self.watermarks, &mut out.health);
+        all
     }
 
     /// The end of all input: lets through everything, every timer fires, every episode ends.
     pub fn finish(&mut self, out: &mut Output) {
         let plan = Arc::clone(&self.plan);
         for set in 0..plan.sets.len() {
-            self.let_through(&plan, set, None, out);
+            self.let_through(&plan, set, None, usize::MAX, out);
         }
         self.collect(&plan, out);
     }
 
-    /// Lets through the findings of one set of sources, then the timers.
-    fn let_through(&mut self, plan: &Plan, set: usize, below: Option<Micros>, out: &mut Output) {
-        let Self { topics, settings, hasher, trees, pending, ahead, waiting, .. } = self;
+    /// Lets through the findings of one set of sources, then the timers, until so many alerts are there. Where it stops, it
+    /// stops between two times, as if a watermark had come no further: that decides when something is said, never what.
+    fn let_through(
+        &mut self,
+        plan: &Plan,
+        set: usize,
+        wanted: Option<Micros>,
+        most: usize,
+        out: &mut Output,
+    ) -> bool {
+        let members = plan.members.get(set).map(Vec::as_slice).unwrap_or_default();
+        let below = loop {
+            let upto = wanted.map(|wanted| stop(&self.trees, members, wanted, most));
+            let upto = self.findings(plan, set, upto, most, out);
+            let Self { topics, settings, hasher, trees, .. } = self;
+            let scope = Scope { plan, topics, hasher, budget: settings.budget, ahead: None };
+            for at in members {
+                if let (Some(tree), Some(state)) = (plan.trees.get(*at), trees.get_mut(*at)) {
+                    state.advance(&scope, tree, upto, out);
+                }
+            }
+            if upto == wanted || out.alerts.len() >= most {
+                break upto;
+            }
+        };
+        let Self { settings, trees, ahead, waiting, .. } = self;
+        let second = |time: Micros| time.floor(SECOND);
+        let second_passed = self.watermarks.get(set).map(|mark| second(*mark)) != below.map(second);
+        for at in members {
+            let (Some(tree), Some(state)) = (plan.trees.get(*at), trees.get_mut(*at)) else { continue };
+            state.settle(tree, below.unwrap_or(Micros::MAX), out);
+            if second_passed && settings.notices {
+                let before = state.ahead();
+                state.released(below.unwrap_or(Micros::MAX));
+                let ahead = &mut ahead[usize::from(waiting.stands(set))];
+                *ahead = *ahead + state.ahead() - before;
+            }
+        }
+        if let Some(mark) = self.watermarks.get_mut(set) {
+            *mark = below.unwrap_or(Micros::MAX).max(*mark);
+        }
+        below == wanted
+    }
+
+    /// Lets through the findings below a time, or those before the first time at which so many alerts are there; up to where.
+    fn findings(
+        &mut self,
+        plan: &Plan,
+        set: usize,
+        mut below: Option<Micros>,
+        most: usize,
+        out: &mut Output,
+    ) -> Option<Micros> {
+        let Self { topics, settings, hasher, trees, pending, waiting, .. } = self;
         let scope = Scope { plan, topics, hasher, budget: settings.budget, ahead: None };
-        let Some(pending) = pending.get_mut(set) else { return };
+        let Some(pending) = pending.get_mut(set) else { return below };
+        let mut last = None;
         while let Some((at, mut run)) = pending.take(below) {
-            let done = run.sort(below);
+            let mut done = run.sort(below);
             let Run { held, bytes, .. } = &run;
             for (at, held) in held.iter().take(done).enumerate() {
+                let time = held.event.time;
+                if out.alerts.len() >= most && last.is_some_and(|last| last < time) {
+                    (done, below) = (at, Some(time));
+                    break;
+                }
+                last = Some(time);
                 if at % AHEAD == 0 {
                     touch(trees, run.held.get(at..done.min(at + AHEAD)).unwrap_or_default());
                 }
@@ -228,22 +295,7 @@ impl Correlator {
                 break;
             }
         }
-        let second = |time: Micros| time.floor(SECOND);
-        let second_passed = self.watermarks.get(set).map(|mark| second(*mark)) != below.map(second);
-        for at in plan.members.get(set).into_iter().flatten() {
-            let (Some(tree), Some(state)) = (plan.trees.get(*at), trees.get_mut(*at)) else { continue };
-            state.advance(&scope, tree, below, out);
-            state.settle(tree, below.unwrap_or(Micros::MAX), out);
-            if second_passed && settings.notices {
-                let before = state.ahead();
-                state.released(below.unwrap_or(Micros::MAX));
-                let ahead = &mut ahead[usize::from(waiting.stands(set))];
-                *ahead = *ahead + state.ahead() - before;
-            }
-        }
-        if let Some(mark) = self.watermarks.get_mut(set) {
-            *mark = below.unwrap_or(Micros::MAX).max(*mark);
-        }
+        below
     }
 
     /// Hands over the counters.
@@ -277,6 +329,15 @@ impl Correlator {
         let reads = set.filter(|set| self.plan.sets.get(*set).is_some_and(|sources| !sources.is_empty()));
         reads.and_then(|set| self.watermarks.get(set).copied()).unwrap_or(Micros::MAX)
     }
+}
+
+/// Up to where to go at once: to the time wanted, or to shortly behind the first timer if more are due than alerts are wanted.
+/// What began within a second of a storm ends within a second, too.
+fn stop(trees: &[TreeState], members: &[usize], wanted: Micros, most: usize) -> Micros {
+    let due = members.iter().filter_map(|at| trees.get(*at)).filter(|state| state.next < wanted);
+    let (timers, first) =
+        due.fold((0_usize, wanted), |(n, first), state| (n + state.timers.len(), state.next.min(first)));
+    if timers > most { first.plus(STEP).min(wanted) } else { wanted }
 }
 
 /// Where a row was the first time, if it is placed elsewhere now.

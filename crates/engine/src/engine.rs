@@ -37,9 +37,10 @@ pub struct Settings {
     pub notice_budget: usize,
     /// State entries per rule and key group.
     pub budget: usize,
-    /// Findings that may wait for their watermark before partitions ahead are paused. What waits for sources that stand still
-    /// has as much for itself; beyond, findings are not evaluated (`vedette_correlate`, `waiting`).
+    /// Findings that may wait before partitions ahead are paused, and for sources that stand still (`correlate`, `waiting`).
     pub reorder_budget: usize,
+    /// Alerts in an output from which on a release stops at the next time, until [`Engine::go_on`] or the next batch.
+    pub alerts_at_once: usize,
 }
 
 impl Settings {
@@ -53,6 +54,7 @@ impl Settings {
             notice_budget: vedette_correlate::NOTICE_BUDGET,
             budget: 1 << 20,
             reorder_budget: 4_000_000,
+            alerts_at_once: usize::MAX,
         }
     }
 }
@@ -106,6 +108,7 @@ pub struct Engine {
     taken_up: Vec<(u8, PartitionPoint)>,
     /// While true, nothing is released.
     pub(crate) held: bool,
+    pub(crate) unfinished: bool,
     /// By key group: the resume points of its last checkpoint, which no later one may fall behind.
     resumes: Vec<BTreeMap<Partition, Mark>>,
     former: Former,
@@ -145,6 +148,7 @@ impl Engine {
             unlooked: 0,
             taken_up: Vec::new(),
             held: false,
+            unfinished: false,
             former: Former::default(),
             resumes: vec![BTreeMap::new(); usize::from(KEY_GROUPS)],
             stored: BTreeMap::new(),

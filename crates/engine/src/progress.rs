@@ -63,6 +63,15 @@ impl Engine {
         }
     }
 
+    /// Goes on with a release that has stopped at [`crate::Settings::alerts_at_once`]; false if there was none.
+    pub fn go_on(&mut self, out: &mut Output) -> bool {
+        let goes_on = self.unfinished && !self.held;
+        if goes_on {
+            self.release(out);
+        }
+        goes_on
+    }
+
     /// True if so much waits that no more should be read while releases are held: a quarter of what may wait before partitions
     /// are paused, which leaves room for what waits for other reasons.
     #[must_use]
@@ -91,8 +100,9 @@ impl Engine {
             moved |= reached > *watermark;
             *watermark = reached.max(*watermark);
         }
-        if moved {
-            self.correlator.release(&self.watermarks, &mut out.correlated);
+        if moved || self.unfinished {
+            let most = self.settings.alerts_at_once;
+            self.unfinished = !self.correlator.release(&self.watermarks, most, &mut out.correlated);
         }
         if self.standing.reached(&self.watermarks) {
             self.correlator.stand(|source| self.standing.still(source));

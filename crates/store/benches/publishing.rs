@@ -2,7 +2,7 @@
 //!
 //! In: `cargo bench -p vedette-store --bench publishing -- [--rules N] [--entities N]`, with `--profile dev` before the
 //! dashes for a build without optimisation. Out: for notices, first revisions and last revisions of every rule and
-//! entity, as they come when all fire at once: seconds, changes a second, statements a change; then the sizes of
+//! entity, as they come when all fire at once: seconds, changes a second, statements and bytes written a change; then the sizes of
 //! database and journal and the most memory resident.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
@@ -13,7 +13,7 @@ use vedette_event::{Micros, Severity, State};
 use vedette_store::{Access, Settings, Store, model::*};
 
 /// Rows that the kernel hands over at once.
-const AT_ONCE: usize = 512;
+const AT_ONCE: usize = 1_024;
 
 fn argument(name: &str, default: usize) -> usize {
     let mut args = std::env::args().skip_while(|arg| arg != name).skip(1);
@@ -91,6 +91,13 @@ fn peak_mib() -> f64 {
     line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or_default() / 1024.0
 }
 
+/// Bytes that this process has written to files: the journal, and the pages that were folded from it.
+fn written_mib() -> f64 {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = io.lines().find_map(|line| line.strip_prefix("wchar:"));
+    line.and_then(|line| line.trim().parse::<f64>().ok()).unwrap_or_default() / 1_048_576.0
+}
+
 async fn measure(
     store: &Store,
     what: &str,
@@ -98,7 +105,7 @@ async fn measure(
     of: impl Fn(usize, usize) -> Publication,
 ) {
     let begun = Instant::now();
-    let before = store.written();
+    let (before, bytes) = (store.written(), written_mib());
     for rows in all.chunks(AT_ONCE) {
         let mut publication = Publication::default();
         for (rule, entity) in rows {
@@ -111,10 +118,12 @@ async fn measure(
     }
     let (took, after) = (begun.elapsed().as_secs_f64(), store.written());
     println!(
-        "{what:<20} {:>8} changes {took:>8.2} s {:>8.0} changes/s {:>6.2} statements a change",
+        "{what:<20} {:>8} changes {took:>8.2} s {:>8.0} changes/s {:>6.2} statements and {:>6.1} KiB \
+         written a change",
         all.len(),
         all.len() as f64 / took,
         (after.statements - before.statements) as f64 / all.len() as f64,
+        (written_mib() - bytes) * 1_024.0 / all.len() as f64,
     );
 }
 

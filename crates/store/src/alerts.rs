@@ -11,8 +11,8 @@ use vedette_event::{Micros, Severity};
 
 use crate::{
     error::Error,
-    filter::{MAX_PAGE, Place, Select},
-    model::{AlertRow, EntityRef, Filter, ListQuery, Page, RevisionPoint, RowState, SortKey, SummaryBy},
+    filter::{self, MAX_PAGE, Place, Select},
+    model::{AlertRow, EntityRef, Filter, ListQuery, Page, RevisionPoint, RowState, SummaryBy},
     store::Store,
     triage::triage_of,
     withdrawal::withdrawn_of,
@@ -53,18 +53,8 @@ impl Store {
         drop(found);
         let next_cursor = match rows.last() {
             Some(last) if more => {
-                let primary = match query.sort.key {
-                    SortKey::CrossedAt => "crossed_at",
-                    SortKey::LastSeen => "last_seen",
-                    SortKey::Severity => "severity",
-                    SortKey::Count => "event_count",
-                    SortKey::Created => "created_seq",
-                };
-                let place = Place {
-                    primary: last.try_get(primary)?,
-                    crossed_at: last.try_get("crossed_at")?,
-                    id: last.try_get("id")?,
-                };
+                let values = filter::columns(query.sort.key).iter().map(|column| last.try_get(*column));
+                let place = Place { values: values.collect::<Result<_, _>>()? };
                 Some(place.write(query.sort))
             }
             _ => None,

@@ -13,15 +13,52 @@ use vedette_event::Evidence;
 
 use crate::{
     alerts::narrow,
+    bulk::Bulk,
     error::Error,
     model::{AwaitingEvidence, ChangeKind, Content, EvidenceContent, EvidenceOf},
     store::Store,
     topics::incarnation,
-    transaction::WriteTx,
+    transaction::{Statement, WriteTx},
 };
 
 /// Topic, incarnation, partition, offset, index.
 type Reference = (String, i64, i64, i64, i64);
+
+const BODIES: Bulk =
+    Bulk { head: "select id, body, covered_by from alerts where id in (", columns: 1, tail: ")" };
+const STORED: Bulk = Bulk {
+    head: "select id, topic, incarnation, partition_no, offset_no, index_no, case when content is null then 0 else 1 end as present \
+           from evidence where id in (",
+    columns: 1,
+    tail: ")",
+};
+const DROP: Bulk = Bulk {
+    head: "delete from evidence where (id, topic, incarnation, partition_no, offset_no, index_no) in (values ",
+    columns: 6,
+    tail: ")",
+};
+const CONTENTS: Bulk = Bulk {
+    head: "insert into evidence (id, topic, incarnation, partition_no, offset_no, index_no, content, fault) values ",
+    columns: 8,
+    tail: " on conflict (id, topic, incarnation, partition_no, offset_no, index_no) \
+           do update set content = excluded.content, fault = excluded.fault \
+           where evidence.content is null and excluded.content is not null",
+};
+const NOTE: Bulk = Bulk {
+    head: "with given (of_id, awaits, at_seq) as (values ",
+    columns: 3,
+    tail: ") update alerts set evidence_pending = awaits, seq = coalesce(at_seq, seq) from given where id = of_id",
+};
+
+/// What is known of a row whose evidence is written.
+#[derive(Default)]
+struct Known {
+    referred: BTreeSet<Reference>,
+    /// Which of them have an answer, and whether that is a content.
+    stored: BTreeMap<Reference, bool>,
+    covered: bool,
+    changed: bool,
+}
 
 impl Store {
     /// Rows that await evidence, last changed after the `seq` given, in the order of their last change.
@@ -66,9 +103,7 @@ impl Store {
     /// passed over.
     pub async fn store_evidence(&self, rows: &[EvidenceOf]) -> Result<(), Error> {
         let mut tx = self.begin_as_engine().await?;
-        for row in rows {
-            tx.write_evidence(row).await?;
-        }
+        tx.write_evidence(rows).await?;
         tx.commit().await.map(drop)
     }
 
@@ -102,71 +137,69 @@ impl Store {
 }
 
 impl WriteTx {
-    /// Writes a row's contents, drops those that its newest body does not refer to, and notes whether any is still awaited.
-    async fn write_evidence(&mut self, of: &EvidenceOf) -> Result<(), Error> {
-        let row = sqlx::query("select body, covered_by from alerts where id = $1").bind(&of.id);
-        let Some(row) = self.one(row).await? else { return Ok(()) };
-        let (body, covered_by): (String, Option<String>) = (row.try_get("body")?, row.try_get("covered_by")?);
-        let referred: BTreeSet<Reference> = references(&body).iter().map(reference).collect();
-        let mut stored = BTreeSet::new();
-        let rows = sqlx::query(
-            "select topic, incarnation, partition_no, offset_no, index_no from evidence where id = $1",
-        );
-        for row in self.all(rows.bind(&of.id)).await? {
-            stored.insert(stored_reference(&row)?);
+    /// Writes the contents of some rows, drops those that a newest body does not refer to, and notes whether any is still
+    /// awaited.
+    async fn write_evidence(&mut self, all: &[EvidenceOf]) -> Result<(), Error> {
+        let ids: BTreeSet<&str> = all.iter().map(|of| of.id.as_str()).collect();
+        let ids: Vec<&str> = ids.into_iter().collect();
+        let mut rows: BTreeMap<String, Known> = BTreeMap::new();
+        for row in self.all_bulk(BODIES, &ids, |select, id| select.bind(*id)).await? {
+            let body: String = row.try_get("body")?;
+            let referred = references(&body).iter().map(reference).collect();
+            let covered = row.try_get::<Option<String>, _>("covered_by")?.is_some();
+            rows.insert(row.try_get("id")?, Known { referred, covered, ..Known::default() });
         }
-        for stale in stored.difference(&referred) {
-            let (topic, incarnation, partition, offset, index) = stale;
-            let delete = sqlx::query(
-                "delete from evidence where id = $1 and topic = $2 and incarnation = $3 and partition_no = $4 \
-                 and offset_no = $5 and index_no = $6",
-            );
-            let delete = delete.bind(&of.id).bind(topic).bind(incarnation);
-            self.run(delete.bind(partition).bind(offset).bind(index)).await?;
+        let mut stale = Vec::new();
+        for row in self.all_bulk(STORED, &ids, |select, id| select.bind(*id)).await? {
+            let id: String = row.try_get("id")?;
+            let Some(known) = rows.get_mut(&id) else { continue };
+            let (reference, present): (_, i64) = (stored_reference(&row)?, row.try_get("present")?);
+            if known.referred.contains(&reference) {
+                known.stored.insert(reference, present == 1);
+            } else {
+                stale.push((id, reference));
+            }
         }
-        // A revision that came meanwhile may refer to other events.
-        let wanted = of.contents.iter().filter(|c| referred.contains(&content_reference(c)));
-        let mut new = 0;
-        for content in wanted {
-            new += self.insert_content(&of.id, content).await?;
-            stored.insert(content_reference(content));
+        let mut contents = Vec::new();
+        for (of, content) in all.iter().flat_map(|of| of.contents.iter().map(move |content| (of, content))) {
+            let Some(known) = rows.get_mut(&of.id) else { continue };
+            let reference = content_reference(content);
+            // A revision that came meanwhile may refer to other events.
+            let before = known.stored.get(&reference).copied();
+            let present = matches!(content.content, Content::Present(_));
+            let new = before.is_none() || (before == Some(false) && present);
+            if new && known.referred.contains(&reference) {
+                known.changed = true;
+                known.stored.insert(reference, present);
+                contents.push((of.id.as_str(), content));
+            }
         }
-        let awaits = i64::from(covered_by.is_none() && !referred.is_subset(&stored));
-        let update = if new > 0 {
-            let seq = self.change(ChangeKind::Alert, &of.id);
-            sqlx::query("update alerts set evidence_pending = $2, seq = $3 where id = $1")
-                .bind(&of.id)
-                .bind(awaits)
-                .bind(seq)
-        } else {
-            sqlx::query("update alerts set evidence_pending = $2 where id = $1").bind(&of.id).bind(awaits)
-        };
-        self.run(update).await.map(drop)
+        self.run_bulk(DROP, &stale, |delete, (id, (topic, incarnation, partition, offset, index))| {
+            delete.bind(id).bind(topic).bind(incarnation).bind(partition).bind(offset).bind(index)
+        })
+        .await?;
+        self.run_bulk(CONTENTS, &contents, |insert, (id, of)| bind_content(insert, id, of)).await?;
+        let mut noted = Vec::new();
+        for (id, known) in &rows {
+            let awaits = !known.covered && !known.referred.iter().all(|of| known.stored.contains_key(of));
+            let seq = known.changed.then(|| self.change(ChangeKind::Alert, id));
+            noted.push((id, i64::from(awaits), seq));
+        }
+        self.run_bulk(NOTE, &noted, |update, (id, awaits, seq)| update.bind(*id).bind(awaits).bind(seq))
+            .await
+            .map(drop)
     }
+}
 
-    async fn insert_content(&mut self, id: &str, of: &EvidenceContent) -> Result<u64, Error> {
-        let (content, fault) = match &of.content {
-            Content::Present(content) => (Some(content.as_str()), None),
-            Content::Gone => (None, None),
-            Content::Undecodable(fault) => (None, Some(fault.as_str())),
-        };
-        let insert = sqlx::query(
-            "insert into evidence (id, topic, incarnation, partition_no, offset_no, index_no, content, fault) \
-             values ($1, $2, $3, $4, $5, $6, $7, $8) \
-             on conflict (id, topic, incarnation, partition_no, offset_no, index_no) \
-             do update set content = excluded.content, fault = excluded.fault \
-             where evidence.content is null and excluded.content is not null",
-        )
-        .bind(id)
-        .bind(&of.topic)
-        .bind(i64::from(of.incarnation))
-        .bind(i64::from(of.partition))
-        .bind(of.offset)
-        .bind(i64::from(of.index))
-        .bind(content)
-        .bind(fault);
-        self.run(insert).await
-    }
+fn bind_content<'q>(insert: Statement<'q>, id: &'q str, of: &'q EvidenceContent) -> Statement<'q> {
+    let (content, fault) = match &of.content {
+        Content::Present(content) => (Some(content.as_str()), None),
+        Content::Gone => (None, None),
+        Content::Undecodable(fault) => (None, Some(fault.as_str())),
+    };
+    let insert =
+        insert.bind(id).bind(&of.topic).bind(i64::from(of.incarnation)).bind(i64::from(of.partition));
+    insert.bind(of.offset).bind(i64::from(of.index)).bind(content).bind(fault)
 }
 
 /// The references that a body lists; none if it lists none.

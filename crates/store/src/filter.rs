@@ -86,28 +86,21 @@ impl Select {
 
     /// Starts it after a cursor and sorts it.
     pub(crate) fn page(&mut self, sort: Sort, cursor: Option<&str>) -> Result<(), Error> {
-        let columns = match sort.key {
-            SortKey::CrossedAt => "crossed_at, id",
-            SortKey::LastSeen => "last_seen, crossed_at, id",
-            SortKey::Severity => "severity, crossed_at, id",
-            SortKey::Count => "event_count, crossed_at, id",
-            SortKey::Created => "created_seq, crossed_at, id",
-        };
+        let columns = columns(sort.key);
+        let (first, others) = columns.split_first().unwrap_or((&"created_seq", &[]));
         if let Some(cursor) = cursor {
             let place = Place::read(cursor, sort)?;
-            self.push(&format!(" and ({columns}) {} (", if sort.descending { "<" } else { ">" }));
-            if sort.key != SortKey::CrossedAt {
-                self.int(place.primary);
-                self.push(", ");
+            let after = if sort.descending { "<" } else { ">" };
+            self.push(&format!(" and ({}) {after} (", columns.join(", ")));
+            for (at, value) in place.values.into_iter().enumerate() {
+                self.push(if at == 0 { "" } else { ", " });
+                self.int(value);
             }
-            self.int(place.crossed_at);
-            self.push(", ");
-            self.text(place.id);
             self.push(")");
         }
         let direction = if sort.descending { "desc" } else { "asc" };
-        let order: Vec<String> = columns.split(", ").map(|column| format!("{column} {direction}")).collect();
-        self.push(&format!(" order by {}", order.join(", ")));
+        self.push(&format!(" order by {first} {direction}"));
+        others.iter().for_each(|column| self.push(&format!(", {column} {direction}")));
         Ok(())
     }
 
@@ -191,21 +184,30 @@ fn like(part: &str) -> String {
     pattern
 }
 
+/// The columns that a list is sorted by. What is equal comes in the order in which it appeared: an index that ends in a
+/// rising number grows at its end, where one that ends in an id, which is a hash, is written all over.
+pub(crate) const fn columns(key: SortKey) -> &'static [&'static str] {
+    match key {
+        SortKey::CrossedAt => &["crossed_at", "created_seq"],
+        SortKey::LastSeen => &["last_seen", "crossed_at", "created_seq"],
+        SortKey::Severity => &["severity", "crossed_at", "created_seq"],
+        SortKey::Count => &["event_count", "crossed_at", "created_seq"],
+        SortKey::Created => &["created_seq"],
+    }
+}
+
 /// Where a page ended.
 pub(crate) struct Place {
-    /// The sort key's value.
-    pub(crate) primary: i64,
-    /// The first tie-breaker.
-    pub(crate) crossed_at: i64,
-    /// The second.
-    pub(crate) id: String,
+    /// The values of the columns that the list is sorted by.
+    pub(crate) values: Vec<i64>,
 }
 
 impl Place {
     /// The cursor's text.
     pub(crate) fn write(&self, sort: Sort) -> String {
         let sign = if sort.descending { "-" } else { "" };
-        let text = format!("{sign}{}|{}|{}|{}", sort.key, self.primary, self.crossed_at, self.id);
+        let mut text = format!("{sign}{}", sort.key);
+        self.values.iter().for_each(|value| text.push_str(&format!("|{value}")));
         text.bytes().map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -222,15 +224,12 @@ impl Place {
             .map(|at| cursor.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
             .collect();
         let text = String::from_utf8(bytes?).ok()?;
-        let mut parts = text.splitn(4, '|');
+        let mut parts = text.split('|');
         if Sort::parse(parts.next()?)? != sort {
             return None;
         }
-        Some(Self {
-            primary: parts.next()?.parse().ok()?,
-            crossed_at: parts.next()?.parse().ok()?,
-            id: parts.next()?.to_owned(),
-        })
+        let values: Vec<i64> = parts.map(|part| part.parse().ok()).collect::<Option<_>>()?;
+        (values.len() == columns(sort.key).len()).then_some(Self { values })
     }
 }
 
@@ -242,10 +241,11 @@ mod tests {
     #[test]
     fn cursors_round_trip_and_belong_to_one_order() {
         let sort = Sort::parse("-severity").unwrap();
-        let cursor = Place { primary: 3, crossed_at: -7, id: "ab|cd".to_owned() }.write(sort);
+        let cursor = Place { values: vec![3, -7, 90] }.write(sort);
         let place = Place::read(&cursor, sort).unwrap();
-        assert_eq!((place.primary, place.crossed_at, place.id.as_str()), (3, -7, "ab|cd"));
-        for bad in ["", "zz", "é", "123", &cursor[2..], &"00".repeat(9_999)] {
+        assert_eq!(place.values, [3, -7, 90]);
+        let shorter = Place { values: vec![3, -7] }.write(sort);
+        for bad in ["", "zz", "é", "123", &cursor[2..], &shorter, &"00".repeat(9_999)] {
             assert!(matches!(Place::read(bad, sort), Err(Error::BadCursor)), "{bad}");
         }
         assert!(matches!(Place::read(&cursor, Sort::default()), Err(Error::BadCursor)));

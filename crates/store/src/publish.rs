@@ -23,8 +23,9 @@ use crate::{
     topics::Incarnations,
 };
 
-/// Rows of a publication in one transaction: some 100 ms at 5,000 rows a second, for which a notice may wait.
-pub const MAX_ROWS: usize = 512;
+/// Rows of a publication in one transaction: some 200 ms at 5,000 rows a second, for which a notice may wait. Twice as many
+/// write a tenth fewer bytes a row, since rows share pages of the indexes.
+pub const MAX_ROWS: usize = 1_024;
 /// Bytes of a publication in one transaction, beyond those of its first row.
 const MAX_BYTES: usize = 4 << 20;
 

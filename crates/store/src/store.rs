@@ -344,6 +344,7 @@ pub(crate) const STEPS: &[(&str, &str)] = &[
     ("rule version order", include_str!("../migrations/0005_rule_version_order.sql")),
     ("removal by storage", include_str!("../migrations/0006_removal_by_storage.sql")),
     ("evidence incarnations", include_str!("../migrations/0007_evidence_incarnations.sql")),
+    ("narrow indexes", include_str!("../migrations/0008_narrow_indexes.sql")),
 ];
 
 pub(crate) fn migrator(steps: &[(&'static str, &'static str)]) -> Migrator {

@@ -232,11 +232,47 @@ fn a_rule_waits_only_for_the_sources_it_reads() {
     let (mut correlator, mut out) = (world.correlator(), Output::default());
     push(&mut correlator, &[ev(0, &[0, 1], &[("user", "u")])], &mut out);
     // Source json may hold anything, so both wait for it; `api` concerns the second only.
-    correlator.release(&[Micros::MIN, secs(1), secs(9)], &mut out);
+    correlator.release(&[Micros::MIN, secs(1), secs(9)], usize::MAX, &mut out);
     assert_eq!(out.alerts.iter().map(|p| p.rule.0).collect::<Vec<_>>(), [0]);
     // Strictly below.
-    correlator.release(&[secs(0), secs(1), secs(9)], &mut out);
+    correlator.release(&[secs(0), secs(1), secs(9)], usize::MAX, &mut out);
     assert_eq!(out.alerts.len(), 1);
-    correlator.release(&[secs(1), secs(1), secs(9)], &mut out);
+    correlator.release(&[secs(1), secs(1), secs(9)], usize::MAX, &mut out);
     assert_eq!(out.alerts.iter().map(|p| p.rule.0).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn a_release_stops_at_a_number_of_alerts_and_goes_on_where_it_stopped() {
+    use crate::Output;
+    let rule = |n: usize| correlation(&format!("c{n}"), EventCount, &[0], &["user"], "10s", &[(Cmp::Gte, 1)]);
+    let world = world(std::iter::once(detection("d")).chain((0..4).map(rule)).collect());
+    // A storm: 300 users within 100 ms, four rules; all end within 100 ms, too.
+    let events: Vec<_> = (0..300)
+        .map(|n| {
+            let of = ev(5, &[0], &[("user", &format!("u{n}"))]);
+            Ev { offset: n, time: Micros(of.time.0 + n / 3 * 1_000), ..of }
+        })
+        .collect();
+    let expected = world.run(&events);
+    assert_eq!(expected.alerts.len(), 2 * 4 * 300);
+    let (mut correlator, mut got, mut rounds) = (world.correlator(), Output::default(), 0);
+    push(&mut correlator, &events, &mut got);
+    loop {
+        let mut out = Output::default();
+        let all = correlator.release(&[secs(1_000); 3], 50, &mut out);
+        // One time of the storm, or one step of its end, holds a few more.
+        assert!(out.alerts.len() < 50 + 4 * 33, "{}", out.alerts.len());
+        assert!(all || out.alerts.len() >= 50);
+        got.alerts.extend(out.alerts);
+        rounds += 1;
+        if all {
+            break;
+        }
+    }
+    assert!(rounds > 20, "{rounds}");
+    let by_id = |out: &Output| {
+        let bodies = out.alerts.iter().map(|p| serde_json::to_string(&p.alert).unwrap());
+        bodies.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!((got.alerts.len(), by_id(&got)), (expected.alerts.len(), by_id(&expected)));
 }

@@ -44,9 +44,9 @@ fn released_state_counts_and_an_open_alert_needs_no_notice() {
     let (_, mut correlator) = ahead(counting());
     let mut out = Output::default();
     feed(&mut correlator, &[hit(0), hit(1)]);
-    correlator.release(&[secs(2); 3], &mut out);
+    correlator.release(&[secs(2); 3], usize::MAX, &mut out);
     assert_eq!(feed(&mut correlator, &[hit(2)]).len(), 1);
-    correlator.release(&[secs(3); 3], &mut out);
+    correlator.release(&[secs(3); 3], usize::MAX, &mut out);
     assert_eq!(out.alerts.len(), 1);
     assert!(feed(&mut correlator, &[hit(4), hit(5)]).is_empty());
     // Long after, another.
@@ -125,7 +125,7 @@ fn events_of_several_partitions_add_up_as_far_as_they_are_remembered() {
     feed(&mut correlator, &burst(0, 0, 300));
     assert!(feed(&mut correlator, &burst(1, 0, 90)).is_empty());
     let mut out = Output::default();
-    correlator.release(&[secs(9); 3], &mut out);
+    correlator.release(&[secs(9); 3], usize::MAX, &mut out);
     assert!(out.alerts.is_empty());
     let more: Vec<_> = (0..10).map(|n| Ev { offset: 1_000 + n, ..hit(9) }).collect();
     assert!(feed(&mut correlator, &more[..9]).is_empty());
@@ -153,7 +153,7 @@ fn an_episode_that_had_to_wait_for_another_s_notice_is_announced_after_it() {
     assert_eq!(feed(&mut correlator, &[hit(0), hit(1), hit(2)]).len(), 1);
     // At most one is open for a key.
     assert!(feed(&mut correlator, &[hit(30), hit(31), hit(32)]).is_empty());
-    correlator.release(&[secs(20); 3], &mut Output::default());
+    correlator.release(&[secs(20); 3], usize::MAX, &mut Output::default());
     let notices = feed(&mut correlator, &[hit(33)]);
     assert_eq!((notices.len(), notices[0].crossed_at), (1, secs(33)));
     assert!(feed(&mut correlator, &[hit(34), hit(35)]).is_empty());
@@ -192,7 +192,7 @@ fn a_flood_of_keys_stays_within_the_budget_and_is_forgotten() {
     push(&mut correlator, &events, &mut out);
     let held = |correlator: &Correlator| -> usize { correlator.trees.iter().map(|tree| tree.ahead()).sum() };
     assert!((900..=1_010).contains(&held(&correlator)), "{}", held(&correlator));
-    correlator.release(&[secs(6); 3], &mut out);
+    correlator.release(&[secs(6); 3], usize::MAX, &mut out);
     assert_eq!(held(&correlator), 0);
     correlator.finish(&mut out);
     assert_eq!(out.alerts, World { notices: false, ..world }.run(&events).alerts);

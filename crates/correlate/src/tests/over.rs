@@ -113,7 +113,7 @@ fn the_period_is_announced_with_its_prefixes_and_its_end() {
     let (mut correlator, mut out) = (world.correlator(), crate::Output::default());
     for event in &log {
         push(&mut correlator, std::slice::from_ref(event), &mut out);
-        correlator.release(&[event.time; 3], &mut out);
+        correlator.release(&[event.time; 3], usize::MAX, &mut out);
     }
     let begun = out.health.iter().filter(|h| matches!(h, Health::OverBudget { .. })).count();
     let ended: Vec<_> = out.health.iter().filter(|h| matches!(h, Health::WithinBudget { .. })).collect();

@@ -151,8 +151,8 @@ impl<'a> Run<'a> {
         self.read[at] = to;
     }
 
-    /// A source's watermark: nothing unread lies below it.
-    fn release(&mut self) {
+    /// A source's watermark: nothing unread lies below it. `most`: of so many more alerts it stops.
+    fn release(&mut self, most: usize) {
         let mut marks = [secs(1_000_000); 3];
         for (events, read) in self.partitions.iter().zip(&self.read) {
             for event in &events[*read..] {
@@ -162,7 +162,8 @@ impl<'a> Run<'a> {
         }
         // At the end of everything it stands still.
         let top = self.partitions.iter().flatten().map(|event| event.time).max().unwrap_or_default();
-        self.correlator.release(&marks.map(|mark| mark.min(top)), &mut self.out);
+        let most = self.out.alerts.len().saturating_add(most);
+        self.correlator.release(&marks.map(|mark| mark.min(top)), most, &mut self.out);
     }
 
     fn checkpoint(&mut self, group: u8) -> Result<(), TestCaseError> {
@@ -216,7 +217,7 @@ impl<'a> Run<'a> {
 #[derive(Debug, Clone)]
 pub enum Op {
     Push(usize, usize),
-    Release,
+    Release(usize),
     Checkpoint(u8, u8),
     Crash,
 }
@@ -224,9 +225,9 @@ pub enum Op {
 pub fn ops(crashes: bool) -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         6 => (0..8_usize, 1..20_usize).prop_map(|(at, n)| Op::Push(at, n)),
-        3 => Just(Op::Release),
+        3 => prop_oneof![Just(usize::MAX), 1..4_usize].prop_map(Op::Release),
         2 => (0..GROUPS, 1..=GROUPS).prop_map(|(from, n)| Op::Checkpoint(from, n)),
-        1 => Just(if crashes { Op::Crash } else { Op::Release }),
+        1 => Just(if crashes { Op::Crash } else { Op::Release(usize::MAX) }),
     ];
     prop::collection::vec(op, 0..60)
 }
@@ -236,7 +237,7 @@ pub fn play(world: &World, log: &[Ev], ops: &[Op]) -> Result<Bodies, TestCaseErr
     for op in ops {
         match op {
             Op::Push(at, n) => run.push(*at, *n),
-            Op::Release => run.release(),
+            Op::Release(most) => run.release(*most),
             Op::Checkpoint(from, n) => {
                 for group in 0..*n {
                     run.checkpoint((from + group) % GROUPS)?;
@@ -270,7 +271,7 @@ proptest! {
         for at in 0..8 {
             run.push(at, 10);
         }
-        run.release();
+        run.release(usize::MAX);
         for group in 0..GROUPS {
             all.push(run.correlator.checkpoint(group));
         }
@@ -313,7 +314,7 @@ fn storms_survive_restarts_of_groups_at_different_watermarks() {
         for step in 0..1_600 / 10 {
             run.push(0, 5);
             run.push(1, 5);
-            run.release();
+            run.release(1 + step as usize % 7);
             run.checkpoint((step % 64) as u8).unwrap();
             if step * 10 == crash_at {
                 run.crash();
@@ -350,7 +351,7 @@ fn unchanged_rules_keep_their_state_when_others_change() {
     let after = world(vec![detection("d"), single("new", true), rule()]);
     let (mut correlator, mut out) = (before.correlator(), Output::default());
     push(&mut correlator, &[ev(0, &[0], &[("user", "u")])], &mut out);
-    correlator.release(&[secs(10); 3], &mut out);
+    correlator.release(&[secs(10); 3], usize::MAX, &mut out);
     let mut next = after.correlator();
     for group in 0..GROUPS {
         next.restore(group, &correlator.checkpoint(group)).unwrap();

@@ -10,7 +10,10 @@
 use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -31,6 +34,9 @@ use super::{excerpt::excerpt, supervisor::Stage};
 const ROWS: u32 = 500;
 /// Rows written in one transaction, which holds up the publisher for some milliseconds.
 const TOGETHER: usize = 64;
+/// How long evidence gives way to notices and alerts that wait before it takes a transaction's turn: of an alert it is ten rows,
+/// which in a storm were written between the alerts themselves.
+const GIVE_WAY: Duration = Duration::from_secs(1);
 /// Bytes of contents that are held before they are written: ten references of each row can be some ten kilobytes each.
 const HELD: usize = 8 << 20;
 /// How long contents are held before they are written.
@@ -67,6 +73,8 @@ struct Fetcher<'a> {
     compiled: Arc<Compiled>,
     inspectors: Vec<Inspector>,
     store: Store,
+    /// True while notices or alerts wait for the store's writer.
+    crowded: Arc<AtomicBool>,
     /// All rows up to this `seq` have had their turn.
     cursor: i64,
     troubles: BTreeMap<Partition, Trouble>,
@@ -82,6 +90,7 @@ pub fn run(
     read_back: ReadBack,
     compiled: &Arc<Compiled>,
     store: Store,
+    crowded: Arc<AtomicBool>,
     runtime: Handle,
     stage: &Stage,
 ) -> Result<()> {
@@ -92,6 +101,7 @@ pub fn run(
         compiled: compiled.clone(),
         inspectors: compiled.inspectors()?,
         store,
+        crowded,
         cursor: 0,
         troubles: BTreeMap::new(),
         calm_until: Instant::now(),
@@ -110,7 +120,8 @@ impl Fetcher<'_> {
             if self.due().is_some_and(|due| due <= Instant::now()) {
                 self.cursor = 0;
             }
-            let asked = self.store.awaiting_evidence(self.cursor, ROWS);
+            let rows = if self.gives_way() { TOGETHER as u32 } else { ROWS };
+            let asked = self.store.awaiting_evidence(self.cursor, rows);
             let taken = self.runtime.block_on(self.stage.awaits("store", asked));
             let done = taken.and_then(|rows| match rows.last() {
                 None => Ok(false),
@@ -130,6 +141,18 @@ impl Fetcher<'_> {
                 }
             }
         }
+    }
+
+    /// Waits while others wait for the store's writer, but not for ever; true if they still do.
+    fn gives_way(&self) -> bool {
+        let until = Instant::now() + GIVE_WAY;
+        let crowded = || self.crowded.load(Ordering::Relaxed);
+        while crowded() && Instant::now() < until && !self.stage.stopping() {
+            self.stage.rests();
+            std::thread::sleep(WAIT.0);
+        }
+        self.stage.works();
+        crowded()
     }
 
     /// Waits until the store has changed or something is to be tried again.

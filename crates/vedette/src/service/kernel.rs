@@ -17,7 +17,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::watch;
 use vedette_correlate::Health;
 use vedette_engine::{Compiled, Detector, Engine, GivenUp, KEY_GROUPS, Output, TopicState};
-use vedette_event::{DeadLetter, Flags, Partition, Severity, TopicIx};
+use vedette_event::{DeadLetter, Flags, Notice, Partition, Severity, TopicIx};
 use vedette_ingest::{DeadLetterTopic, Ingest, Ingested, Status};
 use vedette_store::model::{
     AlertRevision, Checkpoint, HealthEvent, LostInterval, NewDeadLetter, NewIncarnation, NewNotice,
@@ -45,8 +45,8 @@ const LAST_BYTES_AT_ONCE: u64 = 4 << 20;
 const LAST_CHECKPOINTS: Duration = Duration::from_secs(3);
 /// Pause after all groups had their turn at once.
 const CHECKPOINT_ROUND: Duration = Duration::from_secs(1);
-/// Output beyond this is published without waiting.
-const FULL: usize = 2_000;
+/// Output beyond this is published without waiting, and of alerts the engine gives no more at once.
+pub const FULL: usize = 2_000;
 /// How long the last dead letters may take to their topic.
 const LAST_COPIES: Duration = Duration::from_secs(1);
 /// How often the live view is sent.
@@ -143,7 +143,8 @@ impl Kernel {
                 Err(RecvTimeoutError::Timeout)
             } else {
                 stage.rests();
-                let next = self.wires.records.recv_timeout(WAIT);
+                let more = self.engine.go_on(&mut self.out);
+                let next = self.wires.records.recv_timeout(if more { Duration::ZERO } else { WAIT });
                 stage.works();
                 next
             };
@@ -159,7 +160,7 @@ impl Kernel {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            let full = self.out.correlated.alerts.len() + self.out.dead.len() > FULL;
+            let full = self.out.correlated.alerts.len() + self.out.dead.len() >= FULL;
             if full || published.elapsed() >= self.pace {
                 published = Instant::now();
                 self.publish(false)?;
@@ -220,8 +221,13 @@ impl Kernel {
     /// Hands over what the publisher has room for. While it does not keep up, nothing more is released. False if there is no
     /// publisher any more.
     fn hand_over(&mut self, stage: &Stage) -> Result<bool> {
-        let Self { rule_sources, backlog, wires, .. } = self;
-        match wires.outbox.offer(backlog, |alert| write(rule_sources, alert))? {
+        let Self { rule_sources, backlog, wires, waiting, .. } = self;
+        let announce = |notice: &Notice| {
+            // Looked after from here on: what was said before its hand-over of how far its rule has come does not concern it.
+            waiting.announced(notice.rule_ix, notice.crossed_at);
+            Ok(NewNotice::of(notice, rule_sources[notice.rule_ix.0 as usize].clone())?)
+        };
+        match wires.outbox.offer(backlog, |alert| write(rule_sources, alert), announce)? {
             Offered::Gone => return Ok(false),
             Offered::Some => stage.works(),
             Offered::All | Offered::Nothing => {}
@@ -376,11 +382,7 @@ impl Kernel {
                 Some(Checkpoint { group: positions.group, bytes: positions.bytes });
         }
         self.backlog.early().placements.extend(out.placements);
-        for notice in &out.correlated.notices {
-            let sources = self.rule_sources[notice.rule_ix.0 as usize].clone();
-            self.backlog.early().notices.push(NewNotice::of(notice, sources)?);
-            self.waiting.announced(notice.rule_ix, notice.crossed_at);
-        }
+        out.correlated.notices.into_iter().for_each(|notice| self.backlog.notice(notice));
         out.correlated.alerts.into_iter().for_each(|alert| self.backlog.alert(alert));
         let passed = self.waiting.passed(|rule| self.engine.passed(rule));
         passed.into_iter().for_each(|passed| self.backlog.passed(passed));

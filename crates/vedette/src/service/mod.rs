@@ -182,9 +182,10 @@ async fn run_all(
         topics::accept_asked(store.clone(), compiled.topics.clone(), ingest.clone(), supervisor.clone());
     supervisor.task(Name::Topics, asked);
 
-    let (to, rules, runtime) = (store.clone(), compiled.clone(), Handle::current());
+    let (to, rules, runtime, crowded) =
+        (store.clone(), compiled.clone(), Handle::current(), outbox.crowded());
     supervisor
-        .spawn(Name::Evidence, move |stage| evidence::run(read_back, &rules, to, runtime, stage))
+        .spawn(Name::Evidence, move |stage| evidence::run(read_back, &rules, to, crowded, runtime, stage))
         .world()?;
     let (wires, runtime) =
         (retention::Wires { store: store.clone(), retention, lag: ingest.lag_view() }, Handle::current());

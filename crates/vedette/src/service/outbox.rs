@@ -1,33 +1,42 @@
-//! What waits between the kernel and the publisher: bounded in rows, notices before alerts.
+//! What waits between the kernel and the publisher: bounded in rows, notices before alerts, the rules' notices in turn.
 //!
 //! In: the kernel's output ([`Backlog`]). Out: publications of at most [`MAX_ROWS`] rows, on two lanes: the early one
 //! carries placements, versions, positions, gaps, health events and notices, the ordered one alerts, dead letters,
-//! checkpoints, how far rules have come and new incarnations. Invariants: each lane keeps its order; whatever was put on the early lane before something on the
-//! ordered one is committed before it, so that nothing is stored before what it rests on (an alert on positions, a
-//! checkpoint on alerts, a topic's next incarnation on all of the one before); a notice never waits for more than one publication of the ordered lane; and since checkpoints
-//! have their place among the alerts, a backlog that never ends holds up none of them.
+//! checkpoints, how far rules have come and new incarnations. Invariants: each lane keeps its order; whatever was put on the
+//! early lane before something on the ordered one is committed before it, so that nothing is stored before what it rests on
+//! (an alert on positions, a checkpoint on alerts, a topic's next incarnation on all of the one before). Of the early things
+//! only notices may still wait then: none rests on them, and one that comes behind its alert is not needed any more. A notice
+//! never waits for more than one publication of the ordered lane, nor for more than one notice of each other rule and those
+//! handed over before; and since checkpoints have their place among the alerts, and these go on while notices wait, a backlog
+//! that never ends holds up none of them.
 
 use std::{
     cell::Cell,
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
+use vedette_event::{Notice, RuleIx};
 use vedette_store::{
     MAX_ROWS,
-    model::{AlertRevision, Checkpoint, NewDeadLetter, NewIncarnation, Passed, Publication},
+    model::{AlertRevision, Checkpoint, NewDeadLetter, NewIncarnation, NewNotice, Passed, Publication},
 };
 
-/// Publications that may wait on each lane: at 5,000 rows a second less than a second's work.
-const WAITING: usize = 8;
+/// Publications that may wait on the ordered lane: at 5,000 rows a second less than a second's work.
+const WAITING: usize = 4;
+/// Publications that may wait on the early lane: a notice that is handed over waits for it and for what is under way.
+const EARLY: usize = 1;
+/// Notices that may wait before the kernel takes no more records, some 70 MB. Fewer than a storm brings (a thousand of each
+/// rule and hour) would keep a record from being read that another rule has something to say of.
+const MAX_NOTICES: usize = 1 << 16;
 /// Rows of the early lane that the kernel may hold back before it takes no more records, and alerts before it releases no
 /// more.
-const MAX_BACKLOG: usize = 8 * MAX_ROWS;
+const MAX_BACKLOG: usize = 4 * MAX_ROWS;
 /// Bytes of dead letters that the kernel may hold back before it takes no more records.
 const MAX_LETTERS: usize = 32 << 20;
 /// Bytes of a dead letter besides its text, about.
@@ -47,10 +56,40 @@ enum Ordered {
     Incarnation(NewIncarnation),
 }
 
+/// Notices that wait. The rules take turns: who has one to say does not wait for another's thousands.
+#[derive(Default)]
+struct Notices {
+    by_rule: BTreeMap<RuleIx, VecDeque<Notice>>,
+    count: usize,
+    /// Whose turn it is, or the next one's after it.
+    turn: u32,
+}
+
+impl Notices {
+    fn push(&mut self, notice: Notice) {
+        self.count += 1;
+        self.by_rule.entry(notice.rule_ix).or_default().push_back(notice);
+    }
+
+    fn pop(&mut self) -> Option<Notice> {
+        let rule = self.by_rule.range(RuleIx(self.turn)..).next().or_else(|| self.by_rule.first_key_value());
+        let rule = *rule?.0;
+        self.turn = rule.0.wrapping_add(1);
+        let of_rule = self.by_rule.get_mut(&rule)?;
+        let notice = of_rule.pop_front();
+        if of_rule.is_empty() {
+            self.by_rule.remove(&rule);
+        }
+        self.count -= usize::from(notice.is_some());
+        notice
+    }
+}
+
 /// What the kernel has said and could not hand over yet.
 #[derive(Default)]
 pub struct Backlog {
     early: Publication,
+    notices: Notices,
     ordered: VecDeque<Ordered>,
     alerts: usize,
     checkpoints: usize,
@@ -62,6 +101,11 @@ impl Backlog {
     /// What goes first.
     pub fn early(&mut self) -> &mut Publication {
         &mut self.early
+    }
+
+    /// Takes up a notice.
+    pub fn notice(&mut self, notice: Notice) {
+        self.notices.push(notice);
     }
 
     /// Takes up an alert.
@@ -99,7 +143,7 @@ impl Backlog {
 
     /// True if nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.early.is_empty() && self.ordered.is_empty()
+        self.early.is_empty() && self.notices.count == 0 && self.ordered.is_empty()
     }
 
     /// True if no more alerts should be released: from when too many wait until none does. Only alerts count, because a flood
@@ -110,16 +154,27 @@ impl Backlog {
 
     /// True if so much waits of what reading alone brings that no more should be read.
     pub fn is_swamped(&self) -> bool {
-        let early = self.early.notices.len() + self.early.placements.len() + self.early.health.len();
-        early >= MAX_BACKLOG || self.letters > MAX_LETTERS
+        let early = self.early.placements.len() + self.early.health.len();
+        self.notices.count >= MAX_NOTICES || early >= MAX_BACKLOG || self.letters > MAX_LETTERS
     }
 
     /// The next of the early lane: all that is no notice, and as many of those as a transaction takes.
-    fn next_early(&mut self) -> Publication {
-        let later = self.early.notices.split_off(self.early.notices.len().min(MAX_ROWS));
-        let next = std::mem::take(&mut self.early);
-        self.early.notices = later;
-        next
+    fn next_early(&mut self, announce: &mut impl FnMut(&Notice) -> Result<NewNotice>) -> Result<Publication> {
+        let mut next = std::mem::take(&mut self.early);
+        while next.notices.len() < MAX_ROWS
+            && let Some(notice) = self.notices.pop()
+        {
+            next.notices.push(announce(&notice)?);
+        }
+        Ok(next)
+    }
+
+    /// True if the next of the ordered lane may go: what it rests on is handed over. Notices are none of that: one that comes
+    /// behind its alert is not needed any more. Only a new incarnation comes behind all that was said of the one before.
+    fn may_go_on(&self) -> bool {
+        let next = self.ordered.front();
+        let free = self.early.is_empty() && next.is_some();
+        free && (self.notices.count == 0 || !matches!(next, Some(Ordered::Incarnation(_))))
     }
 
     /// The next of the ordered lane. `write` makes an alert's row.
@@ -139,7 +194,8 @@ impl Backlog {
             };
             // What comes after these in the order comes before them in a publication.
             let later = matches!(first, Ordered::Alert(_) | Ordered::Letter(_));
-            let after = !next.incarnations.is_empty() || (!next.checkpoints.is_empty() && later);
+            let waits = matches!(first, Ordered::Incarnation(_)) && self.notices.count > 0;
+            let after = waits || !next.incarnations.is_empty() || (!next.checkpoints.is_empty() && later);
             if rows == MAX_ROWS || (rows > 0 && bytes + size > MAX_BYTES) || after {
                 self.ordered.push_front(first);
                 break;
@@ -185,6 +241,7 @@ pub struct Outbox {
     ordered: Sender<Publication>,
     sent: Cell<u64>,
     done: Arc<AtomicU64>,
+    crowded: Arc<AtomicBool>,
 }
 
 /// The publisher's end.
@@ -197,50 +254,59 @@ pub struct Inbox {
 
 /// Both ends.
 pub fn lanes() -> (Outbox, Inbox) {
-    let (early_in, early) = bounded(WAITING);
+    let (early_in, early) = bounded(EARLY);
     let (ordered_in, ordered) = bounded(WAITING);
     let done = Arc::<AtomicU64>::default();
-    let outbox = Outbox { early: early_in, ordered: ordered_in, sent: Cell::new(0), done: done.clone() };
+    let crowded = Arc::default();
+    let outbox =
+        Outbox { early: early_in, ordered: ordered_in, sent: Cell::new(0), done: done.clone(), crowded };
     (outbox, Inbox { early, ordered, taken: Cell::new(0), done })
 }
 
 impl Outbox {
-    /// Hands over as much as there is room for, without waiting.
+    /// Hands over as much as there is room for, without waiting. `write` and `announce` make the rows of alerts and notices.
     ///
     /// # Errors
-    /// If an alert cannot be written.
+    /// If one cannot be written.
     pub fn offer(
         &self,
         backlog: &mut Backlog,
         mut write: impl FnMut(&Unwritten) -> Result<AlertRevision>,
+        mut announce: impl FnMut(&Notice) -> Result<NewNotice>,
     ) -> Result<Offered> {
         // It may be gone while nothing waits here: whoever waits for what it holds shall hear of it.
         if Arc::strong_count(&self.done) == 1 {
             return Ok(Offered::Gone);
         }
         let mut taken = Offered::Nothing;
-        while !backlog.is_empty() {
+        let offered = loop {
+            if backlog.is_empty() {
+                break Offered::All;
+            }
+            let early = !backlog.early.is_empty() || backlog.notices.count > 0;
             // Only this end fills the lanes: one that is not full has room.
-            let (lane, next) = if !backlog.early.is_empty() {
-                if self.early.is_full() {
-                    return Ok(taken);
-                }
-                (&self.early, backlog.next_early())
-            } else {
-                if self.ordered.is_full() {
-                    return Ok(taken);
-                }
+            let (lane, next) = if early && !self.early.is_full() {
+                (&self.early, backlog.next_early(&mut announce)?)
+            } else if backlog.may_go_on() && !self.ordered.is_full() {
                 (&self.ordered, backlog.next_ordered(&mut write)?)
+            } else {
+                break taken;
             };
             match lane.try_send(next) {
                 Ok(()) => {
                     taken = Offered::Some;
                     self.sent.set(self.sent.get() + 1);
                 }
-                Err(TrySendError::Disconnected(_) | TrySendError::Full(_)) => return Ok(Offered::Gone),
+                Err(TrySendError::Disconnected(_) | TrySendError::Full(_)) => break Offered::Gone,
             }
-        }
-        Ok(Offered::All)
+        };
+        self.crowded.store(offered != Offered::All, Ordering::Relaxed);
+        Ok(offered)
+    }
+
+    /// True while more waits than the publisher has room for: who writes what can wait gives way.
+    pub fn crowded(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.crowded)
     }
 
     /// True if everything that was handed over is stored.
@@ -322,228 +388,5 @@ fn append(all: &mut Publication, next: Publication) {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
-    use std::time::Duration;
-
-    use vedette_event::{
-        Alert, Flags, Micros, Order as Place, RuleIx, RuleRef, Severity, State, StoredPlacement, TopicIx,
-    };
-    use vedette_store::model::NewNotice;
-
-    use super::*;
-
-    fn notice(n: usize) -> NewNotice {
-        NewNotice {
-            notice_id: format!("n{n}"),
-            rule_id: "r".into(),
-            rule_title: "R".into(),
-            severity: Severity::Low,
-            key: "{}".into(),
-            entity: None,
-            sources: Vec::new(),
-            crossed_at: Micros(1),
-            count: 1,
-            summary: String::new(),
-            body: "{}".into(),
-        }
-    }
-
-    fn letter(offset: i64, bytes: usize) -> NewDeadLetter {
-        NewDeadLetter {
-            source: "waf".into(),
-            topic: "waf".into(),
-            partition: 0,
-            offset,
-            index: None,
-            ts_log: None,
-            reason: "malformed".into(),
-            detail: String::new(),
-            payload: vec![0; bytes],
-        }
-    }
-
-    fn checkpoint(group: u8, bytes: usize) -> Checkpoint {
-        Checkpoint { group, bytes: vec![group; bytes] }
-    }
-
-    fn alert() -> Unwritten {
-        let at = Micros(1);
-        let rule = RuleRef {
-            id: "r".into(),
-            title: "R".into(),
-            level: Severity::Low,
-            kind: "single".into(),
-            version: "0".into(),
-            tags: [].into(),
-        };
-        let alert = Alert {
-            alert_id: "a".into(),
-            revision: 1,
-            state: State::Ended,
-            continuation: false,
-            rule: Arc::new(rule),
-            key: [].into(),
-            entity: None,
-            first_seen: at,
-            crossed_at: at,
-            last_seen: at,
-            count: 1,
-            value: vedette_event::alert::Number::Int(1),
-            severity: Severity::Low,
-            risk: 1,
-            summary: String::new(),
-            evidence: Vec::new(),
-            evidence_total: 1,
-            explanation: serde_json::Map::new(),
-            flags: Flags::default(),
-        };
-        let crossing =
-            Place { time: at, topic: TopicIx(0), incarnation: 0, partition: 0, offset: 0, index: 0 };
-        Unwritten { alert, rule: RuleIx(0), group: 0, crossing, covers_until: at }
-    }
-
-    fn never(_: &Unwritten) -> Result<AlertRevision> {
-        panic!("there is no alert")
-    }
-
-    fn take(inbox: &Inbox) -> Publication {
-        match inbox.next(Duration::ZERO) {
-            Found::Some(publication) => *publication,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn lanes_hold_a_bounded_number_of_rows_and_letters_hold_back_no_alerts() {
-        let (outbox, inbox) = lanes();
-        let mut backlog = Backlog::default();
-        for offset in 0..20_000 {
-            backlog.letter(letter(offset, 10));
-        }
-        assert!(!backlog.holds_alerts_back(false) && !backlog.is_swamped());
-        assert_eq!(outbox.offer(&mut backlog, never).unwrap(), Offered::Some);
-        assert_eq!(outbox.offer(&mut backlog, never).unwrap(), Offered::Nothing);
-        assert_eq!(backlog.ordered.len(), 20_000 - WAITING * MAX_ROWS);
-        assert_eq!(take(&inbox).dead_letters.len(), MAX_ROWS);
-        assert_eq!(outbox.offer(&mut backlog, never).unwrap(), Offered::Some);
-        let mut offsets: Vec<i64> = (0..MAX_ROWS as i64).collect();
-        while !backlog.is_empty() || !inbox.ordered.is_empty() {
-            let taken = take(&inbox);
-            assert!(taken.dead_letters.len() <= MAX_ROWS);
-            offsets.extend(taken.dead_letters.iter().map(|letter| letter.offset));
-            outbox.offer(&mut backlog, never).unwrap();
-        }
-        assert_eq!(offsets, (0..20_000).collect::<Vec<_>>());
-        assert!(matches!(inbox.next(Duration::ZERO), Found::Nothing) && outbox.is_settled());
-        drop(outbox);
-        assert!(matches!(inbox.next(Duration::ZERO), Found::Gone));
-    }
-
-    #[test]
-    fn alerts_are_released_again_once_none_waits_however_many_letters_do() {
-        let write = |alert: &Unwritten| Ok(AlertRevision::of(&alert.alert, Vec::new(), alert.covers_until)?);
-        let (outbox, inbox) = lanes();
-        let mut backlog = Backlog::default();
-        (0..MAX_BACKLOG).for_each(|_| backlog.alert(alert()));
-        let (mut holding, mut turns) = (backlog.holds_alerts_back(false), 0);
-        assert!(holding);
-        while holding {
-            // As many as the publisher takes, so that the backlog never ends.
-            (0..MAX_ROWS).for_each(|offset| backlog.letter(letter(offset as i64, 10)));
-            outbox.offer(&mut backlog, write).unwrap();
-            take(&inbox);
-            holding = backlog.holds_alerts_back(holding);
-            turns += 1;
-            assert!(turns <= MAX_BACKLOG / MAX_ROWS, "they are held as long as letters come");
-        }
-        assert!(!backlog.is_empty() && !backlog.is_swamped());
-        backlog.alert(alert());
-        assert!(!backlog.holds_alerts_back(false) && backlog.holds_alerts_back(true));
-    }
-
-    #[test]
-    fn a_notice_waits_for_no_more_than_one_publication_of_the_others() {
-        let (outbox, inbox) = lanes();
-        let mut backlog = Backlog::default();
-        (0..5_000).for_each(|offset| backlog.letter(letter(offset, 10)));
-        outbox.offer(&mut backlog, never).unwrap();
-        assert!(!backlog.is_empty(), "the ordered lane is full");
-        take(&inbox);
-        assert!(!outbox.is_settled(), "it may not be stored yet");
-        backlog.early().notices.push(notice(1));
-        outbox.offer(&mut backlog, never).unwrap();
-        let next = take(&inbox);
-        assert_eq!((next.notices.len(), next.dead_letters.len()), (1, MAX_ROWS), "both have their turn");
-    }
-
-    #[test]
-    fn what_went_early_comes_before_what_rests_on_it() {
-        let (outbox, inbox) = lanes();
-        let mut backlog = Backlog::default();
-        for round in 0..5_u8 {
-            let placement = StoredPlacement {
-                topic: "waf".into(),
-                partition: 0,
-                offset: i64::from(round),
-                flag: Flags::CLOCK_OVERTAKEN,
-                time: Micros(1),
-            };
-            backlog.early().placements.push(placement);
-            backlog.early().positions = Some(checkpoint(64, usize::from(round)));
-            (0..900).for_each(|n| backlog.early().notices.push(notice(n)));
-            (0..700).for_each(|offset| backlog.letter(letter(offset, 10)));
-            backlog.checkpoint(checkpoint(round, 10));
-            outbox.offer(&mut backlog, never).unwrap();
-        }
-        let (mut placed, mut at, mut letters) = (0, None, 0);
-        while let Found::Some(next) = inbox.next(Duration::ZERO) {
-            placed += next.placements.len();
-            at = next.positions.map(|positions| positions.bytes.len()).or(at);
-            letters += next.dead_letters.len();
-            for saved in &next.checkpoints {
-                assert!(placed > usize::from(saved.group) && at >= Some(usize::from(saved.group)));
-                assert!(letters >= 700 * (1 + usize::from(saved.group)), "{letters} before {}", saved.group);
-            }
-            outbox.offer(&mut backlog, never).unwrap();
-        }
-        assert_eq!((placed, at, letters, backlog.holds_checkpoints()), (5, Some(4), 3_500, false));
-    }
-
-    #[test]
-    fn that_the_publisher_is_gone_shows_when_nothing_waits_too() {
-        let (outbox, inbox) = lanes();
-        let mut backlog = Backlog::default();
-        backlog.letter(letter(1, 10));
-        assert_eq!(outbox.offer(&mut backlog, never).unwrap(), Offered::All);
-        drop(inbox);
-        assert!(backlog.is_empty() && !outbox.is_settled());
-        assert_eq!(outbox.offer(&mut backlog, never).unwrap(), Offered::Gone);
-    }
-
-    #[test]
-    fn large_rows_go_in_small_numbers() {
-        let (outbox, inbox) = lanes();
-        let mut backlog = Backlog::default();
-        (0..32).for_each(|offset| backlog.letter(letter(offset, 1 << 20)));
-        assert!(backlog.is_swamped());
-        (0..MAX_BACKLOG).for_each(|n| backlog.early().notices.push(notice(n)));
-        outbox.offer(&mut backlog, never).unwrap();
-        assert!(!backlog.is_swamped());
-        while let Found::Some(_) = inbox.next(Duration::ZERO) {
-            outbox.offer(&mut backlog, never).unwrap();
-        }
-        (0..10).for_each(|offset| backlog.letter(letter(offset, 1 << 20)));
-        backlog.incarnation(NewIncarnation { topic: "waf".into(), incarnation: 1 });
-        backlog.checkpoint(checkpoint(1, 9 << 20));
-        backlog.checkpoint(checkpoint(2, 9 << 20));
-        assert!(backlog.holds_checkpoints());
-        outbox.offer(&mut backlog, never).unwrap();
-        let mut sizes = Vec::new();
-        while let Found::Some(next) = inbox.next(Duration::ZERO) {
-            sizes.push((next.dead_letters.len(), next.incarnations.len(), next.checkpoints.len()));
-        }
-        let expected = [(4, 0, 0), (4, 0, 0), (2, 1, 0), (0, 0, 1), (0, 0, 1)];
-        assert_eq!(sizes, expected, "what follows a new incarnation is not written with what was before");
-    }
-}
+#[path = "outbox_tests.rs"]
+mod tests;

@@ -78,6 +78,7 @@ pub async fn prepare(
         notices: config.engine.notices,
         budget: config.engine.state_budget,
         reorder_budget: config.engine.reorder_budget,
+        alerts_at_once: super::kernel::FULL,
         ..vedette_engine::Settings::new(secret)
     };
     let mut engine = Engine::new(compiled.clone(), settings);
