@@ -181,19 +181,25 @@ impl Correlator {
     /// are there: then only up to some time, from which the next call goes on. True if all was let through.
     pub fn release(&mut self, watermarks: &[Micros], most: usize, out: &mut Output) -> bool {
         let plan = Arc::clone(&self.plan);
+        let of = |source: &vedette_event::SourceIx| {
+            watermarks.get(usize::from(source.0)).copied().unwrap_or(Micros::MIN)
+        };
+        let below = |sources: &Vec<vedette_event::SourceIx>| sources.iter().map(of).min();
+        let sets = plan.sets.iter().map(below).zip(&self.watermarks).enumerate();
+        let mut due: SmallVec<[(Micros, usize, Micros); 8]> = sets
+            .filter_map(|(set, (below, mark))| {
+                below.filter(|below| below > mark).map(|below| (*mark, set, below))
+            })
+            .collect();
+        // The one furthest behind first: else a storm in one would keep all later ones from ever saying anything.
+        due.sort_unstable();
         let mut all = true;
-        for (set, sources) in plan.sets.iter().enumerate() {
-            let of = |source: &vedette_event::SourceIx| {
-                watermarks.get(usize::from(source.0)).copied().unwrap_or(Micros::MIN)
-            };
-            let Some(below) = sources.iter().map(of).min() else { continue };
-            if self.watermarks.get(set).is_some_and(|mark| below > *mark) {
-                if out.alerts.len() >= most {
-                    all = false;
-                    break;
-                }
-                all &= self.let_through(&plan, set, Some(below), most, out);
+        for (_, set, below) in due {
+            if out.alerts.len() >= most {
+                all = false;
+                break;
             }
+            all &= self.let_through(&plan, set, Some(below), most, out);
         }
         self.collect(&plan, out);
         self.waiting.announce(&plan, &self.watermarks, &mut out.health);

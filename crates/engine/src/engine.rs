@@ -536,13 +536,13 @@ impl Engine {
         }
     }
 
-    /// True if, from the group's last checkpoint, something would be read again.
+    /// True if, from the group's last checkpoint, something would be read again or be given up.
     #[must_use]
     pub fn behind(&self, group: u8) -> bool {
         let known = self.resumes.get(usize::from(group));
         self.partitions.iter().any(|(partition, state)| {
             known.and_then(|marks| marks.get(partition)).is_none_or(|mark| mark.offset < state.next())
-        })
+        }) || self.former.unsettled(group)
     }
 
     /// The group whose last checkpoint lies furthest back.

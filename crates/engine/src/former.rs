@@ -81,6 +81,11 @@ impl Former {
         }
     }
 
+    /// True if the group's last checkpoint says that something of them waits.
+    pub(crate) fn unsettled(&self, group: u8) -> bool {
+        self.0.values().any(|closed| closed.settled & (1 << (group % 64)) == 0)
+    }
+
     /// What a checkpoint says of them; `point` knows the rest.
     pub(crate) fn points<'a>(
         &'a self,

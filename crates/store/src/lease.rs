@@ -7,11 +7,16 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     path::Path,
+    time::Duration,
 };
 
 use sqlx::{AnyConnection, Row};
 
 use crate::error::Error;
+
+/// How often an engine tries to lock a folder that is in use, and the pause between: one second in all.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The locked file; dropping it (or the end of the process) gives the lock back.
 #[derive(Debug)]
@@ -64,6 +69,18 @@ pub(crate) fn lock(folder: &Path) -> Result<Lease, Error> {
         Err(TryLockError::WouldBlock) => Err(Error::InUse { folder: folder.to_path_buf() }),
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }
+}
+
+/// Locks the folder for an engine. A command that ends holds the lock for a moment, to leave the store as it found it, and
+/// must not keep an engine from starting.
+pub(crate) async fn take(folder: &Path) -> Result<Lease, Error> {
+    for _ in 0..TRIES {
+        match lock(folder) {
+            Err(Error::InUse { .. }) => tokio::time::sleep(PAUSE).await,
+            taken => return taken,
+        }
+    }
+    lock(folder)
 }
 
 /// Raises the epoch; whoever wrote with an earlier one is refused from here on.

@@ -136,7 +136,7 @@ impl Store {
     async fn open_in(folder: &Path, settings: &Settings) -> Result<Self, Error> {
         sqlx::any::install_default_drivers();
         let mut lock = match settings.access {
-            Access::Engine => Some(lease::lock(folder)?),
+            Access::Engine => Some(lease::take(folder).await?),
             Access::Tool => None,
         };
         let left = place::left(folder)?;

@@ -4,6 +4,7 @@ use vedette_event::{Flags, Micros, State::*, alert::Number};
 use vedette_sigma::ir::{Cmp, CorrelationKind::*, Extras, Rule};
 
 use super::harness::*;
+use crate::Output;
 
 fn count(n: u64, timespan: &str, rearm: Option<&str>, update: Option<&str>) -> World {
     let rule = correlation("c", EventCount, &[0], &["user"], timespan, &[(Cmp::Gte, n)]);
@@ -227,7 +228,6 @@ fn over_budget_known_keys_stay_and_it_is_said_once() {
 
 #[test]
 fn a_rule_waits_only_for_the_sources_it_reads() {
-    use crate::Output;
     let world = world(vec![single("fw-only", true), single("any", true)]);
     let (mut correlator, mut out) = (world.correlator(), Output::default());
     push(&mut correlator, &[ev(0, &[0, 1], &[("user", "u")])], &mut out);
@@ -243,7 +243,6 @@ fn a_rule_waits_only_for_the_sources_it_reads() {
 
 #[test]
 fn a_release_stops_at_a_number_of_alerts_and_goes_on_where_it_stopped() {
-    use crate::Output;
     let rule = |n: usize| correlation(&format!("c{n}"), EventCount, &[0], &["user"], "10s", &[(Cmp::Gte, 1)]);
     let world = world(std::iter::once(detection("d")).chain((0..4).map(rule)).collect());
     // A storm: 300 users within 100 ms, four rules; all end within 100 ms, too.
@@ -275,4 +274,30 @@ fn a_release_stops_at_a_number_of_alerts_and_goes_on_where_it_stopped() {
         bodies.collect::<std::collections::BTreeSet<_>>()
     };
     assert_eq!((got.alerts.len(), by_id(&got)), (expected.alerts.len(), by_id(&expected)));
+}
+
+/// A set of sources in a storm that never ends keeps no other from speaking.
+#[test]
+fn a_storm_in_one_set_of_sources_does_not_silence_another() {
+    let rule = |n: usize| correlation(&format!("c{n}"), EventCount, &[0], &["user"], "1s", &[(Cmp::Gte, 1)]);
+    let quiet = correlation("quiet", EventCount, &[1], &["host"], "1s", &[(Cmp::Gte, 1)]);
+    let rules = [detection("fw-d"), detection("d")].into_iter().chain((0..12).map(rule)).chain([quiet]);
+    let world = world(rules.collect());
+    let mut correlator = world.correlator();
+    push(
+        &mut correlator,
+        &[Ev { offset: 1_000_000, ..ev(1, &[1], &[("host", "h")]) }],
+        &mut Output::default(),
+    );
+    let mut spoken = None;
+    for second in 1..60 {
+        let mut out = Output::default();
+        push(&mut correlator, &[ev(second, &[0], &[("user", &format!("u{second}"))])], &mut out);
+        let all = correlator.release(&[secs(second + 1); 3], 10, &mut out);
+        assert!(!all || second == 1, "more is due than may be said");
+        if out.alerts.iter().any(|a| &*a.alert.rule.id == "quiet") {
+            spoken = spoken.or(Some(second));
+        }
+    }
+    assert!(spoken.is_some_and(|second| second <= 2), "{spoken:?}");
 }

@@ -376,3 +376,36 @@ fn what_is_held_back_comes_out_the_same_and_later() {
     assert!(expected.len() > 800);
     assert_eq!(run(&|second| second % 7 < 3 || second > 250), expected);
 }
+
+/// Once what waits of a former incarnation is released, the key groups say so, though nothing new was read.
+#[test]
+fn what_is_released_of_a_former_topic_is_not_given_up_by_the_next_start() {
+    let mut bench = bench(&["a", "b"], BUDGET);
+    for topic in ["a", "b"] {
+        bench.engine.expect(bench.partition(topic, 0).topic, bench.source(topic));
+        bench.assign(topic, 0);
+        bench.topic(topic, TopicState::Read);
+        bench.read((topic, 0), [(0, 1_000, hit(1))]);
+    }
+    bench.read(("a", 0), [(1, 1_100, hit(7))]);
+    let (topic, source) = (bench.partition("a", 0).topic, bench.source("a"));
+    let (compiled, given_up) = bench.engine.accept(topic, source);
+    assert_eq!(given_up, []);
+    bench.assign("a", 0);
+    bench.topic("a", TopicState::Read);
+    bench.read(("a", 0), [(0, 1_200, hit(8))]);
+    let mut stored: Vec<_> = (0..KEY_GROUPS).map(|group| bench.engine.checkpoint(group).unwrap()).collect();
+    bench.idle("a", 0, 5_000);
+    bench.idle("b", 0, 5_000);
+    for group in 0..KEY_GROUPS {
+        if bench.engine.behind(group) {
+            stored[usize::from(group)] = bench.engine.checkpoint(group).unwrap();
+        }
+    }
+    bench.engine.forget_released();
+    assert!((0..KEY_GROUPS).all(|group| !bench.engine.behind(group)), "nothing is written for ever");
+    let mut next = crate::Engine::new(compiled, Settings::new([0; 32]));
+    stored.iter().for_each(|checkpoint| next.take_up(checkpoint).unwrap());
+    let (_, given_up) = next.starts(|name| Some(bench.source(if name.starts_with('a') { "a" } else { "b" })));
+    assert_eq!(given_up, []);
+}

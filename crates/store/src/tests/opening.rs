@@ -30,6 +30,19 @@ async fn a_second_engine_on_the_folder_is_refused_and_a_tool_is_not() {
     assert_eq!(again.epoch(), Some(2));
 }
 
+/// A command that ends holds the lock for a moment.
+#[tokio::test]
+async fn an_engine_waits_a_moment_for_the_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = crate::lease::lock(folder.path()).unwrap();
+    let release = async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        drop(held);
+    };
+    let (taken, ()) = tokio::join!(crate::lease::take(folder.path()), release);
+    assert!(taken.is_ok(), "{taken:?}");
+}
+
 #[tokio::test]
 async fn a_zombie_changes_nothing() {
     let (_folder, store) = store().await;

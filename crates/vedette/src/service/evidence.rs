@@ -244,9 +244,10 @@ impl Fetcher<'_> {
                         content: record.event(*index),
                     },
                 );
-            }
-            if held.bytes > HELD {
-                self.runtime.block_on(held.write(&self.store, self.stage));
+                // One record can stand behind hundreds of rows.
+                if held.bytes > HELD {
+                    self.runtime.block_on(held.write(&self.store, self.stage));
+                }
             }
         });
         if panicked && let Ok(fresh) = self.compiled.inspectors() {

@@ -30,7 +30,7 @@ fn members(object: Map<String, Value>, left: &mut usize) -> Map<String, Value> {
             cut += 1;
             continue;
         }
-        *left = left.saturating_sub(name.len() + LEAST);
+        *left = left.saturating_sub(written(&name) + LEAST);
         shown.insert(name, part(value, left));
     }
     if cut > 0 {
@@ -43,12 +43,22 @@ fn part(value: Value, left: &mut usize) -> Value {
     match value {
         Value::String(text) => {
             let most = TEXT_BYTES.min(*left);
-            *left = left.saturating_sub(text.len().min(most));
-            if text.len() <= most {
+            let len = written(&text);
+            *left = left.saturating_sub(len.min(most));
+            if len <= most {
                 return Value::String(text);
             }
-            let shown = text.get(..text.floor_char_boundary(most)).unwrap_or_default();
-            Value::String(format!("{shown}{MARK} ({} more bytes)", text.len() - shown.len()))
+            let mut room = most;
+            let fits = |(_, c): &(usize, char)| match room.checked_sub(escaped(*c)) {
+                Some(rest) => {
+                    room = rest;
+                    true
+                }
+                None => false,
+            };
+            let end = text.char_indices().take_while(fits).last().map_or(0, |(at, c)| at + c.len_utf8());
+            let (shown, rest) = text.split_at(end);
+            Value::String(format!("{shown}{MARK} ({} more bytes)", rest.len()))
         }
         Value::Array(list) => {
             let (mut shown, mut cut) = (Vec::new(), 0_usize);
@@ -67,6 +77,20 @@ fn part(value: Value, left: &mut usize) -> Value {
         }
         Value::Object(object) => Value::Object(members(object, left)),
         Value::Null | Value::Bool(_) | Value::Number(_) => value,
+    }
+}
+
+/// Bytes of a text as JSON writes it, without its quotes.
+fn written(text: &str) -> usize {
+    text.chars().map(escaped).sum()
+}
+
+/// Bytes of a character as JSON writes it.
+const fn escaped(c: char) -> usize {
+    match c {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        '\0'..='\u{1f}' => 6,
+        c => c.len_utf8(),
     }
 }
 
@@ -113,6 +137,7 @@ mod tests {
             json!({"l": list}),
             json!({"t": texts, "z": 1}),
             json!({"n": vec![json!({}); 99_999]}),
+            json!({"c": vec!["\u{1}\"\\".repeat(10_000); 9], "\u{1}".repeat(1_000): 1}),
         ] {
             let whole = event.to_string().len();
             let shown = Value::Object(of(event)).to_string();

@@ -142,8 +142,9 @@ impl Kernel {
                 std::thread::sleep(WAIT);
                 Err(RecvTimeoutError::Timeout)
             } else {
-                stage.rests();
+                // A long release is work, not rest.
                 let more = self.engine.go_on(&mut self.out);
+                stage.rests();
                 let next = self.wires.records.recv_timeout(if more { Duration::ZERO } else { WAIT });
                 stage.works();
                 next
@@ -185,6 +186,9 @@ impl Kernel {
     fn finish(&mut self, stage: &Stage) -> Result<()> {
         let until = Instant::now() + LAST_CHECKPOINTS;
         let mut written = self.publish(true)?;
+        // What is not final is found and announced again by the next start, while tens of thousands of notices would take
+        // all the time that checkpoints have.
+        self.backlog.forget_late_notices();
         while self.hand_over(stage)? {
             if !self.backlog.is_empty() {
                 // Not for ever: once all are to stop, the supervisor ends the process after a while.
@@ -195,6 +199,7 @@ impl Kernel {
             } else {
                 stage.works();
                 written += self.publish(true)?;
+                self.backlog.forget_late_notices();
             }
         }
         if written < KEY_GROUPS {
@@ -300,7 +305,10 @@ impl Kernel {
             if !self.hand_over(stage)? {
                 return Ok(false);
             }
-            // Not for ever: once all are to stop, the supervisor ends the process after a while.
+            if stage.stopping() {
+                // As if the process had been killed: the request waits in the store, and so do positions and checkpoints.
+                return Ok(false);
+            }
             stage.waits_for("publisher");
             std::thread::sleep(WAIT);
         }

@@ -364,7 +364,10 @@ impl View {
         let counters = self.counters.get(&ix).copied().unwrap_or_default();
         let id = &self.compiled.rules.get(ix).id;
         let reads = self.compiled.reads(ix);
-        let through = reads.iter().map(|s| engine.watermark(*s)).min().filter(|w| *w != Micros::MIN);
+        // A release may have stopped short of its sources' watermarks; a rule without alerts of its own has no other.
+        let passed = Some(engine.passed(ix)).filter(|passed| *passed != Micros::MAX);
+        let reached = reads.iter().map(|s| engine.watermark(*s)).min();
+        let through = passed.or(reached).filter(|through| *through != Micros::MIN);
         let in_force_from = self.in_force.get(&ix).copied();
         let warming_until = in_force_from.map(|from| from.plus(self.windows[ix.0 as usize]));
         let silent =

@@ -21,7 +21,7 @@ use std::{
 
 use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
-use vedette_event::{Notice, RuleIx};
+use vedette_event::{Notice, RuleIx, Value};
 use vedette_store::{
     MAX_ROWS,
     model::{AlertRevision, Checkpoint, NewDeadLetter, NewIncarnation, NewNotice, Passed, Publication},
@@ -31,9 +31,11 @@ use vedette_store::{
 const WAITING: usize = 4;
 /// Publications that may wait on the early lane: a notice that is handed over waits for it and for what is under way.
 const EARLY: usize = 1;
-/// Notices that may wait before the kernel takes no more records, some 70 MB. Fewer than a storm brings (a thousand of each
-/// rule and hour) would keep a record from being read that another rule has something to say of.
-const MAX_NOTICES: usize = 1 << 16;
+/// Bytes of notices that may wait before the kernel takes no more records: some 75,000 ordinary ones. Fewer than a storm
+/// brings (a thousand of each rule and hour) would keep a record from being read that another rule has something to say of.
+const MAX_NOTICES: usize = 64 << 20;
+/// Bytes of a notice besides its texts, about.
+const NOTICE: usize = 768;
 /// Rows of the early lane that the kernel may hold back before it takes no more records, and alerts before it releases no
 /// more.
 const MAX_BACKLOG: usize = 4 * MAX_ROWS;
@@ -61,6 +63,7 @@ enum Ordered {
 struct Notices {
     by_rule: BTreeMap<RuleIx, VecDeque<Notice>>,
     count: usize,
+    bytes: usize,
     /// Whose turn it is, or the next one's after it.
     turn: u32,
 }
@@ -68,6 +71,7 @@ struct Notices {
 impl Notices {
     fn push(&mut self, notice: Notice) {
         self.count += 1;
+        self.bytes += size(&notice);
         self.by_rule.entry(notice.rule_ix).or_default().push_back(notice);
     }
 
@@ -81,8 +85,15 @@ impl Notices {
             self.by_rule.remove(&rule);
         }
         self.count -= usize::from(notice.is_some());
+        self.bytes -= notice.as_ref().map_or(0, size);
         notice
     }
+}
+
+/// What a notice takes, about. A part of its key can be a kilobyte, and its summary repeats the parts.
+fn size(notice: &Notice) -> usize {
+    let text = |value: &Value| if let Value::Text(text) = value { text.len() } else { 0 };
+    NOTICE + notice.summary.len() + notice.key.values().map(text).sum::<usize>()
 }
 
 /// What the kernel has said and could not hand over yet.
@@ -106,6 +117,17 @@ impl Backlog {
     /// Takes up a notice.
     pub fn notice(&mut self, notice: Notice) {
         self.notices.push(notice);
+    }
+
+    /// Forgets the notices that one publication does not take.
+    pub fn forget_late_notices(&mut self) {
+        let mut kept = Notices::default();
+        while kept.count < MAX_ROWS
+            && let Some(notice) = self.notices.pop()
+        {
+            kept.push(notice);
+        }
+        self.notices = kept;
     }
 
     /// Takes up an alert.
@@ -155,7 +177,7 @@ impl Backlog {
     /// True if so much waits of what reading alone brings that no more should be read.
     pub fn is_swamped(&self) -> bool {
         let early = self.early.placements.len() + self.early.health.len();
-        self.notices.count >= MAX_NOTICES || early >= MAX_BACKLOG || self.letters > MAX_LETTERS
+        self.notices.bytes >= MAX_NOTICES || early >= MAX_BACKLOG || self.letters > MAX_LETTERS
     }
 
     /// The next of the early lane: all that is no notice, and as many of those as a transaction takes.
