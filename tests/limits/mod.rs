@@ -4,6 +4,7 @@
 //! (`allocation_counter` counts them), which is why everything under test runs on it.
 
 mod floods;
+mod groups;
 mod keys;
 mod records;
 mod rules;

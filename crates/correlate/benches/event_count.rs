@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use arrow_buffer::ScalarBuffer;
-use vedette_correlate::{Correlator, NOTICE_BUDGET, Output, Plan, Settings};
+use vedette_correlate::{Correlator, CorrelatorSettings, NOTICE_BUDGET, Output, Plan};
 use vedette_event::{
     ColumnBuilder, EventBatch, FieldType, Fields, FindingBatch, Flags, Hit, Kind, LogSource, Micros,
     Partition, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, Text, TopicIx, Topics, schema::FieldDef,
@@ -84,7 +84,7 @@ fn resident() -> usize {
 
 fn main() {
     let threshold = std::env::var("THRESHOLD").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
-    let settings = Settings {
+    let settings = CorrelatorSettings {
         secret: [1; 32],
         notices: false,
         notice_budget: NOTICE_BUDGET,

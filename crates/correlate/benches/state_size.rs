@@ -9,7 +9,7 @@
 use std::{collections::BTreeMap, process::Command, sync::Arc};
 
 use arrow_buffer::ScalarBuffer;
-use vedette_correlate::{Correlator, GROUPS, NOTICE_BUDGET, Output, Plan, Settings};
+use vedette_correlate::{Correlator, CorrelatorSettings, GROUPS, NOTICE_BUDGET, Output, Plan};
 use vedette_event::{
     Column, ColumnBuilder, EventBatch, FieldType, Fields, FindingBatch, Flags, Hit, Kind, LogSource, Micros,
     Partition, RuleIx, SourceDef, SourceIx, Sources, Span, Text, TopicIx, Topics, schema::FieldDef,
@@ -73,7 +73,7 @@ fn addresses(first: u64) -> Column {
 }
 
 fn case(threshold: u32, each: u32) {
-    let settings = Settings {
+    let settings = CorrelatorSettings {
         secret: [1; 32],
         notices: true,
         notice_budget: NOTICE_BUDGET,

@@ -1,35 +1,35 @@
-//! The correlator: holds findings, lets them through in the total order, keeps the time of each set of sources.
+//! The correlator: brings findings to their key groups, lets the groups through, puts together what they say.
 //!
 //! In: findings, watermarks. Out: [`Output`].
-//! Invariants: a finding is let through once, when its time lies below the watermark of all sources its tree reads, and in the
-//! total order among those of its tree; no timer fires before all events at or before its instant.
+//! Invariants: a finding is let through once, when its time lies below the watermark of all sources its tree reads. In a release every
+//! group comes to the watermark by itself, and only then do they meet, in [`Storms`]: so groups can be on threads of their own, each with a
+//! [`Report`] of its own.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use smallvec::SmallVec;
-use vedette_event::{FindingBatch, Micros, RuleIx, Span, Topics, time::SECOND};
+use vedette_event::{FindingBatch, Micros, RuleIx, SourceIx, Span, Topics, time::HOUR};
 
 use crate::{
-    Counters, Output, Plan,
-    ahead::{KEYS_WITH_MOST, Unreleased},
+    Counters, Effort, GROUPS, Output, Plan,
     codec::KeyHasher,
-    emit::Scope,
     event::EventRef,
-    extract::{Layout, trees_of},
-    payload,
-    pending::{Held, Origin, Pending, Run},
-    tree::TreeState,
-    waiting::Waiting,
+    group::Group,
+    intake::{
+        columns::{Layout, trees_of},
+        route,
+    },
+    notices::{Announced, Announcing, KEYS_WITH_MOST, Unreleased},
+    pending::{Held, Origin, waiting::Waiting},
+    plan::Tree,
+    report::Report,
+    step::{Context, walk::Scratch},
+    storm::Storms,
 };
-
-/// Findings whose keys are brought into the cache together: their misses overlap.
-const AHEAD: usize = 16;
-/// Where more timers wait than alerts are wanted, they fire in steps of event time this long.
-const STEP: Span = Span(10_000);
 
 /// What a deployment decides.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct CorrelatorSettings {
     /// Keys the hashes of keys and values.
     pub secret: [u8; 32],
     /// Whether conditions are announced before they are final.
@@ -47,40 +47,64 @@ pub struct Settings {
 pub struct Correlator {
     pub(crate) plan: Arc<Plan>,
     pub(crate) topics: Arc<Topics>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: CorrelatorSettings,
     pub(crate) hasher: KeyHasher,
-    pub(crate) trees: Vec<TreeState>,
-    /// By set of sources.
-    pub(crate) pending: Vec<Pending>,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) storms: Storms,
     pub(crate) waiting: Waiting,
+    /// By set of sources.
     pub(crate) watermarks: Vec<Micros>,
     layouts: Vec<Layout>,
-    scratch: Scratch,
-    /// What all trees remember of unreleased events, in entries: those that wait for live sources, those that wait for sources
+    intake: Intake,
+    pub(crate) report: Report,
+    /// By tree.
+    announced: BTreeMap<u32, Announced>,
+    /// What all groups remember of unreleased events, in entries: those that wait for live sources, those that wait for sources
     /// that stand still, which must not take all room for notices.
     pub(crate) ahead: [usize; 2],
 }
 
+/// One event on its way to one tree in one key group.
+struct Finding<'a> {
+    tree: &'a Tree,
+    held: Held,
+    payload: &'a [u8],
+    source: SourceIx,
+    group: u8,
+}
+
 /// Memory reused from event to event.
 #[derive(Debug, Default)]
-struct Scratch {
+struct Intake {
     uses: Vec<(u32, u16)>,
     payload: Vec<u8>,
+    part: Vec<u8>,
     key: Vec<u8>,
+    scratch: Scratch,
 }
+
+const _: () = {
+    const fn movable<T: Send + Sync>() {}
+    // A group can be let through on a thread of its own, over what all of them look at.
+    movable::<Group>();
+    movable::<Report>();
+    movable::<Context<'_>>();
+};
 
 impl Correlator {
     /// An empty one.
     #[must_use]
-    pub fn new(plan: Arc<Plan>, topics: Arc<Topics>, settings: Settings) -> Self {
+    pub fn new(plan: Arc<Plan>, topics: Arc<Topics>, settings: CorrelatorSettings) -> Self {
         Self {
             hasher: KeyHasher::new(&settings.secret),
-            trees: plan.trees.iter().map(TreeState::new).collect(),
-            pending: plan.sets.iter().map(|_| Pending::default()).collect(),
+            groups: (0..GROUPS).map(|number| Group::new(&plan, number)).collect(),
+            storms: Storms::new(&plan),
             waiting: Waiting::new(&plan, settings.reorder_budget),
             watermarks: vec![Micros::MIN; plan.sets.len()],
             layouts: plan.sources.defs.iter().map(|_| Layout::default()).collect(),
-            scratch: Scratch::default(),
+            intake: Intake::default(),
+            report: Report::new(&plan),
+            announced: BTreeMap::new(),
             ahead: [0; 2],
             plan,
             topics,
@@ -93,58 +117,51 @@ impl Correlator {
         let plan = Arc::clone(&self.plan);
         let Some(layout) = self.layouts.get_mut(usize::from(findings.batch.source.0)) else { return };
         layout.refresh(findings.fields, plan.trees.len());
-        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut intake = std::mem::take(&mut self.intake);
         for hits in findings.hits.chunk_by(|a, b| a.row == b.row) {
             let Some(row) = hits.first().map(|hit| hit.row as usize) else { continue };
-            trees_of(&plan, hits, &mut scratch.uses);
+            trees_of(&plan, hits, &mut intake.uses);
             if let Some(layout) = self.layouts.get_mut(usize::from(findings.batch.source.0)) {
                 layout.next_event();
             }
-            let mut uses = std::mem::take(&mut scratch.uses);
+            let mut uses = std::mem::take(&mut intake.uses);
             for matched in uses.chunk_by(|a, b| a.0 == b.0) {
-                self.hold(&plan, findings, row, matched, &mut scratch, out);
+                self.route(&plan, findings, row, matched, &mut intake, out);
             }
             uses.clear();
-            scratch.uses = uses;
+            intake.uses = uses;
         }
-        self.scratch = scratch;
+        self.intake = intake;
+        self.collect(&plan, out);
         self.waiting.announce(&plan, &self.watermarks, &mut out.health);
     }
 
-    /// Holds one event for one tree.
+    /// Brings one event to the key groups that it concerns for one tree.
     #[inline]
-    fn hold(
+    fn route(
         &mut self,
         plan: &Plan,
         findings: &FindingBatch<'_>,
         row: usize,
         matched: &[(u32, u16)],
-        scratch: &mut Scratch,
+        intake: &mut Intake,
         out: &mut Output,
     ) {
         let Some(&(at, _)) = matched.first() else { return };
-        let (Some(tree), Some(state)) = (plan.trees.get(at as usize), self.trees.get_mut(at as usize)) else {
-            return;
-        };
+        let Some(tree) = plan.trees.get(at as usize) else { return };
         let Some(layout) = self.layouts.get_mut(usize::from(findings.batch.source.0)) else { return };
-        scratch.payload.clear();
-        let weight = layout.payload((plan, &self.hasher), at, findings, row, matched, &mut scratch.payload);
-        let (groups, hash) = payload::groups(&self.hasher, tree, &scratch.payload, &mut scratch.key);
-        if groups.is_empty() {
-            state.keyless(tree, matched.iter().map(|(_, bit)| *bit));
+        intake.payload.clear();
+        let weight = layout.payload((plan, &self.hasher), at, findings, row, matched, &mut intake.payload);
+        let mut to = route::destinations(&self.hasher, tree, &intake.payload, &mut intake.key);
+        if to.is_empty() {
+            self.keyless(at, tree, matched);
             return;
         }
         let order = findings.order(row);
         let first = moved_from(findings, row).unwrap_or(order.time);
-        if groups.iter().all(|group| state.skips(*group, first)) {
-            return;
-        }
-        // Asked before the notice, which no alert would cover.
-        if !self.waiting.room(at as usize, tree.set, findings.batch.source) {
-            self.waiting.refuse(at as usize, order.time);
-            state.counters.unevaluated += 1;
-            return;
-        }
+        // What a group has done with before a restart.
+        let groups = &self.groups;
+        to.retain(|to| groups.get(usize::from(to.group)).is_some_and(|group| first >= group.mark(at)));
         let event = EventRef {
             time: order.time,
             offset: order.offset,
@@ -155,25 +172,68 @@ impl Correlator {
             flags: findings.flags.get(row).copied().unwrap_or_default(),
             weight,
         };
+        for (copy, to) in to.iter().enumerate() {
+            let payload = match &to.matched {
+                None => &intake.payload,
+                Some(matched) => {
+                    route::write_part(&intake.payload, tree, matched, &mut intake.part);
+                    &intake.part
+                }
+            };
+            let held = Held { event, start: 0, hash: to.hash, tree: at, counts: copy == 0 };
+            let finding = Finding { tree, held, payload, source: findings.batch.source, group: to.group };
+            self.hold(plan, &finding, &mut intake.scratch, out);
+        }
+    }
+
+    /// An event that has no key in any rule of a tree.
+    fn keyless(&mut self, at: u32, tree: &Tree, matched: &[(u32, u16)]) {
+        let tally = self.report.of(at);
+        tally.root.without_key += 1;
+        for (inner, counters) in tree.inner.iter().zip(&mut tally.inner) {
+            let matches = matched.iter().any(|(_, bit)| inner.detections.contains(bit));
+            counters.without_key += u64::from(matches);
+        }
+    }
+
+    /// Holds one event for one tree in one key group.
+    #[inline]
+    fn hold(&mut self, plan: &Plan, finding: &Finding<'_>, scratch: &mut Scratch, out: &mut Output) {
+        let Finding { tree, ref held, payload, source, group } = *finding;
+        // Asked before the notice, which no alert would cover.
+        if !self.waiting.room(held.tree as usize, tree.set, source) {
+            self.waiting.refuse(held.tree as usize, held.event.time);
+            self.report.of(held.tree).root.unevaluated += 1;
+            return;
+        }
+        let Some(group) = self.groups.get_mut(usize::from(group)) else { return };
         if self.settings.notices && !tree.judged() {
-            let below = self.watermarks.get(tree.set).copied().unwrap_or(Micros::MIN);
-            let Self { topics, hasher, settings, .. } = self;
             let stands = self.waiting.stands(tree.set);
-            let budget = if stands { settings.notice_budget / 2 } else { settings.notice_budget };
+            let budget = if stands { self.settings.notice_budget / 2 } else { self.settings.notice_budget };
             let ahead = &mut self.ahead[usize::from(stands)];
             let unreleased = Unreleased {
-                below,
+                below: self.watermarks.get(tree.set).copied().unwrap_or(Micros::MIN),
                 room: budget.saturating_sub(*ahead),
-                most_of_key: settings.notice_budget / KEYS_WITH_MOST,
+                most_of_key: self.settings.notice_budget / KEYS_WITH_MOST,
             };
-            let scope = Scope { plan, topics, hasher, budget: settings.budget, ahead: Some(unreleased) };
-            let before = state.ahead();
-            state.walk(&scope, tree, &event, &scratch.payload, out);
-            *ahead = *ahead + state.ahead() - before;
+            let cx = Context {
+                plan,
+                topics: &self.topics,
+                hasher: &self.hasher,
+                budget: self.settings.budget,
+                storms: &self.storms,
+            };
+            let announced = self.announced.entry(held.tree).or_default();
+            let to = Announcing { announced, notices: &mut out.notices };
+            let remembered =
+                |group: &Group| group.agendas.get(tree.set).map_or(0, |agenda| agenda.remembered);
+            let before = remembered(group);
+            group.look(&cx, held, payload, (unreleased, to), scratch);
+            *ahead = *ahead + remembered(group) - before;
         }
-        if let Some(pending) = self.pending.get_mut(tree.set) {
-            pending.hold(event, at, &scratch.payload, &groups, hash);
-            self.waiting.hold(at as usize, tree.set);
+        self.waiting.hold(held.tree as usize, tree.set);
+        if let Some(agenda) = group.agendas.get_mut(tree.set) {
+            agenda.hold(*held, payload);
         }
     }
 
@@ -181,10 +241,10 @@ impl Correlator {
     /// are there: then only up to some time, from which the next call goes on. True if all was let through.
     pub fn release(&mut self, watermarks: &[Micros], most: usize, out: &mut Output) -> bool {
         let plan = Arc::clone(&self.plan);
-        let of = |source: &vedette_event::SourceIx| {
+        let of = |source: &SourceIx| {
             watermarks.get(usize::from(source.0)).copied().unwrap_or(Micros::MIN)
         };
-        let below = |sources: &Vec<vedette_event::SourceIx>| sources.iter().map(of).min();
+        let below = |sources: &Vec<SourceIx>| sources.iter().map(of).min();
         let sets = plan.sets.iter().map(below).zip(&self.watermarks).enumerate();
         let mut due: SmallVec<[(Micros, usize, Micros); 8]> = sets
             .filter_map(|(set, (below, mark))| {
@@ -215,8 +275,8 @@ impl Correlator {
         self.collect(&plan, out);
     }
 
-    /// Lets through the findings of one set of sources, then the timers, until so many alerts are there. Where it stops, it
-    /// stops between two times, as if a watermark had come no further: that decides when something is said, never what.
+    /// Lets through the findings and timers of one set of sources, until so many alerts are there. Where it stops, it stops
+    /// between two times, as if a watermark had come no further: that decides when something is said, never what.
     fn let_through(
         &mut self,
         plan: &Plan,
@@ -225,125 +285,125 @@ impl Correlator {
         most: usize,
         out: &mut Output,
     ) -> bool {
-        let members = plan.members.get(set).map(Vec::as_slice).unwrap_or_default();
-        let below = loop {
-            let upto = wanted.map(|wanted| stop(&self.trees, members, wanted, most));
-            let upto = self.findings(plan, set, upto, most, out);
-            let Self { topics, settings, hasher, trees, .. } = self;
-            let scope = Scope { plan, topics, hasher, budget: settings.budget, ahead: None };
-            for at in members {
-                if let (Some(tree), Some(state)) = (plan.trees.get(*at), trees.get_mut(*at)) {
-                    state.advance(&scope, tree, upto, out);
-                }
-            }
+        let upto = loop {
+            let room = most.saturating_sub(out.alerts.len()).max(most / 8).max(1);
+            let upto =
+                wanted.map(|wanted| if most == usize::MAX { wanted } else { self.stop(set, wanted, room) });
+            self.step(plan, set, upto, out);
             if upto == wanted || out.alerts.len() >= most {
                 break upto;
             }
         };
-        let Self { settings, trees, ahead, waiting, .. } = self;
-        let second = |time: Micros| time.floor(SECOND);
-        let second_passed = self.watermarks.get(set).map(|mark| second(*mark)) != below.map(second);
-        for at in members {
-            let (Some(tree), Some(state)) = (plan.trees.get(*at), trees.get_mut(*at)) else { continue };
-            state.settle(tree, below.unwrap_or(Micros::MAX), out);
-            if second_passed && settings.notices {
-                let before = state.ahead();
-                state.released(below.unwrap_or(Micros::MAX));
-                let ahead = &mut ahead[usize::from(waiting.stands(set))];
-                *ahead = *ahead + state.ahead() - before;
+        let mark = upto.unwrap_or(Micros::MAX);
+        if let Some(known) = self.watermarks.get_mut(set) {
+            if known.floor(HOUR) != mark.floor(HOUR) {
+                let of_set = |at: u32| plan.trees.get(at as usize).is_some_and(|tree| tree.set == set);
+                for (_, hours) in self.announced.iter_mut().filter(|(at, _)| of_set(**at)) {
+                    hours.retain(|hour, _| hour.plus(HOUR) > mark);
+                }
             }
+            *known = mark.max(*known);
         }
-        if let Some(mark) = self.watermarks.get_mut(set) {
-            *mark = below.unwrap_or(Micros::MAX).max(*mark);
-        }
-        below == wanted
+        upto == wanted
     }
 
-    /// Lets through the findings below a time, or those before the first time at which so many alerts are there; up to where.
-    fn findings(
-        &mut self,
-        plan: &Plan,
-        set: usize,
-        mut below: Option<Micros>,
-        most: usize,
-        out: &mut Output,
-    ) -> Option<Micros> {
-        let Self { topics, settings, hasher, trees, pending, waiting, .. } = self;
-        let scope = Scope { plan, topics, hasher, budget: settings.budget, ahead: None };
-        let Some(pending) = pending.get_mut(set) else { return below };
-        let mut last = None;
-        while let Some((at, mut run)) = pending.take(below) {
-            let mut done = run.sort(below);
-            let Run { held, bytes, .. } = &run;
-            for (at, held) in held.iter().take(done).enumerate() {
-                let time = held.event.time;
-                if out.alerts.len() >= most && last.is_some_and(|last| last < time) {
-                    (done, below) = (at, Some(time));
-                    break;
+    /// Brings all groups to one time, each on its own, and then together.
+    fn step(&mut self, plan: &Plan, set: usize, below: Option<Micros>, out: &mut Output) {
+        let Self { topics, settings, hasher, groups, storms, report, .. } = self;
+        let stands = self.waiting.stands(set);
+        let ahead = &mut self.ahead[usize::from(stands)];
+        for group in groups.iter_mut().filter(|group| group.due(set, below)) {
+            let remembered = |group: &Group| group.agendas.get(set).map_or(0, |agenda| agenda.remembered);
+            let before = remembered(group);
+            let cx = Context { plan, topics, hasher, budget: settings.budget, storms };
+            group.release(&cx, set, below, report);
+            *ahead = *ahead + remembered(group) - before;
+            storms.hear(plan, &mut report.crossings, &mut report.alerts);
+        }
+        if storms.due(set, below) {
+            let bodies = crate::body::Bodies { plan, topics };
+            storms.settle(&bodies, (set, below), &mut report.alerts, |crossing| {
+                if let Some(group) = groups.get_mut(usize::from(crossing.group)) {
+                    group.silence(crossing.tree, crossing.slot, crossing.birth);
                 }
-                last = Some(time);
-                if at % AHEAD == 0 {
-                    touch(trees, run.held.get(at..done.min(at + AHEAD)).unwrap_or_default());
-                }
-                let ix = held.tree as usize;
-                if let (Some(tree), Some(state)) = (plan.trees.get(ix), trees.get_mut(ix)) {
-                    let payload = bytes.get(held.start..).unwrap_or_default();
-                    state.event(&scope, tree, &held.event, payload, out);
-                }
-                waiting.leave(ix, set);
-            }
-            let rest = done < run.held.len();
-            pending.put_back(at, run, done, |held: &Held, bytes| {
-                let tree = plan.trees.get(held.tree as usize);
-                tree.map(|tree| payload::groups(hasher, tree, bytes, &mut Vec::new()).0).unwrap_or_default()
             });
-            if rest {
+        }
+        out.alerts.append(&mut report.alerts);
+        out.health.append(&mut report.health);
+    }
+
+    /// Up to where to go at once: to the time wanted, or to one below which there are about as many findings and timers as
+    /// there is room for alerts, since few say more than one thing. The first instant at which there is something at least.
+    fn stop(&mut self, set: usize, wanted: Micros, room: usize) -> Micros {
+        let agendas = self.groups.iter_mut().filter_map(|group| group.agendas.get_mut(set));
+        let mut due: Vec<_> = agendas.filter(|agenda| agenda.first() < wanted).collect();
+        let first = due.iter().map(|agenda| agenda.first()).min().unwrap_or(wanted);
+        let effort = &mut self.report.effort;
+        let mut fits = |below: Micros| {
+            let mut left = Some(room);
+            for agenda in &mut due {
+                left = left.and_then(|left| left.checked_sub(agenda.count(below, left, effort)));
+            }
+            left.is_some()
+        };
+        if fits(wanted) {
+            return wanted;
+        }
+        let (mut low, mut high) = (first.plus(Span(1)), wanted);
+        // From a millisecond on by powers of eight, and then by halves.
+        let widths = std::iter::successors(Some(Span(1_000)), |width| Some(Span(width.0.saturating_mul(8))));
+        for upto in widths.map(|width| first.plus(width)).take_while(|upto| *upto < wanted) {
+            if !fits(upto) {
+                high = upto;
                 break;
             }
+            low = upto;
         }
-        below
-    }
-
-    /// Hands over the counters.
-    fn collect(&mut self, plan: &Plan, out: &mut Output) {
-        for (tree, state) in plan.trees.iter().zip(&mut self.trees) {
-            let rules = std::iter::once(tree.root).chain(tree.inner.iter().map(|inner| inner.rule));
-            for (rule, counters) in rules.zip(std::iter::once(&mut state.counters).chain(&mut state.inner)) {
-                let now = std::mem::take(counters);
-                if now != Counters::default() {
-                    out.counters.entry(rule).or_default().add(now);
-                }
+        for _ in 0..6 {
+            let middle = Micros(low.0 + (high.0 - low.0) / 2);
+            if fits(middle) {
+                low = middle.max(low);
+            } else {
+                high = middle;
             }
         }
+        low
+    }
+
+    /// Hands over what was counted.
+    pub(crate) fn collect(&mut self, plan: &Plan, out: &mut Output) {
+        let waiting = &mut self.waiting;
+        self.report.take(|at, tally| {
+            let Some(tree) = plan.trees.get(at as usize) else { return };
+            waiting.leave(at as usize, tree.set, tally.left);
+            let rules = std::iter::once(tree.root).chain(tree.inner.iter().map(|inner| inner.rule));
+            for (rule, counters) in rules.zip(std::iter::once(&tally.root).chain(&tally.inner)) {
+                if *counters != Counters::default() {
+                    out.counters.entry(rule).or_default().add(*counters);
+                }
+            }
+        });
     }
 
     /// By partition, the lowest offset with an unreleased finding of a key group.
     pub fn unreleased(&mut self, group: u8) -> BTreeMap<Origin, i64> {
-        let mut lowest = BTreeMap::new();
-        for pending in &mut self.pending {
-            pending.lowest_of(group, &mut lowest);
-        }
-        lowest
+        self.groups.get_mut(usize::from(group)).map(Group::unreleased).unwrap_or_default()
     }
 
     /// Below this time, all was said that a rule will ever say; of one that reads nothing, all.
     #[must_use]
     pub fn passed(&self, rule: RuleIx) -> Micros {
-        // Trees come in the order of their rules.
-        let tree = self.plan.trees.binary_search_by_key(&rule, |tree| tree.root).ok();
-        let set = tree.and_then(|at| self.plan.trees.get(at)).map(|tree| tree.set);
+        let set =
+            self.plan.tree_of(rule).and_then(|at| self.plan.trees.get(at as usize)).map(|tree| tree.set);
         let reads = set.filter(|set| self.plan.sets.get(*set).is_some_and(|sources| !sources.is_empty()));
         reads.and_then(|set| self.watermarks.get(set).copied()).unwrap_or(Micros::MAX)
     }
-}
 
-/// Up to where to go at once: to the time wanted, or to shortly behind the first timer if more are due than alerts are wanted.
-/// What began within a second of a storm ends within a second, too.
-fn stop(trees: &[TreeState], members: &[usize], wanted: Micros, most: usize) -> Micros {
-    let due = members.iter().filter_map(|at| trees.get(*at)).filter(|state| state.next < wanted);
-    let (timers, first) =
-        due.fold((0_usize, wanted), |(n, first), state| (n + state.timers.len(), state.next.min(first)));
-    if timers > most { first.plus(STEP).min(wanted) } else { wanted }
+    /// What was done so far.
+    #[must_use]
+    pub const fn effort(&self) -> Effort {
+        self.report.effort
+    }
 }
 
 /// Where a row was the first time, if it is placed elsewhere now.
@@ -351,16 +411,4 @@ fn stop(trees: &[TreeState], members: &[usize], wanted: Micros, most: usize) -> 
 fn moved_from(findings: &FindingBatch<'_>, row: usize) -> Option<Micros> {
     let at = findings.moved.binary_search_by_key(&row, |(row, _)| *row as usize).ok()?;
     findings.moved.get(at).map(|(_, first)| *first)
-}
-
-/// Brings the keys of some findings into the cache: their places in the tables first, then what these lead to.
-fn touch(trees: &[TreeState], held: &[Held]) {
-    let mut found: SmallVec<[(&TreeState, u32); AHEAD]> = SmallVec::new();
-    for held in held {
-        if let Some(tree) = trees.get(held.tree as usize) {
-            found.extend(tree.touch(held.hash).map(|slot| (tree, slot)));
-        }
-    }
-    let read = found.iter().fold(0, |all, (tree, slot)| all ^ tree.touch_entry(*slot));
-    std::hint::black_box(read);
 }

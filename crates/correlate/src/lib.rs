@@ -8,42 +8,33 @@
 //! interleaving of partitions, the watermarks and restarts from a [`Correlator::checkpoint`]; nothing a checkpoint's
 //! bytes hold can make [`Correlator::restore`] panic.
 
-mod ahead;
 pub mod body;
 mod checkpoint;
 mod codec;
 mod correlator;
-mod emit;
-mod episode;
 mod event;
-mod extract;
-mod judged;
+mod group;
+mod intake;
 mod keys;
 mod load;
+mod notices;
 mod output;
 mod over;
-mod payload;
 mod pending;
 mod plan;
-mod prefixes;
-mod restore;
-mod standing;
+mod report;
+mod step;
 mod storm;
-mod timers;
-mod tree;
-mod waiting;
-mod window;
 
 #[cfg(test)]
 mod tests;
 
-pub use ahead::NOTICE_BUDGET;
-pub use correlator::{Correlator, Settings};
+pub use correlator::{Correlator, CorrelatorSettings};
 pub use load::Load;
-pub use output::{Counters, Health, Output, Published};
-pub use pending::Origin;
+pub use notices::NOTICE_BUDGET;
+pub use output::{Counters, Effort, Health, Output, Published};
+pub use pending::{Origin, waiting::Still};
 pub use plan::Plan;
-pub use waiting::Still;
 
 /// Key groups: fixed, so that thread and node counts change nothing.
 pub const GROUPS: u8 = 64;

@@ -4,7 +4,7 @@
 
 use vedette_event::RuleIx;
 
-use crate::{Correlator, GROUPS};
+use crate::{Correlator, group::Group};
 
 /// What is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,14 +37,14 @@ impl Correlator {
     /// How much is held now. Takes a look at each rule and key group: not for every batch.
     #[must_use]
     pub fn load(&self) -> Load {
-        let nodes = self.plan.trees.iter().zip(&self.trees);
-        let nodes = nodes.flat_map(|(tree, state)| tree.nodes.iter().map(|node| node.rule).zip(&state.nodes));
         let (mut keys, mut fullest) = (0, None);
-        for (rule, node) in nodes {
-            for size in (0..GROUPS).map(|group| node.keys.size(group)).filter(|size| *size > 0) {
+        for (at, state) in self.groups.iter().flat_map(Group::trees) {
+            let Some(tree) = self.plan.trees.get(at as usize) else { continue };
+            for (node, state) in tree.nodes.iter().zip(&state.nodes).filter(|(_, s)| !s.keys.is_empty()) {
+                let size = state.keys.len();
                 keys += size;
                 if fullest.is_none_or(|(_, most)| size > most) {
-                    fullest = Some((rule, size));
+                    fullest = Some((node.rule, size));
                 }
             }
         }

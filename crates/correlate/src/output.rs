@@ -47,6 +47,21 @@ impl Counters {
     }
 }
 
+/// What was done, by count, to be held against what was new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Effort {
+    /// Key groups that had something to do in a release.
+    pub groups: u64,
+    /// Findings put in order.
+    pub sorted: u64,
+    /// Bodies of revisions made, storms' apart.
+    pub bodies: u64,
+    /// Keys looked at for whether they can be forgotten.
+    pub swept: u64,
+    /// Keys written to checkpoints.
+    pub written: u64,
+}
+
 /// Something an operator should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
@@ -102,7 +117,7 @@ pub enum Health {
 /// Where the correlator puts what it has to say.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Output {
-    /// Revisions, in the order in which they became due for each rule.
+    /// Revisions, those of an alert in order.
     pub alerts: Vec<Published>,
     /// Notices.
     pub notices: Vec<Notice>,

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use vedette_correlate::{Correlator, Load, Origin};
+use vedette_correlate::{Correlator, Origin};
 use vedette_event::{
     DeadLetter, FindingBatch, Flags, Micros, Partition, RuleIx, SourceIx, Span, StoredPlacement, TopicIx,
     place,
@@ -132,7 +132,7 @@ impl Engine {
     /// An empty kernel.
     #[must_use]
     pub fn new(compiled: Arc<Compiled>, settings: Settings) -> Self {
-        let correlate = vedette_correlate::Settings {
+        let correlate = vedette_correlate::CorrelatorSettings {
             secret: settings.secret,
             notices: settings.notices,
             notice_budget: settings.notice_budget,
@@ -553,12 +553,6 @@ impl Engine {
             known.map(|(_, mark)| i128::from(mark.offset)).sum()
         };
         (0..KEY_GROUPS).min_by_key(read).unwrap_or(0)
-    }
-
-    /// How much is held now, against what may be. Not for every batch.
-    #[must_use]
-    pub fn load(&self) -> Load {
-        self.correlator.load()
     }
 
     /// The highest `ts_log` that was ever read, as far as the checkpoints know.

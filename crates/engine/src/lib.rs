@@ -13,6 +13,7 @@ mod compiled;
 mod detector;
 mod engine;
 mod error;
+mod figures;
 mod former;
 mod partition;
 mod progress;
@@ -24,7 +25,7 @@ pub use detector::{Detected, DetectedBatch, Detector, RecordTime};
 pub use engine::{CLOCK_FLAGS, Engine, Output, Settings, SourceCounters};
 pub use error::Error;
 pub use standing::TopicState;
-pub use vedette_correlate::{Load, Published};
+pub use vedette_correlate::{Effort, Load, Published};
 
 /// Fixed number of key groups; state is checkpointed by group.
 pub const KEY_GROUPS: u8 = 64;

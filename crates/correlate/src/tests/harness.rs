@@ -12,7 +12,7 @@ use vedette_sigma::ir::{
     Cmp, Correlation, CorrelationKind, Detection, Expr, Extras, KeyPart, Rule, RuleKind, RuleSet,
 };
 
-use crate::{Correlator, NOTICE_BUDGET, Output, Plan, Settings};
+use crate::{Correlator, CorrelatorSettings, NOTICE_BUDGET, Output, Plan};
 
 /// 2026-01-01T00:00:00Z.
 pub const DAY0: i64 = 1_767_225_600_000_000;
@@ -170,7 +170,7 @@ pub fn world(rules: Vec<Rule>) -> World {
 
 impl World {
     pub fn correlator(&self) -> Correlator {
-        let settings = Settings {
+        let settings = CorrelatorSettings {
             secret: SECRET,
             notices: self.notices,
             notice_budget: self.notice_budget,

@@ -4,6 +4,7 @@
 
 mod conditions;
 mod episodes;
+mod groups;
 pub mod harness;
 mod notices;
 mod over;

@@ -84,7 +84,7 @@ proptest! {
         ]);
         let node = &mut std::sync::Arc::get_mut(&mut world.plan).unwrap().trees[0].nodes[0];
         node.span = vedette_event::Span(span);
-        let mut sketch = crate::over::Sketch { width: 4, panes: std::collections::VecDeque::new() };
+        let mut sketch = crate::over::sketch::Sketch { width: 4, panes: std::collections::VecDeque::new() };
         let (mut now, mut all) = (Micros(-1_000), Vec::new());
         for (key, step, weight) in events {
             now = Micros(now.0 + step);

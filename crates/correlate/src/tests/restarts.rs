@@ -297,32 +297,49 @@ proptest! {
     }
 }
 
+/// Sixteen hundred users, two a second: a sliding rule, one with many revisions and a judged one.
+fn stormy() -> (World, Vec<Ev>) {
+    let quick = Extras { rearm: Some(span("7s")), update: Some(span("3s")), ..Extras::default() };
+    let world = world(vec![
+        single("s", true),
+        Rule { extras: quick, ..correlation("c", EventCount, &[0], &["user"], "5s", &[(Cmp::Gte, 1)]) },
+        correlation("few", EventCount, &[0], &["user"], "9m", &[(Cmp::Lte, 2)]),
+    ]);
+    let event = |n: i64| {
+        let user = format!("u{}", n % 1_600);
+        Ev { partition: (n % 2) as i32, offset: n, ..ev(n / 2, &[0], &[("user", &user)]) }
+    };
+    (world, (0..1_800).map(event).collect())
+}
+
 #[test]
 fn storms_survive_restarts_of_groups_at_different_watermarks() {
-    let world = world(vec![single("s", true)]);
-    let log: Vec<_> = (0..1_600)
-        .map(|n| Ev {
-            partition: (n % 2) as i32,
-            offset: n,
-            ..ev(n / 2, &[0], &[("user", &format!("u{n}"))])
-        })
-        .collect();
+    let (world, log) = stormy();
     let expected = baseline(&world, &log);
-    assert!(expected.values().any(|body| body.contains("storm")));
-    for crash_at in [400, 1_010, 1_100, 1_590] {
-        let mut run = Run::new(&world, &log);
-        for step in 0..1_600 / 10 {
-            run.push(0, 5);
-            run.push(1, 5);
-            run.release(1 + step as usize % 7);
-            run.checkpoint((step % 64) as u8).unwrap();
-            if step * 10 == crash_at {
-                run.crash();
+    let storms = expected.values().filter(|body| body.contains("more episode"));
+    assert!(storms.clone().count() > 30, "{}", storms.count());
+    // How much is read and let through at once, every how many of these a checkpoint, after which of them a crash.
+    for (each, every, crashes) in
+        [(5, 1, vec![40, 101, 110, 159]), (37, 1, vec![14, 15, 20]), (400, 3, vec![1, 2])]
+    {
+        for crash in crashes {
+            let mut run = Run::new(&world, &log);
+            for step in 0..log.len() / 2 / each + 1 {
+                run.push(0, each);
+                run.push(1, each);
+                run.release([usize::MAX, 1 + step % 7, 40][step % 3]);
+                for group in 0..(each as u8).min(GROUPS) {
+                    if step % every == 0 {
+                        run.checkpoint((step as u8).wrapping_mul(7).wrapping_add(group) % 64).unwrap();
+                    }
+                }
+                if step == crash {
+                    run.crash();
+                }
             }
+            let bodies = run.finish().unwrap();
+            assert!(bodies == expected, "crash at {crash} of {each}");
         }
-        let bodies = run.finish().unwrap();
-        assert_eq!(bodies.len(), expected.len());
-        assert!(bodies == expected, "crash at {crash_at}");
     }
 }
 

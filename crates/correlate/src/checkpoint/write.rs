@@ -1,31 +1,29 @@
 //! The state of one key group as bytes.
 //!
-//! In: [`Correlator`]. Out: bytes for [`Correlator::restore`].
-//! Layout: a head (layout version, what the keyed hash makes of a known text, key group, topics by name), the released watermark of
-//! each tree, then per tree its keys and its part of storms, and a keyed hash of all of it. Trees are known by their
-//! fingerprint, so that what is unchanged is found again after rules came and went. Numbers are variable-length;
-//! times and offsets are differences from those of the event before.
+//! In: [`Correlator`]. Out: bytes for [`Correlator::restore`], as [`super`] describes them.
+//! Invariant: only what the group holds is walked.
 
-use vedette_event::Micros;
+use std::collections::BTreeMap;
 
+use vedette_event::{Micros, TopicIx};
+
+use super::MAGIC;
 use crate::{
     Correlator,
     codec::{write_bytes, write_varint, zigzag},
-    episode::{Episode, Phase},
     event::{Bits, Ends, EventRef},
-    judged::{Distinct, Judged},
-    keys::{Entry, State},
-    over::Sketch,
+    group::Group,
+    keys::{AnyWindow, KeyState},
+    over::sketch::Sketch,
     plan::Tree,
-    storm::Hour,
-    tree::TreeState,
-    window::Window,
+    step::{
+        TreeState,
+        episode::{Episode, Phase},
+        judged::{Distinct, Judged},
+        window::Window,
+    },
+    storm::hour::{Folded, Hour},
 };
-
-/// What every checkpoint starts with; the last byte is the version of the layout.
-pub const MAGIC: [u8; 5] = *b"VDCP\x04";
-/// Bytes of the keyed hash at the end.
-pub const SEAL: usize = 16;
 
 /// Writes events against the one before.
 #[derive(Debug, Default)]
@@ -38,49 +36,30 @@ struct Writer {
 impl Correlator {
     /// The state of a key group.
     #[must_use]
-    pub fn checkpoint(&self, group: u8) -> Vec<u8> {
+    pub fn checkpoint(&mut self, group: u8) -> Vec<u8> {
         let mut out = Writer { bytes: Vec::with_capacity(4096), ..Writer::default() };
         out.bytes.extend_from_slice(&MAGIC);
         out.bytes.extend_from_slice(&self.hasher.hash(&MAGIC).to_le_bytes());
         out.bytes.push(group);
-        let names: Vec<_> = (0..self.topics.len()).map(|at| vedette_event::TopicIx(at as u16)).collect();
-        out.number(names.len() as u64);
-        for topic in names {
-            write_bytes(&mut out.bytes, self.topics.name(topic).as_bytes());
+        out.number(self.topics.len() as u64);
+        for topic in 0..self.topics.len() {
+            write_bytes(&mut out.bytes, self.topics.name(TopicIx(topic as u16)).as_bytes());
         }
-        self.write_marks(group, &mut out);
-        let trees = || self.plan.trees.iter().zip(&self.trees).filter(|(_, state)| holds(state, group));
-        out.number(trees().count() as u64);
-        for (tree, state) in trees() {
-            out.bytes.extend_from_slice(&tree.fingerprint);
-            // With its length, so that a tree that is no longer there can be passed over.
-            let mut inner = Writer::default();
-            inner.tree(tree, state, group);
-            write_bytes(&mut out.bytes, &inner.bytes);
+        if let Some(state) = self.groups.get(usize::from(group)) {
+            self.write_marks(state, &mut out);
+            self.report.effort.written += self.write_trees(state, &mut out);
         }
         let seal = self.seal(&out.bytes);
         out.bytes.extend_from_slice(&seal);
         out.bytes
     }
 
-    /// The hash at the end, so that only what this deployment wrote is taken up.
-    pub(crate) fn seal(&self, bytes: &[u8]) -> [u8; SEAL] {
-        let hash = blake3::keyed_hash(&self.settings.secret, bytes);
-        hash.as_bytes().first_chunk().copied().unwrap_or_default()
-    }
-
-    /// Up to where a tree's events of a key group were let through.
-    pub(crate) fn mark(&self, tree: &Tree, state: &TreeState, group: u8) -> Micros {
-        let now = self.watermarks.get(tree.set).copied().unwrap_or(Micros::MIN);
-        let restored = state.restored.as_ref().and_then(|marks| marks.get(usize::from(group)));
-        restored.map_or(now, |mark| now.max(*mark))
-    }
-
     /// Watermarks, each with the trees that stand there.
-    fn write_marks(&self, group: u8, out: &mut Writer) {
-        let mut marks: std::collections::BTreeMap<Micros, Vec<&Tree>> = std::collections::BTreeMap::new();
-        for (tree, state) in self.plan.trees.iter().zip(&self.trees) {
-            marks.entry(self.mark(tree, state, group)).or_default().push(tree);
+    fn write_marks(&self, group: &Group, out: &mut Writer) {
+        let mut marks: BTreeMap<Micros, Vec<&Tree>> = BTreeMap::new();
+        for (tree, at) in self.plan.trees.iter().zip(0..) {
+            let now = self.watermarks.get(tree.set).copied().unwrap_or(Micros::MIN);
+            marks.entry(now.max(group.mark(at))).or_default().push(tree);
         }
         marks.remove(&Micros::MIN);
         out.number(marks.len() as u64);
@@ -92,12 +71,32 @@ impl Correlator {
             }
         }
     }
-}
 
-/// Whether a tree holds anything of a key group.
-fn holds(state: &TreeState, group: u8) -> bool {
-    state.nodes.iter().any(|node| node.keys.size(group) > 0 || node.over.contains_key(&group))
-        || state.storm.hours.values().any(|hour| hour.parts.contains_key(&group))
+    /// The trees of which there is something; how many keys they have.
+    fn write_trees(&self, group: &Group, out: &mut Writer) -> u64 {
+        let number = group.number;
+        let of_storms = self.storms.trees().filter(|at| self.storms.of_group(*at, number).next().is_some());
+        let kept = group
+            .trees()
+            .filter(|(_, state)| state.nodes.iter().any(|node| !node.keys.is_empty() || node.over.is_some()));
+        let trees: std::collections::BTreeSet<u32> = kept.map(|(at, _)| at).chain(of_storms).collect();
+        out.number(trees.len() as u64);
+        let mut keys = 0;
+        for at in trees {
+            let Some(tree) = self.plan.trees.get(at as usize) else { continue };
+            out.bytes.extend_from_slice(&tree.fingerprint);
+            // With its length, so that a tree that is no longer there can be passed over.
+            let mut inner = Writer::default();
+            keys += inner.tree(tree, group.tree(at));
+            let hours: Vec<_> = self.storms.of_group(at, number).collect();
+            inner.number(hours.len() as u64);
+            for (start, hour) in hours {
+                inner.hour(start, hour, number);
+            }
+            write_bytes(&mut out.bytes, &inner.bytes);
+        }
+        keys
+    }
 }
 
 impl Writer {
@@ -162,19 +161,24 @@ impl Writer {
         }
     }
 
-    fn tree(&mut self, tree: &Tree, state: &TreeState, group: u8) {
-        for (_, node) in tree.nodes.iter().zip(&state.nodes) {
-            self.number(node.keys.size(group) as u64);
-            for (_, entry) in node.keys.iter().filter(|(_, entry)| entry.group == group) {
-                self.entry(entry);
+    /// The keys of a tree's rules; how many there are.
+    fn tree(&mut self, tree: &Tree, state: Option<&TreeState>) -> u64 {
+        let mut keys = 0;
+        for at in 0..tree.nodes.len() {
+            let Some(node) = state.and_then(|state| state.nodes.get(at)) else {
+                // No keys, no sketch.
+                self.number(0);
+                self.number(0);
+                continue;
+            };
+            self.number(node.keys.len() as u64);
+            for (_, known) in node.keys.iter() {
+                self.key(known);
             }
-            self.sketch(node.over.get(&group).and_then(|over| over.sketch.as_ref()));
+            keys += node.keys.len() as u64;
+            self.sketch(node.over.as_ref().and_then(|over| over.sketch.as_ref()));
         }
-        let hours = state.storm.hours.iter().filter(|(_, hour)| hour.parts.contains_key(&group));
-        self.number(hours.clone().count() as u64);
-        for (start, hour) in hours {
-            self.hour(*start, hour, group);
-        }
+        keys
     }
 
     fn sketch(&mut self, sketch: Option<&Sketch>) {
@@ -194,23 +198,23 @@ impl Writer {
         }
     }
 
-    fn entry(&mut self, entry: &Entry) {
-        let phase = match entry.phase {
+    fn key(&mut self, known: &KeyState) {
+        let phase = match known.phase {
             Phase::None => 0,
             Phase::Cut(_) => 2,
             Phase::Open(_) => 4,
         };
-        let shared = matches!(entry.state, State::Sliding(Window::Shared));
-        self.number(phase | u64::from(entry.named) | u64::from(shared) << 3);
-        write_bytes(&mut self.bytes, &entry.key);
-        match &entry.state {
-            State::Sliding(window) => {
-                self.time(entry.newest);
+        let shared = matches!(known.window, AnyWindow::Sliding(Window::Shared));
+        self.number(phase | u64::from(known.named) | u64::from(shared) << 3);
+        write_bytes(&mut self.bytes, &known.key);
+        match &known.window {
+            AnyWindow::Sliding(window) => {
+                self.time(known.newest);
                 self.window(window);
             }
-            State::Judged(window) => self.judged(window),
+            AnyWindow::Judged(window) => self.judged(window),
         }
-        match &entry.phase {
+        match &known.phase {
             Phase::None => {}
             Phase::Cut(held) => self.time(*held),
             Phase::Open(episode) => self.episode(episode),
@@ -293,17 +297,19 @@ impl Writer {
         if let Some(pending) = pending {
             self.time(pending);
         }
-        let Some(part) = hour.parts.get(&group) else { return };
-        self.number(part.crossings.len() as u64);
-        for (event, key) in &part.crossings {
+        let first = || hour.first.iter().filter(|(_, (_, of))| *of == group);
+        self.number(first().count() as u64);
+        for ((_, text), (event, _)) in first() {
             self.event(event);
-            write_bytes(&mut self.bytes, key.as_bytes());
+            write_bytes(&mut self.bytes, text.as_bytes());
         }
-        self.number(part.folded);
-        self.ends(&part.ends);
-        self.number(u64::from(part.flags.0));
-        self.number(part.prefixes.iter().len() as u64);
-        for (prefix, n) in part.prefixes.iter() {
+        let none = Folded::default();
+        let folded = hour.folded.get(&group).unwrap_or(&none);
+        self.number(folded.episodes);
+        self.ends(&folded.ends);
+        self.number(u64::from(folded.flags.0));
+        self.number(folded.prefixes.iter().len() as u64);
+        for (prefix, n) in folded.prefixes.iter() {
             write_bytes(&mut self.bytes, prefix.as_bytes());
             self.number(n);
         }

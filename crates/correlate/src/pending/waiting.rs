@@ -47,8 +47,8 @@ pub(crate) struct Waiting {
     budget: usize,
     /// By tree.
     by_tree: Vec<usize>,
-    live: Store,
-    standing: Store,
+    live: Account,
+    standing: Account,
     /// By source.
     still: Vec<Still>,
     /// By set of sources: what holds of the one that stands still longest.
@@ -63,7 +63,7 @@ pub(crate) struct Waiting {
 
 /// One of the two stores.
 #[derive(Debug, Default, Clone, Copy)]
-struct Store {
+struct Account {
     findings: usize,
     /// Trees that hold something.
     trees: usize,
@@ -82,8 +82,8 @@ impl Waiting {
         Self {
             budget,
             by_tree: vec![0; plan.trees.len()],
-            live: Store::default(),
-            standing: Store::default(),
+            live: Account::default(),
+            standing: Account::default(),
             still: vec![Still::No; plan.sources.defs.len()],
             stands: vec![Still::No; plan.sets.len()],
             refused: vec![None; plan.trees.len()],
@@ -101,7 +101,7 @@ impl Waiting {
         if with_slack > LEAST { with_slack } else { LEAST }
     }
 
-    fn store(&mut self, set: usize) -> &mut Store {
+    fn account(&mut self, set: usize) -> &mut Account {
         if self.stands(set) { &mut self.standing } else { &mut self.live }
     }
 
@@ -123,10 +123,10 @@ impl Waiting {
     #[inline]
     pub fn room(&self, tree: usize, set: usize, source: SourceIx) -> bool {
         let still = self.still_of(set);
-        let store = if still == Still::No { &self.live } else { &self.standing };
+        let account = if still == Still::No { &self.live } else { &self.standing };
         let own = self.still.get(usize::from(source.0)).is_some_and(|own| *own != Still::No);
         let limit = self.limit(if own { Still::No } else { still });
-        store.findings < limit || self.of(tree) < limit / store.trees.max(1)
+        account.findings < limit || self.of(tree) < limit / account.trees.max(1)
     }
 
     /// How many findings of a tree wait.
@@ -140,20 +140,19 @@ impl Waiting {
         let Some(of_tree) = self.by_tree.get_mut(tree) else { return };
         *of_tree += 1;
         let first = *of_tree == 1;
-        let store = self.store(set);
-        store.findings += 1;
-        store.trees += usize::from(first);
+        let account = self.account(set);
+        account.findings += 1;
+        account.trees += usize::from(first);
     }
 
-    /// Takes note of a finding that waits no more.
-    #[inline]
-    pub fn leave(&mut self, tree: usize, set: usize) {
-        let Some(of_tree) = self.by_tree.get_mut(tree) else { return };
-        *of_tree = of_tree.saturating_sub(1);
+    /// Takes note of findings that wait no more.
+    pub fn leave(&mut self, tree: usize, set: usize, findings: usize) {
+        let Some(of_tree) = self.by_tree.get_mut(tree).filter(|_| findings > 0) else { return };
+        *of_tree = of_tree.saturating_sub(findings);
         let last = *of_tree == 0;
-        let store = self.store(set);
-        store.findings = store.findings.saturating_sub(1);
-        store.trees = store.trees.saturating_sub(usize::from(last));
+        let account = self.account(set);
+        account.findings = account.findings.saturating_sub(findings);
+        account.trees = account.trees.saturating_sub(usize::from(last));
     }
 
     /// Takes note of a finding that is not evaluated.
@@ -178,12 +177,12 @@ impl Waiting {
         self.still = plan.sources.iter().map(|(source, _)| still(source)).collect();
         let longest = |sources: &Vec<SourceIx>| sources.iter().map(|source| still(*source)).max();
         self.stands = plan.sets.iter().map(|sources| longest(sources).unwrap_or_default()).collect();
-        (self.live, self.standing) = (Store::default(), Store::default());
+        (self.live, self.standing) = (Account::default(), Account::default());
         for (at, tree) in plan.trees.iter().enumerate() {
             let of_tree = self.of(at);
-            let store = self.store(tree.set);
-            store.findings += of_tree;
-            store.trees += usize::from(of_tree > 0);
+            let account = self.account(tree.set);
+            account.findings += of_tree;
+            account.trees += usize::from(of_tree > 0);
         }
     }
 
@@ -271,7 +270,7 @@ mod tests {
         assert_eq!(waiting.crowded(&plan).len(), 2);
         assert_eq!(fill(&mut waiting, &plan, 1, 2 * LEAST), LEAST / 3);
         assert!(waiting.live().0 < 2 * LEAST);
-        (0..LEAST).for_each(|_| waiting.leave(0, plan.trees[0].set));
+        waiting.leave(0, plan.trees[0].set, LEAST);
         assert_eq!(waiting.live().0, LEAST / 2 + LEAST / 3);
     }
 

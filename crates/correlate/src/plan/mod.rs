@@ -2,19 +2,19 @@
 //!
 //! In: a rule set and the sources. Out: [`Plan`].
 //! Invariants: every emitting rule is the root of one tree of its own, which holds all that it refers to, so trees share
-//! no state and each waits for its own sources only; in a tree a node comes after the nodes it refers to; an event has one
-//! key group in all nodes of a tree.
+//! no state and each waits for its own sources only; in a tree a node comes after the nodes it refers to; a tree is routed as a
+//! whole, so what may meet in it is in one key group.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+mod build;
+
+use std::{collections::BTreeSet, sync::Arc};
 
 use smallvec::SmallVec;
 use vedette_event::{FieldType, RuleIx, RuleRef, SourceIx, Sources, Span};
-use vedette_sigma::ir::{Cmp, Correlation, CorrelationKind, RuleKind, RuleSet};
+use vedette_sigma::ir::{Cmp, RuleKind, RuleSet};
 
-use crate::{body, codec::write_bytes};
+use self::build::Builder;
+use crate::codec::write_bytes;
 
 /// What the correlator does with which rule's findings. Immutable and shared.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ pub(crate) struct Tree {
     /// The root is the last.
     pub nodes: Vec<Node>,
     pub detections: Vec<RuleIx>,
+    pub route: Route,
     /// What is taken from an event, in this order.
     pub slots: Vec<Slot>,
     pub weighted: bool,
@@ -46,6 +47,15 @@ pub(crate) struct Tree {
     pub inner: Vec<Inner>,
     /// Same fingerprint, same meaning of the state.
     pub fingerprint: [u8; 16],
+}
+
+/// What of an event decides to which key group it goes for a tree: events that may meet in one of its rules go to one.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// A tree of one rule: the key, and where the rules it refers to may give different ones, each of them.
+    Key,
+    /// A tree of several: the cells of these slots, which all its keys have. Without any there is one fixed group.
+    Shared(Vec<usize>),
 }
 
 /// A rule for which a tree counts besides its root.
@@ -76,8 +86,6 @@ pub(crate) struct Node {
     pub names: Vec<Arc<str>>,
     /// Distinct ways to read the key from an event: slots, part by part.
     pub recipes: Vec<Vec<usize>>,
-    /// Which parts of the key decide the key group; all where `None`.
-    pub route: Option<Vec<usize>>,
     pub kind: NodeKind,
     pub judged: bool,
     pub condition: Vec<(Cmp, u64)>,
@@ -169,6 +177,12 @@ impl Plan {
         needed
     }
 
+    /// The tree of a rule that emits.
+    pub(crate) fn tree_of(&self, rule: RuleIx) -> Option<u32> {
+        // Trees come in the order of their rules.
+        self.trees.binary_search_by_key(&rule, |tree| tree.root).ok().map(|at| at as u32)
+    }
+
     /// Whether a column of a source is an address whose IPv6 form is cut to /64 in keys.
     pub(crate) fn cuts(&self, source: SourceIx, column: &str) -> bool {
         !self.sources.get(source).own_logsource() && self.sources.fields.kind(column) == Some(FieldType::Ip)
@@ -181,9 +195,15 @@ impl Tree {
         self.single() && rules.get(self.root).extras.entity.is_none()
     }
 
+    /// The node of its root.
+    pub fn last(&self) -> &Node {
+        // A tree is built with its root's node.
+        &self.nodes[self.nodes.len() - 1]
+    }
+
     /// True if its root is judged when a window ends.
     pub fn judged(&self) -> bool {
-        self.nodes.last().is_some_and(|node| node.judged)
+        self.last().judged
     }
 
     /// Distinct values of one event that any of its rules can tell apart.
@@ -244,187 +264,20 @@ fn fingerprint(rule: &vedette_sigma::ir::Rule, tree: &Tree) -> [u8; 16] {
     // The structure, by position: rule numbers may differ between rule sets of the same meaning.
     for node in &tree.nodes {
         let refs: Vec<_> = node.refs.iter().map(|r| (r.from, r.recipe)).collect();
+        // Which parts of this rule's key are shared: checkpoints of earlier versions know it like this.
+        let route = match &tree.route {
+            Route::Key => None,
+            Route::Shared(slots) => {
+                Some(slots.iter().filter_map(|slot| node.part_of(*slot)).collect::<Vec<_>>())
+            }
+        };
         let text = format!(
-            "{:?}{refs:?}{:?}{:?}{:?}{}{:?}{}{:?}",
-            node.kind, node.names, node.recipes, node.route, node.judged, node.condition, node.n, node.span
+            "{:?}{refs:?}{:?}{:?}{route:?}{}{:?}{}{:?}",
+            node.kind, node.names, node.recipes, node.judged, node.condition, node.n, node.span
         );
         write_bytes(&mut bytes, text.as_bytes());
     }
     write_bytes(&mut bytes, format!("{:?}", tree.slots).as_bytes());
     let hash = blake3::hash(&bytes);
     hash.as_bytes().first_chunk().copied().unwrap_or_default()
-}
-
-/// Builds one tree.
-struct Builder<'a> {
-    rules: &'a RuleSet,
-    sources: &'a Sources,
-    nodes: Vec<Node>,
-    detections: Vec<RuleIx>,
-    slots: Vec<Slot>,
-    /// Where each of them is.
-    node_of: BTreeMap<RuleIx, usize>,
-    detection_of: BTreeMap<RuleIx, u16>,
-    slot_of: BTreeMap<Slot, usize>,
-}
-
-impl<'a> Builder<'a> {
-    const fn new(rules: &'a RuleSet, sources: &'a Sources) -> Self {
-        Self {
-            rules,
-            sources,
-            nodes: Vec::new(),
-            detections: Vec::new(),
-            slots: Vec::new(),
-            node_of: BTreeMap::new(),
-            detection_of: BTreeMap::new(),
-            slot_of: BTreeMap::new(),
-        }
-    }
-
-    fn build(mut self, root: RuleIx) -> Tree {
-        let rule = self.rules.get(root);
-        match &rule.kind {
-            RuleKind::Detection(_) => self.single(root),
-            RuleKind::Correlation(correlation) => {
-                self.correlation(root, correlation);
-                self.route();
-            }
-        }
-        Tree {
-            root,
-            rule_ref: Arc::new(body::rule_ref(rule)),
-            set: 0,
-            weighted: self.nodes.iter().any(|node| node.kind == NodeKind::Count),
-            nodes: self.nodes,
-            detections: self.detections,
-            slots: self.slots,
-            inner: Vec::new(),
-            fingerprint: [0; 16],
-        }
-    }
-
-    fn single(&mut self, root: RuleIx) {
-        let rule = self.rules.get(root);
-        let names = match &rule.extras.entity {
-            Some(field) => {
-                self.slots.push(Slot { field: Arc::clone(field), key: true });
-                vec![Arc::clone(field)]
-            }
-            None => {
-                let names = self.sources.defs.iter().flat_map(|def| &def.entity);
-                let names: BTreeSet<Arc<str>> = names.map(|name| Arc::from(&**name)).collect();
-                names.into_iter().collect()
-            }
-        };
-        self.detections.push(root);
-        self.nodes.push(Node {
-            rule: root,
-            refs: vec![Ref { from: From::Detection(0), recipe: 0 }],
-            names,
-            recipes: vec![vec![0]],
-            route: None,
-            kind: NodeKind::Single,
-            judged: false,
-            condition: Vec::new(),
-            n: 1,
-            span: Span::ZERO,
-            rearm: body::rearm(rule),
-            update: Span(body::update(rule).0.max(1)),
-        });
-    }
-
-    /// Adds the node of a correlation after those of its children; its number.
-    fn correlation(&mut self, ix: RuleIx, correlation: &Correlation) -> usize {
-        if let Some(known) = self.node_of.get(&ix) {
-            return *known;
-        }
-        let mut recipes: Vec<Vec<usize>> = Vec::new();
-        let mut recipe_of: BTreeMap<Vec<usize>, usize> = BTreeMap::new();
-        let mut refs = Vec::new();
-        for &child in &correlation.rules {
-            let from = match &self.rules.get(child).kind {
-                RuleKind::Detection(_) => From::Detection(self.detection(child)),
-                RuleKind::Correlation(inner) => From::Node(self.correlation(child, inner)),
-            };
-            let parts = correlation.group_by.iter().map(|part| part.field_of(child));
-            let recipe: Vec<_> = parts.map(|field| self.slot(field, true)).collect();
-            let recipe = *recipe_of.entry(recipe).or_insert_with_key(|recipe| {
-                recipes.push(recipe.clone());
-                recipes.len() - 1
-            });
-            refs.push(Ref { from, recipe });
-        }
-        let kind = match &correlation.kind {
-            CorrelationKind::EventCount => NodeKind::Count,
-            CorrelationKind::ValueCount(fields) => {
-                NodeKind::Distinct(fields.iter().map(|field| self.slot(field, false)).collect())
-            }
-            CorrelationKind::Temporal => NodeKind::Temporal,
-            CorrelationKind::TemporalOrdered => NodeKind::Ordered,
-        };
-        let judged = correlation.judged();
-        let greatest = correlation.condition.iter().map(|(_, n)| *n).max().unwrap_or(0);
-        let rule = self.rules.get(ix);
-        self.nodes.push(Node {
-            rule: ix,
-            refs,
-            names: correlation.group_by.iter().map(|part| Arc::clone(&part.name)).collect(),
-            recipes,
-            route: None,
-            kind,
-            judged,
-            condition: correlation.condition.clone(),
-            n: if judged { greatest } else { correlation.threshold() },
-            span: Span(correlation.timespan.0.max(1)),
-            rearm: body::rearm(rule),
-            update: Span(body::update(rule).0.max(1)),
-        });
-        self.node_of.insert(ix, self.nodes.len() - 1);
-        self.nodes.len() - 1
-    }
-
-    fn detection(&mut self, ix: RuleIx) -> u16 {
-        *self.detection_of.entry(ix).or_insert_with(|| {
-            self.detections.push(ix);
-            self.detections.len() as u16 - 1
-        })
-    }
-
-    fn slot(&mut self, field: &Arc<str>, key: bool) -> usize {
-        let slot = Slot { field: Arc::clone(field), key };
-        *self.slot_of.entry(slot).or_insert_with_key(|slot| {
-            self.slots.push(slot.clone());
-            self.slots.len() - 1
-        })
-    }
-
-    /// With several nodes, the key group comes from the plain fields that all keys share.
-    fn route(&mut self) {
-        if self.nodes.len() < 2 {
-            return;
-        }
-        // Name → slot, for parts that every referenced rule reads from the same field.
-        let plain = |node: &Node| -> BTreeMap<Arc<str>, usize> {
-            let names = node.names.iter().enumerate();
-            let parts = names.filter_map(|(at, name)| {
-                let slot = node.recipes.first()?.get(at)?;
-                node.recipes
-                    .iter()
-                    .all(|recipe| recipe.get(at) == Some(slot))
-                    .then(|| (Arc::clone(name), *slot))
-            });
-            parts.collect()
-        };
-        let mut shared: Option<BTreeSet<usize>> = None;
-        for node in &self.nodes {
-            let slots: BTreeSet<_> = plain(node).into_values().collect();
-            shared = Some(shared.map_or(slots.clone(), |so_far| &so_far & &slots));
-        }
-        let shared = shared.unwrap_or_default();
-        for node in &mut self.nodes {
-            let at = |slot: &usize| node.recipes.first()?.iter().position(|known| known == slot);
-            node.route = Some(shared.iter().filter_map(at).collect());
-        }
-    }
 }

@@ -7,24 +7,21 @@
 //! announced when its condition holds in an episode of which nothing was released, and not again before the announced
 //! event is released. Keys, events and the work for each event are bounded.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, VecDeque};
 
 use hashbrown::HashTable;
 use smallvec::SmallVec;
-use vedette_event::{Micros, Notice, Order, alert::Number, time::HOUR};
+use vedette_event::{Micros, Order, time::HOUR};
 
 use crate::{
-    Output, body,
-    body::{Detail, STORM_AFTER},
-    emit::{Scope, key_of},
-    episode::{Episode, Phase, continues},
+    body::STORM_AFTER,
     event::EventRef,
-    keys::{Entry, State},
-    plan::{Node, Tree},
-    window::{Joining, Window},
+    keys::{AnyWindow, KeyState},
+    plan::Node,
+    step::{
+        episode::{Episode, Phase, continues},
+        window::{Joining, Window},
+    },
 };
 
 /// What all rules together may remember of unreleased events, in entries of about 100 bytes: 100 MiB.
@@ -51,12 +48,10 @@ pub struct Unreleased {
     pub most_of_key: usize,
 }
 
-/// The keys of one rule that have unreleased findings.
+/// The keys of one rule in one key group that have unreleased findings.
 #[derive(Debug, Default)]
 pub struct Ahead {
     keys: HashTable<Looking>,
-    /// Notices by the clock hour of their event.
-    hours: BTreeMap<Micros, u64>,
     /// What is remembered, in entries.
     entries: usize,
     /// Events put in order again.
@@ -65,11 +60,13 @@ pub struct Ahead {
 
 /// What looking at an event found.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct Sighting {
     /// It crosses, and not as a continuation: an event for chains.
     pub crosses: bool,
     /// The condition holds in an episode that is to be announced.
     pub announce: Option<Episode>,
+    /// The key was not remembered before.
+    pub fresh: bool,
 }
 
 /// One key, as if all that was read were final.
@@ -134,8 +131,8 @@ const fn entries(joining: &Joining<'_>) -> usize {
 }
 
 impl Stand {
-    fn of(entry: Option<&Entry>) -> Option<Self> {
-        match &entry?.phase {
+    fn of(known: Option<&KeyState>) -> Option<Self> {
+        match &known?.phase {
             Phase::None => None,
             Phase::Cut(held) => Some(Self { crossing: *held, held: *held }),
             Phase::Open(episode) => Some(Self { crossing: episode.crossing.time, held: episode.held }),
@@ -152,15 +149,13 @@ impl Stand {
 struct Said<'a> {
     /// Events below were released.
     below: Micros,
-    /// Whether its episodes are alerts.
-    root: bool,
-    /// Notices by hour.
-    hours: &'a BTreeMap<Micros, u64>,
+    /// Notices by hour, of a rule whose episodes are alerts.
+    hours: Option<&'a BTreeMap<Micros, u64>>,
 }
 
 /// What an event did to an episode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum Move {
     /// The condition does not hold.
     No,
     /// It goes on, or goes on after midnight.
@@ -171,12 +166,12 @@ enum Step {
 
 impl Looking {
     /// Starts from the released state of the key.
-    fn new(node: &Node, key: &[u8], hash: u64, entry: Option<&Entry>, first: Order) -> Self {
+    fn new(node: &Node, key: &[u8], hash: u64, known: Option<&KeyState>, first: Order) -> Self {
         Self {
             key: SmallVec::from_slice(key),
             hash,
-            window: released(node, entry),
-            stand: Stand::of(entry),
+            window: released(node, known),
+            stand: Stand::of(known),
             seen: VecDeque::new(),
             recorded: 0,
             last: first,
@@ -215,7 +210,8 @@ impl Looking {
     /// What is to be announced of an event at which the condition holds.
     fn due(&self, node: &Node, event: &EventRef, said: &Said<'_>) -> Option<Episode> {
         let unreleased = self.stand.is_some_and(|stand| stand.crossing >= said.below);
-        let due = said.root && unreleased && !self.waits(said.below) && room_in(said.hours, event) > 0;
+        let room = said.hours.is_some_and(|hours| room_in(hours, event) > 0);
+        let due = room && unreleased && !self.waits(said.below);
         due.then(|| Episode::open(node, event, &self.window.witness(node, event)))
     }
 
@@ -224,24 +220,24 @@ impl Looking {
     fn again(
         &mut self,
         node: &Node,
-        entry: Option<&Entry>,
+        known: Option<&KeyState>,
         joining: &Joining<'_>,
         said: &Said<'_>,
-    ) -> Option<Found> {
+    ) -> Option<Sighting> {
         let cost = self.seen.len() + usize::try_from(node.n / COPIED).unwrap_or(usize::MAX);
         if self.gap.is_some_and(|gap| gap >= said.below) || cost > self.credit {
             return None;
         }
         self.credit -= cost;
         self.stale = false;
-        self.window = released(node, entry);
-        self.stand = Stand::of(entry);
-        let (order, mut found) = (joining.event.order(), Found::default());
+        self.window = released(node, known);
+        self.stand = Stand::of(known);
+        let (order, mut found) = (joining.event.order(), Sighting::default());
         for at in 0..self.seen.len() {
             let Some(seen) = self.seen.get(at) else { break };
             let step = step(&mut self.window, &mut self.stand, node, &seen.joining());
-            found.crosses |= step == Step::Crosses && seen.event.order() == order;
-            if step != Step::No && found.announce.is_none() {
+            found.crosses |= step == Move::Crosses && seen.event.order() == order;
+            if step != Move::No && found.announce.is_none() {
                 found.announce = self.due(node, &seen.event, said);
             }
         }
@@ -250,51 +246,54 @@ impl Looking {
 }
 
 /// Takes in the next event in order.
-fn step(window: &mut Window, stand: &mut Option<Stand>, node: &Node, joining: &Joining<'_>) -> Step {
+fn step(window: &mut Window, stand: &mut Option<Stand>, node: &Node, joining: &Joining<'_>) -> Move {
     if !window.push(node, joining) {
-        return Step::No;
+        return Move::No;
     }
     let now = joining.event.time;
     match stand {
         Some(open) if open.open(node, now) => {
             open.held = now;
-            Step::On
+            Move::On
         }
         before => {
             let goes_on = before.is_some_and(|before| continues(before.held, now, node));
             *before = Some(Stand { crossing: now, held: now });
-            if goes_on { Step::On } else { Step::Crosses }
+            if goes_on { Move::On } else { Move::Crosses }
         }
     }
 }
 
 /// A copy of the released window.
-fn released(node: &Node, entry: Option<&Entry>) -> Window {
-    match entry.map(|entry| &entry.state) {
-        Some(State::Sliding(window)) if !matches!(window, Window::Shared) => window.clone(),
+fn released(node: &Node, known: Option<&KeyState>) -> Window {
+    match known.map(|known| &known.window) {
+        Some(AnyWindow::Sliding(window)) if !matches!(window, Window::Shared) => window.clone(),
         _ => Window::new(node),
     }
 }
 
 impl Ahead {
-    /// Takes in an event of a key. `root`: episodes are announced; else only their crossings matter.
+    /// Takes in an event of a key. Episodes are announced where there are `hours` (the rule's notices by clock hour); else only
+    /// their crossings matter.
     pub fn look(
         &mut self,
         node: &Node,
         (key, hash): (&[u8], u64),
-        entry: Option<&Entry>,
+        known: Option<&KeyState>,
         joining: &Joining<'_>,
         unreleased: Unreleased,
-        root: bool,
-    ) -> Found {
+        hours: Option<&BTreeMap<Micros, u64>>,
+    ) -> Sighting {
         let Unreleased { below, room, .. } = unreleased;
+        let root = hours.is_some();
         let (order, now) = (joining.event.order(), joining.event.time);
-        let found = self.keys.find_mut(hash, |looking| looking.key.as_slice() == key);
-        let looking = match found {
+        let remembered = self.keys.find_mut(hash, |looking| looking.key.as_slice() == key);
+        let is_new = remembered.is_none();
+        let looking = match remembered {
             Some(looking) => looking,
-            None if room < KEY => return Found::default(),
+            None if room < KEY => return Sighting::default(),
             None => {
-                let fresh = Looking::new(node, key, hash, entry, order);
+                let fresh = Looking::new(node, key, hash, known, order);
                 self.entries += fresh.entries;
                 self.keys.insert_unique(hash, fresh, |looking| looking.hash).into_mut()
             }
@@ -306,51 +305,51 @@ impl Ahead {
         looking.last = order.max(looking.last);
         looking.stale |= late;
         // An alert that is open already takes it in.
-        let open = Stand::of(entry).filter(|stand| stand.crossing < below && stand.open(node, now));
+        let open = Stand::of(known).filter(|stand| stand.crossing < below && stand.open(node, now));
         if let Some(open) = open {
             let held = looking.stand.map_or(open.held, |stand| stand.held.max(open.held));
             looking.stand = Some(Stand { crossing: open.crossing, held });
         }
         let quiet = root && (open.is_some() || looking.waits(below));
-        let said = Said { below, root, hours: &self.hours };
+        let said = Said { below, hours };
         let (credit, mut found) = (looking.credit, None);
         if looking.stale && !quiet {
-            found = looking.again(node, entry, joining, &said);
+            found = looking.again(node, known, joining, &said);
         }
         self.work += (credit - looking.credit) as u64;
         let found = found.unwrap_or_else(|| {
             if late {
-                return Found::default();
+                return Sighting::default();
             }
             let step = step(&mut looking.window, &mut looking.stand, node, joining);
-            let announce = if step == Step::No { None } else { looking.due(node, joining.event, &said) };
+            let announce = if step == Move::No { None } else { looking.due(node, joining.event, &said) };
             // Where events are missing, an episode may have begun before.
-            Found { crosses: step == Step::Crosses && !looking.stale, announce }
+            Sighting { crosses: step == Move::Crosses && !looking.stale, announce, fresh: false }
         });
         if let Some(episode) = &found.announce {
             looking.said = Some(episode.crossing.time);
-            *self.hours.entry(episode.crossing.time.floor(HOUR)).or_default() += 1;
         }
         let before = looking.entries;
         looking.entries = KEY + looking.window.entries() + looking.recorded;
         self.entries = self.entries + looking.entries - before;
-        found
+        Sighting { fresh: is_new, ..found }
     }
 
-    /// An event without a key: an episode of its own, which is announced.
-    pub fn alone(&mut self, node: &Node, event: &EventRef) -> Option<Episode> {
-        if room_in(&self.hours, event) == 0 {
-            return None;
+    /// Forgets what is remembered of a key all of whose events were released; else when its last event is.
+    pub fn fade(&mut self, hash: u64, below: Micros) -> Option<Micros> {
+        let over = |looking: &Looking| looking.hash == hash && looking.last.time < below;
+        while let Ok(found) = self.keys.find_entry(hash, over) {
+            self.entries -= found.remove().0.entries;
         }
-        *self.hours.entry(event.time.floor(HOUR)).or_default() += 1;
-        Some(Episode::open(node, event, &Window::None.witness(node, event)))
+        if self.keys.capacity() > 64 && self.keys.len() < self.keys.capacity() / 4 {
+            self.keys.shrink_to(self.keys.len() * 2, |looking| looking.hash);
+        }
+        self.keys.find(hash, |looking| looking.hash == hash).map(|looking| looking.last.time)
     }
 
-    /// Forgets keys all of whose events were released.
-    pub fn forget(&mut self, below: Micros) {
-        self.keys.retain(|looking| looking.last.time >= below);
-        self.entries = self.keys.iter().map(|looking| looking.entries).sum();
-        self.hours.retain(|hour, _| hour.plus(HOUR) > below);
+    /// Whether it remembers nothing.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
     }
 
     /// What is remembered, in entries.
@@ -365,32 +364,12 @@ impl Ahead {
     }
 }
 
+/// An event without a key: an episode of its own, which is announced.
+pub fn alone(node: &Node, event: &EventRef, hours: &BTreeMap<Micros, u64>) -> Option<Episode> {
+    (room_in(hours, event) > 0).then(|| Episode::open(node, event, &Window::None.witness(node, event)))
+}
+
 /// How many more notices of a rule there may be in an event's hour: never more than would raise alerts.
 fn room_in(hours: &BTreeMap<Micros, u64>, event: &EventRef) -> u64 {
     STORM_AFTER.saturating_sub(hours.get(&event.time.floor(HOUR)).copied().unwrap_or(0))
-}
-
-/// Announces an episode of a tree's root.
-pub fn announce(scope: &Scope<'_>, tree: &Tree, key: &[u8], episode: &Episode, out: &mut Output) {
-    let Some(node) = tree.nodes.last() else { return };
-    let (rule, crossing) = (scope.plan.rules.get(tree.root), &episode.crossing);
-    let key = key_of(node, key);
-    let identity = scope.identity(tree, &key, crossing.order());
-    let value = episode.value(node);
-    out.notices.push(Notice {
-        notice_id: blake3::keyed_hash(b"vedette: a notice, not an alert.", identity.as_bytes())
-            .to_hex()
-            .as_str()
-            .into(),
-        rule_ix: tree.root,
-        rule: Arc::clone(&tree.rule_ref),
-        entity: body::entity(rule, &key),
-        crossed_at: crossing.time,
-        count: episode.count,
-        value: Number::Int(value),
-        severity: rule.level,
-        summary: body::summary(rule, &key, episode.count, value, &Detail::Plain),
-        evidence: scope.evidence(std::slice::from_ref(crossing)),
-        key,
-    });
 }

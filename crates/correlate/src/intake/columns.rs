@@ -12,7 +12,10 @@ use vedette_event::{Cell, Column, FindingBatch, Hit, KEY_PART_BYTES, Kind, Sourc
 use crate::{
     body::slash64,
     codec::{KeyHasher, write_varint},
-    payload::{write_cell, write_matched, write_values},
+    intake::{
+        payload::{write_cell, write_matched},
+        values::write_values,
+    },
     plan::{Plan, Tree},
 };
 
@@ -43,14 +46,14 @@ impl LongTexts {
 #[derive(Debug)]
 struct Columns {
     /// By slot.
-    slots: Vec<SmallVec<[Place; 1]>>,
+    slots: Vec<SmallVec<[ColumnAt; 1]>>,
     /// Number of the name, and its column, in order of preference (single-event rules by the source's list).
-    entity: Vec<(u64, Place)>,
+    entity: Vec<(u64, ColumnAt)>,
     weight: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct ColumnAt {
     column: usize,
     /// IPv6 addresses are cut to /64.
     cut: bool,
@@ -121,7 +124,7 @@ impl Columns {
         let def = plan.sources.get(source);
         let find = |name: &str| {
             let column = fields.iter().position(|field| **field == *name)?;
-            Some(Place { column, cut: plan.cuts(source, name) })
+            Some(ColumnAt { column, cut: plan.cuts(source, name) })
         };
         let slots =
             tree.slots.iter().map(|slot| def.resolve(&slot.field).into_iter().filter_map(find).collect());
@@ -168,7 +171,7 @@ const fn scalar(kind: Kind) -> bool {
 
 /// The first cell that is neither missing nor null.
 #[inline]
-fn find<'a>(places: &[Place], cells: &'a [Column], row: usize) -> Option<(Cell<'a>, Place)> {
+fn find<'a>(places: &[ColumnAt], cells: &'a [Column], row: usize) -> Option<(Cell<'a>, ColumnAt)> {
     places.iter().find_map(|place| {
         let cell = cells.get(place.column)?.cell(row);
         (!matches!(cell.kind, Kind::Missing | Kind::Null)).then_some((cell, *place))
@@ -177,7 +180,7 @@ fn find<'a>(places: &[Place], cells: &'a [Column], row: usize) -> Option<(Cell<'
 
 /// A part of a key, where lists and objects are missing.
 #[inline]
-fn write_key(found: Option<(Cell<'_>, Place)>, long: &mut LongTexts, out: &mut Vec<u8>) {
+fn write_key(found: Option<(Cell<'_>, ColumnAt)>, long: &mut LongTexts, out: &mut Vec<u8>) {
     let Some((cell, place)) = found.filter(|(cell, _)| scalar(cell.kind)) else {
         return write_cell(out, Kind::Missing, "");
     };

@@ -9,18 +9,29 @@ use std::collections::{BTreeMap, VecDeque};
 use smallvec::SmallVec;
 use vedette_event::{Flags, Micros, TopicIx};
 
+use super::{MAGIC, SEAL};
 use crate::{
     Correlator, Error, GROUPS,
-    checkpoint::{MAGIC, SEAL},
     codec::Reader,
-    episode::{Episode, Phase},
     event::{Bits, Ends, EventRef, Trail},
-    judged::{Distinct, Judged},
-    keys::State,
-    over::{HELD, Over, Sketch, WIDEST, sketched},
+    keys::AnyWindow,
+    over::{
+        Over,
+        sketch::{HELD, Sketch, WIDEST},
+        sketched,
+    },
     plan::{Node, NodeKind, Tree},
-    storm::{Head, Part},
-    window::{Recent, Window},
+    step::{
+        Context, Step,
+        episode::{Episode, Phase},
+        judged::{Distinct, Judged},
+        timers::{Due, Timer},
+        window::{Recent, Window},
+    },
+    storm::{
+        Contribution,
+        hour::{Folded, Head},
+    },
 };
 
 /// A key, read.
@@ -28,23 +39,15 @@ struct Read {
     key: SmallVec<[u8; 24]>,
     named: bool,
     newest: Micros,
-    state: State,
+    window: AnyWindow,
     phase: Phase,
-}
-
-/// An hour of a storm, read.
-struct ReadHour {
-    start: Micros,
-    closed: bool,
-    head: Option<Head>,
-    part: Part,
 }
 
 /// A rule of a tree, read: its keys, and what is over its budget.
 type ReadNode = (Vec<Read>, Option<Over>);
 
 /// A tree, read: its rules, and hours.
-type ReadTree = (usize, Vec<ReadNode>, Vec<ReadHour>, u64);
+type ReadTree = (usize, Vec<ReadNode>, Vec<Contribution>, u64);
 
 /// All of a checkpoint.
 struct Staged {
@@ -119,56 +122,71 @@ impl Correlator {
     }
 
     /// Puts what was read in the place of what was there.
-    fn take_up(&mut self, group: u8, staged: Staged) {
-        let Self { plan, trees, hasher, .. } = self;
-        for (tree, state) in plan.trees.iter().zip(trees.iter_mut()) {
-            for node in &mut state.nodes {
-                let old: Vec<_> =
-                    node.keys.iter().filter(|(_, e)| e.group == group).map(|(slot, _)| slot).collect();
-                for slot in old {
-                    node.keys.remove(hasher, slot);
-                }
-                node.over.remove(&group);
-                node.swept = Micros::MIN;
-            }
-            let Some(mark) = staged.marks.get(&tree.fingerprint) else { continue };
-            let marks = state.restored.get_or_insert_with(|| Box::new([Micros::MIN; GROUPS as usize]));
-            if let Some(slot) = marks.get_mut(usize::from(group)) {
-                *slot = *mark;
-            }
-        }
+    fn take_up(&mut self, number: u8, staged: Staged) {
+        let plan = std::sync::Arc::clone(&self.plan);
+        let mark = |tree: &Tree| staged.marks.get(&tree.fingerprint).copied().unwrap_or(Micros::MIN);
+        let marks: Vec<Micros> = plan.trees.iter().map(mark).collect();
+        self.storms.forget(number);
+        let Some(group) = self.groups.get_mut(usize::from(number)) else { return };
+        group.clear();
         for (at, nodes, hours, lost) in staged.trees {
-            let (Some(tree), Some(state)) = (plan.trees.get(at), trees.get_mut(at)) else { continue };
-            state.counters.evicted += lost;
-            let mark = staged.marks.get(&tree.fingerprint).copied().unwrap_or(Micros::MIN);
-            for ((keys, over), node) in nodes.into_iter().zip(&mut state.nodes) {
-                node.over.extend(over.map(|over| (group, over)));
-                for read in keys {
-                    let hash = hasher.hash(&read.key);
-                    if read.named && node.keys.find(hash, &read.key).is_some() {
-                        continue;
-                    }
-                    let slot = node.keys.insert(hash, &read.key, group, read.named, read.state);
-                    if let Some(entry) = node.keys.get_mut(slot) {
-                        entry.newest = read.newest;
-                        entry.phase = read.phase;
-                    }
-                }
+            let Some(tree) = plan.trees.get(at) else { continue };
+            let mark = marks.get(at).copied().unwrap_or(Micros::MIN);
+            let Self { topics, hasher, storms, report, settings, .. } = self;
+            report.of(at as u32).root.evicted += lost;
+            let cx = Context { plan: &plan, topics, hasher, budget: settings.budget, storms };
+            if let Some((state, agenda)) = group.at(at as u32, tree) {
+                let at = at as u32;
+                Step { cx: &cx, at, tree, group: number, state, agenda, report, hash: None }
+                    .take_up(nodes, mark);
             }
-            for read in hours {
-                let hour = state.storm.hours.entry(read.start).or_default();
-                hour.listed += read.part.crossings.len() as u64;
-                hour.closed |= read.closed;
-                if hour.head.is_none() || (read.head.is_some() && mark >= state.published) {
-                    hour.head = read.head;
-                }
-                hour.parts.insert(group, read.part);
+            group.drop_if_empty(at as u32);
+            for part in hours {
+                storms.take_up(at as u32, tree, (number, mark), part);
             }
-            state.requeue(tree, group);
         }
-        for (tree, state) in plan.trees.iter().zip(trees) {
-            let mark = staged.marks.get(&tree.fingerprint).copied().unwrap_or(Micros::MIN);
-            state.published = state.published.max(mark);
+        for (at, mark) in marks.iter().enumerate() {
+            self.storms.publish(at, *mark);
+        }
+        group.set_marks(marks);
+        self.count_remembered();
+    }
+}
+
+impl Step<'_> {
+    /// Takes up the keys of a tree's rules, and what they have to do.
+    fn take_up(&mut self, nodes: Vec<ReadNode>, mark: Micros) {
+        let hasher = self.cx.hasher;
+        for (at, ((keys, over), node)) in nodes.into_iter().zip(&self.tree.nodes).enumerate() {
+            let Some(state) = self.state.nodes.get_mut(at) else { continue };
+            if over.is_some() {
+                state.over = over.map(Box::new);
+                self.agenda.over.insert((self.at, at as u16));
+            }
+            let mut ends = std::collections::BTreeSet::new();
+            for read in keys {
+                let hash = hasher.hash(&read.key);
+                if read.named && state.keys.find(hash, &read.key).is_some() {
+                    continue;
+                }
+                if let AnyWindow::Judged(window) = &read.window {
+                    ends.insert(window.end(node));
+                }
+                let slot = state.keys.insert(hash, &read.key, read.named, read.window);
+                let Some(known) = state.keys.get_mut(slot) else { continue };
+                known.newest = read.newest;
+                known.phase = read.phase;
+                if let Phase::Open(episode) = &mut known.phase {
+                    episode.queued = episode.due(node);
+                    let what = Due::Episode { node: at as u16, slot, birth: known.birth };
+                    self.agenda.timers.push(Timer { due: episode.queued, what, tree: self.at });
+                }
+            }
+            let has_keys = !state.keys.is_empty();
+            ends.into_iter().for_each(|end| self.judge_at(at, end));
+            if has_keys && !node.judged {
+                self.sweep_from(mark);
+            }
         }
     }
 }
@@ -269,7 +287,7 @@ impl Input<'_> {
         Some(distinct)
     }
 
-    fn tree(&mut self, tree: &Tree) -> Option<(Vec<ReadNode>, Vec<ReadHour>, u64)> {
+    fn tree(&mut self, tree: &Tree) -> Option<(Vec<ReadNode>, Vec<Contribution>, u64)> {
         let (mut nodes, mut hours, mut lost) = (Vec::new(), Vec::new(), 0);
         for node in &tree.nodes {
             let mut keys = Vec::new();
@@ -327,15 +345,15 @@ impl Input<'_> {
     fn entry(&mut self, node: &Node) -> Option<Read> {
         let bits: u64 = self.number()?;
         let key = SmallVec::from_slice(self.reader.bytes()?);
-        let (newest, state) = if node.judged {
+        let (newest, window) = if node.judged {
             let window = self.judged()?;
-            (window.last.time, State::Judged(Box::new(window)))
+            (window.last.time, AnyWindow::Judged(Box::new(window)))
         } else {
             let (newest, shared) = (self.time()?, bits & 8 != 0);
             if shared && !sketched(node) {
                 return None;
             }
-            (newest, State::Sliding(if shared { Window::Shared } else { self.window(node)? }))
+            (newest, AnyWindow::Sliding(if shared { Window::Shared } else { self.window(node)? }))
         };
         let phase = match bits >> 1 & 3 {
             0 => Phase::None,
@@ -343,7 +361,7 @@ impl Input<'_> {
             2 => Phase::Open(Box::new(self.episode()?)),
             _ => return None,
         };
-        Some(Read { key, named: bits & 1 == 1, newest, state, phase })
+        Some(Read { key, named: bits & 1 == 1, newest, window, phase })
     }
 
     fn window(&mut self, node: &Node) -> Option<Window> {
@@ -424,7 +442,7 @@ impl Input<'_> {
         })
     }
 
-    fn hour(&mut self) -> Option<ReadHour> {
+    fn hour(&mut self) -> Option<Contribution> {
         let start = self.time()?;
         let bits: u64 = self.number()?;
         let mut head = None;
@@ -437,23 +455,22 @@ impl Input<'_> {
                 head.pending = Some(pending);
             }
         }
-        let mut crossings = Vec::new();
+        let mut first = Vec::new();
         for _ in 0..self.reader.count()? {
             let event = self.event()?;
-            crossings.push((event, std::str::from_utf8(self.reader.bytes()?).ok()?.into()));
+            first.push((event, std::str::from_utf8(self.reader.bytes()?).ok()?.into()));
         }
-        let mut part = Part {
-            crossings,
-            folded: self.number()?,
+        let mut folded = Folded {
+            episodes: self.number()?,
             ends: self.ends()?,
             flags: self.flags()?,
-            ..Part::default()
+            ..Folded::default()
         };
-        part.last = part.ends.iter().last().map(|event| event.order());
+        folded.last = folded.ends.iter().last().map(|event| event.order());
         for _ in 0..self.reader.count()? {
             let prefix = std::str::from_utf8(self.reader.bytes()?).ok()?.to_owned();
-            part.prefixes.put(prefix, self.number()?);
+            folded.prefixes.put(prefix, self.number()?);
         }
-        Some(ReadHour { start, closed: bits & 1 != 0, head, part })
+        Some(Contribution { start, closed: bits & 1 != 0, head, first, folded })
     }
 }

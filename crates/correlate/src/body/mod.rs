@@ -65,6 +65,8 @@
 //!
 //! **Summary** ([`summary`]), **explanation** ([`explanation`]), **prefix** ([`prefix`]): see the functions.
 
+mod emit;
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -76,6 +78,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_json::{Map, json};
 use vedette_event::{Entity, Micros, RuleIx, RuleRef, Span, Value, time::HOUR};
 use vedette_sigma::ir::{Cmp, Correlation, CorrelationKind, Rule, RuleKind, RuleSet};
+
+pub(crate) use self::emit::{Bodies, key_of};
 
 /// A group key, by part name.
 pub type Key = BTreeMap<Arc<str>, Value>;

@@ -1,75 +1,15 @@
-//! What a tree keeps of an event while it waits: the rules matched and the cells of its slots, in a few bytes.
+//! The distinct values that an event brings to `value_count`.
 //!
-//! In: cells of a batch, by [`crate::extract`]. Out: [`Payload`], keys, key groups, hashes of values.
-//! Layout: the number of matched detections and each of them, then per slot its kind code and text, or [`HASHED`] and the
-//! hashes of its values; of a single-event rule only the key: 0 for none, or 1, the number of the name, kind and text. Keys
-//! are the same bytes, part after part.
+//! In: encoded cells. Out: keyed hashes of their values.
+//! Invariant: text that is equal and numbers that are equal are one value, text and numbers never; a product is bounded.
 
 use smallvec::SmallVec;
 use vedette_event::{Cell, Kind, batch::number};
 
-use crate::{
-    GROUPS,
-    codec::{KeyHasher, Reader, write_bytes, write_varint},
-    plan::{From, Node, Tree},
-};
+use crate::codec::{KeyHasher, Reader, write_varint};
 
 /// In place of a kind: the hashes of a slot's values follow, which are all that is asked of a long text or list.
-const HASHED: u8 = u8::MAX;
-
-/// A payload, read in place.
-#[derive(Debug, Default)]
-pub struct Payload<'a> {
-    /// Numbers of the detections matched.
-    pub matched: SmallVec<[u16; 8]>,
-    /// One encoded cell a slot.
-    pub slots: SmallVec<[&'a [u8]; 8]>,
-    /// The key of a single-event rule.
-    pub entity: Option<&'a [u8]>,
-}
-
-impl<'a> Payload<'a> {
-    /// Reads what `crate::extract` wrote for this tree.
-    #[inline]
-    pub fn read(bytes: &'a [u8], tree: &Tree) -> Self {
-        let mut payload = Self::default();
-        let mut reader = Reader::new(bytes);
-        if tree.single() {
-            if reader.byte() == Some(1) {
-                let key = &bytes[1..];
-                let _ = (reader.varint(), reader.byte(), reader.bytes());
-                payload.entity = key.get(..key.len() - reader.left());
-            }
-            return payload;
-        }
-        for _ in 0..reader.varint().unwrap_or_default() {
-            payload.matched.extend(reader.varint().map(|bit| bit as u16));
-        }
-        for _ in 0..tree.slots.len() {
-            let (before, start) = (reader.left(), bytes.len() - reader.left());
-            let _ = (reader.byte(), reader.bytes());
-            payload.slots.extend(bytes.get(start..start + before - reader.left()));
-        }
-        payload
-    }
-
-    /// Appends the key that a recipe gives; `None` if a part is missing.
-    #[inline]
-    pub fn key(&self, recipe: &[usize], into: &mut Vec<u8>) -> Option<()> {
-        for slot in recipe {
-            let cell = self.slots.get(*slot).filter(|cell| cell.first().is_some_and(|kind| *kind != 0))?;
-            into.extend_from_slice(cell);
-        }
-        Some(())
-    }
-}
-
-/// Appends a cell.
-#[inline]
-pub fn write_cell(out: &mut Vec<u8>, kind: Kind, text: &str) {
-    out.push(kind as u8);
-    write_bytes(out, text.as_bytes());
-}
+pub const HASHED: u8 = u8::MAX;
 
 /// Appends the hashes of a cell's values, each once, no more than `most`.
 pub fn write_values(out: &mut Vec<u8>, cell: Cell<'_>, hasher: &KeyHasher, most: usize) {
@@ -78,81 +18,6 @@ pub fn write_values(out: &mut Vec<u8>, cell: Cell<'_>, hasher: &KeyHasher, most:
     out.push(HASHED);
     write_varint(out, size_of_val(values) as u64);
     values.iter().for_each(|value| out.extend(value.to_le_bytes()));
-}
-
-/// Appends the number of matched detections and each of them.
-pub fn write_matched(out: &mut Vec<u8>, bits: impl ExactSizeIterator<Item = u16>) {
-    write_varint(out, bits.len() as u64);
-    for bit in bits {
-        write_varint(out, u64::from(bit));
-    }
-}
-
-/// The key group of a key with this hash.
-#[inline]
-pub fn group(hasher: &KeyHasher, node: &Node, key: &[u8], hash: u64) -> u8 {
-    let hash = match &node.route {
-        None => hash,
-        Some(route) => {
-            let mut reader = Reader::new(key);
-            let mut parts = SmallVec::<[&[u8]; 4]>::new();
-            while reader.left() > 0 {
-                let start = key.len() - reader.left();
-                if reader.byte().is_none() || reader.bytes().is_none() {
-                    break;
-                }
-                parts.extend(key.get(start..key.len() - reader.left()));
-            }
-            let mut bytes = SmallVec::<[u8; 64]>::new();
-            for part in route.iter().filter_map(|at| parts.get(*at)) {
-                bytes.extend_from_slice(part);
-            }
-            hasher.hash(&bytes)
-        }
-    };
-    ((hash >> 40) % u64::from(GROUPS)) as u8
-}
-
-/// The key groups an event can concern (none if every key lacks a part), and the hash of the last key.
-pub fn groups(hasher: &KeyHasher, tree: &Tree, bytes: &[u8], key: &mut Vec<u8>) -> (SmallVec<[u8; 2]>, u64) {
-    let payload = Payload::read(bytes, tree);
-    let mut found = SmallVec::new();
-    let mut last = 0;
-    let mut add = |node: &Node, key: &[u8]| {
-        last = hasher.hash(key);
-        let group = group(hasher, node, key, last);
-        if !found.contains(&group) {
-            found.push(group);
-        }
-    };
-    if let [node] = &tree.nodes[..] {
-        if tree.single() {
-            add(node, payload.entity.unwrap_or_default());
-            return (found, last);
-        }
-        for (at, recipe) in node.recipes.iter().enumerate() {
-            let gives = |r: &crate::plan::Ref| {
-                r.recipe == at && matches!(r.from, From::Detection(bit) if payload.matched.contains(&bit))
-            };
-            key.clear();
-            if node.refs.iter().any(gives) && payload.key(recipe, key).is_some() {
-                add(node, key);
-            }
-        }
-        return (found, last);
-    }
-    // All nodes share the fields that decide the group: whichever key is whole tells.
-    for node in &tree.nodes {
-        let whole = node.recipes.iter().any(|recipe| {
-            key.clear();
-            payload.key(recipe, key).is_some()
-        });
-        if whole {
-            add(node, key);
-            return (found, last);
-        }
-    }
-    (found, last)
 }
 
 /// Hashes of an event's values, each once: elements of lists, products of fields. No more than `most`, which is more than
@@ -264,6 +129,7 @@ fn split(list: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::intake::payload::write_cell;
 
     const MOST: usize = 1_001;
 

@@ -1,38 +1,34 @@
 //! Bodies: from state to the alerts and notices that leave.
 //!
-//! In: a rule, a key, an episode, a judged window or a storm. Out: [`Published`].
+//! In: a tree, a key, an episode, a judged window or a storm. Out: [`Published`] and [`Notice`].
+//! Invariant: every body is made of [`Facts`] in one place, so that what a field means holds for all kinds of alerts.
 
 use std::sync::Arc;
 
 use vedette_event::{
-    Alert, Evidence, Flags, Identity, Kind, Micros, Order, RuleIx, Span, State, Topics, Value, alert::Number,
+    Alert, Evidence, Flags, Identity, Kind, Micros, Notice, Order, RuleIx, Span, State, Topics, Value,
+    alert::Number,
 };
 
+use super::{Detail, Key};
 use crate::{
-    Output, Published,
-    ahead::Unreleased,
-    body::{self, Detail, Key},
-    codec::{KeyHasher, Reader},
-    episode::Episode,
+    Published, body,
+    codec::Reader,
     event::{Bits, EventRef},
-    judged::Judged,
     plan::{From, Node, NodeKind, Plan, Tree},
-    storm::{Head, Hour},
+    step::{episode::Episode, judged::Judged},
+    storm::hour::{Head, Hour},
 };
 
-/// What everything in a correlator needs to know.
+/// What bodies are made of beside state.
 #[derive(Debug, Clone, Copy)]
-pub struct Scope<'a> {
+pub(crate) struct Bodies<'a> {
     pub plan: &'a Plan,
     pub topics: &'a Topics,
-    pub hasher: &'a KeyHasher,
-    pub budget: usize,
-    /// Events as they are read, for notices: nothing they do is final.
-    pub ahead: Option<Unreleased>,
 }
 
 /// The parts of an encoded key by name.
-pub fn key_of(node: &Node, key: &[u8]) -> Key {
+pub(crate) fn key_of(node: &Node, key: &[u8]) -> Key {
     let mut parts = Key::new();
     let mut reader = Reader::new(key);
     let mut at = 0;
@@ -77,9 +73,9 @@ struct Facts<'a> {
     detail: Detail<'a>,
 }
 
-impl Scope<'_> {
+impl Bodies<'_> {
     /// References to events.
-    pub fn evidence(&self, events: &[EventRef]) -> Vec<Evidence> {
+    fn evidence(&self, events: &[EventRef]) -> Vec<Evidence> {
         let evidence = events.iter().map(|event| Evidence {
             topic: Arc::clone(self.topics.name(event.topic)),
             incarnation: event.incarnation,
@@ -93,13 +89,13 @@ impl Scope<'_> {
     }
 
     /// The identity of an episode of a tree's root.
-    pub fn identity(&self, tree: &Tree, key: &Key, crossing: Order) -> Arc<str> {
+    fn identity(&self, tree: &Tree, key: &Key, crossing: Order) -> Arc<str> {
         let rule = self.plan.rules.get(tree.root);
         let topic = self.topics.name(crossing.topic);
         Identity { rule_id: &rule.id, meaning: &rule.meaning, key, crossing, topic }.alert_id()
     }
 
-    fn publish(&self, tree: &Tree, group: u8, key: Key, facts: Facts<'_>, out: &mut Output) {
+    fn publish(&self, tree: &Tree, group: u8, key: Key, facts: Facts<'_>) -> Published {
         let rule = self.plan.rules.get(tree.root);
         let (crossing, covers_until) = (facts.crossing.order(), facts.covers_until);
         let alert = Alert {
@@ -126,19 +122,18 @@ impl Scope<'_> {
             flags: facts.flags,
             key,
         };
-        out.alerts.push(Published { alert, rule: tree.root, group, crossing, covers_until });
+        Published { alert, rule: tree.root, group, crossing, covers_until }
     }
 
     /// Gives the next revision of an episode.
-    pub fn revise(
+    pub fn revision(
         &self,
         tree: &Tree,
         (group, key): (u8, &[u8]),
         episode: &mut Episode,
         state: State,
-        out: &mut Output,
-    ) {
-        let Some(node) = tree.nodes.last() else { return };
+    ) -> Published {
+        let node = tree.last();
         episode.revision = episode.revision.saturating_add(1);
         episode.pending = None;
         let matched = rules_of(tree, node, &episode.matched);
@@ -166,12 +161,12 @@ impl Scope<'_> {
                 NodeKind::Single | NodeKind::Count | NodeKind::Distinct(_) => Detail::Plain,
             },
         };
-        self.publish(tree, group, key_of(node, key), facts, out);
+        self.publish(tree, group, key_of(node, key), facts)
     }
 
     /// Gives the one revision of a judged window.
-    pub fn judge(&self, tree: &Tree, (group, key): (u8, &[u8]), window: &Judged, out: &mut Output) {
-        let Some(node) = tree.nodes.last() else { return };
+    pub fn judged(&self, tree: &Tree, (group, key): (u8, &[u8]), window: &Judged) -> Published {
+        let node = tree.last();
         let cap = node.values_cap();
         let (measured, matched) = (window.measured(node), rules_of(tree, node, &window.matched));
         let distinct = matches!(node.kind, NodeKind::Distinct(_));
@@ -190,23 +185,15 @@ impl Scope<'_> {
             covers_until: window.last.time,
             detail: Detail::Window { start: window.start, matched: &matched },
         };
-        self.publish(tree, group, key_of(node, key), facts, out);
+        self.publish(tree, group, key_of(node, key), facts)
     }
 
     /// Gives the next revision of a storm.
-    pub fn storm(
-        &self,
-        tree: &Tree,
-        start: Micros,
-        hour: &Hour,
-        head: &Head,
-        state: State,
-        out: &mut Output,
-    ) {
+    pub fn storm(&self, tree: &Tree, start: Micros, hour: &Hour, head: &Head, state: State) -> Published {
         let prefixes = hour.prefixes();
         let evidence = hour.evidence();
         let (count, last_seen) =
-            (hour.folded(), evidence.last().map_or(head.crossing.time, |last| last.time));
+            (hour.episodes(), evidence.last().map_or(head.crossing.time, |last| last.time));
         let facts = Facts {
             crossing: &head.crossing,
             revision: head.revision,
@@ -221,6 +208,31 @@ impl Scope<'_> {
             evidence,
             detail: Detail::Storm { hour: start, prefixes: &prefixes },
         };
-        self.publish(tree, 0, Key::new(), facts, out);
+        self.publish(tree, 0, Key::new(), facts)
+    }
+
+    /// Announces an episode of a tree's root.
+    pub fn notice(&self, tree: &Tree, key: &[u8], episode: &Episode) -> Notice {
+        let node = tree.last();
+        let (rule, crossing) = (self.plan.rules.get(tree.root), &episode.crossing);
+        let key = key_of(node, key);
+        let identity = self.identity(tree, &key, crossing.order());
+        let value = episode.value(node);
+        Notice {
+            notice_id: blake3::keyed_hash(b"vedette: a notice, not an alert.", identity.as_bytes())
+                .to_hex()
+                .as_str()
+                .into(),
+            rule_ix: tree.root,
+            rule: Arc::clone(&tree.rule_ref),
+            entity: body::entity(rule, &key),
+            crossed_at: crossing.time,
+            count: episode.count,
+            value: Number::Int(value),
+            severity: rule.level,
+            summary: body::summary(rule, &key, episode.count, value, &Detail::Plain),
+            evidence: self.evidence(std::slice::from_ref(crossing)),
+            key,
+        }
     }
 }

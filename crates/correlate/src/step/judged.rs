@@ -5,10 +5,10 @@
 use hashbrown::HashTable;
 use vedette_event::{Flags, Micros};
 
+use super::window::Joining;
 use crate::{
     event::{Bits, Ends, EventRef},
     plan::{Node, NodeKind},
-    window::Joining,
 };
 
 /// One key's window so far.

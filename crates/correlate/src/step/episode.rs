@@ -5,11 +5,13 @@
 
 use vedette_event::{Flags, Micros, time::DAY};
 
+use super::{
+    judged::Distinct,
+    window::{Joining, Witness},
+};
 use crate::{
     event::{Bits, Ends, EventRef},
-    judged::Distinct,
     plan::{Node, NodeKind},
-    window::{Joining, Witness},
 };
 
 /// Where a key stands.
@@ -57,7 +59,7 @@ pub struct Episode {
     pub steps: Vec<Micros>,
     /// When the revision of the running interval is due.
     pub pending: Option<Micros>,
-    /// The earliest timer in the queue.
+    /// When its end is looked at next: no later than the end.
     pub queued: Micros,
 }
 
