@@ -360,7 +360,7 @@ impl Correlator {
             low = upto;
         }
         for _ in 0..6 {
-            let middle = Micros(low.0 + (high.0 - low.0) / 2);
+            let middle = Micros(low.0.midpoint(high.0));
             if fits(middle) {
                 low = middle.max(low);
             } else {
