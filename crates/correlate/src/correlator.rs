@@ -81,6 +81,18 @@ struct Intake {
     part: Vec<u8>,
     key: Vec<u8>,
     scratch: Scratch,
+    /// Findings of a batch: they are handed to their groups at its end, so that each group's memory is looked up once for all of its own.
+    held: Vec<Staged>,
+    payloads: Vec<u8>,
+}
+
+/// A finding on its way to its group; its payload is in [`Intake::payloads`].
+#[derive(Debug, Clone, Copy)]
+struct Staged {
+    held: Held,
+    end: usize,
+    set: usize,
+    group: u8,
 }
 
 const _: () = {
@@ -131,6 +143,7 @@ impl Correlator {
             uses.clear();
             intake.uses = uses;
         }
+        self.hand_over(&mut intake);
         self.intake = intake;
         self.collect(&plan, out);
         self.waiting.announce(&plan, &self.watermarks, &mut out.health);
@@ -182,7 +195,13 @@ impl Correlator {
             };
             let held = Held { event, start: 0, hash: to.hash, tree: at, counts: copy == 0 };
             let finding = Finding { tree, held, payload, source: findings.batch.source, group: to.group };
-            self.hold(plan, &finding, &mut intake.scratch, out);
+            if self.admit(plan, &finding, &mut intake.scratch, out) {
+                let start = intake.payloads.len();
+                intake.payloads.extend_from_slice(payload);
+                let held = Held { start, ..finding.held };
+                let end = intake.payloads.len();
+                intake.held.push(Staged { held, end, set: tree.set, group: to.group });
+            }
         }
     }
 
@@ -196,17 +215,17 @@ impl Correlator {
         }
     }
 
-    /// Holds one event for one tree in one key group.
+    /// Whether there is room for one event of one tree in one key group; if so, it is looked at ahead.
     #[inline]
-    fn hold(&mut self, plan: &Plan, finding: &Finding<'_>, scratch: &mut Scratch, out: &mut Output) {
+    fn admit(&mut self, plan: &Plan, finding: &Finding<'_>, scratch: &mut Scratch, out: &mut Output) -> bool {
         let Finding { tree, ref held, payload, source, group } = *finding;
         // Asked before the notice, which no alert would cover.
         if !self.waiting.room(held.tree as usize, tree.set, source) {
             self.waiting.refuse(held.tree as usize, held.event.time);
             self.report.of(held.tree).root.unevaluated += 1;
-            return;
+            return false;
         }
-        let Some(group) = self.groups.get_mut(usize::from(group)) else { return };
+        let Some(group) = self.groups.get_mut(usize::from(group)) else { return false };
         if self.settings.notices && !tree.judged() {
             let stands = self.waiting.stands(tree.set);
             let budget = if stands { self.settings.notice_budget / 2 } else { self.settings.notice_budget };
@@ -232,9 +251,39 @@ impl Correlator {
             *ahead = *ahead + remembered(group) - before;
         }
         self.waiting.hold(held.tree as usize, tree.set);
-        if let Some(agenda) = group.agendas.get_mut(tree.set) {
-            agenda.hold(*held, payload);
+        true
+    }
+
+    /// Hands the findings of a batch to their groups, one group after the other.
+    fn hand_over(&mut self, intake: &mut Intake) {
+        let mut places = [0; GROUPS as usize];
+        for staged in &intake.held {
+            if let Some(n) = places.get_mut(usize::from(staged.group)) {
+                *n += 1;
+            }
         }
+        let mut before = 0;
+        for place in &mut places {
+            before += std::mem::replace(place, before);
+        }
+        let mut order = vec![0; intake.held.len()];
+        for (at, staged) in intake.held.iter().enumerate() {
+            if let Some(place) = places.get_mut(usize::from(staged.group)) {
+                if let Some(slot) = order.get_mut(*place) {
+                    *slot = at;
+                }
+                *place += 1;
+            }
+        }
+        for staged in order.iter().filter_map(|at| intake.held.get(*at)) {
+            let group = self.groups.get_mut(usize::from(staged.group));
+            let payload = intake.payloads.get(staged.held.start..staged.end).unwrap_or_default();
+            if let Some(agenda) = group.and_then(|group| group.agendas.get_mut(staged.set)) {
+                agenda.hold(staged.held, payload);
+            }
+        }
+        intake.held.clear();
+        intake.payloads.clear();
     }
 
     /// Lets through what lies below the watermarks (by source; `Micros::MIN` where there is none yet), until so many alerts

@@ -165,7 +165,7 @@ impl Group {
             report.effort.sorted += run.take(below, &mut ready) as u64;
             for (at, held) in ready.iter().enumerate() {
                 if at % TOGETHER == 0 {
-                    self.touch(ready.get(at..ready.len().min(at + TOGETHER)).unwrap_or_default());
+                    self.touch(ready.get(at..ready.len().min(at + TOGETHER)).unwrap_or_default(), &run.bytes);
                 }
                 self.wake(cx, set, Some(held.event.time), report);
                 let payload = run.bytes.get(held.start..).unwrap_or_default();
@@ -181,10 +181,13 @@ impl Group {
         self.settle(cx.plan, set, below.unwrap_or(Micros::MAX), report);
     }
 
-    /// Brings the keys of some findings into the cache: their places in the tables first, then what these lead to.
-    fn touch(&self, held: &[Held]) {
+    /// Brings what some findings need into the cache: their payloads and the places of their keys in the tables first, then
+    /// what these lead to.
+    fn touch(&self, held: &[Held], payloads: &[u8]) {
         let mut found: SmallVec<[(&TreeState, u32); TOGETHER]> = SmallVec::new();
+        let mut read = 0;
         for held in held {
+            read ^= u64::from(payloads.get(held.start).copied().unwrap_or_default());
             if let (Some(hash), Some(state)) = (held.hash, self.tree(held.tree))
                 && let [node] = &*state.nodes
                 && node.keys.len() > CACHED
@@ -194,7 +197,7 @@ impl Group {
         }
         let keys =
             |state: &TreeState, slot| state.nodes.first().map_or(0, |node| node.keys.touch_state(slot));
-        let read = found.iter().fold(0, |all, (state, slot)| all ^ keys(state, *slot));
+        let read = found.iter().fold(read, |all, (state, slot)| all ^ keys(state, *slot));
         std::hint::black_box(read);
     }
 

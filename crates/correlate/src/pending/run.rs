@@ -46,8 +46,10 @@ pub struct Run {
     pub bytes: Vec<u8>,
     /// The earliest of `fresh`.
     earliest: Option<Micros>,
-    /// The lowest offset of each partition, until some of it was let through.
+    /// The lowest offset of each partition, as far as somebody asked and nothing was let through since.
     lowest: Option<Vec<(Origin, i64)>>,
+    /// So many of `fresh` are in it.
+    noted: usize,
 }
 
 impl Run {
@@ -58,12 +60,6 @@ impl Run {
         let time = held.event.time;
         if self.earliest.is_none_or(|earliest| time < earliest) {
             self.earliest = Some(time);
-        }
-        if self.fresh.is_empty() && self.pieces.is_empty() {
-            self.lowest = Some(Vec::new());
-        }
-        if let Some(lowest) = &mut self.lowest {
-            lower(lowest, &held.event);
         }
         self.fresh.push(Held { start, ..held });
     }
@@ -86,7 +82,7 @@ impl Run {
             self.earliest = None;
             Held::sort(&mut fresh);
             effort.sorted += fresh.len() as u64;
-            self.pieces.push((fresh, 0));
+            self.add(fresh);
             effort.sorted += self.merge() as u64;
         }
         let count = |(held, gone): &(Vec<Held>, usize)| {
@@ -107,11 +103,10 @@ impl Run {
             if all && self.pieces.is_empty() {
                 // As it mostly is: the watermark comes when all is there.
                 out.append(&mut fresh);
-                self.fresh = fresh;
-                self.lowest = None;
+                (self.fresh, self.lowest, self.noted) = (fresh, None, 0);
                 return sorted;
             }
-            self.pieces.push((fresh, 0));
+            self.add(fresh);
         }
         let before = out.len();
         for (held, gone) in &mut self.pieces {
@@ -128,6 +123,15 @@ impl Run {
             Held::sort(taken);
         }
         sorted + self.merge()
+    }
+
+    /// Adds a piece that is in order.
+    fn add(&mut self, piece: Vec<Held>) {
+        if let Some(lowest) = &mut self.lowest {
+            piece.iter().for_each(|held| lower(lowest, &held.event));
+        }
+        self.noted = 0;
+        self.pieces.push((piece, 0));
     }
 
     /// Merges the last pieces while the one is not twice as long as the other; how many findings were moved.
@@ -160,12 +164,19 @@ impl Run {
 
     /// The lowest offset of each partition.
     pub fn lowest(&mut self) -> &[(Origin, i64)] {
-        if self.lowest.is_none() {
-            let mut lowest = Vec::new();
-            self.iter().for_each(|held| lower(&mut lowest, &held.event));
-            self.lowest = Some(lowest);
+        let mut lowest = self.lowest.take();
+        match &mut lowest {
+            Some(lowest) => {
+                let rest = self.fresh.get(self.noted..).unwrap_or_default();
+                rest.iter().for_each(|held| lower(lowest, &held.event));
+            }
+            None => {
+                let all = lowest.insert(Vec::new());
+                self.iter().for_each(|held| lower(all, &held.event));
+            }
         }
-        self.lowest.as_deref().unwrap_or_default()
+        self.noted = self.fresh.len();
+        self.lowest.insert(lowest.unwrap_or_default())
     }
 
     /// Empties it, to be used again; not if it took much memory, which would stay after a flood.
@@ -173,7 +184,7 @@ impl Run {
         self.fresh.clear();
         self.pieces.clear();
         self.bytes.clear();
-        (self.earliest, self.lowest) = (None, None);
+        (self.earliest, self.lowest, self.noted) = (None, None, 0);
         (self.fresh.capacity() <= SPARE && self.bytes.capacity() <= SPARE * size_of::<Held>()).then_some(self)
     }
 }
