@@ -247,6 +247,7 @@ mod tests {
         for below in 0..10_000 {
             run.hold(held(below + 100, 10_000 + below), &[]);
             sorted += run.take(Some(Micros(below)), &mut out);
+            assert!(run.pieces.len() < 16, "{} pieces", run.pieces.len());
         }
         // Each once, and merged with others like it a dozen times at most.
         assert!(sorted < 20_000 * 14, "{sorted}");
