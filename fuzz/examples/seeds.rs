@@ -31,6 +31,7 @@ fn main() -> io::Result<()> {
             write("evaluate", &name, &[&[source], line])?;
             if feed == Feed::Firewall {
                 write("decode_panos", &name, &[line])?;
+                write("views", &name, &[&[64], line])?;
             } else {
                 write("decode_json", &name, &[&[form], line])?;
             }

@@ -6,7 +6,7 @@
 use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
 use vedette_decode::{Decoder, Inspector, detect};
-use vedette_event::{Cell, DeadLetter, EventBatch, RawBatch, SourceIx};
+use vedette_event::{Cell, DeadLetter, EventBatch, Micros, Projection, RawBatch, SourceIx};
 
 use crate::{SECRET, SOURCES, batch};
 
@@ -43,7 +43,7 @@ impl Bench {
             SOURCES.fields.0.keys().map(|name| name.as_str().into()).collect();
         names.extend(def.fields.keys().map(|name| Arc::<str>::from(name.as_str())));
         names.extend(FREE.map(Arc::<str>::from));
-        let projection: Vec<_> = names.into_iter().collect();
+        let projection = Projection::new(names);
         let decoder = || {
             Decoder::new(def, &SOURCES.fields, &projection, SECRET)
                 .expect("a valid zone")
@@ -65,13 +65,16 @@ fn decode(decoder: &mut Decoder, raw: &RawBatch) -> (Vec<EventBatch>, Vec<DeadLe
 }
 
 /// All that is known of the rows of one record.
-fn rows<'a>(batches: &'a [EventBatch], record: u32) -> Vec<(i64, u32, i64, Vec<Cell<'a>>, Cell<'a>)> {
+fn rows<'a>(
+    batches: &'a [EventBatch],
+    record: u32,
+) -> Vec<(i64, u32, Option<Micros>, Vec<Cell<'a>>, Cell<'a>)> {
     let mut rows = Vec::new();
     for batch in batches {
         for row in (0..batch.rows()).filter(|row| batch.records[*row] == record) {
-            let cells = batch.columns.iter().map(|column| column.cell(row)).collect();
-            let original = batch.original.cell(row);
-            rows.push((batch.offsets[row], batch.indexes[row], batch.claimed[row], cells, original));
+            let cells = batch.columns().iter().map(|column| column.cell(row)).collect();
+            let original = batch.original().cell(row);
+            rows.push((batch.offsets()[row], batch.indexes()[row], batch.claimed(row), cells, original));
         }
     }
     rows
@@ -95,8 +98,7 @@ pub fn check(name: &str, data: &[u8]) {
 fn check_with(bench: &mut Bench, raw: &RawBatch) {
     let (out, dead) = decode(&mut bench.whole, raw);
     for batch in &out {
-        assert!(batch.columns.iter().all(|column| column.len() == batch.rows()), "a column has gaps");
-        assert!(batch.records.is_sorted() && batch.original.len() == batch.rows());
+        assert_eq!((batch.records.len(), batch.records.is_sorted()), (batch.rows(), true));
     }
     for (record, number) in raw.records.iter().zip(0..) {
         let together = rows(&out, number);

@@ -31,7 +31,7 @@ pub fn compile(rules: RuleSet) -> Arc<Compiled> {
 fn agree(compiled: &Compiled, detector: &mut Detector, engine: Option<&mut Engine>, raw: &RawBatch) {
     let detected = detector.detect(raw);
     let def = SOURCES.get(raw.source);
-    let names = compiled.projection(raw.source);
+    let names = compiled.projection(raw.source).fields();
     for letter in &detected.dead {
         assert_ne!(letter.reason, vedette_event::DeadReason::Panic, "evaluating {raw:?} panicked");
     }
@@ -40,9 +40,9 @@ fn agree(compiled: &Compiled, detector: &mut Detector, engine: Option<&mut Engin
         for row in 0..batch.events.rows() {
             let cell = |name: &str| {
                 let at = names.iter().position(|known| **known == *name);
-                at.map_or(Cell::MISSING, |at| batch.events.columns[at].cell(row))
+                at.map_or(Cell::MISSING, |at| batch.events.columns()[at].cell(row))
             };
-            let original = batch.events.original.cell(row).text;
+            let original = batch.events.original().cell(row).text;
             let work = reference::work(&compiled.rules, def, &cell, original);
             assert!(work.steps <= BUDGET, "event {original:?} was evaluated for {work:?}");
             for (ix, rule) in compiled.rules.iter() {

@@ -7,6 +7,7 @@
 pub mod decoding;
 pub mod detection;
 pub mod restoring;
+pub mod views;
 
 use std::sync::{Arc, LazyLock};
 

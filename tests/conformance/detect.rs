@@ -6,7 +6,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use vedette_decode::Decoder;
 use vedette_detect::{Evaluator, Program, needed_fields, reference};
-use vedette_event::{Cell, Fields, Flags, Hit, Partition, RawBatchBuilder, SourceIx, Sources, TopicIx};
+use vedette_event::{
+    Cell, Fields, Flags, Hit, Partition, Projection, RawBatchBuilder, SourceIx, Sources, TopicIx,
+};
 use vedette_sigma::{Lists, RuleFile, RuleSet, load};
 
 const SOURCE: SourceIx = SourceIx(0);
@@ -28,27 +30,28 @@ fn lines<T: for<'de> Deserialize<'de>>(file: &str) -> Option<Vec<T>> {
 fn matches(rules: &RuleSet, events: &[Map<String, Value>]) -> Vec<Vec<Arc<str>>> {
     let sources = json();
     let def = sources.get(SOURCE);
-    let fields: Vec<Arc<str>> = needed_fields(rules, def).into_iter().collect();
+    let projection = Projection::new(needed_fields(rules, def));
+    let fields = projection.fields();
     let mut raw = RawBatchBuilder::new(SOURCE, Partition { topic: TopicIx(0), number: 0 });
     for (offset, event) in (0..).zip(events) {
         let text = Value::from(event.clone()).to_string();
         raw.push(offset, None, Flags::default(), Some(text.as_bytes()));
     }
     let (mut batches, mut dead) = (Vec::new(), Vec::new());
-    let decoder = Decoder::new(def, &sources.fields, &fields, [0; 32]).expect("the source is sound");
+    let decoder = Decoder::new(def, &sources.fields, &projection, [0; 32]).expect("the source is sound");
     let mut decoder = decoder.searched(def, [0; 32]);
     decoder.decode(&raw.take(), &mut batches, &mut dead);
     assert!(dead.is_empty(), "{dead:?}");
-    let mut evaluator = Evaluator::new(Arc::new(Program::compile(rules, SOURCE, &sources, &fields)));
+    let mut evaluator = Evaluator::new(Arc::new(Program::compile(rules, SOURCE, &sources, fields)));
     let (mut hits, mut matched) = (Vec::new(), Vec::new());
     for batch in &batches {
         evaluator.evaluate(batch, &mut hits);
         for row in 0..batch.rows() {
             let cell = |name: &str| {
                 let column = fields.iter().position(|field| &**field == name);
-                column.map_or(Cell::MISSING, |column| batch.columns[column].cell(row))
+                column.map_or(Cell::MISSING, |column| batch.columns()[column].cell(row))
             };
-            let original = batch.original.cell(row).text;
+            let original = batch.original().cell(row).text;
             let expected: Vec<Hit> = rules
                 .iter()
                 .filter(|(rule, _)| reference::matches(rules, *rule, def, &cell, original))

@@ -6,11 +6,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use arrow_buffer::ScalarBuffer;
 use vedette_correlate::{Correlator, CorrelatorSettings, NOTICE_BUDGET, Output, Plan};
 use vedette_event::{
-    ColumnBuilder, EventBatch, FieldType, Fields, FindingBatch, Flags, Hit, Kind, LogSource, Micros,
-    Partition, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, Text, TopicIx, Topics, schema::FieldDef,
+    BatchBuilder, Cell, FieldType, Fields, FindingBatch, Flags, Hit, Kind, LogSource, Micros, Partition,
+    Projection, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, TopicIx, Topics, schema::FieldDef,
     source::Form,
 };
 use vedette_sigma::ir::{
@@ -92,32 +91,24 @@ fn main() {
         reorder_budget: usize::MAX,
     };
     let mut correlator = Correlator::new(Arc::new(plan(threshold)), Arc::new(Topics::new(["fw"])), settings);
-    let (mut out, fields) = (Output::default(), [Arc::from("source.ip")]);
+    let (mut out, projection) = (Output::default(), Projection::new([Arc::from("source.ip")]));
     let (mut state, mut spent, mut pushing, mut alerts) = (88_172_645_463_325_252_u64, 0, 0, 0);
     let before = resident();
     for batch in 0..EVENTS / ROWS {
-        let mut column = ColumnBuilder::new(Text::default());
-        for _ in 0..ROWS {
+        let first = (batch * ROWS) as i64;
+        let times: Vec<_> =
+            (0..ROWS as i64).map(|row| Micros(1_767_225_600_000_000 + (first + row) * 50)).collect();
+        let mut events = BatchBuilder::new(projection.clone());
+        for row in 0..ROWS {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
             let key = (state % KEYS) as u32;
-            column.push(Kind::Text, &format!("10.{}.{}.{}", key >> 16, (key >> 8) & 255, key & 255));
+            let text = &format!("10.{}.{}.{}", key >> 16, (key >> 8) & 255, key & 255);
+            events.put(0, Cell { kind: Kind::Text, text });
+            events.end_row(first + row as i64, 0, row as u32, Some(times[row]));
         }
-        let first = (batch * ROWS) as i64;
-        let times: Vec<_> =
-            (0..ROWS as i64).map(|row| Micros(1_767_225_600_000_000 + (first + row) * 50)).collect();
-        let column = column.finish();
-        let events = EventBatch {
-            source: SourceIx(0),
-            partition: Partition { topic: TopicIx(0), number: 0 },
-            offsets: ScalarBuffer::from((first..first + ROWS as i64).collect::<Vec<_>>()),
-            indexes: ScalarBuffer::from(vec![0; ROWS]),
-            claimed: ScalarBuffer::from(times.iter().map(|t| t.0).collect::<Vec<_>>()),
-            records: ScalarBuffer::from((0..ROWS as u32).collect::<Vec<_>>()),
-            columns: vec![column.clone()],
-            original: column,
-        };
+        let events = events.finish(SourceIx(0), Partition { topic: TopicIx(0), number: 0 });
         let hits: Vec<_> = (0..ROWS as u32).map(|row| Hit { row, rule: RuleIx(0) }).collect();
         let flags = vec![Flags::NONE; ROWS];
         let start = Instant::now();
@@ -125,7 +116,6 @@ fn main() {
             &FindingBatch {
                 batch: &events,
                 incarnation: 0,
-                fields: &fields,
                 times: &times,
                 flags: &flags,
                 moved: &[],

@@ -8,11 +8,10 @@
 
 use std::{collections::BTreeMap, process::Command, sync::Arc};
 
-use arrow_buffer::ScalarBuffer;
 use vedette_correlate::{Correlator, CorrelatorSettings, GROUPS, NOTICE_BUDGET, Output, Plan};
 use vedette_event::{
-    Column, ColumnBuilder, EventBatch, FieldType, Fields, FindingBatch, Flags, Hit, Kind, LogSource, Micros,
-    Partition, RuleIx, SourceDef, SourceIx, Sources, Span, Text, TopicIx, Topics, schema::FieldDef,
+    BatchBuilder, Cell, EventBatch, FieldType, Fields, FindingBatch, Flags, Hit, Kind, LogSource, Micros,
+    Partition, Projection, RuleIx, SourceDef, SourceIx, Sources, Span, TopicIx, Topics, schema::FieldDef,
     source::Form,
 };
 use vedette_sigma::RuleFile;
@@ -63,13 +62,15 @@ fn resident() -> usize {
 }
 
 /// Addresses whose order has no pattern: an odd factor walks through all keys.
-fn addresses(first: u64) -> Column {
-    let mut column = ColumnBuilder::new(Text::default());
-    for event in first..first + u64::from(ROWS) {
+fn addresses(projection: &Arc<Projection>, first: u64, times: &[Micros]) -> EventBatch {
+    let mut batch = BatchBuilder::new(projection.clone());
+    for ((row, event), time) in (0..).zip(first..).zip(times) {
         let key = (event % u64::from(KEYS) * 618_033 % u64::from(KEYS)) as u32;
-        column.push(Kind::Text, &format!("11.{}.{}.{}", key >> 16, (key >> 8) & 255, key & 255));
+        let text = &format!("11.{}.{}.{}", key >> 16, (key >> 8) & 255, key & 255);
+        batch.put(0, Cell { kind: Kind::Text, text });
+        batch.end_row(event as i64, 0, row, Some(*time));
     }
-    column.finish()
+    batch.finish(SourceIx(0), Partition { topic: TopicIx(0), number: 0 })
 }
 
 fn case(threshold: u32, each: u32) {
@@ -82,7 +83,7 @@ fn case(threshold: u32, each: u32) {
     };
     let topics = Arc::new(Topics::new(["firewall"]));
     let mut correlator = Correlator::new(Arc::new(plan(threshold)), topics, settings);
-    let (fields, rows) = ([Arc::from("source.ip")], i64::from(ROWS));
+    let (projection, rows) = (Projection::new([Arc::from("source.ip")]), i64::from(ROWS));
     let events = u64::from(KEYS) * u64::from(each);
     let (before, mut alerts) = (resident(), 0);
     for first in (0..events).step_by(ROWS as usize) {
@@ -91,23 +92,12 @@ fn case(threshold: u32, each: u32) {
         };
         let from = first as i64;
         let times: Vec<_> = (from..from + rows).map(at).collect();
-        let column = addresses(first);
-        let batch = EventBatch {
-            source: SourceIx(0),
-            partition: Partition { topic: TopicIx(0), number: 0 },
-            offsets: ScalarBuffer::from((from..from + rows).collect::<Vec<_>>()),
-            indexes: ScalarBuffer::from(vec![0; ROWS as usize]),
-            claimed: ScalarBuffer::from(times.iter().map(|t| t.0).collect::<Vec<_>>()),
-            records: ScalarBuffer::from((0..ROWS).collect::<Vec<_>>()),
-            columns: vec![column.clone()],
-            original: column,
-        };
+        let batch = addresses(&projection, first, &times);
         let hits: Vec<_> = (0..ROWS).map(|row| Hit { row, rule: RuleIx(0) }).collect();
         let flags = vec![Flags::NONE; ROWS as usize];
         let findings = FindingBatch {
             batch: &batch,
             incarnation: 0,
-            fields: &fields,
             times: &times,
             flags: &flags,
             moved: &[],

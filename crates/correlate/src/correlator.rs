@@ -128,7 +128,7 @@ impl Correlator {
     pub fn push(&mut self, findings: &FindingBatch<'_>, out: &mut Output) {
         let plan = Arc::clone(&self.plan);
         let Some(layout) = self.layouts.get_mut(usize::from(findings.batch.source.0)) else { return };
-        layout.refresh(findings.fields, plan.trees.len());
+        layout.refresh(findings.batch.projection(), plan.trees.len());
         let mut intake = std::mem::take(&mut self.intake);
         for hits in findings.hits.chunk_by(|a, b| a.row == b.row) {
             let Some(row) = hits.first().map(|hit| hit.row as usize) else { continue };

@@ -6,13 +6,13 @@ use std::{hint::black_box, sync::Arc};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use vedette_decode::Decoder;
 use vedette_event::{
-    Fields, Flags, MAX_ROWS, Partition, RawBatch, RawBatchBuilder, SourceDef, SourceIx, TopicIx,
+    Fields, Flags, MAX_ROWS, Partition, Projection, RawBatch, RawBatchBuilder, SourceDef, SourceIx, TopicIx,
 };
 
 /// Fields of SigmaHQ's size: those of the records among many that they lack.
-fn projection(names: &[&str], others: usize) -> Vec<Arc<str>> {
+fn projection(names: &[&str], others: usize) -> Arc<Projection> {
     let others = (0..others).map(|n| format!("Winlog.Field{n}"));
-    names.iter().map(|&name| name.to_owned()).chain(others).map(Arc::from).collect()
+    Projection::new(names.iter().map(|&name| name.to_owned()).chain(others).map(Arc::from))
 }
 
 fn batch(record: impl Fn(usize) -> String) -> RawBatch {

@@ -135,18 +135,18 @@ impl AwsWaf {
     }
 
     /// Fills the derived columns of a row; cells that are there already stay.
-    pub fn fill(&mut self, parts: &Parts<'_>, row: usize, columns: &mut Columns) {
-        self.fill_headers(parts.paths[0], row, columns);
+    pub fn fill(&mut self, parts: &Parts<'_>, columns: &mut Columns) {
+        self.fill_headers(parts.paths[0], columns);
         for &(column, what) in &self.derived {
             self.out.clear();
             let kind = derive(what, parts, &mut self.out, &mut self.scratch);
             if let Some(kind) = kind {
-                columns.put(column, row, Cell { kind, text: &self.out });
+                columns.put(column, Cell { kind, text: &self.out });
             }
         }
     }
 
-    fn fill_headers(&mut self, list: &str, row: usize, columns: &mut Columns) {
+    fn fill_headers(&mut self, list: &str, columns: &mut Columns) {
         if self.headers.is_empty() {
             return;
         }
@@ -161,7 +161,7 @@ impl AwsWaf {
                 continue;
             };
             for &column in wanted {
-                columns.put(column, row, Cell { kind: Kind::Text, text: value });
+                columns.put(column, Cell { kind: Kind::Text, text: value });
             }
         }
     }

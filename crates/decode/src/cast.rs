@@ -5,7 +5,7 @@
 
 use std::{fmt::Write, net::IpAddr};
 
-use vedette_event::{Cell, FieldType, Kind, batch::number};
+use vedette_event::{Cell, FieldType, Kind, cell::number};
 
 use crate::claim;
 

@@ -1,12 +1,12 @@
-//! The columns of one batch in the making.
+//! What may become a cell of a batch in the making.
 //!
-//! In: cells by (column, row), rows in ascending order. Out: [`Column`]s of equal length.
+//! In: cells as the record has them. Out: cells of a [`BatchBuilder`].
 //! Invariants: a cell is canonical for its field's declared type; one that cannot be cast is missing and counted; a
-//! secret is only its hash; a column without values costs nothing.
+//! secret is only its hash.
 
 use std::sync::Arc;
 
-use vedette_event::{Cell, Column, ColumnBuilder, FieldType, Fields, Kind, Text};
+use vedette_event::{BatchBuilder, Cell, FieldType, Fields, Kind, Projection};
 
 use crate::{cast::cast, secret::Secrets};
 
@@ -69,44 +69,34 @@ fn hide<'a>(plan: &Plan, secrets: &Secrets, cell: Cell<'a>, hidden: &'a mut Stri
 /// All columns of a projection.
 pub struct Columns {
     plans: Vec<Plan>,
-    builders: Vec<Option<ColumnBuilder>>,
-    raw: Text,
+    /// The batch.
+    pub batch: BatchBuilder,
     secrets: Secrets,
     canonical: String,
     hidden: String,
 }
 
 impl Columns {
-    /// Columns of these names; `typed` says whether declared types apply.
+    /// The columns of a projection; `typed` says whether declared types apply.
     #[must_use]
-    pub fn new(projection: &[Arc<str>], fields: &Fields, typed: bool, secrets: Secrets) -> Self {
+    pub fn new(projection: &Arc<Projection>, fields: &Fields, typed: bool, secrets: Secrets) -> Self {
         let plan = |name: &Arc<str>| {
             let declared = if typed { fields.kind(name) } else { None };
             Plan { name: name.clone(), declared, secret: secret(name, declared, &secrets), failed: 0 }
         };
         Self {
-            plans: projection.iter().map(plan).collect(),
-            builders: projection.iter().map(|_| None).collect(),
-            raw: Text::default(),
+            plans: projection.fields().iter().map(plan).collect(),
+            batch: BatchBuilder::new(Arc::clone(projection)),
             secrets,
             canonical: String::new(),
             hidden: String::new(),
         }
     }
 
-    /// Begins a batch over this raw text. What an earlier one left unfinished is dropped: after a panic in its midst the
-    /// cells there would come out as those of the next batch's rows.
-    pub fn begin(&mut self, raw: Text) {
-        self.builders.fill_with(|| None);
-        self.raw = raw;
-    }
-
-    /// Sets a cell; rows of one column come in ascending order, and of one row the first cell counts.
+    /// Sets a cell of the event at hand; the first one counts.
     #[inline]
-    pub fn put(&mut self, column: usize, row: usize, cell: Cell<'_>) {
-        let (Some(plan), Some(slot)) = (self.plans.get_mut(column), self.builders.get_mut(column)) else {
-            return;
-        };
+    pub fn put(&mut self, column: usize, cell: Cell<'_>) {
+        let Some(plan) = self.plans.get_mut(column) else { return };
         let mut cell = cell;
         if let Some(declared) = plan.declared {
             match cast(declared, cell, &mut self.canonical) {
@@ -120,25 +110,7 @@ impl Columns {
         if plan.secret != Secret::No {
             cell = hide(plan, &self.secrets, cell, &mut self.hidden);
         }
-        let builder = slot.get_or_insert_with(|| ColumnBuilder::new(self.raw.clone()));
-        if builder.len() <= row {
-            builder.pad(row);
-            builder.push(cell.kind, cell.text);
-        }
-    }
-
-    /// Ends a batch of so many rows.
-    pub fn finish(&mut self, rows: usize) -> Vec<Column> {
-        let finish = |slot: &mut Option<ColumnBuilder>| match slot.take() {
-            Some(mut builder) => {
-                builder.pad(rows);
-                builder.finish()
-            }
-            None => Column::missing(rows),
-        };
-        let columns = self.builders.iter_mut().map(finish).collect();
-        self.raw = Text::default();
-        columns
+        self.batch.put(column, cell);
     }
 
     /// How many values each field had that are not of its type; fields without are left out.

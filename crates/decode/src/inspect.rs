@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use vedette_event::{
-    Cell, Fields, Flags, Kind, Partition, RawBatchBuilder, SourceDef, SourceIx, TopicIx, source::Form,
+    Cell, Fields, Flags, Kind, Partition, Projection, RawBatchBuilder, SourceDef, SourceIx, TopicIx,
+    source::Form,
 };
 
 use crate::{
@@ -31,7 +32,7 @@ pub struct Inspector {
     fields: Fields,
     key: [u8; 32],
     secrets: Secrets,
-    projection: Vec<Arc<str>>,
+    projection: Arc<Projection>,
     decoder: Decoder,
 }
 
@@ -41,13 +42,14 @@ impl Inspector {
     /// # Errors
     /// If the definition names an unknown time zone.
     pub fn new(def: &SourceDef, fields: &Fields, secret: [u8; 32]) -> Result<Self, Error> {
+        let projection = Projection::new([]);
         Ok(Self {
-            decoder: Decoder::new(def, fields, &[], secret)?,
+            decoder: Decoder::new(def, fields, &projection, secret)?,
             def: def.clone(),
             fields: fields.clone(),
             key: secret,
             secrets: Secrets::new(def, secret),
-            projection: Vec::new(),
+            projection,
         })
     }
 
@@ -74,7 +76,7 @@ impl Inspector {
         let mut events = Vec::new();
         for batch in &out {
             for row in 0..batch.rows() {
-                let cells = self.projection.iter().zip(&batch.columns);
+                let cells = self.projection.fields().iter().zip(batch.columns());
                 let mut event: Map<String, Value> = cells
                     .filter_map(|(name, column)| Some((name.to_string(), json(column.cell(row))?)))
                     .collect();
@@ -107,13 +109,14 @@ impl Inspector {
     }
 
     fn project(&mut self, names: Vec<Arc<str>>) {
-        if names == self.projection {
+        if names == self.projection.fields() {
             return;
         }
+        let projection = Projection::new(names);
         // The definition made a decoder before, so it makes one again.
-        if let Ok(decoder) = Decoder::new(&self.def, &self.fields, &names, self.key) {
+        if let Ok(decoder) = Decoder::new(&self.def, &self.fields, &projection, self.key) {
             self.decoder = decoder;
-            self.projection = names;
+            self.projection = projection;
         }
     }
 }

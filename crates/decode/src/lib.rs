@@ -19,11 +19,11 @@ mod url;
 
 use std::sync::Arc;
 
-use arrow_buffer::{Buffer, ScalarBuffer};
+use arrow_buffer::Buffer;
 use chrono_tz::Tz;
 use vedette_event::{
-    ColumnBuilder, DeadLetter, DeadReason, EventBatch, Fields, Kind, MAX_ROWS, Micros, RawBatch, RawRecord,
-    SourceDef, Text, raw::MAX_RECORD_BYTES, source::Form,
+    DeadLetter, DeadReason, EventBatch, Fields, MAX_ROWS, Micros, Projection, RawBatch, RawRecord, SourceDef,
+    Text, raw::MAX_RECORD_BYTES, source::Form,
 };
 
 use crate::{columns::Columns, panos::PanosLines, record::JsonRecords, secret::Secrets};
@@ -73,14 +73,14 @@ enum Records {
 }
 
 impl Decoder {
-    /// A decoder for a source. Columns will stand in the order of `projection`; `secret` keys the hashes of secrets.
+    /// A decoder for a source: batches are of `projection`; `secret` keys the hashes of secrets.
     ///
     /// # Errors
     /// If the definition names an unknown time zone.
     pub fn new(
         def: &SourceDef,
         fields: &Fields,
-        projection: &[Arc<str>],
+        projection: &Arc<Projection>,
         secret: [u8; 32],
     ) -> Result<Self, Error> {
         let zone: Tz = def
@@ -89,9 +89,11 @@ impl Decoder {
             .map_err(|_| Error::TimeZone { source_name: def.name.clone(), zone: def.time_zone.clone() })?;
         let secrets = Secrets::new(def, secret);
         let records = match def.form {
-            Form::PanosCsv => Records::Panos(Box::new(PanosLines::new(projection, zone, secrets.clone()))),
+            Form::PanosCsv => {
+                Records::Panos(Box::new(PanosLines::new(projection.fields(), zone, secrets.clone())))
+            }
             Form::AwsWaf | Form::ApiJson | Form::Json => {
-                Records::Json(Box::new(JsonRecords::new(def, projection, zone, secrets.clone())))
+                Records::Json(Box::new(JsonRecords::new(def, projection.fields(), zone, secrets.clone())))
             }
         };
         let typed = def.form != Form::Json;
@@ -108,41 +110,37 @@ impl Decoder {
     /// Decodes a batch: appends its events to `out` and the records that cannot be read to `dead`.
     pub fn decode(&mut self, raw: &RawBatch, out: &mut Vec<EventBatch>, dead: &mut Vec<DeadLetter>) {
         let texts = Texts::new(raw);
-        let mut rows = Rows::new(raw, &texts.all);
-        self.columns.begin(texts.all.clone());
+        let mut finish = |columns: &mut Columns| out.push(columns.batch.finish(raw.source, raw.partition));
+        self.columns.batch.begin(&texts.all, raw.records.len().min(MAX_ROWS));
         for (number, record) in raw.records.iter().enumerate() {
             let text = texts.of(raw, record);
-            let event = text.and_then(|text| Ok((text, self.record(text, rows.len())?)));
+            let event = text.and_then(|text| Ok((text, self.record(text)?)));
             match event {
                 Ok((text, claimed)) => {
-                    let claimed = claimed.map_or(EventBatch::NO_TIME, |t| t.0);
-                    rows.push(record.offset, 0, number as u32, claimed);
+                    let batch = &mut self.columns.batch;
                     match &self.searched {
-                        None => rows.original.push_missing(),
-                        Some((_, secrets)) if secrets.is_empty() => rows.original.push(Kind::Text, text),
-                        Some((form, secrets)) => {
-                            rows.original.push(Kind::Text, &secrets.mask_record(*form, text));
-                        }
+                        None => {}
+                        Some((_, secrets)) if secrets.is_empty() => batch.keep_original(text),
+                        Some((form, secrets)) => batch.keep_original(&secrets.mask_record(*form, text)),
                     }
+                    batch.end_row(record.offset, 0, number as u32, claimed);
                 }
                 Err(refused) => dead.push(DeadLetter::of(raw, record, refused.reason, refused.detail)),
             }
-            if rows.len() == MAX_ROWS {
-                let full = std::mem::replace(&mut rows, Rows::new(raw, &texts.all));
-                out.push(full.finish(raw, self.columns.finish(MAX_ROWS)));
-                self.columns.begin(texts.all.clone());
+            if self.columns.batch.rows() == MAX_ROWS {
+                finish(&mut self.columns);
+                self.columns.batch.begin(&texts.all, (raw.records.len() - number - 1).min(MAX_ROWS));
             }
         }
-        let columns = self.columns.finish(rows.len());
-        if rows.len() > 0 {
-            out.push(rows.finish(raw, columns));
+        if self.columns.batch.rows() > 0 {
+            finish(&mut self.columns);
         }
     }
 
-    fn record(&mut self, text: &str, row: usize) -> Result<Option<Micros>, Refused> {
+    fn record(&mut self, text: &str) -> Result<Option<Micros>, Refused> {
         match &mut self.records {
-            Records::Json(records) => records.decode(text, row, &mut self.columns),
-            Records::Panos(lines) => lines.decode(text, row, &mut self.columns),
+            Records::Json(records) => records.decode(text, &mut self.columns),
+            Records::Panos(lines) => lines.decode(text, &mut self.columns),
         }
     }
 
@@ -207,52 +205,6 @@ fn patch(raw: &RawBatch, base: usize, end: usize) -> Text {
         }
     }
     Text::new(Buffer::from_vec(bytes)).unwrap_or_default()
-}
-
-/// What every event has beside its columns.
-struct Rows {
-    offsets: Vec<i64>,
-    indexes: Vec<u32>,
-    claimed: Vec<i64>,
-    records: Vec<u32>,
-    original: ColumnBuilder,
-}
-
-impl Rows {
-    fn new(raw: &RawBatch, text: &Text) -> Self {
-        let rows = raw.records.len().min(MAX_ROWS);
-        Self {
-            offsets: Vec::with_capacity(rows),
-            indexes: Vec::with_capacity(rows),
-            claimed: Vec::with_capacity(rows),
-            records: Vec::with_capacity(rows),
-            original: ColumnBuilder::new(text.clone()),
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.offsets.len()
-    }
-
-    fn push(&mut self, offset: i64, index: u32, record: u32, claimed: i64) {
-        self.offsets.push(offset);
-        self.indexes.push(index);
-        self.records.push(record);
-        self.claimed.push(claimed);
-    }
-
-    fn finish(self, raw: &RawBatch, columns: Vec<vedette_event::Column>) -> EventBatch {
-        EventBatch {
-            source: raw.source,
-            partition: raw.partition,
-            offsets: ScalarBuffer::from(self.offsets),
-            indexes: ScalarBuffer::from(self.indexes),
-            claimed: ScalarBuffer::from(self.claimed),
-            records: ScalarBuffer::from(self.records),
-            columns,
-            original: self.original.finish(),
-        }
-    }
 }
 
 #[cfg(test)]

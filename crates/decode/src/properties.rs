@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 use serde_json::{Map, Value};
-use vedette_event::{Kind, SourceDef};
+use vedette_event::{Kind, Projection, SourceDef};
 
 use crate::{
     Decoder, Inspector,
@@ -13,7 +13,7 @@ use crate::{
         scan::{Captures, Refusal, scan},
         select::Selection,
     },
-    tests::{aws_waf, batch, exchange_api, fields, json, names, paloalto},
+    tests::{aws_waf, batch, exchange_api, fields, json, paloalto, projection},
 };
 
 fn sources() -> &'static [SourceDef; 4] {
@@ -107,13 +107,13 @@ proptest! {
     fn a_record_ends_as_one_event_or_one_dead_letter(
         records in proptest::collection::vec(any_record(), 1..8),
     ) {
-        let projection = names(&["@timestamp", "a", "a.b", "client.ip", "url.query_decoded", "http.request.headers.a", "waf.rule.ids", "panw.repeat_count"]);
+        let projection = projection(&["@timestamp", "a", "a.b", "client.ip", "url.query_decoded", "http.request.headers.a", "waf.rule.ids", "panw.repeat_count"]);
         for def in sources() {
             let mut decoder = Decoder::new(def, &fields(), &projection, [7; 32]).unwrap();
             let (mut out, mut dead) = (Vec::new(), Vec::new());
             decoder.decode(&batch(records.iter().map(Vec::as_slice)), &mut out, &mut dead);
-            let mut offsets: Vec<i64> = out.iter().flat_map(|b| b.offsets.iter().copied()).collect();
-            prop_assert!(out.iter().all(|b| b.columns.iter().all(|c| c.len() == b.rows())));
+            let mut offsets: Vec<i64> = out.iter().flat_map(|b| b.offsets().iter().copied()).collect();
+            prop_assert!(out.iter().all(|b| b.columns().iter().all(|c| c.len() == b.rows())));
             offsets.extend(dead.iter().map(|letter| letter.offset));
             offsets.sort_unstable();
             prop_assert_eq!(offsets, (0..records.len() as i64).collect::<Vec<_>>());
@@ -147,12 +147,12 @@ proptest! {
     #[test]
     fn members_are_what_serde_json_says(members in object(value())) {
         let text = serde_json::to_string(&members).unwrap();
-        let projection: Vec<Arc<str>> = members.keys().map(|name| Arc::from(&**name)).collect();
+        let projection = Projection::new(members.keys().map(|name| Arc::from(&**name)));
         let mut decoder = Decoder::new(&json(), &fields(), &projection, [7; 32]).unwrap();
         let (mut out, mut dead) = (Vec::new(), Vec::new());
         decoder.decode(&batch([text.as_bytes()]), &mut out, &mut dead);
         prop_assert!(dead.is_empty());
-        for (column, value) in out[0].columns.iter().zip(members.values()) {
+        for (column, value) in out[0].columns().iter().zip(members.values()) {
             let cell = column.cell(0);
             match value {
                 Value::Null => prop_assert_eq!(cell.kind, Kind::Null),
@@ -177,13 +177,13 @@ proptest! {
             let _ = std::str::from_utf8(&record).map(|text| inspector.mask(text));
             let Ok(events) = shown else { continue };
             let own = |name: &&String| !name.starts_with("vedette.");
-            let projection: Vec<Arc<str>> =
-                events[0].keys().filter(own).map(|name| Arc::from(&**name)).collect();
+            let names = events[0].keys().filter(own).map(|name| Arc::from(&**name));
+            let projection = Projection::new(names);
             let mut decoder = Decoder::new(def, &fields(), &projection, [7; 32]).unwrap();
             let (mut out, mut dead) = (Vec::new(), Vec::new());
             decoder.decode(&batch([record.as_slice()]), &mut out, &mut dead);
             prop_assert!(dead.is_empty());
-            for (name, column) in projection.iter().zip(&out[0].columns) {
+            for (name, column) in projection.fields().iter().zip(out[0].columns()) {
                 let cell = column.cell(0);
                 match &events[0][&**name] {
                     Value::Null => prop_assert_eq!(cell.kind, Kind::Null),

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use chrono_tz::Tz;
-use vedette_event::{Cell, DeadReason, Kind, Micros, SourceDef, batch::number, source::Form};
+use vedette_event::{Cell, DeadReason, Kind, Micros, SourceDef, cell::number, source::Form};
 
 use crate::{
     Refused,
@@ -137,20 +137,15 @@ impl JsonRecords {
         }
     }
 
-    /// Decodes one record into row `row`.
-    pub fn decode(
-        &mut self,
-        record: &str,
-        row: usize,
-        columns: &mut Columns,
-    ) -> Result<Option<Micros>, Refused> {
+    /// Decodes one record into the row at hand.
+    pub fn decode(&mut self, record: &str, columns: &mut Columns) -> Result<Option<Micros>, Refused> {
         scan(record, &self.selection, &mut self.captures, &mut self.scratch).map_err(explain)?;
         for &target in self.captures.touched() {
             let target = target as usize;
             if target < self.columns
                 && let Some(place) = self.captures.get(target)
             {
-                columns.put(target, row, cell(record, place, &mut self.text));
+                columns.put(target, cell(record, place, &mut self.text));
             }
         }
         let claimed = self.claimed(record);
@@ -162,10 +157,10 @@ impl JsonRecords {
             for (at, part) in parts.paths.iter_mut().enumerate() {
                 *part = raw(*first + at);
             }
-            aws.fill(&parts, row, columns);
+            aws.fill(&parts, columns);
         }
         if !self.derived.is_empty() {
-            self.derive(record, row, claimed, columns);
+            self.derive(record, claimed, columns);
         }
         Ok(claimed)
     }
@@ -182,7 +177,7 @@ impl JsonRecords {
     }
 
     /// Fills the fields made from others.
-    fn derive(&mut self, record: &str, row: usize, claimed: Option<Micros>, columns: &mut Columns) {
+    fn derive(&mut self, record: &str, claimed: Option<Micros>, columns: &mut Columns) {
         let [mut original, mut path, mut query] = std::mem::take(&mut self.parts);
         for part in [&mut original, &mut path, &mut query] {
             part.clear();
@@ -218,7 +213,7 @@ impl JsonRecords {
                 Derived::Original => out.extend([&path, "?", &query]),
             }
             if !out.is_empty() {
-                columns.put(column, row, Cell { kind: Kind::Text, text: out });
+                columns.put(column, Cell { kind: Kind::Text, text: out });
             }
         }
         self.parts = [original, path, query];

@@ -4,8 +4,8 @@
 use std::sync::{Arc, LazyLock};
 
 use vedette_event::{
-    DeadLetter, EventBatch, Fields, Flags, Kind, Partition, RawBatch, RawBatchBuilder, SourceDef, SourceIx,
-    Sources, TopicIx,
+    DeadLetter, EventBatch, Fields, Flags, Kind, Partition, Projection, RawBatch, RawBatchBuilder, SourceDef,
+    SourceIx, Sources, TopicIx,
 };
 
 use crate::{Decoder, Inspector, detect};
@@ -32,12 +32,12 @@ pub fn batch<'a>(records: impl IntoIterator<Item = &'a [u8]>) -> RawBatch {
     builder.take()
 }
 
-pub fn names(projection: &[&str]) -> Vec<Arc<str>> {
-    projection.iter().map(|&name| name.into()).collect()
+pub fn projection(names: &[&str]) -> Arc<Projection> {
+    Projection::new(names.iter().map(|&name| name.into()))
 }
 
 pub fn run(def: &SourceDef, projection: &[&str], records: &[&str]) -> (Vec<EventBatch>, Vec<DeadLetter>) {
-    let mut decoder = Decoder::new(def, &fields(), &names(projection), [7; 32]).unwrap();
+    let mut decoder = Decoder::new(def, &fields(), &self::projection(projection), [7; 32]).unwrap();
     let (mut out, mut dead) = (Vec::new(), Vec::new());
     decoder.decode(&batch(records.iter().map(|r| r.as_bytes())), &mut out, &mut dead);
     (out, dead)
@@ -51,19 +51,20 @@ pub fn cells(def: &SourceDef, projection: &[&str], record: &str) -> Vec<String> 
         cell if cell.kind == Kind::Missing => "-".to_owned(),
         cell => format!("{:?} {}", cell.kind, cell.text).trim_end().to_owned(),
     };
-    out[0].columns.iter().map(cell).collect()
+    out[0].columns().iter().map(cell).collect()
 }
 
 #[test]
 fn a_batch_that_broke_off_leaves_nothing_to_the_next() {
-    let mut decoder = Decoder::new(&json(), &fields(), &names(&["a", "b"]), [7; 32]).unwrap();
+    let mut decoder = Decoder::new(&json(), &fields(), &projection(&["a", "b"]), [7; 32]).unwrap();
     // As a panic leaves it: cells of three rows, no end of the batch.
     for row in 0..3 {
-        decoder.columns.put(0, row, vedette_event::Cell { kind: Kind::Text, text: "old" });
+        decoder.columns.put(0, vedette_event::Cell { kind: Kind::Text, text: "old" });
+        decoder.columns.batch.end_row(row, 0, 0, None);
     }
     let (mut out, mut dead) = (Vec::new(), Vec::new());
     decoder.decode(&batch([&br#"{"b":1}"#[..], br#"{"a":2}"#]), &mut out, &mut dead);
-    let cells = |column: usize| [0, 1].map(|row| out[0].columns[column].cell(row).text.to_owned());
+    let cells = |column: usize| [0, 1].map(|row| out[0].columns()[column].cell(row).text.to_owned());
     assert_eq!((cells(0), cells(1)), (["", "2"].map(str::to_owned), ["1", ""].map(str::to_owned)));
 }
 
@@ -111,7 +112,7 @@ fn what_is_no_json_object_is_a_dead_letter() {
     let records = ["[1]", "", "  ", "{\"a\":1}x", "{\"a\":1e999}", &deep, "{\"a\":\"\\ud800\"}", "{\"a\":1}"];
     let (out, dead) = run(&json(), &["a"], &records);
     assert_eq!(out[0].rows(), 1);
-    assert_eq!(out[0].offsets.as_ref(), [7]);
+    assert_eq!(out[0].offsets(), [7]);
     let reasons: Vec<String> =
         dead.iter().map(|d| format!("{} {}: {}", d.offset, d.reason.name(), d.detail)).collect();
     insta::assert_snapshot!(reasons.join("\n"));
@@ -120,7 +121,7 @@ fn what_is_no_json_object_is_a_dead_letter() {
 #[test]
 fn bytes_that_are_text_only_across_records_are_not_utf8() {
     let records: [&[u8]; 3] = [b"{\"a\":1}\xC3", b"\xA9{}", b"{\"a\":2}"];
-    let mut decoder = Decoder::new(&json(), &fields(), &[], [0; 32]).unwrap();
+    let mut decoder = Decoder::new(&json(), &fields(), &projection(&[]), [0; 32]).unwrap();
     let (mut out, mut dead) = (Vec::new(), Vec::new());
     decoder.decode(&batch(records), &mut out, &mut dead);
     assert_eq!(dead.iter().map(|d| d.reason.name()).collect::<Vec<_>>(), ["invalid_utf8", "invalid_utf8"]);
@@ -182,11 +183,12 @@ fn canonical_names_need_no_mapping() {
 #[test]
 fn values_of_another_type_are_missing_and_counted() {
     let mut decoder =
-        Decoder::new(&exchange_api(), &fields(), &names(&["client.port", "client.ip"]), [7; 32]).unwrap();
+        Decoder::new(&exchange_api(), &fields(), &projection(&["client.port", "client.ip"]), [7; 32])
+            .unwrap();
     let (mut out, mut dead) = (Vec::new(), Vec::new());
     decoder.decode(&batch([API.as_bytes(), API.as_bytes()]), &mut out, &mut dead);
-    assert_eq!(out[0].columns[0].cell(0).kind, Kind::Missing);
-    assert_eq!(out[0].original.cell(0).kind, Kind::Missing);
+    assert_eq!(out[0].columns()[0].cell(0).kind, Kind::Missing);
+    assert_eq!(out[0].original().cell(0).kind, Kind::Missing);
     let failures: Vec<_> = decoder.cast_failures().map(|(name, n)| (name.to_string(), n)).collect();
     assert_eq!(failures, [("client.port".to_owned(), 2)]);
 }
@@ -209,11 +211,12 @@ fn what_may_be_shown_holds_no_secret() {
 #[test]
 fn what_rules_search_holds_no_secret() {
     for (def, record) in [(aws_waf(), AWS), (exchange_api(), API), (paloalto(), THREAT)] {
-        let mut decoder = Decoder::new(&def, &fields(), &[], [7; 32]).unwrap().searched(&def, [7; 32]);
+        let mut decoder =
+            Decoder::new(&def, &fields(), &projection(&[]), [7; 32]).unwrap().searched(&def, [7; 32]);
         let (mut out, mut dead) = (Vec::new(), Vec::new());
         decoder.decode(&batch([record.as_bytes()]), &mut out, &mut dead);
         let shown = Inspector::new(&def, &fields(), [7; 32]).unwrap().mask(record);
-        assert_eq!(out[0].original.cell(0).text, shown);
+        assert_eq!(out[0].original().cell(0).text, shown);
     }
 }
 

@@ -11,13 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arrow_buffer::{Buffer, ScalarBuffer};
+use arrow_buffer::Buffer;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::{Map, Value};
 use vedette_detect::{Evaluator, Program, needed_fields};
 use vedette_event::{
-    ColumnBuilder, EventBatch, Kind, MAX_ROWS, Partition, SourceIx, Sources, Text, TopicIx, batch::number,
-    schema::Fields,
+    BatchBuilder, Cell, EventBatch, Kind, MAX_ROWS, Partition, Projection, SourceIx, Sources, Text, TopicIx,
+    cell::number, schema::Fields,
 };
 use vedette_sigma::{Lists, RuleFile, RuleKind, RuleSet};
 
@@ -53,50 +53,42 @@ fn rule_files(folder: &Path, files: &mut Vec<RuleFile>) {
 }
 
 /// Batches of views over one buffer each, as the decoder makes them; texts with escapes are copied.
-fn batches(lines: &[&str], fields: &[Arc<str>]) -> Vec<EventBatch> {
-    lines.chunks(MAX_ROWS).map(|lines| batch(lines, fields)).collect()
+fn batches(lines: &[&str], projection: &Arc<Projection>) -> Vec<EventBatch> {
+    lines.chunks(MAX_ROWS).map(|lines| batch(lines, projection)).collect()
 }
 
-fn batch(lines: &[&str], fields: &[Arc<str>]) -> EventBatch {
+fn batch(lines: &[&str], projection: &Arc<Projection>) -> EventBatch {
     let raw = Text::new(Buffer::from_vec(lines.concat().into_bytes())).unwrap();
     let text = raw.as_str();
-    let mut builders: Vec<_> = fields.iter().map(|_| ColumnBuilder::new(raw.clone())).collect();
-    let mut original = ColumnBuilder::new(raw.clone());
+    let mut batch = BatchBuilder::new(projection.clone());
+    batch.begin(&raw, lines.len());
     let mut start = 0;
-    for line in lines {
+    for (row, line) in lines.iter().enumerate() {
         let line = &text[start..start + line.len()];
         start += line.len();
-        original.push(Kind::Text, line);
+        batch.keep_original(line);
         let event: Map<String, Value> = serde_json::from_str(line).unwrap();
-        for (name, builder) in fields.iter().zip(&mut builders) {
+        for (column, name) in projection.fields().iter().enumerate() {
+            let mut put = |kind, text: &str| batch.put(column, Cell { kind, text });
             match event.get(&**name) {
-                None => builder.push_missing(),
-                Some(Value::Null) => builder.push(Kind::Null, ""),
+                None => {}
+                Some(Value::Null) => put(Kind::Null, ""),
                 Some(Value::String(value)) => {
                     let at = line.find(&format!("\"{value}\"")).map(|at| &line[at + 1..at + 1 + value.len()]);
-                    builder.push(Kind::Text, at.unwrap_or(value));
+                    put(Kind::Text, at.unwrap_or(value));
                 }
-                Some(Value::Bool(truth)) => builder.push(Kind::Bool, &truth.to_string()),
+                Some(Value::Bool(truth)) => put(Kind::Bool, &truth.to_string()),
                 Some(Value::Number(n)) => {
                     let (kind, digits) = number(&n.to_string()).unwrap();
-                    builder.push(kind, &digits);
+                    put(kind, &digits);
                 }
-                Some(list @ Value::Array(_)) => builder.push(Kind::List, &list.to_string()),
-                Some(object) => builder.push(Kind::Object, &object.to_string()),
+                Some(list @ Value::Array(_)) => put(Kind::List, &list.to_string()),
+                Some(object) => put(Kind::Object, &object.to_string()),
             }
         }
+        batch.end_row(row as i64, 0, row as u32, None);
     }
-    let rows = lines.len();
-    EventBatch {
-        source: SourceIx(0),
-        partition: Partition { topic: TopicIx(0), number: 0 },
-        offsets: (0..rows as i64).collect::<Vec<_>>().into(),
-        indexes: ScalarBuffer::from(vec![0_u32; rows]),
-        claimed: vec![EventBatch::NO_TIME; rows].into(),
-        records: (0..rows as u32).collect::<Vec<_>>().into(),
-        columns: builders.into_iter().map(ColumnBuilder::finish).collect(),
-        original: original.finish(),
-    }
+    batch.finish(SourceIx(0), Partition { topic: TopicIx(0), number: 0 })
 }
 
 fn has_keywords(kind: &RuleKind) -> bool {
@@ -116,11 +108,12 @@ fn detect(criterion: &mut Criterion) {
     let lines: Vec<&str> = events.lines().take(EVENTS).collect();
     let sources = sources();
     let rules = vedette_sigma::load(&files, &Lists::default(), &sources);
-    let fields: Vec<Arc<str>> = needed_fields(&rules, sources.get(SourceIx(0))).into_iter().collect();
-    let batches = batches(&lines, &fields);
+    let projection = Projection::new(needed_fields(&rules, sources.get(SourceIx(0))));
+    let fields = projection.fields();
+    let batches = batches(&lines, &projection);
     let without_keywords = rules.rules.iter().filter(|rule| !has_keywords(&rule.kind)).cloned().collect();
     let without_keywords = RuleSet { rules: without_keywords, ..RuleSet::default() };
-    let compile = |rules: &RuleSet| Arc::new(Program::compile(rules, SourceIx(0), &sources, &fields));
+    let compile = |rules: &RuleSet| Arc::new(Program::compile(rules, SourceIx(0), &sources, fields));
     println!("{} rules, {} fields, {} events", rules.rules.len(), fields.len(), lines.len());
 
     let mut group = criterion.benchmark_group("detect");

@@ -7,12 +7,11 @@ use crate::{
     Evaluator, Program, needed_fields, reference,
     work::{TooDear, Work},
 };
-use arrow_buffer::ScalarBuffer;
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Map, Value, json};
 use vedette_event::{
-    Cell, ColumnBuilder, EventBatch, Hit, Kind, LogSource, Partition, RuleIx, Severity, SourceDef, SourceIx,
-    Sources, Text, TopicIx, batch::number, schema::Fields, source::Form,
+    BatchBuilder, Cell, EventBatch, Hit, Kind, LogSource, Partition, Projection, RuleIx, Severity, SourceDef,
+    SourceIx, Sources, TopicIx, cell::number, schema::Fields, source::Form,
 };
 use vedette_sigma::{
     Cmp, Decimal, Detection, Expr, Extras, Leaf, Pattern, Piece, Relation, Rule, RuleKind, RuleSet, Test,
@@ -217,27 +216,16 @@ fn spell(event: &Map<String, Value>, escape: bool) -> String {
 }
 
 fn batch(events: &[(Map<String, Value>, bool)], fields: &[Arc<str>]) -> EventBatch {
-    let columns = fields.iter().map(|field| {
-        let mut column = ColumnBuilder::new(Text::default());
-        for (event, _) in events {
+    let mut batch = BatchBuilder::new(Projection::new(fields.iter().cloned()));
+    for (row, (event, escape)) in (0..).zip(events) {
+        for (column, field) in fields.iter().enumerate() {
             let (kind, text) = cell_of(event.get(&**field));
-            column.push(kind, &text);
+            batch.put(column, Cell { kind, text: &text });
         }
-        column.finish()
-    });
-    let mut original = ColumnBuilder::new(Text::default());
-    events.iter().for_each(|(event, escape)| original.push(Kind::Text, &spell(event, *escape)));
-    let rows = events.len();
-    EventBatch {
-        source: SourceIx(0),
-        partition: Partition { topic: TopicIx(0), number: 0 },
-        offsets: (0..rows as i64).collect::<Vec<_>>().into(),
-        indexes: ScalarBuffer::from(vec![0_u32; rows]),
-        claimed: vec![EventBatch::NO_TIME; rows].into(),
-        records: (0..rows as u32).collect::<Vec<_>>().into(),
-        columns: columns.collect(),
-        original: original.finish(),
+        batch.keep_original(&spell(event, *escape));
+        batch.end_row(i64::from(row), 0, row, None);
     }
+    batch.finish(SourceIx(0), Partition { topic: TopicIx(0), number: 0 })
 }
 
 fn expected(rules: &RuleSet, def: &SourceDef, events: &[(Map<String, Value>, bool)]) -> Vec<Hit> {

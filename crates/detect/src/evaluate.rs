@@ -203,7 +203,7 @@ impl Evaluator {
         let mut names = [0; 3];
         if let Some(own) = self.program.own {
             for (key, column) in own.iter().enumerate() {
-                if let Some(column) = column.and_then(|at| batch.columns.get(at)) {
+                if let Some(column) = column.and_then(|at| batch.columns().get(at)) {
                     let cell = column.cell(row);
                     if cell.kind == Kind::Text {
                         names[key] = self.name(key, cell.text);
@@ -247,14 +247,13 @@ impl Rows {
         self.finds.clear();
         self.pool.clear();
         self.active.clear();
-        let present = |column: &Column| column.len() >= batch.rows() && column.has_values();
-        self.active.extend(batch.columns.iter().map(present));
+        self.active.extend(batch.columns().iter().map(Column::has_values));
     }
 
     /// A column in which some row has a value.
     fn column<'b>(&self, batch: &'b EventBatch, at: u32) -> Option<&'b Column> {
         let active = self.active.get(at as usize).copied().unwrap_or(false);
-        if active { batch.columns.get(at as usize) } else { None }
+        if active { batch.columns().get(at as usize) } else { None }
     }
 
     /// Finds what a field's filter says of each row of the class at hand.
@@ -321,7 +320,7 @@ impl Rows {
         }
         for row in &self.members {
             if let Some(keywords) = &sampler.keywords {
-                let original = batch.original.cell(*row as usize).text;
+                let original = batch.original().cell(*row as usize).text;
                 finder.find_keywords(keywords, original);
                 finder.atoms.iter().for_each(|atom| sample.held[*atom as usize] += 1);
             }

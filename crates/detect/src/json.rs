@@ -3,7 +3,7 @@
 //! In: raw JSON that a decoder has accepted. Out: calls with unescaped texts. Never panics or recurses; what is no JSON
 //! ends the walk.
 
-use vedette_event::batch::number;
+use vedette_event::cell::number;
 
 /// Calls `each` with the text of every scalar element of a list: strings unescaped, numbers canonical.
 pub(crate) fn elements(list: &str, scratch: &mut String, mut each: impl FnMut(&str)) {

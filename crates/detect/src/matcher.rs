@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use memchr::memmem::Finder;
 use regex::Regex;
-use vedette_event::{Kind, batch::number};
+use vedette_event::{Kind, cell::number};
 use vedette_sigma::{Cmp, Pattern, Piece, Test};
 
 use crate::fold::fold;

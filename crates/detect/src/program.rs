@@ -151,7 +151,7 @@ impl Program {
     pub(crate) fn names_of(&self, batch: &EventBatch, row: usize) -> Names {
         let mut names = [0; 3];
         for (key, column) in self.own.iter().flatten().enumerate() {
-            let cell = column.and_then(|at| batch.columns.get(at)).map(|column| column.cell(row));
+            let cell = column.and_then(|at| batch.columns().get(at)).map(|column| column.cell(row));
             if let Some(cell) = cell.filter(|cell| cell.kind == Kind::Text) {
                 names[key] = self.name(key, cell.text);
             }

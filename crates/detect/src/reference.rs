@@ -9,7 +9,7 @@ use std::{cell::RefCell, fmt, net::IpAddr};
 
 use ipnet::IpNet;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use vedette_event::{Cell, Kind, LogSource, RuleIx, SourceDef, batch::number, source::Form};
+use vedette_event::{Cell, Kind, LogSource, RuleIx, SourceDef, cell::number, source::Form};
 use vedette_sigma::{Expr, Leaf, Pattern, Piece, Relation, RuleKind, RuleSet, Test};
 
 use crate::work::{Work, prices, size};

@@ -200,7 +200,7 @@ impl Strings {
             joined.push('\0');
             *used += 1;
         };
-        let original = row.batch.original.cell(row.row).text;
+        let original = row.batch.original().cell(row.row).text;
         if row.program.whole_record {
             add(original);
         } else {
@@ -211,10 +211,7 @@ impl Strings {
 
 impl Row<'_> {
     fn cell(&self, column: u32) -> Cell<'_> {
-        match self.batch.columns.get(column as usize) {
-            Some(column) if self.row < column.len() => column.cell(self.row),
-            _ => Cell::MISSING,
-        }
+        self.batch.columns().get(column as usize).map_or(Cell::MISSING, |column| column.cell(self.row))
     }
 
     /// Makes the truth about this row, of which nothing is known yet.
@@ -235,7 +232,7 @@ impl Row<'_> {
     /// Wakes the rules whose keywords may be in the event's text.
     pub(crate) fn wake_by_keywords(&self, truth: &mut Truth) {
         let Some(filter) = &self.class.keywords else { return };
-        let original = self.batch.original.cell(self.row).text;
+        let original = self.batch.original().cell(self.row).text;
         if !self.program.whole_record && json::hides_characters(original) {
             truth.hidden = true;
             for atom in &self.class.keyword_atoms {

@@ -277,13 +277,13 @@ impl Program {
     /// The events of a batch that cost more steps than this.
     #[must_use]
     pub fn too_dear(&self, batch: &EventBatch, budget: u64) -> Vec<TooDear> {
-        let longest = |at: usize| batch.columns.get(at).map_or(0, |column| largest(column.longest()));
-        if self.prices.bound(longest, largest(batch.original.longest())) <= budget {
+        let longest = |at: usize| batch.columns().get(at).map_or(0, |column| largest(column.longest()));
+        if self.prices.bound(longest, largest(batch.original().longest())) <= budget {
             return Vec::new();
         }
         let rows = (0..batch.rows()).filter(|row| {
-            let cell = |at: usize| batch.columns.get(at).map_or(0, |column| roughly(column.cell(*row)));
-            self.prices.bound(cell, largest(batch.original.cell(*row).text.len())) > budget
+            let cell = |at: usize| batch.columns().get(at).map_or(0, |column| roughly(column.cell(*row)));
+            self.prices.bound(cell, largest(batch.original().cell(*row).text.len())) > budget
         });
         let worked = rows.map(|row| TooDear { row: row as u32, work: self.work(batch, row) });
         worked.filter(|event| event.work.steps > budget).collect()
@@ -294,13 +294,13 @@ impl Program {
     pub fn parts(&self, batch: &EventBatch, steps: u64) -> Vec<Range<usize>> {
         let rows = batch.rows();
         let all = |column: &Column| size(column.bytes(), column.bytes() / 2 + rows);
-        let of_column = |at: usize| batch.columns.get(at).map_or(0, all);
-        let cheap = self.prices.bound(of_column, all(&batch.original)) <= steps;
+        let of_column = |at: usize| batch.columns().get(at).map_or(0, all);
+        let cheap = self.prices.bound(of_column, all(batch.original())) <= steps;
         let mut parts = Vec::new();
         let (mut from, mut sum) = (0, 0_u64);
         for row in if cheap { 0..0 } else { 0..rows } {
-            let cell = |at: usize| batch.columns.get(at).map_or(0, |column| roughly(column.cell(row)));
-            let cost = self.prices.bound(cell, largest(batch.original.cell(row).text.len()));
+            let cell = |at: usize| batch.columns().get(at).map_or(0, |column| roughly(column.cell(row)));
+            let cost = self.prices.bound(cell, largest(batch.original().cell(row).text.len()));
             if row > from && sum.saturating_add(cost) > steps {
                 parts.push(from..row);
                 (from, sum) = (row, 0);
@@ -317,12 +317,12 @@ impl Program {
         let names = self.names_of(batch, row);
         let mut scratch = String::new();
         let sizes: Vec<u64> = batch
-            .columns
+            .columns()
             .iter()
             .zip(&self.prices.columns)
             .map(|(column, price)| if *price == 0 { 0 } else { exactly(column.cell(row), &mut scratch) })
             .collect();
-        let original = batch.original.cell(row).text;
+        let original = batch.original().cell(row).text;
         let mut strings = usize::from(self.whole_record);
         if !self.whole_record && self.prices.text > 0 {
             json::strings(original, &mut scratch, |_| strings += 1);

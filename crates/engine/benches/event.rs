@@ -196,7 +196,8 @@ fn main() {
     println!("{:>9}", "in all");
     for (name, text) in &inputs {
         let source = sources.find(name).unwrap();
-        let program = Arc::new(Program::compile(&rules, source, &sources, compiled.projection(source)));
+        let program =
+            Arc::new(Program::compile(&rules, source, &sources, compiled.projection(source).fields()));
         let lane = Lane { compiled: &compiled, source, program, text };
         let mut best = lane.run();
         for _ in 1..ROUNDS {

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use vedette_correlate::Plan;
 use vedette_decode::{Decoder, Inspector};
 use vedette_detect::{Evaluator, Program};
-use vedette_event::{RuleIx, SourceDef, SourceIx, Sources, Topics};
+use vedette_event::{Projection, RuleIx, SourceDef, SourceIx, Sources, Topics};
 use vedette_sigma::{RuleKind, RuleSet};
 
 use crate::{detector::Detector, error::Error};
@@ -32,7 +32,7 @@ pub struct Compiled {
 /// What one source runs.
 #[derive(Debug, Clone)]
 struct SourceProgram {
-    projection: Arc<[Arc<str>]>,
+    projection: Arc<Projection>,
     program: Arc<Program>,
 }
 
@@ -51,8 +51,8 @@ impl Compiled {
             .map(|(ix, def)| {
                 let mut fields = vedette_detect::needed_fields(&rules, def);
                 fields.extend(plan.needed_fields(ix));
-                let projection: Arc<[Arc<str>]> = fields.into_iter().collect();
-                let program = Arc::new(Program::compile(&rules, ix, &sources, &projection));
+                let projection = Projection::new(fields);
+                let program = Arc::new(Program::compile(&rules, ix, &sources, projection.fields()));
                 SourceProgram { projection, program }
             })
             .collect();
@@ -65,9 +65,9 @@ impl Compiled {
         Arc::new(Self { topics: Arc::new(topics), ..self.clone() })
     }
 
-    /// The canonical names of a source's columns, in order.
+    /// What is decoded of a source.
     #[must_use]
-    pub fn projection(&self, source: SourceIx) -> &Arc<[Arc<str>]> {
+    pub fn projection(&self, source: SourceIx) -> &Arc<Projection> {
         &self.lanes[usize::from(source.0)].projection
     }
 

@@ -358,7 +358,7 @@ impl Engine {
         self.flags.clear();
         self.moved.clear();
         for row in 0..events.rows() {
-            let offset = events.offsets[row];
+            let offset = events.offsets()[row];
             let (ts_log, highest) = log(row);
             let mut placed = place(events.claimed(row), ts_log, late, future);
             let own = state.reached(highest, late, self.settings.skew);
@@ -411,7 +411,6 @@ impl Engine {
         let findings = FindingBatch {
             batch: &batch.events,
             incarnation: self.compiled.topics.incarnation(batch.events.partition.topic),
-            fields: self.compiled.projection(source),
             times: &self.times,
             flags: &self.flags,
             moved: &self.moved,

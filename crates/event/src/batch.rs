@@ -1,314 +1,124 @@
-//! Events as columns: what the decoder writes and what rules and correlations read.
+//! Events as an Arrow record batch: what the decoder writes and what rules and correlations read.
 //!
-//! In: cells appended row by row ([`ColumnBuilder`]). Out: [`EventBatch`], columns of at most [`MAX_ROWS`] rows.
-//! Invariants: every cell is a kind and a place in the batch's text (in the raw bytes where possible), so typed and
-//! untyped sources look alike, text is checked once a batch, and Arrow views are made without copying it; a cell's
-//! text is canonical for its kind and for its field's type (addresses and numbers in one spelling), so that equal
-//! values are equal bytes; missing and null cells have an empty text; a column without values costs nothing.
+//! In: cells and positions, row by row ([`BatchBuilder`]). Out: [`EventBatch`], a [`RecordBatch`] of at most [`MAX_ROWS`]
+//! rows with a [`Projection`]'s schema.
+//! Invariants: what is read by row and by column here are the arrays of the record batch, so nothing is ever converted; the
+//! schema is made once for a projection; text is checked once a batch and pointed at where possible; a column without any
+//! cell shares one array with all others like it.
+//!
+//! # The schema
+//!
+//! | column | type | |
+//! |---|---|---|
+//! | `vedette.offset` | Int64 | offset of the event's record |
+//! | `vedette.index` | UInt32 | number of the event within its record |
+//! | `ts_raw` | Timestamp(µs, UTC) | the claimed time; null where missing or unreadable |
+//! | `event.original` | Utf8View | the event's text, its secrets masked; null where nobody searches it |
+//! | `vedette.kinds` | Struct of UInt8 | for each field, what its cells are: the codes of [`Kind`](crate::Kind) |
+//! | each field | Utf8View | its canonical text (raw JSON for lists and objects); null where missing or JSON null |
+//!
+//! Fields stand in the order of the projection. One that has the name of a column before it (a rule may ask a JSON record
+//! for anything) is found by its place, not by its name. Source and partition are the same for all rows.
+//!
+//! Nulls are there for whoever asks in SQL, where an absent field is `NULL` and not `''`; rules see by the kind whether a cell is
+//! missing or null. Kinds are a struct because names such as `<field>.kind` are fields of their own (`event.kind`).
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, UInt8Array, UInt32Array};
+use arrow_array::{
+    Array, ArrayRef, Int64Array, RecordBatch, StringViewArray, StructArray, TimestampMicrosecondArray,
+    UInt8Array, UInt32Array, builder::TimestampMicrosecondBuilder,
+};
 use arrow_buffer::ScalarBuffer;
-use arrow_schema::{ArrowError, DataType, Field, Schema};
+use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 
 use crate::{
+    cell::{Cell, Kind},
+    column::{CellsBuilder, Column},
     order::{Partition, SourceIx},
-    text::{Text, TextBuilder},
+    text::Text,
     time::Micros,
 };
+
+/// Where the kinds stand in the schema.
+const KINDS: usize = 4;
 
 /// Rows in a batch at most: it must stay in the L2 cache.
 pub const MAX_ROWS: usize = 512;
 
-/// What a cell holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Kind {
-    /// The event has no such field.
-    Missing = 0,
-    /// JSON null.
-    Null = 1,
-    /// Text, unescaped.
-    Text = 2,
-    /// A whole number within i64 or u64: decimal digits, `-` only below zero.
-    Int = 3,
-    /// Any other number, as the nearest f64 written shortest.
-    Float = 4,
-    /// `true` or `false`.
-    Bool = 5,
-    /// A JSON list, as its raw text.
-    List = 6,
-    /// A JSON object, as its raw text.
-    Object = 7,
-}
-
-impl Kind {
-    const ALL: [Self; 8] =
-        [Self::Missing, Self::Null, Self::Text, Self::Int, Self::Float, Self::Bool, Self::List, Self::Object];
-
-    /// The kind with this code; unknown codes are missing.
-    #[must_use]
-    pub fn from_code(code: u8) -> Self {
-        Self::ALL.get(usize::from(code)).copied().unwrap_or(Self::Missing)
-    }
-}
-
-/// One value in place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Cell<'a> {
-    /// What it is.
-    pub kind: Kind,
-    /// Its canonical text; raw JSON for lists and objects.
-    pub text: &'a str,
-}
-
-impl Cell<'_> {
-    /// The event has no such field.
-    pub const MISSING: Cell<'static> = Cell { kind: Kind::Missing, text: "" };
-}
-
-/// One field of all rows of a batch.
-#[derive(Debug, Clone)]
-pub struct Column {
-    /// Nothing if every cell is missing.
-    cells: Option<Arc<Cells>>,
-    from: usize,
-    rows: usize,
-}
-
-/// The cells of a column, and the two texts they lie in.
+/// Which fields of a source's events somebody needs, and the schema of batches of them.
 #[derive(Debug)]
-struct Cells {
-    raw: Text,
-    side: Text,
-    spots: Vec<Spot>,
-    /// Some cell is neither missing nor null.
-    valued: bool,
-    /// Bytes of the longest cell.
-    longest: usize,
-    /// Bytes of all cells.
-    bytes: usize,
+pub struct Projection {
+    fields: Vec<Arc<str>>,
+    schema: SchemaRef,
+    kinds: Fields,
+    time: DataType,
 }
 
-/// Where a cell's text lies.
-#[derive(Debug, Clone, Copy)]
-struct Spot {
-    start: u32,
-    len: u32,
-    kind: Kind,
-    /// In the text at the side, not in the raw bytes.
-    aside: bool,
-}
-
-impl Spot {
-    const MISSING: Self = Self { start: 0, len: 0, kind: Kind::Missing, aside: false };
-}
-
-impl Column {
-    /// The cell of a row; missing beyond the last one.
+impl Projection {
+    /// Of these canonical names, in this order.
     #[must_use]
-    #[inline]
-    pub fn cell(&self, row: usize) -> Cell<'_> {
-        let Some(cells) = self.cells.as_ref().filter(|_| row < self.rows) else { return Cell::MISSING };
-        let Some(spot) = cells.spots.get(self.from + row) else { return Cell::MISSING };
-        let text = if spot.aside { &cells.side } else { &cells.raw };
-        let start = spot.start as usize;
-        Cell {
-            kind: spot.kind,
-            text: text.as_str().get(start..start + spot.len as usize).unwrap_or_default(),
-        }
+    pub fn new(fields: impl IntoIterator<Item = Arc<str>>) -> Arc<Self> {
+        let fields: Vec<Arc<str>> = fields.into_iter().collect();
+        let kinds: Fields = fields.iter().map(|name| Field::new(&**name, DataType::UInt8, false)).collect();
+        let codes = [("codes".to_owned(), Kind::CODES.to_owned())].into();
+        let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let own = [
+            Field::new("vedette.offset", DataType::Int64, false),
+            Field::new("vedette.index", DataType::UInt32, false),
+            Field::new("ts_raw", time.clone(), true),
+            Field::new("event.original", DataType::Utf8View, true),
+            Field::new("vedette.kinds", DataType::Struct(kinds.clone()), false).with_metadata(codes),
+        ];
+        let texts = fields.iter().map(|name| Field::new(&**name, DataType::Utf8View, true));
+        let schema = Arc::new(Schema::new(own.into_iter().chain(texts).collect::<Vec<_>>()));
+        Arc::new(Self { fields, schema, kinds, time })
     }
 
-    /// How many rows.
+    /// The names of the columns, in order.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.rows
+    pub fn fields(&self) -> &[Arc<str>] {
+        &self.fields
     }
 
-    /// True without rows.
+    /// The schema of all batches.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows == 0
-    }
-
-    /// False if every cell is missing or null. (Of a slice it tells of the whole.)
-    #[must_use]
-    pub fn has_values(&self) -> bool {
-        self.cells.as_ref().is_some_and(|cells| cells.valued)
-    }
-
-    /// No cell has more bytes than this. (Of a slice it tells of the whole.)
-    #[must_use]
-    pub fn longest(&self) -> usize {
-        self.cells.as_ref().map_or(0, |cells| cells.longest)
-    }
-
-    /// Bytes of all cells. (Of a slice it tells of the whole.)
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.cells.as_ref().map_or(0, |cells| cells.bytes)
-    }
-
-    /// A column of `rows` missing cells.
-    #[must_use]
-    pub const fn missing(rows: usize) -> Self {
-        Self { cells: None, from: 0, rows }
-    }
-
-    /// The rows `from..from + rows` (cut to what is there), sharing memory.
-    #[must_use]
-    pub fn slice(&self, from: usize, rows: usize) -> Self {
-        let from = from.min(self.rows);
-        Self { cells: self.cells.clone(), from: self.from + from, rows: rows.min(self.rows - from) }
-    }
-
-    /// The texts as Arrow views, without copying any of them, and the kinds ([`Kind`] as u8).
-    ///
-    /// # Errors
-    /// Never for columns of a [`ColumnBuilder`].
-    pub fn to_arrow(&self) -> Result<(StringViewArray, UInt8Array), ArrowError> {
-        let buffers = self.cells.as_ref().map(|cells| vec![cells.raw.buffer(), cells.side.buffer()]);
-        let mut views = vec![0_u128; self.rows];
-        let mut kinds = vec![Kind::Missing as u8; self.rows];
-        let spots = self.cells.iter().flat_map(|cells| cells.spots.iter().skip(self.from));
-        for (row, (spot, (view, kind))) in spots.zip(views.iter_mut().zip(&mut kinds)).enumerate() {
-            *view = pack(self.cell(row).text.as_bytes(), u32::from(spot.aside), spot.start);
-            *kind = spot.kind as u8;
-        }
-        let texts = StringViewArray::try_new(ScalarBuffer::from(views), buffers.unwrap_or_default(), None)?;
-        Ok((texts, UInt8Array::new(ScalarBuffer::from(kinds), None)))
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
 }
 
-/// Builds a [`Column`]: texts that lie in the batch's raw text are pointed at, others are copied to the side.
-#[derive(Debug)]
-pub struct ColumnBuilder {
-    raw: Text,
-    /// Address and length of the raw text.
-    base: (usize, usize),
-    side: TextBuilder,
-    spots: Vec<Spot>,
-    longest: usize,
-    bytes: usize,
-}
-
-impl ColumnBuilder {
-    /// An empty column over `raw` (less than 4 GiB), into which texts may point.
-    #[must_use]
-    pub fn new(raw: Text) -> Self {
-        let text = raw.as_str();
-        let base = (text.as_ptr() as usize, text.len());
-        let spots = Vec::with_capacity(MAX_ROWS);
-        Self { raw, base, side: TextBuilder::default(), spots, longest: 0, bytes: 0 }
-    }
-
-    /// Appends a cell. A text that is a slice of the raw text is not copied.
-    #[inline]
-    pub fn push(&mut self, kind: Kind, text: &str) {
-        let len = text.len();
-        self.longest = self.longest.max(len);
-        self.bytes += len;
-        let at = (text.as_ptr() as usize).wrapping_sub(self.base.0);
-        let spot = if at.checked_add(len).is_some_and(|end| end <= self.base.1) {
-            Spot { start: at as u32, len: len as u32, kind, aside: false }
-        } else if len == 0 {
-            Spot { kind, ..Spot::MISSING }
-        } else {
-            self.copy(kind, text)
-        };
-        self.spots.push(spot);
-    }
-
-    /// Copies a text to the side. Beyond 4 GiB there is no room: the cell is missing.
-    fn copy(&mut self, kind: Kind, text: &str) -> Spot {
-        let start = self.side.len();
-        match (u32::try_from(start), u32::try_from(start + text.len())) {
-            (Ok(start), Ok(_)) => {
-                self.side.push_str(text);
-                Spot { start, len: text.len() as u32, kind, aside: true }
-            }
-            _ => Spot::MISSING,
-        }
-    }
-
-    /// Appends a missing cell.
-    #[inline]
-    pub fn push_missing(&mut self) {
-        self.spots.push(Spot::MISSING);
-    }
-
-    /// Appends missing cells until there are `rows` rows.
-    #[inline]
-    pub fn pad(&mut self, rows: usize) {
-        if rows > self.spots.len() {
-            self.spots.resize(rows, Spot::MISSING);
-        }
-    }
-
-    /// How many rows so far.
-    #[must_use]
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.spots.len()
-    }
-
-    /// True without rows.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.spots.is_empty()
-    }
-
-    /// The column.
-    #[must_use]
-    pub fn finish(self) -> Column {
-        let Self { raw, side, spots, longest, bytes, .. } = self;
-        let valued = spots.iter().any(|spot| spot.kind > Kind::Null);
-        let rows = spots.len();
-        let cells = Cells { raw, side: side.finish(), spots, valued, longest, bytes };
-        Column { cells: Some(Arc::new(cells)), from: 0, rows }
-    }
-}
-
-/// The view of a text (Arrow columnar format, "Variable-size Binary View Layout").
-fn pack(text: &[u8], buffer: u32, offset: u32) -> u128 {
-    let mut bytes = [0_u8; 16];
-    bytes[..4].copy_from_slice(&(text.len() as u32).to_le_bytes());
-    if text.len() <= 12 {
-        bytes[4..4 + text.len()].copy_from_slice(text);
-        return u128::from_le_bytes(bytes);
-    }
-    bytes[4..8].copy_from_slice(&text[..4]);
-    bytes[8..12].copy_from_slice(&buffer.to_le_bytes());
-    bytes[12..].copy_from_slice(&offset.to_le_bytes());
-    u128::from_le_bytes(bytes)
-}
-
-/// Events of one partition, in order of offset and index. Columns stand in the order of the decoder's projection.
+/// Events of one partition, in order of offset and index.
 #[derive(Debug, Clone)]
 pub struct EventBatch {
     /// The source.
     pub source: SourceIx,
     /// The partition.
     pub partition: Partition,
-    /// Offset of each event's record.
-    pub offsets: ScalarBuffer<i64>,
-    /// Index of each event within its record.
-    pub indexes: ScalarBuffer<u32>,
-    /// `ts_raw`, the claimed time in microseconds; [`EventBatch::NO_TIME`] where missing or unreadable.
-    pub claimed: ScalarBuffer<i64>,
     /// Which record of the raw batch each event came from.
     pub records: ScalarBuffer<u32>,
-    /// The projected fields.
-    pub columns: Vec<Column>,
-    /// The event's text, its secrets masked: the whole record, or its part of one that was split. Missing where no rule
-    /// searches it.
-    pub original: Column,
+    projection: Arc<Projection>,
+    arrow: RecordBatch,
+    /// The arrays of `arrow` once more, by their types.
+    columns: Vec<Column>,
+    offsets: ScalarBuffer<i64>,
+    indexes: ScalarBuffer<u32>,
+    claimed: TimestampMicrosecondArray,
+    original: Column,
 }
 
 impl EventBatch {
-    /// No claimed time.
-    pub const NO_TIME: i64 = i64::MIN;
+    /// The events as Arrow has them.
+    #[must_use]
+    pub fn arrow(&self) -> &RecordBatch {
+        &self.arrow
+    }
+
+    /// Which fields the columns are.
+    #[must_use]
+    pub fn projection(&self) -> &Arc<Projection> {
+        &self.projection
+    }
 
     /// How many events.
     #[must_use]
@@ -324,143 +134,373 @@ impl EventBatch {
         Self {
             source: self.source,
             partition: self.partition,
+            records: self.records.slice(from, rows),
+            projection: Arc::clone(&self.projection),
+            arrow: self.arrow.slice(from, rows),
+            columns: self.columns.iter().map(|column| column.slice(from, rows)).collect(),
             offsets: self.offsets.slice(from, rows),
             indexes: self.indexes.slice(from, rows),
             claimed: self.claimed.slice(from, rows),
-            records: self.records.slice(from, rows),
-            columns: self.columns.iter().map(|column| column.slice(from, rows)).collect(),
             original: self.original.slice(from, rows),
         }
     }
 
-    /// The claimed time of a row.
+    /// Offset of each event's record.
     #[must_use]
-    pub fn claimed(&self, row: usize) -> Option<Micros> {
-        let t = self.claimed[row];
-        (t != Self::NO_TIME).then_some(Micros(t))
+    pub fn offsets(&self) -> &[i64] {
+        &self.offsets
     }
 
-    /// The batch as an Arrow record batch: `vedette.offset`, `vedette.index`, `ts_raw`, then each field and `<field>.kind`. No text is copied.
-    ///
-    /// # Errors
-    /// If `fields` is not as long as the columns.
-    pub fn to_arrow(&self, fields: &[Arc<str>]) -> Result<RecordBatch, ArrowError> {
-        let mut schema = vec![
-            Field::new("vedette.offset", DataType::Int64, false),
-            Field::new("vedette.index", DataType::UInt32, false),
-            Field::new("ts_raw", DataType::Int64, false),
-        ];
-        let mut arrays: Vec<ArrayRef> = vec![
-            Arc::new(Int64Array::new(self.offsets.clone(), None)),
-            Arc::new(UInt32Array::new(self.indexes.clone(), None)),
-            Arc::new(Int64Array::new(self.claimed.clone(), None)),
-        ];
-        if fields.len() != self.columns.len() {
-            return Err(ArrowError::SchemaError(format!(
-                "{} names for {} columns",
-                fields.len(),
-                self.columns.len()
-            )));
-        }
-        for (name, column) in fields.iter().zip(&self.columns) {
-            schema.push(Field::new(&**name, DataType::Utf8View, false));
-            schema.push(Field::new(format!("{name}.kind"), DataType::UInt8, false));
-            let (texts, kinds) = column.to_arrow()?;
-            arrays.push(Arc::new(texts));
-            arrays.push(Arc::new(kinds));
-        }
-        RecordBatch::try_new(Arc::new(Schema::new(schema)), arrays)
+    /// Number of each event within its record.
+    #[must_use]
+    pub fn indexes(&self) -> &[u32] {
+        &self.indexes
+    }
+
+    /// `ts_raw`, the claimed time of a row; `None` where missing or unreadable.
+    #[must_use]
+    pub fn claimed(&self, row: usize) -> Option<Micros> {
+        self.claimed.is_valid(row).then(|| Micros(self.claimed.value(row)))
+    }
+
+    /// The projected fields, in the order of the projection.
+    #[must_use]
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// The event's text, its secrets masked: the whole record, or its part of one that was split. Missing where no rule
+    /// searches it.
+    #[must_use]
+    pub fn original(&self) -> &Column {
+        &self.original
     }
 }
 
-/// The canonical kind and text of a JSON number: an integer within i64 or u64 (`5`, and `5.0` too), else the nearest f64 written shortest.
-///
-/// Returns `None` if the text is no JSON number or its nearest f64 is infinite.
-#[must_use]
-pub fn number(text: &str) -> Option<(Kind, String)> {
-    if let Ok(n) = text.parse::<i64>() {
-        return Some((Kind::Int, n.to_string()));
+/// Builds [`EventBatch`]es of one projection, one after another.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    projection: Arc<Projection>,
+    cells: CellsBuilder,
+    /// By projected field, then for the event's text: its number among the cells' columns, [`NO_CELL`] until its first cell comes.
+    begun: Vec<u32>,
+    /// How many columns the batch before had cells in.
+    usual: usize,
+    offsets: Vec<i64>,
+    indexes: Vec<u32>,
+    records: Vec<u32>,
+    claimed: TimestampMicrosecondBuilder,
+}
+
+/// No cell has come.
+const NO_CELL: u32 = u32::MAX;
+
+impl BatchBuilder {
+    /// For batches of a projection; the first one has no raw text.
+    #[must_use]
+    pub fn new(projection: Arc<Projection>) -> Self {
+        Self {
+            cells: CellsBuilder::new(&Text::default(), 0, 0),
+            begun: vec![NO_CELL; projection.fields.len() + 1],
+            projection,
+            usual: 0,
+            offsets: Vec::new(),
+            indexes: Vec::new(),
+            records: Vec::new(),
+            claimed: TimestampMicrosecondBuilder::new(),
+        }
     }
-    if let Ok(n) = text.parse::<u64>() {
-        return Some((Kind::Int, n.to_string()));
+
+    /// Begins a batch over this raw text, slices of which are not copied, with room for so many rows. What an earlier one
+    /// left unfinished is dropped: after a panic in its midst the cells there would come out as those of the next batch's rows.
+    pub fn begin(&mut self, raw: &Text, room: usize) {
+        self.begun.fill(NO_CELL);
+        self.cells = CellsBuilder::new(raw, self.usual, room);
+        self.offsets = Vec::with_capacity(room);
+        self.indexes = Vec::with_capacity(room);
+        self.records = Vec::with_capacity(room);
+        self.claimed = TimestampMicrosecondBuilder::with_capacity(room);
     }
-    let f: f64 = text.parse().ok()?;
-    if !f.is_finite() || !text.bytes().any(|b| b.is_ascii_digit()) {
-        return None;
+
+    /// How many rows are ended.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.offsets.len()
     }
-    #[expect(clippy::float_cmp, reason = "the question is whether the value is exactly whole")]
-    if f.trunc() == f && f >= -(2_f64.powi(63)) && f < 2_f64.powi(64) {
-        return Some((Kind::Int, (f as i128).to_string()));
+
+    /// Sets a cell of the row that is not ended yet; of a row and column the first cell counts.
+    #[inline]
+    pub fn put(&mut self, column: usize, cell: Cell<'_>) {
+        if column < self.projection.fields.len() {
+            self.set(column, cell);
+        }
     }
-    serde_json::to_string(&f).ok().map(|text| (Kind::Float, text))
+
+    /// Keeps the text of the event whose row is not ended yet.
+    pub fn keep_original(&mut self, text: &str) {
+        self.set(self.projection.fields.len(), Cell { kind: Kind::Text, text });
+    }
+
+    #[inline]
+    fn set(&mut self, at: usize, cell: Cell<'_>) {
+        let Some(begun) = self.begun.get_mut(at) else { return };
+        if *begun == NO_CELL {
+            *begun = self.cells.add();
+        }
+        self.cells.put(*begun, self.offsets.len(), cell);
+    }
+
+    /// Ends a row: where its event is, which record of the raw batch it came from, and `ts_raw`.
+    pub fn end_row(&mut self, offset: i64, index: u32, record: u32, claimed: Option<Micros>) {
+        self.offsets.push(offset);
+        self.indexes.push(index);
+        self.records.push(record);
+        self.claimed.append_option(claimed.map(|time| time.0));
+    }
+
+    /// The batch of the rows ended so far.
+    pub fn finish(&mut self, source: SourceIx, partition: Partition) -> EventBatch {
+        let (projection, rows) = (Arc::clone(&self.projection), self.rows());
+        let offsets = ScalarBuffer::from(std::mem::take(&mut self.offsets));
+        let indexes = ScalarBuffer::from(std::mem::take(&mut self.indexes));
+        let claimed = self.claimed.finish().with_data_type(projection.time.clone());
+        self.usual = self.cells.columns();
+        let cells = std::mem::replace(&mut self.cells, CellsBuilder::new(&Text::default(), 0, 0));
+        let mut cells: Vec<_> = cells.finish(rows).into_iter().map(Some).collect();
+        let mut column = |begun: &mut u32| {
+            let cells = cells.get_mut(std::mem::replace(begun, NO_CELL) as usize).and_then(Option::take);
+            Column::new(cells, rows)
+        };
+        let (original, begun) = match self.begun.split_last_mut() {
+            Some((original, begun)) => (column(original), begun),
+            None => (Column::new(None, rows), Default::default()),
+        };
+        let absent = Absent::new(rows);
+        let mut columns = Vec::with_capacity(begun.len());
+        let mut kinds = Vec::with_capacity(begun.len());
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(projection.schema.fields().len());
+        arrays.push(Arc::new(Int64Array::new(offsets.clone(), None)));
+        arrays.push(Arc::new(UInt32Array::new(indexes.clone(), None)));
+        arrays.push(Arc::new(claimed.clone()));
+        arrays.push(absent.arrays(&original).0);
+        arrays.push(Arc::clone(&absent.kinds));
+        for begun in begun {
+            let column = column(begun);
+            let (texts, codes) = absent.arrays(&column);
+            arrays.push(texts);
+            kinds.push(codes);
+            columns.push(column);
+        }
+        let kinds = StructArray::try_new_with_length(projection.kinds.clone(), kinds, None, rows);
+        let arrow = kinds.and_then(|kinds| {
+            arrays[KINDS] = Arc::new(kinds);
+            RecordBatch::try_new(Arc::clone(&projection.schema), arrays)
+        });
+        let arrow = arrow.unwrap_or_else(|e| unreachable!("the arrays are those of the schema: {e}"));
+        EventBatch {
+            source,
+            partition,
+            records: ScalarBuffer::from(std::mem::take(&mut self.records)),
+            projection,
+            arrow,
+            columns,
+            offsets,
+            indexes,
+            claimed,
+            original,
+        }
+    }
+}
+
+/// What all columns of a batch share that have no cell.
+struct Absent {
+    texts: ArrayRef,
+    kinds: ArrayRef,
+}
+
+impl Absent {
+    fn new(rows: usize) -> Self {
+        Self {
+            texts: Arc::new(StringViewArray::new_null(rows)),
+            kinds: Arc::new(UInt8Array::from(vec![Kind::Missing as u8; rows])),
+        }
+    }
+
+    /// The texts and the kinds of a column.
+    fn arrays(&self, column: &Column) -> (ArrayRef, ArrayRef) {
+        match &column.cells {
+            Some(cells) => (Arc::clone(&cells.texts) as ArrayRef, Arc::clone(&cells.kinds) as ArrayRef),
+            None => (Arc::clone(&self.texts), Arc::clone(&self.kinds)),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow_array::Array;
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::{Int64Type, TimestampMicrosecondType, UInt8Type, UInt32Type};
     use arrow_buffer::Buffer;
 
     use super::*;
+    use crate::order::TopicIx;
+
+    const PARTITION: Partition = Partition { topic: TopicIx(0), number: 0 };
+    const LONG: &str = "a long text that does not fit inline";
+
+    fn names(names: &[&str]) -> Arc<Projection> {
+        Projection::new(names.iter().map(|name| Arc::from(*name)))
+    }
+
+    fn put(batch: &mut BatchBuilder, column: usize, kind: Kind, text: &str) {
+        batch.put(column, Cell { kind, text });
+    }
+
+    /// Three events: `a` has a value, nothing and null, `b` nothing, `c` a value each.
+    fn three(projection: &Arc<Projection>) -> (Text, EventBatch) {
+        let raw = Text::new(Buffer::from_vec(LONG.as_bytes().to_vec())).unwrap();
+        let mut batch = BatchBuilder::new(projection.clone());
+        batch.begin(&raw, 3);
+        put(&mut batch, 0, Kind::Text, &raw.as_str()[2..30]);
+        put(&mut batch, 0, Kind::Text, "of one row the first cell counts");
+        put(&mut batch, 2, Kind::Int, "1");
+        batch.keep_original(raw.as_str());
+        batch.end_row(7, 0, 0, Some(Micros(5)));
+        put(&mut batch, 2, Kind::Text, "another long text from elsewhere");
+        batch.keep_original("masked");
+        batch.end_row(8, 0, 2, None);
+        put(&mut batch, 0, Kind::Null, "");
+        put(&mut batch, 2, Kind::List, "[]");
+        batch.keep_original("");
+        batch.end_row(8, 1, 2, Some(Micros(6)));
+        (raw, batch.finish(SourceIx(0), PARTITION))
+    }
 
     #[test]
-    fn texts_in_the_raw_bytes_are_pointed_at_and_others_are_copied() {
-        let raw = Text::new(Buffer::from_vec(b"a long text that does not fit inline".to_vec())).unwrap();
-        let mut builder = ColumnBuilder::new(raw.clone());
-        builder.push(Kind::Text, &raw.as_str()[2..30]);
-        builder.push(Kind::Text, "short");
-        builder.push(Kind::Text, "another long text from elsewhere");
-        builder.push_missing();
-        builder.push(Kind::Null, "");
-        assert_eq!(builder.side.len(), "shortanother long text from elsewhere".len());
-        let column = builder.finish();
-        let texts = ["long text that does not fit ", "short", "another long text from elsewhere", "", ""];
-        let kinds = [Kind::Text, Kind::Text, Kind::Text, Kind::Missing, Kind::Null];
-        for (row, (text, kind)) in texts.into_iter().zip(kinds).enumerate() {
-            assert_eq!(column.cell(row), Cell { kind, text });
+    fn a_batch_is_a_record_batch_of_the_schema_of_its_projection() {
+        let projection = names(&["a", "b", "c"]);
+        let (raw, batch) = three(&projection);
+        let arrow = batch.arrow();
+        assert!(Arc::ptr_eq(&arrow.schema(), projection.schema()));
+        let names: Vec<_> = projection.schema().fields().iter().map(|field| field.name().as_str()).collect();
+        let own = ["vedette.offset", "vedette.index", "ts_raw", "event.original", "vedette.kinds"];
+        assert_eq!(names, [&own[..], &["a", "b", "c"]].concat());
+        assert_eq!(arrow["vedette.offset"].as_primitive::<Int64Type>().values(), batch.offsets());
+        assert_eq!(arrow["vedette.index"].as_primitive::<UInt32Type>().values(), batch.indexes());
+        let times: Vec<_> = arrow["ts_raw"].as_primitive::<TimestampMicrosecondType>().iter().collect();
+        assert_eq!(times, [Some(5), None, Some(6)]);
+        assert_eq!((0..3).map(|row| batch.claimed(row).map(|t| t.0)).collect::<Vec<_>>(), times);
+        let texts = |name: &str| arrow[name].as_string_view().iter().collect::<Vec<_>>();
+        assert_eq!(texts("event.original"), [Some(LONG), Some("masked"), Some("")]);
+        assert_eq!(texts("a"), [Some(&LONG[2..30]), None, None]);
+        assert_eq!(texts("b"), [None; 3]);
+        assert_eq!(texts("c"), [Some("1"), Some("another long text from elsewhere"), Some("[]")]);
+        let kinds = arrow["vedette.kinds"].as_struct();
+        let codes = |column: usize| kinds.column(column).as_primitive::<UInt8Type>().values().to_vec();
+        assert_eq!((codes(0), codes(1), codes(2)), (vec![2, 0, 1], vec![0; 3], vec![3, 2, 6]));
+        assert_eq!(arrow["a"].as_string_view().value(0).as_ptr(), raw.as_str()[2..].as_ptr());
+    }
+
+    #[test]
+    fn cells_are_read_from_the_arrays_of_the_record_batch() {
+        let (_, batch) = three(&names(&["a", "b", "c"]));
+        for (at, column) in batch.columns().iter().enumerate() {
+            let texts = batch.arrow().column(KINDS + 1 + at).as_string_view();
+            let kinds = batch.arrow().column(KINDS).as_struct().column(at).as_primitive::<UInt8Type>();
+            assert_eq!(column.len(), 3);
+            for row in 0..3 {
+                let cell = column.cell(row);
+                assert_eq!((cell.text, cell.kind as u8), (texts.value(row), kinds.value(row)));
+                assert_eq!(texts.is_valid(row), cell.kind.is_value());
+                // The same memory, also of what a view holds itself; what all columns without a cell share is no column's.
+                assert!(cell.kind == Kind::Missing || cell.text.as_ptr() == texts.value(row).as_ptr());
+            }
+            assert_eq!(column.cell(3), Cell::MISSING);
         }
-        assert_eq!(column.cell(5), Cell::MISSING);
-        let (views, codes) = column.slice(0, 5).to_arrow().unwrap();
-        assert_eq!(views.iter().flatten().collect::<Vec<_>>(), texts);
-        assert_eq!(views.value(0).as_ptr(), raw.as_str()[2..].as_ptr());
-        assert_eq!(codes.values().to_vec(), kinds.map(|kind| kind as u8));
+        assert_eq!(batch.original().cell(1).text, "masked");
     }
 
     #[test]
-    fn a_slice_shares_cells_and_is_cut_to_what_is_there() {
-        let mut builder = ColumnBuilder::new(Text::default());
-        ["a", "b", "c"].into_iter().for_each(|text| builder.push(Kind::Text, text));
-        let column = builder.finish();
-        assert_eq!((column.longest(), Column::missing(2).longest()), (1, 0));
-        assert_eq!(column.bytes(), (0..column.len()).map(|row| column.cell(row).text.len()).sum::<usize>());
-        let slice = column.slice(1, 9);
-        assert_eq!((slice.len(), slice.cell(0).text, slice.cell(1).text), (2, "b", "c"));
-        assert_eq!(column.slice(0, 1).cell(1), Cell::MISSING);
-        assert_eq!(slice.to_arrow().unwrap().0.value(0), "b");
-        assert_eq!(column.slice(7, 1).len(), 0);
+    fn what_a_reader_wants_to_know_of_a_whole_column_is_known() {
+        let (_, batch) = three(&names(&["a", "b", "c"]));
+        let facts: Vec<_> =
+            batch.columns().iter().map(|c| (c.has_values(), c.longest(), c.bytes())).collect();
+        assert_eq!(facts, [(true, 28, 28), (false, 0, 0), (true, 32, 35)]);
+        assert_eq!(batch.original().longest(), LONG.len());
+        let mut nulls = BatchBuilder::new(names(&["a"]));
+        put(&mut nulls, 0, Kind::Null, "");
+        nulls.end_row(0, 0, 0, None);
+        let nulls = nulls.finish(SourceIx(0), PARTITION);
+        assert!(!nulls.columns()[0].has_values());
+        assert_eq!(nulls.columns()[0].cell(0).kind, Kind::Null);
+        assert!(nulls.arrow()["a"].is_null(0));
     }
 
     #[test]
-    fn a_column_without_values_says_so() {
-        let mut builder = ColumnBuilder::new(Text::default());
-        builder.pad(1);
-        builder.push(Kind::Null, "");
-        let nulls = builder.finish();
-        assert!(!nulls.has_values() && !Column::missing(2).has_values());
-        assert_eq!((nulls.len(), nulls.cell(1).kind), (2, Kind::Null));
-        assert_eq!(Column::missing(2).cell(1), Cell::MISSING);
-        assert_eq!(Column::missing(2).to_arrow().unwrap().0.len(), 2);
+    fn columns_without_any_cell_share_their_arrays() {
+        let mut batch = BatchBuilder::new(names(&["a", "b"]));
+        batch.end_row(0, 0, 0, None);
+        let batch = batch.finish(SourceIx(0), PARTITION);
+        let arrow = batch.arrow();
+        assert!(Arc::ptr_eq(arrow.column(KINDS + 1), arrow.column(KINDS + 2)));
+        assert!(Arc::ptr_eq(arrow.column(KINDS + 1), arrow.column(KINDS - 1)));
+        let kinds = arrow.column(KINDS).as_struct();
+        assert!(Arc::ptr_eq(kinds.column(0), kinds.column(1)));
     }
 
     #[test]
-    fn numbers_have_one_spelling() {
-        let canonical = |text| number(text).map(|(kind, text)| format!("{kind:?} {text}"));
-        assert_eq!(canonical("5"), canonical("5.0"));
-        assert_eq!(canonical("5"), canonical("50e-1"));
-        assert_eq!(canonical("-0.0").unwrap(), "Int 0");
-        assert_eq!(canonical("18446744073709551615").unwrap(), "Int 18446744073709551615");
-        assert_eq!(canonical("0.1").unwrap(), "Float 0.1");
-        assert_eq!(canonical("1e400"), None);
-        assert_eq!(canonical("abc"), None);
-        assert_eq!(canonical("inf"), None);
+    fn a_batch_without_fields_and_one_without_rows_are_record_batches_too() {
+        let mut batch = BatchBuilder::new(names(&[]));
+        assert_eq!(batch.finish(SourceIx(0), PARTITION).arrow().num_rows(), 0);
+        batch.end_row(0, 0, 0, None);
+        assert_eq!(batch.finish(SourceIx(0), PARTITION).arrow().num_rows(), 1);
+    }
+
+    #[test]
+    fn a_slice_points_into_the_same_memory_and_is_cut_to_what_is_there() {
+        let (raw, batch) = three(&names(&["a", "b", "c"]));
+        let slice = batch.slice(0, 2);
+        assert_eq!(slice.arrow()["a"].as_string_view().value(0).as_ptr(), raw.as_str()[2..].as_ptr());
+        let last = batch.slice(2, 9);
+        assert_eq!((last.rows(), last.arrow().num_rows(), last.columns()[1].len()), (1, 1, 1));
+        assert_eq!((last.offsets(), last.indexes(), last.claimed(0)), (&[8][..], &[1][..], Some(Micros(6))));
+        assert_eq!(last.columns()[2].cell(0).text, "[]");
+        assert_eq!(last.columns()[2].cell(1), Cell::MISSING);
+        assert_eq!(last.arrow()["c"].as_string_view().value(0), "[]");
+        assert_eq!((last.original().cell(0).kind, last.records.as_ref()), (Kind::Text, &[2][..]));
+        assert_eq!(batch.slice(7, 1).rows(), 0);
+    }
+
+    #[test]
+    fn cells_of_a_row_that_was_never_ended_are_not_in_the_batch() {
+        let mut batch = BatchBuilder::new(names(&["a"]));
+        batch.end_row(0, 0, 0, None);
+        put(&mut batch, 0, Kind::Text, "x");
+        batch.end_row(1, 0, 1, None);
+        put(&mut batch, 0, Kind::Text, "y");
+        let batch = batch.finish(SourceIx(0), PARTITION);
+        assert_eq!(batch.arrow()["a"].as_string_view().iter().collect::<Vec<_>>(), [None, Some("x")]);
+    }
+
+    #[test]
+    fn a_field_with_the_name_of_another_column_is_found_by_its_place() {
+        let mut batch = BatchBuilder::new(names(&["vedette.offset", "event.kind", "event"]));
+        put(&mut batch, 0, Kind::Int, "9");
+        put(&mut batch, 1, Kind::Text, "alert");
+        batch.end_row(7, 0, 0, None);
+        let batch = batch.finish(SourceIx(0), PARTITION);
+        assert_eq!(batch.arrow()["vedette.offset"].as_primitive::<Int64Type>().value(0), 7);
+        assert_eq!(batch.arrow().column(KINDS + 1).as_string_view().value(0), "9");
+        assert_eq!(batch.columns()[1].cell(0).text, "alert");
+    }
+
+    #[test]
+    fn the_schema_names_the_codes_of_the_kinds() {
+        let projection = names(&[]);
+        let codes = projection.schema().field(KINDS).metadata()["codes"].clone();
+        let named = codes.split(',').zip(0..).map(|(name, code)| (name.to_owned(), Kind::from_code(code)));
+        for (name, kind) in named {
+            assert_eq!(name, format!("{kind:?}").to_lowercase());
+        }
+        assert_eq!(codes.split(',').count(), Kind::ALL.len());
     }
 }

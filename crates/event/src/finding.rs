@@ -2,8 +2,6 @@
 //!
 //! In: an [`EventBatch`] with its placements, and hits. Out: [`FindingBatch`], borrowed for the length of one push.
 
-use std::sync::Arc;
-
 use crate::{
     batch::EventBatch,
     flags::Flags,
@@ -28,8 +26,6 @@ pub struct FindingBatch<'a> {
     pub batch: &'a EventBatch,
     /// Their topic's incarnation.
     pub incarnation: Incarnation,
-    /// Canonical names of `batch.columns`, in the same order.
-    pub fields: &'a [Arc<str>],
     /// `ts_event`, one a row.
     pub times: &'a [Micros],
     /// Flags, one a row.
@@ -50,8 +46,8 @@ impl FindingBatch<'_> {
             topic: self.batch.partition.topic,
             incarnation: self.incarnation,
             partition: self.batch.partition.number,
-            offset: self.batch.offsets[row],
-            index: self.batch.indexes[row],
+            offset: self.batch.offsets()[row],
+            index: self.batch.indexes()[row],
         }
     }
 }

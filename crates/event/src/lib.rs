@@ -8,6 +8,8 @@
 
 pub mod alert;
 pub mod batch;
+pub mod cell;
+pub mod column;
 pub mod finding;
 pub mod flags;
 pub mod order;
@@ -19,9 +21,12 @@ pub mod source;
 pub mod text;
 pub mod time;
 pub mod value;
+mod views;
 
 pub use alert::{Alert, Entity, Evidence, Identity, Notice, RuleRef, Severity, State};
-pub use batch::{Cell, Column, ColumnBuilder, EventBatch, Kind, MAX_ROWS};
+pub use batch::{BatchBuilder, EventBatch, MAX_ROWS, Projection};
+pub use cell::{Cell, Kind};
+pub use column::Column;
 pub use finding::{FindingBatch, Hit};
 pub use flags::Flags;
 pub use order::{Incarnation, Order, Partition, SourceIx, TopicIx, Topics};

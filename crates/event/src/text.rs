@@ -3,7 +3,7 @@
 //! In: bytes. Out: [`Text`], a cheap handle that gives them as `&str` without looking at them again.
 //! Invariant: what it holds is UTF-8; Arrow sees the same memory.
 
-use arrow_array::{Array, LargeStringArray, builder::LargeStringBuilder};
+use arrow_array::{Array, LargeStringArray};
 use arrow_buffer::{Buffer, OffsetBuffer};
 
 /// Shared, immutable text: the one value of an Arrow string array, which checks what it is made of.
@@ -34,42 +34,6 @@ impl Text {
     }
 }
 
-/// Collects text piece by piece.
-#[derive(Debug, Default)]
-pub struct TextBuilder(Option<LargeStringBuilder>);
-
-impl TextBuilder {
-    /// How many bytes so far.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |builder| builder.values_slice().len())
-    }
-
-    /// True without any text.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Appends a piece.
-    #[inline]
-    pub fn push_str(&mut self, text: &str) {
-        use std::fmt::Write;
-        let builder = self.0.get_or_insert_with(|| LargeStringBuilder::with_capacity(1, 4_096));
-        // Writing to memory cannot fail.
-        let _ = builder.write_str(text);
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn finish(self) -> Text {
-        Text(self.0.map(|mut builder| {
-            builder.append_value("");
-            builder.finish()
-        }))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,15 +46,5 @@ mod tests {
         assert_eq!((text.buffer().as_ptr(), text.as_str().as_ptr()), (bytes.as_ptr(), bytes.as_ptr()));
         assert!(Text::new(bytes.slice_with_length(1, 3)).is_none());
         assert_eq!(Text::default().as_str(), "");
-    }
-
-    #[test]
-    fn pieces_are_joined() {
-        let mut builder = TextBuilder::default();
-        assert!(builder.is_empty());
-        builder.push_str("a");
-        builder.push_str("é");
-        assert_eq!(builder.len(), 3);
-        assert_eq!(builder.finish().as_str(), "aé");
     }
 }

@@ -7,14 +7,14 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use serde::{Serialize, Serializer};
 use serde_json::{Number, Value as Json};
 
-use crate::batch::{Cell, Kind};
+use crate::cell::{Cell, Kind};
 
 /// A scalar. Number, text and boolean are never equal to one another; serialises as the JSON scalar.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Value {
     /// Text, compared exactly.
     Text(Box<str>),
-    /// A number, as canonical text (see [`crate::batch::number`]).
+    /// A number, as canonical text (see [`crate::cell::number`]).
     Number(Box<str>),
     /// True or false.
     Bool(bool),

@@ -159,7 +159,7 @@ pub enum Test {
         /// Case counts.
         cased: bool,
     },
-    /// Equals a number (canonical text, see [`vedette_event::batch::number`]); also true of a text with that decimal text.
+    /// Equals a number (canonical text, see [`vedette_event::cell::number`]); also true of a text with that decimal text.
     Number(Arc<str>),
     /// Equals a boolean; also true of the text `true` or `false`, ignoring case.
     Bool(bool),

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
-use vedette_event::{Kind, batch::number};
+use vedette_event::{Kind, cell::number};
 
 use crate::fault::{Fault, Place, shown};
 

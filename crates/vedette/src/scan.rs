@@ -256,7 +256,7 @@ impl<'a> Sink<'a> {
 
     fn findings(&mut self, detected: &Detected) -> Result<(), Failure> {
         for batch in &detected.batches {
-            let record_of = |row: u32| batch.events.offsets[row as usize];
+            let record_of = |row: u32| batch.events.offsets()[row as usize];
             let mut hits: Vec<_> = batch
                 .hits
                 .iter()

@@ -15,7 +15,7 @@
 //!   ([`vedette_event::key_part`]), in group-by and in entities; values of `value_count` are told apart in full.
 //! - `rule.emits == false`: no alert and no notice, but chains over it work as ever.
 //! - `value_count`: an event's value of one field is its cell (kind and canonical text; `int` and `float` are both numbers),
-//!   or for a list each scalar element (numbers canonical as in [`vedette_event::batch::number`], one outside its range
+//!   or for a list each scalar element (numbers canonical as in [`vedette_event::cell::number`], one outside its range
 //!   is no value); nulls, lists and objects inside a list, and an object in place of a list are no values. Text that is
 //!   equal as text is one value. Several fields: all tuples (the product). An event without a single tuple does not
 //!   take part.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use vedette_event::{Cell, Column, FindingBatch, Hit, KEY_PART_BYTES, Kind, SourceIx, key_part};
+use vedette_event::{Cell, Column, FindingBatch, Hit, KEY_PART_BYTES, Kind, Projection, SourceIx, key_part};
 
 use crate::{
     body::slash64,
@@ -22,7 +22,7 @@ use crate::{
 /// Where the columns of one source are.
 #[derive(Debug, Default)]
 pub struct Layout {
-    fields: Vec<Arc<str>>,
+    projection: Option<Arc<Projection>>,
     trees: Vec<Option<Columns>>,
     long: LongTexts,
 }
@@ -61,11 +61,10 @@ struct ColumnAt {
 
 impl Layout {
     /// Forgets everything if the projection changed.
-    pub fn refresh(&mut self, fields: &[Arc<str>], trees: usize) {
-        let same = self.fields.len() == fields.len()
-            && self.fields.iter().zip(fields).all(|(a, b)| Arc::ptr_eq(a, b) || a == b);
+    pub fn refresh(&mut self, projection: &Arc<Projection>, trees: usize) {
+        let same = self.projection.as_ref().is_some_and(|known| Arc::ptr_eq(known, projection));
         if !same || self.trees.len() != trees {
-            self.fields = fields.to_vec();
+            self.projection = Some(Arc::clone(projection));
             self.trees.clear();
             self.trees.resize_with(trees, || None);
         }
@@ -90,8 +89,9 @@ impl Layout {
             return 1;
         };
         let source = findings.batch.source;
-        let columns = slot.get_or_insert_with(|| Columns::new(plan, tree, source, &self.fields));
-        let cells = &findings.batch.columns;
+        let columns = slot
+            .get_or_insert_with(|| Columns::new(plan, tree, source, findings.batch.projection().fields()));
+        let cells = findings.batch.columns();
         if tree.single() {
             columns.entity(cells, row, &mut self.long, out);
             return 1;

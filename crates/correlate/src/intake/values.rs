@@ -4,7 +4,7 @@
 //! Invariant: text that is equal and numbers that are equal are one value, text and numbers never; a product is bounded.
 
 use smallvec::SmallVec;
-use vedette_event::{Cell, Kind, batch::number};
+use vedette_event::{Cell, Kind, cell::number};
 
 use crate::codec::{KeyHasher, Reader, write_varint};
 

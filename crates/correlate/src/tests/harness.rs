@@ -1,12 +1,14 @@
 //! A small world: rules made by hand, events as lists of cells, and ways to feed them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
-use arrow_buffer::ScalarBuffer;
 use vedette_event::{
-    Alert, ColumnBuilder, EventBatch, FieldType, Fields, FindingBatch, Flags, Hit, Incarnation, Kind,
-    LogSource, Micros, Partition, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, Text, TopicIx,
-    Topics, schema::FieldDef, source::Form,
+    Alert, BatchBuilder, Cell, FieldType, Fields, FindingBatch, Flags, Hit, Incarnation, Kind, LogSource,
+    Micros, Partition, Projection, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, TopicIx, Topics,
+    schema::FieldDef, source::Form,
 };
 use vedette_sigma::ir::{
     Cmp, Correlation, CorrelationKind, Detection, Expr, Extras, KeyPart, Rule, RuleKind, RuleSet,
@@ -212,6 +214,13 @@ pub fn last(out: &Output) -> Vec<Alert> {
     all.into_iter().map(|p| p.alert).collect()
 }
 
+/// The same for all batches, as of a source.
+fn projection() -> Arc<Projection> {
+    static PROJECTION: LazyLock<Arc<Projection>> =
+        LazyLock::new(|| Projection::new(COLUMNS.iter().map(|name| Arc::from(*name))));
+    PROJECTION.clone()
+}
+
 /// The incarnation of an event's topic: two of the three are accepted anew where a log is well under way.
 pub const fn incarnation(event: &Ev) -> Incarnation {
     if event.source == 1 || event.offset < 60 { 0 } else { 1 }
@@ -226,39 +235,26 @@ pub fn push(correlator: &mut Correlator, events: &[Ev], out: &mut Output) {
 
 fn push_batch(correlator: &mut Correlator, events: &[Ev], out: &mut Output) {
     let Some(first) = events.first() else { return };
-    let fields: Vec<Arc<str>> = COLUMNS.iter().map(|name| Arc::from(*name)).collect();
-    let mut columns: Vec<_> = COLUMNS.iter().map(|_| ColumnBuilder::new(Text::default())).collect();
-    let mut original = ColumnBuilder::new(Text::default());
+    let mut batch = BatchBuilder::new(projection());
     let mut hits = Vec::new();
     for (row, event) in events.iter().enumerate() {
-        for (name, column) in COLUMNS.iter().zip(&mut columns) {
-            match event.fields.iter().find(|(field, ..)| field == name) {
-                Some((_, kind, text)) => column.push(*kind, text),
-                None => column.push_missing(),
+        for (column, name) in COLUMNS.iter().enumerate() {
+            if let Some((_, kind, text)) = event.fields.iter().find(|(field, ..)| field == name) {
+                batch.put(column, Cell { kind: *kind, text });
             }
         }
-        original.push_missing();
+        batch.end_row(event.offset, 0, row as u32, Some(event.time));
         let mut rules = event.rules.clone();
         rules.sort_unstable();
         hits.extend(rules.into_iter().map(|rule| Hit { row: row as u32, rule: RuleIx(rule) }));
     }
-    let n = events.len();
-    let batch = EventBatch {
-        source: SourceIx(first.source),
-        partition: Partition { topic: TopicIx(first.source), number: first.partition },
-        offsets: ScalarBuffer::from(events.iter().map(|e| e.offset).collect::<Vec<_>>()),
-        indexes: ScalarBuffer::from(vec![0_u32; n]),
-        claimed: ScalarBuffer::from(events.iter().map(|e| e.time.0).collect::<Vec<_>>()),
-        records: ScalarBuffer::from((0..n as u32).collect::<Vec<_>>()),
-        columns: columns.into_iter().map(ColumnBuilder::finish).collect(),
-        original: original.finish(),
-    };
+    let partition = Partition { topic: TopicIx(first.source), number: first.partition };
+    let batch = batch.finish(SourceIx(first.source), partition);
     let times: Vec<_> = events.iter().map(|e| e.time).collect();
     let flags: Vec<_> = events.iter().map(|e| e.flags).collect();
     let findings = FindingBatch {
         batch: &batch,
         incarnation: incarnation(first),
-        fields: &fields,
         times: &times,
         flags: &flags,
         moved: &[],

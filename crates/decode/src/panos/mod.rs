@@ -96,13 +96,8 @@ impl PanosLines {
         }
     }
 
-    /// Decodes one record into row `row`.
-    pub fn decode(
-        &mut self,
-        record: &str,
-        row: usize,
-        columns: &mut Columns,
-    ) -> Result<Option<Micros>, Refused> {
+    /// Decodes one record into the row at hand.
+    pub fn decode(&mut self, record: &str, columns: &mut Columns) -> Result<Option<Micros>, Refused> {
         let (log, header) = parse(record, &mut self.cells)?;
         let mut line = Line { record, header, cells: &self.cells, claimed: None };
         line.claimed = claimed(&line, log, self.zone);
@@ -113,7 +108,7 @@ impl PanosLines {
         for &(column, from) in places {
             let found = value(&line, from, &self.secrets, &mut self.text, &mut self.scratch);
             if let Some(cell) = found {
-                columns.put(column, row, cell);
+                columns.put(column, cell);
             }
         }
         Ok(line.claimed)

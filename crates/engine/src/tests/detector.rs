@@ -68,9 +68,9 @@ fn events(detected: &Detected) -> Vec<(i64, i64, Vec<String>, Vec<u32>)> {
     let of_batch = |batch: &super::DetectedBatch| {
         let of_row = |row: usize| {
             let record = detected.records[batch.events.records[row] as usize].offset;
-            let cells = batch.events.columns.iter().map(|c| c.cell(row).text.chars().take(9).collect());
+            let cells = batch.events.columns().iter().map(|c| c.cell(row).text.chars().take(9).collect());
             let hits = batch.hits.iter().filter(|hit| hit.row as usize == row).map(|hit| hit.rule.0);
-            (batch.events.offsets[row], record, cells.collect(), hits.collect())
+            (batch.events.offsets()[row], record, cells.collect(), hits.collect())
         };
         (0..batch.events.rows()).map(of_row).collect::<Vec<_>>()
     };
