@@ -113,7 +113,7 @@ proptest! {
             let (mut out, mut dead) = (Vec::new(), Vec::new());
             decoder.decode(&batch(records.iter().map(Vec::as_slice)), &mut out, &mut dead);
             let mut offsets: Vec<i64> = out.iter().flat_map(|b| b.offsets().iter().copied()).collect();
-            prop_assert!(out.iter().all(|b| b.columns().iter().all(|c| c.len() == b.rows())));
+            prop_assert!(out.iter().all(|b| b.arrow().num_rows() == b.rows()));
             offsets.extend(dead.iter().map(|letter| letter.offset));
             offsets.sort_unstable();
             prop_assert_eq!(offsets, (0..records.len() as i64).collect::<Vec<_>>());

@@ -21,7 +21,6 @@ use crate::{
 pub struct Column {
     /// Nothing if every cell is missing.
     pub(crate) cells: Option<Cells>,
-    rows: usize,
 }
 
 /// The arrays of a column: the very ones of the batch's record batch.
@@ -46,18 +45,6 @@ impl Column {
         let Some(kind) = cells.kinds.values().get(row) else { return Cell::MISSING };
         // The text of a missing or null cell is empty.
         Cell { kind: Kind::from_code(*kind), text: cells.texts.value(row) }
-    }
-
-    /// How many rows.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.rows
-    }
-
-    /// True without rows.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows == 0
     }
 
     /// False if every cell is missing or null. (Of a slice it tells of the whole.)
@@ -85,12 +72,7 @@ impl Column {
             kinds: Arc::new(cells.kinds.slice(from, rows)),
             ..*cells
         };
-        Self { cells: self.cells.as_ref().map(slice), rows }
-    }
-
-    /// A column of so many rows; without cells they are missing.
-    pub(crate) fn new(cells: Option<Cells>, rows: usize) -> Self {
-        Self { cells, rows }
+        Self { cells: self.cells.as_ref().map(slice) }
     }
 }
 
