@@ -123,20 +123,19 @@ impl CellsBuilder {
     /// text there is no room.
     #[inline]
     pub(crate) fn put(&mut self, column: u32, row: usize, cell: Cell<'_>) {
-        let at = column as usize;
+        let (at, columns) = (column as usize, self.columns.len());
         let Some(facts) = self.columns.get_mut(at) else { return };
         if row < facts.next {
             return;
         }
         facts.next = row + 1;
         if row >= self.texts.room() {
-            self.make_room(row + 1);
+            make_room(&mut self.texts, &mut self.kinds, columns, row + 1);
         }
         if cell.kind.is_value() {
             if !self.texts.set(at, row, cell.text) {
                 return;
             }
-            let facts = &mut self.columns[at];
             facts.longest = facts.longest.max(cell.text.len());
             facts.bytes += cell.text.len();
             facts.values += 1;
@@ -144,18 +143,10 @@ impl CellsBuilder {
         self.kinds[at * self.texts.room() + row] = cell.kind as u8;
     }
 
-    /// Makes room for so many rows at least.
-    fn make_room(&mut self, rows: usize) {
-        let (columns, before) = (self.columns.len(), self.texts.room());
-        let room = rows.max(2 * before);
-        self.kinds = widen(&self.kinds, columns, before, room);
-        self.texts.grow(columns, room);
-    }
-
     /// The columns, of so many rows.
     pub(crate) fn finish(mut self, rows: usize) -> Vec<Cells> {
         if rows > self.texts.room() {
-            self.make_room(rows);
+            make_room(&mut self.texts, &mut self.kinds, self.columns.len(), rows);
         }
         let room = self.texts.room();
         for (facts, kinds) in self.columns.iter_mut().zip(self.kinds.chunks(room.max(1))) {
@@ -177,6 +168,14 @@ impl CellsBuilder {
         };
         self.columns.into_iter().enumerate().map(cells).collect()
     }
+}
+
+/// Makes room for so many rows at least in each of so many columns.
+#[cold]
+fn make_room(texts: &mut ViewsBuilder, kinds: &mut Vec<u8>, columns: usize, rows: usize) {
+    let room = rows.max(2 * texts.room());
+    *kinds = widen(kinds, columns, texts.room(), room);
+    texts.grow(columns, room);
 }
 
 /// One bit for each kind: whether it is a value. Eight at once: this looks at all cells of a batch.
