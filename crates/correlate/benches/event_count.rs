@@ -99,14 +99,14 @@ fn main() {
         let times: Vec<_> =
             (0..ROWS as i64).map(|row| Micros(1_767_225_600_000_000 + (first + row) * 50)).collect();
         let mut events = BatchBuilder::new(projection.clone());
-        for row in 0..ROWS {
+        for (row, time) in times.iter().enumerate() {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
             let key = (state % KEYS) as u32;
             let text = &format!("10.{}.{}.{}", key >> 16, (key >> 8) & 255, key & 255);
             events.put(0, Cell { kind: Kind::Text, text });
-            events.end_row(first + row as i64, 0, row as u32, Some(times[row]));
+            events.end_row(first + row as i64, 0, row as u32, Some(*time));
         }
         let events = events.finish(SourceIx(0), Partition { topic: TopicIx(0), number: 0 });
         let hits: Vec<_> = (0..ROWS as u32).map(|row| Hit { row, rule: RuleIx(0) }).collect();
