@@ -1,4 +1,5 @@
-//! SIGKILL at random moments while records come: the bodies are those of a run that nobody disturbed, and of the kernel.
+//! SIGKILL at random moments while records come, on three threads: the bodies are those of a run that nobody disturbed, on
+//! one thread, and of the kernel.
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
@@ -17,7 +18,9 @@ use crate::kafka::broker::Broker;
 const SEED: u64 = 20_261_125;
 const KILLS: usize = 22;
 const DISORDER: &str = "1s";
-const ENGINE: &str = "engine: {skew: 1s}\n";
+const ENGINE: &str = "engine: {skew: 1s, threads: 3}\n";
+/// Everything in one loop.
+const ENGINE_ALONE: &str = "engine: {skew: 1s, threads: 1}\n";
 /// The longest rearm of the suite's own rules, and a little.
 const SETTLE: Span = Span::secs(4);
 
@@ -54,7 +57,7 @@ fn bodies_survive_being_killed() -> Result<()> {
     let end = log::now().plus(SETTLE);
     let stopped = finish(&killed, end)?;
     ensure!(stopped < Duration::from_secs(10), "stopping took {stopped:?}");
-    let undisturbed = Deployment::new(&PLAN.kafka(&broker, DISORDER), ENGINE)?;
+    let undisturbed = Deployment::new(&PLAN.kafka(&broker, DISORDER), ENGINE_ALONE)?;
     finish(&undisturbed, end)?;
 
     let logs = PLAN.read(&broker)?;

@@ -12,12 +12,13 @@ use std::{
 
 use proptest::{prelude::*, sample};
 use vedette_engine::{
-    Compiled, Detector, Engine, GivenUp, GroupCheckpoint, KEY_GROUPS, Output, POSITIONS, Published, Settings,
-    Start, TopicState,
+    Compiled, Engine, GivenUp, GroupCheckpoint, KEY_GROUPS, Output, POSITIONS, Published, Settings, Start,
+    TopicState,
 };
 use vedette_event::{Flags, Micros, Notice, Order, Partition, RawBatchBuilder, RuleIx};
 
 use super::{
+    detectors::{Detectors, Read, Taken},
     generate::{self, SKEW, World, records::Raw},
     placement::Stored,
 };
@@ -118,6 +119,8 @@ pub enum Fault {
     Skipped(usize, usize),
     /// After a restart partitions are read on from where reading stopped, as if no finding had been pending.
     DroppedPending,
+    /// The kernel takes what detectors give back as it comes.
+    Overtaken,
 }
 
 /// Steps for a world of topics.
@@ -136,7 +139,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
 pub struct Drive<'a> {
     world: &'a World,
     compiled: Arc<Compiled>,
-    detector: Detector,
+    detectors: Detectors,
     engine: Engine,
     fault: Option<Fault>,
     /// Whether a partition is only found when it is first read.
@@ -180,11 +183,11 @@ impl<'a> Drive<'a> {
     fn with(world: &'a World, fault: Option<Fault>, notices: Option<usize>) -> Self {
         let sources = Arc::new(generate::sources());
         let compiled = Compiled::new(world.rules(), sources, world.topics(), SECRET);
-        let detector = compiled.detector().expect("the sources can be decoded");
+        let detectors = Detectors::alone(&compiled);
         let mut drive = Self {
             world,
             engine: Engine::new(compiled.clone(), settings(notices)),
-            detector,
+            detectors,
             compiled,
             fault,
             found_late: false,
@@ -206,6 +209,13 @@ impl<'a> Drive<'a> {
         drive
     }
 
+    /// The same with so many threads, whose turns follow from a seed.
+    pub fn on_threads(mut self, threads: usize, seed: u64) -> Self {
+        self.detectors =
+            Detectors::new(&self.compiled, (threads, seed), self.fault == Some(Fault::Overtaken));
+        self
+    }
+
     /// Kafka: the steps, then everything that is left, then the proof that nothing more comes.
     pub fn run(&mut self, steps: &[Step]) {
         for step in steps {
@@ -217,12 +227,14 @@ impl<'a> Drive<'a> {
                 self.read_all();
             }
         }
+        self.settle();
         self.assign();
         for log in 0..self.world.logs.len() {
             if self.is_present(log) {
                 self.idle(log, END);
             }
         }
+        self.settle();
     }
 
     fn read_all(&mut self) {
@@ -252,6 +264,7 @@ impl<'a> Drive<'a> {
                 self.closed.insert(*log, self.next[*log]);
             }
         }
+        self.settle();
         let positions = self.engine.positions().expect("written");
         self.checkpoints.insert(positions.group, positions);
         let (compiled, given_up) = self.engine.accept(topic, self.world.logs[log].source);
@@ -292,6 +305,7 @@ impl<'a> Drive<'a> {
         for log in 0..self.world.logs.len() {
             self.idle(log, END);
         }
+        self.settle();
     }
 
     /// Reads the one record that is first in the total order of those left.
@@ -314,10 +328,9 @@ impl<'a> Drive<'a> {
         }
         for log in 0..self.world.logs.len() {
             self.read(log, usize::MAX);
-            let mut out = Output::default();
-            self.engine.end(self.partition(log), &mut out);
-            self.publish(out);
+            self.feed(Read::End(self.partition(log)));
         }
+        self.settle();
         let mut out = Output::default();
         self.engine.finish(&mut out);
         self.publish(out);
@@ -404,18 +417,47 @@ impl<'a> Drive<'a> {
             }
         }
         if !batch.is_empty() {
-            let mut out = Output::default();
-            self.engine.absorb(self.detector.detect(&batch.take()), &mut out);
-            self.publish(out);
+            self.feed(Read::Records(batch.take()));
         }
     }
 
     fn idle(&mut self, log: usize, time: i64) {
+        self.feed(Read::Idle(self.partition(log), time));
+    }
+
+    /// Hands over what was read, and takes what is ready.
+    fn feed(&mut self, read: Read) {
+        for taken in self.detectors.feed(read) {
+            self.take(taken);
+        }
+    }
+
+    /// Takes all that is still with detectors.
+    fn settle(&mut self) {
+        for taken in self.detectors.settle() {
+            self.take(taken);
+        }
+    }
+
+    fn take(&mut self, taken: Taken) {
         let mut out = Output::default();
-        self.engine.idle(self.partition(log), Micros(time), &mut out);
+        let last = match taken {
+            Taken::Records(detected) => {
+                self.engine.absorb(detected, &mut out);
+                false
+            }
+            Taken::Idle(partition, time) => {
+                self.engine.idle(partition, Micros(time), &mut out);
+                time == END
+            }
+            Taken::End(partition) => {
+                self.engine.end(partition, &mut out);
+                false
+            }
+        };
         self.publish(out);
         // What has stopped goes on with what is read next; in the end, by itself.
-        let goes_on = |engine: &mut Engine, out: &mut Output| time == END && engine.go_on(out);
+        let goes_on = |engine: &mut Engine, out: &mut Output| last && engine.go_on(out);
         let mut out = Output::default();
         while goes_on(&mut self.engine, &mut out) {
             self.publish(std::mem::take(&mut out));
@@ -449,6 +491,8 @@ impl<'a> Drive<'a> {
         }
         self.said.push(Said::Restart);
         self.engine = engine;
+        // What was read and not taken is read again.
+        self.detectors.forget();
         for log in (0..self.world.logs.len()).filter(|log| self.is_present(*log)).collect::<Vec<_>>() {
             let of = &self.world.logs[log];
             let start = starts.iter().find(|s| *s.topic == *of.topic && s.partition == of.partition);

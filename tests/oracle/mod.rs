@@ -19,6 +19,7 @@ mod accepted;
 mod body;
 mod conditions;
 mod detection;
+mod detectors;
 mod episodes;
 mod examples;
 mod fields;

@@ -135,10 +135,15 @@ fn agrees_as_stored(world: &World, mut drive: Drive<'_>, steps: &[Step]) -> Resu
 
 /// The same property over random worlds must fail when a fault is injected.
 fn is_found(fault: Fault) -> bool {
+    is_found_by(|world, steps| agrees(world, steps, Some(fault)))
+}
+
+/// Whether some random world fails a property.
+pub fn is_found_by(holds: impl Fn(&World, &[Step]) -> Result<(), TestCaseError>) -> bool {
     let config = ProptestConfig { max_shrink_iters: 0, ..config(256) };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let strategy = (generate::world(Shape::Topics), steps());
-    let result = runner.run(&strategy, |(world, steps)| agrees(&world, &steps, Some(fault)));
+    let result = runner.run(&strategy, |(world, steps)| holds(&world, &steps));
     matches!(result, Err(TestError::Fail(..)))
 }
 

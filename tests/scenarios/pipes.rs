@@ -1,7 +1,7 @@
 //! Whoever reads the output goes away: nothing panics, results end quietly, and a service goes on.
 
 use std::{
-    io::Read as _,
+    io::{Read as _, Write as _},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -61,6 +61,23 @@ fn a_closed_output_is_a_quiet_end() {
         let (code, said) = closed(&mut folder.command(&args), true);
         assert_eq!(code, 0, "{line}: {said}");
         assert!(!said.contains("panicked") && !said.contains("Broken pipe"), "{line}: {said}");
+    }
+}
+
+#[test]
+fn a_closed_output_ends_it_though_the_input_stays_open() {
+    let folder = folder();
+    for threads in ["1", "3"] {
+        let scan =
+            ["scan", "--rules", "rules", "--source", "json", "--mode", "findings", "--format", "ndjson"];
+        let mut command = folder.command(&[&scan[..], &["--threads", threads]].concat());
+        let (read, write) = std::io::pipe().unwrap();
+        drop(read);
+        let mut child = command.stdin(Stdio::piped()).stdout(write).stderr(Stdio::null()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(b"{\"event.action\": \"login\"}\n").unwrap();
+        assert_eq!(ended_within(&mut child, Duration::from_secs(60)), Some(0), "{threads} threads");
+        drop(input);
     }
 }
 

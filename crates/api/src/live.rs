@@ -135,7 +135,7 @@ pub struct Readiness {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Obstacle {
     /// A stable kebab-case name: `starting`, `broker-unreachable`, those of topics, `kernel-stalled`,
-    /// `store-unavailable`
+    /// `detector-stalled`, `store-unavailable`
     pub code: String,
     /// What is wrong and what helps, for a person.
     pub message: String,

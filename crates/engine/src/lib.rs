@@ -2,7 +2,8 @@
 //!
 //! `run`, `demo`, `scan`, `check` and the tests all use this and only feed it differently:
 //! [`Compiled`] is what a rule set means over a set of sources, a [`Detector`] turns raw records into
-//! [`Detected`] events (any number of them, on any threads), and the [`Engine`] places, orders and correlates.
+//! [`Detected`] events (any number of them, on any threads), [`InOrder`] hands these on as they were read, and the
+//! [`Engine`] places, orders and correlates.
 //!
 //! Invariants: no I/O, no clock, no randomness; the same records with the same broker times give the same alert
 //! bodies whatever the batch sizes, interleaving, restarts or threads; every record ends in exactly one of
@@ -15,6 +16,7 @@ mod engine;
 mod error;
 mod figures;
 mod former;
+mod in_order;
 mod partition;
 mod progress;
 mod standing;
@@ -24,6 +26,7 @@ pub use compiled::Compiled;
 pub use detector::{Detected, DetectedBatch, Detector, RecordTime};
 pub use engine::{CLOCK_FLAGS, Engine, Output, Settings, SourceCounters};
 pub use error::Error;
+pub use in_order::{InFlight, InOrder};
 pub use standing::TopicState;
 pub use vedette_correlate::{Effort, Load, Published};
 

@@ -126,6 +126,9 @@ pub struct Engine {
     /// Whether notices are sent.
     #[serde(default = "defaults::yes")]
     pub notices: bool,
+    /// Threads that compute; as many as there are cores without it.
+    #[serde(default)]
+    pub threads: Option<u16>,
     /// State entries per rule and key group.
     #[serde(default = "defaults::state_budget", deserialize_with = "entries")]
     pub state_budget: usize,
@@ -224,6 +227,7 @@ impl Default for Engine {
         Self {
             skew: defaults::skew(),
             notices: true,
+            threads: None,
             state_budget: defaults::state_budget(),
             reorder_budget: defaults::reorder_budget(),
         }
@@ -358,6 +362,7 @@ mod tests {
         says(&with("api: {listen: everywhere}"), "v.yml:2:15: api.listen: `everywhere` is no address");
         says(&with("engine: {skew: 20m}"), "v.yml:2:16: engine.skew: `20m` must lie between 0s and 10m");
         says(&with("engine:\n  state_budget: -1"), "v.yml:3:17: a budget is a whole number of entries");
+        says(&with("engine: {threads: 0}"), "v.yml:2:19: engine.threads: 0 must lie between 1 and 256");
         says(&with("engine: {state_budget: 5}"), "v.yml:2:24: engine.state_budget: must be at least 64");
         says(
             &with("engine: {reorder_budget: 5}"),

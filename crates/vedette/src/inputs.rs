@@ -5,7 +5,10 @@
 
 use std::{
     path::PathBuf,
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use anyhow::{Context as _, Result};
@@ -152,6 +155,35 @@ impl Turns {
     /// Says that an input has no more records.
     pub fn close(&mut self, input: usize) {
         self.open.retain(|&other| other != input);
+    }
+}
+
+/// All inputs, read by turns.
+pub struct Reading {
+    inputs: Vec<Opened>,
+    turns: Turns,
+    reached: Arc<Reached>,
+}
+
+impl Reading {
+    /// Nothing has been read yet.
+    pub fn new(inputs: Vec<Opened>, turns: Turns, reached: Arc<Reached>) -> Self {
+        Self { inputs, turns, reached }
+    }
+
+    /// A batch of the input whose turn it is, or its number if it has no more. Nothing when all have ended.
+    pub fn next(&mut self) -> Result<Option<Result<RawBatch, usize>>, Failure> {
+        let Some(input) = self.turns.next(&self.reached) else { return Ok(None) };
+        let batch = self.inputs[input].next().transpose().world()?;
+        if batch.is_none() {
+            self.turns.close(input);
+        }
+        Ok(Some(batch.ok_or(input)))
+    }
+
+    /// Bytes read so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.inputs.iter().map(Opened::bytes_read).sum()
     }
 }
 

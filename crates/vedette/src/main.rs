@@ -22,7 +22,7 @@ mod decode;
 mod demo;
 mod folder;
 mod inputs;
-mod parallel;
+mod pipeline;
 mod rejected;
 mod run;
 mod scan;

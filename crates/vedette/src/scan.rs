@@ -7,10 +7,16 @@ use std::{
     collections::{BTreeMap, HashMap},
     io::{self, BufWriter, IsTerminal as _, Write as _},
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
+use anyhow::anyhow;
+use crossbeam_channel::{bounded, never};
 use indicatif::{ProgressBar, ProgressStyle};
 use vedette_engine::{Compiled, Detected, Engine, Output, Published, Settings};
 use vedette_event::{Flags, Partition, SourceIx, Sources, Topics, key_json, key_text};
@@ -18,8 +24,8 @@ use vedette_sigma::RuleSet;
 
 use crate::{
     Failure, World as _, content,
-    inputs::{self, Opened, Reached, Turns},
-    parallel::{self, Step},
+    inputs::{self, Opened, Reached, Reading, Turns},
+    pipeline::{self, Nothing, Pipeline, Step},
     rejected::print_rejected,
     table,
 };
@@ -29,6 +35,12 @@ pub const FILE_SECRET: [u8; 32] = *b"vedette: files keep no secret   ";
 
 /// A table longer than this is for nobody's eyes.
 const MAX_ROWS_SHOWN: usize = 1_000;
+
+/// Batches read ahead of what is in flight.
+const READ_AHEAD: usize = 4;
+
+/// How long to wait for a step at a time: nobody has to be told meanwhile.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What `scan` is asked for.
 #[derive(Debug, clap::Args)]
@@ -53,9 +65,9 @@ pub struct Args {
     /// A table for people, one JSON object a line, or the number of each rule.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Threads that decode and detect.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
-    threads: u16,
+    /// Threads that compute; as many as there are cores without it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(pipeline::MAX_THREADS)))]
+    threads: Option<u16>,
     /// Say where the time went.
     #[arg(long)]
     profile: bool,
@@ -81,26 +93,26 @@ enum Format {
 pub fn run(args: &Args) -> Result<u8, Failure> {
     let text = content::rules(&args.rules).map_err(Failure::Usage)?;
     let all = content::sources_here().map_err(Failure::Usage)?;
-    let (sources, mut inputs) = inputs::open(&args.files, &args.source, &all)?;
+    let (sources, inputs) = inputs::open(&args.files, &args.source, &all)?;
     let rules = Arc::new(text.load(&sources));
     print_rejected(&rules, &text);
     let sources = Arc::new(sources);
     let topics = Arc::new(Topics::new(sources.defs.iter().map(|d| d.name.clone())));
     let compiled = Compiled::new(rules.clone(), sources.clone(), topics, FILE_SECRET);
     let turns = Turns::new(inputs.len(), args.mode == Mode::Findings);
-    let reached = Reached::new(inputs.len());
+    let reached = Arc::new(Reached::new(inputs.len()));
     let bar = progress(&inputs);
     let mut scan = Scan::new(args, &compiled, &inputs, &reached);
     let mut rest = Duration::ZERO;
-    let mut take = |step: Step<Detected>, read: u64| {
+    let mut take = |step: Step<usize>, read: u64| {
         let start = Instant::now();
         let taken = scan.take(step);
         rest += start.elapsed();
         bar.set_position(read);
         taken
     };
-    let workers = (args.threads, &compiled);
-    let detecting = parallel::detect(&mut inputs, turns, &reached, workers, &mut take)?;
+    let threads = args.threads.unwrap_or_else(pipeline::cores);
+    let detecting = evaluate(Reading::new(inputs, turns, reached.clone()), &compiled, threads, &mut take)?;
     bar.finish_and_clear();
     scan.finish(&sources)?;
     if args.profile {
@@ -108,6 +120,61 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         say!("place, correlate, write: {:.3} s", rest.as_secs_f64());
     }
     Ok(u8::from(!rules.rejected.is_empty()))
+}
+
+/// Reads all inputs, on a thread of its own if there is to be more than one, and hands on what comes of it, in the order of
+/// reading, with the bytes read so far. Returns the time that decoding and detection took, over all threads.
+fn evaluate(
+    mut reading: Reading,
+    compiled: &Arc<Compiled>,
+    threads: u16,
+    take: &mut impl FnMut(Step<usize>, u64) -> Result<(), Failure>,
+) -> Result<Duration, Failure> {
+    let (mut pipeline, workers) = Pipeline::new(compiled, threads, |read| read).world()?;
+    if workers.is_empty() {
+        let nobody = never();
+        while let Some(read) = reading.next()? {
+            pipeline.put(read);
+            while let Ok(step) = pipeline.next(&nobody, Duration::ZERO, &mut || ()) {
+                take(step, reading.bytes_read())?;
+            }
+        }
+        return Ok(pipeline.spent());
+    }
+    let (out, input) = bounded(READ_AHEAD);
+    let so_far = Arc::new(AtomicU64::new(0));
+    let read_so_far = so_far.clone();
+    let reader = spawn("reader".to_owned(), move || -> Result<(), Failure> {
+        while let Some(read) = reading.next()? {
+            read_so_far.store(reading.bytes_read(), Ordering::Relaxed);
+            if out.send(read).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    })?;
+    for (worker, number) in workers.into_iter().zip(1..) {
+        spawn(format!("detector-{number}"), move || worker.run(None))?;
+    }
+    let died = |who| Failure::World(anyhow!("{who} panicked; the message is above"));
+    // Whatever goes wrong, nobody waits for the reader, who may wait for standard input for ever.
+    loop {
+        match pipeline.next(&input, PATIENCE, &mut || ()) {
+            Ok(step) => take(step, so_far.load(Ordering::Relaxed))?,
+            Err(Nothing::Yet) => {}
+            Err(Nothing::Left) => break,
+            Err(Nothing::Possible) => return Err(died("a detector")),
+        }
+    }
+    reader.join().unwrap_or_else(|_| Err(died("the reader")))?;
+    Ok(pipeline.spent())
+}
+
+fn spawn<T: Send + 'static>(
+    name: String,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, Failure> {
+    thread::Builder::new().name(name).spawn(run).world()
 }
 
 /// What was seen of one source.
@@ -147,7 +214,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn take(&mut self, step: Step<Detected>) -> Result<(), Failure> {
+    fn take(&mut self, step: Step<usize>) -> Result<(), Failure> {
         let mut out = Output::default();
         match step {
             Step::Batch(detected) => {
@@ -164,7 +231,7 @@ impl<'a> Scan<'a> {
                     self.reached.note(partition.number as usize, watermark);
                 }
             }
-            Step::End(input) => self.engine.end(self.partitions[input], &mut out),
+            Step::Word(input) => self.engine.end(self.partitions[input], &mut out),
         }
         self.sink.alerts(out);
         Ok(())

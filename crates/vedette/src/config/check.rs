@@ -6,7 +6,7 @@ use anyhow::Result;
 use vedette_event::Span;
 
 use super::{Config, For, MAX_DISORDER, Protocol};
-use crate::telemetry;
+use crate::{pipeline::MAX_THREADS, telemetry};
 
 /// The allowance for clocks must stay one.
 const MAX_SKEW: Span = Span::secs(600);
@@ -125,6 +125,10 @@ fn engine(config: &Config) -> Result<()> {
     if !(Span::ZERO..=MAX_SKEW).contains(&engine.skew) {
         let what = format!("`{}` must lie between 0s and {MAX_SKEW}", engine.skew);
         return Err(config.places.wrong("engine.skew", what));
+    }
+    if let Some(threads) = engine.threads.filter(|threads| !(1..=MAX_THREADS).contains(threads)) {
+        let what = format!("{threads} must lie between 1 and {MAX_THREADS}");
+        return Err(config.places.wrong("engine.threads", what));
     }
     for (key, budget, least) in
         [("state_budget", engine.state_budget, 64), ("reorder_budget", engine.reorder_budget, 1_000)]

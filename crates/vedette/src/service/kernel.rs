@@ -1,6 +1,6 @@
 //! The kernel's thread: records in, publications out.
 //!
-//! In: [`Ingested`] items over a bounded channel. Out: what is to be published, over the [`Outbox`].
+//! In: [`Ingested`] items over a bounded channel, their records evaluated by the [`Pipeline`]. Out: what is to be published, over the [`Outbox`].
 //! Invariants: everything that the kernel says goes out in order (see the outbox), and a checkpoint holds nothing that does
 //! not go before it; alerts go behind the positions they rest on; partitions too far ahead are paused; it never waits for
 //! the publisher while it may still read; a clean stop ends with a checkpoint of every key group
@@ -13,11 +13,11 @@ use std::{
 };
 
 use anyhow::Result;
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::Receiver;
 use tokio::sync::watch;
 use vedette_correlate::Health;
-use vedette_engine::{Compiled, Detector, Engine, GivenUp, KEY_GROUPS, Output, TopicState};
-use vedette_event::{DeadLetter, Flags, Notice, Partition, Severity, TopicIx};
+use vedette_engine::{Compiled, Detected, Engine, GivenUp, KEY_GROUPS, Output, TopicState};
+use vedette_event::{DeadLetter, Flags, Notice, Partition, RawBatch, Severity, TopicIx};
 use vedette_ingest::{DeadLetterTopic, Ingest, Ingested, Status};
 use vedette_store::model::{
     AlertRevision, Checkpoint, HealthEvent, LostInterval, NewDeadLetter, NewIncarnation, NewNotice,
@@ -32,6 +32,7 @@ use super::{
     versions::Versions,
     waiting::Waiting,
 };
+use crate::pipeline::{Nothing, Pipeline, Step};
 
 /// How long the kernel waits for records before it looks at the clock.
 const WAIT: Duration = Duration::from_millis(10);
@@ -130,36 +131,26 @@ impl Kernel {
     ///
     /// # Errors
     /// If it can never work.
-    pub fn run(mut self, stage: &Stage) -> Result<()> {
-        let mut detector = self.compiled.detector()?;
+    pub fn run(mut self, mut pipeline: Pipeline<Ingested, Ingested>, stage: &Stage) -> Result<()> {
         let (mut published, mut viewed) = (Instant::now(), Instant::now() - VIEW);
         loop {
             if !self.hand_over(stage)? {
                 return Ok(());
             }
-            let next = if self.waits() {
-                stage.waits_for("publisher");
-                std::thread::sleep(WAIT);
-                Err(RecvTimeoutError::Timeout)
-            } else {
-                // A long release is work, not rest.
-                let more = self.engine.go_on(&mut self.out);
-                stage.rests();
-                let next = self.wires.records.recv_timeout(if more { Duration::ZERO } else { WAIT });
-                stage.works();
-                next
-            };
-            match next {
+            match self.next(&mut pipeline, stage) {
+                Ok(Step::Batch(detected)) => self.absorb(detected),
                 // The reader has said why, and ends.
-                Ok(Ingested::Failed(_)) => return Ok(()),
-                Ok(Ingested::Accepted(topic)) => {
+                Ok(Step::Word(Ingested::Failed(_))) => return Ok(()),
+                Ok(Step::Word(Ingested::Accepted(topic))) => {
                     if !self.accept(topic, stage)? {
                         return Ok(());
                     }
                 }
-                Ok(item) => self.take(item, &mut detector, stage),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Step::Word(word)) => self.take(word),
+                Err(Nothing::Yet) => {}
+                Err(Nothing::Left) => break,
+                // The detector's thread has said why.
+                Err(Nothing::Possible) => return Ok(()),
             }
             let full = self.out.correlated.alerts.len() + self.out.dead.len() >= FULL;
             if full || published.elapsed() >= self.pace {
@@ -178,7 +169,36 @@ impl Kernel {
                 break;
             }
         }
+        // What is in flight counts as not read; detectors begin nothing more.
+        drop(pipeline);
         self.finish(stage)
+    }
+
+    /// The next step, unless nothing may be taken now. Who waits for a detector that gets on does so itself.
+    fn next(
+        &mut self,
+        pipeline: &mut Pipeline<Ingested, Ingested>,
+        stage: &Stage,
+    ) -> Result<Step<Ingested>, Nothing> {
+        if self.waits() {
+            stage.waits_for("publisher");
+            std::thread::sleep(WAIT);
+            return Err(Nothing::Yet);
+        }
+        // A long release is work, not rest.
+        let more = self.engine.go_on(&mut self.out);
+        if pipeline.is_empty() {
+            stage.rests();
+        }
+        let patience = if more { Duration::ZERO } else { WAIT };
+        let next = pipeline.next(&self.wires.records, patience, &mut || stage.works());
+        let got_on = next.is_ok() || more || pipeline.is_empty() || pipeline.moved();
+        if got_on {
+            stage.works();
+        } else {
+            stage.waits_for("detector");
+        }
+        next
     }
 
     /// Hands over what was said, then checkpoints, piece by piece, as long as there is time: one that is left out costs the
@@ -245,8 +265,15 @@ impl Kernel {
         Ok(true)
     }
 
-    fn take(&mut self, item: Ingested, detector: &mut Detector, stage: &Stage) {
-        match item {
+    fn absorb(&mut self, detected: Detected) {
+        let (partition, records) = (detected.partition, detected.records.len());
+        self.view.dead_letters(detected.source, &detected.dead);
+        self.engine.absorb(detected, &mut self.out);
+        self.wires.evaluated.done(partition, records);
+    }
+
+    fn take(&mut self, word: Ingested) {
+        match word {
             Ingested::Assigned { partition, offset } => {
                 let topic = self.compiled.topics.name(partition.topic);
                 tracing::info!(%topic, partition = partition.number, offset, "reading");
@@ -264,12 +291,6 @@ impl Kernel {
                     self.engine.await_partitions(topic, source, !numbers.is_empty(), &mut self.out);
                 }
             }
-            Ingested::Batch(raw) => {
-                let detected = detector.detect_in_parts(&raw, &mut || stage.works());
-                self.view.dead_letters(raw.source, &detected.dead);
-                self.engine.absorb(detected, &mut self.out);
-                self.wires.evaluated.done(raw.partition, raw.records.len());
-            }
             Ingested::Placed(placement) => self.out.placements.push(placement),
             Ingested::Idle { partition, sent_at } => self.engine.idle(partition, sent_at, &mut self.out),
             Ingested::Lost { partition, from, to } => self.lost(partition, from, to),
@@ -286,8 +307,8 @@ impl Kernel {
                     self.health(key, "ingest", severity, message);
                 }
             }
-            // Of these, one divides what is published and nothing follows the other: neither comes here.
-            Ingested::Accepted(_) | Ingested::Failed(_) => {}
+            // Of these, one comes evaluated, one divides what is published and nothing follows the last: none comes here.
+            Ingested::Batch(_) | Ingested::Accepted(_) | Ingested::Failed(_) => {}
         }
     }
 
@@ -480,6 +501,14 @@ impl Kernel {
     }
 }
 
+/// The batch in what was read, or the word that it is.
+pub fn batch_of(item: Ingested) -> Result<RawBatch, Ingested> {
+    match item {
+        Ingested::Batch(raw) => Ok(raw),
+        word => Err(word),
+    }
+}
+
 /// The row of an alert.
 fn write(rule_sources: &[Vec<String>], published: &Unwritten) -> Result<AlertRevision> {
     let sources = rule_sources[published.rule.0 as usize].clone();
@@ -491,3 +520,7 @@ fn write(rule_sources: &[Vec<String>], published: &Unwritten) -> Result<AlertRev
 const fn state_of(error: &vedette_ingest::Error) -> TopicState {
     if error.passing() { TopicState::Away } else { TopicState::Stopped }
 }
+
+#[cfg(test)]
+#[path = "kernel_tests.rs"]
+mod tests;

@@ -3,8 +3,8 @@
 //! In: a checked [`Config`] and rule texts. Out: a running [`Service`].
 //!
 //! Stages and channels, each bounded and named after what it carries:
-//! `reader` ─records→ `kernel` ─publications→ `publisher` → store; `evidence` takes its work from the store, and
-//! `retention` looks after it.
+//! `reader` ─records→ `kernel` ─publications→ `publisher` → store; the kernel shares detection with `detector-1` and so on
+//! (see [`crate::pipeline`]); `evidence` takes its work from the store, and `retention` looks after it.
 //! Invariants: one engine holds the data folder; nothing is published before what it rests on is stored; a failure of
 //! any stage stops the process; a clean stop writes the checkpoints; the API answers from the moment the store is open
 //! until the end; whatever is stuck, the process ends within ten seconds of being asked to.
@@ -35,6 +35,8 @@ use tokio::{
     time::timeout,
 };
 use vedette_api::live::{LiveView, Mode};
+use vedette_engine::Compiled;
+use vedette_ingest::Ingested;
 use vedette_store::{Access, Store};
 
 use present::{Evaluated, Present, Running};
@@ -42,7 +44,9 @@ use setup::Prepared;
 pub use supervisor::Stage;
 use supervisor::{End, Heartbeat, Name, Supervisor};
 
-use crate::{Failure, World as _, config::Config, content::RuleText, rejected::print_rejected};
+use crate::{
+    Failure, World as _, config::Config, content::RuleText, pipeline::Pipeline, rejected::print_rejected,
+};
 
 /// How long closing the store may take: it folds the journal into the database, which the next start does otherwise.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -167,6 +171,7 @@ async fn run_all(
         bootstrap,
         pace,
         retention,
+        threads,
     } = prepared;
     let (outbox, inbox) = outbox::lanes();
     let (words_out, words) = watch::channel(Arc::default());
@@ -211,12 +216,29 @@ async fn run_all(
         published,
         words,
     });
+    let pipeline = detectors(&compiled, threads, supervisor).world()?;
     let wires =
         kernel::Wires { ingest: ingest.clone(), records, outbox, dead_letters, words: words_out, evaluated };
     let mut kernel = kernel::Kernel::new(compiled, engine, versions, wires, view, pace, waiting);
     kernel.give_up(given_up);
-    supervisor.spawn(Name::Kernel, move |stage| kernel.run(stage)).world()?;
+    supervisor.spawn(Name::Kernel, move |stage| kernel.run(pipeline, stage)).world()?;
     Ok(Service { store, supervisor: supervisor.clone(), ingest, address })
+}
+
+/// Starts the detectors beside the kernel.
+fn detectors(
+    compiled: &Arc<Compiled>,
+    threads: u16,
+    supervisor: &Supervisor,
+) -> Result<Pipeline<Ingested, Ingested>> {
+    let (pipeline, workers) = Pipeline::new(compiled, threads, kernel::batch_of)?;
+    for (worker, number) in workers.into_iter().zip(1..) {
+        supervisor.spawn(Name::Detector(number), move |stage| {
+            worker.run(Some(stage));
+            Ok(())
+        })?;
+    }
+    Ok(pipeline)
 }
 
 /// Ingest's threads are its own; it shows how they are doing.

@@ -357,10 +357,10 @@ fn health(
     }
 }
 
-/// What stages that stand still mean. Without reader, kernel or publisher nothing is evaluated or nothing comes of it;
+/// What stages that stand still mean. Without reader, kernel, detectors or publisher nothing is evaluated or nothing comes of it;
 /// without one of the others something is missing that an alert does not wait for.
 fn still(stages: &[StageStatus]) -> (Vec<Obstacle>, Vec<Degraded>) {
-    let (mut obstacles, mut degraded) = (Vec::new(), Vec::new());
+    let (mut obstacles, mut degraded) = (Vec::<Obstacle>::new(), Vec::new());
     for stage in stages.iter().filter(|stage| stage.state.stands_still()) {
         let StageStatus { name, moved_at: since, waits_for, .. } = stage;
         let since = *since;
@@ -369,6 +369,14 @@ fn still(stages: &[StageStatus]) -> (Vec<Obstacle>, Vec<Degraded>) {
             message += &format!("; it waits for the {whom}");
         }
         match name.as_str() {
+            // What the kernel waits for: named before it, once for all of them.
+            _ if name.starts_with("detector-") => {
+                let code = "detector-stalled".to_owned();
+                if obstacles.iter().all(|obstacle| obstacle.code != code) {
+                    let kernel = obstacles.iter().position(|obstacle| obstacle.code == "kernel-stalled");
+                    obstacles.insert(kernel.unwrap_or(obstacles.len()), Obstacle { code, message, since });
+                }
+            }
             "publisher" if waits_for.as_deref() == Some("store") => {
                 // What the kernel waits for, too: named first.
                 let message = format!("The store has not answered since {since}; nothing is published");
@@ -414,7 +422,16 @@ mod tests {
 
         let (obstacles, _) = said(&[stage("kernel", StageState::Stalled, None)]);
         assert_eq!(obstacles, [("kernel-stalled".to_owned(), Micros(7))]);
-        // What is the matter comes first, though the kernel stands before the publisher.
+        // What is the matter comes first, though the kernel stands before the detectors and the publisher.
+        let (obstacles, degraded) = said(&[
+            stage("reader", StageState::Stalled, Some("kernel")),
+            stage("kernel", StageState::Stalled, Some("detector")),
+            stage("detector-1", StageState::Stalled, None),
+            stage("detector-2", StageState::Hung, None),
+        ]);
+        let codes: Vec<_> = obstacles.iter().map(|(code, _)| code.as_str()).collect();
+        assert_eq!(codes, ["reader-stalled", "detector-stalled", "kernel-stalled"]);
+        assert_eq!(degraded, []);
         let (obstacles, degraded) = said(&[
             stage("reader", StageState::Stalled, Some("kernel")),
             stage("kernel", StageState::Hung, Some("publisher")),

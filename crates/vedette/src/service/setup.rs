@@ -17,6 +17,7 @@ use crate::{
     Failure, World as _, checkpoint,
     config::{self, Config},
     content::{self, RuleText},
+    pipeline,
 };
 
 /// Batches that may wait for the kernel before ingest waits.
@@ -48,6 +49,8 @@ pub struct Prepared {
     pub pace: Duration,
     /// How long the store keeps what.
     pub retention: Retention,
+    /// Threads that compute.
+    pub threads: u16,
 }
 
 /// Compiles the rules and takes up the checkpoints.
@@ -112,6 +115,7 @@ pub async fn prepare(
         bootstrap: config.kafka.brokers.clone(),
         pace: Duration::from_millis(50),
         retention: config.store.retention.into(),
+        threads: config.engine.threads.unwrap_or_else(pipeline::cores),
         compiled,
         engine,
     })

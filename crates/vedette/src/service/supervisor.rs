@@ -7,6 +7,7 @@
 //! outside, so each stage has a time after the word to stop beyond which the process ends without it.
 
 use std::{
+    borrow::Cow,
     fmt, io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -35,8 +36,10 @@ pub enum Name {
     Reader,
     /// Asks the brokers (ingest's).
     Prober,
-    /// Decodes, detects, correlates.
+    /// Takes what was read, detects with the others, correlates.
     Kernel,
+    /// Decodes and detects what the kernel gives it; numbered from 1.
+    Detector(u16),
     /// Writes into the store.
     Publisher,
     /// Reads evidence back.
@@ -51,8 +54,9 @@ pub enum Name {
 
 impl Name {
     /// The stable name, also that of its thread.
-    pub const fn as_str(self) -> &'static str {
-        match self {
+    pub fn text(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Detector(number) => return Cow::Owned(format!("detector-{number}")),
             Self::Simulator => "simulator",
             Self::Reader => "reader",
             Self::Prober => "prober",
@@ -62,7 +66,7 @@ impl Name {
             Self::Topics => "topics",
             Self::Retention => "retention",
             Self::Api => "api",
-        }
+        })
     }
 
     /// How long after the word to stop it may take to end. All of it must be over within ten seconds, which is what
@@ -70,7 +74,7 @@ impl Name {
     /// prober's questions to brokers take two seconds each, reading one record back five.
     const fn patience(self) -> Duration {
         Duration::from_millis(match self {
-            Self::Kernel => 5_000,
+            Self::Kernel | Self::Detector(_) => 5_000,
             Self::Simulator | Self::Reader | Self::Prober => 6_000,
             Self::Publisher | Self::Evidence | Self::Topics | Self::Retention | Self::Api => 7_000,
         })
@@ -218,7 +222,7 @@ pub struct Late {
 
 impl fmt::Display for Late {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name.as_str())?;
+        f.write_str(&self.name.text())?;
         self.waits_for.map_or(Ok(()), |whom| write!(f, " (it waits for the {whom})"))
     }
 }
@@ -264,7 +268,7 @@ impl Supervisor {
     ) -> io::Result<()> {
         let stage = self.stage(name);
         let supervisor = self.clone();
-        let thread = std::thread::Builder::new().name(name.as_str().to_owned());
+        let thread = std::thread::Builder::new().name(name.text().into_owned());
         thread.spawn(move || {
             // All that the stage has is gone with it, so nothing of it can be seen half done.
             let ran = catch_unwind(AssertUnwindSafe(|| run(&stage)));
@@ -361,7 +365,7 @@ impl Supervisor {
         let (now, clock) = (Instant::now(), crate::now());
         let at = |then: Instant| clock.minus(span(now.saturating_duration_since(then)));
         let status = |seen: Seen| StageStatus {
-            name: seen.name.as_str().to_owned(),
+            name: seen.name.text().into_owned(),
             state: seen.state,
             has_work: seen.has_work,
             moved_at: at(seen.moved),
@@ -441,7 +445,7 @@ impl Supervisor {
         let first = failures.iter().position(|failed| failed.error.is_some()).unwrap_or(0);
         let Failed { name, error } = failures.swap_remove(first);
         let error = error.unwrap_or_else(|| anyhow!("ended without being asked to"));
-        Some(error.context(name.as_str()))
+        Some(error.context(name.text()))
     }
 }
 

@@ -1,0 +1,306 @@
+//! From what is read to what the engine takes: decoding and detection on every core, in the order of reading.
+//!
+//! In: what a reader puts on a bounded channel: batches of records, and other words between them. Out: [`Step`]s: a batch as
+//! [`Detected`], any other word as it is.
+//!
+//! The stages: a *reader* (ingest's, or that of `scan`) reads; `threads - 1` *detectors* decode and evaluate; the *kernel*,
+//! in whose thread a [`Pipeline`] lives, places, correlates, releases and writes checkpoints. The kernel is the last
+//! detector: while the next step is still being worked on it takes a batch itself. So `threads` threads compute, none waits
+//! while there is work, and with one thread all of it is one loop, with no hop between threads (which costs more than it
+//! saves where there is nobody to share with).
+//!
+//! Any detector takes any batch, since detection remembers nothing of earlier ones, and one partition alone is worth all
+//! cores. Steps leave in the order in which their items were read ([`InOrder`]), all of them and not by partition, so
+//! the engine is told exactly what one thread would tell it. Of each word between the records that means:
+//!
+//! - *assigned* comes before any record that was read after it, of other partitions too: else the source's watermark could
+//!   pass without that partition, and its first records would be overtaken;
+//! - *awaited* with no numbers left comes behind the *assigned* of these, else their source would be released without them;
+//! - *idle* says that nothing is unread, and comes behind what was read;
+//! - *placed* comes before its record, so that it is stored before what rests on it;
+//! - *lost* comes behind the records before the hole, and before the *assigned* behind it;
+//! - *accepted* divides a topic: what was read before is evaluated, published and stored as of the incarnation before;
+//! - a topic that *stopped* does so behind its records, which would otherwise count as waiting for a source that stands still;
+//! - *failed* ends the reader, and all that it read comes before.
+//!
+//! Invariants: at most [`limit`] is in flight, beyond what waits on the channel; what is in flight counts as not read for
+//! checkpoints and positions, which the engine writes of what it has taken, so that dropping it loses nothing; a detector
+//! that dies is told to the kernel, which would wait for ever for what it had.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, never, select};
+use vedette_engine::{Compiled, Detected, Detector, Error, InFlight, InOrder};
+use vedette_event::RawBatch;
+
+use crate::service::Stage;
+
+/// Threads that may be asked for.
+pub const MAX_THREADS: u16 = 256;
+/// Batches in flight for each thread: one at work, one that waits for it, and as many that are done behind one that is not,
+/// since a batch can take several times as long as another.
+const BATCHES_A_THREAD: usize = 4;
+/// Payload bytes in flight. A batch has 512 records, a few hundred kilobytes as a rule and a mebibyte at most, so this holds
+/// back nobody but many threads with very long records.
+const BYTES: usize = 32 << 20;
+/// Words that wait behind a batch: more than the idle proofs of a second over 600 partitions.
+const ITEMS: usize = 1_024;
+
+/// How many threads there are to compute with.
+pub fn cores() -> u16 {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    u16::try_from(cores).unwrap_or(MAX_THREADS).min(MAX_THREADS)
+}
+
+/// What may be in flight with so many threads.
+fn limit(threads: u16) -> InFlight {
+    match usize::from(threads) {
+        // One after the other: what is not taken waits on the channel.
+        0 | 1 => InFlight { items: 1, batches: 1, bytes: BYTES },
+        threads => InFlight { items: ITEMS, batches: threads * BATCHES_A_THREAD, bytes: BYTES },
+    }
+}
+
+/// What the kernel takes next.
+#[derive(Debug)]
+pub enum Step<W> {
+    /// Records, evaluated.
+    Batch(Detected),
+    /// Anything else that was read.
+    Word(W),
+}
+
+/// Why there is no step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nothing {
+    /// None is ready by now.
+    Yet,
+    /// The reader has ended, and all that it read was taken.
+    Left,
+    /// A detector died with what it had.
+    Possible,
+}
+
+/// A batch on its way to a detector.
+struct Work {
+    number: u64,
+    raw: RawBatch,
+}
+
+/// What a detector says.
+enum Done {
+    Detected(u64, Detected),
+    Died,
+}
+
+/// What all threads have done.
+#[derive(Default)]
+struct Effort {
+    /// Parts of batches, each of a bounded number of steps.
+    parts: AtomicU64,
+    nanos: AtomicU64,
+}
+
+/// The kernel's end of what a reader gives as `I`: batches, and words `W` between them.
+pub struct Pipeline<I, W> {
+    split: fn(I) -> Result<RawBatch, W>,
+    order: InOrder<Step<W>>,
+    detector: Detector,
+    work_out: Sender<Work>,
+    /// What no detector has begun.
+    work_in: Receiver<Work>,
+    done_in: Receiver<Done>,
+    /// Held so that the channel has two ends where there are no detectors.
+    _done_out: Sender<Done>,
+    effort: Arc<Effort>,
+    /// Parts that were seen done.
+    seen: u64,
+    /// True once the reader has ended.
+    ended: bool,
+}
+
+/// A detector's end: to be run on a thread of its own.
+pub struct Worker {
+    detector: Detector,
+    work: Receiver<Work>,
+    done: Sender<Done>,
+    effort: Arc<Effort>,
+}
+
+impl<I, W> Pipeline<I, W> {
+    /// A pipeline over so many threads, that of the kernel included, and the detectors for the others. `split` gives the batch
+    /// in an item, or the word that it is.
+    ///
+    /// # Errors
+    /// If a source's definition cannot be decoded.
+    pub fn new(
+        compiled: &Arc<Compiled>,
+        threads: u16,
+        split: fn(I) -> Result<RawBatch, W>,
+    ) -> Result<(Self, Vec<Worker>), Error> {
+        let limit = limit(threads);
+        // Neither is ever full: there are no more batches in flight, and each detector dies once.
+        let (work_out, work_in) = bounded(limit.batches);
+        let (done_out, done_in) = bounded(limit.batches + usize::from(threads));
+        let effort = Arc::<Effort>::default();
+        let worker = |_| {
+            let (work, done) = (work_in.clone(), done_out.clone());
+            Ok(Worker { detector: compiled.detector()?, work, done, effort: effort.clone() })
+        };
+        let workers = (1..threads).map(worker).collect::<Result<_, Error>>()?;
+        let order = InOrder::new(limit);
+        let detector = compiled.detector()?;
+        let (_done_out, seen, ended) = (done_out, 0, false);
+        Ok((
+            Self { split, order, detector, work_out, work_in, done_in, _done_out, effort, seen, ended },
+            workers,
+        ))
+    }
+
+    /// The next step. Takes in what `input` has and there is room for, and evaluates a batch itself if nothing is ready;
+    /// waits no longer than `patience` for others. Calls `moved` after each part of what it evaluates.
+    ///
+    /// # Errors
+    /// [`Nothing`] says why there is none.
+    pub fn next(
+        &mut self,
+        input: &Receiver<I>,
+        patience: Duration,
+        moved: &mut dyn FnMut(),
+    ) -> Result<Step<W>, Nothing> {
+        while let Ok(done) = self.done_in.try_recv() {
+            self.take_back(done)?;
+        }
+        // First of all, so that detectors have something to do while the kernel is busy with the step.
+        while self.has_room() {
+            match input.try_recv() {
+                Ok(item) => self.put(item),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => self.ended = true,
+            }
+        }
+        if let Some(step) = self.order.pop() {
+            return Ok(step);
+        }
+        if let Ok(Work { number, raw }) = self.work_in.try_recv() {
+            let detected = detect(&mut self.detector, &raw, &self.effort, moved);
+            self.order.fill(number, Step::Batch(detected));
+        } else if self.ended && self.order.is_empty() {
+            return Err(Nothing::Left);
+        } else if patience > Duration::ZERO {
+            self.wait(input, patience)?;
+        }
+        self.order.pop().ok_or(Nothing::Yet)
+    }
+
+    /// Waits for something to take in or back.
+    fn wait(&mut self, input: &Receiver<I>, patience: Duration) -> Result<(), Nothing> {
+        enum Came<I> {
+            In(Option<I>),
+            Back(Done),
+        }
+        let closed = never();
+        let input = if self.has_room() { input } else { &closed };
+        let came = select! {
+            recv(input) -> item => Came::In(item.ok()),
+            recv(self.done_in) -> done => Came::Back(done.unwrap_or(Done::Died)),
+            default(patience) => return Ok(()),
+        };
+        match came {
+            Came::In(Some(item)) => self.put(item),
+            Came::In(None) => self.ended = true,
+            Came::Back(done) => self.take_back(done)?,
+        }
+        Ok(())
+    }
+
+    /// Whether there is anything to be taken in and room for it.
+    fn has_room(&self) -> bool {
+        !self.ended && self.order.has_room()
+    }
+
+    /// Takes in one item.
+    pub fn put(&mut self, item: I) {
+        match (self.split)(item) {
+            Err(word) => self.order.push(Step::Word(word)),
+            Ok(raw) => {
+                let bytes = raw.records.iter().filter_map(|record| record.len).map(|len| len as usize).sum();
+                let number = self.order.keep(bytes);
+                // This has the other end, too.
+                let _ = self.work_out.send(Work { number, raw });
+            }
+        }
+    }
+
+    fn take_back(&mut self, done: Done) -> Result<(), Nothing> {
+        match done {
+            Done::Detected(number, detected) => self.order.fill(number, Step::Batch(detected)),
+            Done::Died => return Err(Nothing::Possible),
+        }
+        Ok(())
+    }
+
+    /// True if nothing is in flight.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Whether any thread got on with evaluating since this was asked last.
+    pub fn moved(&mut self) -> bool {
+        let parts = self.effort.parts.load(Ordering::Relaxed);
+        std::mem::replace(&mut self.seen, parts) != parts
+    }
+
+    /// The time that decoding and detection took, over all threads.
+    pub fn spent(&self) -> Duration {
+        Duration::from_nanos(self.effort.nanos.load(Ordering::Relaxed))
+    }
+}
+
+impl Worker {
+    /// Evaluates batches until nobody gives or takes any more.
+    pub fn run(mut self, stage: Option<&Stage>) {
+        loop {
+            stage.inspect(|stage| stage.rests());
+            let Ok(Work { number, raw }) = self.work.recv() else { return };
+            let mut moved = || {
+                stage.inspect(|stage| stage.works());
+            };
+            moved();
+            let detected = detect(&mut self.detector, &raw, &self.effort, &mut moved);
+            if self.done.send(Done::Detected(number, detected)).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // There is room for it, or nobody to hear it.
+            let _ = self.done.try_send(Done::Died);
+        }
+    }
+}
+
+fn detect(detector: &mut Detector, raw: &RawBatch, effort: &Effort, moved: &mut dyn FnMut()) -> Detected {
+    let start = Instant::now();
+    let detected = detector.detect_in_parts(raw, &mut || {
+        effort.parts.fetch_add(1, Ordering::Relaxed);
+        moved();
+    });
+    let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    effort.nanos.fetch_add(nanos, Ordering::Relaxed);
+    detected
+}
+
+#[cfg(test)]
+pub mod tests;

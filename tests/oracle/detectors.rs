@@ -1,0 +1,201 @@
+//! Detectors on several threads, simulated: who begins what when, and who is done first, follows from a seed.
+//!
+//! In: what is read, in order. Out: what the kernel takes, through the engine's own [`InOrder`]. Invariant: the kernel takes
+//! as late as it is allowed to, or as early; what is dropped is what a killed process had read and not taken.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{collections::VecDeque, sync::Arc};
+
+use proptest::{prelude::*, sample};
+use vedette_engine::{Compiled, Detected, Detector, InFlight, InOrder};
+use vedette_event::{Partition, RawBatch};
+use vedette_simulate::Random;
+
+use super::{
+    generate::{self, Shape, World},
+    kernel::{Drive, Fault, Step, steps},
+    property::{config, difference, is_found_by, oracle},
+};
+
+/// What is read.
+pub enum Read {
+    Records(RawBatch),
+    Idle(Partition, i64),
+    End(Partition),
+}
+
+/// What the kernel takes.
+pub enum Taken {
+    Records(Detected),
+    Idle(Partition, i64),
+    End(Partition),
+}
+
+/// All detectors and what is with them.
+pub struct Detectors {
+    all: Vec<Detector>,
+    /// The batch that each is at.
+    at: Vec<Option<(u64, RawBatch)>>,
+    unbegun: VecDeque<(u64, RawBatch)>,
+    order: InOrder<Taken>,
+    limit: InFlight,
+    /// Takes things as they come, which must be noticed.
+    overtaken: bool,
+    /// With one thread there is nothing to be chosen.
+    random: Option<Random>,
+}
+
+impl Detectors {
+    /// One thread, which takes each item when it is read.
+    pub fn alone(compiled: &Arc<Compiled>) -> Self {
+        Self { random: None, ..Self::new(compiled, (1, 0), false) }
+    }
+
+    /// So many threads, of which any may be as slow as it likes.
+    pub fn new(compiled: &Arc<Compiled>, (threads, seed): (usize, u64), overtaken: bool) -> Self {
+        let limit = InFlight { items: 4 * threads, batches: 2 * threads, bytes: 1 << 20 };
+        Self {
+            all: (0..threads).map(|_| compiled.detector().expect("the sources can be decoded")).collect(),
+            at: vec![None; threads],
+            unbegun: VecDeque::new(),
+            order: InOrder::new(limit),
+            limit,
+            overtaken,
+            random: Some(Random::new(seed)),
+        }
+    }
+
+    /// Something is read, and some time passes.
+    pub fn feed(&mut self, read: Read) -> Vec<Taken> {
+        let mut taken = Vec::new();
+        while !self.order.has_room() {
+            self.pass_time(&mut taken);
+            taken.extend(self.order.pop());
+        }
+        match read {
+            Read::Records(raw) => {
+                let place = if self.overtaken { 0 } else { self.order.keep(raw.data.len()) };
+                self.unbegun.push_back((place, raw));
+            }
+            Read::Idle(partition, time) => self.word(Taken::Idle(partition, time), &mut taken),
+            Read::End(partition) => self.word(Taken::End(partition), &mut taken),
+        }
+        let Some(random) = &mut self.random else {
+            taken.extend(self.settle());
+            return taken;
+        };
+        for _ in 0..random.below(4) {
+            self.pass_time(&mut taken);
+        }
+        if self.random.as_mut().is_some_and(|random| random.chance(50)) {
+            taken.extend(std::iter::from_fn(|| self.order.pop()));
+        }
+        taken
+    }
+
+    fn word(&mut self, word: Taken, taken: &mut Vec<Taken>) {
+        if self.overtaken { taken.push(word) } else { self.order.push(word) }
+    }
+
+    /// One detector begins something or is done with it.
+    fn pass_time(&mut self, taken: &mut Vec<Taken>) {
+        let number = self.random.as_mut().map_or(0, |random| random.below(self.all.len() as u64) as usize);
+        let Some((place, raw)) = self.at[number].take() else {
+            self.at[number] = self.unbegun.pop_front();
+            return;
+        };
+        let detected = Taken::Records(self.all[number].detect(&raw));
+        if self.overtaken { taken.push(detected) } else { self.order.fill(place, detected) }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.order.is_empty() && self.unbegun.is_empty() && self.at.iter().all(Option::is_none)
+    }
+
+    /// Everything else, in the order in which it was read.
+    pub fn settle(&mut self) -> Vec<Taken> {
+        let mut taken = Vec::new();
+        while !self.is_empty() {
+            taken.extend(self.order.pop());
+            self.pass_time(&mut taken);
+        }
+        taken
+    }
+
+    /// The process dies.
+    pub fn forget(&mut self) {
+        self.at.fill(None);
+        self.unbegun.clear();
+        self.order = InOrder::new(self.limit);
+    }
+}
+
+fn threads() -> impl Strategy<Value = usize> {
+    sample::select(vec![1, 2, 3, 8])
+}
+
+fn agrees(
+    world: &World,
+    steps: &[Step],
+    threads: usize,
+    seed: u64,
+    fault: Option<Fault>,
+) -> Result<(), TestCaseError> {
+    let mut drive = Drive::new(world, fault, steps.len().is_multiple_of(2)).on_threads(threads, seed);
+    drive.run(steps);
+    let stored = [world.replaced(), drive.placements.clone()].concat();
+    match difference(world, &drive, &oracle(world, &stored)) {
+        Some(difference) => Err(TestCaseError::fail(difference)),
+        None if drive.placements.is_empty() => Ok(()),
+        None => Err(TestCaseError::fail(format!("overtaken: {:?}", drive.placements))),
+    }
+}
+
+proptest! {
+    #![proptest_config(config(96))]
+
+    #[test]
+    fn any_number_of_threads_gives_the_oracles_bodies(
+        world in generate::world(Shape::Topics), steps in steps(), threads in threads(), seed: u64,
+    ) {
+        agrees(&world, &steps, threads, seed, None)?;
+    }
+
+    #[test]
+    fn files_on_any_number_of_threads_give_the_oracles_bodies(
+        world in generate::world(Shape::Files), steps in steps(), threads in threads(), seed: u64,
+    ) {
+        let mut drive = Drive::new(&world, None, false).on_threads(threads, seed);
+        drive.scan(&steps);
+        let difference = difference(&world, &drive, &oracle(&world, &[]));
+        prop_assert!(difference.is_none(), "{}", difference.unwrap_or_default());
+    }
+
+    /// Not bodies alone: notices, placements and dead letters, in the same order, as long as nothing is killed.
+    #[test]
+    fn the_kernel_says_what_it_says_with_one_thread(
+        world in prop_oneof![generate::world(Shape::SteppedBack), generate::world(Shape::Topics)],
+        steps in steps(), threads in threads(), seed: u64,
+    ) {
+        let lives = |step: &Step| !matches!(step, Step::Kill | Step::Reset | Step::Checkpoint(..));
+        let steps: Vec<Step> = steps.into_iter().filter(lives).collect();
+        let mut one = Drive::new(&world, None, true);
+        let mut many = Drive::new(&world, None, true).on_threads(threads, seed);
+        one.run(&steps);
+        many.run(&steps);
+        prop_assert_eq!(&many.bodies, &one.bodies);
+        prop_assert_eq!(&many.placements, &one.placements);
+        prop_assert_eq!(&many.dead, &one.dead);
+        let rounds = |drive: &Drive<'_>| format!("{:?}", drive.rounds);
+        prop_assert_eq!(rounds(&many), rounds(&one));
+    }
+}
+
+#[test]
+fn random_worlds_find_what_overtakes() {
+    let found = |threads| {
+        is_found_by(|world, steps| agrees(world, steps, threads, steps.len() as u64, Some(Fault::Overtaken)))
+    };
+    assert!(found(2) && found(8));
+}
