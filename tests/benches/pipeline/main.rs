@@ -1,9 +1,10 @@
 //! The whole way, measured: records on a real Kafka, the release binary, alerts over HTTP.
 //!
 //! In: `cargo bench -p vedette-tests --bench pipeline -- [--records N] [--samples N] [--background RATE] [--rate RATE]
-//! [--disorder SECONDS] [--storm RULES]… [--hosts N] [--binary PATH] [--json]`, and Kafka's jars in `VEDETTE_KAFKA_LIB`. Out: a table, or one JSON
-//! object: throughput and processor time from an empty store to lag 0, the same after a SIGKILL half-way, latency of
+//! [--disorder SECONDS] [--threads N]… [--storm RULES]… [--hosts N] [--binary PATH] [--json]`, and Kafka's jars in
+//! `VEDETTE_KAFKA_LIB`. Out: a table, or one JSON object: throughput and processor time from an empty store to lag 0, the same after a SIGKILL half-way, latency of
 //! notices and final alerts under a background, and how long a restart takes.
+//! With `--threads` it measures only throughput, with each number of threads in turn, three times over.
 //! With `--storm` it measures only that: so many rules that fire for all hosts at once.
 //! Without `--disorder` the sources keep their own `D`, and final alerts take more than a minute to come.
 
@@ -38,6 +39,8 @@ use service::{Deployment, Reading, SKEW, Service, Usage};
 const DISORDER: Span = Span::secs(60);
 const POLL: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(600);
+/// How often each number of threads has its turn.
+const ROUNDS: usize = 3;
 
 struct Args {
     records: u64,
@@ -45,6 +48,7 @@ struct Args {
     background: u32,
     rate: u32,
     disorder: Option<u64>,
+    threads: Vec<u16>,
     storms: Vec<usize>,
     hosts: usize,
     binary: Option<PathBuf>,
@@ -59,6 +63,7 @@ impl Args {
             background: 500,
             rate: 25_000,
             disorder: None,
+            threads: Vec::new(),
             storms: Vec::new(),
             hosts: 1_000,
             binary: None,
@@ -73,6 +78,7 @@ impl Args {
                 "--background" => all.background = value()?.parse()?,
                 "--rate" => all.rate = value()?.parse()?,
                 "--disorder" => all.disorder = Some(value()?.parse()?),
+                "--threads" => all.threads.push(value()?.parse()?),
                 "--storm" => all.storms.push(value()?.parse()?),
                 "--hosts" => all.hosts = value()?.parse()?,
                 "--binary" => all.binary = Some(value()?.into()),
@@ -172,8 +178,17 @@ fn main() -> Result<()> {
     report.add("bytes a record", bytes as f64 / args.records as f64, "");
     report.add("writing them to Kafka", begun.elapsed().as_secs_f64(), "s");
 
-    let deployment = Deployment::new(&binary, &bootstrap, args.disorder)?;
-    killed_half_way(&Deployment::new(&binary, &bootstrap, args.disorder)?, args.records, &mut report)?;
+    let deploy = |threads| Deployment::new((&binary, &bootstrap), args.disorder, threads);
+    if !args.threads.is_empty() {
+        for threads in std::iter::repeat_n(&args.threads, ROUNDS).flatten() {
+            eprintln!("{threads} threads");
+            throughput(&mut deploy(Some(*threads))?.run()?, args.records, &mut report)?;
+        }
+        report.print(args.json);
+        return broker.kill();
+    }
+    let deployment = deploy(None)?;
+    killed_half_way(&deploy(None)?, args.records, &mut report)?;
     let mut service = catch_up(&deployment, args.records, written, &mut report)?;
 
     eprintln!("{} samples, {} records a second beside them", args.samples, args.background);
@@ -213,13 +228,11 @@ fn lag_0(service: &mut Service) -> Result<(Reading, Duration)> {
     until(service, |r| r.lag == Some(0) && r.through.is_some_and(|through| through >= start))
 }
 
-/// From an empty store to lag 0, then until all is final.
-fn catch_up(deployment: &Deployment, records: u64, written: Micros, report: &mut Report) -> Result<Service> {
-    eprintln!("catching up");
-    let mut service = deployment.run()?;
-    let (first, since) = until(&mut service, |r| r.records > 0)?;
-    let (middle, then) = until(&mut service, |r| r.records > records * 3 / 4 || r.lag == Some(0))?;
-    let (reading, took) = lag_0(&mut service)?;
+/// From an empty store to lag 0.
+fn throughput(service: &mut Service, records: u64, report: &mut Report) -> Result<()> {
+    let (first, since) = until(service, |r| r.records > 0)?;
+    let (middle, then) = until(service, |r| r.records > records * 3 / 4 || r.lag == Some(0))?;
+    let (reading, took) = lag_0(service)?;
     ensure!(reading.records == records, "{} records of {records}:\n{}", reading.records, service.log());
     let Usage { cpu, peak } = service.usage()?;
     report.add("from start to lag 0", took.as_secs_f64(), "s");
@@ -233,6 +246,14 @@ fn catch_up(deployment: &Deployment, records: u64, written: Micros, report: &mut
     report.add("processor time an event", cpu * 1e6 / reading.events as f64, "us");
     report.add("processor time in all", cpu, "s");
     report.add("most memory resident", peak, "MiB");
+    Ok(())
+}
+
+/// The same, then until all is final.
+fn catch_up(deployment: &Deployment, records: u64, written: Micros, report: &mut Report) -> Result<Service> {
+    eprintln!("catching up");
+    let mut service = deployment.run()?;
+    throughput(&mut service, records, report)?;
     let r#final = written.plus(DISORDER).plus(SKEW);
     until(&mut service, |r| r.through.is_some_and(|through| through > r#final))?;
     // The view and the publisher are at most a second behind.

@@ -55,15 +55,21 @@ pub struct Deployment {
 }
 
 impl Deployment {
-    /// A new one whose sources have this `D`, if not their own.
-    pub fn new(binary: &Path, bootstrap: &str, disorder: Option<u64>) -> Result<Self> {
+    /// A new one whose sources have this `D`, if not their own, with so many threads, if not as many as there are cores.
+    pub fn new(
+        (binary, bootstrap): (&Path, &str),
+        disorder: Option<u64>,
+        threads: Option<u16>,
+    ) -> Result<Self> {
         let disorder = disorder.map_or("null".to_owned(), |seconds| format!("{seconds}s"));
         let topics: String = Feed::ALL
             .iter()
             .map(|f| format!("    - {{name: {}, source: {}, disorder: {disorder}}}\n", f.topic(), f.source()))
             .collect();
         let dir = tempfile::Builder::new().prefix("vedette-pipeline-").tempdir()?;
-        Self::in_folder(dir, (binary, bootstrap), &topics, &root().join("detections"))
+        let threads = threads.map_or("null".to_owned(), |threads| threads.to_string());
+        let more = format!("{topics}engine: {{threads: {threads}}}\n");
+        Self::in_folder(dir, (binary, bootstrap), &more, &root().join("detections"))
     }
 
     /// A new one with topics and rules of its own.
@@ -77,12 +83,12 @@ impl Deployment {
     fn in_folder(
         dir: tempfile::TempDir,
         (binary, bootstrap): (&Path, &str),
-        topics: &str,
+        topics_and_more: &str,
         rules: &Path,
     ) -> Result<Self> {
         fs::copy(binary, dir.path().join("vedette"))?;
         let config = format!(
-            "data: {}\nrules: [{}]\nkafka:\n  brokers: {bootstrap}\n  topics:\n{topics}api: {{listen: \"127.0.0.1:0\"}}\n",
+            "data: {}\nrules: [{}]\nkafka:\n  brokers: {bootstrap}\n  topics:\n{topics_and_more}api: {{listen: \"127.0.0.1:0\"}}\n",
             dir.path().join("data").display(),
             rules.display(),
         );

@@ -1,4 +1,5 @@
-//! What is not a record never overtakes the records before it, and the records after it never overtake it.
+//! What is not a record never overtakes the records before it, and the records after it never overtake it; detectors are
+//! stages like any other.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -7,8 +8,8 @@ use crossbeam_channel::unbounded;
 use vedette_event::{Micros, StoredPlacement};
 use vedette_ingest::Error;
 
-use super::*;
-use crate::pipeline::tests::{batch, exhaust, held};
+use super::{super::supervisor::Supervisor, *};
+use crate::pipeline::tests::{batch, compiled, exhaust, held};
 
 /// One of each kind.
 fn words() -> Vec<Ingested> {
@@ -52,5 +53,37 @@ fn every_kind_of_word_keeps_its_place_among_the_records() {
         };
         assert_eq!((before.records[0].offset, after.records[0].offset), (0, 8));
         assert_eq!(std::mem::discriminant(word), kind);
+    }
+}
+
+#[test]
+fn detectors_are_stages_that_end_with_the_kernel() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for asked in [true, false] {
+        let supervisor = Supervisor::new();
+        let mut pipeline = super::super::detectors(&compiled(), 3, &supervisor).unwrap();
+        let (out, input) = unbounded();
+        for offset in 0..50 {
+            out.send(Ingested::Batch(batch(0, offset, &["{}".to_owned()]))).unwrap();
+        }
+        let mut left = 0;
+        while left < 50 {
+            left += usize::from(pipeline.next(&input, WAIT, &mut || ()).is_ok());
+        }
+        let names: Vec<_> = supervisor.stages().into_iter().map(|stage| stage.name).collect();
+        assert_eq!(names, ["detector-1", "detector-2"]);
+        if asked {
+            supervisor.stop();
+        }
+        drop(pipeline);
+        if asked {
+            assert_eq!(runtime.block_on(supervisor.wind_down()), []);
+            assert!(supervisor.failure().is_none());
+        } else {
+            // Nobody asked them to: the process ends with it.
+            runtime.block_on(supervisor.failed());
+            let failure = supervisor.failure().unwrap();
+            assert!(format!("{failure:#}").starts_with("detector-"), "{failure:#}");
+        }
     }
 }
