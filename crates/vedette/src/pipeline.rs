@@ -165,7 +165,7 @@ impl<I, W> Pipeline<I, W> {
     }
 
     /// The next step. Takes in what `input` has and there is room for, and evaluates a batch itself if nothing is ready;
-    /// waits no longer than `patience` for others. Calls `moved` after each part of what it evaluates.
+    /// waits no longer than `patience` for others. Calls `moved` before what it evaluates and after each part of it.
     ///
     /// # Errors
     /// [`Nothing`] says why there is none.
@@ -190,6 +190,8 @@ impl<I, W> Pipeline<I, W> {
             return Ok(step);
         }
         if let Ok(Work { number, raw }) = self.work_in.try_recv() {
+            // Before the first part, too: a single record can take long, and who is at it has work.
+            moved();
             let detected = detect(&mut self.detector, &raw, &self.effort, moved);
             self.order.fill(number, Step::Batch(detected));
         } else if self.ended && self.order.is_empty() {
