@@ -290,9 +290,7 @@ impl Correlator {
     /// are there: then only up to some time, from which the next call goes on. True if all was let through.
     pub fn release(&mut self, watermarks: &[Micros], most: usize, out: &mut Output) -> bool {
         let plan = Arc::clone(&self.plan);
-        let of = |source: &SourceIx| {
-            watermarks.get(usize::from(source.0)).copied().unwrap_or(Micros::MIN)
-        };
+        let of = |source: &SourceIx| watermarks.get(usize::from(source.0)).copied().unwrap_or(Micros::MIN);
         let below = |sources: &Vec<SourceIx>| sources.iter().map(of).min();
         let sets = plan.sets.iter().map(below).zip(&self.watermarks).enumerate();
         let mut due: SmallVec<[(Micros, usize, Micros); 8]> = sets

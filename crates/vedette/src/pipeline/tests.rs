@@ -65,7 +65,7 @@ fn said(step: Step<u64>) -> String {
     match step {
         Step::Word(word) => format!("word {word}"),
         Step::Batch(Detected { partition, records, batches, dead, last_hash, .. }) => {
-            let hits: Vec<_> = batches.iter().map(|b| (&b.events.offsets, &b.hits)).collect();
+            let hits: Vec<_> = batches.iter().map(|b| (b.events.offsets(), &b.hits)).collect();
             format!("{partition:?} {records:?} {hits:?} {dead:?} {last_hash:?}")
         }
     }
