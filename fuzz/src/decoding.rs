@@ -64,11 +64,11 @@ fn decode(decoder: &mut Decoder, raw: &RawBatch) -> (Vec<EventBatch>, Vec<DeadLe
     (out, dead)
 }
 
+/// A row: offset, index, claimed time, its cells, and the event's text.
+type Row<'a> = (i64, u32, Option<Micros>, Vec<Cell<'a>>, Cell<'a>);
+
 /// All that is known of the rows of one record.
-fn rows<'a>(
-    batches: &'a [EventBatch],
-    record: u32,
-) -> Vec<(i64, u32, Option<Micros>, Vec<Cell<'a>>, Cell<'a>)> {
+fn rows(batches: &[EventBatch], record: u32) -> Vec<Row<'_>> {
     let mut rows = Vec::new();
     for batch in batches {
         for row in (0..batch.rows()).filter(|row| batch.records[*row] == record) {
