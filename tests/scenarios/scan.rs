@@ -113,6 +113,37 @@ fn results_come_in_the_order_that_is_promised() {
 }
 
 #[test]
+fn it_can_be_asked_why_a_rule_is_slow() {
+    let folder = Folder::new();
+    let rule = |title: &str, n: u8, condition: &str| {
+        format!(
+            "title: {title}\nid: 6f4f1d1e-64f5-4a0e-9f0b-1d5f0f8c2a{n:02}\nlogsource: {{category: app}}\nlevel: low\n\
+             detection:\n  s:\n    user.name: ['root', 'svc*']\n    path|contains: '/etc/'\n  condition: {condition}\n"
+        )
+    };
+    folder.write("quick.yml", &rule("Quick", 1, "s"));
+    folder.write("slow.yml", &rule("Slow", 2, "not s"));
+    folder.write("events", "{\"user\": {\"name\": \"root\"}, \"path\": \"/etc/passwd\"}\n");
+    let scan = ["scan", "--rules", "quick.yml", "--rules", "slow.yml", "--source", "json"];
+    let told = folder.run(&[&scan[..], &["--log", "vedette_detect=trace", "events"]].concat());
+    assert_eq!(told.code, 0, "{}", told.err);
+    let of = |rule: &str| {
+        told.err.lines().find(|line| line.contains(&format!("rule={rule} "))).unwrap_or_default()
+    };
+    assert!(
+        of("Quick").contains("where one of these may hold") && of("Quick").contains("path contains"),
+        "{}",
+        told.err
+    );
+    let slow = told.err.lines().find(|line| line.contains("rule=Slow")).unwrap_or_default();
+    assert!(slow.contains("looked at for every event"), "{}", told.err);
+    let silent = folder.run(&[&scan[..], &["events"]].concat());
+    assert!(!silent.err.contains("looked at"), "{}", silent.err);
+    let wrong = folder.run(&[&scan[..], &["--log", "loud", "events"]].concat());
+    assert!(wrong.code == 2 && wrong.err.contains("`loud` is no level"), "{}", wrong.err);
+}
+
+#[test]
 fn standard_input_is_a_file_like_any_other() {
     let (folder, rules) = day();
     let args = ["scan", "--rules", &rules, "--source", "exchange_api", "--format", "ndjson"];

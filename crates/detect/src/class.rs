@@ -1,7 +1,10 @@
 //! The rules that can apply to one kind of event, ready to run.
 //!
 //! In: all conditions and atoms of a program, and the logsource an event gives itself. Out: [`Class`]: a filter for each
-//! field with pivots, the rules that each pivot wakes, and code for what is left to decide.
+//! field with pivots, the rules that each pivot wakes, and code for what is left to decide. At level `trace` it tells
+//! each of its decisions, which says why a rule is dear: it is looked at for every event, or for many.
+
+use std::{fmt, sync::Arc};
 
 use vedette_event::RuleIx;
 
@@ -11,6 +14,9 @@ use crate::{
     literal::{Probe, Site},
     program::{AtomPlan, Program},
 };
+
+/// Pivots told of one rule.
+const MOST_SHOWN: usize = 8;
 
 /// What an event (or a rule) names of product, category and service: 0 for nothing, 1 for what no rule names.
 pub(crate) type Names = [u16; 3];
@@ -24,6 +30,8 @@ pub(crate) fn applies(rule: Names, event: Names) -> bool {
 #[derive(Debug)]
 pub(crate) struct ProgramRule {
     pub(crate) ix: RuleIx,
+    /// What people call it.
+    pub(crate) title: Arc<str>,
     pub(crate) names: Names,
     pub(crate) condition: Condition,
 }
@@ -98,10 +106,15 @@ impl Class {
             let at = class.rules.len() as u32;
             let rest = match pivot(&rule.condition, &weight) {
                 Some((pivot, rest)) => {
+                    tracing::trace!(
+                        rule = %rule.title, trained = class.trained, share = pivot.cost,
+                        at = %Shown(program, &pivot.atoms), "looked at where one of these may hold"
+                    );
                     wakes.extend(pivot.atoms.iter().map(|atom| (u64::from(*atom), at)));
                     rest
                 }
                 None => {
+                    tracing::trace!(rule = %rule.title, "looked at for every event: no part of it that must hold can be searched for");
                     class.always.push(at);
                     rule.condition.clone()
                 }
@@ -172,7 +185,7 @@ impl Class {
 
     fn build_filters(&mut self, program: &Program) {
         let mut columns: Vec<Vec<(u32, Probe)>> = Vec::new();
-        columns.resize_with(program.columns, Vec::new);
+        columns.resize_with(program.columns.len(), Vec::new);
         let mut keywords = Vec::new();
         for (at, plan) in program.atoms.iter().enumerate() {
             let at = at as u32;
@@ -198,6 +211,31 @@ impl Class {
             }
         }
         self.keywords = (!keywords.is_empty()).then(|| Filter::new(keywords));
+    }
+}
+
+/// Atoms, as people read them.
+struct Shown<'p>(&'p Program, &'p [u32]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(program, atoms) = *self;
+        for (n, plan) in atoms.iter().filter_map(|atom| program.atoms.get(*atom as usize)).enumerate() {
+            if n == MOST_SHOWN {
+                return write!(f, " or {} more", atoms.len() - n);
+            }
+            let field = match &plan.atom {
+                Atom::Scalar { column, .. } => program.columns.get(*column as usize).map_or("", |name| name),
+                _ => "any text",
+            };
+            let or = if n > 0 { " or " } else { "" };
+            match &plan.probe {
+                Probe::Literals { site, any_of, .. } => write!(f, "{or}{field} {} {any_of:?}", site.verb())?,
+                Probe::Network(network) => write!(f, "{or}{field} in {network}")?,
+                Probe::Always => write!(f, "{or}{field} has any value")?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -25,6 +25,18 @@ pub(crate) enum Site {
     Anywhere,
 }
 
+impl Site {
+    /// What a text does with a literal there.
+    pub(crate) const fn verb(&self) -> &'static str {
+        match self {
+            Self::Whole => "is",
+            Self::Start => "starts with",
+            Self::End => "ends with",
+            Self::Anywhere => "contains",
+        }
+    }
+}
+
 /// What must be found, all literals folded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Probe {

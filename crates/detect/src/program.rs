@@ -93,8 +93,8 @@ pub(crate) struct AtomPlan {
 pub struct Program {
     pub(crate) rules: Vec<ProgramRule>,
     pub(crate) atoms: Vec<AtomPlan>,
-    /// How many columns a batch has.
-    pub(crate) columns: usize,
+    /// The columns of a batch, by name.
+    pub(crate) columns: Vec<Arc<str>>,
     /// Where `product`, `category` and `service` are, if events name their own logsource.
     pub(crate) own: Option<[Option<usize>; 3]>,
     /// Keywords see the record as one text.
@@ -125,7 +125,8 @@ impl Program {
                 }
             }
             prices.add((ix, ids), detection, source, |name| lowering.columns.get(name).copied());
-            compiled.push(ProgramRule { ix, names: ids, condition: lowering.detection(detection) });
+            let title = rules.get(ix).title.clone();
+            compiled.push(ProgramRule { ix, title, names: ids, condition: lowering.detection(detection) });
         }
         let own = source.own_logsource().then(|| {
             ["product", "category", "service"].map(|key| fields.iter().position(|field| **field == *key))
@@ -133,7 +134,7 @@ impl Program {
         Self {
             rules: compiled,
             atoms: lowering.atoms.list.into_iter().map(plan).collect(),
-            columns: fields.len(),
+            columns: fields.to_vec(),
             own,
             whole_record: source.form == Form::PanosCsv,
             names,

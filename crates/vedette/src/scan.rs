@@ -23,11 +23,13 @@ use vedette_event::{Flags, Partition, SourceIx, Sources, Topics, key_json, key_t
 use vedette_sigma::RuleSet;
 
 use crate::{
-    Failure, World as _, content,
+    Failure, World as _,
+    config::{Log, LogFormat},
+    content,
     inputs::{self, Opened, Reached, Reading, Turns},
     pipeline::{self, Nothing, Pipeline, Step},
     rejected::print_rejected,
-    table,
+    table, telemetry,
 };
 
 /// The secret that keys hashes where nothing is kept between runs.
@@ -71,6 +73,9 @@ pub struct Args {
     /// Say where the time went.
     #[arg(long)]
     profile: bool,
+    /// Log what is decided; `vedette_detect=trace` tells when each rule is looked at, and so why one is slow.
+    #[arg(long, value_name = "LEVEL", default_value = "off")]
+    log: String,
     /// Logs, plain, gzip or zstd; `-`, or none, is standard input.
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -91,6 +96,7 @@ enum Format {
 
 /// Runs the command; 1 if a rule was refused.
 pub fn run(args: &Args) -> Result<u8, Failure> {
+    telemetry::start(&Log { level: args.log.clone(), format: LogFormat::Text }).map_err(Failure::Usage)?;
     let text = content::rules(&args.rules).map_err(Failure::Usage)?;
     let all = content::sources_here().map_err(Failure::Usage)?;
     let (sources, inputs) = inputs::open(&args.files, &args.source, &all)?;
