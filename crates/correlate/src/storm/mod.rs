@@ -237,11 +237,14 @@ impl Storms {
         self.by_tree.keys().copied()
     }
 
-    /// A tree's hours to which a key group contributes.
+    /// What of a tree's hours goes into a key group's checkpoint.
     pub fn of_group(&self, tree: u32, group: u8) -> impl Iterator<Item = (Micros, &Hour)> {
         let hours = self.by_tree.get(&tree).into_iter().flatten();
         hours.map(|(start, hour)| (*start, hour)).filter(move |(_, hour)| {
-            hour.folded.contains_key(&group) || hour.first.values().any(|(_, of)| *of == group)
+            // What a storm has said goes into the checkpoints of all groups, so that the newest of them brings the newest: with
+            // an older one, revisions would be numbered again from there.
+            let told = hour.head.is_some();
+            told || hour.folded.contains_key(&group) || hour.first.values().any(|(_, of)| *of == group)
         })
     }
 

@@ -378,3 +378,72 @@ fn unchanged_rules_keep_their_state_when_others_change() {
     let alerts = last(&out);
     assert_eq!(alerts.iter().map(|a| a.count).collect::<Vec<_>>(), [2]);
 }
+
+/// What a storm said last is known to a restart also where another group's checkpoint is the newest.
+#[test]
+fn a_storm_of_one_group_goes_on_where_the_newest_checkpoint_left_it() {
+    let quick = Extras { rearm: Some(span("7s")), update: Some(span("3s")), ..Extras::default() };
+    let world = world(vec![Rule { extras: quick, ..single("s", true) }]);
+    // Events without an entity all lie in one group.
+    let log: Vec<Ev> = (0..2_400).map(|n| Ev { offset: n, ..ev(n, &[0], &[("host", "h")]) }).collect();
+    let expected = baseline(&world, &log);
+    let mut run = Run::new(&world, &log);
+    run.push(0, 1_200);
+    run.release(usize::MAX);
+    (0..GROUPS).for_each(|group| run.checkpoint(group).unwrap());
+    let size = |group: &u8| run.saved[usize::from(*group)].as_ref().map_or(0, |saved| saved.bytes.len());
+    let busy = (0..GROUPS).max_by_key(size).unwrap();
+    run.push(0, 300);
+    run.release(usize::MAX);
+    (0..GROUPS).filter(|group| *group != busy).for_each(|group| run.checkpoint(group).unwrap());
+    run.crash();
+    assert!(run.finish().unwrap() == expected);
+}
+
+/// Two releases of the same log: second by second, and in one step up to some second.
+fn agree_however_far_a_release_goes(world: &World, log: &[Ev], far: i64) {
+    let run = |marks: &[i64]| {
+        let (mut correlator, mut out, mut bodies) = (world.correlator(), Output::default(), Bodies::new());
+        let mut at = 0;
+        for mark in marks {
+            let to = log.partition_point(|event| event.time < secs(*mark));
+            push(&mut correlator, &log[at..to], &mut out);
+            at = to;
+            correlator.release(&[secs(*mark); 3], usize::MAX, &mut out);
+            collect(&mut out, &mut bodies).unwrap();
+        }
+        push(&mut correlator, &log[at..], &mut out);
+        correlator.finish(&mut out);
+        collect(&mut out, &mut bodies).unwrap();
+        bodies
+    };
+    let fine: Vec<i64> = (far - 35..far + 25).collect();
+    let (fine, coarse) = (run(&fine), run(&[far]));
+    assert!(fine == coarse, "{} revisions or {}", fine.len(), coarse.len());
+}
+
+/// A release goes over the end of an hour in which a storm began: what it folds are those episodes and no later ones.
+#[test]
+fn only_the_episodes_of_a_storm_s_hour_fall_silent() {
+    let quick = |update| Extras { rearm: Some(span("2s")), update: Some(span(update)), ..Extras::default() };
+    // By others: states of keys that are forgotten give their places away.
+    let world_of_others = world(vec![Rule { extras: quick("1s"), ..single("s", true) }]);
+    let before = |n: i64| Ev { offset: n, ..ev(3_570 + n / 550, &[0], &[("user", &format!("u{n}"))]) };
+    let mut log: Vec<Ev> = (0..1_100).map(before).collect();
+    for (time, n) in (3_601..3_608).flat_map(|time| (0..980).map(move |n| (time, n))) {
+        let offset = log.len() as i64;
+        log.push(Ev { offset, ..ev(time, &[0], &[("user", &format!("v{n}"))]) });
+    }
+    agree_however_far_a_release_goes(&world_of_others, &log, 3_605);
+
+    // By the same keys again.
+    let rule = correlation("c", EventCount, &[0], &["user"], "1h", &[(Cmp::Gte, 1)]);
+    let world_of_the_same = world(vec![detection("d"), Rule { extras: quick("1s"), ..rule }]);
+    let before = |n: i64| Ev { offset: n, ..ev(3_590 + n / 550, &[0], &[("user", &format!("u{n}"))]) };
+    let mut log: Vec<Ev> = (0..1_100).map(before).collect();
+    for (time, n) in (3_601..3_608).flat_map(|time| (900..1_100).map(move |n| (time, n))) {
+        let offset = log.len() as i64;
+        log.push(Ev { offset, ..ev(time, &[0], &[("user", &format!("u{n}"))]) });
+    }
+    agree_however_far_a_release_goes(&world_of_the_same, &log, 3_605);
+}
