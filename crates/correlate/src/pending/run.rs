@@ -10,7 +10,7 @@ use vedette_event::Micros;
 use super::Origin;
 use crate::{Effort, event::EventRef};
 
-/// Findings of a run whose memory is kept for the next: of all groups 4 MB.
+/// Findings of a run whose memory is kept for the next: some megabytes over all groups for each set of sources, payloads aside.
 const SPARE: usize = 1_024;
 
 /// One event that concerns one tree.
