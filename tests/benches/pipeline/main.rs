@@ -1,11 +1,12 @@
 //! The whole way, measured: records on a real Kafka, the release binary, alerts over HTTP.
 //!
 //! In: `cargo bench -p vedette-tests --bench pipeline -- [--records N] [--samples N] [--background RATE] [--rate RATE]
-//! [--disorder SECONDS] [--threads N]… [--storm RULES]… [--hosts N] [--binary PATH] [--json]`, and Kafka's jars in
+//! [--disorder SECONDS] [--threads N]… [--storm RULES]… [--hosts N]
+//! [--keys N] [--binary PATH] [--json]`, and Kafka's jars in
 //! `VEDETTE_KAFKA_LIB`. Out: a table, or one JSON object: throughput and processor time from an empty store to lag 0, the same after a SIGKILL half-way, latency of
 //! notices and final alerts under a background, and how long a restart takes.
 //! With `--threads` it measures only throughput, with each number of threads in turn, three times over.
-//! With `--storm` it measures only that: so many rules that fire for all hosts at once.
+//! With `--storm` it measures only that: so many rules that fire for all hosts at once. With `--keys` only what so many keys cost.
 //! Without `--disorder` the sources keep their own `D`, and final alerts take more than a minute to come.
 
 #![allow(clippy::print_stdout)]
@@ -13,6 +14,7 @@
 #[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../../kafka/broker.rs"]
 mod broker;
+mod keys;
 mod latency;
 mod load;
 mod service;
@@ -51,6 +53,7 @@ struct Args {
     threads: Vec<u16>,
     storms: Vec<usize>,
     hosts: usize,
+    keys: Option<u64>,
     binary: Option<PathBuf>,
     json: bool,
 }
@@ -66,6 +69,7 @@ impl Args {
             threads: Vec::new(),
             storms: Vec::new(),
             hosts: 1_000,
+            keys: None,
             binary: None,
             json: false,
         };
@@ -81,6 +85,7 @@ impl Args {
                 "--threads" => all.threads.push(value()?.parse()?),
                 "--storm" => all.storms.push(value()?.parse()?),
                 "--hosts" => all.hosts = value()?.parse()?,
+                "--keys" => all.keys = Some(value()?.parse()?),
                 "--binary" => all.binary = Some(value()?.into()),
                 "--json" => all.json = true,
                 // Cargo says so to every bench.
@@ -161,6 +166,12 @@ fn main() -> Result<()> {
             broker.create_topic(&storm::topic(*rules), PARTITIONS, &[])?;
             storm::measure(&binary, &broker.bootstrap(), *rules, args.hosts, &mut report)?;
         }
+        report.print(args.json);
+        return broker.kill();
+    }
+    if let Some(keys) = args.keys {
+        let mut report = Report::default();
+        keys::measure((&binary, &mut broker), keys, args.threads.first().copied(), &mut report)?;
         report.print(args.json);
         return broker.kill();
     }

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// `S`, as the service has it by default.
 pub const SKEW: Span = Span::secs(5);
 /// Ticks a second in `/proc/<pid>/stat`: the same on every Linux of today.
-const TICKS: f64 = 100.0;
+pub const TICKS: f64 = 100.0;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -109,6 +109,11 @@ impl Deployment {
         command.args(args).arg("-c").arg(self.dir.path().join("vedette.yml"));
         command.current_dir(self.dir.path()).stdin(Stdio::null());
         command
+    }
+
+    /// The folder of its store.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 
     /// Starts `vedette run`.
@@ -231,6 +236,11 @@ impl Service {
             lag: (!sources.is_empty() && sources.iter().all(known)).then(|| sum("lag")),
             through: through.and_then(|all| all.into_iter().min()),
         })
+    }
+
+    /// Of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it has used so far.
