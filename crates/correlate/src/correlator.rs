@@ -371,7 +371,7 @@ impl Correlator {
             let bodies = crate::body::Bodies { plan, topics };
             storms.settle(&bodies, (set, below), &mut report.alerts, |crossing| {
                 if let Some(group) = groups.get_mut(usize::from(crossing.group)) {
-                    group.silence(crossing.tree, crossing.slot, crossing.birth, crossing.event.order());
+                    group.silence(crossing.tree, crossing.slot, crossing.event.order());
                 }
             });
         }

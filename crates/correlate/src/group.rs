@@ -304,9 +304,9 @@ impl Group {
 
     /// An episode is folded into a storm: it says nothing more. It is known by the event at which it crossed: by the time
     /// that groups meet, its key may have begun another, and its slot may be another key's.
-    pub fn silence(&mut self, tree: u32, slot: u32, birth: u32, order: Order) {
+    pub fn silence(&mut self, tree: u32, slot: u32, order: Order) {
         let known = self.kept(tree).and_then(|state| state.nodes.last_mut()?.keys.get_mut(slot));
-        if let Some(known) = known.filter(|known| known.birth == birth)
+        if let Some(known) = known
             && let Phase::Open(episode) = &mut known.phase
             && episode.crossing.order() == order
         {

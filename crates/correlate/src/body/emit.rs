@@ -136,9 +136,9 @@ impl Bodies<'_> {
         let node = tree.last();
         episode.revision = episode.revision.saturating_add(1);
         episode.pending = None;
-        let matched = rules_of(tree, node, &episode.matched);
+        let matched = rules_of(tree, node, &episode.tally.matched);
         let crossing = episode.crossing.time;
-        let capped = if episode.values.more { Flags::CAPPED } else { Flags::NONE };
+        let capped = if episode.tally.values.more { Flags::CAPPED } else { Flags::NONE };
         let facts = Facts {
             crossing: &episode.crossing,
             revision: episode.revision,
@@ -146,10 +146,10 @@ impl Bodies<'_> {
             continuation: episode.continuation,
             first_seen: episode.first_seen,
             last_seen: episode.last_seen,
-            count: episode.count,
-            value: episode.value(node),
-            flags: episode.flags.with(capped),
-            evidence: episode.ends.iter().collect(),
+            count: episode.tally.count,
+            value: episode.tally.measured(node),
+            flags: episode.tally.flags.with(capped),
+            evidence: episode.tally.ends.iter().collect(),
             // Without a key each event is its own episode, which nothing extends.
             covers_until: match (&node.kind, key) {
                 (NodeKind::Single, []) => crossing,
@@ -168,7 +168,7 @@ impl Bodies<'_> {
     pub fn judged(&self, tree: &Tree, (group, key): (u8, &[u8]), window: &Judged) -> Published {
         let node = tree.last();
         let cap = node.values_cap();
-        let (measured, matched) = (window.measured(node), rules_of(tree, node, &window.matched));
+        let (measured, matched) = (window.tally.measured(node), rules_of(tree, node, &window.tally.matched));
         let distinct = matches!(node.kind, NodeKind::Distinct(_));
         let capped = if distinct && measured > cap { Flags::CAPPED } else { Flags::NONE };
         let facts = Facts {
@@ -178,10 +178,10 @@ impl Bodies<'_> {
             continuation: false,
             first_seen: window.first_seen,
             last_seen: window.last.time,
-            count: window.count,
+            count: window.tally.count,
             value: if distinct { measured.min(cap) } else { measured },
-            flags: window.flags.with(capped),
-            evidence: window.ends.iter().collect(),
+            flags: window.tally.flags.with(capped),
+            evidence: window.tally.ends.iter().collect(),
             covers_until: window.last.time,
             detail: Detail::Window { start: window.start, matched: &matched },
         };
@@ -217,7 +217,7 @@ impl Bodies<'_> {
         let (rule, crossing) = (self.plan.rules.get(tree.root), &episode.crossing);
         let key = key_of(node, key);
         let identity = self.identity(tree, &key, crossing.order());
-        let value = episode.value(node);
+        let value = episode.tally.measured(node);
         Notice {
             notice_id: blake3::keyed_hash(b"vedette: a notice, not an alert.", identity.as_bytes())
                 .to_hex()
@@ -227,10 +227,10 @@ impl Bodies<'_> {
             rule: Arc::clone(&tree.rule_ref),
             entity: body::entity(rule, &key),
             crossed_at: crossing.time,
-            count: episode.count,
+            count: episode.tally.count,
             value: Number::Int(value),
             severity: rule.level,
-            summary: body::summary(rule, &key, episode.count, value, &Detail::Plain),
+            summary: body::summary(rule, &key, episode.tally.count, value, &Detail::Plain),
             evidence: self.evidence(std::slice::from_ref(crossing)),
             key,
         }

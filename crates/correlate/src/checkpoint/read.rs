@@ -24,7 +24,8 @@ use crate::{
     step::{
         Context, Step,
         episode::{Episode, Phase},
-        judged::{Distinct, Judged},
+        judged::Judged,
+        tally::{Distinct, Tally},
         timers::{Due, Timer},
         window::{Recent, Window},
     },
@@ -399,17 +400,23 @@ impl Input<'_> {
         })
     }
 
-    fn judged(&mut self) -> Option<Judged> {
-        Some(Judged {
-            start: self.time()?,
-            first_seen: self.time()?,
-            last: self.event()?,
+    fn tally(&mut self) -> Option<Tally> {
+        Some(Tally {
             count: self.number()?,
             weight: self.number()?,
             flags: self.flags()?,
             ends: self.ends()?,
             values: self.distinct()?,
             matched: self.bits()?,
+        })
+    }
+
+    fn judged(&mut self) -> Option<Judged> {
+        Some(Judged {
+            start: self.time()?,
+            first_seen: self.time()?,
+            last: self.event()?,
+            tally: self.tally()?,
         })
     }
 
@@ -425,12 +432,7 @@ impl Input<'_> {
             last_seen: self.time()?,
             held: self.time()?,
             pending: if bits & 4 != 0 { Some(self.time()?) } else { None },
-            count: self.number()?,
-            weight: self.number()?,
-            flags: self.flags()?,
-            ends: self.ends()?,
-            values: self.distinct()?,
-            matched: self.bits()?,
+            tally: self.tally()?,
             steps: {
                 let mut steps = Vec::new();
                 for _ in 0..self.reader.count()? {

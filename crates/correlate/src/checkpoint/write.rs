@@ -19,7 +19,8 @@ use crate::{
     step::{
         TreeState,
         episode::{Episode, Phase},
-        judged::{Distinct, Judged},
+        judged::Judged,
+        tally::{Distinct, Tally},
         window::Window,
     },
     storm::hour::{Folded, Hour},
@@ -245,16 +246,20 @@ impl Writer {
         }
     }
 
+    fn tally(&mut self, tally: &Tally) {
+        self.number(tally.count);
+        self.number(tally.weight);
+        self.number(u64::from(tally.flags.0));
+        self.ends(&tally.ends);
+        self.distinct(&tally.values);
+        self.bits(&tally.matched);
+    }
+
     fn judged(&mut self, window: &Judged) {
         self.time(window.start);
         self.time(window.first_seen);
         self.event(&window.last);
-        self.number(window.count);
-        self.number(window.weight);
-        self.number(u64::from(window.flags.0));
-        self.ends(&window.ends);
-        self.distinct(&window.values);
-        self.bits(&window.matched);
+        self.tally(&window.tally);
     }
 
     fn episode(&mut self, episode: &Episode) {
@@ -271,12 +276,7 @@ impl Writer {
         if let Some(pending) = episode.pending {
             self.time(pending);
         }
-        self.number(episode.count);
-        self.number(episode.weight);
-        self.number(u64::from(episode.flags.0));
-        self.ends(&episode.ends);
-        self.distinct(&episode.values);
-        self.bits(&episode.matched);
+        self.tally(&episode.tally);
         self.number(episode.steps.len() as u64);
         for step in &episode.steps {
             self.time(*step);

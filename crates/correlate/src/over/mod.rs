@@ -239,9 +239,9 @@ const TOP: usize = 5;
 /// The place of a key that holds one event only, among those that others can replace.
 fn rank(node: &Node, state: &KeyState, slot: u32) -> Option<Rank> {
     let order = match (&state.window, &state.phase) {
-        (AnyWindow::Judged(window), _) => (window.count == 1).then(|| window.last.order()),
+        (AnyWindow::Judged(window), _) => (window.tally.count == 1).then(|| window.last.order()),
         (AnyWindow::Sliding(Window::None), Phase::Open(episode)) => {
-            (episode.count == 1).then(|| episode.crossing.order())
+            (episode.tally.count == 1).then(|| episode.crossing.order())
         }
         (AnyWindow::Sliding(window), Phase::None) if !sketched(node) => window.single(state.newest),
         _ => None,

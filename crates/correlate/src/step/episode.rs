@@ -6,11 +6,11 @@
 use vedette_event::{Flags, Micros, time::DAY};
 
 use super::{
-    judged::Distinct,
+    tally::Tally,
     window::{Joining, Witness},
 };
 use crate::{
-    event::{Bits, Ends, EventRef},
+    event::EventRef,
     plan::{Node, NodeKind},
 };
 
@@ -43,18 +43,8 @@ pub struct Episode {
     pub last_seen: Micros,
     /// Time of the last event at which the condition held.
     pub held: Micros,
-    /// How many events.
-    pub count: u64,
-    /// Their weight.
-    pub weight: u64,
-    /// Their flags.
-    pub flags: Flags,
-    /// The first and last five.
-    pub ends: Ends,
-    /// Their distinct values.
-    pub values: Distinct,
-    /// The referenced rules they matched.
-    pub matched: Bits,
+    /// Its events.
+    pub tally: Tally,
     /// `temporal_ordered`: times of the witness.
     pub steps: Vec<Micros>,
     /// When the revision of the running interval is due.
@@ -90,21 +80,16 @@ impl Episode {
             first_seen: witness.events.first().map_or(crossing.time, |first| first.time),
             last_seen: crossing.time,
             held: crossing.time,
-            count: 0,
-            weight: 0,
-            flags: Flags::NONE,
-            ends: Ends::default(),
-            values: Distinct::default(),
-            matched: witness.matched.clone(),
+            tally: Tally { matched: witness.matched.clone(), ..Tally::default() },
             steps: Vec::new(),
             pending: None,
             queued: Micros::MAX,
         };
         for event in &witness.events {
-            episode.add(event);
+            episode.tally.event(event);
         }
         for value in &witness.values {
-            episode.values.add(*value, node.values_cap());
+            episode.tally.values.add(*value, node.values_cap());
         }
         if node.kind == NodeKind::Ordered {
             episode.steps = witness.events.iter().map(|event| event.time).collect();
@@ -114,34 +99,15 @@ impl Episode {
 
     /// It rests on an estimate: what is not known of its events is taken from that.
     pub fn approximate(&mut self, estimate: u64) {
-        (self.count, self.weight) = (estimate.max(1), estimate.max(1));
-        self.flags = self.flags.with(Flags::APPROXIMATE);
-    }
-
-    fn add(&mut self, event: &EventRef) {
-        self.count = self.count.saturating_add(1);
-        self.weight = self.weight.saturating_add(u64::from(event.weight));
-        self.flags = self.flags.with(event.flags);
-        self.last_seen = event.time;
-        self.ends.push(event);
+        let tally = &mut self.tally;
+        (tally.count, tally.weight) = (estimate.max(1), estimate.max(1));
+        tally.flags = tally.flags.with(Flags::APPROXIMATE);
     }
 
     /// Takes in a later event of the key.
     pub fn join(&mut self, node: &Node, joining: &Joining<'_>, holds: bool) {
-        self.add(joining.event);
-        match node.kind {
-            NodeKind::Distinct(_) => {
-                for value in joining.values {
-                    self.values.add(*value, node.values_cap());
-                }
-            }
-            NodeKind::Temporal => {
-                for at in joining.refs {
-                    self.matched.set(usize::from(*at));
-                }
-            }
-            NodeKind::Single | NodeKind::Count | NodeKind::Ordered => {}
-        }
+        self.tally.join(node, joining, node.values_cap());
+        self.last_seen = joining.event.time;
         if holds {
             self.held = joining.event.time;
         }
@@ -164,17 +130,6 @@ impl Episode {
     pub fn due(&self, node: &Node) -> Micros {
         let end = self.end(node);
         self.pending.filter(|pending| *pending < end).unwrap_or(end)
-    }
-
-    /// What its body calls `value`.
-    pub fn value(&self, node: &Node) -> u64 {
-        match node.kind {
-            NodeKind::Single => 1,
-            NodeKind::Count => self.weight,
-            NodeKind::Distinct(_) => self.values.len(),
-            NodeKind::Temporal => self.matched.count(),
-            NodeKind::Ordered => node.refs.len() as u64,
-        }
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod episode;
 pub mod judged;
 mod slide;
+pub mod tally;
 pub mod timers;
 mod wake;
 pub mod walk;

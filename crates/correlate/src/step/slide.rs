@@ -89,7 +89,6 @@ impl Step<'_> {
                 group: self.group,
                 key,
                 slot,
-                birth,
                 silent: episode.silent,
             });
         }

@@ -116,7 +116,6 @@ impl Step<'_> {
                 key,
                 // It has ended.
                 slot: u32::MAX,
-                birth: 0,
                 silent,
             });
         }

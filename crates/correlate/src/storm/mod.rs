@@ -38,9 +38,8 @@ pub struct Crossing {
     pub event: EventRef,
     pub group: u8,
     pub key: KeyBytes,
-    /// Where the episode is: slot and birth.
+    /// Where the episode is, if it is still there: it is known by its crossing event.
     pub slot: u32,
-    pub birth: u32,
     /// Its group knows that it is folded.
     pub silent: bool,
 }
