@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use serde_json::{Value as Json, json};
 use vedette_correlate::body::{Detail, explanation, summary};
 use vedette_event::{Alert, Entity, Evidence, Flags, Micros, RuleIx, RuleRef, Span, State, alert::Number};
 use vedette_sigma::{Correlation, CorrelationKind, Rule, RuleKind, RuleSet};
@@ -32,9 +33,13 @@ pub struct Draft {
     pub revisions: Vec<Alert>,
 }
 
+/// Who crossed so far: by rule, the drafts of those of its episodes that are events for chains.
+pub type Crossed = BTreeMap<RuleIx, Vec<Draft>>;
+
 /// What a revision says beside its events.
 struct About<'a> {
     rules: &'a RuleSet,
+    crossed: &'a Crossed,
     ix: RuleIx,
     key: &'a Key,
     crossing: &'a Position,
@@ -45,15 +50,29 @@ struct About<'a> {
 }
 
 /// All revisions of an episode: "Revision 1 is the crossing", then those due later.
-pub fn episode(rules: &RuleSet, ix: RuleIx, key: &Key, all: &[Taking<'_>], episode: &Episode) -> Draft {
+pub fn episode(
+    (rules, crossed): (&RuleSet, &Crossed),
+    ix: RuleIx,
+    key: &Key,
+    all: &[Taking<'_>],
+    episode: &Episode,
+) -> Draft {
     // "1 m of event time."
     let update = rules.get(ix).extras.update.unwrap_or(Span::secs(60)).0;
     let crossing = all[episode.crossing].event;
     let steps: Vec<Micros> = episode.witness.iter().map(|i| Micros(all[*i].event.at.time)).collect();
     let body = |events: BTreeSet<usize>, state: State| {
         let events: Vec<&Taking<'_>> = events.into_iter().map(|i| &all[i]).collect();
-        let about =
-            About { rules, ix, key, crossing: &crossing.at, state, steps: steps.clone(), start: None };
+        let about = About {
+            rules,
+            crossed,
+            ix,
+            key,
+            crossing: &crossing.at,
+            state,
+            steps: steps.clone(),
+            start: None,
+        };
         revision(&about, &events)
     };
     // "The events of the episode are the witness and every event that takes part while it is open."
@@ -80,7 +99,13 @@ fn draft(rule: RuleIx, key: &Key, crossing: &Event, revisions: Vec<Alert>) -> Dr
 
 /// "Windows `[k·timespan, (k+1)·timespan)` since 1970-01-01 UTC, each judged when it ends, for the keys that have an
 /// event in it. One that holds is an alert of its own, ended at once, revision 1, whose crossing event is its last event."
-pub fn judged(rules: &RuleSet, ix: RuleIx, c: &Correlation, key: &Key, all: &[Taking<'_>]) -> Vec<Draft> {
+pub fn judged(
+    (rules, crossed): (&RuleSet, &Crossed),
+    ix: RuleIx,
+    c: &Correlation,
+    key: &Key,
+    all: &[Taking<'_>],
+) -> Vec<Draft> {
     let mut windows: BTreeMap<i64, Vec<&Taking<'_>>> = BTreeMap::new();
     for taking in all {
         windows.entry(taking.event.at.time.div_euclid(c.timespan.0)).or_default().push(taking);
@@ -95,7 +120,8 @@ pub fn judged(rules: &RuleSet, ix: RuleIx, c: &Correlation, key: &Key, all: &[Ta
             let last = events[events.len() - 1].event;
             let start = Some(Micros(k * c.timespan.0));
             let state = State::Ended;
-            let about = About { rules, ix, key, crossing: &last.at, state, steps: Vec::new(), start };
+            let about =
+                About { rules, crossed, ix, key, crossing: &last.at, state, steps: Vec::new(), start };
             draft(ix, key, last, vec![revision(&about, &events)])
         })
         .collect()
@@ -133,9 +159,72 @@ fn revision(about: &About<'_>, events: &[&Taking<'_>]) -> Alert {
         summary: summary(rule, about.key, count, value, &detail),
         evidence: evidence(events.iter().map(|e| (&e.event.at, e.event.flags)).collect()),
         evidence_total: count,
-        explanation: explanation(about.rules, about.ix, &detail),
+        explanation: {
+            let mut map = explanation(about.rules, about.ix, &detail);
+            map.extend(children(about, events));
+            map
+        },
         flags: events.iter().fold(capped, |flags, e| flags.with(e.event.flags)),
     }
+}
+
+/// Child episodes that one body lists, by the ruling of [`vedette_correlate::body`].
+const LISTED: usize = 128;
+
+/// "The alert's `explanation.children` lists, for each child event in its evidence, the child's rule, key, first and last
+/// event, `crossed_at`, count, value and its own first and last five references, down the whole chain."
+fn children(about: &About<'_>, events: &[&Taking<'_>]) -> BTreeMap<String, Json> {
+    let RuleKind::Correlation(c) = &about.rules.get(about.ix).kind else { return BTreeMap::new() };
+    let refers = |ix: &RuleIx| matches!(about.rules.get(*ix).kind, RuleKind::Correlation(_));
+    if !c.rules.iter().any(refers) {
+        return BTreeMap::new();
+    }
+    let (mut listed, mut total) = (Vec::new(), 0);
+    let n = events.len();
+    for (_, event) in events.iter().enumerate().filter(|(i, _)| *i < 5 || *i + 5 >= n) {
+        for ix in c.rules.iter().filter(|ix| event.rules.contains(ix)) {
+            let of_rule = about.crossed.get(ix).into_iter().flatten();
+            let mut here: Vec<&Draft> = of_rule.filter(|draft| draft.crossing == event.event.at).collect();
+            here.sort_by_key(|draft| keys::json(&draft.key));
+            for draft in here {
+                total += 1 + draft.revisions[0]
+                    .explanation
+                    .get("children_total")
+                    .map_or(0, |n| n.as_u64().expect("n"));
+                listed.push(child(about.rules, draft));
+            }
+        }
+    }
+    let mut level: Vec<&mut Vec<Json>> = vec![&mut listed];
+    let mut room = LISTED;
+    while !level.is_empty() {
+        for list in &mut level {
+            list.truncate(room);
+            room -= list.len();
+        }
+        let below = level.into_iter().flatten().filter_map(|child| child.get_mut("children")?.as_array_mut());
+        level = below.collect();
+    }
+    BTreeMap::from([
+        ("children".to_owned(), Json::Array(listed)),
+        ("children_total".to_owned(), json!(total)),
+    ])
+}
+
+/// A child's episode at its crossing: what its revision 1 says, or would say if it raised alerts.
+fn child(rules: &RuleSet, draft: &Draft) -> Json {
+    let whole = serde_json::to_value(&draft.revisions[0]).expect("JSON");
+    let names =
+        ["rule", "key", "first_seen", "crossed_at", "last_seen", "count", "value", "evidence", "flags"];
+    let mut child: serde_json::Map<String, Json> =
+        names.into_iter().map(|name| (name.to_owned(), whole[name].clone())).collect();
+    if rules.get(draft.rule).emits {
+        child.insert("alert_id".to_owned(), json!(id(rules, draft)));
+    }
+    if let Some(below) = whole["explanation"].get("children") {
+        child.insert("children".to_owned(), below.clone());
+    }
+    Json::Object(child)
 }
 
 /// The distinct referenced rules that the events matched; only `temporal` tells them.
@@ -214,8 +303,8 @@ fn entity(rule: &Rule, key: &Key) -> Option<Entity> {
 
 /// "`alert_id` = blake3(rule id, hash of its meaning, key, `ts_event` + topic + incarnation + partition + offset + index
 /// of the crossing event)": texts preceded by their length (u32), integers little-endian, in this order.
-pub fn finish(input: &Input<'_>, draft: Draft) -> (String, Vec<Alert>) {
-    let rule = input.rules.get(draft.rule);
+fn id(rules: &RuleSet, draft: &Draft) -> String {
+    let rule = rules.get(draft.rule);
     let mut hash = blake3::Hasher::new();
     let text = |hash: &mut blake3::Hasher, text: &str| {
         hash.update(&(text.len() as u32).to_le_bytes());
@@ -230,7 +319,12 @@ pub fn finish(input: &Input<'_>, draft: Draft) -> (String, Vec<Alert>) {
     hash.update(&draft.crossing.partition.to_le_bytes());
     hash.update(&draft.crossing.offset.to_le_bytes());
     hash.update(&draft.crossing.index.to_le_bytes());
-    let id = hash.finalize().to_hex().to_string();
+    hash.finalize().to_hex().to_string()
+}
+
+/// A draft's id, and its revisions with it.
+pub fn finish(input: &Input<'_>, draft: Draft) -> (String, Vec<Alert>) {
+    let id = id(input.rules, &draft);
     let mut revisions = draft.revisions;
     for alert in &mut revisions {
         alert.alert_id = id.as_str().into();

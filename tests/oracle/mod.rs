@@ -38,7 +38,7 @@ use vedette_event::{Alert, RuleIx, Sources};
 use vedette_sigma::{RuleKind, RuleSet};
 
 use self::{
-    body::Draft,
+    body::{Crossed, Draft},
     conditions::{Taking, group},
     episodes::Episode,
     placement::{Event, Log, Position, Stored},
@@ -87,6 +87,7 @@ pub fn alerts(input: &Input<'_>) -> Outcome {
     let events = placement::place_all(input.logs, input.sources, input.placements);
     let mut matches = Matches::new();
     let mut drafts: Vec<Draft> = Vec::new();
+    let mut crossed = Crossed::new();
     // A correlation stands after the rules it refers to, so its children's crossings are known.
     for (ix, rule) in input.rules.iter() {
         let mut of_rule = Vec::new();
@@ -97,12 +98,12 @@ pub fn alerts(input: &Input<'_>) -> Outcome {
                 matches.insert(ix, matched.iter().map(|e| e.at.clone()).collect());
                 for (key, taking) in keys::by_entity(rule, &matched, ix, input.sources) {
                     let episodes = episodes::single(rule, &key, &taking);
-                    of_rule.extend(drafts_of(input.rules, ix, &key, &taking, &episodes));
+                    of_rule.extend(drafts_of((input.rules, &crossed), ix, &key, &taking, &episodes));
                 }
             }
             RuleKind::Correlation(correlation) if correlation.judged() => {
                 for (key, taking) in group(correlation, &events, &matches, input) {
-                    of_rule.extend(body::judged(input.rules, ix, correlation, &key, &taking));
+                    of_rule.extend(body::judged((input.rules, &crossed), ix, correlation, &key, &taking));
                 }
             }
             RuleKind::Correlation(correlation) => {
@@ -112,8 +113,10 @@ pub fn alerts(input: &Input<'_>) -> Outcome {
                     // "A chain gets one event per child episode, at its crossing; continuations give none."
                     let own = episodes.iter().filter(|e| !e.continuation);
                     crossings.extend(own.map(|e| taking[e.crossing].event.at.clone()));
-                    of_rule.extend(drafts_of(input.rules, ix, &key, &taking, &episodes));
+                    of_rule.extend(drafts_of((input.rules, &crossed), ix, &key, &taking, &episodes));
                 }
+                let own = of_rule.iter().filter(|draft| !draft.revisions[0].continuation);
+                crossed.insert(ix, own.cloned().collect());
                 matches.insert(ix, crossings);
             }
         }
@@ -126,7 +129,7 @@ pub fn alerts(input: &Input<'_>) -> Outcome {
 
 /// The alerts of one rule and key: each episode's revisions.
 fn drafts_of(
-    rules: &RuleSet,
+    rules: (&RuleSet, &Crossed),
     ix: RuleIx,
     key: &keys::Key,
     taking: &[Taking<'_>],

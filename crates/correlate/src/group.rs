@@ -215,7 +215,8 @@ impl Group {
         let Some(tree) = cx.plan.trees.get(at as usize) else { return };
         let Some((state, agenda)) = self.at(at, tree) else { return };
         let payload = Payload::read(payload, tree);
-        let mut step = Step { cx, at, tree, group, state, agenda, report, hash: held.hash };
+        let mut step =
+            Step { cx, at, tree, group, state, agenda, report, hash: held.hash, crossed: Vec::new() };
         let walk = Walk { tree, hasher: cx.hasher, event: &held.event, payload: &payload };
         walk.all(scratch, &mut step);
         // If there was nothing to keep of it.
@@ -272,7 +273,17 @@ impl Group {
         let tree = cx.plan.trees.get(at as usize)?;
         let state = self.trees.get_mut(at as usize)?.as_deref_mut()?;
         let agenda = self.agendas.get_mut(set)?;
-        Some(Step { cx, at, tree, group: self.number, state, agenda, report, hash: None })
+        Some(Step {
+            cx,
+            at,
+            tree,
+            group: self.number,
+            state,
+            agenda,
+            report,
+            hash: None,
+            crossed: Vec::new(),
+        })
     }
 
     /// After a release: says which rules go over budget and which are back, forgets what was looked at ahead and is released now.

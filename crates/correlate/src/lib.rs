@@ -9,6 +9,7 @@
 //! bytes hold can make [`Correlator::restore`] panic.
 
 pub mod body;
+mod chain;
 mod checkpoint;
 mod codec;
 mod correlator;

@@ -173,6 +173,36 @@ pub struct Alert {
     pub flags: Flags,
 }
 
+/// An episode of a rule that an alert's rule refers to, as it was when it crossed: what made one event of the alert's. Its members
+/// are named as those of an alert's body.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Child {
+    /// The id that the episode's own alert bears; none if its rule raises no alerts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alert_id: Option<Arc<str>>,
+    /// The rule.
+    pub rule: Arc<RuleRef>,
+    /// Its group key.
+    pub key: BTreeMap<Arc<str>, Value>,
+    /// Time of its first event.
+    pub first_seen: Micros,
+    /// Time of its crossing event, which is the alert's event.
+    pub crossed_at: Micros,
+    /// Time of its last event then: the same.
+    pub last_seen: Micros,
+    /// How many events it had then.
+    pub count: u64,
+    /// What its condition measured then.
+    pub value: Number,
+    /// The first and last five of those events, each once.
+    pub evidence: Vec<Evidence>,
+    /// The same of its own evidence, if its rule refers to correlations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub children: Option<Vec<Child>>,
+    /// All those events' flags, and the episode's own.
+    pub flags: Flags,
+}
+
 /// A measured value: whole, or fixed-point with six decimals.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Number {

@@ -5,14 +5,17 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
 use vedette_event::{
     Alert, Evidence, Flags, Identity, Kind, Micros, Notice, Order, RuleIx, Span, State, Topics, Value,
-    alert::Number,
+    alert::{Child, Number},
 };
+use vedette_sigma::ir::Rule;
 
 use super::{Detail, Key};
 use crate::{
     Published, body,
+    chain::{self, ChildEvent, Cut},
     codec::Reader,
     event::{Bits, EventRef},
     plan::{From, Node, NodeKind, Plan, Tree},
@@ -70,13 +73,15 @@ struct Facts<'a> {
     flags: Flags,
     evidence: Vec<EventRef>,
     covers_until: Micros,
+    /// What of the evidence are child events; `None` if the body says nothing of children.
+    children: Option<&'a [Arc<ChildEvent>]>,
     detail: Detail<'a>,
 }
 
 impl Bodies<'_> {
     /// References to events.
-    fn evidence(&self, events: &[EventRef]) -> Vec<Evidence> {
-        let evidence = events.iter().map(|event| Evidence {
+    fn evidence(&self, events: impl Iterator<Item = EventRef>) -> Vec<Evidence> {
+        let evidence = events.map(|event| Evidence {
             topic: Arc::clone(self.topics.name(event.topic)),
             incarnation: event.incarnation,
             partition: event.partition,
@@ -88,22 +93,60 @@ impl Bodies<'_> {
         evidence.collect()
     }
 
-    /// The identity of an episode of a tree's root.
-    fn identity(&self, tree: &Tree, key: &Key, crossing: Order) -> Arc<str> {
-        let rule = self.plan.rules.get(tree.root);
+    /// The identity of an episode.
+    fn identity(&self, rule: &Rule, key: &Key, crossing: Order) -> Arc<str> {
         let topic = self.topics.name(crossing.topic);
         Identity { rule_id: &rule.id, meaning: &rule.meaning, key, crossing, topic }.alert_id()
+    }
+
+    /// The episodes that some events crossed, as far as they are listed.
+    fn children(
+        &self,
+        tree: &Tree,
+        events: &[Arc<ChildEvent>],
+        (level, cut): (usize, &mut Option<Cut>),
+    ) -> Vec<Child> {
+        let mut listed = Vec::new();
+        for event in events {
+            for episode in event.episodes.iter() {
+                let Some(node) = tree.nodes.get(usize::from(episode.node)) else { continue };
+                if cut.as_mut().is_some_and(|cut| !cut.lists(level)) {
+                    return listed;
+                }
+                let (rule, key) = (self.plan.rules.get(node.rule), key_of(node, &episode.key));
+                listed.push(Child {
+                    alert_id: rule.emits.then(|| self.identity(rule, &key, event.order())),
+                    rule: Arc::clone(&node.rule_ref),
+                    key,
+                    first_seen: episode.first_seen,
+                    crossed_at: event.event.time,
+                    last_seen: event.event.time,
+                    count: episode.count,
+                    value: Number::Int(episode.value),
+                    evidence: self.evidence(episode.evidence.iter()),
+                    children: node.chain.then(|| self.children(tree, &episode.below, (level + 1, cut))),
+                    flags: episode.flags,
+                });
+            }
+        }
+        listed
     }
 
     fn publish(&self, tree: &Tree, group: u8, key: Key, facts: Facts<'_>) -> Published {
         let rule = self.plan.rules.get(tree.root);
         let (crossing, covers_until) = (facts.crossing.order(), facts.covers_until);
+        let mut explanation = body::explanation(&self.plan.rules, tree.root, &facts.detail);
+        if let Some(children) = facts.children {
+            let listed = self.children(tree, children, (0, &mut Cut::of(children)));
+            explanation.insert("children".into(), json!(listed));
+            explanation.insert("children_total".into(), json!(chain::total(children)));
+        }
         let alert = Alert {
-            alert_id: self.identity(tree, &key, crossing),
+            alert_id: self.identity(rule, &key, crossing),
             revision: facts.revision,
             state: facts.state,
             continuation: facts.continuation,
-            rule: Arc::clone(&tree.rule_ref),
+            rule: Arc::clone(&tree.last().rule_ref),
             entity: match facts.detail {
                 Detail::Storm { .. } => None,
                 _ => body::entity(rule, &key),
@@ -116,9 +159,9 @@ impl Bodies<'_> {
             severity: rule.level,
             risk: body::risk(rule),
             summary: body::summary(rule, &key, facts.count, facts.value, &facts.detail),
-            evidence: self.evidence(&facts.evidence),
+            evidence: self.evidence(facts.evidence.into_iter()),
             evidence_total: facts.count,
-            explanation: body::explanation(&self.plan.rules, tree.root, &facts.detail),
+            explanation,
             flags: facts.flags,
             key,
         };
@@ -138,7 +181,6 @@ impl Bodies<'_> {
         episode.pending = None;
         let matched = rules_of(tree, node, &episode.tally.matched);
         let crossing = episode.crossing.time;
-        let capped = if episode.tally.values.more { Flags::CAPPED } else { Flags::NONE };
         let facts = Facts {
             crossing: &episode.crossing,
             revision: episode.revision,
@@ -148,13 +190,14 @@ impl Bodies<'_> {
             last_seen: episode.last_seen,
             count: episode.tally.count,
             value: episode.tally.measured(node),
-            flags: episode.tally.flags.with(capped),
+            flags: episode.flags(),
             evidence: episode.tally.ends.iter().collect(),
             // Without a key each event is its own episode, which nothing extends.
             covers_until: match (&node.kind, key) {
                 (NodeKind::Single, []) => crossing,
                 _ => episode.held.plus(node.rearm).min(episode.midnight().minus(Span(1))),
             },
+            children: node.chain.then_some(&*episode.tally.children),
             detail: match node.kind {
                 NodeKind::Temporal => Detail::Matched(&matched),
                 NodeKind::Ordered => Detail::Steps(&episode.steps),
@@ -183,6 +226,7 @@ impl Bodies<'_> {
             flags: window.tally.flags.with(capped),
             evidence: window.tally.ends.iter().collect(),
             covers_until: window.last.time,
+            children: node.chain.then_some(&*window.tally.children),
             detail: Detail::Window { start: window.start, matched: &matched },
         };
         self.publish(tree, group, key_of(node, key), facts)
@@ -206,6 +250,7 @@ impl Bodies<'_> {
             value: count,
             flags: hour.flags().with(Flags::STORM),
             evidence,
+            children: None,
             detail: Detail::Storm { hour: start, prefixes: &prefixes },
         };
         self.publish(tree, 0, Key::new(), facts)
@@ -216,7 +261,7 @@ impl Bodies<'_> {
         let node = tree.last();
         let (rule, crossing) = (self.plan.rules.get(tree.root), &episode.crossing);
         let key = key_of(node, key);
-        let identity = self.identity(tree, &key, crossing.order());
+        let identity = self.identity(rule, &key, crossing.order());
         let value = episode.tally.measured(node);
         Notice {
             notice_id: blake3::keyed_hash(b"vedette: a notice, not an alert.", identity.as_bytes())
@@ -224,14 +269,14 @@ impl Bodies<'_> {
                 .as_str()
                 .into(),
             rule_ix: tree.root,
-            rule: Arc::clone(&tree.rule_ref),
+            rule: Arc::clone(&node.rule_ref),
             entity: body::entity(rule, &key),
             crossed_at: crossing.time,
             count: episode.tally.count,
             value: Number::Int(value),
             severity: rule.level,
             summary: body::summary(rule, &key, episode.tally.count, value, &Detail::Plain),
-            evidence: self.evidence(std::slice::from_ref(crossing)),
+            evidence: self.evidence(std::iter::once(*crossing)),
             key,
         }
     }

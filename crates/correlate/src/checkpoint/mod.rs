@@ -12,7 +12,7 @@ mod write;
 use crate::Correlator;
 
 /// What every checkpoint starts with; the last byte is the version of the layout.
-const MAGIC: [u8; 5] = *b"VDCP\x04";
+const MAGIC: [u8; 5] = *b"VDCP\x05";
 /// Bytes of the keyed hash at the end.
 const SEAL: usize = 16;
 

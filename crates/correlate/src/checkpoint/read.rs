@@ -4,7 +4,10 @@
 //! Invariants: no bytes make it panic; it allocates no more than a small multiple of what it was given; keys that rest on a topic no
 //! longer in use are dropped and counted.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use smallvec::SmallVec;
 use vedette_event::{Flags, Micros, TopicIx};
@@ -12,9 +15,10 @@ use vedette_event::{Flags, Micros, TopicIx};
 use super::{MAGIC, SEAL};
 use crate::{
     Correlator, Error, GROUPS,
+    chain::{ChainWindow, ChildEpisode, ChildEvent, LEVELS},
     codec::Reader,
     event::{Bits, Ends, EventRef, Trail},
-    keys::AnyWindow,
+    keys::{AnyWindow, KeyBytes},
     over::{
         Over,
         sketch::{HELD, Sketch, WIDEST},
@@ -138,8 +142,18 @@ impl Correlator {
             let cx = Context { plan: &plan, topics, hasher, budget: settings.budget, storms };
             if let Some((state, agenda)) = group.at(at as u32, tree) {
                 let at = at as u32;
-                Step { cx: &cx, at, tree, group: number, state, agenda, report, hash: None }
-                    .take_up(nodes, mark);
+                Step {
+                    cx: &cx,
+                    at,
+                    tree,
+                    group: number,
+                    state,
+                    agenda,
+                    report,
+                    hash: None,
+                    crossed: Vec::new(),
+                }
+                .take_up(nodes, mark);
             }
             group.drop_if_empty(at as u32);
             for part in hours {
@@ -366,6 +380,15 @@ impl Input<'_> {
     }
 
     fn window(&mut self, node: &Node) -> Option<Window> {
+        let window = self.plain_window(node)?;
+        if !node.chain {
+            return Some(window);
+        }
+        let children = self.children(LEVELS)?;
+        Some(Window::Chain(Box::new(ChainWindow::new(window, children.into()))))
+    }
+
+    fn plain_window(&mut self, node: &Node) -> Option<Window> {
         Some(match node.kind {
             NodeKind::Single => Window::None,
             NodeKind::Count => {
@@ -400,6 +423,35 @@ impl Input<'_> {
         })
     }
 
+    /// What child events crossed, so many levels down at most.
+    fn children(&mut self, levels: usize) -> Option<Vec<Arc<ChildEvent>>> {
+        let (n, levels) = (self.reader.count()?, levels.checked_sub(1));
+        let mut children = Vec::new();
+        for _ in 0..n {
+            let levels = levels?;
+            let (event, total) = (self.event()?, self.number()?);
+            let mut episodes = Vec::new();
+            for _ in 0..self.reader.count()? {
+                episodes.push(ChildEpisode {
+                    node: self.number()?,
+                    key: KeyBytes::new(self.reader.bytes()?),
+                    first_seen: self.time()?,
+                    count: self.number()?,
+                    value: self.number()?,
+                    flags: self.flags()?,
+                    evidence: {
+                        let mut evidence = Trail::default();
+                        self.events()?.iter().for_each(|event| evidence.push(event));
+                        evidence
+                    },
+                    below: self.children(levels)?.into(),
+                });
+            }
+            children.push(Arc::new(ChildEvent { event, episodes: episodes.into(), total }));
+        }
+        Some(children)
+    }
+
     fn tally(&mut self) -> Option<Tally> {
         Some(Tally {
             count: self.number()?,
@@ -408,6 +460,7 @@ impl Input<'_> {
             ends: self.ends()?,
             values: self.distinct()?,
             matched: self.bits()?,
+            children: self.children(LEVELS)?,
         })
     }
 

@@ -3,13 +3,14 @@
 //! In: [`Correlator`]. Out: bytes for [`Correlator::restore`], as [`super`] describes them.
 //! Invariant: only what the group holds is walked.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use vedette_event::{Micros, TopicIx};
 
 use super::MAGIC;
 use crate::{
     Correlator,
+    chain::ChildEvent,
     codec::{write_bytes, write_varint, zigzag},
     event::{Bits, Ends, EventRef},
     group::Group,
@@ -243,6 +244,32 @@ impl Writer {
                     self.events(chain.iter());
                 }
             }
+            Window::Chain(chain) => {
+                self.window(&chain.window);
+                self.children(chain.needed());
+            }
+        }
+    }
+
+    /// What child events crossed, each with what lies below it.
+    fn children<'a>(&mut self, events: impl Iterator<Item = &'a Arc<ChildEvent>>) {
+        let events: Vec<_> = events.collect();
+        self.number(events.len() as u64);
+        for child in events {
+            self.event(&child.event);
+            self.number(child.total);
+            self.number(child.episodes.len() as u64);
+            for episode in &child.episodes {
+                self.number(u64::from(episode.node));
+                write_bytes(&mut self.bytes, &episode.key);
+                self.time(episode.first_seen);
+                self.number(episode.count);
+                self.number(episode.value);
+                self.number(u64::from(episode.flags.0));
+                let evidence: Vec<_> = episode.evidence.iter().collect();
+                self.events(evidence.iter());
+                self.children(episode.below.iter());
+            }
         }
     }
 
@@ -253,6 +280,7 @@ impl Writer {
         self.ends(&tally.ends);
         self.distinct(&tally.values);
         self.bits(&tally.matched);
+        self.children(tally.children.iter());
     }
 
     fn judged(&mut self, window: &Judged) {

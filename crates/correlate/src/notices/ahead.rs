@@ -121,7 +121,7 @@ impl Seen {
     }
 
     fn joining(&self) -> Joining<'_> {
-        Joining { event: &self.event, refs: &self.refs, values: &self.values }
+        Joining { event: &self.event, refs: &self.refs, values: &self.values, child: None }
     }
 }
 
@@ -267,8 +267,10 @@ fn step(window: &mut Window, stand: &mut Option<Stand>, node: &Node, joining: &J
 /// A copy of the released window.
 fn released(node: &Node, known: Option<&KeyState>) -> Window {
     match known.map(|known| &known.window) {
-        Some(AnyWindow::Sliding(window)) if !matches!(window, Window::Shared) => window.clone(),
-        _ => Window::new(node),
+        None | Some(AnyWindow::Judged(_) | AnyWindow::Sliding(Window::Shared)) => Window::plain(node),
+        // Notices say nothing of children.
+        Some(AnyWindow::Sliding(Window::Chain(chain))) => chain.window.clone(),
+        Some(AnyWindow::Sliding(window)) => window.clone(),
     }
 }
 

@@ -52,7 +52,6 @@ impl<'a> Builder<'a> {
         let route = self.route();
         Tree {
             root,
-            rule_ref: Arc::new(body::rule_ref(rule)),
             set: 0,
             weighted: self.nodes.iter().any(|node| node.kind == NodeKind::Count),
             nodes: self.nodes,
@@ -80,11 +79,13 @@ impl<'a> Builder<'a> {
         self.detections.push(root);
         self.nodes.push(Node {
             rule: root,
+            rule_ref: Arc::new(body::rule_ref(rule)),
             refs: vec![Ref { from: From::Detection(0), recipe: 0 }],
             names,
             recipes: vec![vec![0]],
             kind: NodeKind::Single,
             judged: false,
+            chain: false,
             condition: Vec::new(),
             n: 1,
             span: Span::ZERO,
@@ -122,16 +123,19 @@ impl<'a> Builder<'a> {
             CorrelationKind::Temporal => NodeKind::Temporal,
             CorrelationKind::TemporalOrdered => NodeKind::Ordered,
         };
+        let chain = refs.iter().any(|reference| matches!(reference.from, From::Node(_)));
         let judged = correlation.judged();
         let greatest = correlation.condition.iter().map(|(_, n)| *n).max().unwrap_or(0);
         let rule = self.rules.get(ix);
         self.nodes.push(Node {
             rule: ix,
+            rule_ref: Arc::new(body::rule_ref(rule)),
             refs,
             names: correlation.group_by.iter().map(|part| Arc::clone(&part.name)).collect(),
             recipes,
             kind,
             judged,
+            chain,
             condition: correlation.condition.clone(),
             n: if judged { greatest } else { correlation.threshold() },
             span: Span(correlation.timespan.0.max(1)),

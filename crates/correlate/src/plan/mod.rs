@@ -34,7 +34,6 @@ pub struct Plan {
 #[derive(Debug)]
 pub(crate) struct Tree {
     pub root: RuleIx,
-    pub rule_ref: Arc<RuleRef>,
     pub set: usize,
     /// The root is the last.
     pub nodes: Vec<Node>,
@@ -81,6 +80,7 @@ pub(crate) struct Slot {
 #[derive(Debug)]
 pub(crate) struct Node {
     pub rule: RuleIx,
+    pub rule_ref: Arc<RuleRef>,
     pub refs: Vec<Ref>,
     /// Names of the key's parts, in the order written; of a single-event rule, all names a key may bear.
     pub names: Vec<Arc<str>>,
@@ -88,6 +88,8 @@ pub(crate) struct Node {
     pub recipes: Vec<Vec<usize>>,
     pub kind: NodeKind,
     pub judged: bool,
+    /// Some of the rules it refers to are correlations.
+    pub chain: bool,
     pub condition: Vec<(Cmp, u64)>,
     /// The threshold; of a judged rule the greatest number in its condition.
     pub n: u64,

@@ -7,7 +7,7 @@ use vedette_event::{Flags, Micros, time::DAY};
 
 use super::{
     tally::Tally,
-    window::{Joining, Witness},
+    window::{Joining, Window, Witness},
 };
 use crate::{
     event::EventRef,
@@ -97,6 +97,15 @@ impl Episode {
         episode
     }
 
+    /// Takes up what the events of its witness crossed that are child events.
+    pub fn tell(&mut self, window: &Window, witness: &Witness, joining: &Joining<'_>) {
+        match window {
+            Window::Chain(chain) => self.tally.tell(chain.of(witness)),
+            // Without a window of its own, the crossing event is all that is known.
+            _ => self.tally.tell(joining.child),
+        }
+    }
+
     /// It rests on an estimate: what is not known of its events is taken from that.
     pub fn approximate(&mut self, estimate: u64) {
         let tally = &mut self.tally;
@@ -114,6 +123,12 @@ impl Episode {
         if self.pending.is_none() && !self.silent {
             self.pending = Some(interval_end(self.crossing.time, joining.event.time, node.update.0));
         }
+    }
+
+    /// All its flags.
+    pub const fn flags(&self) -> Flags {
+        let capped = if self.tally.values.more { Flags::CAPPED } else { Flags::NONE };
+        self.tally.flags.with(capped)
     }
 
     /// The first instant that is not its own: the 00:00 after its crossing.

@@ -13,6 +13,8 @@ mod wake;
 pub mod walk;
 pub mod window;
 
+use std::sync::Arc;
+
 use vedette_event::{Micros, State as Liveness, Topics, time::HOUR};
 
 use self::{
@@ -24,13 +26,14 @@ use self::{
 };
 use crate::{
     body::{Bodies, STORM_AFTER},
+    chain::{ChildEpisode, ChildEvent},
     codec::KeyHasher,
     event::EventRef,
     group::Agenda,
     keys::{AnyWindow, KeyBytes, Keys},
     notices::Ahead,
     over::{Arrival, Over, Room},
-    plan::{Node, Plan, Tree},
+    plan::{From, Node, Plan, Tree},
     report::Report,
     storm::Storms,
 };
@@ -114,11 +117,15 @@ pub struct Step<'a> {
     pub report: &'a mut Report,
     /// Hash of the event's key, if it has one only.
     pub hash: Option<u64>,
+    /// Episodes of rules that others refer to, which crossed at the event.
+    pub crossed: Vec<ChildEpisode>,
 }
 
 impl AtKey for Step<'_> {
     fn take(&mut self, at: usize, node: &Node, key: Option<&[u8]>, joining: &Joining<'_>) -> Taken {
         let (bytes, named) = (key.unwrap_or_default(), key.is_some());
+        let child = self.child(node, joining);
+        let joining = &Joining { child: child.as_ref(), ..*joining };
         let hash = self.hash.unwrap_or_else(|| self.cx.hasher.hash(bytes));
         let now = joining.event.time;
         let arrival = Arrival { key: bytes, hash, now, weight: joining.event.weight };
@@ -148,6 +155,21 @@ impl AtKey for Step<'_> {
 }
 
 impl Step<'_> {
+    /// What the event crossed of the rules that brought it to a key.
+    fn child(&self, node: &Node, joining: &Joining<'_>) -> Option<Arc<ChildEvent>> {
+        if self.crossed.is_empty() || !node.chain {
+            return None;
+        }
+        let refs = joining.refs.iter().filter_map(|ix| node.refs.get(usize::from(*ix)));
+        let children = refs.filter_map(|reference| match reference.from {
+            From::Node(child) => Some(child),
+            From::Detection(_) => None,
+        });
+        let of = |child| self.crossed.iter().filter(move |episode| usize::from(episode.node) == child);
+        let episodes: Vec<_> = children.flat_map(of).cloned().collect();
+        (!episodes.is_empty()).then(|| Arc::new(ChildEvent::new(joining.event, episodes)))
+    }
+
     /// The slot of a new key, and what the sketch says of it if it is counted there; or that it gets no slot.
     fn enter(
         &mut self,

@@ -10,7 +10,7 @@ use super::{
     walk::Taken,
     window::Joining,
 };
-use crate::{keys::AnyWindow, plan::Node, storm::Crossing};
+use crate::{chain::ChildEpisode, keys::AnyWindow, plan::Node, storm::Crossing};
 
 impl Step<'_> {
     /// One event at one key of a sliding rule; `estimate` of what the sketch knows of a key that has no window of its own.
@@ -52,13 +52,18 @@ impl Step<'_> {
                 Taken::Yes(None)
             }
             phase if holds => {
-                let mut episode = Episode::open(node, event, &window.witness(node, event));
+                let witness = window.witness(node, event);
+                let mut episode = Episode::open(node, event, &witness);
+                episode.tell(window, &witness, joining);
                 if let Some(estimate) = estimate {
                     episode.approximate(estimate);
                 }
                 episode.continuation =
                     matches!(phase, Phase::Cut(held) if continues(*held, event.time, node));
                 let crossed = !episode.continuation;
+                if crossed && at + 1 < self.tree.nodes.len() {
+                    self.crossed.push(ChildEpisode::new(at, node, known.key.clone(), &episode));
+                }
                 self.open(at, node, slot, episode);
                 Taken::Yes(crossed.then_some(flags))
             }

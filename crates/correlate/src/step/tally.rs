@@ -3,11 +3,15 @@
 //! In: events in total order. Out: how many, their weight, flags, ends, distinct values, matched rules.
 //! Invariant: state is bounded whatever the number of events.
 
+use std::sync::Arc;
+
 use hashbrown::HashTable;
-use vedette_event::Flags;
+use smallvec::SmallVec;
+use vedette_event::{Flags, Order};
 
 use super::window::Joining;
 use crate::{
+    chain::ChildEvent,
     event::{Bits, Ends, EventRef},
     plan::{Node, NodeKind},
 };
@@ -27,6 +31,8 @@ pub struct Tally {
     pub values: Distinct,
     /// The referenced rules they matched (`temporal`).
     pub matched: Bits,
+    /// What those of the first and last five crossed that are child events, in total order.
+    pub children: Vec<Arc<ChildEvent>>,
 }
 
 /// Distinct values, counted up to a cap.
@@ -68,6 +74,7 @@ impl Tally {
     /// Takes in an event; at most `cap` distinct values are told apart.
     pub fn join(&mut self, node: &Node, joining: &Joining<'_>, cap: u64) {
         self.event(joining.event);
+        self.tell(joining.child);
         // Other kinds have none.
         for value in joining.values {
             self.values.add(*value, cap);
@@ -76,6 +83,15 @@ impl Tally {
             for at in joining.refs {
                 self.matched.set(usize::from(*at));
             }
+        }
+    }
+
+    /// Keeps what events crossed that were taken in last, as long as they are among the first and last five.
+    pub fn tell<'a>(&mut self, children: impl IntoIterator<Item = &'a Arc<ChildEvent>>) {
+        self.children.extend(children.into_iter().cloned());
+        if !self.children.is_empty() {
+            let ends: SmallVec<[Order; 10]> = self.ends.iter().map(|event| event.order()).collect();
+            self.children.retain(|child| ends.binary_search(&child.order()).is_ok());
         }
     }
 

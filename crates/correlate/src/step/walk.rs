@@ -77,7 +77,7 @@ impl Walk<'_, '_> {
     #[inline]
     fn node(&self, at: usize, node: &Node, scratch: &mut Scratch, keys: &mut impl AtKey) -> Option<Taken> {
         if node.kind == NodeKind::Single {
-            let joining = Joining { event: self.event, refs: &[], values: &[] };
+            let joining = Joining { event: self.event, refs: &[], values: &[], child: None };
             return Some(keys.take(at, node, self.payload.entity, &joining));
         }
         scratch.refs.clear();
@@ -112,7 +112,8 @@ impl Walk<'_, '_> {
         if let [recipe] = &node.recipes[..] {
             scratch.key.clear();
             self.payload.key(recipe, &mut scratch.key)?;
-            let joining = Joining { event: &event, refs: &scratch.refs, values: &scratch.values };
+            let joining =
+                Joining { event: &event, refs: &scratch.refs, values: &scratch.values, child: None };
             return Some(keys.take(at, node, Some(&scratch.key), &joining));
         }
         self.several_keys(at, node, &event, scratch, keys)
@@ -148,7 +149,7 @@ impl Walk<'_, '_> {
                 node.refs.get(usize::from(*ix)).is_some_and(|r| matches!(r.from, From::Detection(_)))
             };
             let event = EventRef { weight: if refs.iter().any(direct) { event.weight } else { 1 }, ..*event };
-            let joining = Joining { event: &event, refs, values: &scratch.values };
+            let joining = Joining { event: &event, refs, values: &scratch.values, child: None };
             taken = match (taken, keys.take(at, node, Some(key), &joining)) {
                 (Some(Taken::Yes(a)), Taken::Yes(b)) => Some(Taken::Yes(a.or(b))),
                 (Some(Taken::Yes(a)), Taken::No) => Some(Taken::Yes(a)),

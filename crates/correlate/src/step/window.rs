@@ -3,11 +3,12 @@
 //! In: the events of one key that take part, in total order. Out: whether the condition holds at each, and its witness.
 //! Invariant: a window keeps no more than the witness (and what shares its oldest event) needs.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use vedette_event::{Micros, Order, Span, TopicIx};
 
 use crate::{
+    chain::{ChainWindow, ChildEvent},
     event::{Bits, EventRef, Trail},
     plan::{Node, NodeKind},
 };
@@ -32,6 +33,8 @@ pub enum Window {
     Temporal(Box<[Option<EventRef>]>),
     /// `temporal_ordered`: for each step, the latest chain that reaches it.
     Ordered(Box<[Vec<EventRef>]>),
+    /// Any of these of a rule over correlations, with what its child events crossed.
+    Chain(Box<ChainWindow>),
 }
 
 /// Values and the latest event of each.
@@ -52,6 +55,8 @@ pub struct Joining<'a> {
     pub refs: &'a [u16],
     /// Hashes of its values, each once (`value_count`).
     pub values: &'a [u64],
+    /// What it crossed, if it is an event of a chain's children.
+    pub child: Option<&'a Arc<ChildEvent>>,
 }
 
 /// What made a condition hold.
@@ -68,6 +73,12 @@ pub struct Witness {
 impl Window {
     /// An empty window.
     pub fn new(node: &Node) -> Self {
+        let window = Self::plain(node);
+        if node.chain { Self::Chain(Box::new(ChainWindow::new(window, VecDeque::new()))) } else { window }
+    }
+
+    /// The same without room for what its child events crossed.
+    pub fn plain(node: &Node) -> Self {
         match node.kind {
             NodeKind::Single => Self::None,
             NodeKind::Count => Self::Count { trail: Trail::default(), weight: 0 },
@@ -112,6 +123,7 @@ impl Window {
                 inside as u64 >= node.n
             }
             Self::Ordered(chains) => push_step(chains, joining, after),
+            Self::Chain(chain) => chain.push(node, joining),
         }
     }
 
@@ -140,6 +152,7 @@ impl Window {
                 witness.events.sort_unstable_by_key(EventRef::order);
             }
             Self::Ordered(chains) => witness.events.extend(chains.last().into_iter().flatten()),
+            Self::Chain(chain) => return chain.window.witness(node, crossing),
         }
         witness.events.dedup_by_key(|event| event.order());
         witness
@@ -153,17 +166,30 @@ impl Window {
             Self::Distinct(recent) => recent.values.len() / 2,
             Self::Temporal(latest) => latest.len() / 2,
             Self::Ordered(chains) => chains.iter().map(Vec::len).sum::<usize>() / 2,
+            Self::Chain(chain) => chain.window.entries(),
+        }
+    }
+
+    /// The events it holds; of some kinds one may come more than once.
+    pub fn events(&self) -> Box<dyn Iterator<Item = EventRef> + '_> {
+        match self {
+            Self::None | Self::Shared => Box::new(std::iter::empty()),
+            Self::Count { trail, .. } => Box::new(trail.iter()),
+            Self::Distinct(recent) => Box::new(recent.events.iter().copied()),
+            Self::Temporal(latest) => Box::new(latest.iter().flatten().copied()),
+            Self::Ordered(chains) => Box::new(chains.iter().flatten().copied()),
+            Self::Chain(chain) => chain.window.events(),
         }
     }
 
     /// The one event it holds, if it is only one; if none was worth keeping, an order at the time of the newest.
     pub fn single(&self, newest: Micros) -> Option<Order> {
-        let mut orders: Box<dyn Iterator<Item = Order> + '_> = match self {
+        match self {
             Self::None | Self::Shared | Self::Count { .. } => return None,
-            Self::Distinct(recent) => Box::new(recent.events.iter().map(EventRef::order)),
-            Self::Temporal(latest) => Box::new(latest.iter().flatten().map(EventRef::order)),
-            Self::Ordered(chains) => Box::new(chains.iter().flatten().map(EventRef::order)),
-        };
+            Self::Chain(chain) => return chain.window.single(newest),
+            Self::Distinct(_) | Self::Temporal(_) | Self::Ordered(_) => {}
+        }
+        let mut orders = self.events().map(|event| event.order());
         let none =
             Order { time: newest, topic: TopicIx(0), incarnation: 0, partition: 0, offset: 0, index: 0 };
         let first = orders.next().unwrap_or(none);
