@@ -53,6 +53,17 @@
 //! **Entity.** Of a correlation: the key part named by `vedette: entity`, if there is one of that name, else the first
 //! group-by part; of a single-event rule: the one part of its key. `type` is the part's name, `value` its value. With key `{}`: none (`null`).
 //!
+//! **Children.** The explanation of a rule that refers to correlations (but not a storm's) has `children` and `children_total`. For each of
+//! the events in `evidence` that is a child event, in total order, `children` lists the child episodes that cross at it and brought it
+//! to this key: by the child's place in `rules`, then by the key's JSON text.
+//! - Told is the child's episode *as it was at its crossing*: its revision 1, whatever it grew to later. So `last_seen` = `crossed_at`, the
+//!   last of its `evidence` is the child event, and a revision of the parent tells what its condition saw.
+//! - An entry has `rule`, `key`, `first_seen`, `crossed_at`, `last_seen`, `count`, `value`, `evidence` and `flags` as a body would;
+//!   `alert_id` if the child's rule raises alerts (its episode can be folded into a storm all the same); and, if the child is a chain
+//!   itself, `children` of its own evidence.
+//! - A body lists 128 of them, of all levels together: the upper levels first, each in order. `children_total` says how many there are.
+//! - A key keeps what child events crossed while they are in its window or among its evidence, and is forgotten with it.
+//!
 //! **Storms.** Count the crossings of one emitting rule by the UTC clock hour of `crossed_at`, continuations included.
 //! The first 1,000 in total order (crossings at one event by the key's JSON text) raise alerts; the others are folded: silent to
 //! their end. One storm alert stands for all folded episodes of the hour; its events are their crossing events:
