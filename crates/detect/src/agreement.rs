@@ -339,12 +339,51 @@ proptest! {
             let dear: Vec<_> = dear.map(|(row, work)| TooDear { row, work: *work }).collect();
             prop_assert_eq!(program.too_dear(&batch, budget), dear);
         }
-        let mut evaluator = Evaluator::new(program);
+        // As two threads do, before a class is compiled and after.
+        let mut evaluators = [Evaluator::new(program.clone()), Evaluator::new(program)];
         let mut hits = vec![Hit { row: 9, rule: RuleIx(9) }];
         let expected = expected(&rules, def, &events);
-        for _ in 0..2 {
-            evaluator.evaluate(&batch, &mut hits);
+        for round in 0..5 {
+            evaluators[round % 2].evaluate(&batch, &mut hits);
             prop_assert_eq!(&hits, &expected);
         }
     }
+}
+
+/// A program of some rules over events that name their own logsource.
+pub fn program_of(rules: &RuleSet) -> Arc<Program> {
+    let sources = Sources::new(Fields::default(), vec![source(Form::Json)]);
+    let fields: Vec<Arc<str>> = needed_fields(rules, sources.get(SourceIx(0))).into_iter().collect();
+    Arc::new(Program::compile(rules, SourceIx(0), &sources, &fields))
+}
+
+/// One rule: `a` is `x`.
+pub fn one_rule() -> RuleSet {
+    let pattern = Pattern(vec![Piece::Literal("x".into())]);
+    let test = Test::Text { pattern, cased: false };
+    RuleSet { rules: vec![rule_of(Leaf { field: Some("a".into()), test })], ..RuleSet::default() }
+}
+
+#[test]
+fn a_class_is_compiled_once_for_all_threads_and_not_before_enough_was_seen() {
+    let program = program_of(&one_rule());
+    let event = |product: &str| (json!({"a": "x", "product": product}).as_object().unwrap().clone(), false);
+    let fields: Vec<Arc<str>> = ["a", "category", "product", "service"].map(Arc::from).to_vec();
+    let mut evaluators = [(); 3].map(|()| Evaluator::new(program.clone()));
+    let mut hits = Vec::new();
+    let mut seen = |thread: usize, products: &[&str]| {
+        let events: Vec<_> = products.iter().map(|product| event(product)).collect();
+        evaluators[thread].evaluate(&batch(&events, &fields), &mut hits);
+        assert_eq!(hits.len(), products.len());
+        program.classes()
+    };
+    // No rule names a product, so all of these are one class.
+    assert_eq!(seen(0, &["q", "r"]), (1, 0));
+    assert_eq!(seen(1, &["q"]), (1, 0));
+    assert_eq!(seen(0, &["q", "q"]), (1, 1), "the third and fourth, and the fifth beside them");
+    for thread in [0, 1, 2] {
+        assert_eq!(seen(thread, &["r", "q"]), (1, 1));
+    }
+    let compiled = evaluators.each_ref().map(|evaluator| evaluator.compiled().clone());
+    assert!(Arc::ptr_eq(&compiled[0], &compiled[1]) && Arc::ptr_eq(&compiled[1], &compiled[2]));
 }

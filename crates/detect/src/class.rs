@@ -1,6 +1,6 @@
 //! The rules that can apply to one kind of event, ready to run.
 //!
-//! In: all conditions and atoms of a program, and the logsource an event gives itself. Out: [`Class`]: a filter for each
+//! In: all conditions and atoms of a program, the logsource an event gives itself, a [`Sample`]. Out: [`Class`]: a filter for each
 //! field with pivots, the rules that each pivot wakes, and code for what is left to decide. At level `trace` it tells
 //! each of its decisions, which says why a rule is dear: it is looked at for every event, or for many.
 
@@ -13,6 +13,7 @@ use crate::{
     filter::{Buckets, Filter},
     literal::{Probe, Site},
     program::{AtomPlan, Program},
+    training::Sample,
 };
 
 /// Pivots told of one rule.
@@ -51,8 +52,6 @@ pub(crate) struct Class {
     pub(crate) keywords: Option<Filter>,
     /// All atoms in `keywords`.
     pub(crate) keyword_atoms: Vec<u32>,
-    /// Pivots were chosen by what a sample of events showed.
-    pub(crate) trained: bool,
     /// Bit set: the atom is decided by a field's filter.
     eager: Vec<u64>,
     /// Bit set: the keyword atom is in `keywords`, so that it is false if not reported.
@@ -84,30 +83,46 @@ impl Class {
             always: Vec::new(),
             keywords: None,
             keyword_atoms: Vec::new(),
-            trained: false,
             eager: vec![0; program.atoms.len().div_ceil(64)],
             searched: vec![0; program.atoms.len().div_ceil(64)],
         }
     }
 
     /// Compiles the rules that apply to events which name this. Of several possible pivots a rule gets the one least
-    /// likely to be true, by `sample` if there is one.
-    pub(crate) fn new(program: &Program, names: Names, sample: Option<&Sample>) -> Self {
-        let mut class = Self { trained: sample.is_some(), ..Self::empty(program) };
-        let weight = |atom: u32| {
-            let guess = program.atoms[atom as usize].weight;
-            sample.map_or(guess, |sample| sample.weight(atom, guess))
-        };
+    /// likely to be true by the sample.
+    pub(crate) fn trained(program: &Program, names: Names, sample: &Sample) -> Self {
+        let weight = |atom: u32| sample.weight(atom, program.atoms[atom as usize].weight);
+        let mut class = Self::empty(program);
+        class.compile(program, names, &weight, true);
+        class.build_filters(program);
+        class
+    }
+
+    /// Compiles all rules, before any event has been seen: pivots are guessed, and all atoms that could be pivots are decided by
+    /// filters, so that what holds of an event is a sample of what holds of its class.
+    pub(crate) fn general(program: &Program) -> Self {
+        let mut class = Self::empty(program);
+        class.compile(program, [0; 3], &|atom| program.atoms[atom as usize].weight, false);
+        for (at, plan) in program.atoms.iter().enumerate() {
+            if plan.weight.cost.is_some() && plan.probe != Probe::Always {
+                set(&mut class.eager, at as u32);
+            }
+        }
+        class.build_filters(program);
+        class
+    }
+
+    fn compile(&mut self, program: &Program, names: Names, weight: &dyn Fn(u32) -> Weight, trained: bool) {
         let (mut wakes, mut others) = (Vec::new(), Vec::new());
         for rule in program.rules.iter().filter(|rule| applies(rule.names, names)) {
             if rule.condition == Condition::Any(Vec::new()) {
                 continue;
             }
-            let at = class.rules.len() as u32;
-            let rest = match pivot(&rule.condition, &weight) {
+            let at = self.rules.len() as u32;
+            let rest = match pivot(&rule.condition, weight) {
                 Some((pivot, rest)) => {
                     tracing::trace!(
-                        rule = %rule.title, trained = class.trained, share = pivot.cost,
+                        rule = %rule.title, trained, share = pivot.cost,
                         at = %Shown(program, &pivot.atoms), "looked at where one of these may hold"
                     );
                     wakes.extend(pivot.atoms.iter().map(|atom| (u64::from(*atom), at)));
@@ -115,36 +130,19 @@ impl Class {
                 }
                 None => {
                     tracing::trace!(rule = %rule.title, "looked at for every event: no part of it that must hold can be searched for");
-                    class.always.push(at);
+                    self.always.push(at);
                     rule.condition.clone()
                 }
             };
-            rest.each_atom(&mut |atom| class.note_eager(program, atom));
+            rest.each_atom(&mut |atom| self.note_eager(program, atom));
             rest.each_atom(&mut |atom| others.push(atom));
-            let entry = class.code.add(&rest);
-            class.rules.push(ClassRule { ix: rule.ix, names: rule.names, entry });
+            let entry = self.code.add(&rest);
+            self.rules.push(ClassRule { ix: rule.ix, names: rule.names, entry });
         }
-        wakes.iter().for_each(|(atom, _)| set(&mut class.eager, *atom as u32));
+        wakes.iter().for_each(|(atom, _)| set(&mut self.eager, *atom as u32));
         let pivots: Vec<u32> = wakes.iter().map(|(atom, _)| *atom as u32).collect();
-        class.search_other_keywords(program, &pivots, &others);
-        class.wakes = Buckets::new(wakes);
-        class.build_filters(program);
-        class
-    }
-
-    /// A class without rules whose filters find every atom that could be a pivot.
-    pub(crate) fn sampler(program: &Program, names: Names) -> Self {
-        let mut class = Self::empty(program);
-        for rule in program.rules.iter().filter(|rule| applies(rule.names, names)) {
-            rule.condition.each_atom(&mut |atom| {
-                let plan = &program.atoms[atom as usize];
-                if plan.weight.cost.is_some() && plan.probe != Probe::Always {
-                    set(&mut class.eager, atom);
-                }
-            });
-        }
-        class.build_filters(program);
-        class
+        self.search_other_keywords(program, &pivots, &others);
+        self.wakes = Buckets::new(wakes);
     }
 
     /// Atoms that a filter finds at little cost are decided with the pivots; others when a rule asks for them.
@@ -246,22 +244,6 @@ fn set(bits: &mut [u64], at: u32) {
 #[inline]
 fn is_set(bits: &[u64], at: u32) -> bool {
     bits.get(at as usize / 64).is_some_and(|bits| bits & (1 << (at % 64)) != 0)
-}
-
-/// How often each atom held in a sample of a class's events.
-#[derive(Debug)]
-pub(crate) struct Sample {
-    pub(crate) rows: u32,
-    pub(crate) held: Vec<u32>,
-}
-
-impl Sample {
-    /// Two events' worth of the guess are mixed in, so that atoms that never held are told apart.
-    fn weight(&self, atom: u32, guess: Weight) -> Weight {
-        let held = self.held.get(atom as usize).copied().unwrap_or(0) as f32;
-        let cost = guess.cost.map(|cost| (held + 2.0 * cost) / (self.rows as f32 + 2.0));
-        Weight { cost, ..guess }
-    }
 }
 
 /// How an atom serves as a pivot, guessed from what it looks for.

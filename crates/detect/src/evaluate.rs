@@ -3,7 +3,7 @@
 //! In: a shared [`Program`] and an [`EventBatch`]. Out: [`Hit`]s sorted by row, then rule, each once.
 //! An [`Evaluator`] holds what one thread changes while it works; nothing in it changes what is found.
 //!
-//! Rows are grouped by class. For each class the fields are filtered column by column (a column's filter and memo stay in
+//! Rows are grouped by class; those of a class that is not compiled yet are looked at with all rules, and counted for its sample. For each class the fields are filtered column by column (a column's filter and memo stay in
 //! the cache), which gives each row its true atoms and the rules that they wake. Then each woken rule's remaining
 //! condition is decided; atoms that no filter decides are tried only when it asks for them.
 
@@ -14,62 +14,76 @@ use hashbrown::HashMap;
 use vedette_event::{Column, EventBatch, Hit, Kind};
 
 use crate::{
-    class::{Class, ClassField, Names, Sample, applies},
-    filter::Filter,
+    class::{Class, ClassField, Names},
     fold::fold_into,
     json,
     memo::Memo,
     program::Program,
+    training::{SAMPLE_ROWS, Seen, Training},
     truth::{Row, Truth},
     work::{BUDGET, PART, TooDear},
 };
 
 /// Slots that all memos of an evaluator have together.
 const MEMO_SLOTS: usize = 1 << 17;
-/// Rows of a class after which its pivots are chosen by what was seen.
-const SAMPLE_ROWS: u32 = 256;
 /// Spellings of logsource values remembered.
 const MAX_SPELLINGS: usize = 1024;
+/// The place of the class of all rules.
+const GENERAL: u32 = 0;
 const NONE: u32 = u32::MAX;
 
 /// One thread's scratch space for a program.
 #[derive(Debug)]
 pub struct Evaluator {
     program: Arc<Program>,
+    /// The first is that of all rules.
     classes: Vec<ClassState>,
-    class_of: HashMap<Names, u32, FixedState>,
+    class_of: HashMap<Names, Place, FixedState>,
+    /// Classes that were not compiled when they were last asked for.
+    learning: Vec<Option<Learning>>,
     spellings: [HashMap<Box<str>, u16, FixedState>; 3],
     rows: Rows,
     finder: Finder,
     truth: Truth,
 }
 
+/// Where events are looked at.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    class: u32,
+    /// In [`Evaluator::learning`], or `NONE`.
+    learning: u32,
+}
+
+/// A class that is not compiled yet, and what this thread has seen of it.
+#[derive(Debug)]
+struct Learning {
+    training: Arc<Training>,
+    seen: Seen,
+}
+
 /// A class in use by this thread.
 #[derive(Debug)]
 struct ClassState {
-    names: Names,
+    /// What its events name, if it is of some kind of events.
+    names: Option<Names>,
     class: Arc<Class>,
     memos: Vec<Memo>,
-    /// The sample and what takes it, until there is enough.
-    sampling: Option<Box<(Sample, Class)>>,
 }
 
 impl ClassState {
-    fn new(program: &Program, names: Names, class: Arc<Class>) -> Self {
-        let held = vec![0; program.atoms.len()];
-        let sampling =
-            (!class.trained).then(|| Box::new((Sample { rows: 0, held }, Class::sampler(program, names))));
+    fn new(names: Option<Names>, class: Arc<Class>) -> Self {
         let mut memos = Vec::new();
         memos.resize_with(class.fields.len(), Memo::default);
-        Self { names, class, memos, sampling }
+        Self { names, class, memos }
     }
 }
 
 /// What is known of each row of the batch at hand.
 #[derive(Debug, Default)]
 struct Rows {
-    /// By row: its class, and what it names.
-    class: Vec<(u32, Names)>,
+    /// By row: where it is looked at, and what it names.
+    class: Vec<(Place, Names)>,
     /// The rows of the class at hand.
     members: Vec<u32>,
     /// By row: the newest of its finds.
@@ -131,6 +145,7 @@ impl Evaluator {
             program,
             classes: Vec::new(),
             class_of: HashMap::default(),
+            learning: Vec::new(),
             spellings: Default::default(),
             rows: Rows::default(),
             finder,
@@ -153,25 +168,17 @@ impl Evaluator {
     /// Replaces `hits` by the hits of this batch, sorted by row, then rule, each once.
     pub fn evaluate(&mut self, batch: &EventBatch, hits: &mut Vec<Hit>) {
         hits.clear();
+        self.take_up();
         self.rows.reset(batch);
         for row in 0..batch.rows() {
             let class = self.classify(batch, row);
             self.rows.class.push(class);
         }
-        let Self { program, classes, rows, finder, truth, .. } = self;
-        for (at, state) in classes.iter_mut().enumerate() {
-            rows.members.clear();
-            let members = (0_u32..).zip(&rows.class).filter(|(_, (class, _))| *class == at as u32);
-            rows.members.extend(members.map(|(row, _)| row));
+        let Self { program, classes, learning, rows, finder, truth, .. } = self;
+        for (at, state) in (0..).zip(classes.iter_mut()) {
+            rows.gather(at);
             if rows.members.is_empty() {
                 continue;
-            }
-            if let Some(sampling) = &mut state.sampling {
-                let (sample, sampler) = &mut **sampling;
-                rows.sample(batch, finder, program, sampler, sample);
-                if sample.rows >= SAMPLE_ROWS {
-                    *state = ClassState::new(program, state.names, program.train(state.names, sample));
-                }
             }
             for (field, memo) in state.class.fields.iter().zip(&mut state.memos) {
                 if let Some(column) = rows.column(batch, field.column) {
@@ -180,26 +187,40 @@ impl Evaluator {
             }
             for at in 0..rows.members.len() {
                 let row = rows.members[at];
-                let names = rows.class[row as usize].1;
+                let (place, names) = rows.class[row as usize];
                 let view = Row { program, batch, class: &state.class, row: row as usize };
                 view.begin(truth);
                 view.wake_by_keywords(truth);
+                if let Some(Some(learning)) = learning.get_mut(place.learning as usize) {
+                    rows.note(row, truth, &state.class, &mut learning.seen);
+                }
                 if !truth.any_woken() && !rows.woken[row as usize] {
                     continue;
                 }
                 rows.collect(row, truth);
-                truth.decide(&view, |rule| {
-                    if applies(rule.names, names) {
-                        hits.push(Hit { row, rule: rule.ix });
-                    }
-                });
+                truth.decide(&view, names, |rule| hits.push(Hit { row, rule: rule.ix }));
             }
         }
         hits.sort_unstable();
+        for Learning { training, seen } in self.learning.iter_mut().flatten().filter(|l| l.seen.rows > 0) {
+            training.take(&self.program, seen);
+        }
     }
 
-    /// The class of a row, and what the row names.
-    fn classify(&mut self, batch: &EventBatch, row: usize) -> (u32, Names) {
+    /// Takes up the classes that have been compiled meanwhile, by this thread or another.
+    fn take_up(&mut self) {
+        for (at, slot) in (0..).zip(&mut self.learning) {
+            let Some(class) = slot.as_ref().and_then(|learning| learning.training.class()) else { continue };
+            let names = slot.as_ref().map(|learning| learning.training.names);
+            self.classes.push(ClassState::new(names, class.clone()));
+            let place = Place { class: self.classes.len() as u32 - 1, learning: NONE };
+            self.class_of.values_mut().filter(|known| known.learning == at).for_each(|known| *known = place);
+            *slot = None;
+        }
+    }
+
+    /// Where a row is looked at, and what it names.
+    fn classify(&mut self, batch: &EventBatch, row: usize) -> (Place, Names) {
         let mut names = [0; 3];
         if let Some(own) = self.program.own {
             for (key, column) in own.iter().enumerate() {
@@ -211,16 +232,41 @@ impl Evaluator {
                 }
             }
         }
-        if let Some(class) = self.class_of.get(&names) {
-            return (*class, names);
+        if let Some(place) = self.class_of.get(&names) {
+            return (*place, names);
         }
-        let (known, class) = self.program.class(names);
-        let at = self.classes.iter().position(|state| state.names == known).unwrap_or_else(|| {
-            self.classes.push(ClassState::new(&self.program, known, class));
-            self.classes.len() - 1
-        });
-        self.class_of.insert(names, at as u32);
-        (at as u32, names)
+        let place = self.place(self.program.training(names));
+        self.class_of.insert(names, place);
+        (place, names)
+    }
+
+    /// Where events of a class are looked at.
+    fn place(&mut self, training: Arc<Training>) -> Place {
+        if self.classes.is_empty() {
+            self.classes.push(ClassState::new(None, self.program.general().clone()));
+        }
+        let of = |state: &ClassState| state.names == Some(training.names);
+        if let Some(known) = self.classes.iter().position(of) {
+            return Place { class: known as u32, learning: NONE };
+        }
+        if let Some(class) = training.class() {
+            self.classes.push(ClassState::new(Some(training.names), class.clone()));
+            return Place { class: self.classes.len() as u32 - 1, learning: NONE };
+        }
+        let same = |known: &Option<Learning>| {
+            known.as_ref().is_some_and(|known| known.training.names == training.names)
+        };
+        let at = self.learning.iter().position(same).unwrap_or(self.learning.len());
+        if at == self.learning.len() {
+            self.learning.push(Some(Learning { training, seen: Seen::default() }));
+        }
+        Place { class: GENERAL, learning: at as u32 }
+    }
+
+    /// The class that was taken up last.
+    #[cfg(test)]
+    pub(crate) fn compiled(&self) -> &Arc<Class> {
+        &self.classes[self.classes.len() - 1].class
     }
 
     fn name(&mut self, key: usize, text: &str) -> u16 {
@@ -299,43 +345,37 @@ impl Rows {
         self.woken[row as usize] |= *woken > 0;
     }
 
-    /// Counts which atoms hold in rows of the class at hand.
-    fn sample(
-        &self,
-        batch: &EventBatch,
-        finder: &mut Finder,
-        program: &Program,
-        sampler: &Class,
-        sample: &mut Sample,
-    ) {
-        for field in &sampler.fields {
-            let Some(column) = self.column(batch, field.column) else { continue };
-            for row in &self.members {
-                let cell = column.cell(*row as usize);
-                if !matches!(cell.kind, Kind::Missing | Kind::Null | Kind::Object) {
-                    finder.find(program, sampler, field, cell.kind, cell.text);
-                    finder.atoms.iter().for_each(|atom| sample.held[*atom as usize] += 1);
-                }
-            }
+    /// The rows that are looked at in one place.
+    fn gather(&mut self, at: u32) {
+        self.members.clear();
+        let members = (0_u32..).zip(&self.class).filter(|(_, (place, _))| place.class == at);
+        self.members.extend(members.map(|(row, _)| row));
+    }
+
+    /// Takes note of the atoms that hold of a row.
+    fn note(&self, row: u32, truth: &Truth, class: &Class, seen: &mut Seen) {
+        if seen.rows >= SAMPLE_ROWS {
+            return;
         }
-        for row in &self.members {
-            if let Some(keywords) = &sampler.keywords {
-                let original = batch.original().cell(*row as usize).text;
-                finder.find_keywords(keywords, original);
-                finder.atoms.iter().for_each(|atom| sample.held[*atom as usize] += 1);
-            }
-        }
-        sample.rows += self.members.len() as u32;
+        seen.rows += 1;
+        self.each_outcome(row, |_, atoms| seen.held.extend_from_slice(atoms));
+        seen.held.extend(truth.seen_keywords(class));
     }
 
     /// Gives a row's true atoms and woken rules to the truth.
     fn collect(&self, row: u32, truth: &mut Truth) {
+        self.each_outcome(row, |rules, atoms| truth.learn(atoms, rules));
+    }
+
+    /// Calls `each` with the rules that each value of a row wakes, and the atoms that hold of it.
+    #[inline]
+    fn each_outcome(&self, row: u32, mut each: impl FnMut(&[u32], &[u32])) {
         let mut at = self.newest[row as usize];
         while let Some(find) = self.finds.get(at as usize) {
             let outcome = &self.pool[find.start as usize..(find.start + find.len) as usize];
             if let Some((woken, rest)) = outcome.split_first() {
                 let (rules, atoms) = rest.split_at(*woken as usize);
-                truth.learn(atoms, rules);
+                each(rules, atoms);
             }
             at = find.older;
         }
@@ -365,16 +405,6 @@ impl Finder {
         }
         self.outcome[0] = self.outcome.len() as u32 - 1;
         self.outcome.extend_from_slice(&self.atoms);
-    }
-
-    /// Puts into `atoms` the keyword atoms that may hold of an event's text.
-    fn find_keywords(&mut self, keywords: &Filter, original: &str) {
-        self.atoms.clear();
-        let ascii = fold_into(original, &mut self.folded);
-        let atoms = &mut self.atoms;
-        keywords.scan(&self.folded, ascii, &mut |atom, _| atoms.push(atom));
-        self.atoms.sort_unstable();
-        self.atoms.dedup();
     }
 
     #[inline]

@@ -32,6 +32,7 @@ mod networks;
 pub mod program;
 pub mod reference;
 mod relation;
+mod training;
 mod truth;
 pub mod work;
 

@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use foldhash::fast::FixedState;
@@ -15,10 +15,11 @@ use vedette_event::{EventBatch, Kind, RuleIx, SourceDef, SourceIx, Sources, sour
 use vedette_sigma::{Detection, RuleKind, RuleSet, Test};
 
 use crate::{
-    class::{Class, Names, ProgramRule, Sample, raw_probe, weight},
+    class::{Class, Names, ProgramRule, raw_probe, weight},
     condition::{Atom, Lowering, Weight},
     literal::{Probe, Site},
     matcher::Matcher,
+    training::Training,
     work::Prices,
 };
 
@@ -77,6 +78,9 @@ pub(crate) fn applicable<'r>(
 /// Classes compiled at most; events of further ones are looked at with all rules.
 const MAX_CLASSES: usize = 128;
 
+/// What events name that name nothing: all rules apply to them.
+const NOTHING: Names = [0; 3];
+
 /// An atom with all that is known about it.
 #[derive(Debug)]
 pub(crate) struct AtomPlan {
@@ -88,7 +92,8 @@ pub(crate) struct AtomPlan {
     pub(crate) eager: bool,
 }
 
-/// All detection rules that can apply to one source. Shared by threads; classes are compiled when first met.
+/// All detection rules that can apply to one source, shared by threads. What is compiled is compiled once for all of them: a thread that
+/// compiled for itself would have nothing to gain from being one of several until it has (a quarter of a second with all of SigmaHQ).
 #[derive(Debug)]
 pub struct Program {
     pub(crate) rules: Vec<ProgramRule>,
@@ -103,7 +108,9 @@ pub struct Program {
     names: [HashMap<String, u16, FixedState>; 3],
     /// What all of it costs.
     pub(crate) prices: Prices,
-    classes: Mutex<HashMap<Names, Arc<Class>, FixedState>>,
+    /// For events of classes that are not compiled yet.
+    general: OnceLock<Arc<Class>>,
+    classes: Mutex<HashMap<Names, Arc<Training>, FixedState>>,
 }
 
 impl Program {
@@ -139,6 +146,7 @@ impl Program {
             whole_record: source.form == Form::PanosCsv,
             names,
             prices,
+            general: OnceLock::new(),
             classes: Mutex::default(),
         }
     }
@@ -160,26 +168,23 @@ impl Program {
         names
     }
 
-    /// The class of events that name this; beyond a limit the one of events that name nothing, whose rules include all others'.
-    /// Returns what its events are known to name.
-    pub(crate) fn class(&self, names: Names) -> (Names, Arc<Class>) {
-        let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
-        let names = if classes.len() < MAX_CLASSES || classes.contains_key(&names) { names } else { [0; 3] };
-        let class = classes.entry(names).or_insert_with(|| Arc::new(Class::new(self, names, None)));
-        (names, Arc::clone(class))
+    /// All rules, which reports what a class's sample is made of.
+    pub(crate) fn general(&self) -> &Arc<Class> {
+        self.general.get_or_init(|| Arc::new(Class::general(self)))
     }
 
-    /// The class compiled anew by what a sample showed; the first sample of any thread counts.
-    pub(crate) fn train(&self, names: Names, sample: &Sample) -> Arc<Class> {
+    /// The class of events that name this; beyond a limit the one of events that name nothing, whose rules include all others'.
+    pub(crate) fn training(&self, names: Names) -> Arc<Training> {
         let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
-        match classes.get(&names) {
-            Some(class) if class.trained => Arc::clone(class),
-            _ => {
-                let class = Arc::new(Class::new(self, names, Some(sample)));
-                classes.insert(names, Arc::clone(&class));
-                class
-            }
-        }
+        let names = if classes.len() < MAX_CLASSES || classes.contains_key(&names) { names } else { NOTHING };
+        Arc::clone(classes.entry(names).or_insert_with(|| Arc::new(Training::new(names))))
+    }
+
+    /// Classes of events that were seen, and how many of them are compiled.
+    #[cfg(test)]
+    pub(crate) fn classes(&self) -> (usize, usize) {
+        let classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
+        (classes.len(), classes.values().filter(|training| training.class().is_some()).count())
     }
 }
 

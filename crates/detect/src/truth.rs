@@ -6,7 +6,7 @@
 use vedette_event::{Cell, EventBatch, Kind};
 
 use crate::{
-    class::{Class, ClassRule},
+    class::{Class, ClassRule, Names, applies},
     condition::{Atom, Code},
     fold::fold_into,
     json,
@@ -103,18 +103,27 @@ impl Truth {
         }
     }
 
+    /// The keywords whose literals the row's text holds, as far as the class searches for them.
+    pub(crate) fn seen_keywords(&self, class: &Class) -> impl Iterator<Item = u32> {
+        let seen = |atom: &u32| self.seen[*atom as usize] == self.stamp;
+        class.keyword_atoms.iter().copied().filter(seen)
+    }
+
     /// Whether any rule has been woken.
     #[inline]
     pub(crate) fn any_woken(&self) -> bool {
         !self.woken.is_empty()
     }
 
-    /// Calls `hit` with each woken rule that holds.
+    /// Calls `hit` with each woken rule that applies to an event which names this, and holds.
     #[inline]
-    pub(crate) fn decide(&mut self, row: &Row<'_>, mut hit: impl FnMut(&ClassRule)) {
+    pub(crate) fn decide(&mut self, row: &Row<'_>, names: Names, mut hit: impl FnMut(&ClassRule)) {
         let woken = std::mem::take(&mut self.woken);
         for rule in &woken {
             let rule = &row.class.rules[*rule as usize];
+            if !applies(rule.names, names) {
+                continue;
+            }
             if rule.entry == Code::HOLDS || row.class.code.holds(rule.entry, |atom| self.is_true(row, atom)) {
                 hit(rule);
             }
