@@ -40,27 +40,51 @@ pub struct RuleFile {
 /// Placeholder lists by name (`detections/lists/<name>.yml`), for `expand`.
 pub type Lists = std::collections::BTreeMap<String, Vec<String>>;
 
-/// Reads, checks and lowers all documents of all files. Never fails as a whole: what cannot be honoured is in [`RuleSet::rejected`].
+/// What one file says, as far as it can be told without the others.
+#[derive(Debug)]
+pub struct ReadFile {
+    path: Arc<str>,
+    documents: Result<Vec<ReadDocument>, fault::Fault>,
+}
+
+type ReadDocument = (document::Label, Result<document::Draft, fault::Fault>);
+
+/// Reads, checks and lowers the documents of one file. Nothing of it depends on other files, so that files can be read on several threads.
 #[must_use]
-pub fn load(files: &[RuleFile], lists: &Lists, sources: &Sources) -> RuleSet {
+pub fn read(file: &RuleFile, lists: &Lists) -> ReadFile {
+    let read = |documents: Vec<yaml::Document>| {
+        let mut global = None;
+        let mut budget = budget::Budget::default();
+        let mut read = Vec::with_capacity(documents.len());
+        for document in &documents {
+            let label = document::label(document, &file.path);
+            let draft = document::below(global, document)
+                .and_then(|()| document::read(document, label.clone(), lists, &mut budget));
+            read.push((label, draft));
+            global = global.or_else(|| document::action(document));
+        }
+        read
+    };
+    ReadFile { path: file.path.clone(), documents: yaml::documents(&file.text).map(read) }
+}
+
+/// Joins what was read of all files, in their order. Never fails as a whole: what cannot be honoured is in [`RuleSet::rejected`].
+#[must_use]
+pub fn link(files: impl IntoIterator<Item = ReadFile>, sources: &Sources) -> RuleSet {
     let mut linker = link::Linker::default();
-    for file in files {
-        match yaml::documents(&file.text) {
-            Ok(documents) => {
-                let mut global = None;
-                let mut budget = budget::Budget::default();
-                for document in &documents {
-                    let label = document::label(document, &file.path);
-                    let draft = document::below(global, document)
-                        .and_then(|()| document::read(document, label.clone(), lists, &mut budget));
-                    linker.add(label, draft);
-                    global = global.or_else(|| document::action(document));
-                }
-            }
-            Err(fault) => linker.reject_file(fault, &file.path),
+    for ReadFile { path, documents } in files {
+        match documents {
+            Ok(documents) => documents.into_iter().for_each(|(label, draft)| linker.add(label, draft)),
+            Err(fault) => linker.reject_file(fault, &path),
         }
     }
     linker.finish(sources)
+}
+
+/// Reads all files and joins them.
+#[must_use]
+pub fn load(files: &[RuleFile], lists: &Lists, sources: &Sources) -> RuleSet {
+    link(files.iter().map(|file| read(file, lists)), sources)
 }
 
 #[cfg(test)]

@@ -100,7 +100,8 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let text = content::rules(&args.rules).map_err(Failure::Usage)?;
     let all = content::sources_here().map_err(Failure::Usage)?;
     let (sources, inputs) = inputs::open(&args.files, &args.source, &all)?;
-    let rules = Arc::new(text.load(&sources));
+    let threads = args.threads.unwrap_or_else(pipeline::cores);
+    let rules = Arc::new(text.load_on(threads, &sources));
     print_rejected(&rules, &text);
     let sources = Arc::new(sources);
     let topics = Arc::new(Topics::new(sources.defs.iter().map(|d| d.name.clone())));
@@ -117,7 +118,6 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         bar.set_position(read);
         taken
     };
-    let threads = args.threads.unwrap_or_else(pipeline::cores);
     let detecting = evaluate(Reading::new(inputs, turns, reached.clone()), &compiled, threads, &mut take)?;
     bar.finish_and_clear();
     scan.finish(&sources)?;
@@ -125,7 +125,10 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         say!("decode and detect: {:.3} s over all threads", detecting.as_secs_f64());
         say!("place, correlate, write: {:.3} s", rest.as_secs_f64());
     }
-    Ok(u8::from(!rules.rejected.is_empty()))
+    let refused = !rules.rejected.is_empty();
+    // The process ends; to give back half a million pieces of rules one by one takes as long as reading a thousand records.
+    std::mem::forget((rules, compiled));
+    Ok(u8::from(refused))
 }
 
 /// Reads all inputs, on a thread of its own if there is to be more than one, and hands on what comes of it, in the order of
