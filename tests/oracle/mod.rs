@@ -17,6 +17,7 @@
 
 mod accepted;
 mod body;
+mod chains;
 mod conditions;
 mod detection;
 mod detectors;

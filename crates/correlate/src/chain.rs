@@ -208,3 +208,28 @@ impl ChainWindow {
             .filter(|child| witness.events.binary_search_by_key(&child.order(), EventRef::order).is_ok())
     }
 }
+
+/// How many child episodes are kept, in all windows and episodes, as often as they are.
+#[cfg(test)]
+pub fn kept(correlator: &crate::Correlator) -> usize {
+    fn below(events: &[Arc<ChildEvent>]) -> usize {
+        let episodes = events.iter().flat_map(|event| &event.episodes);
+        episodes.map(|episode| 1 + below(&episode.below)).sum()
+    }
+    use crate::{keys::AnyWindow, step::episode::Phase};
+    let trees = correlator.groups.iter().flat_map(crate::group::Group::trees);
+    let keys = trees.flat_map(|(_, tree)| &tree.nodes).flat_map(|node| node.keys.iter());
+    keys.map(|(_, key)| {
+        let window = match &key.window {
+            AnyWindow::Sliding(Window::Chain(chain)) => chain.children.iter().cloned().collect(),
+            AnyWindow::Sliding(_) => Vec::new(),
+            AnyWindow::Judged(window) => window.tally.children.clone(),
+        };
+        let episode = match &key.phase {
+            Phase::Open(episode) => below(&episode.tally.children),
+            Phase::None | Phase::Cut(_) => 0,
+        };
+        below(&window) + episode
+    })
+    .sum()
+}
