@@ -102,7 +102,7 @@ fn tower(kind: &str, levels: usize, n: u32, condition: &str) -> String {
         format!(
             "title: Level {at}\nname: c{at}\ncorrelation:\n  type: {kind}\n  rules: [{below}]\n  group-by: [u]\n  \
              timespan: 1h\n  generate: {}\n  condition:\n    gte: {n}\n{condition}vedette:\n  emit: {{rearm: 1s}}\n",
-            at % 2 == 0
+            at.is_multiple_of(2)
         )
     };
     (0..levels).map(of).collect::<Vec<_>>().join("---\n")
