@@ -31,6 +31,8 @@ pub struct Draft {
     /// The crossing event's flags.
     pub flags: Flags,
     pub revisions: Vec<Alert>,
+    /// When each of them is due.
+    pub due: Vec<i64>,
 }
 
 /// Who crossed so far: by rule, the drafts of those of its episodes that are events for chains.
@@ -82,19 +84,21 @@ pub fn episode(
     };
     let first = episode.witness.iter().copied().chain([episode.crossing]).collect();
     let mut revisions = vec![body(first, State::Active)];
+    let mut all_due = vec![crossing.at.time];
     let joined: Vec<i64> = episode.joined.iter().skip(1).map(|i| all[*i].event.at.time).collect();
     for (due, ends) in episodes::revisions(crossing.at.time, &joined, episode.end, update) {
+        all_due.push(due);
         revisions.push(body(upto(due), if ends { State::Ended } else { State::Active }));
     }
     for (before, alert) in revisions.iter_mut().enumerate() {
         alert.revision = before as u32 + 1;
         alert.continuation = episode.continuation;
     }
-    draft(ix, key, crossing, revisions)
+    draft(ix, key, crossing, (revisions, all_due))
 }
 
-fn draft(rule: RuleIx, key: &Key, crossing: &Event, revisions: Vec<Alert>) -> Draft {
-    Draft { rule, key: key.clone(), crossing: crossing.at.clone(), flags: crossing.flags, revisions }
+fn draft(rule: RuleIx, key: &Key, crossing: &Event, (revisions, due): (Vec<Alert>, Vec<i64>)) -> Draft {
+    Draft { rule, key: key.clone(), crossing: crossing.at.clone(), flags: crossing.flags, revisions, due }
 }
 
 /// "Windows `[k·timespan, (k+1)·timespan)` since 1970-01-01 UTC, each judged when it ends, for the keys that have an
@@ -122,7 +126,7 @@ pub fn judged(
             let state = State::Ended;
             let about =
                 About { rules, crossed, ix, key, crossing: &last.at, state, steps: Vec::new(), start };
-            draft(ix, key, last, vec![revision(&about, &events)])
+            draft(ix, key, last, (vec![revision(&about, &events)], vec![(k + 1) * c.timespan.0]))
         })
         .collect()
 }

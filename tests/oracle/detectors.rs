@@ -8,8 +8,10 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use proptest::{prelude::*, sample};
-use vedette_engine::{Compiled, Detected, Detector, InFlight, InOrder};
-use vedette_event::{Partition, RawBatch};
+use vedette_engine::{
+    Compiled, Detected, Detector, Engine, InFlight, InForce, InOrder, Settings, Task, Version,
+};
+use vedette_event::{Micros, Partition, RawBatch};
 use vedette_simulate::Random;
 
 use super::{
@@ -23,6 +25,10 @@ pub enum Read {
     Records(RawBatch),
     Idle(Partition, i64),
     End(Partition),
+    /// A new version of the rules, in force from this log time on at least.
+    Version(Box<Version>, i64),
+    /// So many of the oldest versions are needed no more.
+    Outgrown(usize),
 }
 
 /// What the kernel takes.
@@ -30,14 +36,19 @@ pub enum Taken {
     Records(Detected),
     Idle(Partition, i64),
     End(Partition),
+    Versions(Arc<Compiled>),
 }
+
+/// Its place, how to evaluate it, and what it is.
+type Work = (u64, Task, RawBatch);
 
 /// All detectors and what is with them.
 pub struct Detectors {
     all: Vec<Detector>,
     /// The batch that each is at.
-    at: Vec<Option<(u64, RawBatch)>>,
-    unbegun: VecDeque<(u64, RawBatch)>,
+    at: Vec<Option<Work>>,
+    unbegun: VecDeque<Work>,
+    pub in_force: InForce,
     order: InOrder<Taken>,
     limit: InFlight,
     /// Takes things as they come, which must be noticed.
@@ -59,6 +70,7 @@ impl Detectors {
             all: (0..threads).map(|_| compiled.detector().expect("the sources can be decoded")).collect(),
             at: vec![None; threads],
             unbegun: VecDeque::new(),
+            in_force: InForce::of(&Engine::new(compiled.clone(), Settings::new([0; 32]))),
             order: InOrder::new(limit),
             limit,
             overtaken,
@@ -76,10 +88,19 @@ impl Detectors {
         match read {
             Read::Records(raw) => {
                 let place = if self.overtaken { 0 } else { self.order.keep(raw.data.len()) };
-                self.unbegun.push_back((place, raw));
+                let task = self.in_force.task(&raw);
+                self.unbegun.push_back((place, task, raw));
             }
             Read::Idle(partition, time) => self.word(Taken::Idle(partition, time), &mut taken),
             Read::End(partition) => self.word(Taken::End(partition), &mut taken),
+            Read::Version(version, least) => {
+                let compiled = self.in_force.add(*version, Micros(least)).clone();
+                self.word(Taken::Versions(compiled), &mut taken);
+            }
+            Read::Outgrown(versions) => {
+                let compiled = self.in_force.drop_oldest(versions).clone();
+                self.word(Taken::Versions(compiled), &mut taken);
+            }
         }
         let Some(random) = &mut self.random else {
             taken.extend(self.settle());
@@ -101,11 +122,13 @@ impl Detectors {
     /// One detector begins something or is done with it.
     fn pass_time(&mut self, taken: &mut Vec<Taken>) {
         let number = self.random.as_mut().map_or(0, |random| random.below(self.all.len() as u64) as usize);
-        let Some((place, raw)) = self.at[number].take() else {
+        let Some((place, task, raw)) = self.at[number].take() else {
             self.at[number] = self.unbegun.pop_front();
             return;
         };
-        let detected = Taken::Records(self.all[number].detect(&raw));
+        let detector = &mut self.all[number];
+        detector.adopt(&task.compiled).expect("the sources can be decoded");
+        let detected = Taken::Records(detector.detect_after(&raw, task.before, &mut || ()));
         if self.overtaken { taken.push(detected) } else { self.order.fill(place, detected) }
     }
 
@@ -123,8 +146,9 @@ impl Detectors {
         taken
     }
 
-    /// The process dies.
-    pub fn forget(&mut self) {
+    /// The process dies, and another begins.
+    pub fn forget(&mut self, next: &Engine) {
+        self.in_force = InForce::of(next);
         self.at.fill(None);
         self.unbegun.clear();
         self.order = InOrder::new(self.limit);

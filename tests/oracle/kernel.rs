@@ -13,9 +13,10 @@ use std::{
 use proptest::{prelude::*, sample};
 use vedette_engine::{
     Compiled, Engine, GivenUp, GroupCheckpoint, KEY_GROUPS, Output, POSITIONS, Published, Settings, Start,
-    TopicState,
+    TopicState, Version,
 };
-use vedette_event::{Flags, Micros, Notice, Order, Partition, RawBatchBuilder, RuleIx};
+use vedette_event::{Flags, Micros, Notice, Order, Partition, RawBatchBuilder, RuleIx, Sources};
+use vedette_sigma::RuleSet;
 
 use super::{
     detectors::{Detectors, Read, Taken},
@@ -105,6 +106,10 @@ pub enum Step {
     Kill,
     /// The kernel dies, and an operator drops all checkpoints but what was passed, if that is there.
     Reset,
+    /// The rules are read again: the next version of them, if there is one, in force so much above all that was read.
+    Reload(i64),
+    /// Versions that nothing needs any more are dropped.
+    Outgrow,
     /// An operator accepts the topic of this log anew, if the world has its next incarnation; of the one before, nothing more is
     /// read.
     Accept(usize),
@@ -152,6 +157,14 @@ pub struct Drive<'a> {
     from: Vec<i64>,
     /// Logs of incarnations before the present ones, and how many of their records were read.
     closed: BTreeMap<usize, usize>,
+    /// Versions of the rules to come.
+    later: std::collections::VecDeque<(Arc<RuleSet>, Arc<Sources>)>,
+    /// Those in force so far, all of them.
+    pub versions: Vec<Arc<Version>>,
+    /// Those that are stored.
+    stored: Vec<Arc<Version>>,
+    /// The latest idle proof.
+    idle_until: i64,
     /// Restarts that would have given something up.
     pub spared: usize,
     notices: Option<usize>,
@@ -184,6 +197,7 @@ impl<'a> Drive<'a> {
         let sources = Arc::new(generate::sources());
         let compiled = Compiled::new(world.rules(), sources, world.topics(), SECRET);
         let detectors = Detectors::alone(&compiled);
+        let versions = compiled.versions().to_vec();
         let mut drive = Self {
             world,
             engine: Engine::new(compiled.clone(), settings(notices)),
@@ -195,6 +209,10 @@ impl<'a> Drive<'a> {
             furthest: vec![0; world.logs.len()],
             from: vec![0; world.logs.len()],
             closed: BTreeMap::new(),
+            later: Default::default(),
+            versions: versions.clone(),
+            stored: versions,
+            idle_until: i64::MIN,
             spared: 0,
             notices,
             checkpoints: BTreeMap::new(),
@@ -207,6 +225,18 @@ impl<'a> Drive<'a> {
         };
         drive.assign();
         drive
+    }
+
+    /// The same with the first of these versions, and the others to come.
+    pub fn with_versions(mut self, mut versions: Vec<(Arc<RuleSet>, Arc<Sources>)>) -> Self {
+        let (rules, sources) = versions.remove(0);
+        self.compiled = Compiled::new(rules, sources, self.world.topics(), SECRET);
+        self.engine = Engine::new(self.compiled.clone(), settings(self.notices));
+        self.detectors = Detectors::alone(&self.compiled);
+        self.versions = self.compiled.versions().to_vec();
+        (self.stored, self.later) = (self.versions.clone(), versions.into());
+        self.assign();
+        self
     }
 
     /// The same with so many threads, whose turns follow from a seed.
@@ -356,6 +386,10 @@ impl<'a> Drive<'a> {
                 self.idle(log, allowed + early + by);
             }
             Step::Checkpoint(from, every) => {
+                if every == 1 && from == 0 {
+                    // What no checkpoint needs any more is removed.
+                    self.stored = self.compiled.versions().to_vec();
+                }
                 for group in (from..KEY_GROUPS).step_by(usize::from(every)) {
                     self.checkpoints.insert(group, self.engine.checkpoint(group).expect("written"));
                 }
@@ -371,6 +405,17 @@ impl<'a> Drive<'a> {
                 self.restart();
             }
             Step::Accept(log) => drop(self.accept(log % logs)),
+            Step::Reload(above) => {
+                if let Some((rules, sources)) = self.later.pop_front() {
+                    let version = Box::new(Version::compile(rules, sources));
+                    self.feed(Read::Version(version, self.idle_until.saturating_add(1 + above)));
+                }
+            }
+            Step::Outgrow => {
+                self.settle();
+                let outgrown = self.engine.outgrown();
+                self.feed(Read::Outgrown(outgrown));
+            }
         }
     }
 
@@ -422,6 +467,7 @@ impl<'a> Drive<'a> {
     }
 
     fn idle(&mut self, log: usize, time: i64) {
+        self.idle_until = self.idle_until.max(time);
         self.feed(Read::Idle(self.partition(log), time));
     }
 
@@ -454,6 +500,16 @@ impl<'a> Drive<'a> {
                 self.engine.end(partition, &mut out);
                 false
             }
+            Taken::Versions(compiled) => {
+                self.compiled = self.engine.adopt(&compiled);
+                for version in self.compiled.versions() {
+                    if self.versions.iter().all(|known| known.from < version.from) {
+                        self.versions.push(version.clone());
+                        self.stored.push(version.clone());
+                    }
+                }
+                false
+            }
         };
         self.publish(out);
         // What has stopped goes on with what is read next; in the end, by itself.
@@ -465,8 +521,9 @@ impl<'a> Drive<'a> {
     }
 
     /// A kernel that begins with what is stored.
-    fn next_life(&self) -> (Engine, Vec<Start>, Vec<GivenUp>) {
-        let mut engine = Engine::new(self.compiled.clone(), settings(self.notices));
+    fn next_life(&self) -> (Arc<Compiled>, Engine, Vec<Start>, Vec<GivenUp>) {
+        let compiled = Compiled::with_versions(self.stored.clone(), self.compiled.topics.clone(), SECRET);
+        let mut engine = Engine::new(compiled.clone(), settings(self.notices));
         let topics = &self.compiled.topics;
         let present = self.placements.iter().filter(|(incarnation, placement)| {
             let topic = topics.find(&placement.topic).expect("listed");
@@ -478,21 +535,21 @@ impl<'a> Drive<'a> {
         }
         let source_of = |topic: &str| self.world.logs.iter().find(|l| l.topic == topic).map(|l| l.source);
         let (starts, given_up) = engine.starts(source_of);
-        (engine, starts, given_up)
+        (compiled, engine, starts, given_up)
     }
 
     /// Where the next life would have to say that something is given up, this one goes on: all that is promised of its bodies is
     /// that it says so.
     fn restart(&mut self) {
-        let (engine, starts, given_up) = self.next_life();
+        let (compiled, engine, starts, given_up) = self.next_life();
         if !given_up.is_empty() {
             self.spared += 1;
             return;
         }
         self.said.push(Said::Restart);
-        self.engine = engine;
+        (self.compiled, self.engine) = (compiled, engine);
         // What was read and not taken is read again.
-        self.detectors.forget();
+        self.detectors.forget(&self.engine);
         for log in (0..self.world.logs.len()).filter(|log| self.is_present(*log)).collect::<Vec<_>>() {
             let of = &self.world.logs[log];
             let start = starts.iter().find(|s| *s.topic == *of.topic && s.partition == of.partition);

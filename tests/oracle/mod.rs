@@ -31,6 +31,7 @@ mod notices;
 mod placement;
 mod property;
 mod storm;
+mod versions;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -122,7 +123,7 @@ pub fn alerts(input: &Input<'_>) -> Outcome {
             }
         }
         if rule.emits {
-            drafts.extend(storm::fold(input.rules, ix, of_rule));
+            drafts.extend(storm::fold(input.rules, ix, of_rule, i64::MAX));
         }
     }
     publish(input, drafts)

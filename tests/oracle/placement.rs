@@ -53,6 +53,8 @@ pub struct Claimed {
 #[derive(Debug, Clone)]
 pub struct Event {
     pub at: Position,
+    /// `ts_log`, non-decreasing in its partition: by it, the version of the rules in force is told.
+    pub log: i64,
     pub flags: Flags,
     pub source: SourceIx,
     pub fields: Map<String, Json>,
@@ -63,6 +65,7 @@ pub fn place_all(logs: &[Log], sources: &Sources, stored: &[Stored]) -> Vec<Even
     let mut events = Vec::new();
     for log in logs {
         let in_files = file_times(&log.records);
+        let mut running = i64::MIN;
         for record in &log.records {
             let kept = |flag: Flags| {
                 let of_log = stored.iter().filter(|(incarnation, _)| *incarnation == log.incarnation);
@@ -78,6 +81,7 @@ pub fn place_all(logs: &[Log], sources: &Sources, stored: &[Stored]) -> Vec<Even
                 let replaced = kept(Flags::CLOCK_BROKER);
                 let ts_log = replaced.map(|s| s.time.0).or(record.ts_log);
                 let ts_log = ts_log.unwrap_or_else(|| in_files[&record.offset]);
+                running = running.max(ts_log);
                 let (mut time, mut flags) = place(claimed.ts_raw, ts_log, log.source, sources);
                 if replaced.is_some() {
                     flags = flags.with(Flags::CLOCK_BROKER);
@@ -98,6 +102,7 @@ pub fn place_all(logs: &[Log], sources: &Sources, stored: &[Stored]) -> Vec<Even
                         offset: record.offset,
                         index: index as u32,
                     },
+                    log: running,
                     flags,
                     source: log.source,
                     fields: claimed.fields.clone(),

@@ -22,7 +22,7 @@ use super::{
 const MOST: usize = 1_000;
 
 /// "More than 1,000 episodes of one rule that cross in one UTC clock hour: the rest become one storm alert."
-pub fn fold(rules: &RuleSet, ix: RuleIx, mut drafts: Vec<Draft>) -> Vec<Draft> {
+pub fn fold(rules: &RuleSet, ix: RuleIx, mut drafts: Vec<Draft>, until: i64) -> Vec<Draft> {
     drafts.sort_by_key(|draft| (draft.crossing.clone(), keys::json(&draft.key)));
     let mut hours: BTreeMap<i64, Vec<Draft>> = BTreeMap::new();
     for draft in drafts {
@@ -33,7 +33,7 @@ pub fn fold(rules: &RuleSet, ix: RuleIx, mut drafts: Vec<Draft>) -> Vec<Draft> {
         let rest = drafts.split_off(drafts.len().min(MOST));
         kept.append(&mut drafts);
         if !rest.is_empty() {
-            kept.push(storm(rules, ix, hour * HOUR.0, &rest));
+            kept.push(storm(rules, ix, (hour * HOUR.0, until), &rest));
         }
     }
     kept
@@ -41,28 +41,30 @@ pub fn fold(rules: &RuleSet, ix: RuleIx, mut drafts: Vec<Draft>) -> Vec<Draft> {
 
 /// "One storm alert (key `{}`, flag `storm`, crossing = that of the 1,001st, `count` = episodes folded)": revised like
 /// any other, to the end of its hour; of a judged rule, whose alerts end at once, it ends at once.
-fn storm(rules: &RuleSet, ix: RuleIx, hour: i64, folded: &[Draft]) -> Draft {
+fn storm(rules: &RuleSet, ix: RuleIx, (hour, until): (i64, i64), folded: &[Draft]) -> Draft {
     let rule = rules.get(ix);
     let first = &folded[0];
     let crossed = first.crossing.time;
     let judged = matches!(&rule.kind, RuleKind::Correlation(c) if c.judged());
     let update = rule.extras.update.unwrap_or(Span::secs(60)).0;
-    let mut revisions = Vec::new();
+    let (mut revisions, mut all_due) = (Vec::new(), Vec::new());
     if !judged {
+        all_due.push(crossed);
         revisions.push(revision(rules, ix, hour, &folded[..1], State::Active));
     }
     let joined: Vec<i64> = folded[1..].iter().map(|draft| draft.crossing.time).collect();
-    for (due, ends) in episodes::revisions(crossed, &joined, hour + HOUR.0, update) {
+    for (due, ends) in episodes::revisions(crossed, &joined, until.min(hour + HOUR.0), update) {
         let upto = folded.iter().filter(|draft| draft.crossing.time <= due).count();
         let state = if ends { State::Ended } else { State::Active };
         if ends || !judged {
+            all_due.push(due);
             revisions.push(revision(rules, ix, hour, &folded[..upto], state));
         }
     }
     for (before, alert) in revisions.iter_mut().enumerate() {
         alert.revision = before as u32 + 1;
     }
-    Draft { key: Key::new(), revisions, ..first.clone() }
+    Draft { key: Key::new(), revisions, due: all_due, ..first.clone() }
 }
 
 /// One body over the episodes folded so far: its events are their crossing events.

@@ -115,6 +115,7 @@ fn main() {
         correlator.push(
             &FindingBatch {
                 batch: &events,
+                version: 0,
                 incarnation: 0,
                 times: &times,
                 flags: &flags,

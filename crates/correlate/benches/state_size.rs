@@ -97,6 +97,7 @@ fn case(threshold: u32, each: u32) {
         let flags = vec![Flags::NONE; ROWS as usize];
         let findings = FindingBatch {
             batch: &batch,
+            version: 0,
             incarnation: 0,
             times: &times,
             flags: &flags,

@@ -21,7 +21,7 @@ use crate::{
     },
     notices::{Announced, Announcing, KEYS_WITH_MOST, Unreleased},
     pending::{Held, Origin, waiting::Waiting},
-    plan::Tree,
+    plan::{InForce, Tree},
     report::Report,
     step::{Context, walk::Scratch},
     storm::Storms,
@@ -54,11 +54,12 @@ pub struct Correlator {
     pub(crate) waiting: Waiting,
     /// By set of sources.
     pub(crate) watermarks: Vec<Micros>,
-    layouts: Vec<Layout>,
+    /// By version, by source.
+    pub(crate) layouts: Vec<Vec<Layout>>,
     intake: Intake,
     pub(crate) report: Report,
     /// By tree.
-    announced: BTreeMap<u32, Announced>,
+    pub(crate) announced: BTreeMap<u32, Announced>,
     /// What all groups remember of unreleased events, in entries: those that wait for live sources, those that wait for sources
     /// that stand still, which must not take all room for notices.
     pub(crate) ahead: [usize; 2],
@@ -113,7 +114,7 @@ impl Correlator {
             storms: Storms::new(&plan),
             waiting: Waiting::new(&plan, settings.reorder_budget),
             watermarks: vec![Micros::MIN; plan.sets.len()],
-            layouts: plan.sources.defs.iter().map(|_| Layout::default()).collect(),
+            layouts: layouts(&plan),
             intake: Intake::default(),
             report: Report::new(&plan),
             announced: BTreeMap::new(),
@@ -127,13 +128,14 @@ impl Correlator {
     /// Takes the findings of a batch, to be held until released.
     pub fn push(&mut self, findings: &FindingBatch<'_>, out: &mut Output) {
         let plan = Arc::clone(&self.plan);
-        let Some(layout) = self.layouts.get_mut(usize::from(findings.batch.source.0)) else { return };
+        let Some(version) = plan.versions.get(findings.version) else { return };
+        let Some(layout) = layout_of(&mut self.layouts, findings) else { return };
         layout.refresh(findings.batch.projection(), plan.trees.len());
         let mut intake = std::mem::take(&mut self.intake);
         for hits in findings.hits.chunk_by(|a, b| a.row == b.row) {
             let Some(row) = hits.first().map(|hit| hit.row as usize) else { continue };
-            trees_of(&plan, hits, &mut intake.uses);
-            if let Some(layout) = self.layouts.get_mut(usize::from(findings.batch.source.0)) {
+            trees_of(version, hits, &mut intake.uses);
+            if let Some(layout) = layout_of(&mut self.layouts, findings) {
                 layout.next_event();
             }
             let mut uses = std::mem::take(&mut intake.uses);
@@ -162,7 +164,10 @@ impl Correlator {
     ) {
         let Some(&(at, _)) = matched.first() else { return };
         let Some(tree) = plan.trees.get(at as usize) else { return };
-        let Some(layout) = self.layouts.get_mut(usize::from(findings.batch.source.0)) else { return };
+        if findings.times.get(row).is_none_or(|time| !tree.takes(*time)) {
+            return;
+        }
+        let Some(layout) = layout_of(&mut self.layouts, findings) else { return };
         intake.payload.clear();
         let weight = layout.payload((plan, &self.hasher), at, findings, row, matched, &mut intake.payload);
         let mut to = route::destinations(&self.hasher, tree, &intake.payload, &mut intake.key);
@@ -451,6 +456,17 @@ impl Correlator {
     pub const fn effort(&self) -> Effort {
         self.report.effort
     }
+}
+
+/// Where the columns of each version's sources are, to be looked up.
+pub(crate) fn layouts(plan: &Plan) -> Vec<Vec<Layout>> {
+    let of = |version: &InForce| version.sources.defs.iter().map(|_| Layout::default()).collect();
+    plan.versions.iter().map(of).collect()
+}
+
+#[inline]
+fn layout_of<'a>(layouts: &'a mut [Vec<Layout>], findings: &FindingBatch<'_>) -> Option<&'a mut Layout> {
+    layouts.get_mut(findings.version)?.get_mut(usize::from(findings.batch.source.0))
 }
 
 /// Where a row was the first time, if it is placed elsewhere now.

@@ -20,7 +20,7 @@ use crate::{
     step::{
         Context, Step, TreeState,
         episode::Phase,
-        timers::{Due, Timers},
+        timers::{Due, Timer, Timers},
         walk::{Scratch, Taken, Walk},
     },
 };
@@ -62,6 +62,12 @@ impl Agenda {
     pub fn hold(&mut self, held: Held, payload: &[u8]) {
         self.next = self.next.min(held.event.time);
         self.pending.hold(held, payload);
+    }
+
+    /// A tree's rule ends then.
+    pub fn end_at(&mut self, due: Micros, tree: u32) {
+        self.next = self.next.min(due);
+        self.timers.push(Timer { due, what: Due::End, tree });
     }
 
     /// The time of the first finding or timer: they are let through strictly below a watermark.
@@ -134,6 +140,24 @@ impl Group {
         self.trees.get_mut(at as usize)?.as_deref_mut()
     }
 
+    /// Makes room for another plan.
+    pub fn adopt(&mut self, plan: &Plan) {
+        self.agendas.resize_with(plan.sets.len(), Agenda::new);
+    }
+
+    /// Forgets a tree.
+    pub fn drop_tree(&mut self, at: u32, set: usize) {
+        let state = self.trees.get_mut(at as usize).and_then(Option::take);
+        let ahead = state.iter().flat_map(|state| &state.nodes).filter_map(|node| node.ahead.as_ref());
+        let remembered: usize = ahead.map(|ahead| ahead.entries()).sum();
+        if let Some(agenda) = self.agendas.get_mut(set) {
+            agenda.remembered -= remembered;
+        }
+        if let Some(mark) = self.marks.get_mut(at as usize) {
+            *mark = Micros::MIN;
+        }
+    }
+
     /// Gives back the memory of a tree of which nothing is kept any more.
     pub fn drop_if_empty(&mut self, at: u32) {
         if let Some(place) = self.trees.get_mut(at as usize)
@@ -150,6 +174,9 @@ impl Group {
             self.trees.resize_with(place + 1, || None);
         }
         let state = self.trees.get_mut(place)?;
+        if state.is_none() && tree.until != Micros::MAX {
+            agenda.end_at(tree.until, at);
+        }
         Some((state.get_or_insert_with(|| Box::new(TreeState::new(tree))), agenda))
     }
 
@@ -213,6 +240,11 @@ impl Group {
     ) {
         let (at, group) = (held.tree, self.number);
         let Some(tree) = cx.plan.trees.get(at as usize) else { return };
+        if !tree.takes(held.event.time) {
+            // It waited when its rule was changed or went, from an instant on that lies before it.
+            report.of(at).left += 1;
+            return;
+        }
         let Some((state, agenda)) = self.at(at, tree) else { return };
         let payload = Payload::read(payload, tree);
         let mut step =
@@ -248,7 +280,7 @@ impl Group {
                 sweeps.push(timer.tree);
             } else if let Some(mut step) = self.step(cx, set, timer.tree, report) {
                 step.wake(timer);
-                if matches!(timer.what, Due::Windows { .. }) {
+                if matches!(timer.what, Due::Windows { .. } | Due::End) {
                     self.drop_if_empty(timer.tree);
                 }
             }
@@ -304,7 +336,7 @@ impl Group {
                     let known = state.and_then(|state| state.nodes.get(usize::from(node))?.keys.get(slot));
                     known.is_some_and(|known| known.birth == birth)
                 }
-                Due::Windows { .. } | Due::Sweep => state.is_some(),
+                Due::Windows { .. } | Due::Sweep | Due::End => state.is_some(),
             }
         });
         self.fade(set, below);

@@ -8,6 +8,7 @@
 //! interleaving of partitions, the watermarks and restarts from a [`Correlator::checkpoint`]; nothing a checkpoint's
 //! bytes hold can make [`Correlator::restore`] panic.
 
+mod adopt;
 pub mod body;
 mod chain;
 mod checkpoint;
@@ -35,7 +36,7 @@ pub use load::Load;
 pub use notices::NOTICE_BUDGET;
 pub use output::{Counters, Effort, Health, Output, Published};
 pub use pending::{Origin, waiting::Still};
-pub use plan::Plan;
+pub use plan::{Part, Plan};
 
 /// Key groups: fixed, so that thread and node counts change nothing.
 pub const GROUPS: u8 = 64;

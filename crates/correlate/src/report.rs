@@ -76,6 +76,12 @@ impl Report {
         }
     }
 
+    /// Counts by another plan. What was counted has been taken out.
+    pub fn adopt(&mut self, plan: &Plan) {
+        let Self { effort, scratch, ready, .. } = std::mem::replace(self, Self::new(plan));
+        (self.effort, self.scratch, self.ready) = (effort, scratch, ready);
+    }
+
     /// Says a revision.
     pub fn say(&mut self, revision: Published) {
         self.effort.bodies += 1;

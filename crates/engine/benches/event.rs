@@ -118,7 +118,7 @@ impl Lane<'_> {
                 evaluator.evaluate(&events, &mut hits);
                 run.events += events.rows();
                 run.hits += hits.len();
-                batches.push(DetectedBatch { events, hits });
+                batches.push(DetectedBatch { events, version: 0, hits });
             }
             clock.lap(2);
             let time = |r: &vedette_event::RawRecord| RecordTime {
@@ -196,8 +196,12 @@ fn main() {
     println!("{:>9}", "in all");
     for (name, text) in &inputs {
         let source = sources.find(name).unwrap();
-        let program =
-            Arc::new(Program::compile(&rules, source, &sources, compiled.projection(source).fields()));
+        let program = Arc::new(Program::compile(
+            &rules,
+            source,
+            &sources,
+            compiled.newest().projection(source).fields(),
+        ));
         let lane = Lane { compiled: &compiled, source, program, text };
         let mut best = lane.run();
         for _ in 1..ROUNDS {

@@ -1,43 +1,45 @@
-//! A rule set compiled against a set of sources: programs, plan and the columns each source must decode.
+//! Rules compiled against a set of sources, in the versions of them that something read may need.
 //!
 //! In: [`RuleSet`], [`Sources`], [`Topics`]. Out: [`Compiled`], immutable and shared by threads.
-//! Invariant: a source decodes exactly the columns that some rule, key or entity needs.
+//! Invariants: a source decodes exactly the columns that some rule, key or entity needs; an event is decoded and evaluated by one
+//! version, that which was in force at its `ts_log` (made non-decreasing in its partition, so that a partition passes from one
+//! version to the next once); what is below the oldest version is taken for it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use vedette_correlate::Plan;
 use vedette_decode::{Decoder, Inspector};
-use vedette_detect::{Evaluator, Program};
-use vedette_event::{Projection, RuleIx, SourceDef, SourceIx, Sources, Topics};
+use vedette_event::{Micros, RawBatch, RuleIx, SourceDef, SourceIx, Sources, Span, Topics};
 use vedette_sigma::{RuleKind, RuleSet};
 
-use crate::{detector::Detector, error::Error};
+use crate::{
+    detector::Detector,
+    error::Error,
+    version::{Instance, Version},
+};
 
-/// One version of rules over one version of sources.
+/// Versions of rules and sources, and what they are together.
 #[derive(Debug, Clone)]
 pub struct Compiled {
-    /// The rules.
+    /// The rules of all versions, the newest's first: of it, a rule has the number here that it has there.
     pub rules: Arc<RuleSet>,
-    /// The sources.
+    /// The newest version's sources.
     pub sources: Arc<Sources>,
     /// The topics they are read from (for files, the sources' names).
     pub topics: Arc<Topics>,
     pub(crate) plan: Arc<Plan>,
-    lanes: Vec<SourceProgram>,
+    /// The oldest first; never empty.
+    pub(crate) versions: Vec<Arc<Version>>,
     /// By rule: the sources it reads, ascending.
     reads: Vec<Vec<SourceIx>>,
     secret: [u8; 32],
 }
 
-/// What one source runs.
-#[derive(Debug, Clone)]
-struct SourceProgram {
-    projection: Arc<Projection>,
-    program: Arc<Program>,
-}
-
 impl Compiled {
-    /// Compiles the rules for every source. `secret` keys the hashes of state and of masked secrets.
+    /// Compiles the rules for every source, in force from the beginning. `secret` keys the hashes of state and of masked secrets.
     #[must_use]
     pub fn new(
         rules: Arc<RuleSet>,
@@ -45,19 +47,52 @@ impl Compiled {
         topics: Arc<Topics>,
         secret: [u8; 32],
     ) -> Arc<Self> {
-        let plan = Arc::new(Plan::compile(rules.clone(), sources.clone()));
-        let lanes = sources
-            .iter()
-            .map(|(ix, def)| {
-                let mut fields = vedette_detect::needed_fields(&rules, def);
-                fields.extend(plan.needed_fields(ix));
-                let projection = Projection::new(fields);
-                let program = Arc::new(Program::compile(&rules, ix, &sources, projection.fields()));
-                SourceProgram { projection, program }
-            })
-            .collect();
-        let reads = reads(&rules, &sources);
-        Arc::new(Self { rules, sources, topics, plan, lanes, reads, secret })
+        Self::of(vec![Arc::new(Version::compile(rules, sources))], topics, secret, None)
+    }
+
+    /// Several versions, the oldest first, each in force until the next.
+    #[must_use]
+    pub fn with_versions(versions: Vec<Arc<Version>>, topics: Arc<Topics>, secret: [u8; 32]) -> Arc<Self> {
+        Self::of(versions, topics, secret, None)
+    }
+
+    fn of(
+        versions: Vec<Arc<Version>>,
+        topics: Arc<Topics>,
+        secret: [u8; 32],
+        before: Option<&Plan>,
+    ) -> Arc<Self> {
+        let parts: Vec<_> = versions.iter().map(|version| version.part()).collect();
+        let plan = Plan::merge(&parts, before);
+        let rules = plan.rules().clone();
+        let sources = versions.last().map(|newest| newest.sources.clone()).unwrap_or_default();
+        // In the order of the rules: the newest's first.
+        let reads = versions.iter().rev().flat_map(|version| reads(&version.rules, &version.sources));
+        Arc::new(Self {
+            reads: reads.collect(),
+            rules,
+            sources,
+            topics,
+            plan: Arc::new(plan),
+            versions,
+            secret,
+        })
+    }
+
+    /// The same with one more version, in force from a log time on. That lies above the one of the version before, and above
+    /// every `ts_log` that was read.
+    #[must_use]
+    pub fn with(&self, version: Version, from: Micros) -> Arc<Self> {
+        let version = version.following(self.newest(), from);
+        let versions = self.versions.iter().cloned().chain([Arc::new(version)]).collect();
+        Self::of(versions, self.topics.clone(), self.secret, Some(&self.plan))
+    }
+
+    /// The same without so many of the oldest versions.
+    #[must_use]
+    pub fn without(&self, oldest: usize) -> Arc<Self> {
+        let kept = self.versions.get(oldest..).filter(|kept| !kept.is_empty()).unwrap_or(&self.versions);
+        Self::of(kept.to_vec(), self.topics.clone(), self.secret, Some(&self.plan))
     }
 
     /// The same over another table of the same topics.
@@ -65,10 +100,90 @@ impl Compiled {
         Arc::new(Self { topics: Arc::new(topics), ..self.clone() })
     }
 
-    /// What is decoded of a source.
+    /// The versions, the oldest first.
     #[must_use]
-    pub fn projection(&self, source: SourceIx) -> &Arc<Projection> {
-        &self.lanes[usize::from(source.0)].projection
+    pub fn versions(&self) -> &[Arc<Version>] {
+        &self.versions
+    }
+
+    /// The version in force for what is read from now on.
+    #[must_use]
+    pub fn newest(&self) -> &Version {
+        // There is always one.
+        &self.versions[self.versions.len() - 1]
+    }
+
+    /// By rule of `before`: the number that it has here. None of one that is changed or gone and of which all was said.
+    #[must_use]
+    pub fn carried(&self, before: &Self) -> Vec<Option<RuleIx>> {
+        let known = self.known();
+        let before = before.versions.iter().rev().flat_map(|version| version.instances());
+        before.map(|(_, instance)| known.get(&instance).copied()).collect()
+    }
+
+    /// By version, by its own rules: their numbers among all. A rule that is the same in several has that of the newest.
+    pub(crate) fn numbers(&self) -> Vec<Vec<RuleIx>> {
+        let known = self.known();
+        let number = |(ix, instance)| known.get(&instance).copied().unwrap_or(ix);
+        self.versions.iter().map(|version| version.instances().map(number).collect()).collect()
+    }
+
+    fn known(&self) -> BTreeMap<Instance<'_>, RuleIx> {
+        let (mut known, mut offset) = (BTreeMap::new(), 0);
+        for version in self.versions.iter().rev() {
+            for (ix, instance) in version.instances() {
+                known.entry(instance).or_insert(RuleIx(offset + ix.0));
+            }
+            offset += version.rules.rules.len() as u32;
+        }
+        known
+    }
+
+    /// From when on, in log time, a rule has meant what it means.
+    #[must_use]
+    pub fn since(&self, rule: RuleIx) -> Micros {
+        let mut at = rule.0 as usize;
+        for version in self.versions.iter().rev() {
+            match at.checked_sub(version.rules.rules.len()) {
+                None => return version.since.get(at).copied().unwrap_or(Micros::MIN),
+                Some(rest) => at = rest,
+            }
+        }
+        Micros::MIN
+    }
+
+    /// Which versions the records of a batch are evaluated by: for each, how many. `before` is the highest `ts_log` of their
+    /// partition before them.
+    pub(crate) fn split(&self, raw: &RawBatch, before: Option<Micros>) -> Vec<(usize, usize)> {
+        if self.versions.len() == 1 {
+            return vec![(0, raw.records.len())];
+        }
+        let mut parts: Vec<(usize, usize)> = Vec::new();
+        let mut running = before;
+        for record in &raw.records {
+            running = running.max(record.ts_log);
+            let after = running.map_or(self.versions.len(), |running| {
+                self.versions.partition_point(|version| version.from <= running)
+            });
+            let version = after.saturating_sub(1);
+            match parts.last_mut() {
+                Some((last, records)) if *last == version => *records += 1,
+                _ => parts.push((version, 1)),
+            }
+        }
+        parts
+    }
+
+    /// How far back records of a source may be placed: the watermark is held back by so much.
+    pub(crate) fn disorder(&self, source: SourceIx) -> Span {
+        let of = |version: &Arc<Version>| version.sources.get(source).disorder;
+        self.versions.iter().map(of).max().unwrap_or(Span::ZERO)
+    }
+
+    /// How far ahead of its record an event may be placed.
+    pub(crate) fn future(&self) -> Span {
+        let defs = self.versions.iter().flat_map(|version| &version.sources.defs);
+        defs.map(|def| def.future).max().unwrap_or(Span::ZERO)
     }
 
     /// A detector with scratch space of its own, for one thread.
@@ -76,21 +191,19 @@ impl Compiled {
     /// # Errors
     /// If a source's definition cannot be decoded (an unknown time zone, say).
     pub fn detector(self: &Arc<Self>) -> Result<Detector, Error> {
-        let lane = |(ix, _)| Ok((self.decoder(ix)?, self.evaluator(ix)));
-        let lanes = self.sources.iter().map(lane).collect::<Result<_, Error>>()?;
-        Ok(Detector::new(self.clone(), lanes))
+        Detector::new(self.clone())
     }
 
-    /// A decoder of what the rules need of a source.
+    /// A decoder of what the newest rules need of a source.
     ///
     /// # Errors
     /// If the source's definition cannot be decoded.
     pub fn decoder(&self, source: SourceIx) -> Result<Decoder, Error> {
-        let def = self.sources.get(source);
-        let decoder = Decoder::new(def, &self.sources.fields, self.projection(source), self.secret)
-            .map_err(|cause| Error::Source { source_name: def.name.clone(), cause })?;
-        let searched = vedette_detect::searches_records(&self.rules, def);
-        Ok(if searched { decoder.searched(def, self.secret) } else { decoder })
+        self.newest().decoder(source, self.secret)
+    }
+
+    pub(crate) const fn secret(&self) -> [u8; 32] {
+        self.secret
     }
 
     /// An inspector for each source, in the order of the sources: what a record says, secrets masked.
@@ -115,12 +228,6 @@ impl Compiled {
     #[must_use]
     pub fn sources_of(&self, rule: RuleIx) -> Vec<String> {
         self.reads(rule).iter().map(|source| self.sources.get(*source).name.to_string()).collect()
-    }
-
-    pub(crate) fn evaluator(&self, source: SourceIx) -> Evaluator {
-        let hash = blake3::keyed_hash(&self.secret, b"detect: memo");
-        let seed = hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        Evaluator::with_seed(self.lanes[usize::from(source.0)].program.clone(), seed)
     }
 }
 

@@ -19,14 +19,18 @@ use vedette_detect::{
 use vedette_event::{
     DeadLetter, DeadReason, EventBatch, Flags, Hit, Micros, Partition, RawBatch, SourceIx, raw::record_hash,
 };
+use vedette_sigma::RuleSet;
 
-use crate::compiled::Compiled;
+use crate::{compiled::Compiled, error::Error, version::Version};
 
 /// Decoders and evaluators of all sources, for one thread.
 pub struct Detector {
     compiled: Arc<Compiled>,
-    lanes: Vec<(Decoder, Evaluator)>,
+    /// By version, by source.
+    lanes: Vec<Lanes>,
 }
+
+type Lanes = Vec<(Decoder, Evaluator)>;
 
 /// One raw batch, evaluated.
 #[derive(Debug)]
@@ -61,13 +65,37 @@ pub struct RecordTime {
 pub struct DetectedBatch {
     /// The events.
     pub events: EventBatch,
+    /// The version in force that evaluated them.
+    pub version: usize,
     /// Sorted by row, then rule.
     pub hits: Vec<Hit>,
 }
 
 impl Detector {
-    pub(crate) fn new(compiled: Arc<Compiled>, lanes: Vec<(Decoder, Evaluator)>) -> Self {
-        Self { compiled, lanes }
+    pub(crate) fn new(compiled: Arc<Compiled>) -> Result<Self, Error> {
+        let lanes = compiled.versions().iter().map(|version| lanes(version, compiled.secret()));
+        Ok(Self { lanes: lanes.collect::<Result<_, _>>()?, compiled })
+    }
+
+    /// Goes on with other versions; what it knows of those that stay, it keeps.
+    ///
+    /// # Errors
+    /// If a source's definition cannot be decoded; then it goes on as before.
+    pub fn adopt(&mut self, compiled: &Arc<Compiled>) -> Result<(), Error> {
+        if Arc::ptr_eq(compiled, &self.compiled) {
+            return Ok(());
+        }
+        // All that can fail first.
+        let fresh = compiled.versions().iter().map(|version| {
+            let known = self.compiled.versions().iter().position(|known| Arc::ptr_eq(known, version));
+            known.map_or_else(|| lanes(version, compiled.secret()).map(Err), |at| Ok(Ok(at)))
+        });
+        let fresh: Vec<Result<usize, Lanes>> = fresh.collect::<Result<_, Error>>()?;
+        let mut known: Vec<Option<Lanes>> = std::mem::take(&mut self.lanes).into_iter().map(Some).collect();
+        let mut kept = |at: usize| known.get_mut(at).and_then(Option::take).unwrap_or_default();
+        self.lanes = fresh.into_iter().map(|lanes| lanes.map_or_else(|fresh| fresh, &mut kept)).collect();
+        self.compiled = compiled.clone();
+        Ok(())
     }
 
     /// Decodes and evaluates one batch.
@@ -78,6 +106,16 @@ impl Detector {
     /// The same; calls `moved` after each part of it that takes no more than a bounded number of steps
     /// ([`vedette_detect::work::PART`], or a single record).
     pub fn detect_in_parts(&mut self, raw: &RawBatch, moved: &mut dyn FnMut()) -> Detected {
+        self.detect_after(raw, None, moved)
+    }
+
+    /// The same of records before which the highest `ts_log` of their partition was this.
+    pub fn detect_after(
+        &mut self,
+        raw: &RawBatch,
+        before: Option<Micros>,
+        moved: &mut dyn FnMut(),
+    ) -> Detected {
         let mut detected = Detected {
             source: raw.source,
             partition: raw.partition,
@@ -90,24 +128,44 @@ impl Detector {
             dead: Vec::new(),
             last_hash: last_hash(raw),
         };
-        match self.attempt(raw, &mut detected, moved) {
-            Ok(()) => return detected,
-            Err(Broken::Panicked) => self.attempt_each(raw, 0..raw.records.len(), &mut detected, moved),
-            Err(Broken::TooDear(dear)) => self.attempt_others(raw, dear, &mut detected, moved),
+        match &self.compiled.split(raw, before)[..] {
+            [(version, _)] => self.evaluate(*version, raw, &mut detected, moved),
+            parts => {
+                let mut start = 0;
+                for (version, records) in parts.iter().copied() {
+                    let records: Vec<usize> = (start..start + records).collect();
+                    start += records.len();
+                    let (batches, part) = (detected.batches.len(), part_of(raw, &records));
+                    self.evaluate(version, &part, &mut detected, moved);
+                    rebase(&mut detected.batches[batches..], &records);
+                }
+            }
         }
-        detected.dead.sort_by_key(|letter| letter.offset);
         detected
+    }
+
+    /// Evaluates records by one version.
+    fn evaluate(&mut self, version: usize, raw: &RawBatch, detected: &mut Detected, moved: &mut dyn FnMut()) {
+        let dead = detected.dead.len();
+        match self.attempt(version, raw, detected, moved) {
+            Ok(()) => return,
+            Err(Broken::Panicked) => self.attempt_each(version, raw, 0..raw.records.len(), detected, moved),
+            Err(Broken::TooDear(dear)) => self.attempt_others(version, raw, dear, detected, moved),
+        }
+        detected.dead[dead..].sort_by_key(|letter| letter.offset);
     }
 
     /// Evaluates the batch as a whole, or says why it cannot be, with nothing added.
     fn attempt(
         &mut self,
+        version: usize,
         raw: &RawBatch,
         detected: &mut Detected,
         moved: &mut dyn FnMut(),
     ) -> Result<(), Broken> {
-        let (decoder, evaluator) = &mut self.lanes[usize::from(raw.source.0)];
+        let (decoder, evaluator) = &mut self.lanes[version][usize::from(raw.source.0)];
         let compiled = &self.compiled;
+        let rules = &compiled.versions()[version].rules;
         let result = catch_unwind(AssertUnwindSafe(|| {
             #[cfg(test)]
             tests::panic_at_poison(raw);
@@ -116,14 +174,14 @@ impl Detector {
             let dear: BTreeMap<usize, Arc<str>> = events
                 .iter()
                 .flat_map(|events| evaluator.too_dear(events).into_iter().map(move |event| (events, event)))
-                .map(|(events, event)| (events.records[event.row as usize] as usize, price(compiled, &event)))
+                .map(|(events, event)| (events.records[event.row as usize] as usize, price(rules, &event)))
                 .collect();
             if !dear.is_empty() {
                 return Err(dear);
             }
             let evaluate = |events| {
                 let hits = evaluate(evaluator, &events, moved);
-                DetectedBatch { events, hits }
+                DetectedBatch { events, version, hits }
             };
             Ok((events.into_iter().map(evaluate).collect::<Vec<_>>(), dead))
         }));
@@ -136,10 +194,11 @@ impl Detector {
             Ok(Err(dear)) => Err(Broken::TooDear(dear)),
             Err(_) => {
                 // The panic may have left either half written, and what is left would be found in later records.
-                if let Ok(fresh) = self.compiled.decoder(raw.source) {
+                let version = &compiled.versions()[version];
+                if let Ok(fresh) = version.decoder(raw.source, compiled.secret()) {
                     *decoder = fresh;
                 }
-                *evaluator = self.compiled.evaluator(raw.source);
+                *evaluator = version.evaluator(raw.source, compiled.secret());
                 Err(Broken::Panicked)
             }
         }
@@ -148,6 +207,7 @@ impl Detector {
     /// Evaluates the records that are not too dear, as if the others were not there.
     fn attempt_others(
         &mut self,
+        version: usize,
         raw: &RawBatch,
         mut dear: BTreeMap<usize, Arc<str>>,
         detected: &mut Detected,
@@ -157,21 +217,22 @@ impl Detector {
         while let Some((at, detail)) = dear.pop_first() {
             detected.dead.push(DeadLetter::of(raw, &raw.records[at], DeadReason::TooDear, detail));
         }
-        if !others.is_empty() && self.attempt_part(raw, &others, detected, moved).is_err() {
-            self.attempt_each(raw, others, detected, moved);
+        if !others.is_empty() && self.attempt_part(version, raw, &others, detected, moved).is_err() {
+            self.attempt_each(version, raw, others, detected, moved);
         }
     }
 
     /// Evaluates each of these records alone.
     fn attempt_each(
         &mut self,
+        version: usize,
         raw: &RawBatch,
         records: impl IntoIterator<Item = usize>,
         detected: &mut Detected,
         moved: &mut dyn FnMut(),
     ) {
         for at in records {
-            let (reason, detail) = match self.attempt_part(raw, &[at], detected, moved) {
+            let (reason, detail) = match self.attempt_part(version, raw, &[at], detected, moved) {
                 Ok(()) => continue,
                 Err(Broken::Panicked) => {
                     let detail = "evaluating this record panicked; it was retried alone";
@@ -188,26 +249,41 @@ impl Detector {
     /// Evaluates some records of a batch together.
     fn attempt_part(
         &mut self,
+        version: usize,
         raw: &RawBatch,
         records: &[usize],
         detected: &mut Detected,
         moved: &mut dyn FnMut(),
     ) -> Result<(), Broken> {
-        let part = RawBatch {
-            source: raw.source,
-            partition: raw.partition,
-            data: raw.data.clone(),
-            records: records.iter().map(|at| raw.records[*at]).collect(),
-        };
         let batches = detected.batches.len();
-        self.attempt(&part, detected, moved)?;
-        // Rows name their record by its position in the whole batch.
-        for batch in &mut detected.batches[batches..] {
-            let of = |at: &u32| records[*at as usize] as u32;
-            batch.events.records = batch.events.records.iter().map(of).collect();
-        }
+        self.attempt(version, &part_of(raw, records), detected, moved)?;
+        rebase(&mut detected.batches[batches..], records);
         Ok(())
     }
+}
+
+/// Some records of a batch.
+fn part_of(raw: &RawBatch, records: &[usize]) -> RawBatch {
+    RawBatch {
+        source: raw.source,
+        partition: raw.partition,
+        data: raw.data.clone(),
+        records: records.iter().map(|at| raw.records[*at]).collect(),
+    }
+}
+
+/// Rows name their record by its position in the whole batch.
+fn rebase(batches: &mut [DetectedBatch], records: &[usize]) {
+    for batch in batches {
+        let of = |at: &u32| records[*at as usize] as u32;
+        batch.events.records = batch.events.records.iter().map(of).collect();
+    }
+}
+
+/// A decoder and an evaluator of each source.
+fn lanes(version: &Version, secret: [u8; 32]) -> Result<Lanes, Error> {
+    let lane = |(ix, _)| Ok((version.decoder(ix, secret)?, version.evaluator(ix, secret)));
+    version.sources.iter().map(lane).collect()
 }
 
 /// Why a batch cannot be evaluated as it is.
@@ -236,9 +312,9 @@ fn evaluate(evaluator: &mut Evaluator, events: &EventBatch, moved: &mut dyn FnMu
 }
 
 /// What an event costs, in words.
-fn price(compiled: &Compiled, event: &TooDear) -> Arc<str> {
+fn price(rules: &RuleSet, event: &TooDear) -> Arc<str> {
     let steps = event.work.steps;
-    let rule = event.work.dearest.map(|(rule, share)| (&compiled.rules.get(rule).id, share));
+    let rule = event.work.dearest.map(|(rule, share)| (&rules.get(rule).id, share));
     let dearest = rule.map_or(String::new(), |(id, share)| format!("; the dearest is `{id}` with {share}"));
     format!("evaluating all rules would take {steps} steps, more than the {BUDGET} of a record{dearest}")
         .into()

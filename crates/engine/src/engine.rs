@@ -121,7 +121,9 @@ pub struct Engine {
     floors: Vec<Micros>,
     counters: Vec<SourceCounters>,
     /// Events that matched, by rule.
-    matched: Vec<u64>,
+    pub(crate) matched: Vec<u64>,
+    /// By version, by its own rules: their numbers among all.
+    pub(crate) numbers: Vec<Vec<RuleIx>>,
     times: Vec<Micros>,
     flags: Vec<Flags>,
     /// Rows placed elsewhere than before the restart, and where they were then.
@@ -157,6 +159,7 @@ impl Engine {
             floors: vec![Micros::MIN; sources],
             counters: vec![SourceCounters::default(); sources],
             matched: vec![0; compiled.rules.rules.len()],
+            numbers: compiled.numbers(),
             times: Vec::new(),
             flags: Vec::new(),
             moved: Vec::new(),
@@ -347,8 +350,10 @@ impl Engine {
         out: &mut Output,
     ) {
         let events = &batch.events;
-        let def = self.compiled.sources.get(events.source);
+        let Some(version) = self.compiled.versions().get(batch.version) else { return };
+        let def = version.sources.get(events.source);
         let (late, future) = (def.disorder, def.future);
+        let disorder = self.compiled.disorder(events.source);
         let source = usize::from(events.source.0);
         let gone_on = self.watermarks[source];
         let passed = gone_on.max(self.floors[source]);
@@ -361,7 +366,7 @@ impl Engine {
             let offset = events.offsets()[row];
             let (ts_log, highest) = log(row);
             let mut placed = place(events.claimed(row), ts_log, late, future);
-            let own = state.reached(highest, late, self.settings.skew);
+            let own = state.reached(highest, disorder, self.settings.skew);
             // What is read again keeps its place, since its source waits for it; unless that went on without it, as it does
             // while the topic is stopped.
             let again = offset < state.checked_from();
@@ -383,7 +388,7 @@ impl Engine {
                     time: reached,
                 });
             }
-            let promised = highest.map(|t| t.minus(late).minus(self.settings.skew));
+            let promised = highest.map(|t| t.minus(disorder).minus(self.settings.skew));
             if promised.is_some_and(|promised| placed.time < promised) {
                 state.step_back(offset, placed.time);
             }
@@ -405,11 +410,10 @@ impl Engine {
         if batch.hits.is_empty() {
             return;
         }
-        for hit in &batch.hits {
-            self.matched[hit.rule.0 as usize] += 1;
-        }
+        self.count_matches(batch);
         let findings = FindingBatch {
             batch: &batch.events,
+            version: batch.version,
             incarnation: self.compiled.topics.incarnation(batch.events.partition.topic),
             times: &self.times,
             flags: &self.flags,

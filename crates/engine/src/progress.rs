@@ -111,7 +111,7 @@ impl Engine {
 
     /// How far a partition has come.
     pub(crate) fn reached(&self, state: &PartitionState) -> Micros {
-        let disorder = self.compiled.sources.get(state.source).disorder;
+        let disorder = self.compiled.disorder(state.source);
         state.reached(state.max_log, disorder, self.settings.skew)
     }
 

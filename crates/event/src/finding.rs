@@ -24,6 +24,8 @@ pub struct Hit {
 pub struct FindingBatch<'a> {
     /// The events.
     pub batch: &'a EventBatch,
+    /// The version of the rules that matched them, among those in force: hits have its numbers.
+    pub version: usize,
     /// Their topic's incarnation.
     pub incarnation: Incarnation,
     /// `ts_event`, one a row.

@@ -168,14 +168,15 @@ impl Bodies<'_> {
         Published { alert, rule: tree.root, group, crossing, covers_until }
     }
 
-    /// Gives the next revision of an episode.
+    /// Gives the next revision of an episode, as its rule was in force when it is due.
     pub fn revision(
         &self,
-        tree: &Tree,
+        (tree, now): (&Tree, Micros),
         (group, key): (u8, &[u8]),
         episode: &mut Episode,
         state: State,
     ) -> Published {
+        let tree = tree.as_of(now);
         let node = tree.last();
         episode.revision = episode.revision.saturating_add(1);
         episode.pending = None;
@@ -209,6 +210,7 @@ impl Bodies<'_> {
 
     /// Gives the one revision of a judged window.
     pub fn judged(&self, tree: &Tree, (group, key): (u8, &[u8]), window: &Judged) -> Published {
+        let tree = tree.as_of(window.end(tree.last()));
         let node = tree.last();
         let cap = node.values_cap();
         let (measured, matched) = (window.tally.measured(node), rules_of(tree, node, &window.tally.matched));
@@ -233,7 +235,15 @@ impl Bodies<'_> {
     }
 
     /// Gives the next revision of a storm.
-    pub fn storm(&self, tree: &Tree, start: Micros, hour: &Hour, head: &Head, state: State) -> Published {
+    pub fn storm(
+        &self,
+        (tree, now): (&Tree, Micros),
+        start: Micros,
+        hour: &Hour,
+        head: &Head,
+        state: State,
+    ) -> Published {
+        let tree = tree.as_of(now);
         let prefixes = hour.prefixes();
         let evidence = hour.evidence();
         let (count, last_seen) =
@@ -258,6 +268,7 @@ impl Bodies<'_> {
 
     /// Announces an episode of a tree's root.
     pub fn notice(&self, tree: &Tree, key: &[u8], episode: &Episode) -> Notice {
+        let tree = tree.as_of(episode.crossing.time);
         let node = tree.last();
         let (rule, crossing) = (self.plan.rules.get(tree.root), &episode.crossing);
         let key = key_of(node, key);

@@ -59,7 +59,7 @@ impl Correlator {
     /// Watermarks, each with the trees that stand there.
     fn write_marks(&self, group: &Group, out: &mut Writer) {
         let mut marks: BTreeMap<Micros, Vec<&Tree>> = BTreeMap::new();
-        for (tree, at) in self.plan.trees.iter().zip(0..) {
+        for (tree, at) in self.plan.trees.iter().zip(0..).filter(|(tree, _)| !tree.is_vacant()) {
             let now = self.watermarks.get(tree.set).copied().unwrap_or(Micros::MIN);
             marks.entry(now.max(group.mark(at))).or_default().push(tree);
         }

@@ -7,7 +7,9 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use vedette_event::{Cell, Column, FindingBatch, Hit, KEY_PART_BYTES, Kind, Projection, SourceIx, key_part};
+use vedette_event::{
+    Cell, Column, FindingBatch, Hit, KEY_PART_BYTES, Kind, Projection, SourceIx, Sources, key_part,
+};
 
 use crate::{
     body::slash64,
@@ -16,7 +18,7 @@ use crate::{
         payload::{write_cell, write_matched},
         values::write_values,
     },
-    plan::{Plan, Tree},
+    plan::{InForce, Plan, Tree, cuts},
 };
 
 /// Where the columns of one source are.
@@ -89,8 +91,10 @@ impl Layout {
             return 1;
         };
         let source = findings.batch.source;
-        let columns = slot
-            .get_or_insert_with(|| Columns::new(plan, tree, source, findings.batch.projection().fields()));
+        let columns = slot.get_or_insert_with(|| {
+            let sources = plan.versions.get(findings.version).map_or(&plan.sources, |v| &v.sources);
+            Columns::new(plan, tree, (sources, source), findings.batch.projection().fields())
+        });
         let cells = findings.batch.columns();
         if tree.single() {
             columns.entity(cells, row, &mut self.long, out);
@@ -120,11 +124,11 @@ fn clamp(text: &str) -> u16 {
 }
 
 impl Columns {
-    fn new(plan: &Plan, tree: &Tree, source: SourceIx, fields: &[Arc<str>]) -> Self {
-        let def = plan.sources.get(source);
+    fn new(plan: &Plan, tree: &Tree, (sources, source): (&Sources, SourceIx), fields: &[Arc<str>]) -> Self {
+        let def = sources.get(source);
         let find = |name: &str| {
             let column = fields.iter().position(|field| **field == *name)?;
-            Some(ColumnAt { column, cut: plan.cuts(source, name) })
+            Some(ColumnAt { column, cut: cuts(sources, source, name) })
         };
         let slots =
             tree.slots.iter().map(|slot| def.resolve(&slot.field).into_iter().filter_map(find).collect());
@@ -194,10 +198,10 @@ fn write_key(found: Option<(Cell<'_>, ColumnAt)>, long: &mut LongTexts, out: &mu
 }
 
 /// The hits of one row as (tree, number of the detection there), sorted, each tree's together.
-pub fn trees_of(plan: &Plan, hits: &[Hit], into: &mut Vec<(u32, u16)>) {
+pub fn trees_of(version: &InForce, hits: &[Hit], into: &mut Vec<(u32, u16)>) {
     into.clear();
     for hit in hits {
-        if let Some(uses) = plan.uses.get(hit.rule.0 as usize) {
+        if let Some(uses) = version.uses.get(hit.rule.0 as usize) {
             into.extend_from_slice(uses);
         }
     }

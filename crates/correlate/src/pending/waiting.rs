@@ -92,6 +92,24 @@ impl Waiting {
         }
     }
 
+    /// Makes room for another plan: sets of sources may be new.
+    pub fn adopt(&mut self, plan: &Plan) {
+        self.by_tree.resize(plan.trees.len(), 0);
+        self.refused.resize(plan.trees.len(), None);
+        let still = std::mem::take(&mut self.still);
+        self.stand(plan, |source| still.get(usize::from(source.0)).copied().unwrap_or_default());
+    }
+
+    /// Forgets a tree of which nothing waits.
+    pub fn drop_tree(&mut self, at: usize) {
+        self.unannounced.retain(|tree| *tree != at);
+        if let Some(refused) = self.refused.get_mut(at)
+            && refused.take().is_some()
+        {
+            self.refusals -= 1;
+        }
+    }
+
     /// Where refusing begins. The room above the budget is for what is on its way when partitions are paused.
     const fn limit(&self, still: Still) -> usize {
         if matches!(still, Still::Lasting) {

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use vedette_event::{RuleIx, Sources, Span};
+use vedette_event::{Micros, RuleIx, Sources, Span};
 use vedette_sigma::ir::{Correlation, CorrelationKind, RuleKind, RuleSet};
 
 use super::{From, Node, NodeKind, Ref, Route, Slot, Tree};
@@ -60,6 +60,9 @@ impl<'a> Builder<'a> {
             route,
             inner: Vec::new(),
             fingerprint: [0; 16],
+            since: Micros::MIN,
+            until: Micros::MAX,
+            before: Vec::new(),
         }
     }
 

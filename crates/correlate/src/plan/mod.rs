@@ -6,32 +6,47 @@
 //! whole, so what may meet in it is in one key group.
 
 mod build;
+mod merge;
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use smallvec::SmallVec;
-use vedette_event::{FieldType, RuleIx, RuleRef, SourceIx, Sources, Span};
+use vedette_event::{FieldType, Micros, RuleIx, RuleRef, SourceIx, Sources, Span};
 use vedette_sigma::ir::{Cmp, RuleKind, RuleSet};
 
 use self::build::Builder;
+pub use self::merge::Part;
 use crate::codec::write_bytes;
 
 /// What the correlator does with which rule's findings. Immutable and shared.
 #[derive(Debug)]
 pub struct Plan {
+    /// The rules of all versions in it, the newest's first.
     pub(crate) rules: Arc<RuleSet>,
+    /// The newest version's.
     pub(crate) sources: Arc<Sources>,
+    /// A tree that was in the plan before has the place it had.
     pub(crate) trees: Vec<Tree>,
     /// Distinct sets of sources that trees read.
     pub(crate) sets: Vec<Vec<SourceIx>>,
     /// By set: its trees, so that a release of one set costs nothing for the trees of others.
     pub(crate) members: Vec<Vec<usize>>,
-    /// By detection rule: the trees that use it, and its number there.
-    pub(crate) uses: Vec<SmallVec<[(u32, u16); 2]>>,
+    /// The versions of rules and sources in it, the oldest first.
+    pub(crate) versions: Vec<InForce>,
+    /// By rule: its tree.
+    tree_of: Vec<Option<u32>>,
+}
+
+/// What one version's hits are for.
+#[derive(Debug)]
+pub(crate) struct InForce {
+    /// By the version's own detection rules: the trees that use it, and its number there.
+    pub uses: Vec<SmallVec<[(u32, u16); 2]>>,
+    pub sources: Arc<Sources>,
 }
 
 /// A rule that emits and all it refers to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Tree {
     pub root: RuleIx,
     pub set: usize,
@@ -46,10 +61,17 @@ pub(crate) struct Tree {
     pub inner: Vec<Inner>,
     /// Same fingerprint, same meaning of the state.
     pub fingerprint: [u8; 16],
+    /// Events before take no part: the rule, or what it means, is new then.
+    pub since: Micros,
+    /// Nor do those from then on, when all that is open ends: the rule is changed or gone. `Micros::MAX` while it is in force.
+    pub until: Micros,
+    /// As versions before had it, the newest first, for what is said of instants before the time given: titles and levels may change
+    /// while the meaning stays.
+    pub before: Vec<(Micros, Arc<Tree>)>,
 }
 
 /// What of an event decides to which key group it goes for a tree: events that may meet in one of its rules go to one.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
     /// A tree of one rule: the key, and where the rules it refers to may give different ones, each of them.
     Key,
@@ -58,7 +80,7 @@ pub(crate) enum Route {
 }
 
 /// A rule for which a tree counts besides its root.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Inner {
     pub rule: RuleIx,
     /// Its node and those it refers to, however far below.
@@ -77,7 +99,7 @@ pub(crate) struct Slot {
 }
 
 /// One rule of a tree.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub rule: RuleIx,
     pub rule_ref: Arc<RuleRef>,
@@ -98,7 +120,7 @@ pub(crate) struct Node {
     pub update: Span,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NodeKind {
     Single,
     Count,
@@ -109,7 +131,7 @@ pub(crate) enum NodeKind {
 }
 
 /// A referenced rule.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Ref {
     pub from: From,
     pub recipe: usize,
@@ -127,8 +149,10 @@ impl Plan {
     /// Compiles the correlations and the emitting detection rules of a rule set.
     #[must_use]
     pub fn compile(rules: Arc<RuleSet>, sources: Arc<Sources>) -> Self {
+        let mut uses = vec![SmallVec::new(); rules.rules.len()];
         let mut plan = Self {
-            uses: vec![SmallVec::new(); rules.rules.len()],
+            versions: Vec::new(),
+            tree_of: vec![None; rules.rules.len()],
             trees: Vec::new(),
             sets: Vec::new(),
             members: Vec::new(),
@@ -151,12 +175,16 @@ impl Plan {
                 members.push(plan.trees.len());
             }
             for (bit, detection) in tree.detections.iter().enumerate() {
-                if let Some(uses) = plan.uses.get_mut(detection.0 as usize) {
+                if let Some(uses) = uses.get_mut(detection.0 as usize) {
                     uses.push((at, bit as u16));
                 }
             }
+            if let Some(of) = plan.tree_of.get_mut(ix.0 as usize) {
+                *of = Some(at);
+            }
             plan.trees.push(tree);
         }
+        plan.versions.push(InForce { uses, sources });
         plan
     }
 
@@ -179,19 +207,37 @@ impl Plan {
         needed
     }
 
-    /// The tree of a rule that emits.
-    pub(crate) fn tree_of(&self, rule: RuleIx) -> Option<u32> {
-        // Trees come in the order of their rules.
-        self.trees.binary_search_by_key(&rule, |tree| tree.root).ok().map(|at| at as u32)
+    /// What tells the state of a rule that emits from any other, and the sources that it waits for.
+    #[must_use]
+    pub fn state_of(&self, rule: RuleIx) -> Option<([u8; 16], &[SourceIx])> {
+        let tree = self.trees.get(self.tree_of(rule)? as usize)?;
+        Some((tree.fingerprint, self.sets.get(tree.set)?))
     }
 
-    /// Whether a column of a source is an address whose IPv6 form is cut to /64 in keys.
-    pub(crate) fn cuts(&self, source: SourceIx, column: &str) -> bool {
-        !self.sources.get(source).own_logsource() && self.sources.fields.kind(column) == Some(FieldType::Ip)
+    /// The tree of a rule that emits.
+    pub(crate) fn tree_of(&self, rule: RuleIx) -> Option<u32> {
+        self.tree_of.get(rule.0 as usize).copied().flatten()
     }
 }
 
+/// Whether a column of a source is an address whose IPv6 form is cut to /64 in keys.
+pub(crate) fn cuts(sources: &Sources, source: SourceIx, column: &str) -> bool {
+    !sources.get(source).own_logsource() && sources.fields.kind(column) == Some(FieldType::Ip)
+}
+
 impl Tree {
+    /// Whether it takes in events of an instant.
+    #[inline]
+    pub fn takes(&self, time: Micros) -> bool {
+        time >= self.since && time < self.until
+    }
+
+    /// The tree as it was in force at an instant.
+    pub fn as_of(&self, time: Micros) -> &Self {
+        let before = self.before.iter().take_while(|(until, _)| time < *until).last();
+        before.map_or(self, |(_, tree)| tree)
+    }
+
     /// True for a single-event rule whose key comes from the source's entity list.
     pub fn entity_list(&self, rules: &RuleSet) -> bool {
         self.single() && rules.get(self.root).extras.entity.is_none()

@@ -187,7 +187,7 @@ impl Step<'_> {
             self.agenda.over.insert((self.at, at as u16));
         }
         if let Some(slot) = replaced {
-            self.replace(at, slot);
+            self.replace(at, slot, arrival.now);
         }
         let Some(state) = self.state.nodes.get_mut(at) else { return Err(Taken::No) };
         let (window, estimate) = match room {
@@ -216,7 +216,7 @@ impl Step<'_> {
     }
 
     /// Another takes the place of a key.
-    fn replace(&mut self, at: usize, slot: u32) {
+    fn replace(&mut self, at: usize, slot: u32, now: Micros) {
         let Some(state) = self.state.nodes.get_mut(at) else { return };
         if let Some(known) = state.keys.get_mut(slot)
             && let Phase::Open(episode) = &mut known.phase
@@ -224,7 +224,7 @@ impl Step<'_> {
             self.agenda.timers.spoil(1 + usize::from(episode.pending.is_some()));
             if !episode.silent {
                 let place = (self.group, &*known.key);
-                let last = self.cx.bodies().revision(self.tree, place, episode, Liveness::Ended);
+                let last = self.cx.bodies().revision((self.tree, now), place, episode, Liveness::Ended);
                 self.report.say(last);
             }
         }

@@ -32,8 +32,8 @@ impl Step<'_> {
         {
             let held = episode.held;
             if !episode.silent {
-                let place = (self.group, &*known.key);
-                let last = self.cx.bodies().revision(self.tree, place, episode, Liveness::Ended);
+                let (place, of) = ((self.group, &*known.key), (self.tree, episode.midnight()));
+                let last = self.cx.bodies().revision(of, place, episode, Liveness::Ended);
                 self.report.say(last);
             }
             known.phase = Phase::Cut(held);
@@ -83,8 +83,8 @@ impl Step<'_> {
             episode.silent = self.folded(&episode.crossing, &key);
             self.count_crossing(&episode.crossing);
             if !episode.silent {
-                let place = (self.group, &*key);
-                let first = self.cx.bodies().revision(self.tree, place, &mut episode, Liveness::Active);
+                let (place, of) = ((self.group, &*key), (self.tree, episode.crossing.time));
+                let first = self.cx.bodies().revision(of, place, &mut episode, Liveness::Active);
                 self.report.say(first);
             }
             self.report.crossings.push(Crossing {

@@ -22,6 +22,8 @@ pub struct Timer {
 /// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Due {
+    /// The tree's rule ends: before what else is due then, so that a revision and the end are one.
+    End,
     /// An episode's next revision, or its end.
     Episode { node: u16, slot: u32, birth: u32 },
     /// Judged windows of a rule end.

@@ -29,6 +29,7 @@ impl Step<'_> {
             Due::Episode { node, slot, birth } => self.episode(usize::from(node), slot, birth, timer.due),
             Due::Windows { node } => self.judge(usize::from(node), timer.due),
             Due::Sweep => self.sweep(Some(timer.due)),
+            Due::End => self.end(timer.due),
         }
     }
 
@@ -54,7 +55,7 @@ impl Step<'_> {
         let state_then = if due < end { Liveness::Active } else { Liveness::Ended };
         if !episode.silent {
             let place = (self.group, &*known.key);
-            let revision = self.cx.bodies().revision(self.tree, place, episode, state_then);
+            let revision = self.cx.bodies().revision((self.tree, now), place, episode, state_then);
             self.report.say(revision);
         }
         if due < end {
@@ -75,6 +76,33 @@ impl Step<'_> {
             return;
         }
         state.ranked(node, slot);
+    }
+
+    /// The rule is changed or gone: what is open ends, and nothing is kept. Windows that would be judged later never are, since
+    /// nobody knows what else had come.
+    fn end(&mut self, now: Micros) {
+        for at in 0..self.tree.nodes.len() {
+            if self.tree.nodes.get(at).is_some_and(|node| node.judged) {
+                self.judge(at, now);
+            }
+        }
+        let root = self.tree.nodes.len().saturating_sub(1);
+        for (at, state) in self.state.nodes.iter_mut().enumerate() {
+            let mut keys = std::mem::take(&mut state.keys);
+            (state.closed, state.judging) = (Vec::new(), None);
+            let slots: Vec<u32> = keys.iter().map(|(slot, _)| slot).collect();
+            self.report.effort.swept += slots.len() as u64;
+            for slot in slots {
+                let Some(known) = keys.get_mut(slot) else { continue };
+                let Phase::Open(episode) = &mut known.phase else { continue };
+                self.agenda.timers.spoil(1 + usize::from(episode.pending.is_some()));
+                if at == root && !episode.silent {
+                    let place = (self.group, &*known.key);
+                    let last = self.cx.bodies().revision((self.tree, now), place, episode, Liveness::Ended);
+                    self.report.say(last);
+                }
+            }
+        }
     }
 
     /// Judges the windows of a rule that end at one instant, in the order of their crossing events.

@@ -12,7 +12,7 @@ use crate::{
     body::STORM_AFTER,
     event::{Ends, EventRef},
     over::prefixes::Prefixes,
-    plan::Node,
+    plan::Tree,
 };
 
 /// How long a closed hour is kept for restarts.
@@ -98,20 +98,22 @@ impl Hour {
         self.last().is_some_and(|last| place > last)
     }
 
-    /// When it closes: at its end, or once the last judged window that overlaps it is judged.
-    pub fn end(node: &Node, start: Micros) -> Micros {
-        let end = start.plus(HOUR);
-        if node.judged { end.minus(Span(1)).floor(node.span).plus(node.span).max(end) } else { end }
+    /// When it closes: at its end, or once the last judged window that overlaps it is judged; with its rule at the latest.
+    pub fn end(tree: &Tree, start: Micros) -> Micros {
+        let (node, end) = (tree.last(), start.plus(HOUR));
+        let end =
+            if node.judged { end.minus(Span(1)).floor(node.span).plus(node.span).max(end) } else { end };
+        end.min(tree.until)
     }
 
     /// When it is to be revised, closed or forgotten.
-    pub fn due(&self, node: &Node, start: Micros) -> Micros {
-        let end = Self::end(node, start);
+    pub fn due(&self, tree: &Tree, start: Micros) -> Micros {
+        let end = Self::end(tree, start);
         if self.closed {
             return end.plus(KEPT);
         }
         let pending = self.head.as_ref().and_then(|head| head.pending);
-        pending.filter(|pending| !node.judged && *pending < end).unwrap_or(end)
+        pending.filter(|pending| !tree.judged() && *pending < end).unwrap_or(end)
     }
 
     /// Episodes folded.

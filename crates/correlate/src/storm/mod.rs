@@ -172,7 +172,7 @@ impl Storms {
                     let mut head = Head { crossing: *event, revision: 0, pending: None };
                     if !node.judged && event.time >= published {
                         head.revision = 1;
-                        alerts.push(bodies.storm(tree, start, hour, &head, Liveness::Active));
+                        alerts.push(bodies.storm((tree, event.time), start, hour, &head, Liveness::Active));
                     }
                     hour.head = Some(head);
                 }
@@ -184,7 +184,7 @@ impl Storms {
                 }
             }
         }
-        let due = hour.due(node, start);
+        let due = hour.due(tree, start);
         self.note_due(tree.set, due, false);
         folded
     }
@@ -197,11 +197,10 @@ impl Storms {
         before: Option<Micros>,
         alerts: &mut Vec<Published>,
     ) {
-        let node = tree.last();
         let published = self.published.get(at as usize).copied().unwrap_or(Micros::MIN);
         let Some(hours) = self.by_tree.get_mut(&at) else { return };
         let next = loop {
-            let first = hours.iter().map(|(start, hour)| (hour.due(node, *start), *start)).min();
+            let first = hours.iter().map(|(start, hour)| (hour.due(tree, *start), *start)).min();
             let Some((due, start)) = first.filter(|(due, _)| before.is_none_or(|before| *due < before))
             else {
                 break first.map(|(due, _)| due);
@@ -211,14 +210,14 @@ impl Storms {
                 hours.remove(&start);
                 continue;
             }
-            let ended = due >= Hour::end(node, start);
+            let ended = due >= Hour::end(tree, start);
             if let Some(head) = &mut hour.head {
                 head.pending = None;
                 if due >= published {
                     head.revision = head.revision.saturating_add(1);
                     let head = Head::clone(head);
                     let state = if ended { Liveness::Ended } else { Liveness::Active };
-                    alerts.push(bodies.storm(tree, start, hour, &head, state));
+                    alerts.push(bodies.storm((tree, due), start, hour, &head, state));
                 }
             }
             hour.closed = ended;
@@ -228,6 +227,21 @@ impl Storms {
         }
         if let Some(next) = next {
             self.note_due(tree.set, next, false);
+        }
+    }
+
+    /// Makes room for another plan; of trees that end by it, what is due is looked at anew.
+    pub fn adopt(&mut self, plan: &Plan, ending: impl Iterator<Item = usize>) {
+        self.next.resize(plan.sets.len(), Micros::MAX);
+        self.published.resize(plan.trees.len(), Micros::MIN);
+        ending.for_each(|set| self.note_due(set, Micros::MIN, true));
+    }
+
+    /// Forgets a tree.
+    pub fn drop_tree(&mut self, at: u32) {
+        self.by_tree.remove(&at);
+        if let Some(published) = self.published.get_mut(at as usize) {
+            *published = Micros::MIN;
         }
     }
 

@@ -254,6 +254,7 @@ fn push_batch(correlator: &mut Correlator, events: &[Ev], out: &mut Output) {
     let flags: Vec<_> = events.iter().map(|e| e.flags).collect();
     let findings = FindingBatch {
         batch: &batch,
+        version: 0,
         incarnation: incarnation(first),
         times: &times,
         flags: &flags,

@@ -1,0 +1,114 @@
+//! One version of rules over one version of sources.
+//!
+//! In: [`RuleSet`], [`Sources`], the version before. Out: [`Version`].
+//! Invariant: a rule that means what it meant in the version before has done so since then; one that is new or means something else
+//! has since the log time from which the version is in force.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use vedette_correlate::{Part, Plan};
+use vedette_decode::Decoder;
+use vedette_detect::{Evaluator, Program};
+use vedette_event::{Micros, Projection, RuleIx, SourceIx, Sources};
+use vedette_sigma::{RuleSet, ir::Rule};
+
+use crate::error::Error;
+
+/// Rules over sources, and from when on they are in force.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// From this log time on; `Micros::MIN` of the first.
+    pub from: Micros,
+    /// The rules.
+    pub rules: Arc<RuleSet>,
+    /// The sources.
+    pub sources: Arc<Sources>,
+    /// By rule: since when it has meant what it means.
+    pub since: Arc<[Micros]>,
+    plan: Arc<Plan>,
+    lanes: Arc<[SourceProgram]>,
+}
+
+/// What one source runs.
+#[derive(Debug)]
+struct SourceProgram {
+    projection: Arc<Projection>,
+    program: Arc<Program>,
+}
+
+/// What makes a rule the same in two versions.
+pub(crate) type Instance<'a> = (&'a str, [u8; 32], bool, Micros);
+
+impl Version {
+    /// Compiles rules for every source, in force from the beginning. Takes its time; whoever adopts it later need not.
+    #[must_use]
+    pub fn compile(rules: Arc<RuleSet>, sources: Arc<Sources>) -> Self {
+        let plan = Arc::new(Plan::compile(rules.clone(), sources.clone()));
+        let lanes = sources.iter().map(|(ix, def)| {
+            let mut fields = vedette_detect::needed_fields(&rules, def);
+            fields.extend(plan.needed_fields(ix));
+            let projection = Projection::new(fields);
+            let program = Arc::new(Program::compile(&rules, ix, &sources, projection.fields()));
+            SourceProgram { projection, program }
+        });
+        let since = vec![Micros::MIN; rules.rules.len()].into();
+        Self { from: Micros::MIN, lanes: lanes.collect(), since, rules, sources, plan }
+    }
+
+    /// The same in force from a log time on, its rules since what `since` says.
+    #[must_use]
+    pub fn in_force(self, from: Micros, since: impl Fn(&Rule) -> Micros) -> Self {
+        let since = self.rules.rules.iter().map(since).collect();
+        Self { from, since, ..self }
+    }
+
+    /// The same in force from a log time on, after another version.
+    #[must_use]
+    pub fn following(self, before: &Self, from: Micros) -> Self {
+        let key = |of: &Self, ix: RuleIx, rule: &Rule| {
+            // Where it reads from is part of what waits for whom.
+            let state = of.plan.state_of(ix).map(|(state, sources)| (state, sources.to_vec()));
+            (rule.id.clone(), rule.meaning, state)
+        };
+        let known: BTreeMap<_, Micros> = before
+            .rules
+            .iter()
+            .zip(before.since.iter())
+            .map(|((ix, rule), since)| (key(before, ix, rule), *since))
+            .collect();
+        let since =
+            self.rules.iter().map(|(ix, rule)| known.get(&key(&self, ix, rule)).copied().unwrap_or(from));
+        let since = since.collect();
+        Self { from, since, ..self }
+    }
+
+    /// What is decoded of a source.
+    #[must_use]
+    pub fn projection(&self, source: SourceIx) -> &Arc<Projection> {
+        &self.lanes[usize::from(source.0)].projection
+    }
+
+    /// Its rules, each with what tells it from the same rule of another meaning.
+    pub(crate) fn instances(&self) -> impl Iterator<Item = (RuleIx, Instance<'_>)> {
+        let rules = self.rules.iter().zip(self.since.iter());
+        rules.map(|((ix, rule), since)| (ix, (&*rule.id, rule.meaning, rule.emits, *since)))
+    }
+
+    pub(crate) fn part(&self) -> Part {
+        Part { from: self.from, plan: self.plan.clone(), since: self.since.clone() }
+    }
+
+    pub(crate) fn decoder(&self, source: SourceIx, secret: [u8; 32]) -> Result<Decoder, Error> {
+        let def = self.sources.get(source);
+        let decoder = Decoder::new(def, &self.sources.fields, self.projection(source), secret)
+            .map_err(|cause| Error::Source { source_name: def.name.clone(), cause })?;
+        let searched = vedette_detect::searches_records(&self.rules, def);
+        Ok(if searched { decoder.searched(def, secret) } else { decoder })
+    }
+
+    pub(crate) fn evaluator(&self, source: SourceIx, secret: [u8; 32]) -> Evaluator {
+        let hash = blake3::keyed_hash(&secret, b"detect: memo");
+        let seed = hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Evaluator::with_seed(self.lanes[usize::from(source.0)].program.clone(), seed)
+    }
+}

@@ -1,0 +1,282 @@
+//! Rules, lists and mappings that change while events come: the kernel against brute force.
+//!
+//! In: random worlds, edits of their rules, steps among which are reloads. Out: agreement, or a shrunk difference.
+//!
+//! "An event uses the versions in force at its `ts_log`. A rule whose meaning is unchanged keeps its state. One that is new or
+//! changed emits nothing that crosses before T_v; episodes of the rule as it was before end at T_v. Its windows count from T_v."
+//! As the oracle reads it: of a rule between two changes, exactly those events count that are of its versions and lie between the
+//! changes in event time, too; a judged window that would end after the rule does is not judged. What is said bears the title and
+//! level in force when it is due.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use proptest::{prelude::*, sample, test_runner::TestCaseError};
+use vedette_event::{RuleIx, Sources, source::OneOrMany};
+use vedette_sigma::{Lists, RuleFile, RuleKind, RuleSet};
+
+use super::{
+    Input, Matches, Outcome,
+    body::{self, Crossed, Draft},
+    conditions::group,
+    detection, episodes,
+    generate::{self, Shape, World},
+    kernel::{Drive, Step, steps},
+    keys,
+    placement::{self, Event, Stored},
+    property::{config, difference},
+    storm,
+};
+
+/// A version of rules and sources, and from when on it is in force.
+struct InForce {
+    from: i64,
+    rules: Arc<RuleSet>,
+    sources: Arc<Sources>,
+}
+
+/// All alerts under versions, the oldest first.
+fn alerts(world: &World, versions: &[InForce], stored: &[Stored]) -> Outcome {
+    let logs = world.claimed();
+    let events = placement::place_all(&logs, &versions[0].sources, stored);
+    let version_of = |event: &Event| versions.iter().rposition(|v| v.from <= event.log).unwrap_or(0);
+    let matching = |event: &Event| {
+        let InForce { rules, sources, .. } = &versions[version_of(event)];
+        let matching = rules.iter().filter(|(_, rule)| match &rule.kind {
+            RuleKind::Detection(d) => detection::matches(d, event, sources),
+            RuleKind::Correlation(_) => false,
+        });
+        matching.map(|(_, rule)| rule.id.to_string()).collect()
+    };
+    let matched: Vec<BTreeSet<String>> = events.iter().map(matching).collect();
+    let mut outcome = Outcome::default();
+    let mut all: Vec<(usize, Draft)> = Vec::new();
+    for (first, version) in versions.iter().enumerate() {
+        for (_, rule) in version.rules.iter().filter(|(_, rule)| rule.emits) {
+            let same = |version: &InForce| {
+                let mut rules = version.rules.iter();
+                rules
+                    .find(|(_, r)| (&r.id, r.meaning, r.emits) == (&rule.id, rule.meaning, true))
+                    .map(|(ix, _)| ix)
+            };
+            if first > 0 && same(&versions[first - 1]).is_some() {
+                continue;
+            }
+            let goes_on = versions[first..].iter().map_while(same);
+            let instance: Vec<(usize, RuleIx)> = (first..).zip(goes_on).collect();
+            let until = versions.get(first + instance.len()).map_or(i64::MAX, |next| next.from);
+            let takes = |event: &Event| {
+                (first..first + instance.len()).contains(&version_of(event))
+                    && (version.from..until).contains(&event.at.time)
+            };
+            let (own, ids): (Vec<Event>, Vec<&BTreeSet<String>>) =
+                events.iter().cloned().zip(&matched).filter(|(event, _)| takes(event)).unzip();
+            let of = |(version, ix): &(usize, RuleIx)| {
+                let InForce { rules, sources, .. } = &versions[*version];
+                let input = Input { rules, sources, logs: &logs, placements: stored };
+                let drafts = drafts(&input, *ix, &own, &ids, until);
+                drafts.into_iter().map(|draft| (*version, draft)).collect::<Vec<_>>()
+            };
+            let by_version: Vec<Vec<(usize, Draft)>> = instance.iter().map(of).collect();
+            all.extend(as_due(versions, by_version));
+        }
+    }
+    all.sort_by_cached_key(|(version, draft)| {
+        let rule = versions[*version].rules.get(draft.rule);
+        (draft.crossing.clone(), rule.id.clone(), keys::json(&draft.key))
+    });
+    for (version, draft) in all {
+        let InForce { rules, sources, .. } = &versions[version];
+        let input = Input { rules, sources, logs: &logs, placements: stored };
+        let (id, revisions) = body::finish(&input, draft);
+        outcome.scan.push(id.clone());
+        assert!(outcome.revisions.insert(id, revisions).is_none(), "two alerts have one id");
+    }
+    outcome
+}
+
+/// Each revision as the version in force when it is due says it.
+fn as_due(versions: &[InForce], by_version: Vec<Vec<(usize, Draft)>>) -> Vec<(usize, Draft)> {
+    let mut last = by_version.last().cloned().unwrap_or_default();
+    for (at, (_, draft)) in last.iter_mut().enumerate() {
+        for (n, due) in draft.due.clone().into_iter().enumerate() {
+            let in_force = versions.iter().rposition(|v| v.from <= due).unwrap_or(0);
+            let said = by_version.iter().rev().find(|drafts| drafts[at].0 <= in_force);
+            draft.revisions[n] = said.unwrap_or(&by_version[0])[at].1.revisions[n].clone();
+        }
+    }
+    last
+}
+
+/// The alerts of one rule over these events, whose matches by rule id are known, until it ends.
+fn drafts(
+    input: &Input<'_>,
+    root: RuleIx,
+    events: &[Event],
+    ids: &[&BTreeSet<String>],
+    until: i64,
+) -> Vec<Draft> {
+    let (mut matches, mut crossed) = (Matches::new(), Crossed::new());
+    for (ix, rule) in input.rules.iter().take(root.0 as usize + 1) {
+        let mut of_rule = Vec::new();
+        match &rule.kind {
+            RuleKind::Detection(_) => {
+                let matched = events.iter().zip(ids).filter(|(_, ids)| ids.contains(&*rule.id));
+                let matched: Vec<&Event> = matched.map(|(event, _)| event).collect();
+                matches.insert(ix, matched.iter().map(|e| e.at.clone()).collect());
+                if ix == root {
+                    for (key, taking) in keys::by_entity(rule, &matched, ix, input.sources) {
+                        let mut episodes = episodes::single(rule, &key, &taking);
+                        episodes.iter_mut().for_each(|e| e.end = e.end.min(until));
+                        of_rule.extend(super::drafts_of(
+                            (input.rules, &crossed),
+                            ix,
+                            &key,
+                            &taking,
+                            &episodes,
+                        ));
+                    }
+                }
+            }
+            RuleKind::Correlation(c) if c.judged() => {
+                if ix == root {
+                    for (key, taking) in group(c, events, &matches, input) {
+                        of_rule.extend(body::judged((input.rules, &crossed), ix, c, &key, &taking));
+                    }
+                    of_rule.retain(|draft| draft.due[0] <= until);
+                }
+            }
+            RuleKind::Correlation(c) => {
+                let mut crossings = BTreeSet::new();
+                for (key, taking) in group(c, events, &matches, input) {
+                    let mut episodes = episodes::correlated(rule, c, &taking);
+                    episodes.iter_mut().for_each(|e| e.end = e.end.min(until));
+                    let own = episodes.iter().filter(|e| !e.continuation);
+                    crossings.extend(own.map(|e| taking[e.crossing].event.at.clone()));
+                    of_rule.extend(super::drafts_of((input.rules, &crossed), ix, &key, &taking, &episodes));
+                }
+                let own = of_rule.iter().filter(|draft| !draft.revisions[0].continuation);
+                crossed.insert(ix, own.cloned().collect());
+                matches.insert(ix, crossings);
+            }
+        }
+        if ix == root {
+            return storm::fold(input.rules, ix, of_rule, until);
+        }
+    }
+    Vec::new()
+}
+
+/// What is done to one document of the rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Edit {
+    No,
+    /// Another title and level: the same meaning.
+    Retitle,
+    /// Another timespan, or another value to look for.
+    Change,
+    /// It is not there.
+    Leave,
+}
+
+/// A version to be: an edit by document, the values of lists, whether the mapping is another.
+type Edits = (Vec<Edit>, bool, bool);
+
+fn edits() -> impl Strategy<Value = Vec<Edits>> {
+    let edit = prop_oneof![4 => Just(Edit::No), 1 => Just(Edit::Retitle), 2 => Just(Edit::Change), 1 => Just(Edit::Leave)];
+    let one = (prop::collection::vec(edit, 8), any::<bool>(), prop::bool::weighted(0.3));
+    prop::collection::vec(one, 2..4)
+}
+
+/// The rules of a world, edited. What they look for stands in lists.
+fn version(world: &World, (edits, longer, mapped): &Edits) -> (Arc<RuleSet>, Arc<Sources>) {
+    let mut edits = edits.iter().copied().cycle();
+    let mut files = Vec::new();
+    for (i, text) in world.files.iter().enumerate() {
+        let documents = text.split("---\n").filter(|text| !text.trim().is_empty());
+        let edited = documents.map(|text| edited(text, edits.next().unwrap_or(Edit::No)));
+        let text = edited.collect::<Vec<_>>().join("---\n");
+        files.push(RuleFile { path: format!("{i}.yml").into(), text });
+    }
+    let mut lists = Lists::new();
+    for name in generate::rules::DETECTIONS {
+        let more = if *longer { vec!["q".to_owned(), "none".to_owned()] } else { Vec::new() };
+        lists.insert(name.to_owned(), [vec![name.to_owned()], more].concat());
+    }
+    let mut sources = generate::sources();
+    if *mapped {
+        for def in sources.defs.iter_mut().filter(|def| &*def.name == "typed") {
+            def.taxonomy.insert("u".to_owned(), OneOrMany::One("user.id".to_owned()));
+        }
+    }
+    (Arc::new(vedette_sigma::load(&files, &lists, &sources)), Arc::new(sources))
+}
+
+fn edited(text: &str, edit: Edit) -> String {
+    let mut text = text.to_owned();
+    for name in generate::rules::DETECTIONS {
+        text = text.replace(&format!("    k: {name}\n"), &format!("    k|expand: '%{name}%'\n"));
+    }
+    match edit {
+        Edit::No => text,
+        Edit::Retitle => text.replace("title: ", "title: Now ").replace("level: high", "level: critical"),
+        Edit::Change if text.contains("timespan: 10s") => text.replace("timespan: 10s", "timespan: 12s"),
+        Edit::Change if text.contains("timespan: 5s") => text.replace("timespan: 5s", "timespan: 4s"),
+        Edit::Change => text.replace("'%p%'", "['%p%', 'q']").replace("'%r%'", "['%r%', 'p']"),
+        // What refers to it is refused then, which is as good as gone.
+        Edit::Leave => String::new(),
+    }
+}
+
+fn with_reloads() -> impl Strategy<Value = Vec<Step>> {
+    let reload = sample::select(vec![0, 0, 3_000_000, 20_000_000]).prop_map(Step::Reload);
+    let more = prop_oneof![2 => reload, 1 => Just(Step::Outgrow), 1 => Just(Step::Checkpoint(0, 1)), 1 => Just(Step::Kill)];
+    (steps(), prop::collection::vec((any::<sample::Index>(), more), 1..9)).prop_map(|(mut steps, more)| {
+        for (at, step) in more {
+            let at = at.index(steps.len() + 1);
+            steps.insert(at, step);
+        }
+        steps
+    })
+}
+
+fn agrees(
+    world: &World,
+    edits: &[Edits],
+    steps: &[Step],
+    (threads, seed): (usize, u64),
+) -> Result<usize, TestCaseError> {
+    let versions: Vec<_> = edits.iter().map(|edits| version(world, edits)).collect();
+    let mut drive = Drive::new(world, None, steps.len().is_multiple_of(2)).with_versions(versions);
+    if threads > 1 {
+        drive = drive.on_threads(threads, seed);
+    }
+    drive.run(steps);
+    let in_force = |version: &Arc<vedette_engine::Version>| InForce {
+        from: version.from.0,
+        rules: version.rules.clone(),
+        sources: version.sources.clone(),
+    };
+    let versions: Vec<InForce> = drive.versions.iter().map(in_force).collect();
+    let stored = [world.replaced(), drive.placements.clone()].concat();
+    match difference(world, &drive, &alerts(world, &versions, &stored)) {
+        Some(difference) => {
+            let from: Vec<i64> = versions.iter().map(|v| v.from).collect();
+            Err(TestCaseError::fail(format!("{from:?} {edits:?} {:?}\n{difference}", drive.placements)))
+        }
+        None => Ok(versions.len()),
+    }
+}
+
+proptest! {
+    #![proptest_config(config(256))]
+
+    #[test]
+    fn what_is_in_force_when_decides(
+        world in generate::world(Shape::Topics), edits in edits(), steps in with_reloads(),
+        threads in sample::select(vec![1_usize, 3]), seed: u64,
+    ) {
+        agrees(&world, &edits, &steps, (threads, seed))?;
+    }
+}
