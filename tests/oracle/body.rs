@@ -9,9 +9,11 @@ use std::{
     sync::Arc,
 };
 
-use serde_json::{Value as Json, json};
 use vedette_correlate::body::{Detail, explanation, summary};
-use vedette_event::{Alert, Entity, Evidence, Flags, Micros, RuleIx, RuleRef, Span, State, alert::Number};
+use vedette_event::{
+    Alert, Entity, Evidence, Flags, Micros, RuleIx, RuleRef, Span, State,
+    alert::{Child, Explanation, Number},
+};
 use vedette_sigma::{Correlation, CorrelationKind, Rule, RuleKind, RuleSet};
 
 use super::{
@@ -164,9 +166,8 @@ fn revision(about: &About<'_>, events: &[&Taking<'_>]) -> Alert {
         evidence: evidence(events.iter().map(|e| (&e.event.at, e.event.flags)).collect()),
         evidence_total: count,
         explanation: {
-            let mut map = explanation(about.rules, about.ix, &detail);
-            map.extend(children(about, events));
-            map
+            let details = explanation(about.rules, about.ix, &detail);
+            Explanation { details, ..children(about, events) }
         },
         flags: events.iter().fold(capped, |flags, e| flags.with(e.event.flags)),
     }
@@ -177,11 +178,11 @@ const LISTED: usize = 128;
 
 /// "The alert's `explanation.children` lists, for each child event in its evidence, the child's rule, key, first and last
 /// event, `crossed_at`, count, value and its own first and last five references, down the whole chain."
-fn children(about: &About<'_>, events: &[&Taking<'_>]) -> BTreeMap<String, Json> {
-    let RuleKind::Correlation(c) = &about.rules.get(about.ix).kind else { return BTreeMap::new() };
+fn children(about: &About<'_>, events: &[&Taking<'_>]) -> Explanation {
+    let RuleKind::Correlation(c) = &about.rules.get(about.ix).kind else { return Explanation::default() };
     let refers = |ix: &RuleIx| matches!(about.rules.get(*ix).kind, RuleKind::Correlation(_));
     if !c.rules.iter().any(refers) {
-        return BTreeMap::new();
+        return Explanation::default();
     }
     let (mut listed, mut total) = (Vec::new(), 0);
     let n = events.len();
@@ -191,44 +192,39 @@ fn children(about: &About<'_>, events: &[&Taking<'_>]) -> BTreeMap<String, Json>
             let mut here: Vec<&Draft> = of_rule.filter(|draft| draft.crossing == event.event.at).collect();
             here.sort_by_key(|draft| keys::json(&draft.key));
             for draft in here {
-                total += 1 + draft.revisions[0]
-                    .explanation
-                    .get("children_total")
-                    .map_or(0, |n| n.as_u64().expect("n"));
+                total += 1 + draft.revisions[0].explanation.children_total.unwrap_or(0);
                 listed.push(child(about.rules, draft));
             }
         }
     }
-    let mut level: Vec<&mut Vec<Json>> = vec![&mut listed];
+    let mut level: Vec<&mut Vec<Child>> = vec![&mut listed];
     let mut room = LISTED;
     while !level.is_empty() {
         for list in &mut level {
             list.truncate(room);
             room -= list.len();
         }
-        let below = level.into_iter().flatten().filter_map(|child| child.get_mut("children")?.as_array_mut());
-        level = below.collect();
+        level = level.into_iter().flatten().filter_map(|child| child.children.as_mut()).collect();
     }
-    BTreeMap::from([
-        ("children".to_owned(), Json::Array(listed)),
-        ("children_total".to_owned(), json!(total)),
-    ])
+    Explanation { children: Some(listed), children_total: Some(total), ..Explanation::default() }
 }
 
 /// A child's episode at its crossing: what its revision 1 says, or would say if it raised alerts.
-fn child(rules: &RuleSet, draft: &Draft) -> Json {
-    let whole = serde_json::to_value(&draft.revisions[0]).expect("JSON");
-    let names =
-        ["rule", "key", "first_seen", "crossed_at", "last_seen", "count", "value", "evidence", "flags"];
-    let mut child: serde_json::Map<String, Json> =
-        names.into_iter().map(|name| (name.to_owned(), whole[name].clone())).collect();
-    if rules.get(draft.rule).emits {
-        child.insert("alert_id".to_owned(), json!(id(rules, draft)));
+fn child(rules: &RuleSet, draft: &Draft) -> Child {
+    let first = draft.revisions[0].clone();
+    Child {
+        alert_id: rules.get(draft.rule).emits.then(|| id(rules, draft).into()),
+        rule: first.rule,
+        key: first.key,
+        first_seen: first.first_seen,
+        crossed_at: first.crossed_at,
+        last_seen: first.last_seen,
+        count: first.count,
+        value: first.value,
+        evidence: first.evidence,
+        children: first.explanation.children,
+        flags: first.flags,
     }
-    if let Some(below) = whole["explanation"].get("children") {
-        child.insert("children".to_owned(), below.clone());
-    }
-    Json::Object(child)
 }
 
 /// The distinct referenced rules that the events matched; only `temporal` tells them.

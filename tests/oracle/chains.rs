@@ -4,10 +4,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use proptest::{prelude::*, sample, strategy::ValueTree as _};
 use serde_json::{Value as Json, json};
+use vedette_event::alert::{Child, Number};
 
 use super::{
     generate::{Shape, World, records},
@@ -73,9 +74,8 @@ fn worlds() -> impl Strategy<Value = World> {
 }
 
 /// How many levels of children some list has.
-fn levels(children: Option<&Json>) -> usize {
-    let all = children.and_then(Json::as_array).into_iter().flatten();
-    all.map(|child| 1 + levels(child.get("children"))).max().unwrap_or(0)
+fn levels(children: Option<&[Child]>) -> usize {
+    children.into_iter().flatten().map(|child| 1 + levels(child.children.as_deref())).max().unwrap_or(0)
 }
 
 fn agrees(world: &World, steps: &[Step]) -> Result<(), TestCaseError> {
@@ -121,18 +121,18 @@ fn each_level_is_told_with_those_below() {
     let world = one_log(&tower("event_count", 3, 2, ""), apart(6));
     let outcome = oracle(&world, &[]);
     let last = outcome.last_revisions().find(|alert| &*alert.rule.title == "Level 2").unwrap();
-    assert_eq!(levels(last.explanation.get("children")), 2);
-    let children = last.explanation["children"].as_array().unwrap();
+    assert_eq!(levels(last.explanation.children.as_deref()), 2);
+    let children = last.explanation.children.as_deref().unwrap();
     // The two crossings of level 1 that made it cross, each with the two of level 0 below it.
-    assert_eq!((children.len(), &last.explanation["children_total"]), (2, &json!(6)));
-    assert!(children.iter().all(|child| child["count"] == 2 && child["value"] == 2));
-    let below = children.iter().flat_map(|child| child["children"].as_array().unwrap());
-    assert!(below.clone().all(|child| child.get("children").is_none()));
+    assert_eq!((children.len(), last.explanation.children_total), (2, Some(6)));
+    assert!(children.iter().all(|child| child.count == 2 && child.value == Number::Int(2)));
+    let below = children.iter().flat_map(|child| child.children.as_ref().unwrap());
+    assert!(below.clone().all(|child| child.children.is_none()));
     // Who raises alerts bears the id of the alert; level 0 raises none.
-    assert!(below.clone().all(|child| child.get("alert_id").is_none()));
-    assert!(children.iter().all(|child| outcome.revisions.contains_key(child["alert_id"].as_str().unwrap())));
+    assert!(below.clone().all(|child| child.alert_id.is_none()));
+    assert!(children.iter().all(|child| outcome.revisions.contains_key(child.alert_id.as_deref().unwrap())));
     // Each of the four is an event of the level above, and rests on two events of its own.
-    assert!(below.clone().all(|child| child["evidence"].as_array().unwrap().len() == 2));
+    assert!(below.clone().all(|child| child.evidence.len() == 2));
     agrees(&world, &RESTARTED).unwrap();
 }
 
@@ -144,10 +144,10 @@ fn a_body_lists_as_many_as_there_is_room_for() {
         let world = one_log(&tower(kind, 4, 12, condition), apart(60));
         let outcome = oracle(&world, &[]);
         let last = outcome.last_revisions().filter(|alert| &*alert.rule.title == "Level 3").last().unwrap();
-        assert!(last.explanation["children_total"].as_u64().unwrap() > 1_000);
-        let text = serde_json::to_string(&last.explanation["children"]).unwrap();
+        assert!(last.explanation.children_total.unwrap() > 1_000);
+        let text = serde_json::to_string(&last.explanation.children).unwrap();
         assert_eq!(text.matches("\"first_seen\"").count(), 128);
-        assert_eq!(levels(last.explanation.get("children")), 3);
+        assert_eq!(levels(last.explanation.children.as_deref()), 3);
         agrees(&world, &RESTARTED).unwrap();
     }
 }
@@ -163,10 +163,9 @@ fn a_childs_storm_changes_nothing_of_what_its_chain_tells() {
     let world = one_log(&format!("{child}{chain}"), (0..1_100).map(user));
     let outcome = oracle(&world, &[]);
     let told = outcome.last_revisions().find(|alert| &*alert.rule.title == "Chain").unwrap();
-    let ids: Vec<_> =
-        told.explanation["children"].as_array().unwrap().iter().map(|c| &c["alert_id"]).collect();
+    let ids: Vec<_> = told.explanation.children.iter().flatten().flat_map(|c| c.alert_id.clone()).collect();
     assert_eq!(ids.len(), 10);
-    let known = |id: &&&Json| outcome.revisions.contains_key(id.as_str().unwrap());
+    let known = |id: &&Arc<str>| outcome.revisions.contains_key(&***id);
     // The last five are folded: they have no alert of their own.
     assert_eq!(ids.iter().filter(known).count(), 5);
     agrees(&world, &[Step::Read(0, 500), Step::Checkpoint(0, 1), Step::Read(0, 505), Step::Kill]).unwrap();
@@ -180,7 +179,7 @@ fn random_chains_have_children() {
     for _ in 0..60 {
         let world = worlds().new_tree(&mut runner).unwrap().current();
         for alert in oracle(&world, &[]).last_revisions() {
-            found[levels(alert.explanation.get("children")).min(3)] += 1;
+            found[levels(alert.explanation.children.as_deref()).min(3)] += 1;
         }
     }
     assert!(found.iter().all(|n| *n > 5), "{found:?}");

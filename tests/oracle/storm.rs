@@ -8,7 +8,11 @@ use std::{
 };
 
 use vedette_correlate::body::{Detail, explanation, prefix, summary};
-use vedette_event::{Alert, Flags, Micros, RuleIx, Span, State, alert::Number, time::HOUR};
+use vedette_event::{
+    Alert, Flags, Micros, RuleIx, Span, State,
+    alert::{Explanation, Number},
+    time::HOUR,
+};
 use vedette_sigma::{RuleKind, RuleSet};
 
 use super::{
@@ -96,7 +100,7 @@ fn revision(rules: &RuleSet, ix: RuleIx, hour: i64, folded: &[Draft], state: Sta
         summary: summary(rule, &Key::new(), count, count, &detail),
         evidence: body::evidence(events.into_iter().collect()),
         evidence_total: count,
-        explanation: explanation(rules, ix, &detail),
+        explanation: Explanation { details: explanation(rules, ix, &detail), ..Explanation::default() },
         flags: folded.iter().fold(Flags::STORM, |flags, d| flags.with(d.flags)),
     }
 }

@@ -318,7 +318,6 @@ pub struct RuleStatus {
     /// What it looks for.
     pub description: Option<String>,
     /// Its level.
-    #[schema(value_type = SeverityName)]
     pub level: Severity,
     /// `single`, or the correlation's type.
     #[serde(rename = "type")]
@@ -407,18 +406,6 @@ pub struct Rejected {
     pub message: String,
     /// What would be right.
     pub help: Option<String>,
-}
-
-/// The five levels, for the OpenAPI document.
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[allow(dead_code, reason = "only its schema is used")]
-pub(crate) enum SeverityName {
-    Informational,
-    Low,
-    Medium,
-    High,
-    Critical,
 }
 
 impl Live {

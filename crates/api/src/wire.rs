@@ -8,19 +8,17 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
 use serde_json::{Map, Value, value::RawValue};
 use utoipa::{PartialSchema as _, ToSchema};
-use vedette_event::{Incarnation, Micros, Severity};
+use vedette_event::{Evidence, Incarnation, Micros, Severity};
 use vedette_store::model::{
     AlertRow, Content, Disposition, EvidenceContent, RevisionPoint, RowState, Status, Triage, Withdrawal,
     Withdrawn,
 };
 
-use crate::live::SeverityName;
-
 /// An alert: one revision's body with its envelope.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 pub(crate) struct Alert {
     #[serde(flatten)]
-    pub body: AlertBody,
+    pub body: vedette_event::Alert,
     #[serde(flatten)]
     pub envelope: Envelope,
 }
@@ -34,7 +32,7 @@ pub(crate) struct Notice {
     #[schema(required = true)]
     pub withdrawn: Option<WithdrawnNotice>,
     #[serde(flatten)]
-    pub body: NoticeBody,
+    pub body: vedette_event::Notice,
     #[serde(flatten)]
     pub envelope: Envelope,
 }
@@ -46,98 +44,6 @@ pub(crate) struct Notice {
 pub(crate) enum AlertOrNotice {
     Alert(Alert),
     Notice(Notice),
-}
-
-/// What is reproducible byte for byte.
-#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
-pub(crate) struct AlertBody {
-    /// Lower-case hexadecimal hash of rule, meaning, key and crossing event.
-    pub alert_id: String,
-    /// From 1.
-    pub revision: u32,
-    /// Whether the episode goes on.
-    pub state: AlertState,
-    /// True if it goes on from an episode that midnight cut.
-    pub continuation: bool,
-    /// The rule.
-    pub rule: RuleRef,
-    /// The group key: text, number or boolean by field.
-    #[schema(value_type = BTreeMap<String, Value>)]
-    pub key: BTreeMap<String, Value>,
-    /// Whom it is about.
-    #[schema(required = true)]
-    pub entity: Option<EntityRef>,
-    /// Time of the first event.
-    #[schema(value_type = String, format = DateTime)]
-    pub first_seen: Micros,
-    /// Time of the crossing event.
-    #[schema(value_type = String, format = DateTime)]
-    pub crossed_at: Micros,
-    /// Time of the last event.
-    #[schema(value_type = String, format = DateTime)]
-    pub last_seen: Micros,
-    /// How many events.
-    pub count: u64,
-    /// What the condition measures.
-    #[schema(value_type = f64)]
-    pub value: serde_json::Number,
-    /// Current severity.
-    #[schema(value_type = SeverityName)]
-    pub severity: Severity,
-    /// What it adds to the entity's risk.
-    pub risk: u32,
-    /// One line for an analyst.
-    pub summary: String,
-    /// The first and last five events.
-    pub evidence: Vec<EvidenceRef>,
-    /// Of how many events the evidence is a part.
-    pub evidence_total: u64,
-    /// The window, threshold and values that made it fire.
-    #[schema(value_type = BTreeMap<String, Value>)]
-    pub explanation: Map<String, Value>,
-    /// What is out of the ordinary: `approximate`, `capped`, `cold`, `storm`, `clock=…`.
-    pub flags: Vec<String>,
-}
-
-/// What is known when a condition first holds.
-#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
-pub(crate) struct NoticeBody {
-    /// Its id.
-    pub notice_id: String,
-    /// The rule.
-    pub rule: RuleRef,
-    /// The group key: text, number or boolean by field.
-    #[schema(value_type = BTreeMap<String, Value>)]
-    pub key: BTreeMap<String, Value>,
-    /// Whom it is about.
-    #[schema(required = true)]
-    pub entity: Option<EntityRef>,
-    /// Time of the event that made the condition hold.
-    #[schema(value_type = String, format = DateTime)]
-    pub crossed_at: Micros,
-    /// How many events it rests on.
-    #[serde(default)]
-    pub count: u64,
-    /// What the condition measured then.
-    #[schema(value_type = f64)]
-    pub value: serde_json::Number,
-    /// The rule's level.
-    #[schema(value_type = SeverityName)]
-    pub severity: Severity,
-    /// One line for an analyst.
-    pub summary: String,
-    /// That event.
-    pub evidence: Vec<EvidenceRef>,
-}
-
-/// Whether an episode goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum AlertState {
-    /// It may still be revised.
-    Active,
-    /// This is its last revision.
-    Ended,
 }
 
 /// The state of a notice.
@@ -169,56 +75,6 @@ pub(crate) enum WithdrawalName {
     Uncovered,
     /// Its rule was changed or is not there any more.
     RuleChanged,
-}
-
-/// The rule as an alert names it.
-#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
-pub(crate) struct RuleRef {
-    /// Its id.
-    pub id: String,
-    /// Its title.
-    pub title: String,
-    /// Its level.
-    #[schema(value_type = SeverityName)]
-    pub level: Severity,
-    /// `single`, or the correlation's type.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// First 16 hexadecimal digits of the hash of its meaning.
-    pub version: String,
-    /// Its tags, as written.
-    pub tags: Vec<String>,
-}
-
-/// Whom an alert is about.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, ToSchema)]
-pub(crate) struct EntityRef {
-    /// The field's name.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// Its value: text, number or boolean.
-    pub value: Value,
-}
-
-/// A reference to one event.
-#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
-pub(crate) struct EvidenceRef {
-    /// Topic; the source's name for files.
-    pub topic: String,
-    /// How often that topic had been accepted anew; missing for 0.
-    #[serde(default, skip_serializing_if = "is_first")]
-    pub incarnation: Incarnation,
-    /// Partition.
-    pub partition: i32,
-    /// Offset.
-    pub offset: i64,
-    /// Index within the record.
-    pub index: u32,
-    /// The event's time.
-    #[schema(value_type = String, format = DateTime)]
-    pub time: Micros,
-    /// Why that differs from what the record claims, if it does.
-    pub flags: Vec<String>,
 }
 
 /// What the store knows besides the body.
@@ -322,7 +178,6 @@ pub(crate) struct Revision {
     /// How many events then.
     pub count: u64,
     /// Severity then.
-    #[schema(value_type = SeverityName)]
     pub severity: Severity,
     /// When it was stored.
     #[schema(value_type = String, format = DateTime)]
@@ -388,11 +243,11 @@ impl From<RevisionPoint> for Revision {
 }
 
 /// The contents for the references of a body, in their order.
-pub(crate) fn contents(evidence: &[EvidenceRef], stored: Vec<EvidenceContent>) -> Vec<EventContent> {
-    let of = |at: &EvidenceRef| {
+pub(crate) fn contents(evidence: &[Evidence], stored: Vec<EvidenceContent>) -> Vec<EventContent> {
+    let of = |at: &Evidence| {
         let found = stored.iter().find(|found| {
             (found.topic.as_str(), found.incarnation, found.partition, found.offset, found.index)
-                == (at.topic.as_str(), at.incarnation, at.partition, at.offset, at.index)
+                == (&*at.topic, at.incarnation, at.partition, at.offset, at.index)
         });
         let (state, content, fault) = match found.map(|found| &found.content) {
             None => (ContentState::Pending, None, None),
@@ -403,9 +258,9 @@ pub(crate) fn contents(evidence: &[EvidenceRef], stored: Vec<EvidenceContent>) -
                 (ContentState::Present, Some(value), None)
             }
         };
-        let EvidenceRef { topic, incarnation, partition, offset, index, .. } = at;
+        let Evidence { topic, incarnation, partition, offset, index, .. } = at;
         EventContent {
-            topic: topic.clone(),
+            topic: topic.to_string(),
             incarnation: *incarnation,
             partition: *partition,
             offset: *offset,
@@ -416,15 +271,6 @@ pub(crate) fn contents(evidence: &[EvidenceRef], stored: Vec<EvidenceContent>) -
         }
     };
     evidence.iter().map(of).collect()
-}
-
-/// The references in a body.
-pub(crate) fn evidence(body: &str) -> Vec<EvidenceRef> {
-    #[derive(Deserialize)]
-    struct Only {
-        evidence: Vec<EvidenceRef>,
-    }
-    serde_json::from_str(body).map(|only: Only| only.evidence).unwrap_or_default()
 }
 
 /// A row on its way out: the members of the body as published, then those of the envelope.

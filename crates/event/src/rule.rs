@@ -3,5 +3,5 @@
 use serde::{Deserialize, Serialize};
 
 /// Index of a rule (detection or correlation) in the compiled rule set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct RuleIx(pub u32);

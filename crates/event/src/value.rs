@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Number, Value as Json};
 
 use crate::cell::{Cell, Kind};
@@ -67,6 +67,17 @@ impl Value {
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         self.json().serialize(s)
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        match Json::deserialize(d)? {
+            Json::String(text) => Ok(Self::Text(text.into())),
+            Json::Number(number) => Ok(Self::Number(number.to_string().into())),
+            Json::Bool(b) => Ok(Self::Bool(b)),
+            _ => Err(D::Error::custom("a part of a key is a text, a number or a boolean")),
+        }
     }
 }
 

@@ -7,9 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
 use sqlx::{Row, any::AnyRow};
-use vedette_event::Evidence;
+use vedette_event::{Evidence, alert::references};
 
 use crate::{
     alerts::narrow,
@@ -200,16 +199,6 @@ fn bind_content<'q>(insert: Statement<'q>, id: &'q str, of: &'q EvidenceContent)
     let insert =
         insert.bind(id).bind(&of.topic).bind(i64::from(of.incarnation)).bind(i64::from(of.partition));
     insert.bind(of.offset).bind(i64::from(of.index)).bind(content).bind(fault)
-}
-
-/// The references that a body lists; none if it lists none.
-fn references(body: &str) -> Vec<Evidence> {
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(default)]
-        evidence: Vec<Evidence>,
-    }
-    serde_json::from_str::<Body>(body).map(|body| body.evidence).unwrap_or_default()
 }
 
 fn reference(of: &Evidence) -> Reference {

@@ -294,7 +294,7 @@ fn a_storm_folds_what_crosses_after_a_thousand_in_an_hour() {
     assert_eq!(outcome.scan.len(), 1_000 + 1 + 1);
     let last = outcome.last_revisions().find(|alert| alert.key.is_empty()).unwrap();
     assert_eq!(
-        last.explanation["prefixes"],
+        last.explanation.details["prefixes"],
         json!([{"episodes": 2, "prefix": "203.0.113.0/24"}, {"episodes": 1, "prefix": "2001:db8:1::/48"}])
     );
 }
@@ -309,11 +309,12 @@ fn explanations_tell_what_fired() {
     let e = |second, k: &str| at(second, json!({"k": k, "u": "x"}));
     let outcome = run(&rules, &log(&[e(0, "q"), e(1, "p"), e(5, "q")]));
     let list: Vec<&Alert> = outcome.scan.iter().flat_map(|id| &outcome.revisions[id]).collect();
-    let matched: Vec<&Json> = list.iter().filter_map(|alert| alert.explanation.get("matched")).collect();
+    let matched: Vec<&Json> =
+        list.iter().filter_map(|alert| alert.explanation.details.get("matched")).collect();
     assert_eq!(matched[..2], [&json!(["q"]), &json!(["p", "q"])]);
     let seq = list.iter().find(|alert| &*alert.rule.id == "seq").unwrap();
     assert_eq!(
-        seq.explanation["steps"],
+        seq.explanation.details["steps"],
         json!([
             {"rule": "p", "time": "2026-01-02T12:00:01.000000Z"},
             {"rule": "q", "time": "2026-01-02T12:00:05.000000Z"},

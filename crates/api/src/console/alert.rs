@@ -5,7 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::{extract::State, response::Response};
 use serde_json::Value;
-use vedette_event::Micros;
+use vedette_event::{Alert, Evidence, Flags, Micros, Notice, State as Liveness, alert::Explanation};
 use vedette_store::model::{AlertRow, RowState, Withdrawal};
 
 use super::{Frame, Stamp, href, picture, queue::Who, render, segment, words};
@@ -15,10 +15,7 @@ use crate::{
     params::{Segment, Strict},
     problem::{Kind, Problem},
     routes::alerts::{HistoryEntry, NoParams, full},
-    wire::{
-        AlertBody, AlertState, ContentState, Document, Envelope, EventContent, EvidenceRef, NoticeBody,
-        Revision,
-    },
+    wire::{ContentState, Document, Envelope, EventContent, Revision},
 };
 
 /// Fields shown beside an event's time, the first that it has.
@@ -122,7 +119,7 @@ pub(super) async fn show(app: &App, id: &str, conflict: Option<String>) -> Resul
 }
 
 /// The body of a row; that of a notice is brought into an alert's shape.
-fn body(row: &AlertRow) -> Result<AlertBody, Problem> {
+fn body(row: &AlertRow) -> Result<Alert, Problem> {
     let parsed = match row.state {
         RowState::Notice => serde_json::from_str(&row.body).map(of_notice),
         RowState::Active | RowState::Ended => serde_json::from_str(&row.body),
@@ -133,13 +130,24 @@ fn body(row: &AlertRow) -> Result<AlertBody, Problem> {
     })
 }
 
-fn of_notice(notice: NoticeBody) -> AlertBody {
-    let NoticeBody { notice_id, rule, key, entity, crossed_at, count, value, severity, summary, evidence } =
-        notice;
-    AlertBody {
+fn of_notice(notice: Notice) -> Alert {
+    let Notice {
+        notice_id,
+        rule_ix: _,
+        rule,
+        key,
+        entity,
+        crossed_at,
+        count,
+        value,
+        severity,
+        summary,
+        evidence,
+    } = notice;
+    Alert {
         alert_id: notice_id,
         revision: 0,
-        state: AlertState::Active,
+        state: Liveness::Active,
         continuation: false,
         rule,
         key,
@@ -154,8 +162,8 @@ fn of_notice(notice: NoticeBody) -> AlertBody {
         summary,
         evidence_total: evidence.len() as u64,
         evidence,
-        explanation: serde_json::Map::new(),
-        flags: Vec::new(),
+        explanation: Explanation::default(),
+        flags: Flags::NONE,
     }
 }
 
@@ -183,7 +191,7 @@ fn compose(document: Document, live: &Live) -> Result<AlertPage, Problem> {
         stream: String::new(),
         conflict: None,
         entity: Who::of(&row),
-        title: body.rule.title.clone(),
+        title: body.rule.title.to_string(),
         summary: words::without_title(&body.summary, &body.rule.title),
         severity: body.severity.name(),
         severity_label: words::label(body.severity.name()),
@@ -199,9 +207,9 @@ fn compose(document: Document, live: &Live) -> Result<AlertPage, Problem> {
         duration: lasted(body.first_seen, body.last_seen),
         risk: body.risk,
         rule_href: segment("/rules/", &body.rule.id),
-        rule_version: body.rule.version.clone(),
-        tags: body.rule.tags.clone(),
-        flags: body.flags.iter().map(|flag| (flag.clone(), words::flag(flag))).collect(),
+        rule_version: body.rule.version.to_string(),
+        tags: body.rule.tags.iter().map(ToString::to_string).collect(),
+        flags: body.flags.names().map(|flag| (flag.to_owned(), words::flag(flag))).collect(),
         picture: if notice { None } else { picture::picture(body.first_seen, &revisions) },
         evidence_note: match body.evidence_total {
             1 => "1 event".to_owned(),
@@ -209,8 +217,8 @@ fn compose(document: Document, live: &Live) -> Result<AlertPage, Problem> {
             total => format!("first and last of {} events", words::number(total)),
         },
         events: evidence(&body, events.unwrap_or_default()),
-        key: body.key.iter().map(|(name, value)| (name.clone(), words::scalar(value))).collect(),
-        rule_id: body.rule.id,
+        key: body.key.iter().map(|(name, value)| (name.to_string(), value.text().to_owned())).collect(),
+        rule_id: body.rule.id.to_string(),
         why,
         related,
         status: row.triage.status.name(),
@@ -223,7 +231,7 @@ fn compose(document: Document, live: &Live) -> Result<AlertPage, Problem> {
     })
 }
 
-fn announced(body: &AlertBody) -> words::Why {
+fn announced(body: &Alert) -> words::Why {
     let sentence = format!(
         "The condition of “{}” holds over the events read so far. The alert follows once all of the rule's sources \
          have passed this time; it takes over this notice's triage.",
@@ -239,12 +247,12 @@ fn lasted(first: Micros, last: Micros) -> String {
     }
 }
 
-fn evidence(body: &AlertBody, contents: Vec<EventContent>) -> Vec<Event> {
+fn evidence(body: &Alert, contents: Vec<EventContent>) -> Vec<Event> {
     let shown = body.evidence.len();
     let missing = body.evidence_total.saturating_sub(shown as u64);
     let first_half = 5.min(shown);
-    let one = |(at, (reference, content)): (usize, (&EvidenceRef, EventContent))| {
-        let EvidenceRef { topic, incarnation, partition, offset, index, time, flags } = reference;
+    let one = |(at, (reference, content)): (usize, (&Evidence, EventContent))| {
+        let Evidence { topic, incarnation, partition, offset, index, time, flags } = reference;
         let (fields, raw) = content.content.map(split).unwrap_or_default();
         let peek = PEEK.iter().filter_map(|name| fields.iter().find(|(field, _)| field == name));
         let mut peek: Vec<_> = peek.take(4).cloned().collect();
@@ -258,7 +266,7 @@ fn evidence(body: &AlertBody, contents: Vec<EventContent>) -> Vec<Event> {
                 if *index > 0 { format!("#{index}") } else { String::new() },
                 if *incarnation > 0 { format!(" (incarnation {incarnation})") } else { String::new() }
             ),
-            flags: flags.clone(),
+            flags: words::flags(*flags),
             peek,
             fields,
             raw,

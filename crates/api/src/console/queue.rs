@@ -6,7 +6,7 @@ use askama::Template;
 use axum::{extract::State, response::Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
-use vedette_event::Severity;
+use vedette_event::{Alert, Notice, Severity};
 use vedette_store::model::{AlertRow, Filter, RowState, Status, SummaryBy};
 
 use super::{Frame, Stamp, href, render, words};
@@ -15,7 +15,6 @@ use crate::{
     params::Strict,
     problem::Problem,
     routes::alerts::{FilterParams, ListParams, PageParams},
-    wire::{AlertBody, NoticeBody},
 };
 
 const ROWS: &str = "100";
@@ -195,13 +194,13 @@ struct Row {
 
 impl Row {
     fn of(row: AlertRow) -> Self {
-        let alert: Option<AlertBody> = serde_json::from_str(&row.body).ok();
-        let notice: Option<NoticeBody> =
+        let alert: Option<Alert> = serde_json::from_str(&row.body).ok();
+        let notice: Option<Notice> =
             if row.state == RowState::Notice { serde_json::from_str(&row.body).ok() } else { None };
         let key = alert.as_ref().map(|body| &body.key).or(notice.as_ref().map(|body| &body.key));
         let entity = row.entity.as_ref().map(|entity| entity.kind.as_str());
-        let key = key.into_iter().flatten().filter(|(name, _)| Some(name.as_str()) != entity);
-        let key = key.map(|(name, value)| (name.clone(), words::scalar(value))).collect();
+        let key = key.into_iter().flatten().filter(|(name, _)| entity != Some(&**name));
+        let key = key.map(|(name, value)| (name.to_string(), value.text().to_owned())).collect();
         let summary = words::without_title(&row.summary, &row.rule_title);
         Self {
             entity: Who::of(&row),
@@ -210,7 +209,7 @@ impl Row {
             crossed_at: Stamp::of(row.crossed_at),
             last_seen: Stamp::of(row.last_seen),
             continued: alert.as_ref().is_some_and(|body| body.continuation),
-            flags: alert.map(|body| body.flags).unwrap_or_default(),
+            flags: alert.map(|body| words::flags(body.flags)).unwrap_or_default(),
             seq: row.seq,
             severity: row.severity.name(),
             severity_label: words::label(row.severity.name()),

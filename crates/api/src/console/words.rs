@@ -2,14 +2,14 @@
 //!
 //! In: a body's explanation (its members are listed in the correlator) and the titles of rules. Out: sentences.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Map, Value};
-use vedette_event::Span;
+use vedette_event::{Alert, Flags, Span, Value as Scalar, alert::Number};
 use vedette_store::model::Withdrawal;
 
 use super::Stamp;
-use crate::{live::Live, wire::AlertBody};
+use crate::live::Live;
 
 /// Why an alert fired.
 #[derive(Debug, Default)]
@@ -29,6 +29,19 @@ pub(super) fn number(n: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// What a condition measured.
+pub(super) fn measured(value: Number) -> String {
+    match value {
+        Number::Int(n) => number(n),
+        Number::Float(f) => f.to_string(),
+    }
+}
+
+/// The names of flags.
+pub(super) fn flags(flags: Flags) -> Vec<String> {
+    flags.names().map(str::to_owned).collect()
 }
 
 /// A length of time, roughly: `4 s`, `3 min`, `2 h`, `5 d`.
@@ -96,8 +109,8 @@ pub(super) fn flag(name: &str) -> &'static str {
 }
 
 /// Why this alert fired, from its explanation.
-pub(super) fn why(body: &AlertBody, live: &Live) -> Why {
-    let explanation = &body.explanation;
+pub(super) fn why(body: &Alert, live: &Live) -> Why {
+    let explanation = &body.explanation.details;
     if explanation.contains_key("prefixes") {
         return storm(body, explanation);
     }
@@ -125,7 +138,7 @@ pub(super) fn why(body: &AlertBody, live: &Live) -> Why {
     Why { sentence, facts: facts(body, live, &kind) }
 }
 
-fn single(body: &AlertBody, rearm: &str) -> String {
+fn single(body: &Alert, rearm: &str) -> String {
     let title = &body.rule.title;
     match body.count {
         0 | 1 => format!("One event matches “{title}”."),
@@ -136,8 +149,8 @@ fn single(body: &AlertBody, rearm: &str) -> String {
     }
 }
 
-fn facts(body: &AlertBody, live: &Live, kind: &str) -> Vec<(String, String)> {
-    let explanation = &body.explanation;
+fn facts(body: &Alert, live: &Live, kind: &str) -> Vec<(String, String)> {
+    let explanation = &body.explanation.details;
     let mut facts = Vec::new();
     let name = match kind {
         "event_count" => Some("Events so far"),
@@ -145,8 +158,8 @@ fn facts(body: &AlertBody, live: &Live, kind: &str) -> Vec<(String, String)> {
         _ => None,
     };
     if let Some(name) = name {
-        let value = body.value.as_u64().map_or_else(|| body.value.to_string(), number);
-        let bound = if body.flags.iter().any(|flag| flag == "capped") { "at least " } else { "" };
+        let value = measured(body.value);
+        let bound = if body.flags.has(Flags::CAPPED) { "at least " } else { "" };
         facts.push((name.to_owned(), format!("{bound}{value}")));
     }
     for (at, step) in explanation.get("steps").and_then(Value::as_array).into_iter().flatten().enumerate() {
@@ -165,7 +178,7 @@ fn facts(body: &AlertBody, live: &Live, kind: &str) -> Vec<(String, String)> {
     facts
 }
 
-fn storm(body: &AlertBody, explanation: &Map<String, Value>) -> Why {
+fn storm(body: &Alert, explanation: &Map<String, Value>) -> Why {
     let hour = explanation.get("hour").map(clock).unwrap_or_default();
     let before = text(explanation, "alerts_before");
     let sentence = format!(
@@ -203,11 +216,11 @@ fn condition(explanation: &Map<String, Value>) -> String {
 }
 
 /// `, for the same source.ip 203.0.113.7 and user.name root`.
-fn same(group_by: &[String], key: &BTreeMap<String, Value>) -> String {
+fn same(group_by: &[String], key: &BTreeMap<Arc<str>, Scalar>) -> String {
     let parts: Vec<String> = group_by
         .iter()
-        .map(|name| match key.get(name) {
-            Some(value) => format!("{name} {}", scalar(value)),
+        .map(|name| match key.get(&**name) {
+            Some(value) => format!("{name} {}", value.text()),
             None => name.clone(),
         })
         .collect();

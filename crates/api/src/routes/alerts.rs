@@ -13,7 +13,7 @@ use utoipa::{
     IntoParams, ToSchema,
     openapi::path::{Parameter, ParameterIn},
 };
-use vedette_event::{Micros, Severity};
+use vedette_event::{Micros, Severity, alert::references};
 use vedette_store::{
     MAX_PAGE,
     model::{AlertRow, AuditEntry, Filter, ListQuery, RowState, Sort, SortKey, Status, SummaryBy},
@@ -23,7 +23,7 @@ use crate::{
     app::App,
     params::{Segment, Strict, short},
     problem::{self, Kind, Problem, etag},
-    wire::{AlertOrNotice, Document, contents, evidence},
+    wire::{AlertOrNotice, Document, contents},
 };
 
 const PAGE: u32 = 50;
@@ -235,7 +235,7 @@ pub(crate) async fn full(app: &App, id: &str) -> Result<Document, Problem> {
     let stored = app.store.evidence(&row.id).await?;
     let revisions = app.store.revisions(&row.id).await?;
     let mut document = Document::of(row);
-    document.envelope.events = Some(contents(&evidence(&document.row.body), stored));
+    document.envelope.events = Some(contents(&references(&document.row.body), stored));
     document.envelope.revisions = Some(revisions.into_iter().map(Into::into).collect());
     Ok(document)
 }

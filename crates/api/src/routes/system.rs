@@ -22,7 +22,7 @@ use super::alerts::{Listed, NoParams, page_size};
 use crate::{
     app::{App, MAX_STREAMS, openapi_document},
     auth::Caller,
-    live::{Live, Obstacle, Readiness, SeverityName, SourceStatus, StageState, StageStatus, Status},
+    live::{Live, Obstacle, Readiness, SourceStatus, StageState, StageStatus, Status},
     metrics::{Metric, Sample},
     params::Strict,
     problem::{self, Kind, Problem},
@@ -117,7 +117,6 @@ pub(crate) struct HealthNote {
     /// A stable word such as `lost` or `clock_overtaken`.
     kind: String,
     /// How bad.
-    #[schema(value_type = SeverityName)]
     severity: Severity,
     /// One line for a person.
     message: String,

@@ -3,13 +3,10 @@
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
+use vedette_event::{Alert, Notice};
 
 use super::seeded;
-use crate::{
-    alert_schema, openapi_document,
-    problem::Kind,
-    wire::{AlertBody, AlertOrNotice, NoticeBody},
-};
+use crate::{alert_schema, openapi_document, problem::Kind, wire::AlertOrNotice};
 
 /// Compares with the file in `schemas/`; `UPDATE_SCHEMAS=1` writes it.
 fn held(name: &str, generated: &Value) {
@@ -84,8 +81,8 @@ async fn what_is_served_is_what_the_types_describe() {
         // The body alone has exactly the members that its type has.
         let body: Value = serde_json::from_str(&api.store.alert(id).await.unwrap().unwrap().body).unwrap();
         let again = match body.get("alert_id") {
-            Some(_) => serde_json::to_value(serde_json::from_value::<AlertBody>(body.clone()).unwrap()),
-            None => serde_json::to_value(serde_json::from_value::<NoticeBody>(body.clone()).unwrap()),
+            Some(_) => serde_json::to_value(serde_json::from_value::<Alert>(body.clone()).unwrap()),
+            None => serde_json::to_value(serde_json::from_value::<Notice>(body.clone()).unwrap()),
         };
         assert_eq!(again.unwrap(), body);
     }

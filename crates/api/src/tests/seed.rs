@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 use vedette_event::{
     Alert, Entity, Evidence, Flags, Micros, Notice, RuleIx, RuleRef, Severity, Span, State, Value,
     alert::Number,
@@ -297,7 +297,7 @@ fn alert(case: &Case, now: Micros, revision: u32) -> Alert {
     let share = |whole: u64| (whole * u64::from(revision)).div_ceil(u64::from(revisions)).max(1);
     let count = share(total);
     let key = key(case);
-    let explanation: Map<String, Json> = case.explanation.as_object().cloned().unwrap_or_default();
+    let explanation = serde_json::from_value(case.explanation.clone()).unwrap();
     let who: String = key.iter().map(|(name, value)| format!("{name} {}, ", value.text())).collect();
     Alert {
         alert_id: blake3::hash(case.rule.as_bytes()).to_hex().as_str().into(),

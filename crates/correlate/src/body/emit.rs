@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
 use vedette_event::{
     Alert, Evidence, Flags, Identity, Kind, Micros, Notice, Order, RuleIx, Span, State, Topics, Value,
-    alert::{Child, Number},
+    alert::{Child, Explanation, Number},
 };
 use vedette_sigma::ir::Rule;
 
@@ -135,12 +134,7 @@ impl Bodies<'_> {
     fn publish(&self, tree: &Tree, group: u8, key: Key, facts: Facts<'_>) -> Published {
         let rule = self.plan.rules.get(tree.root);
         let (crossing, covers_until) = (facts.crossing.order(), facts.covers_until);
-        let mut explanation = body::explanation(&self.plan.rules, tree.root, &facts.detail);
-        if let Some(children) = facts.children {
-            let listed = self.children(tree, children, (0, &mut Cut::of(children)));
-            explanation.insert("children".into(), json!(listed));
-            explanation.insert("children_total".into(), json!(chain::total(children)));
-        }
+        let listed = |children| self.children(tree, children, (0, &mut Cut::of(children)));
         let alert = Alert {
             alert_id: self.identity(rule, &key, crossing),
             revision: facts.revision,
@@ -161,7 +155,11 @@ impl Bodies<'_> {
             summary: body::summary(rule, &key, facts.count, facts.value, &facts.detail),
             evidence: self.evidence(facts.evidence.into_iter()),
             evidence_total: facts.count,
-            explanation,
+            explanation: Explanation {
+                children: facts.children.map(listed),
+                children_total: facts.children.map(chain::total),
+                details: body::explanation(&self.plan.rules, tree.root, &facts.detail),
+            },
             flags: facts.flags,
             key,
         };

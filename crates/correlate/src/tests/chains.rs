@@ -1,6 +1,6 @@
 //! What a chain keeps of its children: as long as it can be told, and no longer.
 
-use vedette_event::alert::Number;
+use vedette_event::alert::{Child, Number};
 use vedette_sigma::ir::{Cmp, CorrelationKind::*, Extras, Rule};
 
 use super::{harness::*, restarts::baseline};
@@ -14,8 +14,8 @@ fn quick(rule: Rule) -> Rule {
     Rule { extras: Extras { rearm: Some(span("1s")), update: Some(span("1h")), ..Extras::default() }, ..rule }
 }
 
-fn children(alert: &vedette_event::Alert) -> &Vec<serde_json::Value> {
-    alert.explanation["children"].as_array().unwrap()
+fn children(alert: &vedette_event::Alert) -> &[Child] {
+    alert.explanation.children.as_deref().unwrap()
 }
 
 #[test]
@@ -29,21 +29,17 @@ fn a_child_is_told_as_it_was_at_its_crossing() {
     let mut log: Vec<Ev> = (0..9).map(|n| ev(n * 60, &[0], &[("user", "u")])).collect();
     log.push(ev(600, &[1], &[("user", "u")]));
     let alerts = world.alerts(&log);
-    let [child] = &children(&alerts[0])[..] else { panic!("one child") };
+    let [child] = children(&alerts[0]) else { panic!("one child") };
     // It grew to nine before the last step: its own alert's to say.
-    assert_eq!((&child["count"], &child["value"]), (&5.into(), &5.into()));
-    assert_eq!(child["first_seen"], serde_json::json!(secs(0)));
-    assert_eq!(
-        (&child["crossed_at"], &child["last_seen"]),
-        (&child["last_seen"], &serde_json::json!(secs(240)))
-    );
-    let offsets: Vec<_> =
-        child["evidence"].as_array().unwrap().iter().map(|e| e["offset"].as_i64()).collect();
-    assert_eq!(offsets, [0, 60, 120, 180, 240].map(Some));
-    assert_eq!((child["rule"]["id"].as_str(), child["key"]["user"].as_str()), (Some("five"), Some("u")));
+    assert_eq!((child.count, child.value), (5, Number::Int(5)));
+    assert_eq!(child.first_seen, secs(0));
+    assert_eq!((child.crossed_at, child.last_seen), (secs(240), secs(240)));
+    let offsets: Vec<_> = child.evidence.iter().map(|e| e.offset).collect();
+    assert_eq!(offsets, [0, 60, 120, 180, 240]);
+    assert_eq!((&*child.rule.id, child.key["user"].text()), ("five", "u"));
     assert_eq!((alerts[0].count, alerts[0].value), (2, Number::Int(2)));
     // Silent, so there is no alert to point at; and no chain, so it has no children.
-    assert!(child.get("alert_id").is_none() && child.get("children").is_none());
+    assert!(child.alert_id.is_none() && child.children.is_none());
 }
 
 #[test]
@@ -60,10 +56,10 @@ fn one_event_that_crosses_several_keys_tells_each() {
     ]);
     let alerts = world.alerts(&[ev(0, &[0, 1], &[("user", "z"), ("host", "y")])]);
     let all = alerts.iter().find(|alert| &*alert.rule.id == "all").unwrap();
-    let keys: Vec<_> = children(all).iter().map(|child| child["key"]["who"].as_str().unwrap()).collect();
+    let keys: Vec<_> = children(all).iter().map(|child| child.key["who"].text()).collect();
     // One event, whose children come by their keys' text.
     assert_eq!((all.count, keys), (1, vec!["y", "z"]));
-    let ids: Vec<_> = children(all).iter().map(|child| child["alert_id"].as_str().unwrap()).collect();
+    let ids: Vec<_> = children(all).iter().map(|child| child.alert_id.as_deref().unwrap()).collect();
     assert!(ids.iter().all(|id| alerts.iter().any(|alert| &*alert.alert_id == *id)));
 }
 
@@ -115,9 +111,9 @@ fn what_is_kept_of_one_child_event_is_bounded() {
     let alert = last(&out).pop().unwrap();
     assert_eq!(&*alert.rule.id, "f");
     // Ten of e; below each ten of d, below each ten of b, below each ten of a.
-    assert_eq!(alert.explanation["children_total"], 10 + 100 + 1_000 + 10_000);
+    assert_eq!(alert.explanation.children_total, Some(10 + 100 + 1_000 + 10_000));
     assert_eq!(children(&alert).len(), 10);
-    let text = serde_json::to_string(&alert.explanation["children"]).unwrap();
+    let text = serde_json::to_string(&alert.explanation.children).unwrap();
     assert_eq!(text.matches("\"first_seen\"").count(), LISTED);
     // At each level above the first so many events: of the window, come since the last look, and of the episode. And in each of them
     // itself, ten below it, a hundred below those, and never more than there is room for.

@@ -97,7 +97,7 @@ fn temporal_needs_distinct_rules_and_one_event_may_satisfy_several() {
     assert_eq!(world.alerts(&[ev(0, &[0, 1], &u)]).len(), 2);
     let alerts = world.alerts(&[ev(0, &[0], &u), ev(2, &[2], &u)]);
     assert_eq!(alerts.len(), 1);
-    assert_eq!(alerts[0].explanation["matched"], serde_json::json!(["a", "c"]));
+    assert_eq!(alerts[0].explanation.details["matched"], serde_json::json!(["a", "c"]));
     assert!(world.alerts(&[ev(0, &[0], &u), ev(10, &[1], &u)]).is_empty());
 }
 

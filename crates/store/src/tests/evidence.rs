@@ -142,3 +142,20 @@ async fn evidence_is_of_the_incarnation_that_its_reference_names() {
     assert_eq!(stored, [(1, present(1).content), (2, Content::Gone), (1, other.clone()), (2, other)]);
     assert_eq!(awaiting(&store, 0, 10).await, [of("b", &[])]);
 }
+
+/// What an alert's children refer to is fetched with what it refers to itself.
+#[tokio::test]
+async fn the_evidence_of_children_is_awaited_too() {
+    let (_folder, store) = store().await;
+    let mut chain = with_evidence(alert("a", 1, 10, 2), &[5, 9]);
+    let child = with_evidence(chain.clone(), &[1, 2, 3, 4, 5]).body;
+    let own = chain.body.strip_suffix('}').unwrap();
+    chain.body = format!("{own},\"explanation\":{{\"children\":[{child}],\"children_total\":1}}}}");
+    publish_alerts(&store, vec![chain]).await;
+    assert_eq!(awaiting(&store, 0, 10).await, [of("a", &[5, 9, 1, 2, 3, 4])]);
+    fetched(&store, "a", [5, 9, 1, 2, 3].map(present).to_vec()).await;
+    assert_eq!(awaiting(&store, 0, 10).await, [of("a", &[4])]);
+    fetched(&store, "a", vec![present(4)]).await;
+    assert_eq!(awaiting(&store, 0, 10).await, []);
+    assert_eq!(contents(&store, "a").await.len(), 6);
+}

@@ -78,7 +78,7 @@ fn alert() -> Unwritten {
         summary: String::new(),
         evidence: Vec::new(),
         evidence_total: 1,
-        explanation: serde_json::Map::new(),
+        explanation: vedette_event::alert::Explanation::default(),
         flags: Flags::default(),
     };
     let crossing = Place { time: at, topic: TopicIx(0), incarnation: 0, partition: 0, offset: 0, index: 0 };
