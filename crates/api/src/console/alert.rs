@@ -1,51 +1,29 @@
 //! An alert's page: what, who, why, evidence, the picture, triage and history.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use askama::Template;
 use axum::{extract::State, response::Response};
 use serde_json::Value;
-use vedette_event::{Alert, Evidence, Flags, Micros, Notice, State as Liveness, alert::Explanation};
+use vedette_event::{Alert, Flags, Notice, State as Liveness, alert::Explanation};
 use vedette_store::model::{AlertRow, RowState, Withdrawal};
 
-use super::{Frame, Stamp, href, picture, queue::Who, render, segment, words};
+use super::{
+    Frame, Stamp,
+    children::{self, Block},
+    events::{Contents, Event},
+    href, picture,
+    queue::Who,
+    render, segment, words,
+};
 use crate::{
     app::App,
     live::Live,
     params::{Segment, Strict},
     problem::{Kind, Problem},
     routes::alerts::{HistoryEntry, NoParams, full},
-    wire::{ContentState, Document, Envelope, EventContent, Revision},
+    wire::{Document, Envelope, Revision},
 };
-
-/// Fields shown beside an event's time, the first that it has.
-const PEEK: [&str; 14] = [
-    "event.action",
-    "event.outcome",
-    "waf.action",
-    "waf.attack_class",
-    "user.name",
-    "client.ip",
-    "source.ip",
-    "destination.ip",
-    "destination.port",
-    "http.request.method",
-    "url.path",
-    "http.response.status_code",
-    "api_key.id",
-    "rule.name",
-];
-
-struct Event {
-    time: Stamp,
-    place: String,
-    flags: Vec<String>,
-    peek: Vec<(String, String)>,
-    fields: Vec<(String, String)>,
-    raw: Option<String>,
-    absent: String,
-    gap_before: Option<String>,
-}
 
 struct Entry {
     what: String,
@@ -85,6 +63,8 @@ struct AlertPage {
     flags: Vec<(String, &'static str)>,
     picture: Option<picture::Picture>,
     evidence_note: String,
+    children: Vec<Block>,
+    children_note: String,
     events: Vec<Event>,
     key: Vec<(String, String)>,
     related: Vec<(&'static str, String)>,
@@ -111,7 +91,9 @@ pub(super) async fn show(app: &App, id: &str, conflict: Option<String>) -> Resul
     let document = full(app, id).await?;
     let history = app.store.history(&document.row.id).await?;
     let live = app.live.now();
-    let mut page = compose(document, &live)?;
+    let body = body(&document.row)?;
+    let known = app.store.there_at(&children::ids(&body), i64::MAX).await?;
+    let mut page = compose(document, &body, &known, &live);
     page.history = entries(history.into_iter().map(Into::into).collect(), &page);
     page.conflict = conflict;
     page.stream = href("/api/v1/alerts/stream", &[("after", &seq.to_string()), ("rule", &page.rule_id)]);
@@ -167,9 +149,8 @@ fn of_notice(notice: Notice) -> Alert {
     }
 }
 
-fn compose(document: Document, live: &Live) -> Result<AlertPage, Problem> {
+fn compose(document: Document, body: &Alert, known: &BTreeSet<String>, live: &Live) -> AlertPage {
     let Document { row, envelope } = document;
-    let body = body(&row)?;
     let Envelope { predecessor, successor, covers, events, revisions, .. } = envelope;
     let revisions: Vec<Revision> = revisions.unwrap_or_default();
     let mut related = Vec::new();
@@ -179,14 +160,16 @@ fn compose(document: Document, live: &Live) -> Result<AlertPage, Problem> {
     let notice = row.state == RowState::Notice;
     let withdrawn = row.withdrawn.map(|withdrawn| withdrawn.reason);
     let why = match (notice, withdrawn) {
-        (true, None) => announced(&body),
+        (true, None) => announced(body),
         (true, Some(reason)) => {
             words::Why { sentence: words::withdrawn(reason).to_owned(), facts: Vec::new() }
         }
-        (false, _) => words::why(&body, live),
+        (false, _) => words::why(body, live),
     };
     let shown = body.evidence.len() as u64;
-    Ok(AlertPage {
+    let contents = Contents::new(events.unwrap_or_default());
+    let children = children::blocks(body, known, &contents);
+    AlertPage {
         frame: Frame::new(live, "/"),
         stream: String::new(),
         conflict: None,
@@ -204,7 +187,7 @@ fn compose(document: Document, live: &Live) -> Result<AlertPage, Problem> {
         first_seen: Stamp::of(body.first_seen),
         last_seen: Stamp::of(body.last_seen),
         crossed_at: Stamp::of(body.crossed_at),
-        duration: lasted(body.first_seen, body.last_seen),
+        duration: words::lasted(body.first_seen, body.last_seen),
         risk: body.risk,
         rule_href: segment("/rules/", &body.rule.id),
         rule_version: body.rule.version.to_string(),
@@ -216,7 +199,9 @@ fn compose(document: Document, live: &Live) -> Result<AlertPage, Problem> {
             total if total <= shown => format!("{total} events"),
             total => format!("first and last of {} events", words::number(total)),
         },
-        events: evidence(&body, events.unwrap_or_default()),
+        children_note: children::note(body, children.len()),
+        children,
+        events: contents.events(&body.evidence, body.evidence_total),
         key: body.key.iter().map(|(name, value)| (name.to_string(), value.text().to_owned())).collect(),
         rule_id: body.rule.id.to_string(),
         why,
@@ -228,7 +213,7 @@ fn compose(document: Document, live: &Live) -> Result<AlertPage, Problem> {
         version: row.triage.version,
         history: Vec::new(),
         id: row.id,
-    })
+    }
 }
 
 fn announced(body: &Alert) -> words::Why {
@@ -238,72 +223,6 @@ fn announced(body: &Alert) -> words::Why {
         body.rule.title
     );
     words::Why { sentence, facts: Vec::new() }
-}
-
-fn lasted(first: Micros, last: Micros) -> String {
-    match last.since(first) {
-        span if span.0 < 1_000_000 => "at once".to_owned(),
-        span => format!("over {}", words::span(span)),
-    }
-}
-
-fn evidence(body: &Alert, contents: Vec<EventContent>) -> Vec<Event> {
-    let shown = body.evidence.len();
-    let missing = body.evidence_total.saturating_sub(shown as u64);
-    let first_half = 5.min(shown);
-    let one = |(at, (reference, content)): (usize, (&Evidence, EventContent))| {
-        let Evidence { topic, incarnation, partition, offset, index, time, flags } = reference;
-        let (fields, raw) = content.content.map(split).unwrap_or_default();
-        let peek = PEEK.iter().filter_map(|name| fields.iter().find(|(field, _)| field == name));
-        let mut peek: Vec<_> = peek.take(4).cloned().collect();
-        if peek.is_empty() {
-            peek = fields.iter().take(3).cloned().collect();
-        }
-        Event {
-            time: Stamp::of(*time),
-            place: format!(
-                "{topic}/{partition}/{offset}{}{}",
-                if *index > 0 { format!("#{index}") } else { String::new() },
-                if *incarnation > 0 { format!(" (incarnation {incarnation})") } else { String::new() }
-            ),
-            flags: words::flags(*flags),
-            peek,
-            fields,
-            raw,
-            absent: match content.state {
-                ContentState::Gone => "gone: the broker has deleted this record".to_owned(),
-                ContentState::Pending => "being fetched".to_owned(),
-                ContentState::Present => "empty".to_owned(),
-                ContentState::Undecodable => {
-                    format!("cannot be decoded: {}", content.fault.unwrap_or_default())
-                }
-            },
-            gap_before: (missing > 0 && at == first_half).then(|| words::number(missing)),
-        }
-    };
-    body.evidence.iter().zip(contents).enumerate().map(one).collect()
-}
-
-/// An event's content as fields and, where it has one, the record's text.
-fn split(content: Value) -> (Vec<(String, String)>, Option<String>) {
-    let members = match content {
-        Value::Object(members) => members,
-        other => return (Vec::new(), Some(words::scalar(&other))),
-    };
-    let mut fields = Vec::new();
-    let mut raw = None;
-    for (name, value) in members {
-        if name == "event.original" {
-            raw = Some(words::scalar(&value));
-        } else if let Value::Object(inner) = value {
-            fields.extend(
-                inner.into_iter().map(|(inner, value)| (format!("{name}.{inner}"), words::scalar(&value))),
-            );
-        } else {
-            fields.push((name, words::scalar(&value)));
-        }
-    }
-    (fields, raw)
 }
 
 fn entries(history: Vec<HistoryEntry>, page: &AlertPage) -> Vec<Entry> {

@@ -4,6 +4,8 @@
 //! load nothing from elsewhere, and show exactly what the API would say; no HTML is made by joining strings.
 
 mod alert;
+mod children;
+mod events;
 mod forms;
 mod ledger;
 mod picture;

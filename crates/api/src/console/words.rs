@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Map, Value};
-use vedette_event::{Alert, Flags, Span, Value as Scalar, alert::Number};
+use vedette_event::{Alert, Flags, Micros, Span, Value as Scalar, alert::Number};
 use vedette_store::model::Withdrawal;
 
 use super::Stamp;
@@ -52,6 +52,14 @@ pub(super) fn span(span: Span) -> String {
         120..=7_199 => format!("{} min", seconds / 60),
         7_200..=172_799 => format!("{} h", seconds / 3_600),
         _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// How long something lasted.
+pub(super) fn lasted(first: Micros, last: Micros) -> String {
+    match last.since(first) {
+        since if since.0 < 1_000_000 => "at once".to_owned(),
+        since => format!("over {}", span(since)),
     }
 }
 
@@ -241,7 +249,7 @@ fn list(map: &Map<String, Value>, name: &str) -> Vec<String> {
 
 fn clock(time: &Value) -> String {
     let text = scalar(time);
-    vedette_event::Micros::parse_rfc3339(&text).map_or(text, |time| Stamp::of(time).text)
+    Micros::parse_rfc3339(&text).map_or(text, |time| Stamp::of(time).text)
 }
 
 /// A stable name as a label: `in_progress` → `In progress`.

@@ -91,6 +91,52 @@ async fn a_page_says_what_who_and_why() {
     assert!(page("seg-admin-from-dmz").await.contains("each one within 1h of the one before extends it"));
 }
 
+/// Who reads "guessed, reset, then a withdrawal" sees what was guessed.
+#[tokio::test]
+async fn a_chain_s_page_shows_the_episodes_below_it() {
+    let api = seeded().await;
+    let found = api.get("/api/v1/alerts?rule=ato-device-2fa-withdraw").await.json();
+    let id = found["items"][0]["alert_id"].as_str().unwrap();
+    // The events of all of them are served, the alert's own first.
+    let whole = api.get(&format!("/api/v1/alerts/{id}")).await.json();
+    let offsets: Vec<_> =
+        whole["events"].as_array().unwrap().iter().map(|e| e["offset"].as_i64().unwrap()).collect();
+    assert_eq!(
+        offsets,
+        [48_000, 48_017, 48_034, 60, 61, 62, 63, 64, 90, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79]
+    );
+    assert!(whole["events"].as_array().unwrap().iter().skip(4).all(|e| e["state"] == "present"));
+    let page = api.get(&format!("/alerts/{id}")).await.text();
+    let below = page.split("id=\"children\"").nth(1).unwrap().split("</section>").next().unwrap();
+    let blocks: Vec<_> = below.split("<article").skip(1).collect();
+    assert!(below.contains("3 episodes"));
+    let depths: Vec<_> = blocks.iter().map(|block| block.contains("depth-1")).collect();
+    assert_eq!(depths, [false, true, false]);
+    for (block, texts) in blocks.iter().zip([
+        [
+            "Second factor reset again and again",
+            "5 events",
+            "11:53:40",
+            "href=\"/?status=all&#38;entity=u-48213\"",
+            "/rules/api-login-failed",
+        ],
+        ["Credential stuffing from one address", "15 events", "5 more between", "clock=late", "203.0.113.54"],
+        ["Codes guessed", "1 event<", "11:58:02", "over 60 s", "withdraw_request"],
+    ]) {
+        for text in texts {
+            assert!(block.contains(text), "{text} in {block}");
+        }
+    }
+    // A link only where there is an alert: one is silent, one was folded.
+    let linked: Vec<_> = blocks.iter().map(|block| block.contains("Its alert</a>")).collect();
+    assert_eq!(linked, [false, true, false]);
+    let stuffing = api.get("/api/v1/alerts?rule=bot-stuffing&state=active,ended").await.json();
+    let its = stuffing["items"][0]["alert_id"].as_str().unwrap();
+    assert!(blocks[1].contains(&format!("href=\"/alerts/{its}\"")));
+    // Others have no such part.
+    assert!(!api.get(&format!("/alerts/{its}")).await.text().contains("id=\"children\""));
+}
+
 #[tokio::test]
 async fn forms_change_and_come_back() {
     let api = seeded().await;
@@ -177,7 +223,10 @@ async fn hostile_texts_stay_texts() {
         evidence_total: 1,
         explanation: serde_json::from_value(
             serde_json::json!({"type": "temporal", "rules": [EVIL], "group_by": [EVIL],
-            "matched": [EVIL], "window": EVIL, "rearm": EVIL, "condition": {EVIL: EVIL}}),
+            "matched": [EVIL], "window": EVIL, "rearm": EVIL, "condition": {EVIL: EVIL}, "children_total": 1, "children": [{
+                "alert_id": "hostile", "rule": {"id": EVIL, "title": EVIL, "level": "low", "type": EVIL, "version": EVIL, "tags": []},
+                "key": {EVIL: EVIL}, "first_seen": NOON, "crossed_at": NOON, "last_seen": NOON, "count": 7, "value": 0.5,
+                "evidence": [{"topic": EVIL, "partition": 0, "offset": 2, "index": 0, "time": NOON, "flags": []}], "flags": []}]}),
         )
         .unwrap(),
         flags: Flags(511),

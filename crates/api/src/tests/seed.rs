@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::{Value as Json, json};
 use vedette_event::{
     Alert, Entity, Evidence, Flags, Micros, Notice, RuleIx, RuleRef, Severity, Span, State, Value,
-    alert::Number,
+    alert::{Number, references},
 };
 use vedette_store::{
     Store,
@@ -53,6 +53,49 @@ fn login(user: &str, ip: &str) -> Json {
            "event.original": format!("{{\"ts\":\"2026-01-31T11:58:02.114Z\",\"action\":\"login\",\"user\":\"{user}\",\"ip\":\"{ip}\",\"ok\":false}}")})
 }
 
+/// An episode below an alert.
+fn child(
+    id: &str,
+    title: &str,
+    key: &Json,
+    times: [&str; 2],
+    offsets: std::ops::Range<i64>,
+    total: u64,
+) -> Json {
+    let [first, last] = times;
+    let at = |offset| json!({"topic": "api", "partition": 1, "offset": offset, "index": 0, "time": last, "flags": []});
+    json!({"rule": {"id": id, "title": title, "level": "low", "type": "event_count", "version": "0c4f", "tags": []},
+           "key": key, "first_seen": first, "crossed_at": last, "last_seen": last, "count": total, "value": total,
+           "evidence": offsets.map(at).collect::<Vec<_>>(), "flags": []})
+}
+
+/// A chain's, silent, over one that raised an alert.
+fn resets() -> Json {
+    let key = json!({"user.id": "u-48213"});
+    let times = ["2026-01-31T11:49:11.000004Z", "2026-01-31T11:53:40.871000Z"];
+    let mut guessed = child(
+        "bot-stuffing",
+        "Credential stuffing from one address",
+        &json!({"client.ip": "203.0.113.54"}),
+        times,
+        70..80,
+        15,
+    );
+    guessed["alert_id"] = json!(blake3::hash(b"bot-stuffing").to_hex().as_str());
+    guessed["flags"] = json!(["clock=late"]);
+    let mut resets = child("api-login-failed", "Second factor reset again and again", &key, times, 60..65, 5);
+    resets["children"] = json!([guessed]);
+    resets
+}
+
+/// One whose alert is not there: folded into a storm, or removed.
+fn guesses() -> Json {
+    let times = ["2026-01-31T11:58:02.000000Z", "2026-01-31T11:59:02.233000Z"];
+    let mut guesses = child("waf-blocked", "Codes guessed", &json!({"user.id": "u-48213"}), times, 90..91, 1);
+    guesses["alert_id"] = json!(blake3::hash(b"folded").to_hex().as_str());
+    guesses
+}
+
 fn accounts() -> [Case; 3] {
     [
         Case {
@@ -67,7 +110,8 @@ fn accounts() -> [Case; 3] {
                 "group_by": ["user.id"], "window": "1d", "rearm": "1d",
                 "steps": [{"rule": "api-device-new", "time": "2026-01-31T11:49:11.004Z"},
                           {"rule": "api-mfa-reset", "time": "2026-01-31T11:53:40.871Z"},
-                          {"rule": "api-withdraw", "time": "2026-01-31T11:59:02.233Z"}]}),
+                          {"rule": "api-withdraw", "time": "2026-01-31T11:59:02.233Z"}],
+                "children": [resets(), guesses()], "children_total": 3}),
             span: (649, 58, 3, 1),
             state: State::Active,
             flags: Flags::NONE,
@@ -368,7 +412,7 @@ pub(super) async fn fill(store: &Store, now: Micros) {
 
 fn contents(case: &Case, now: Micros) -> EvidenceOf {
     let alert = alert(case, now, case.span.3);
-    let content = |(at, evidence): (usize, &Evidence)| EvidenceContent {
+    let content = |(at, evidence): (usize, Evidence)| EvidenceContent {
         topic: evidence.topic.to_string(),
         incarnation: evidence.incarnation,
         partition: evidence.partition,
@@ -380,7 +424,8 @@ fn contents(case: &Case, now: Micros) -> EvidenceOf {
             _ => Content::Present(case.event.to_string()),
         },
     };
-    let contents = alert.evidence.iter().enumerate().map(content).collect();
+    let body = serde_json::to_string(&alert).unwrap();
+    let contents = references(&body).into_iter().enumerate().map(content).collect();
     EvidenceOf { id: alert.alert_id.to_string(), contents }
 }
 
