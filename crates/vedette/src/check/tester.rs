@@ -1,4 +1,4 @@
-//! Runs a rule's inline tests through the engine.
+//! Runs a rule's inline tests through the pipeline and the engine of `run` and `scan`.
 //!
 //! In: accepted rules with their `vedette: tests:`. Out: one [`TestResult`] a test.
 //! A test's events are flat objects of canonical fields. They are read as JSON by a source that keeps the logsource, types,
@@ -7,19 +7,25 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
+use crossbeam_channel::never;
 use serde_json::{Map, Value};
 use vedette_engine::{Compiled, Engine, Output, Published, Settings};
 use vedette_event::{
-    Flags, LogSource, MAX_ROWS, Micros, Partition, RawBatchBuilder, RuleIx, SourceDef, SourceIx, Sources,
-    Span, TopicIx, Topics, source::Form,
+    Flags, LogSource, MAX_ROWS, Micros, Partition, RawBatch, RawBatchBuilder, RuleIx, SourceDef, SourceIx,
+    Sources, Span, TopicIx, Topics, source::Form,
 };
 use vedette_sigma::{Rule, RuleKind, RuleSet, RuleTest};
 
-use crate::scan::FILE_SECRET;
+use crate::{
+    pipeline::{Pipeline, Step},
+    scan::FILE_SECRET,
+};
 
 /// 2026-01-01T12:00:00Z.
 const START: Micros = Micros(1_767_268_800_000_000);
@@ -123,23 +129,19 @@ impl Bench {
             timed.push((*at, source, text));
         }
         timed.sort_by_key(|(at, ..)| *at);
-        let mut detector = self.compiled.detector()?;
         let settings = Settings { reorder_budget: usize::MAX, ..Settings::new(FILE_SECRET) };
         let mut engine = Engine::new(self.compiled.clone(), settings);
-        let mut out = Output::default();
         for (source, _) in self.sources.iter() {
-            let partition = Partition { topic: TopicIx(source.0), number: 0 };
-            engine.assign(partition, source, 0);
-            let mut batch = RawBatchBuilder::new(source, partition);
-            let own = timed.iter().filter(|(_, s, _)| *s == source).enumerate();
-            for (offset, (at, _, text)) in own {
-                batch.push(offset as i64, Some(START.plus(*at)), Flags::NONE, Some(text.as_bytes()));
-                if batch.len() == MAX_ROWS {
-                    engine.absorb(detector.detect(&batch.take()), &mut out);
-                }
-            }
-            if !batch.is_empty() {
-                engine.absorb(detector.detect(&batch.take()), &mut out);
+            // All at once, as in `scan`: no source's time may pass while another has not begun.
+            engine.assign(partition_of(source), source, 0);
+        }
+        // One thread, which is the pipeline of the service without a hop.
+        let (mut pipeline, _) = Pipeline::new(&self.compiled, 1, Ok::<RawBatch, Infallible>)?;
+        let (nobody, mut out) = (never(), Output::default());
+        for batch in self.batches(&timed) {
+            pipeline.put(batch);
+            while let Ok(Step::Batch(detected)) = pipeline.next(&nobody, Duration::ZERO, &mut || ()) {
+                engine.absorb(detected, &mut out);
             }
         }
         engine.finish(&mut out);
@@ -148,6 +150,22 @@ impl Bench {
             last.insert(published.alert.alert_id.clone(), published);
         }
         Ok(last.into_values().collect())
+    }
+
+    /// Each source's events, in order, as the records of its one partition.
+    fn batches(&self, timed: &[(Span, SourceIx, String)]) -> Vec<RawBatch> {
+        let mut batches = Vec::new();
+        for (source, _) in self.sources.iter() {
+            let own: Vec<_> = timed.iter().filter(|(_, of, _)| *of == source).collect();
+            for (events, first) in own.chunks(MAX_ROWS).zip((0..).step_by(MAX_ROWS)) {
+                let mut batch = RawBatchBuilder::new(source, partition_of(source));
+                for ((at, _, text), offset) in events.iter().zip(first..) {
+                    batch.push(offset, Some(START.plus(*at)), Flags::NONE, Some(text.as_bytes()));
+                }
+                batches.push(batch.take());
+            }
+        }
+        batches
     }
 
     fn event(&self, event: &Map<String, Value>, at: Span, default: SourceIx) -> Result<(SourceIx, String)> {
@@ -171,6 +189,11 @@ impl Bench {
         let fallback = || self.sources.find("json").unwrap_or(SourceIx(0));
         fits.map_or_else(fallback, |(ix, _)| ix)
     }
+}
+
+/// Of each source there is one partition.
+const fn partition_of(source: SourceIx) -> Partition {
+    Partition { topic: TopicIx(source.0), number: 0 }
 }
 
 fn first_logsource(rules: &RuleSet, ix: RuleIx) -> LogSource {
