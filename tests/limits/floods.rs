@@ -42,7 +42,7 @@ fn held(kind: &str, keys: usize) -> i64 {
     assert_eq!(rules.rejected, []);
     let compiled = compile(rules);
     let mut detector = compiled.detector().expect("the source is sound");
-    let settings = Settings { budget: BUDGET, ..Settings::new([7; 32]) };
+    let settings = Settings { state: compiled.state_for(BUDGET), ..Settings::new([7; 32]) };
     let mut engine = Engine::new(compiled, settings);
     engine.assign(PARTITION, SOURCE, 0);
     let mut offset = 0;

@@ -3,6 +3,7 @@
 //! Nothing here looks at a clock, so that no machine is too slow for it. Allocations are those of the thread at hand
 //! (`allocation_counter` counts them), which is why everything under test runs on it.
 
+mod budget;
 mod chains;
 mod floods;
 mod groups;

@@ -97,7 +97,8 @@ pub fn alerts(input: &Input<'_>) -> Outcome {
             RuleKind::Detection(detection) => {
                 let matched: Vec<&Event> =
                     events.iter().filter(|e| detection::matches(detection, e, input.sources)).collect();
-                matches.insert(ix, matched.iter().map(|e| e.at.clone()).collect());
+                let dated = matched.iter().filter(|e| !e.undated);
+                matches.insert(ix, dated.map(|e| e.at.clone()).collect());
                 for (key, taking) in keys::by_entity(rule, &matched, ix, input.sources) {
                     let episodes = episodes::single(rule, &key, &taking);
                     of_rule.extend(drafts_of((input.rules, &crossed), ix, &key, &taking, &episodes));

@@ -58,6 +58,8 @@ pub struct Event {
     pub flags: Flags,
     pub source: SourceIx,
     pub fields: Map<String, Json>,
+    /// "Meets single-event rules only, takes part in no correlation."
+    pub undated: bool,
 }
 
 /// All events, placed and sorted.
@@ -66,6 +68,8 @@ pub fn place_all(logs: &[Log], sources: &Sources, stored: &[Stored]) -> Vec<Even
     for log in logs {
         let in_files = file_times(&log.records);
         let mut running = i64::MIN;
+        // No file here is longer than 8 MiB.
+        let timed = log.records.iter().flat_map(|r| &r.events).any(|e| e.ts_raw.is_some());
         for record in &log.records {
             let kept = |flag: Flags| {
                 let of_log = stored.iter().filter(|(incarnation, _)| *incarnation == log.incarnation);
@@ -106,6 +110,7 @@ pub fn place_all(logs: &[Log], sources: &Sources, stored: &[Stored]) -> Vec<Even
                     flags,
                     source: log.source,
                     fields: claimed.fields.clone(),
+                    undated: record.ts_log.is_none() && !timed,
                 });
             }
         }
@@ -128,8 +133,8 @@ fn place(ts_raw: Option<i64>, ts_log: i64, source: SourceIx, sources: &Sources) 
     }
 }
 
-/// "In plain files `ts_log` is the running maximum of the readable `ts_raw` so far (before the first: that first one; a
-/// file with none: 1970-01-01); a dead letter has a number and moves no clock."
+/// "In plain files `ts_log` is the running maximum of the readable `ts_raw` so far (before the first: that first one …; in a
+/// file without any it is undated: … at 1970-01-01); a dead letter has a number and moves no clock."
 fn file_times(records: &[Record]) -> BTreeMap<i64, i64> {
     let claims = |upto: usize| records[..upto].iter().flat_map(|r| &r.events).filter_map(|e| e.ts_raw);
     let first = claims(records.len()).next();

@@ -181,6 +181,8 @@ pub struct Status {
     pub dead_letter_topic: Option<DeadLetterTopicStatus>,
     /// How much the engine holds, against what it may.
     pub load: LoadStatus,
+    /// What the process may hold in memory.
+    pub memory: MemoryStatus,
     /// Announced degradations: state over budget, sketches in use, events that were not evaluated.
     pub degradations: Vec<Degradation>,
 }
@@ -264,7 +266,8 @@ pub struct PublishStatus {
 /// How much the engine holds, against what it may.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, ToSchema)]
 pub struct LoadStatus {
-    /// Findings that wait until no earlier record can come, of rules all of whose sources are read.
+    /// Findings that wait until no earlier record can come, of rules all of whose sources are read; one with a long key counts as
+    /// several.
     pub waiting: u64,
     /// From so many on, partitions that are ahead are paused.
     pub waiting_budget: u64,
@@ -276,10 +279,28 @@ pub struct LoadStatus {
     pub most_waiting: Option<RuleLoad>,
     /// Keys with state, over all rules.
     pub keys: u64,
-    /// Keys that one rule may have in one key group.
+    /// Entries that the rule with the fullest key group may hold in it.
     pub keys_budget: u64,
-    /// The rule with the fullest key group.
+    /// The rule whose key group is fullest for what it may hold, and how many entries that holds.
     pub fullest: Option<RuleLoad>,
+}
+
+/// What the process may hold in memory, and what of it is for what.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, ToSchema)]
+pub struct MemoryStatus {
+    /// Bytes for the process.
+    pub budget: u64,
+    /// Bytes that the process holds; null where the system does not say.
+    pub resident: Option<u64>,
+    /// Of the budget, bytes for the keys of all rules.
+    pub state: u64,
+    /// Bytes for findings that wait until no earlier record can come.
+    pub waiting: u64,
+    /// Bytes for what notices remember.
+    pub notices: u64,
+    /// How many entries each rule may hold in one of 64 key groups. A key with one event is one; an open episode, many events or
+    /// values and long keys take several.
+    pub entries: Vec<RuleLoad>,
 }
 
 /// How much one rule holds.
@@ -432,6 +453,7 @@ impl Live {
                 broker: BrokerStatus::default(),
                 publish: PublishStatus::default(),
                 load: LoadStatus::default(),
+                memory: MemoryStatus::default(),
                 dead_letter_topic: None,
                 degradations: Vec::new(),
             },

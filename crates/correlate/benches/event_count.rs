@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use vedette_correlate::{Correlator, CorrelatorSettings, NOTICE_BUDGET, Output, Plan};
+use vedette_correlate::{Correlator, CorrelatorSettings, Output, Plan, WaitingBudget};
 use vedette_event::{
     BatchBuilder, Cell, FieldType, Fields, FindingBatch, Flags, Hit, Kind, LogSource, Micros, Partition,
     Projection, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, TopicIx, Topics, schema::FieldDef,
@@ -86,9 +86,9 @@ fn main() {
     let settings = CorrelatorSettings {
         secret: [1; 32],
         notices: false,
-        notice_budget: NOTICE_BUDGET,
-        budget: 1 << 20,
-        reorder_budget: usize::MAX,
+        notice_budget: 1 << 20,
+        state: usize::MAX,
+        waiting: WaitingBudget { pause: usize::MAX, refuse: usize::MAX },
     };
     let mut correlator = Correlator::new(Arc::new(plan(threshold)), Arc::new(Topics::new(["fw"])), settings);
     let (mut out, projection) = (Output::default(), Projection::new([Arc::from("source.ip")]));

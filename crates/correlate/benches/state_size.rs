@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeMap, process::Command, sync::Arc};
 
-use vedette_correlate::{Correlator, CorrelatorSettings, GROUPS, NOTICE_BUDGET, Output, Plan};
+use vedette_correlate::{Correlator, CorrelatorSettings, GROUPS, Output, Plan, WaitingBudget};
 use vedette_event::{
     BatchBuilder, Cell, EventBatch, FieldType, Fields, FindingBatch, Flags, Hit, Kind, LogSource, Micros,
     Partition, Projection, RuleIx, SourceDef, SourceIx, Sources, Span, TopicIx, Topics, schema::FieldDef,
@@ -77,9 +77,9 @@ fn case(threshold: u32, each: u32) {
     let settings = CorrelatorSettings {
         secret: [1; 32],
         notices: true,
-        notice_budget: NOTICE_BUDGET,
-        budget: 1 << 20,
-        reorder_budget: usize::MAX,
+        notice_budget: 1 << 20,
+        state: usize::MAX,
+        waiting: WaitingBudget { pause: usize::MAX, refuse: usize::MAX },
     };
     let topics = Arc::new(Topics::new(["firewall"]));
     let mut correlator = Correlator::new(Arc::new(plan(threshold)), topics, settings);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use vedette_event::Micros;
 
-use crate::{Correlator, Plan, correlator::layouts};
+use crate::{Correlator, Plan, correlator::layouts, over::budget::Budgets};
 
 impl Correlator {
     /// Goes on by another plan.
@@ -28,6 +28,7 @@ impl Correlator {
             self.announced.remove(&(at as u32));
         }
         self.watermarks.resize(plan.sets.len(), Micros::MIN);
+        self.budgets = Budgets::of(plan, self.settings.state);
         self.report.adopt(plan);
         self.waiting.adopt(plan);
         self.layouts = layouts(plan);
@@ -36,7 +37,7 @@ impl Correlator {
             (before.until != now.until).then_some((at as u32, now))
         });
         let ending: Vec<_> = ending.collect();
-        self.storms.adopt(plan, ending.iter().map(|(_, tree)| tree.set));
+        self.storms.adopt(plan, &self.budgets, ending.iter().map(|(_, tree)| tree.set));
         for group in &mut self.groups {
             group.adopt(plan);
             for (at, tree) in &ending {

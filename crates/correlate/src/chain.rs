@@ -31,7 +31,20 @@ pub const LISTED: usize = 128;
 /// Levels of children. Rules have fewer.
 pub const LEVELS: usize = 16;
 /// Child events that are kept before somebody looks which of them are still needed.
-const FEW: usize = 32;
+pub const FEW: usize = 4;
+/// Bytes of an episode as it is told.
+const EPISODE: usize = 320;
+
+/// Bytes of what a rule keeps of a child event, with so many levels of children below it.
+pub const fn bytes(levels: usize) -> usize {
+    match levels {
+        0 => 0,
+        1 => EPISODE,
+        2 => 11 * EPISODE,
+        3 => 111 * EPISODE,
+        _ => LISTED * EPISODE,
+    }
+}
 
 /// An event that crossed children.
 #[derive(Debug)]

@@ -20,7 +20,11 @@ use crate::{
         route,
     },
     notices::{Announced, Announcing, KEYS_WITH_MOST, Unreleased},
-    pending::{Held, Origin, waiting::Waiting},
+    over::budget::Budgets,
+    pending::{
+        Held, Origin,
+        waiting::{Waiting, WaitingBudget, entries},
+    },
     plan::{InForce, Tree},
     report::Report,
     step::{Context, walk::Scratch},
@@ -34,12 +38,12 @@ pub struct CorrelatorSettings {
     pub secret: [u8; 32],
     /// Whether conditions are announced before they are final.
     pub notices: bool,
-    /// What may be remembered of unreleased events for notices, in entries of about 100 bytes.
+    /// What may be remembered of unreleased events for notices, in entries of [`crate::NOTICE_ENTRY`] bytes.
     pub notice_budget: usize,
-    /// Keys held at most per rule and key group.
-    pub budget: usize,
-    /// Findings that may wait for their watermark before something is done about it.
-    pub reorder_budget: usize,
+    /// Bytes for the keys of all rules.
+    pub state: usize,
+    /// Findings that may wait for their watermark, in entries.
+    pub waiting: WaitingBudget,
 }
 
 /// Keyed windows over findings, in event time.
@@ -48,6 +52,7 @@ pub struct Correlator {
     pub(crate) plan: Arc<Plan>,
     pub(crate) topics: Arc<Topics>,
     pub(crate) settings: CorrelatorSettings,
+    pub(crate) budgets: Budgets,
     pub(crate) hasher: KeyHasher,
     pub(crate) groups: Vec<Group>,
     pub(crate) storms: Storms,
@@ -108,11 +113,13 @@ impl Correlator {
     /// An empty one.
     #[must_use]
     pub fn new(plan: Arc<Plan>, topics: Arc<Topics>, settings: CorrelatorSettings) -> Self {
+        let budgets = Budgets::of(&plan, settings.state);
         Self {
             hasher: KeyHasher::new(&settings.secret),
             groups: (0..GROUPS).map(|number| Group::new(&plan, number)).collect(),
-            storms: Storms::new(&plan),
-            waiting: Waiting::new(&plan, settings.reorder_budget),
+            storms: Storms::new(&plan, &budgets),
+            waiting: Waiting::new(&plan, settings.waiting),
+            budgets,
             watermarks: vec![Micros::MIN; plan.sets.len()],
             layouts: layouts(&plan),
             intake: Intake::default(),
@@ -127,6 +134,15 @@ impl Correlator {
 
     /// Takes the findings of a batch, to be held until released.
     pub fn push(&mut self, findings: &FindingBatch<'_>, out: &mut Output) {
+        self.take(findings, false, out);
+    }
+
+    /// The same of events of which nobody knows when they were: they meet rules of one event only.
+    pub fn push_alone(&mut self, findings: &FindingBatch<'_>, out: &mut Output) {
+        self.take(findings, true, out);
+    }
+
+    fn take(&mut self, findings: &FindingBatch<'_>, alone: bool, out: &mut Output) {
         let plan = Arc::clone(&self.plan);
         let Some(version) = plan.versions.get(findings.version) else { return };
         let Some(layout) = layout_of(&mut self.layouts, findings) else { return };
@@ -135,6 +151,9 @@ impl Correlator {
         for hits in findings.hits.chunk_by(|a, b| a.row == b.row) {
             let Some(row) = hits.first().map(|hit| hit.row as usize) else { continue };
             trees_of(version, hits, &mut intake.uses);
+            if alone {
+                intake.uses.retain(|(at, _)| plan.trees.get(*at as usize).is_some_and(Tree::single));
+            }
             if let Some(layout) = layout_of(&mut self.layouts, findings) {
                 layout.next_event();
             }
@@ -198,7 +217,8 @@ impl Correlator {
                     &intake.part
                 }
             };
-            let held = Held { event, start: 0, hash: to.hash, tree: at, counts: copy == 0 };
+            let entries = entries(payload.len());
+            let held = Held { event, start: 0, hash: to.hash, tree: at, entries, counts: copy == 0 };
             let finding = Finding { tree, held, payload, source: findings.batch.source, group: to.group };
             if self.admit(plan, &finding, &mut intake.scratch, out) {
                 let start = intake.payloads.len();
@@ -244,7 +264,7 @@ impl Correlator {
                 plan,
                 topics: &self.topics,
                 hasher: &self.hasher,
-                budget: self.settings.budget,
+                budgets: &self.budgets,
                 storms: &self.storms,
             };
             let announced = self.announced.entry(held.tree).or_default();
@@ -255,7 +275,7 @@ impl Correlator {
             group.look(&cx, held, payload, (unreleased, to), scratch);
             *ahead = *ahead + remembered(group) - before;
         }
-        self.waiting.hold(held.tree as usize, tree.set);
+        self.waiting.hold(held.tree as usize, tree.set, held.entries);
         true
     }
 
@@ -361,13 +381,13 @@ impl Correlator {
 
     /// Brings all groups to one time, each on its own, and then together.
     fn step(&mut self, plan: &Plan, set: usize, below: Option<Micros>, out: &mut Output) {
-        let Self { topics, settings, hasher, groups, storms, report, .. } = self;
+        let Self { topics, budgets, hasher, groups, storms, report, .. } = self;
         let stands = self.waiting.stands(set);
         let ahead = &mut self.ahead[usize::from(stands)];
         for group in groups.iter_mut().filter(|group| group.due(set, below)) {
             let remembered = |group: &Group| group.agendas.get(set).map_or(0, |agenda| agenda.remembered);
             let before = remembered(group);
-            let cx = Context { plan, topics, hasher, budget: settings.budget, storms };
+            let cx = Context { plan, topics, hasher, budgets, storms };
             group.release(&cx, set, below, report);
             *ahead = *ahead + remembered(group) - before;
             storms.hear(plan, &mut report.crossings, &mut report.alerts);

@@ -220,6 +220,19 @@ impl Trail {
         self.head += (rest.len() - reader.left()) as u32;
     }
 
+    /// Gives memory back when most of it is not used.
+    #[inline]
+    pub fn shrink(&mut self) {
+        let len = self.rest().len();
+        if self.room() > 256 && len < self.room() / 4 {
+            let mut bytes = Vec::with_capacity(2 * len);
+            bytes.extend_from_slice(self.rest());
+            bytes.resize(2 * len, 0);
+            self.store = Store::Long(bytes.into_boxed_slice());
+            (self.head, self.tail) = (0, len as u32);
+        }
+    }
+
     /// Any byte of it, to bring it into the cache.
     #[inline]
     pub fn touch(&self) -> u8 {

@@ -254,7 +254,7 @@ impl Group {
         // If there was nothing to keep of it.
         self.drop_if_empty(at);
         let tally = report.of(at);
-        tally.left += 1;
+        tally.left += usize::from(held.entries);
         if !held.counts {
             return;
         }

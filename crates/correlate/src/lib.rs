@@ -33,9 +33,12 @@ mod tests;
 
 pub use correlator::{Correlator, CorrelatorSettings};
 pub use load::Load;
-pub use notices::NOTICE_BUDGET;
+pub use notices::NOTICE_ENTRY;
 pub use output::{Counters, Effort, Health, Output, Published};
-pub use pending::{Origin, waiting::Still};
+pub use pending::{
+    Origin,
+    waiting::{Still, WaitingBudget},
+};
 pub use plan::{Part, Plan};
 
 /// Key groups: fixed, so that thread and node counts change nothing.

@@ -4,12 +4,12 @@
 
 use vedette_event::RuleIx;
 
-use crate::{Correlator, group::Group};
+use crate::{Correlator, group::Group, plan::Node};
 
 /// What is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Load {
-    /// Findings that wait for the watermarks of sources that are read.
+    /// Findings that wait for the watermarks of sources that are read, in entries: one with a long key takes several.
     pub waiting: usize,
     /// From so many on, partitions ahead are paused.
     pub waiting_budget: usize,
@@ -21,14 +21,14 @@ pub struct Load {
     pub most_waiting: Option<(RuleIx, usize)>,
     /// Keys with state, over all rules.
     pub keys: usize,
-    /// Keys that one rule may hold in one key group.
+    /// Entries that the rule with the fullest key group may hold in one.
     pub keys_budget: usize,
-    /// The rule with the fullest key group, and how many keys that holds.
+    /// The rule with the key group that is fullest for its budget, and how many entries that holds.
     pub fullest: Option<(RuleIx, usize)>,
 }
 
 impl Correlator {
-    /// Findings that wait for live sources, and where pausing begins.
+    /// What waits for live sources, in entries, and where pausing begins.
     #[must_use]
     pub fn waiting(&self) -> (usize, usize) {
         self.waiting.live()
@@ -37,14 +37,17 @@ impl Correlator {
     /// How much is held now. Takes a look at each rule and key group: not for every batch.
     #[must_use]
     pub fn load(&self) -> Load {
-        let (mut keys, mut fullest) = (0, None);
+        let (mut keys, mut fullest): (usize, Option<(&Node, usize, usize)>) = (0, None);
         for (at, state) in self.groups.iter().flat_map(Group::trees) {
             let Some(tree) = self.plan.trees.get(at as usize) else { continue };
             for (node, state) in tree.nodes.iter().zip(&state.nodes).filter(|(_, s)| !s.keys.is_empty()) {
-                let size = state.keys.len();
-                keys += size;
-                if fullest.is_none_or(|(_, most)| size > most) {
-                    fullest = Some((node.rule, size));
+                let (held, budget) = (state.entries(), self.budgets.get(node).entries);
+                keys += state.keys.len();
+                let fuller = |(_, most, of): (_, usize, usize)| {
+                    held as u128 * of as u128 > most as u128 * budget as u128
+                };
+                if fullest.is_none_or(fuller) {
+                    fullest = Some((node, held, budget));
                 }
             }
         }
@@ -58,8 +61,8 @@ impl Correlator {
             standing_budget,
             most_waiting: most.and_then(|(at, n)| Some((self.plan.trees.get(at)?.root, n))),
             keys,
-            keys_budget: self.settings.budget,
-            fullest,
+            keys_budget: fullest.map_or(0, |(.., budget)| budget),
+            fullest: fullest.map(|(node, held, _)| (node.rule, held)),
         }
     }
 }

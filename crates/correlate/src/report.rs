@@ -34,7 +34,7 @@ pub struct TreeCounts {
     pub root: Counters,
     /// The same of the plan's inner rules.
     pub inner: Vec<Counters>,
-    /// Findings that wait no more.
+    /// Findings that wait no more, in entries.
     pub left: usize,
     listed: bool,
 }

@@ -125,6 +125,7 @@ impl Lane<'_> {
                 offset: r.offset,
                 ts_log: r.ts_log,
                 flags: r.flags,
+                bytes: r.len.unwrap_or(0),
             };
             let records = raw.records.iter().map(time).collect();
             let last_hash = record_hash(raw.records.last().and_then(|record| raw.payload(record)));

@@ -100,6 +100,18 @@ impl Compiled {
         Arc::new(Self { topics: Arc::new(topics), ..self.clone() })
     }
 
+    /// Bytes for all state with which each rule may hold at least so many entries in each key group.
+    #[must_use]
+    pub fn state_for(&self, entries: usize) -> usize {
+        self.plan.bytes_for(entries)
+    }
+
+    /// How many entries each rule that has keys may hold in a key group, with so many bytes for all state.
+    #[must_use]
+    pub fn entries(&self, state: usize) -> BTreeMap<RuleIx, usize> {
+        self.plan.entries(state)
+    }
+
     /// The versions, the oldest first.
     #[must_use]
     pub fn versions(&self) -> &[Arc<Version>] {

@@ -58,6 +58,8 @@ pub struct RecordTime {
     pub ts_log: Option<Micros>,
     /// `CLOCK_BROKER`, or nothing.
     pub flags: Flags,
+    /// How long it is.
+    pub bytes: u32,
 }
 
 /// Events with the rules they matched.
@@ -122,7 +124,12 @@ impl Detector {
             records: raw
                 .records
                 .iter()
-                .map(|r| RecordTime { offset: r.offset, ts_log: r.ts_log, flags: r.flags })
+                .map(|r| RecordTime {
+                    offset: r.offset,
+                    ts_log: r.ts_log,
+                    flags: r.flags,
+                    bytes: r.len.unwrap_or(0),
+                })
                 .collect(),
             batches: Vec::new(),
             dead: Vec::new(),

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use vedette_correlate::{Correlator, Origin};
+use vedette_correlate::{Correlator, Origin, WaitingBudget};
 use vedette_event::{
     DeadLetter, FindingBatch, Flags, Micros, Partition, RuleIx, SourceIx, Span, StoredPlacement, TopicIx,
     place,
@@ -19,6 +19,7 @@ use crate::{
     compiled::Compiled,
     detector::{Detected, DetectedBatch, RecordTime},
     error::Error,
+    files::Undated,
     former::Former,
     partition::{Mark, PartitionState},
     standing::Standing,
@@ -33,12 +34,12 @@ pub struct Settings {
     pub skew: Span,
     /// Whether notices are wanted.
     pub notices: bool,
-    /// What may be remembered of unreleased events for notices, in entries of about 100 bytes.
+    /// What may be remembered of unreleased events for notices, in entries of [`vedette_correlate::NOTICE_ENTRY`] bytes.
     pub notice_budget: usize,
-    /// State entries per rule and key group.
-    pub budget: usize,
-    /// Findings that may wait before partitions ahead are paused, and for sources that stand still (`correlate`, `waiting`).
-    pub reorder_budget: usize,
+    /// Bytes for the keys of all rules.
+    pub state: usize,
+    /// Findings that may wait, for live sources and for such as stand still (`correlate`, `waiting`).
+    pub waiting: WaitingBudget,
     /// Alerts in an output from which on a release stops at the next time, until [`Engine::go_on`] or the next batch.
     pub alerts_at_once: usize,
 }
@@ -51,9 +52,9 @@ impl Settings {
             secret,
             skew: Span::secs(5),
             notices: false,
-            notice_budget: vedette_correlate::NOTICE_BUDGET,
-            budget: 1 << 20,
-            reorder_budget: 4_000_000,
+            notice_budget: 1 << 20,
+            state: 1 << 30,
+            waiting: WaitingBudget { pause: 4_000_000, refuse: 5_000_000 },
             alerts_at_once: usize::MAX,
         }
     }
@@ -113,13 +114,13 @@ pub struct Engine {
     resumes: Vec<BTreeMap<Partition, Mark>>,
     former: Former,
     stored: BTreeMap<(Partition, i64), Micros>,
-    /// Events of a file before its first readable time.
-    undated: BTreeMap<Partition, Vec<DetectedBatch>>,
+    /// Files of which no time was read yet, or too late.
+    pub(crate) undated: BTreeMap<Partition, Undated>,
     /// By source: below this, everything was released.
     pub(crate) watermarks: Vec<Micros>,
     /// By source: its watermark before the restart. Nothing new may be placed below it.
     floors: Vec<Micros>,
-    counters: Vec<SourceCounters>,
+    pub(crate) counters: Vec<SourceCounters>,
     /// Events that matched, by rule.
     pub(crate) matched: Vec<u64>,
     /// By version, by its own rules: their numbers among all.
@@ -138,8 +139,8 @@ impl Engine {
             secret: settings.secret,
             notices: settings.notices,
             notice_budget: settings.notice_budget,
-            budget: settings.budget,
-            reorder_budget: settings.reorder_budget,
+            state: settings.state,
+            waiting: settings.waiting,
         };
         let sources = compiled.sources.defs.len();
         Self {
@@ -274,7 +275,7 @@ impl Engine {
         }
         for batch in batches {
             if from_file {
-                self.date(partition, batch, out);
+                self.date(partition, batch, &records, out);
                 continue;
             }
             let row_record = |row: usize| records.get(batch.events.records[row] as usize);
@@ -289,45 +290,15 @@ impl Engine {
             }
             self.push(&batch, out);
         }
+        if from_file {
+            self.went_on(partition, &records, out);
+        }
         if let Some(state) = self.partitions.get_mut(&partition) {
             records.iter().filter_map(|r| r.ts_log).for_each(|t| state.log_time(t));
             state.read(last.offset, last_hash);
         }
         self.release(out);
         self.bound_reading_again(records.len(), out);
-    }
-
-    /// Gives the events of a file their broker time: the running maximum of the claims, before the first that first one.
-    fn date(&mut self, partition: Partition, batch: DetectedBatch, out: &mut Output) {
-        let Some(state) = self.partitions.get_mut(&partition) else { return };
-        let rows = batch.events.rows();
-        let first = (0..rows).find_map(|row| batch.events.claimed(row));
-        let Some(mut running) = state.max_log.or(first) else {
-            if batch.hits.is_empty() {
-                // Nothing in it needs a place; a file without any time must not be held as a whole.
-                let counters = &mut self.counters[usize::from(batch.events.source.0)];
-                counters.events += rows as u64;
-                counters.flagged[0] += rows as u64;
-            } else {
-                self.undated.entry(partition).or_default().push(batch);
-            }
-            return;
-        };
-        for held in self.undated.remove(&partition).unwrap_or_default() {
-            self.place_rows(&held, |_| (running, None), out);
-            self.push(&held, out);
-        }
-        let logs: Vec<Micros> = (0..rows)
-            .map(|row| {
-                running = batch.events.claimed(row).map_or(running, |t| running.max(t));
-                running
-            })
-            .collect();
-        self.place_rows(&batch, |row| (logs[row], None), out);
-        self.push(&batch, out);
-        if let Some(state) = self.partitions.get_mut(&partition) {
-            state.log_time(running);
-        }
     }
 
     /// For each record, the highest `ts_log` of its partition before it: watermarks rise record by record, so that
@@ -343,7 +314,7 @@ impl Engine {
     }
 
     /// Fills `times` and `flags` for all rows of a batch. `log` gives a row's `ts_log` and the highest before it.
-    fn place_rows(
+    pub(crate) fn place_rows(
         &mut self,
         batch: &DetectedBatch,
         log: impl Fn(usize) -> (Micros, Option<Micros>),
@@ -398,7 +369,12 @@ impl Engine {
     }
 
     /// Hands the placed events of a batch to the correlator.
-    fn push(&mut self, batch: &DetectedBatch, out: &mut Output) {
+    pub(crate) fn push(&mut self, batch: &DetectedBatch, out: &mut Output) {
+        self.push_from(batch, 0, out);
+    }
+
+    /// The same of a batch whose first rows have no time that anything could be correlated by.
+    pub(crate) fn push_from(&mut self, batch: &DetectedBatch, dated: usize, out: &mut Output) {
         let source = batch.events.source;
         let counters = &mut self.counters[usize::from(source.0)];
         counters.events += batch.events.rows() as u64;
@@ -411,6 +387,7 @@ impl Engine {
             return;
         }
         self.count_matches(batch);
+        let (alone, hits) = batch.hits.split_at(batch.hits.partition_point(|hit| (hit.row as usize) < dated));
         let findings = FindingBatch {
             batch: &batch.events,
             version: batch.version,
@@ -418,21 +395,14 @@ impl Engine {
             times: &self.times,
             flags: &self.flags,
             moved: &self.moved,
-            hits: &batch.hits,
+            hits,
         };
-        self.correlator.push(&findings, &mut out.correlated);
-    }
-
-    /// Says that a file has no more records. A file without a readable time took place in 1970.
-    pub fn end(&mut self, partition: Partition, out: &mut Output) {
-        for held in self.undated.remove(&partition).unwrap_or_default() {
-            self.place_rows(&held, |_| (Micros(0), None), out);
-            self.push(&held, out);
+        if !alone.is_empty() {
+            self.correlator.push_alone(&FindingBatch { hits: alone, ..findings }, &mut out.correlated);
         }
-        if let Some(state) = self.partitions.get_mut(&partition) {
-            state.ended = true;
+        if !hits.is_empty() {
+            self.correlator.push(&findings, &mut out.correlated);
         }
-        self.release(out);
     }
 
     /// The end of all files: every event is released, every timer fires, every episode ends.

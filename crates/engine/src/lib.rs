@@ -17,6 +17,7 @@ mod detector;
 mod engine;
 mod error;
 mod figures;
+mod files;
 mod former;
 mod in_force;
 mod in_order;
@@ -33,7 +34,7 @@ pub use error::Error;
 pub use in_force::{InForce, Task};
 pub use in_order::{InFlight, InOrder};
 pub use standing::TopicState;
-pub use vedette_correlate::{Effort, Load, Published};
+pub use vedette_correlate::{Effort, Load, NOTICE_ENTRY, Published, WaitingBudget};
 pub use version::Version;
 
 /// Fixed number of key groups; state is checkpointed by group.

@@ -145,7 +145,7 @@ impl Engine {
 
     /// Gives up what waits for sources that stand still, where a restart would have too much to read again for it.
     pub(crate) fn bound_reading_again(&mut self, records: usize, out: &mut Output) {
-        let most = self.settings.reorder_budget.saturating_mul(READ_AGAIN);
+        let most = self.settings.waiting.pause.saturating_mul(READ_AGAIN);
         self.unlooked = self.unlooked.saturating_add(records);
         if self.unlooked < most / 8 {
             return;

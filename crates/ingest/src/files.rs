@@ -5,7 +5,7 @@
 //!
 //! Invariants: bytes are passed through as they are, UTF-8 or not; a batch's payloads are views into the block that
 //! was read, so no line is copied but the one that a block's end cuts; at most a block and one line are held, however
-//! long a line is; what lies before a damaged place is delivered before the error is.
+//! long a line is, and all files that are read at once share the bytes of their blocks; what lies before a damaged place is delivered before the error is.
 
 use std::{
     fs::File,
@@ -24,6 +24,10 @@ use crate::Error;
 
 /// How much is read at a time.
 const BLOCK: usize = 1 << 20;
+/// Blocks of all files that are read at once, since each file has one, or one of it: 32 MiB.
+const BLOCKS: usize = 32;
+/// How much is read at a time at least: more, smaller reads cost more than a thousand files hold.
+const LEAST_BLOCK: usize = 1 << 14;
 /// How much of a compressed file is read at a time.
 const COMPRESSED_BLOCK: usize = 1 << 16;
 /// The longest record and a `\r`.
@@ -61,6 +65,8 @@ pub struct FileBatches {
     read: Arc<AtomicU64>,
     size: Option<u64>,
     lines: Lines,
+    /// How much is read at a time.
+    block: usize,
     /// Found while a block was filled; given out once the lines before it have been.
     failed: Option<Error>,
     ended: bool,
@@ -98,9 +104,16 @@ impl FileBatches {
             read,
             size,
             lines: Lines::default(),
+            block: BLOCK,
             failed: None,
             ended: false,
         })
+    }
+
+    /// The same as one of so many files that are read at once, which share a bounded number of bytes.
+    #[must_use]
+    pub fn one_of(self, files: usize) -> Self {
+        Self { block: (BLOCKS * BLOCK / files.max(1)).clamp(LEAST_BLOCK, BLOCK), ..self }
     }
 
     /// How many bytes of the file (as it lies on the disk) have been read so far.
@@ -117,9 +130,9 @@ impl FileBatches {
 
     /// Reads the next block: from a file a full one, from a pipe what is there.
     fn fill(&mut self) {
-        let mut block = self.lines.carry();
+        let mut block = self.lines.carry(self.block);
         let start = block.len();
-        block.resize(start + BLOCK, 0);
+        block.resize(block.capacity(), 0);
         let mut end = start;
         while end < block.len() {
             match self.decoder.read(&mut block[end..]) {
@@ -196,10 +209,11 @@ struct Lines {
 }
 
 impl Lines {
-    /// What the block at hand holds of a line that goes on in the next one; at most [`LONGEST_LINE`] bytes.
-    fn carry(&mut self) -> Vec<u8> {
+    /// What the block at hand holds of a line that goes on in the next one, at most [`LONGEST_LINE`] bytes, with room for more: for as
+    /// much again, so that a long line in small blocks is copied a few times only.
+    fn carry(&mut self, more: usize) -> Vec<u8> {
         let rest = self.block.as_slice().get(self.whole..).unwrap_or_default();
-        let mut block = Vec::with_capacity(rest.len() + BLOCK);
+        let mut block = Vec::with_capacity(rest.len() + more.max(rest.len()));
         block.extend_from_slice(rest);
         block
     }

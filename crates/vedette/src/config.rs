@@ -5,6 +5,7 @@
 //! names the file, the line, the key and what would be valid; secrets have no `Debug`.
 
 mod check;
+pub mod memory;
 mod store;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -129,12 +130,9 @@ pub struct Engine {
     /// Threads that compute; as many as there are cores without it.
     #[serde(default)]
     pub threads: Option<u16>,
-    /// State entries per rule and key group.
-    #[serde(default = "defaults::state_budget", deserialize_with = "entries")]
-    pub state_budget: usize,
-    /// Findings that may wait for their watermark before partitions ahead are paused.
-    #[serde(default = "defaults::reorder_budget", deserialize_with = "entries")]
-    pub reorder_budget: usize,
+    /// Bytes for the process; half of the machine's, or of its control group's, without it.
+    #[serde(default, deserialize_with = "bytes")]
+    pub memory: Option<u64>,
 }
 
 /// HTTP.
@@ -208,12 +206,6 @@ mod defaults {
     pub fn yes() -> bool {
         true
     }
-    pub fn state_budget() -> usize {
-        1 << 20
-    }
-    pub fn reorder_budget() -> usize {
-        4_000_000
-    }
     pub fn listen() -> SocketAddr {
         (Ipv4Addr::LOCALHOST, 8080).into()
     }
@@ -224,13 +216,7 @@ mod defaults {
 
 impl Default for Engine {
     fn default() -> Self {
-        Self {
-            skew: defaults::skew(),
-            notices: true,
-            threads: None,
-            state_budget: defaults::state_budget(),
-            reorder_budget: defaults::reorder_budget(),
-        }
+        Self { skew: defaults::skew(), notices: true, threads: None, memory: None }
     }
 }
 
@@ -287,10 +273,10 @@ fn no_address(text: &str) -> String {
     format!("api.listen: `{text}` is no address and port; write for example 127.0.0.1:8080")
 }
 
-/// A budget.
-fn entries<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
-    usize::deserialize(from)
-        .map_err(|_| de::Error::custom("a budget is a whole number of entries, such as 1048576"))
+/// A number of bytes, or null.
+fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    Option::deserialize(from)
+        .map_err(|_| de::Error::custom("a budget is a whole number of bytes, such as 4294967296"))
 }
 
 fn override_from(config: &mut Config, env: impl Fn(&str) -> Option<String>) -> Result<()> {
@@ -361,13 +347,9 @@ mod tests {
         let with = |rest: &str| format!("kafka: {{brokers: a:1, {TOPICS}}}\n{rest}\n");
         says(&with("api: {listen: everywhere}"), "v.yml:2:15: api.listen: `everywhere` is no address");
         says(&with("engine: {skew: 20m}"), "v.yml:2:16: engine.skew: `20m` must lie between 0s and 10m");
-        says(&with("engine:\n  state_budget: -1"), "v.yml:3:17: a budget is a whole number of entries");
+        says(&with("engine:\n  memory: 4 GB"), "v.yml:3:11: a budget is a whole number of bytes");
         says(&with("engine: {threads: 0}"), "v.yml:2:19: engine.threads: 0 must lie between 1 and 256");
-        says(&with("engine: {state_budget: 5}"), "v.yml:2:24: engine.state_budget: must be at least 64");
-        says(
-            &with("engine: {reorder_budget: 5}"),
-            "v.yml:2:26: engine.reorder_budget: must be at least 1000",
-        );
+        says(&with("engine: {memory: 5}"), "v.yml:2:18: engine.memory: must be at least 268435456");
         says(
             &with("store: {retention: {alerts: 5m}}"),
             "v.yml:2:29: store.retention.alerts: `5m` must lie between 1d and 36500d",

@@ -78,7 +78,8 @@ pub fn open(files: &[PathBuf], wanted: &str, all: &Sources) -> Result<(Sources, 
         let input = if path.as_os_str() == "-" { Input::Stdin } else { Input::Path(path.clone()) };
         let name = input.name().display().to_string();
         let nowhere = Partition { topic: TopicIx(0), number: 0 };
-        let mut batches = FileBatches::open(input, SourceIx(0), nowhere).world()?;
+        let batches = FileBatches::open(input, SourceIx(0), nowhere).world()?;
+        let mut batches = batches.one_of(files.len());
         let head = batches.next().transpose().world()?;
         let source = if wanted == "auto" {
             let told = tell(head.as_ref(), all);

@@ -4,7 +4,7 @@
 //! Invariants: the same engine as the service; output does not depend on the number of threads.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     io::{self, BufWriter, IsTerminal as _, Write as _},
     path::PathBuf,
     sync::{
@@ -18,13 +18,16 @@ use std::{
 use anyhow::anyhow;
 use crossbeam_channel::{bounded, never};
 use indicatif::{ProgressBar, ProgressStyle};
-use vedette_engine::{Compiled, Detected, Engine, Output, Published, Settings};
-use vedette_event::{Flags, Partition, SourceIx, Sources, Topics, key_json, key_text};
-use vedette_sigma::RuleSet;
+use vedette_correlate::Health;
+use vedette_engine::{Compiled, Detected, Engine, Output, Published};
+use vedette_event::{
+    Flags, Micros, Order, Partition, SourceIx, Sources, Span, State, Topics, key_json, key_text,
+};
+use vedette_sigma::{RuleKind, RuleSet};
 
 use crate::{
     Failure, World as _,
-    config::{Log, LogFormat},
+    config::{Log, LogFormat, memory::Memory},
     content,
     inputs::{self, Opened, Reached, Reading, Turns},
     pipeline::{self, Nothing, Pipeline, Step},
@@ -38,7 +41,7 @@ pub const FILE_SECRET: [u8; 32] = *b"vedette: files keep no secret   ";
 /// A table longer than this is for nobody's eyes.
 const MAX_ROWS_SHOWN: usize = 1_000;
 
-/// Batches read ahead of what is in flight.
+/// Batches read ahead of what is in flight: each lies within a block of a file, so they are some mebibytes.
 const READ_AHEAD: usize = 4;
 
 /// How long to wait for a step at a time: nobody has to be told meanwhile.
@@ -206,9 +209,7 @@ struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     fn new(args: &Args, compiled: &'a Arc<Compiled>, inputs: &[Opened], reached: &'a Reached) -> Self {
-        // Files are read in step already, nothing can be paused, and nobody would hear that findings were refused.
-        let settings = Settings { reorder_budget: usize::MAX, ..Settings::new(FILE_SECRET) };
-        let mut engine = Engine::new(compiled.clone(), settings);
+        let mut engine = Engine::new(compiled.clone(), Memory::of(None).settings(FILE_SECRET));
         for input in inputs {
             // All at once: no input's time may pass while another has not begun.
             engine.assign(input.partition(), input.source(), 0);
@@ -243,7 +244,9 @@ impl<'a> Scan<'a> {
             Step::Word(input) => self.engine.end(self.partitions[input], &mut out),
         }
         self.sink.alerts(out);
-        Ok(())
+        let sources = (0..self.seen.len()).map(|at| SourceIx(at as u16));
+        let passed = sources.map(|source| self.engine.watermark(source)).min().unwrap_or(Micros::MIN);
+        self.sink.write_below(passed)
     }
 
     fn finish(mut self, sources: &Sources) -> Result<(), Failure> {
@@ -262,6 +265,15 @@ impl<'a> Scan<'a> {
                 );
             }
             say_clocks(&self.engine, ix, &def.name);
+        }
+        self.sink.say_degraded();
+        for (partition, name) in self.partitions.iter().zip(&self.sink.names) {
+            let n = self.engine.undated(*partition);
+            if n > 0 {
+                say!(
+                    "{name}: {n} events stand before the first readable time: only rules of one event look at them"
+                );
+            }
         }
         Ok(())
     }
@@ -284,6 +296,9 @@ fn progress(inputs: &[Opened]) -> ProgressBar {
     }
 }
 
+/// The place of an alert in the output: its crossing, its rule's id, its key as text.
+type Place = (Order, Arc<str>, String);
+
 /// Where results go.
 struct Sink<'a> {
     out: BufWriter<io::StdoutLock<'static>>,
@@ -299,7 +314,14 @@ struct Sink<'a> {
     found: u64,
     counts: BTreeMap<u32, u64>,
     rows: Vec<Vec<String>>,
-    last: HashMap<Arc<str>, Published>,
+    /// Alerts that are open, or that others can still come before, in the order in which they are written.
+    held: BTreeMap<Place, Published>,
+    /// A judged window is an alert of its last event when it ends, so long afterwards at most.
+    late: Span,
+    /// Rules that had no room for all their keys, and in how many key groups.
+    over: BTreeMap<u32, u64>,
+    /// Findings that were not evaluated, by rule.
+    unevaluated: BTreeMap<u32, u64>,
 }
 
 impl<'a> Sink<'a> {
@@ -315,6 +337,10 @@ impl<'a> Sink<'a> {
             let (id, title, level) = (quote(&r.id), quote(&r.title), r.level.name());
             format!("{{\"rule_id\":{id},\"title\":{title},\"level\":\"{level}\",\"record\":")
         });
+        let judged = rules.rules.iter().filter_map(|rule| match &rule.kind {
+            RuleKind::Correlation(correlation) => correlation.judged().then_some(correlation.timespan),
+            RuleKind::Detection(_) => None,
+        });
         Self {
             out: BufWriter::with_capacity(1 << 16, io::stdout().lock()),
             format: args.format,
@@ -326,7 +352,10 @@ impl<'a> Sink<'a> {
             found: 0,
             counts: BTreeMap::new(),
             rows: Vec::new(),
-            last: HashMap::new(),
+            held: BTreeMap::new(),
+            late: judged.max().unwrap_or(Span::ZERO),
+            over: BTreeMap::new(),
+            unevaluated: BTreeMap::new(),
         }
     }
 
@@ -373,36 +402,82 @@ impl<'a> Sink<'a> {
 
     fn alerts(&mut self, out: Output) {
         for published in out.correlated.alerts {
-            self.last.insert(published.alert.alert_id.clone(), published);
+            let Published { alert, crossing, .. } = &published;
+            let place = (*crossing, alert.rule.id.clone(), key_text(&alert.key));
+            self.held.insert(place, published);
+        }
+        for health in out.correlated.health {
+            if let Health::OverBudget { rule, .. } = health {
+                *self.over.entry(rule.0).or_default() += 1;
+            }
+        }
+        for (rule, counters) in out.correlated.counters {
+            if counters.unevaluated > 0 {
+                *self.unevaluated.entry(rule.0).or_default() += counters.unevaluated;
+            }
+        }
+    }
+
+    /// Says what there was no room for.
+    fn say_degraded(&self) {
+        let title = |rule: &u32| table::plain(&self.rules.rules[*rule as usize].title);
+        for (rule, times) in &self.over {
+            say!(
+                "rule `{}` had no room for all its keys, {times} times in 64 key groups: counts of new keys are estimates, \
+                 as their alerts say, and keys of other rules replaced older ones",
+                title(rule)
+            );
+        }
+        for (rule, n) in &self.unevaluated {
+            say!(
+                "rule `{}` did not evaluate {n} events: more waited for files that are behind than fit",
+                title(rule)
+            );
+        }
+    }
+
+    /// Writes the alerts that have ended and that no other can come before, once all below a time has been said.
+    fn write_below(&mut self, passed: Micros) -> Result<(), Failure> {
+        let below = passed.minus(self.late);
+        while let Some(first) = self.held.first_entry() {
+            if first.key().0.time >= below || first.get().alert.state != State::Ended {
+                break;
+            }
+            let published = first.remove();
+            self.write(&published)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, Published { alert, rule, .. }: &Published) -> Result<(), Failure> {
+        self.found += 1;
+        match self.format {
+            Format::Ndjson => {
+                serde_json::to_writer(&mut self.out, alert).map_err(io::Error::from).world()?;
+                self.out.write_all(b"\n").world()
+            }
+            Format::Count => {
+                *self.counts.entry(rule.0).or_default() += 1;
+                Ok(())
+            }
+            Format::Table => {
+                let key = key_json(&alert.key);
+                self.row(vec![
+                    alert.severity.name().to_owned(),
+                    alert.rule.title.to_string(),
+                    table::pairs(&key),
+                    alert.count.to_string(),
+                    alert.crossed_at.to_string(),
+                ]);
+                Ok(())
+            }
         }
     }
 
     /// Writes what is left and says how many there were.
-    fn finish(mut self) -> Result<u64, Failure> {
-        let mut alerts: Vec<(String, Published)> =
-            self.last.drain().map(|(_, p)| (key_text(&p.alert.key), p)).collect();
-        alerts.sort_by(|(a_key, a), (b_key, b)| {
-            (a.crossing, &a.alert.rule.id, a_key).cmp(&(b.crossing, &b.alert.rule.id, b_key))
-        });
-        self.found += alerts.len() as u64;
-        for (_, Published { alert, rule, .. }) in alerts {
-            match self.format {
-                Format::Ndjson => {
-                    serde_json::to_writer(&mut self.out, &alert).map_err(io::Error::from).world()?;
-                    self.out.write_all(b"\n").world()?;
-                }
-                Format::Count => *self.counts.entry(rule.0).or_default() += 1,
-                Format::Table => {
-                    let key = key_json(&alert.key);
-                    self.row(vec![
-                        alert.severity.name().to_owned(),
-                        alert.rule.title.to_string(),
-                        table::pairs(&key),
-                        alert.count.to_string(),
-                        alert.crossed_at.to_string(),
-                    ]);
-                }
-            }
+    fn finish(&mut self) -> Result<u64, Failure> {
+        while let Some((_, published)) = self.held.pop_first() {
+            self.write(&published)?;
         }
         self.print()?;
         Ok(self.found)

@@ -16,9 +16,9 @@ use vedette_store::{
 };
 
 use crate::live::{
-    BrokerStatus, Coverage, DeadLetterTopicStatus, Degradation, Health, LeaseStatus, Live, LoadStatus, Mode,
-    PartitionStatus, PublishStatus, Readiness, Rejected, RuleLoad, RuleSetStatus, RuleStatus, SourceStatus,
-    StageState, StageStatus, Status, TimeSource, TopicState, TopicStatus,
+    BrokerStatus, Coverage, DeadLetterTopicStatus, Degradation, Health, LeaseStatus, Live, LoadStatus,
+    MemoryStatus, Mode, PartitionStatus, PublishStatus, Readiness, Rejected, RuleLoad, RuleSetStatus,
+    RuleStatus, SourceStatus, StageState, StageStatus, Status, TimeSource, TopicState, TopicStatus,
 };
 
 struct Case {
@@ -558,6 +558,14 @@ fn status(now: Micros, rules: u64) -> Status {
             keys: 20_114,
             keys_budget: 1 << 20,
             fullest: Some(RuleLoad { rule_id: "api-login-failed".into(), count: 288 }),
+        },
+        memory: MemoryStatus {
+            budget: 8 << 30,
+            resident: Some(412 << 20),
+            state: 5 << 30,
+            waiting: 2 << 30,
+            notices: 512 << 20,
+            entries: vec![RuleLoad { rule_id: "api-login-failed".into(), count: 1 << 20 }],
         },
         dead_letter_topic: Some(DeadLetterTopicStatus {
             topic: "vedette.dead-letters".into(),

@@ -137,9 +137,9 @@ impl Correlator {
         for (at, nodes, hours, lost) in staged.trees {
             let Some(tree) = plan.trees.get(at) else { continue };
             let mark = marks.get(at).copied().unwrap_or(Micros::MIN);
-            let Self { topics, hasher, storms, report, settings, .. } = self;
+            let Self { topics, hasher, storms, report, budgets, .. } = self;
             report.of(at as u32).root.evicted += lost;
-            let cx = Context { plan: &plan, topics, hasher, budget: settings.budget, storms };
+            let cx = Context { plan: &plan, topics, hasher, budgets, storms };
             if let Some((state, agenda)) = group.at(at as u32, tree) {
                 let at = at as u32;
                 Step {
@@ -196,6 +196,7 @@ impl Step<'_> {
                     let what = Due::Episode { node: at as u16, slot, birth: known.birth };
                     self.agenda.timers.push(Timer { due: episode.queued, what, tree: self.at });
                 }
+                state.keys.recharge(node, slot);
             }
             let has_keys = !state.keys.is_empty();
             ends.into_iter().for_each(|end| self.judge_at(at, end));
@@ -524,7 +525,7 @@ impl Input<'_> {
         folded.last = folded.ends.iter().last().map(|event| event.order());
         for _ in 0..self.reader.count()? {
             let prefix = std::str::from_utf8(self.reader.bytes()?).ok()?.to_owned();
-            folded.prefixes.put(prefix, self.number()?);
+            folded.prefixes.put(prefix, self.number()?, usize::MAX);
         }
         Some(Contribution { start, closed: bits & 1 != 0, head, first, folded })
     }

@@ -12,6 +12,8 @@ use vedette_event::Micros;
 pub use self::key::KeyBytes;
 use crate::{
     codec::KeyHasher,
+    over::budget::more,
+    plan::Node,
     step::{episode::Phase, judged::Judged, window::Window},
 };
 
@@ -34,6 +36,10 @@ pub struct KeyState {
     pub birth: u32,
     /// Whether it is found by its key: not so for events without any entity, each its own episode.
     pub named: bool,
+    /// It is charged for an open episode.
+    open: bool,
+    /// Entries that it is charged for beside its first.
+    more: u16,
 }
 
 /// What a key holds beside its episode.
@@ -81,6 +87,10 @@ pub struct Keys {
     roomy: Vec<u32>,
     len: u32,
     births: u32,
+    /// Keys that have an open episode.
+    open: u32,
+    /// What all keys are charged for beside their first entries.
+    more: usize,
 }
 
 impl Keys {
@@ -118,6 +128,26 @@ impl Keys {
         self.len as usize
     }
 
+    /// What all keys are charged for.
+    pub const fn entries(&self) -> usize {
+        self.len as usize + self.more
+    }
+
+    /// How many keys have no open episode.
+    pub const fn idle(&self) -> usize {
+        self.len.saturating_sub(self.open) as usize
+    }
+
+    /// After a key changed: charges it for what it holds now.
+    #[inline]
+    pub fn recharge(&mut self, node: &Node, slot: u32) {
+        let Some(state) = self.get_mut(slot) else { return };
+        let (more, open) = (more(node, state), matches!(state.phase, Phase::Open(_)));
+        let before = (std::mem::replace(&mut state.more, more), std::mem::replace(&mut state.open, open));
+        self.more = self.more + usize::from(more) - usize::from(before.0);
+        self.open = self.open + u32::from(open) - u32::from(before.1);
+    }
+
     /// Whether it holds none.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
@@ -133,6 +163,8 @@ impl Keys {
             phase: Phase::None,
             birth: self.births,
             named,
+            open: false,
+            more: 0,
         };
         let at = self.roomy.last().copied().unwrap_or_else(|| {
             let at = self.slabs.len() as u32;
@@ -187,6 +219,8 @@ impl Keys {
         state.key = KeyBytes::new(&[]);
         state.phase = Phase::None;
         state.window = AnyWindow::Sliding(Window::None);
+        self.more -= usize::from(std::mem::take(&mut state.more));
+        self.open -= u32::from(std::mem::take(&mut state.open));
         if slab.live == u64::MAX {
             self.roomy.push(at);
         }

@@ -24,11 +24,11 @@ use crate::{
     },
 };
 
-/// What all rules together may remember of unreleased events, in entries of about 100 bytes: 100 MiB.
-pub const NOTICE_BUDGET: usize = 1 << 20;
-/// So many keys may share that evenly (4,096 entries each): an attacker's one address must not take the room of all others.
+/// Bytes of an entry: an event in a queue that doubles, with a few values. A key with its window and its place is three of these.
+pub const NOTICE_ENTRY: usize = 208;
+/// So many keys may share what there is evenly: an attacker's one address must not take the room of all others.
 pub const KEYS_WITH_MOST: usize = 256;
-/// What a key costs besides its window and its events.
+/// What a key costs besides its window and its events, if it is short.
 const KEY: usize = 3;
 /// Events put in order again, for each one that is read. A late event makes a key's window be filled again, which costs
 /// all of its unreleased events: with so many to the good, about 30 late events in a row are looked at at once, and of
@@ -125,6 +125,11 @@ impl Seen {
     }
 }
 
+/// What a key counts for without its events.
+const fn of_key(key: &[u8]) -> usize {
+    KEY + key.len() / NOTICE_ENTRY
+}
+
 /// What an event counts for.
 const fn entries(joining: &Joining<'_>) -> usize {
     1 + joining.values.len() / 8
@@ -179,7 +184,7 @@ impl Looking {
             stale: false,
             credit: 0,
             said: None,
-            entries: KEY,
+            entries: of_key(key),
         }
     }
 
@@ -293,7 +298,7 @@ impl Ahead {
         let is_new = remembered.is_none();
         let looking = match remembered {
             Some(looking) => looking,
-            None if room < KEY => return Sighting::default(),
+            None if room < of_key(key) => return Sighting::default(),
             None => {
                 let fresh = Looking::new(node, key, hash, known, order);
                 self.entries += fresh.entries;
@@ -332,7 +337,7 @@ impl Ahead {
             looking.said = Some(episode.crossing.time);
         }
         let before = looking.entries;
-        looking.entries = KEY + looking.window.entries() + looking.recorded;
+        looking.entries = of_key(key) + looking.window.entries() + looking.recorded;
         self.entries = self.entries + looking.entries - before;
         Sighting { fresh: is_new, ..found }
     }

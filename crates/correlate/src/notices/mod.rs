@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use vedette_event::{Flags, Micros, Notice, time::HOUR};
 
-pub use self::ahead::{Ahead, KEYS_WITH_MOST, NOTICE_BUDGET, Unreleased};
+pub use self::ahead::{Ahead, KEYS_WITH_MOST, NOTICE_ENTRY, Unreleased};
 use self::ahead::{Sighting, alone};
 use crate::{
     group::{Agenda, Group},

@@ -1,9 +1,11 @@
 //! Over budget: new keys of a rule in a key group that is full.
 //!
 //! In: events of keys that have no room. Out: for counts, estimates that are never too low; for other types, whose place is taken.
-//! Invariants: keys that have state are not touched, but for the oldest with one event where the type cannot be sketched; who
-//! has room depends on nothing but the state of the key group and the event's time; memory is bounded.
+//! Invariants: keys that have state are not touched, but for the oldest with one event where the type cannot be sketched, and where
+//! those that are there have grown beyond all room ([`NodeState::shrink`]); who has room depends on nothing but the state of the
+//! key group and the event's time; memory is bounded.
 
+pub mod budget;
 pub mod prefixes;
 pub mod sketch;
 
@@ -11,7 +13,7 @@ use std::collections::BTreeSet;
 
 use vedette_event::{Micros, Order, Span, time::DAY};
 
-use self::{prefixes::Prefixes, sketch::Sketch};
+use self::{budget::Budget, prefixes::Prefixes, sketch::Sketch};
 use crate::{
     Health,
     body::{self, key_of},
@@ -44,8 +46,12 @@ pub fn free(node: &Node, state: &KeyState, now: Micros) -> bool {
     phase && window.expired(node, state.newest, now)
 }
 
-/// A key that holds one event: that event's place in the total order, its bytes, its slot.
-type Rank = (Order, Box<[u8]>, u32);
+/// A key that holds one event: that event's place in the total order, the key's hash, its slot.
+type Rank = (Order, u64, u32);
+
+/// Of the keys that can go, so many go at once where those that are there have grown beyond all room: looking for them costs a look
+/// at each key.
+const AT_ONCE: usize = 16;
 
 /// What a key group has beyond its budget.
 #[derive(Debug)]
@@ -71,6 +77,18 @@ impl Over {
     pub fn new(since: Micros, sketch: Option<Sketch>) -> Self {
         let (last, prefixes) = (since, Prefixes::default());
         Self { since, last, keys: 0, prefixes, sketch, single: None, announced: false }
+    }
+
+    /// Takes note of a key without room.
+    fn note(&mut self, node: &Node, budget: Budget, key: &[u8], now: Micros) {
+        self.last = now.max(self.last);
+        self.keys = self.keys.saturating_add(1);
+        self.prefixes.add(body::prefix(&key_of(node, key)), budget.prefixes);
+    }
+
+    /// The sketch of a rule whose events can be counted in one.
+    fn sketch(&mut self, node: &Node, budget: Budget) -> Option<&mut Sketch> {
+        sketched(node).then(|| self.sketch.get_or_insert_with(|| Sketch::new(budget.width)))
     }
 }
 
@@ -102,8 +120,8 @@ pub fn sketched(node: &Node) -> bool {
 impl NodeState {
     /// Before a key is looked up: gives away all that is free, once a pane, where room is short.
     #[inline]
-    pub fn make_room(&mut self, hasher: &KeyHasher, node: &Node, budget: usize, now: Micros) {
-        if self.keys.len() < budget && self.over.is_none() {
+    pub fn make_room(&mut self, hasher: &KeyHasher, node: &Node, budget: Budget, now: Micros) {
+        if self.keys.entries() < budget.entries && self.over.is_none() {
             return;
         }
         let start = now.floor(pane(node));
@@ -119,15 +137,16 @@ impl NodeState {
         if sketch.estimate(node, arrival.hash, arrival.now) == 0 {
             return None;
         }
-        sketch.add(node, arrival.hash, arrival.weight, arrival.now);
+        sketch.add(node, arrival.hash, u64::from(arrival.weight), arrival.now);
         Some(sketch.estimate(node, arrival.hash, arrival.now))
     }
 
     /// Where the event of a new key goes. The slot whose place it takes is the second.
     pub fn admit(
         &mut self,
+        hasher: &KeyHasher,
         node: &Node,
-        budget: usize,
+        budget: Budget,
         arrival: &Arrival<'_>,
         evicted: &mut u64,
     ) -> (Room, Option<u32>) {
@@ -135,23 +154,58 @@ impl NodeState {
         if let Some(estimate) = self.shared(node, arrival) {
             return (Room::Shared(estimate), None);
         }
-        if self.keys.len() < budget {
+        if self.entries() < budget.entries {
             return (Room::Own, None);
         }
-        let over = self.over.get_or_insert_with(|| Box::new(Over::new(arrival.now, None)));
-        over.last = arrival.now.max(over.last);
-        over.keys = over.keys.saturating_add(1);
         *evicted += 1;
-        over.prefixes.add(body::prefix(&key_of(node, arrival.key)));
-        if sketched(node) {
-            let sketch = over.sketch.get_or_insert_with(|| Sketch::new(budget));
-            sketch.add(node, arrival.hash, arrival.weight, arrival.now);
+        let over = self.over.get_or_insert_with(|| Box::new(Over::new(arrival.now, None)));
+        over.note(node, budget, arrival.key, arrival.now);
+        if let Some(sketch) = over.sketch(node, budget) {
+            sketch.add(node, arrival.hash, u64::from(arrival.weight), arrival.now);
             return (Room::Shared(sketch.estimate(node, arrival.hash, arrival.now)), None);
         }
-        match self.oldest(node) {
+        match self.oldest(hasher, node) {
             Some(slot) => (Room::Own, Some(slot)),
             None => (Room::No, None),
         }
+    }
+
+    /// What the keys are charged for.
+    pub fn entries(&self) -> usize {
+        // What was closed goes when its timer fires, at the same instant.
+        self.keys.entries() + self.closed.len()
+    }
+
+    /// Where those that are there have grown beyond all room, gives away keys without an open episode, those with one event
+    /// first, then the oldest, but not the one that has just grown; counts are put into the sketch. How many there were.
+    pub fn shrink(&mut self, hasher: &KeyHasher, node: &Node, budget: Budget, slot: u32, now: Micros) -> u64 {
+        let mut gone = 0;
+        while self.entries() > budget.most() && self.keys.idle() > 1 {
+            let place = |(slot, state): (u32, &KeyState)| {
+                let (several, order) = standing(state)?;
+                Some((several, order, hasher.hash(&state.key), slot))
+            };
+            let mut all: Vec<_> = self.keys.iter().filter(|(at, _)| *at != slot).filter_map(place).collect();
+            let some = all.len().div_ceil(AT_ONCE);
+            if some < all.len() {
+                all.select_nth_unstable(some);
+            }
+            if all.is_empty() {
+                break;
+            }
+            let over = self.over.get_or_insert_with(|| Box::new(Over::new(now, None)));
+            for (.., hash, slot) in all.into_iter().take(some) {
+                let Some(state) = self.keys.get(slot) else { continue };
+                over.note(node, budget, &state.key, now);
+                if let (Some(sketch), AnyWindow::Sliding(window)) = (over.sketch(node, budget), &state.window)
+                {
+                    sketch.add(node, hash, window.weight(), now);
+                }
+                self.keys.remove(hasher, slot);
+                gone += 1;
+            }
+        }
+        gone
     }
 
     /// The estimate of a known key that is only in the sketch, with this event; it gets a window of its own once it has no events there.
@@ -170,15 +224,14 @@ impl NodeState {
     }
 
     /// The key that has one event only, and the oldest such.
-    fn oldest(&mut self, node: &Node) -> Option<u32> {
+    fn oldest(&mut self, hasher: &KeyHasher, node: &Node) -> Option<u32> {
         let Self { keys, over, .. } = self;
-        let single = over
-            .as_mut()?
-            .single
-            .get_or_insert_with(|| keys.iter().filter_map(|(slot, state)| rank(node, state, slot)).collect());
+        let single = over.as_mut()?.single.get_or_insert_with(|| {
+            keys.iter().filter_map(|(slot, state)| rank(hasher, node, state, slot)).collect()
+        });
         while let Some(first) = single.pop_first() {
             let Some(state) = keys.get(first.2) else { continue };
-            match rank(node, state, first.2) {
+            match rank(hasher, node, state, first.2) {
                 Some(now) if now == first => return Some(first.2),
                 _ => {}
             }
@@ -188,21 +241,21 @@ impl NodeState {
 
     /// After an event of a key: it may be one whose place others can take.
     #[inline]
-    pub fn ranked(&mut self, node: &Node, slot: u32) {
-        let Some(over) = &mut self.over else { return };
+    pub fn ranked(&mut self, hasher: &KeyHasher, node: &Node, slot: u32) {
+        let Some(Over { single: known @ Some(_), .. }) = self.over.as_deref_mut() else { return };
         let Some(state) = self.keys.get(slot) else { return };
-        if let (Some(single), Some(rank)) = (&mut over.single, rank(node, state, slot)) {
+        if let (Some(single), Some(rank)) = (known.as_mut(), rank(hasher, node, state, slot)) {
             single.insert(rank);
-            if single.len() > 4 * self.keys.len() + 64 {
+            if single.len() > 2 * self.keys.len() + 64 {
                 // Most of it is out of date: looked for again when it is needed.
-                over.single = None;
+                *known = None;
             }
         }
     }
 
     /// Whether one more key may be over budget for the sake of its open episode.
-    pub const fn spare(&self, budget: usize) -> bool {
-        self.keys.len() < budget + budget / 4 + 16
+    pub fn spare(&self, budget: Budget) -> bool {
+        self.entries() < budget.most()
     }
 
     /// Announces what began, and what is over. True if it goes on.
@@ -237,7 +290,7 @@ impl NodeState {
 const TOP: usize = 5;
 
 /// The place of a key that holds one event only, among those that others can replace.
-fn rank(node: &Node, state: &KeyState, slot: u32) -> Option<Rank> {
+fn rank(hasher: &KeyHasher, node: &Node, state: &KeyState, slot: u32) -> Option<Rank> {
     let order = match (&state.window, &state.phase) {
         (AnyWindow::Judged(window), _) => (window.tally.count == 1).then(|| window.last.order()),
         (AnyWindow::Sliding(Window::None), Phase::Open(episode)) => {
@@ -246,5 +299,17 @@ fn rank(node: &Node, state: &KeyState, slot: u32) -> Option<Rank> {
         (AnyWindow::Sliding(window), Phase::None) if !sketched(node) => window.single(state.newest),
         _ => None,
     }?;
-    Some((order, (*state.key).into(), slot))
+    Some((order, hasher.hash(&state.key), slot))
+}
+
+/// Of a key without an open episode: whether it holds several events, and the place of its first or, if it is judged, its last.
+fn standing(state: &KeyState) -> Option<(bool, Order)> {
+    match (&state.window, &state.phase) {
+        (_, Phase::Open(_)) => None,
+        (AnyWindow::Judged(window), _) => Some((window.tally.count > 1, window.last.order())),
+        (AnyWindow::Sliding(window), _) => {
+            let (first, several) = window.oldest(state.newest);
+            Some((several, first))
+        }
+    }
 }

@@ -10,6 +10,10 @@ use std::collections::BTreeMap;
 const MOST: usize = 1_024;
 /// Bytes of their texts at most.
 const BYTES: usize = 1 << 16;
+/// Bytes held whatever room there is: some ten prefixes.
+const LEAST: usize = 1 << 10;
+/// Bytes of a prefix beside its text: its place in a tree that is two thirds full, its count, and what the allocator needs.
+const EACH: usize = 80;
 
 /// Prefixes and their counts.
 #[derive(Debug, Clone, Default)]
@@ -19,13 +23,13 @@ pub struct Prefixes {
 }
 
 impl Prefixes {
-    /// Counts one.
-    pub fn add(&mut self, prefix: String) {
-        self.put(prefix, 1);
+    /// Counts one, where there is room for so many bytes.
+    pub fn add(&mut self, prefix: String, room: usize) {
+        self.put(prefix, 1, room);
     }
 
     /// Counts so many.
-    pub fn put(&mut self, prefix: String, n: u64) {
+    pub fn put(&mut self, prefix: String, n: u64, room: usize) {
         let bytes = prefix.len();
         let mut fresh = false;
         let count = self.counts.entry(prefix).or_insert_with(|| {
@@ -35,24 +39,32 @@ impl Prefixes {
         *count = count.saturating_add(n);
         if fresh {
             self.bytes += bytes;
-            if self.counts.len() > MOST || self.bytes > BYTES {
-                self.prune();
+            if !self.fits(1, room) {
+                self.prune(room);
             }
         }
     }
 
+    /// Whether it takes no more than one part of what it may.
+    fn fits(&self, part: usize, room: usize) -> bool {
+        let (n, bytes) = (self.counts.len() * part, self.bytes * part);
+        n <= MOST && bytes <= BYTES && bytes + n * EACH <= room.max(LEAST)
+    }
+
     /// Keeps the more frequent half.
-    fn prune(&mut self) {
-        let mut kept = BTreeMap::new();
-        self.bytes = 0;
-        for (prefix, n) in self.top(MOST / 2) {
-            if self.bytes + prefix.len() > BYTES / 2 {
+    fn prune(&mut self, room: usize) {
+        let all = self.top(self.counts.len());
+        *self = Self::default();
+        for (prefix, n) in all {
+            let bytes = prefix.len();
+            self.bytes += bytes;
+            self.counts.insert(prefix.clone(), n);
+            if !self.fits(2, room) {
+                self.counts.remove(&prefix);
+                self.bytes -= bytes;
                 break;
             }
-            self.bytes += prefix.len();
-            kept.insert(prefix, n);
         }
-        self.counts = kept;
     }
 
     /// The most frequent, ties by their text.
@@ -76,12 +88,23 @@ mod tests {
     fn the_frequent_survive_and_memory_is_bounded() {
         let mut prefixes = Prefixes::default();
         for n in 0..10_000 {
-            prefixes.add(format!("p{n}"));
-            prefixes.add("often".to_owned());
+            prefixes.add(format!("p{n}"), usize::MAX);
+            prefixes.add("often".to_owned(), usize::MAX);
         }
-        assert!(prefixes.counts.len() <= MOST);
+        assert!(prefixes.counts.len() <= MOST && prefixes.counts.len() >= MOST / 2);
         assert_eq!(prefixes.top(1), [("often".to_owned(), 10_000)]);
-        prefixes.add("x".repeat(10 * BYTES));
+        prefixes.add("x".repeat(10 * BYTES), usize::MAX);
         assert!(prefixes.bytes <= BYTES);
+    }
+
+    #[test]
+    fn few_are_kept_where_there_is_little_room() {
+        let mut prefixes = Prefixes::default();
+        for n in 0..10_000 {
+            prefixes.add(format!("p{n}"), 0);
+            prefixes.add("often".to_owned(), 0);
+            assert!(prefixes.bytes + prefixes.counts.len() * EACH <= LEAST);
+        }
+        assert_eq!(prefixes.top(1), [("often".to_owned(), 10_000)]);
     }
 }

@@ -13,7 +13,9 @@ use crate::plan::Node;
 /// Panes that a sketch holds at most: those that a window can touch, and the one before.
 pub const HELD: usize = PANES as usize + 2;
 /// Rows of counters of a pane.
-const ROWS: usize = 4;
+pub const ROWS: usize = 4;
+/// Counters of a row at least.
+pub const NARROWEST: usize = 16;
 /// Counters of a row at most.
 pub const WIDEST: usize = 4_096;
 
@@ -27,9 +29,9 @@ pub struct Sketch {
 }
 
 impl Sketch {
-    /// An empty one for so many keys.
-    pub fn new(budget: usize) -> Self {
-        Self { width: budget.clamp(256, WIDEST).next_power_of_two(), panes: VecDeque::new() }
+    /// An empty one with so many counters in a row, a power of two.
+    pub const fn new(width: usize) -> Self {
+        Self { width, panes: VecDeque::new() }
     }
 
     /// How many counters a pane has.
@@ -61,7 +63,7 @@ impl Sketch {
     }
 
     /// Counts an event, raising no counter higher than its key needs.
-    pub fn add(&mut self, node: &Node, hash: u64, weight: u16, now: Micros) {
+    pub fn add(&mut self, node: &Node, hash: u64, weight: u64, now: Micros) {
         let number = now.0.div_euclid(pane(node).0);
         if self.panes.back().is_none_or(|(newest, _)| *newest < number) {
             if self.panes.len() == HELD {
@@ -72,7 +74,7 @@ impl Sketch {
         let places = Self::places(self.width, hash);
         let Some((_, counters)) = self.panes.back_mut() else { return };
         let least = places.iter().filter_map(|at| counters.get(*at)).min().copied().unwrap_or(0);
-        let raised = least.saturating_add(u32::from(weight));
+        let raised = least.saturating_add(u32::try_from(weight).unwrap_or(u32::MAX));
         for at in places {
             if let Some(counter) = counters.get_mut(at) {
                 *counter = raised.max(*counter);

@@ -24,6 +24,8 @@ pub struct Held {
     pub hash: Option<u64>,
     /// The tree.
     pub tree: u32,
+    /// Entries of the reorder budget that it takes.
+    pub entries: u16,
     /// Whether it is counted for the rule here: an event may be in several groups.
     pub counts: bool,
 }
@@ -209,7 +211,7 @@ mod tests {
         let (time, flags, topic) = (Micros(time), Flags::NONE, TopicIx(0));
         let event =
             EventRef { time, offset, partition: 0, index: 0, topic, incarnation: 0, flags, weight: 1 };
-        Held { event, start: 0, hash: None, tree: 0, counts: true }
+        Held { event, start: 0, hash: None, tree: 0, entries: 1, counts: true }
     }
 
     proptest! {

@@ -64,7 +64,7 @@ impl Correlator {
                 latest = latest.max(held.event.time);
                 self.waiting.refuse(held.tree as usize, held.event.time);
                 let tally = self.report.of(held.tree);
-                tally.left += 1;
+                tally.left += usize::from(held.entries);
                 tally.root.unevaluated += 1;
             }
         }

@@ -23,11 +23,37 @@
 
 use vedette_event::{Micros, SourceIx};
 
+use super::Held;
 use crate::{Health, plan::Plan};
 
-/// Findings that may wait for live sources whatever the budget is: about 150 MB. A small budget is a wish to pause early; with
-/// level partitions it would silence rules that hold no more than a minute of ordinary traffic.
-const LEAST: usize = 1 << 20;
+/// Bytes of a finding with a short key: in a list that grows by doubling, three quarters full on average, with what its tree needs
+/// of the event.
+pub const ENTRY: usize = 192;
+
+/// Entries of a finding with so many bytes of payload.
+#[inline]
+pub fn entries(payload: usize) -> u16 {
+    let bytes = size_of::<Held>() * 3 / 2 + payload * 3 / 2;
+    u16::try_from(bytes.div_ceil(ENTRY)).unwrap_or(u16::MAX)
+}
+
+/// How much may wait, in entries: a finding with a long key takes several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitingBudget {
+    /// From so many on, partitions ahead are to be paused.
+    pub pause: usize,
+    /// From so many on, findings are refused.
+    pub refuse: usize,
+}
+
+impl WaitingBudget {
+    /// Divides bytes: either store holds less than twice what it refuses at.
+    #[must_use]
+    pub const fn of(bytes: usize) -> Self {
+        let refuse = bytes / 4 / ENTRY;
+        Self { pause: refuse / 5 * 4, refuse }
+    }
+}
 
 /// Whether a source stands still, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -44,8 +70,8 @@ pub enum Still {
 /// What waits.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    budget: usize,
-    /// By tree.
+    budget: WaitingBudget,
+    /// By tree, in entries.
     by_tree: Vec<usize>,
     live: Account,
     standing: Account,
@@ -64,7 +90,7 @@ pub(crate) struct Waiting {
 /// One of the two stores.
 #[derive(Debug, Default, Clone, Copy)]
 struct Account {
-    findings: usize,
+    entries: usize,
     /// Trees that hold something.
     trees: usize,
 }
@@ -78,7 +104,7 @@ struct Refused {
 }
 
 impl Waiting {
-    pub fn new(plan: &Plan, budget: usize) -> Self {
+    pub fn new(plan: &Plan, budget: WaitingBudget) -> Self {
         Self {
             budget,
             by_tree: vec![0; plan.trees.len()],
@@ -110,13 +136,9 @@ impl Waiting {
         }
     }
 
-    /// Where refusing begins. The room above the budget is for what is on its way when partitions are paused.
+    /// Where refusing begins. The room above where pausing begins is for what is on its way then.
     const fn limit(&self, still: Still) -> usize {
-        if matches!(still, Still::Lasting) {
-            return self.budget;
-        }
-        let with_slack = self.budget.saturating_add(self.budget / 4);
-        if with_slack > LEAST { with_slack } else { LEAST }
+        if matches!(still, Still::Lasting) { self.budget.pause } else { self.budget.refuse }
     }
 
     fn account(&mut self, set: usize) -> &mut Account {
@@ -144,32 +166,32 @@ impl Waiting {
         let account = if still == Still::No { &self.live } else { &self.standing };
         let own = self.still.get(usize::from(source.0)).is_some_and(|own| *own != Still::No);
         let limit = self.limit(if own { Still::No } else { still });
-        account.findings < limit || self.of(tree) < limit / account.trees.max(1)
+        account.entries < limit || self.of(tree) < limit / account.trees.max(1)
     }
 
-    /// How many findings of a tree wait.
+    /// How much of a tree waits.
     pub fn of(&self, tree: usize) -> usize {
         self.by_tree.get(tree).copied().unwrap_or(0)
     }
 
     /// Takes note of a finding that is held.
     #[inline]
-    pub fn hold(&mut self, tree: usize, set: usize) {
+    pub fn hold(&mut self, tree: usize, set: usize, entries: u16) {
         let Some(of_tree) = self.by_tree.get_mut(tree) else { return };
-        *of_tree += 1;
-        let first = *of_tree == 1;
+        let first = *of_tree == 0;
+        *of_tree += usize::from(entries);
         let account = self.account(set);
-        account.findings += 1;
+        account.entries += usize::from(entries);
         account.trees += usize::from(first);
     }
 
     /// Takes note of findings that wait no more.
-    pub fn leave(&mut self, tree: usize, set: usize, findings: usize) {
-        let Some(of_tree) = self.by_tree.get_mut(tree).filter(|_| findings > 0) else { return };
-        *of_tree = of_tree.saturating_sub(findings);
+    pub fn leave(&mut self, tree: usize, set: usize, entries: usize) {
+        let Some(of_tree) = self.by_tree.get_mut(tree).filter(|_| entries > 0) else { return };
+        *of_tree = of_tree.saturating_sub(entries);
         let last = *of_tree == 0;
         let account = self.account(set);
-        account.findings = account.findings.saturating_sub(findings);
+        account.entries = account.entries.saturating_sub(entries);
         account.trees = account.trees.saturating_sub(usize::from(last));
     }
 
@@ -199,17 +221,17 @@ impl Waiting {
         for (at, tree) in plan.trees.iter().enumerate() {
             let of_tree = self.of(at);
             let account = self.account(tree.set);
-            account.findings += of_tree;
+            account.entries += of_tree;
             account.trees += usize::from(of_tree > 0);
         }
     }
 
     /// Sets of live sources that hold more than their share while the budget is used up.
     pub fn crowded(&self, plan: &Plan) -> Vec<usize> {
-        if self.live.findings < self.budget {
+        if self.live.entries < self.budget.pause {
             return Vec::new();
         }
-        let share = self.budget / self.live.trees.max(1);
+        let share = self.budget.pause / self.live.trees.max(1);
         let members = |set: usize| plan.members.get(set).into_iter().flatten();
         let over = |set: &usize| !self.stands(*set) && members(*set).any(|at| self.of(*at) >= share.max(1));
         (0..plan.sets.len()).filter(over).collect()
@@ -237,18 +259,18 @@ impl Waiting {
         }
     }
 
-    /// Findings that wait for live sources, and where pausing begins.
+    /// What waits for live sources, and where pausing begins.
     pub const fn live(&self) -> (usize, usize) {
-        (self.live.findings, self.budget)
+        (self.live.entries, self.budget.pause)
     }
 
-    /// Findings that wait for sources that stand still, and where refusing begins.
+    /// What waits for sources that stand still, and where refusing begins.
     pub fn standing(&self) -> (usize, usize) {
         let passing = self.stands.contains(&Still::Passing) && !self.stands.contains(&Still::Lasting);
-        (self.standing.findings, self.limit(if passing { Still::Passing } else { Still::Lasting }))
+        (self.standing.entries, self.limit(if passing { Still::Passing } else { Still::Lasting }))
     }
 
-    /// The tree with the most findings waiting.
+    /// The tree of which the most waits.
     pub fn most(&self) -> Option<(usize, usize)> {
         let most = self.by_tree.iter().copied().enumerate().max_by_key(|(at, n)| (*n, usize::MAX - at));
         most.filter(|(_, n)| *n > 0)
@@ -270,16 +292,19 @@ mod tests {
         world(rules).plan
     }
 
+    const LEAST: usize = 1 << 20;
+    const BUDGET: WaitingBudget = WaitingBudget { pause: 1_000, refuse: LEAST };
+
     fn fill(waiting: &mut Waiting, plan: &Plan, tree: usize, most: usize) -> usize {
         let set = plan.trees[tree].set;
         let room = |waiting: &Waiting| waiting.room(tree, set, SourceIx(1));
-        (0..most).take_while(|_| room(waiting).then(|| waiting.hold(tree, set)).is_some()).count()
+        (0..most).take_while(|_| room(waiting).then(|| waiting.hold(tree, set, 1)).is_some()).count()
     }
 
     #[test]
     fn a_flood_leaves_the_others_their_share() {
         let plan = plan();
-        let mut waiting = Waiting::new(&plan, 1_000);
+        let mut waiting = Waiting::new(&plan, BUDGET);
         assert_eq!(fill(&mut waiting, &plan, 0, 2 * LEAST), LEAST);
         assert_eq!(waiting.crowded(&plan), [plan.trees[0].set]);
         assert_eq!(fill(&mut waiting, &plan, 2, 100), 100);
@@ -293,9 +318,21 @@ mod tests {
     }
 
     #[test]
+    fn a_long_finding_takes_the_room_of_several_and_gives_it_back() {
+        let plan = plan();
+        let mut waiting = Waiting::new(&plan, BUDGET);
+        let (set, long) = (plan.trees[0].set, entries(8 << 10));
+        assert_eq!((entries(40), long), (1, 65));
+        (0..10).for_each(|_| waiting.hold(0, set, long));
+        assert_eq!((waiting.live().0, waiting.of(0)), (650, 650));
+        waiting.leave(0, set, 10 * usize::from(long));
+        assert_eq!((waiting.live().0, waiting.live.trees), (0, 0));
+    }
+
+    #[test]
     fn what_waits_for_a_source_that_stands_still_takes_no_room_from_the_others() {
         let plan = plan();
-        let mut waiting = Waiting::new(&plan, 1_000);
+        let mut waiting = Waiting::new(&plan, BUDGET);
         assert_eq!(fill(&mut waiting, &plan, 2, 900), 900);
         waiting.stand(&plan, |source| if source == SourceIx(0) { Still::Lasting } else { Still::No });
         assert_eq!((waiting.live().0, waiting.standing()), (0, (900, 1_000)));
@@ -312,7 +349,7 @@ mod tests {
     #[test]
     fn what_waits_for_something_that_passes_is_held_as_if_it_had_not_come() {
         let plan = plan();
-        let mut waiting = Waiting::new(&plan, 1_000);
+        let mut waiting = Waiting::new(&plan, BUDGET);
         waiting.stand(&plan, |source| if source == SourceIx(0) { Still::Passing } else { Still::No });
         assert_eq!(fill(&mut waiting, &plan, 2, 5_000), 5_000);
         assert!(waiting.crowded(&plan).is_empty());
@@ -325,7 +362,7 @@ mod tests {
     #[test]
     fn what_was_refused_is_announced_once_with_its_begin_and_its_end() {
         let plan = plan();
-        let mut waiting = Waiting::new(&plan, 1_000);
+        let mut waiting = Waiting::new(&plan, BUDGET);
         let (root, set) = (plan.trees[2].root, plan.trees[2].set);
         let said = |waiting: &mut Waiting, passed: i64| {
             let mut health = Vec::new();

@@ -12,7 +12,7 @@ use vedette_event::{Micros, RuleIx, Sources, Span};
 use vedette_sigma::ir::{Correlation, CorrelationKind, RuleKind, RuleSet};
 
 use super::{From, Node, NodeKind, Ref, Route, Slot, Tree};
-use crate::body;
+use crate::{body, chain, over::budget::entry};
 
 /// Builds one tree.
 pub(super) struct Builder<'a> {
@@ -89,11 +89,14 @@ impl<'a> Builder<'a> {
             kind: NodeKind::Single,
             judged: false,
             chain: false,
+            levels: 0,
             condition: Vec::new(),
             n: 1,
             span: Span::ZERO,
             rearm: body::rearm(rule),
             update: Span(body::update(rule).0.max(1)),
+            entry: entry(&NodeKind::Single, false, 1, 0),
+            number: 0,
         });
     }
 
@@ -126,10 +129,15 @@ impl<'a> Builder<'a> {
             CorrelationKind::Temporal => NodeKind::Temporal,
             CorrelationKind::TemporalOrdered => NodeKind::Ordered,
         };
-        let chain = refs.iter().any(|reference| matches!(reference.from, From::Node(_)));
+        let levels = refs.iter().map(|reference| match reference.from {
+            From::Node(child) => self.nodes.get(child).map_or(0, |child| child.levels + 1),
+            From::Detection(_) => 0,
+        });
+        let levels = levels.max().unwrap_or(0);
         let judged = correlation.judged();
         let greatest = correlation.condition.iter().map(|(_, n)| *n).max().unwrap_or(0);
         let rule = self.rules.get(ix);
+        let entry = entry(&kind, judged, refs.len(), chain::bytes(levels));
         self.nodes.push(Node {
             rule: ix,
             rule_ref: Arc::new(body::rule_ref(rule)),
@@ -138,12 +146,15 @@ impl<'a> Builder<'a> {
             recipes,
             kind,
             judged,
-            chain,
+            chain: levels > 0,
+            levels,
             condition: correlation.condition.clone(),
             n: if judged { greatest } else { correlation.threshold() },
             span: Span(correlation.timespan.0.max(1)),
             rearm: body::rearm(rule),
             update: Span(body::update(rule).0.max(1)),
+            entry,
+            number: 0,
         });
         self.node_of.insert(ix, self.nodes.len() - 1);
         self.nodes.len() - 1

@@ -70,6 +70,7 @@ impl Plan {
                 members.push(at);
             }
         }
+        plan.number();
         plan
     }
 

@@ -118,6 +118,12 @@ pub(crate) struct Node {
     pub span: Span,
     pub rearm: Span,
     pub update: Span,
+    /// Levels of correlations below it.
+    pub levels: usize,
+    /// Bytes of a key with one event.
+    pub entry: usize,
+    /// Its number among the nodes of all trees.
+    pub number: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,7 +191,24 @@ impl Plan {
             plan.trees.push(tree);
         }
         plan.versions.push(InForce { uses, sources });
+        plan.number();
         plan
+    }
+
+    /// Numbers the nodes of all trees; a tree as it was before has the same.
+    fn number(&mut self) {
+        let mut number = 0;
+        for tree in &mut self.trees {
+            for (_, before) in &mut tree.before {
+                for (node, number) in Arc::make_mut(before).nodes.iter_mut().zip(number..) {
+                    node.number = number;
+                }
+            }
+            for node in &mut tree.nodes {
+                node.number = number;
+                number += 1;
+            }
+        }
     }
 
     /// The canonical columns of a source's events that keys, values, entities and weights need.

@@ -113,9 +113,9 @@ impl Episode {
         tally.flags = tally.flags.with(Flags::APPROXIMATE);
     }
 
-    /// Takes in a later event of the key.
-    pub fn join(&mut self, node: &Node, joining: &Joining<'_>, holds: bool) {
-        self.tally.join(node, joining, node.values_cap());
+    /// Takes in a later event of the key; `full` if there is no room for more values.
+    pub fn join(&mut self, node: &Node, joining: &Joining<'_>, holds: bool, full: bool) {
+        self.tally.join(node, joining, if full { 0 } else { node.values_cap() });
         self.last_seen = joining.event.time;
         if holds {
             self.held = joining.event.time;

@@ -32,7 +32,7 @@ use crate::{
     group::Agenda,
     keys::{AnyWindow, KeyBytes, Keys},
     notices::Ahead,
-    over::{Arrival, Over, Room},
+    over::{Arrival, Over, Room, budget::Budgets},
     plan::{From, Node, Plan, Tree},
     report::Report,
     storm::Storms,
@@ -44,8 +44,7 @@ pub struct Context<'a> {
     pub plan: &'a Plan,
     pub topics: &'a Topics,
     pub hasher: &'a KeyHasher,
-    /// Keys held at most per rule and key group.
-    pub budget: usize,
+    pub budgets: &'a Budgets,
     pub storms: &'a Storms,
 }
 
@@ -130,7 +129,8 @@ impl AtKey for Step<'_> {
         let now = joining.event.time;
         let arrival = Arrival { key: bytes, hash, now, weight: joining.event.weight };
         let Some(state) = self.state.nodes.get_mut(at) else { return Taken::No };
-        state.make_room(self.cx.hasher, node, self.cx.budget, now);
+        let budget = self.cx.budgets.get(node);
+        state.make_room(self.cx.hasher, node, budget, now);
         let known = if named { state.keys.find(hash, bytes) } else { None };
         let (slot, estimate) = match known {
             Some(slot) => (slot, state.known(node, slot, &arrival)),
@@ -148,7 +148,13 @@ impl AtKey for Step<'_> {
             Taken::Yes(None)
         };
         if let Some(state) = self.state.nodes.get_mut(at) {
-            state.ranked(node, slot);
+            state.keys.recharge(node, slot);
+            state.ranked(self.cx.hasher, node, slot);
+            if state.entries() > budget.most() {
+                let gone = state.shrink(self.cx.hasher, node, budget, slot, now);
+                self.report.of(self.at).root.evicted += gone;
+                self.agenda.over.insert((self.at, at as u16));
+            }
         }
         taken
     }
@@ -179,10 +185,10 @@ impl Step<'_> {
         arrival: &Arrival<'_>,
         joining: &Joining<'_>,
     ) -> Result<(u32, Option<u64>), Taken> {
-        let budget = self.cx.budget;
+        let budget = self.cx.budgets.get(node);
         let Some(state) = self.state.nodes.get_mut(at) else { return Err(Taken::No) };
         let evicted = &mut self.report.of(self.at).root.evicted;
-        let (room, replaced) = state.admit(node, budget, arrival, evicted);
+        let (room, replaced) = state.admit(self.cx.hasher, node, budget, arrival, evicted);
         if state.over.is_some() {
             self.agenda.over.insert((self.at, at as u16));
         }

@@ -21,7 +21,10 @@ impl Step<'_> {
         (slot, estimate): (u32, Option<u64>),
         joining: &Joining<'_>,
     ) -> Taken {
-        let known = self.state.nodes.get_mut(at).and_then(|state| state.keys.get_mut(slot));
+        let Some(state) = self.state.nodes.get_mut(at) else { return Taken::No };
+        // What is there may grow, but not for ever.
+        let full = state.entries() >= self.cx.budgets.get(node).most() && state.keys.idle() == 0;
+        let known = state.keys.get_mut(slot);
         let Some(known) = known else { return Taken::No };
         let AnyWindow::Sliding(window) = &mut known.window else { return Taken::No };
         let event = joining.event;
@@ -42,7 +45,7 @@ impl Step<'_> {
         match &mut known.phase {
             Phase::Open(episode) => {
                 let before = episode.pending;
-                episode.join(node, joining, holds);
+                episode.join(node, joining, holds, full);
                 // The timer of its end comes no later than the end itself, and asks again.
                 let due = episode.pending.filter(|due| before.is_none() && *due < episode.queued);
                 let birth = known.birth;

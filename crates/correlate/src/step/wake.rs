@@ -75,7 +75,8 @@ impl Step<'_> {
             state.keys.remove(self.cx.hasher, slot);
             return;
         }
-        state.ranked(node, slot);
+        state.keys.recharge(node, slot);
+        state.ranked(self.cx.hasher, node, slot);
     }
 
     /// The rule is changed or gone: what is open ends, and nothing is kept. Windows that would be judged later never are, since

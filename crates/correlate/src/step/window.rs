@@ -107,6 +107,7 @@ impl Window {
                     trail.pop();
                     *weight = rest;
                 }
+                trail.shrink();
                 *weight >= node.n
             }
             Self::Distinct(recent) => {
@@ -190,15 +191,56 @@ impl Window {
             Self::Distinct(_) | Self::Temporal(_) | Self::Ordered(_) => {}
         }
         let mut orders = self.events().map(|event| event.order());
-        let none =
-            Order { time: newest, topic: TopicIx(0), incarnation: 0, partition: 0, offset: 0, index: 0 };
-        let first = orders.next().unwrap_or(none);
+        let first = orders.next().unwrap_or_else(|| at(newest));
         orders.all(|order| order == first).then_some(first)
+    }
+
+    /// What its events weigh, if they are counted.
+    pub fn weight(&self) -> u64 {
+        match self {
+            Self::Count { weight, .. } => *weight,
+            Self::Chain(chain) => chain.window.weight(),
+            _ => 0,
+        }
+    }
+
+    /// The place of the oldest event it holds, or one at the time of the newest, and whether there are others.
+    pub fn oldest(&self, newest: Micros) -> (Order, bool) {
+        let first = match self {
+            Self::Chain(chain) => return chain.window.oldest(newest),
+            // The oldest is in front.
+            Self::Count { .. } | Self::Distinct(_) => self.events().next(),
+            _ => self.events().min_by_key(|event| event.order()),
+        };
+        let several = match self {
+            Self::Count { weight, .. } => first.is_some_and(|first| *weight > u64::from(first.weight)),
+            window => window.single(newest).is_none(),
+        };
+        (first.map_or_else(|| at(newest), |first| first.order()), several)
     }
 
     /// True if nothing in it can matter to an event at `now` or later, given the time of its newest event.
     pub fn expired(&self, node: &Node, newest: Micros, now: Micros) -> bool {
         node.span == Span::ZERO || newest <= now.minus(node.span)
+    }
+}
+
+/// An order at a time.
+const fn at(time: Micros) -> Order {
+    Order { time, topic: TopicIx(0), incarnation: 0, partition: 0, offset: 0, index: 0 }
+}
+
+/// Makes room for one more, by a quarter at a time: doubling would leave half of a large window empty.
+fn reserve<T>(queue: &mut VecDeque<T>) {
+    if queue.len() == queue.capacity() {
+        queue.reserve_exact(queue.len() / 4 + 4);
+    }
+}
+
+/// Gives memory back when most of it is not used.
+fn shrink<T>(queue: &mut VecDeque<T>) {
+    if queue.capacity() > 64 && queue.len() < queue.capacity() / 4 {
+        queue.shrink_to(queue.len() * 2);
     }
 }
 
@@ -219,6 +261,8 @@ fn push_values(
             values.remove(at);
             events.remove(at);
         }
+        reserve(values);
+        reserve(events);
         values.push_back(*value);
         events.push_back(*joining.event);
     }
@@ -230,6 +274,8 @@ fn push_values(
         values.pop_front();
         events.pop_front();
     }
+    shrink(values);
+    shrink(events);
 }
 
 fn position(values: &VecDeque<u64>, value: u64) -> Option<usize> {

@@ -62,14 +62,14 @@ pub struct Head {
 
 impl Folded {
     /// Takes in an episode.
-    pub fn add(&mut self, crossing: &EventRef, prefix: String) {
+    pub fn add(&mut self, crossing: &EventRef, prefix: String, room: usize) {
         self.episodes = self.episodes.saturating_add(1);
         self.flags = self.flags.with(crossing.flags);
         if self.last != Some(crossing.order()) {
             self.ends.push(crossing);
             self.last = Some(crossing.order());
         }
-        self.prefixes.add(prefix);
+        self.prefixes.add(prefix, room);
     }
 }
 

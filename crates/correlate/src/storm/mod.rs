@@ -25,6 +25,7 @@ use crate::{
     body::{self, Bodies, key_of},
     event::EventRef,
     keys::KeyBytes,
+    over::budget::Budgets,
     plan::{Plan, Tree},
     step::episode::interval_end,
 };
@@ -52,13 +53,22 @@ pub struct Storms {
     next: Vec<Micros>,
     /// By tree: revisions due before were given in an earlier life.
     published: Vec<Micros>,
+    /// By tree: bytes of the prefixes of one hour in one key group. There are three hours at most: one that runs, two that are kept.
+    prefixes: Vec<usize>,
     /// What crossed since the last time that all groups had come to a watermark, each with its place.
     heard: Vec<(u32, Turn, Crossing)>,
 }
 
+/// By tree, which may be vacant.
+fn prefixes(plan: &Plan, budgets: &Budgets) -> Vec<usize> {
+    let of_tree = |tree: &Tree| tree.nodes.last().map_or(0, |node| budgets.get(node).prefixes / 3);
+    plan.trees.iter().map(of_tree).collect()
+}
+
 impl Storms {
-    pub fn new(plan: &Plan) -> Self {
+    pub fn new(plan: &Plan, budgets: &Budgets) -> Self {
         Self {
+            prefixes: prefixes(plan, budgets),
             by_tree: BTreeMap::new(),
             next: vec![Micros::MAX; plan.sets.len()],
             published: vec![Micros::MIN; plan.trees.len()],
@@ -166,7 +176,8 @@ impl Storms {
         let folded = !hour.first.contains_key(place);
         if folded {
             let prefix = body::prefix(&key_of(node, &crossing.key));
-            hour.folded.entry(crossing.group).or_default().add(event, prefix);
+            let room = self.prefixes.get(at as usize).copied().unwrap_or(0);
+            hour.folded.entry(crossing.group).or_default().add(event, prefix, room);
             match &mut hour.head {
                 None => {
                     let mut head = Head { crossing: *event, revision: 0, pending: None };
@@ -231,7 +242,8 @@ impl Storms {
     }
 
     /// Makes room for another plan; of trees that end by it, what is due is looked at anew.
-    pub fn adopt(&mut self, plan: &Plan, ending: impl Iterator<Item = usize>) {
+    pub fn adopt(&mut self, plan: &Plan, budgets: &Budgets, ending: impl Iterator<Item = usize>) {
+        self.prefixes = prefixes(plan, budgets);
         self.next.resize(plan.sets.len(), Micros::MAX);
         self.published.resize(plan.trees.len(), Micros::MIN);
         ending.for_each(|set| self.note_due(set, Micros::MIN, true));

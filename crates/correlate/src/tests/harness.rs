@@ -14,7 +14,7 @@ use vedette_sigma::ir::{
     Cmp, Correlation, CorrelationKind, Detection, Expr, Extras, KeyPart, Rule, RuleKind, RuleSet,
 };
 
-use crate::{Correlator, CorrelatorSettings, NOTICE_BUDGET, Output, Plan};
+use crate::{Correlator, CorrelatorSettings, Output, Plan, WaitingBudget};
 
 /// 2026-01-01T00:00:00Z.
 pub const DAY0: i64 = 1_767_225_600_000_000;
@@ -152,8 +152,8 @@ pub const COLUMNS: [&str; 10] =
 pub struct World {
     pub plan: Arc<Plan>,
     pub topics: Arc<Topics>,
+    /// Entries that each rule may hold in a key group.
     pub budget: usize,
-    pub reorder_budget: usize,
     pub notices: bool,
     pub notice_budget: usize,
 }
@@ -164,9 +164,8 @@ pub fn world(rules: Vec<Rule>) -> World {
         plan: Arc::new(Plan::compile(rules, sources())),
         topics: Arc::new(Topics::new(["api", "fw", "json"])),
         budget: 100_000,
-        reorder_budget: 100_000,
         notices: false,
-        notice_budget: NOTICE_BUDGET,
+        notice_budget: 1 << 20,
     }
 }
 
@@ -176,8 +175,8 @@ impl World {
             secret: SECRET,
             notices: self.notices,
             notice_budget: self.notice_budget,
-            budget: self.budget,
-            reorder_budget: self.reorder_budget,
+            state: self.plan.bytes_for(self.budget),
+            waiting: WaitingBudget { pause: 100_000, refuse: 125_000 },
         };
         Correlator::new(Arc::clone(&self.plan), Arc::clone(&self.topics), settings)
     }

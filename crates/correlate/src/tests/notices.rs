@@ -4,7 +4,7 @@ use vedette_event::{Micros, Notice};
 use vedette_sigma::ir::{Cmp, CorrelationKind::*, Rule};
 
 use super::harness::*;
-use crate::{Correlator, NOTICE_BUDGET, Output};
+use crate::{Correlator, Output};
 
 fn ahead(rules: Vec<Rule>) -> (World, Correlator) {
     let world = World { notices: true, ..world(rules) };
@@ -102,7 +102,7 @@ fn ids(notices: &[Notice]) -> Vec<&str> {
 
 #[test]
 fn two_partitions_apart_do_not_add_up_whatever_is_remembered() {
-    for notice_budget in [0, 256 * 8, 256 * 301, NOTICE_BUDGET] {
+    for notice_budget in [0, 256 * 8, 256 * 301, 1 << 20] {
         let rules = vec![detection("d"), at_least("few", 100), at_least("many", 400)];
         let world = World { notice_budget, ..ahead(rules).0 };
         let mut correlator = world.correlator();

@@ -89,7 +89,7 @@ proptest! {
         for (key, step, weight) in events {
             now = Micros(now.0 + step);
             let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            sketch.add(node, hash, weight, now);
+            sketch.add(node, hash, u64::from(weight), now);
             all.push((hash, now, u64::from(weight)));
             for key in 0..20_u64 {
                 let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);

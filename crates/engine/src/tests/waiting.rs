@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
-use vedette_correlate::Health;
+use vedette_correlate::{Health, WaitingBudget};
 use vedette_event::Micros;
 
 use super::Bench;
@@ -31,7 +31,7 @@ id: 00000000-0000-4000-8000-00000000000c
 correlation: {type: temporal, rules: [a, b], group-by: [host], timespan: 10s, generate: true}
 ";
 
-fn bench(topics: &[&str], reorder_budget: usize) -> Bench {
+fn bench(topics: &[&str], pause: usize) -> Bench {
     let source = |name: &'static str| {
         (
             name,
@@ -42,7 +42,7 @@ fn bench(topics: &[&str], reorder_budget: usize) -> Bench {
         &[source("a"), source("b")],
         topics,
         RULES,
-        Settings { reorder_budget, ..Settings::new([0; 32]) },
+        Settings { waiting: WaitingBudget { pause, refuse: 1 << 20 }, ..Settings::new([0; 32]) },
     )
 }
 

@@ -8,7 +8,11 @@ mod tester;
 
 use std::{path::PathBuf, sync::Arc};
 
-use crate::{Failure, World as _, content};
+use vedette_correlate::Plan;
+use vedette_event::Sources;
+use vedette_sigma::RuleSet;
+
+use crate::{Failure, World as _, config::memory::Memory, content};
 
 pub use tester::{Outcome, TestResult};
 
@@ -38,6 +42,24 @@ enum Format {
     Junit,
 }
 
+/// What the rules may hold in memory, where nothing else is configured.
+#[derive(Debug)]
+pub struct Room {
+    /// Bytes for the process.
+    pub budget: u64,
+    /// Entries in each of 64 key groups, by rule.
+    pub entries: Vec<(Arc<str>, usize)>,
+}
+
+impl Room {
+    fn of(rules: &Arc<RuleSet>, sources: &Sources) -> Self {
+        let memory = Memory::of(None);
+        let plan = Plan::compile(rules.clone(), Arc::new(sources.clone()));
+        let of_rule = |(rule, entries)| (rules.get(rule).id.clone(), entries);
+        Self { budget: memory.budget, entries: plan.entries(memory.state).into_iter().map(of_rule).collect() }
+    }
+}
+
 /// Runs the command; 1 if a rule was refused or a test failed.
 pub fn run(args: &Args) -> Result<u8, Failure> {
     let sources = content::sources_here().map_err(Failure::Usage)?;
@@ -45,8 +67,10 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let rules = Arc::new(text.load(&sources));
     let results = tester::run_all(&rules, &sources).world()?;
     match args.format {
-        Format::Text => report::text(&rules, &text, &results),
-        Format::Json => report::json(&rules, &results),
+        Format::Text => {
+            report::text(&rules, &text, &results).and_then(|()| report::room(&Room::of(&rules, &sources)))
+        }
+        Format::Json => report::json(&rules, &results, &Room::of(&rules, &sources)),
         Format::Sarif => report::sarif(&rules, &results),
         Format::Junit => report::junit(&rules, &results),
     }

@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 use vedette_sigma::{Rejection, RuleSet, Style};
 
-use super::{Outcome, TestResult};
+use super::{Outcome, Room, TestResult};
 use crate::{content::RuleText, rejected::colour_on};
 
 /// For people: carets under what is wrong, one line a failed test, one line of summary.
@@ -54,6 +54,21 @@ pub fn text(rules: &RuleSet, text: &RuleText, results: &[TestResult]) -> io::Res
     Ok(())
 }
 
+/// What the rules may hold on this machine: how many keys, from the fewest to the most.
+pub fn room(room: &Room) -> io::Result<()> {
+    let few = room.entries.iter().map(|(_, entries)| *entries).min();
+    let many = room.entries.iter().map(|(_, entries)| *entries).max();
+    let (Some(few), Some(many)) = (few, many) else { return Ok(()) };
+    let groups = usize::from(vedette_engine::KEY_GROUPS);
+    writeln!(
+        io::stdout().lock(),
+        "with {} MiB of memory each rule may hold {} to {} keys with one event; --format json says how many each",
+        room.budget >> 20,
+        few * groups,
+        many * groups,
+    )
+}
+
 fn failures(results: &[TestResult]) -> usize {
     results.iter().filter(|r| r.outcome != Outcome::Passed).count()
 }
@@ -64,7 +79,7 @@ fn place(r: &Rejection) -> Value {
 }
 
 /// One JSON object.
-pub fn json(rules: &RuleSet, results: &[TestResult]) -> io::Result<()> {
+pub fn json(rules: &RuleSet, results: &[TestResult], room: &Room) -> io::Result<()> {
     let tests: Vec<_> = results
         .iter()
         .map(|r| {
@@ -79,6 +94,10 @@ pub fn json(rules: &RuleSet, results: &[TestResult]) -> io::Result<()> {
         "rejected": rules.rejected.iter().map(place).collect::<Vec<_>>(),
         "warnings": rules.warnings.iter().map(place).collect::<Vec<_>>(),
         "tests": tests,
+        "memory": {
+            "budget": room.budget,
+            "entries": room.entries.iter().map(|(id, n)| json!({"rule_id": &**id, "entries": n})).collect::<Vec<_>>(),
+        },
     });
     print(&report)
 }

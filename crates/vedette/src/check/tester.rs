@@ -129,8 +129,7 @@ impl Bench {
             timed.push((*at, source, text));
         }
         timed.sort_by_key(|(at, ..)| *at);
-        let settings = Settings { reorder_budget: usize::MAX, ..Settings::new(FILE_SECRET) };
-        let mut engine = Engine::new(self.compiled.clone(), settings);
+        let mut engine = Engine::new(self.compiled.clone(), Settings::new(FILE_SECRET));
         for (source, _) in self.sources.iter() {
             // All at once, as in `scan`: no source's time may pass while another has not begun.
             engine.assign(partition_of(source), source, 0);

@@ -5,7 +5,7 @@
 use anyhow::Result;
 use vedette_event::Span;
 
-use super::{Config, For, MAX_DISORDER, Protocol};
+use super::{Config, For, MAX_DISORDER, Protocol, memory::LEAST};
 use crate::{pipeline::MAX_THREADS, telemetry};
 
 /// The allowance for clocks must stay one.
@@ -130,13 +130,8 @@ fn engine(config: &Config) -> Result<()> {
         let what = format!("{threads} must lie between 1 and {MAX_THREADS}");
         return Err(config.places.wrong("engine.threads", what));
     }
-    for (key, budget, least) in
-        [("state_budget", engine.state_budget, 64), ("reorder_budget", engine.reorder_budget, 1_000)]
-    {
-        if budget < least {
-            let what = format!("must be at least {least}");
-            return Err(config.places.wrong(&format!("engine.{key}"), what));
-        }
+    if engine.memory.is_some_and(|bytes| bytes < LEAST) {
+        return Err(config.places.wrong("engine.memory", format!("must be at least {LEAST}")));
     }
     Ok(())
 }

@@ -215,7 +215,7 @@ impl View {
                 };
                 let message = format!(
                     "rule {id} does not evaluate all its events: more {why} than may wait for their watermark \
-                     (engine.reorder_budget); alerts that rest on them are missing or have lower counts"
+                     (engine.memory); alerts that rest on them are missing or have lower counts"
                 );
                 (None, format!("unevaluated/{id}"), "findings-over-budget", since, message, None)
             }

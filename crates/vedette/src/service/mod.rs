@@ -172,6 +172,7 @@ async fn run_all(
         pace,
         retention,
         threads,
+        memory,
     } = prepared;
     let (outbox, inbox) = outbox::lanes();
     let (words_out, words) = watch::channel(Arc::default());
@@ -215,6 +216,7 @@ async fn run_all(
         evaluated: evaluated.clone(),
         published,
         words,
+        memory,
     });
     let pipeline = detectors(&compiled, threads, supervisor).world()?;
     let wires =

@@ -11,9 +11,9 @@ use std::{
 
 use tokio::sync::watch;
 use vedette_api::live::{
-    BrokerStatus, DeadLetterTopicStatus, Degraded, Health, LeaseStatus, Live, Mode, Obstacle,
-    PartitionStatus, PublishStatus, Readiness, Rejected, RuleSetStatus, SourceStatus, StageStatus, Status,
-    TimeSource, TopicState, TopicStatus,
+    BrokerStatus, DeadLetterTopicStatus, Degraded, Health, LeaseStatus, Live, MemoryStatus, Mode, Obstacle,
+    PartitionStatus, PublishStatus, Readiness, Rejected, RuleLoad, RuleSetStatus, SourceStatus, StageStatus,
+    Status, TimeSource, TopicState, TopicStatus,
 };
 use vedette_engine::{CLOCK_FLAGS, Compiled};
 use vedette_event::{Micros, Partition, SourceIx};
@@ -26,6 +26,7 @@ use super::{
     reading::{self, State, Topic},
     supervisor::Supervisor,
 };
+use crate::config::memory::{self, Memory};
 
 /// What the view looks at.
 pub struct Present {
@@ -56,6 +57,8 @@ pub struct Running {
     pub published: Arc<Published>,
     /// What the kernel said last.
     pub words: watch::Receiver<Arc<Word>>,
+    /// What may be held.
+    pub memory: Memory,
 }
 
 /// How many records of each partition the kernel is done with since it was assigned.
@@ -182,8 +185,27 @@ impl Running {
                 oldest_checkpoint: word.oldest_checkpoint,
             },
             load: word.load.clone(),
+            memory: self.memory(),
             dead_letter_topic: word.copies.clone(),
             degradations: word.degradations.clone(),
+        }
+    }
+
+    fn memory(&self) -> MemoryStatus {
+        let Memory { budget, state, waiting, notices } = self.memory;
+        let of_rule = |(rule, count)| RuleLoad {
+            rule_id: self.compiled.rules.get(rule).id.to_string(),
+            count: count as u64,
+        };
+        let mut entries: Vec<_> = self.compiled.entries(state).into_iter().map(of_rule).collect();
+        entries.sort_by(|a, b| a.rule_id.cmp(&b.rule_id));
+        MemoryStatus {
+            budget,
+            resident: memory::resident(),
+            state: state as u64,
+            waiting: waiting as u64,
+            notices: notices as u64,
+            entries,
         }
     }
 

@@ -15,7 +15,10 @@ use vedette_store::{
 use super::{versions::Versions, waiting::Waiting};
 use crate::{
     Failure, World as _, checkpoint,
-    config::{self, Config},
+    config::{
+        self, Config,
+        memory::{self, Memory},
+    },
     content::{self, RuleText},
     pipeline,
 };
@@ -51,6 +54,8 @@ pub struct Prepared {
     pub retention: Retention,
     /// Threads that compute.
     pub threads: u16,
+    /// What may be held.
+    pub memory: Memory,
 }
 
 /// Compiles the rules and takes up the checkpoints.
@@ -75,14 +80,14 @@ pub async fn prepare(
     });
     let topics = Arc::new(Topics::with_incarnations(named));
     let compiled = Compiled::new(rules.clone(), sources.clone(), topics.clone(), secret);
+    let memory = Memory::of(config.engine.memory);
+    enough(&memory, &compiled).map_err(|what| Failure::Usage(config.places.wrong("engine.memory", what)))?;
     let settings = vedette_engine::Settings {
         secret,
         skew: config.engine.skew,
         notices: config.engine.notices,
-        budget: config.engine.state_budget,
-        reorder_budget: config.engine.reorder_budget,
         alerts_at_once: super::kernel::FULL,
-        ..vedette_engine::Settings::new(secret)
+        ..memory.settings(secret)
     };
     let mut engine = Engine::new(compiled.clone(), settings);
     let source_of: BTreeMap<&str, SourceIx> = config
@@ -116,9 +121,22 @@ pub async fn prepare(
         pace: Duration::from_millis(50),
         retention: config.store.retention.into(),
         threads: config.engine.threads.unwrap_or_else(pipeline::cores),
+        memory,
         compiled,
         engine,
     })
+}
+
+/// Refuses rules that there is no room for.
+fn enough(memory: &Memory, compiled: &Compiled) -> Result<(), String> {
+    let least = compiled.state_for(memory::ENTRIES);
+    if memory.state >= least {
+        return Ok(());
+    }
+    let (budget, wanted) = (memory.budget, Memory::with_state(least).budget);
+    Err(format!(
+        "{budget} bytes are too few for the keys of so many rules; write at least {wanted}, or load fewer rules"
+    ))
 }
 
 /// Takes up all checkpoints; only one at a time is in memory.
