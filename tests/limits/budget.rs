@@ -12,11 +12,13 @@ use super::{PARTITION, SOURCE, compile, load, measured};
 /// The flood comes from another partition than the victim's events, whose offsets are then the same with and without it.
 const FLOOD: Partition = Partition { number: 1, ..PARTITION };
 
-const STATE: usize = 32 << 20;
+const STATE: usize = 96 << 20;
 const WAITING: usize = 8 << 20;
 const NOTICES: usize = 2 << 20;
-/// What the engine takes beside its budgets: rules, batches, hours of storms with a thousand crossings each.
-const REST: i64 = 24 << 20;
+/// Keys of the flood.
+const KEYS: usize = 24_000;
+/// What may be left of all when it is over.
+const REST: i64 = 6 << 20;
 
 const BASE: &str = "
 title: a
@@ -70,14 +72,12 @@ struct World {
     detector: Detector,
     out: Output,
     next: [i64; 2],
-    rules: Vec<String>,
 }
 
 impl World {
     fn new(rules: &str) -> Self {
         let rules = load(rules);
         assert_eq!(rules.rejected, []);
-        let ids = rules.rules.iter().map(|rule| rule.id.to_string()).collect();
         let compiled = compile(rules);
         let detector = compiled.detector().expect("the source is sound");
         let settings = Settings {
@@ -91,7 +91,7 @@ impl World {
         for partition in [PARTITION, FLOOD] {
             engine.assign(partition, SOURCE, 0);
         }
-        Self { engine, detector, out: Output::default(), next: [0; 2], rules: ids }
+        Self { engine, detector, out: Output::default(), next: [0; 2] }
     }
 
     /// Reads records of a partition at an instant: `f`, `v`, user.
@@ -149,7 +149,7 @@ const fn after(millis: i64) -> Micros {
     Micros(START.0 + millis * 1_000)
 }
 
-/// The victim's first events, then a flood of so many keys, of which one in ten goes on to cross, then the victim's last.
+/// The victim's first events, then a flood of so many keys, of which one in thirty goes on to cross (more would be a storm), then the victim's last.
 /// Gives what was held at most, at the end of the flood, and when all is long over.
 fn run(world: &mut World, kept: &mut Kept, keys: usize) -> (i64, i64, i64) {
     let of_victim = |fs: &[u8], from: usize| -> Vec<_> {
@@ -164,20 +164,20 @@ fn run(world: &mut World, kept: &mut Kept, keys: usize) -> (i64, i64, i64) {
             let mut records = Vec::new();
             for n in first..first + 100 {
                 let user = format!("10.{}.{}.{}", n >> 16, n >> 8 & 255, n & 255);
-                let times = if n % 10 == 0 { 9 } else { 1 };
+                let times = if n % 30 == 0 { 9 } else { 1 };
                 records.extend((0..times).map(|at| ((at % 3 + 1) as u8, at, user.clone())));
             }
             world.read(FLOOD, after(20_000 + step as i64 * 5_000), &records);
             world.pass(after(20_000 + step as i64 * 5_000), kept);
         }
     });
-    let end = 20_000 + keys as i64 / 100 * 5_000;
+    let end = 20_000 + KEYS as i64 / 100 * 5_000;
     let ((), rest) = measured(|| {
         world.read(PARTITION, after(end), &of_victim(&[3, 3, 3, 3], 4));
         (1..200).for_each(|n| world.pass(after(end + n * 1_800_000), kept));
     });
     let held = before.bytes_current + flood.bytes_current;
-    (before.bytes_current + flood.bytes_max, held, held + rest.bytes_current)
+    (before.bytes_current + flood.bytes_max as i64, held, held + rest.bytes_current)
 }
 
 #[test]
@@ -188,15 +188,15 @@ fn a_flood_over_fifty_rules_stays_within_its_bytes_and_spares_who_was_there() {
     assert_eq!(calm.over.len(), 0);
     let mut kept = Kept::default();
     let mut world = World::new(&rules);
-    let (most, held, after) = run(&mut world, &mut kept, 24_000);
+    let (most, held, after) = run(&mut world, &mut kept, KEYS);
     println!(
         "{most} bytes at most, {held} after the flood, {after} when it was over; {} evicted",
         kept.evicted
     );
     let budget = (STATE + WAITING + NOTICES) as i64;
     assert!(held > STATE as i64 / 4, "the flood is none: {held}");
-    assert!(most < budget + REST, "{most} bytes for a budget of {budget}");
-    assert!(after < REST / 4, "{after} bytes are left");
+    assert!(most < budget, "{most} bytes for a budget of {budget}");
+    assert!(after < REST, "{after} bytes are left");
     // It was said for each rule, with where it came from, and that it is over.
     assert_eq!(kept.over.len(), 50, "{:?}", kept.over);
     assert!(kept.prefixes > 0 && kept.evicted > 24_000);
@@ -204,14 +204,7 @@ fn a_flood_over_fifty_rules_stays_within_its_bytes_and_spares_who_was_there() {
     // All that was there said the same, word for word.
     let lost: Vec<_> = calm.bodies.difference(&kept.bodies).collect();
     assert!(calm.bodies.len() >= 50, "{}", calm.bodies.len());
-    assert!(
-        lost.is_empty(),
-        "{} of {} bodies: {:?} of {:?}",
-        lost.len(),
-        calm.bodies.len(),
-        lost.first(),
-        world.rules
-    );
+    assert!(lost.is_empty(), "{} of {} bodies: {:?}", lost.len(), calm.bodies.len(), lost.first());
 }
 
 #[test]
@@ -236,7 +229,7 @@ fn findings_of_level_partitions_wait_within_their_bytes() {
     let announced = world.out.correlated.health.iter().any(|said| matches!(said, Health::Unevaluated { .. }));
     println!("{} bytes, {unevaluated} not evaluated", info.bytes_current);
     assert!(unevaluated > 10_000 && announced, "{unevaluated}");
-    assert!(info.bytes_max < (WAITING + NOTICES) as i64 + (4 << 20), "{} bytes", info.bytes_max);
+    assert!((info.bytes_max as i64) < (WAITING + NOTICES) as i64 + (4 << 20), "{} bytes", info.bytes_max);
     let load = world.engine.load();
     assert!(load.waiting <= WaitingBudget::of(WAITING).refuse + 32, "{load:?}");
 }

@@ -390,7 +390,7 @@ impl Correlator {
             let cx = Context { plan, topics, hasher, budgets, storms };
             group.release(&cx, set, below, report);
             *ahead = *ahead + remembered(group) - before;
-            storms.hear(plan, &mut report.crossings, &mut report.alerts);
+            storms.hear(plan, std::mem::take(&mut report.crossings), &mut report.alerts);
         }
         if storms.due(set, below) {
             let bodies = crate::body::Bodies { plan, topics };
@@ -400,7 +400,8 @@ impl Correlator {
                 }
             });
         }
-        out.alerts.append(&mut report.alerts);
+        // Their memory goes with them: a step can end all that a flood began.
+        out.alerts.append(&mut std::mem::take(&mut report.alerts));
         out.health.append(&mut report.health);
     }
 

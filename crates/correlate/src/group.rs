@@ -27,6 +27,8 @@ use crate::{
 
 /// Findings whose keys are brought into the cache together: their misses overlap.
 const TOGETHER: usize = 16;
+/// Findings put in order whose memory is kept for the next ones.
+const READY: usize = 1 << 13;
 /// So many keys of a rule are in the cache anyway: 64 groups of them are.
 const CACHED: usize = 64;
 
@@ -203,6 +205,9 @@ impl Group {
             }
         }
         ready.clear();
+        if ready.capacity() > READY {
+            ready = Vec::new();
+        }
         (report.scratch, report.ready) = (scratch, ready);
         self.wake(cx, set, below, report);
         self.settle(cx.plan, set, below.unwrap_or(Micros::MAX), report);

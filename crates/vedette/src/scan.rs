@@ -27,7 +27,10 @@ use vedette_sigma::{RuleKind, RuleSet};
 
 use crate::{
     Failure, World as _,
-    config::{Log, LogFormat, memory::Memory},
+    config::{
+        Log, LogFormat,
+        memory::{self, Memory},
+    },
     content,
     inputs::{self, Opened, Reached, Reading, Turns},
     pipeline::{self, Nothing, Pipeline, Step},
@@ -209,7 +212,8 @@ struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     fn new(args: &Args, compiled: &'a Arc<Compiled>, inputs: &[Opened], reached: &'a Reached) -> Self {
-        let mut engine = Engine::new(compiled.clone(), Memory::of(None).settings(FILE_SECRET));
+        let memory = Memory::for_rules(compiled.state_for(memory::ENTRIES));
+        let mut engine = Engine::new(compiled.clone(), memory.settings(FILE_SECRET));
         for input in inputs {
             // All at once: no input's time may pass while another has not begun.
             engine.assign(input.partition(), input.source(), 0);

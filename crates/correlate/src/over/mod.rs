@@ -180,7 +180,7 @@ impl NodeState {
     /// first, then the oldest, but not the one that has just grown; counts are put into the sketch. How many there were.
     pub fn shrink(&mut self, hasher: &KeyHasher, node: &Node, budget: Budget, slot: u32, now: Micros) -> u64 {
         let mut gone = 0;
-        while self.entries() > budget.most() && self.keys.idle() > 1 {
+        while self.entries() > budget.most && self.keys.idle() > 1 {
             let place = |(slot, state): (u32, &KeyState)| {
                 let (several, order) = standing(state)?;
                 Some((several, order, hasher.hash(&state.key), slot))
@@ -255,7 +255,7 @@ impl NodeState {
 
     /// Whether one more key may be over budget for the sake of its open episode.
     pub fn spare(&self, budget: Budget) -> bool {
-        self.entries() < budget.most()
+        self.entries() < budget.most
     }
 
     /// Announces what began, and what is over. True if it goes on.

@@ -150,7 +150,7 @@ impl AtKey for Step<'_> {
         if let Some(state) = self.state.nodes.get_mut(at) {
             state.keys.recharge(node, slot);
             state.ranked(self.cx.hasher, node, slot);
-            if state.entries() > budget.most() {
+            if state.entries() > budget.most {
                 let gone = state.shrink(self.cx.hasher, node, budget, slot, now);
                 self.report.of(self.at).root.evicted += gone;
                 self.agenda.over.insert((self.at, at as u16));

@@ -23,7 +23,7 @@ impl Step<'_> {
     ) -> Taken {
         let Some(state) = self.state.nodes.get_mut(at) else { return Taken::No };
         // What is there may grow, but not for ever.
-        let full = state.entries() >= self.cx.budgets.get(node).most() && state.keys.idle() == 0;
+        let full = state.entries() >= self.cx.budgets.get(node).most && state.keys.idle() == 0;
         let known = state.keys.get_mut(slot);
         let Some(known) = known else { return Taken::No };
         let AnyWindow::Sliding(window) = &mut known.window else { return Taken::No };

@@ -8,6 +8,8 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use vedette_event::Micros;
 
+/// Room for so many timers is kept.
+const MANY: usize = 256;
 /// Timers of what is gone that are not worth looking for.
 const FEW: usize = 64;
 
@@ -59,7 +61,12 @@ impl Timers {
         if before.is_some_and(|before| first.0.due >= before) {
             return None;
         }
-        self.heap.pop().map(|timer| timer.0)
+        let first = self.heap.pop().map(|timer| timer.0);
+        // What a flood took is given back.
+        if self.heap.capacity() > MANY && self.heap.len() < self.heap.capacity() / 4 {
+            self.heap.shrink_to(self.heap.len() * 2);
+        }
+        first
     }
 
     /// How many are due before an instant, or more than so many.

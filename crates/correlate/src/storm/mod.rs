@@ -89,9 +89,9 @@ impl Storms {
     }
 
     /// Takes note of what crossed in a group, and drops from the revisions of this release what is behind too many others now.
-    pub fn hear(&mut self, plan: &Plan, crossings: &mut Vec<Crossing>, alerts: &mut Vec<Published>) {
+    pub fn hear(&mut self, plan: &Plan, crossings: Vec<Crossing>, alerts: &mut Vec<Published>) {
         let mut pushed_out = false;
-        for crossing in crossings.drain(..) {
+        for crossing in crossings {
             let Some(tree) = plan.trees.get(crossing.tree as usize) else { continue };
             let text = key_text(&key_of(tree.last(), &crossing.key)).into_boxed_str();
             let place = (crossing.event.order(), text);

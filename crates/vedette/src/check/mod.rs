@@ -12,7 +12,11 @@ use vedette_correlate::Plan;
 use vedette_event::Sources;
 use vedette_sigma::RuleSet;
 
-use crate::{Failure, World as _, config::memory::Memory, content};
+use crate::{
+    Failure, World as _,
+    config::memory::{self, Memory},
+    content,
+};
 
 pub use tester::{Outcome, TestResult};
 
@@ -53,8 +57,8 @@ pub struct Room {
 
 impl Room {
     fn of(rules: &Arc<RuleSet>, sources: &Sources) -> Self {
-        let memory = Memory::of(None);
         let plan = Plan::compile(rules.clone(), Arc::new(sources.clone()));
+        let memory = Memory::for_rules(plan.bytes_for(memory::ENTRIES));
         let of_rule = |(rule, entries)| (rules.get(rule).id.clone(), entries);
         Self { budget: memory.budget, entries: plan.entries(memory.state).into_iter().map(of_rule).collect() }
     }
@@ -67,9 +71,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let rules = Arc::new(text.load(&sources));
     let results = tester::run_all(&rules, &sources).world()?;
     match args.format {
-        Format::Text => {
-            report::text(&rules, &text, &results).and_then(|()| report::room(&Room::of(&rules, &sources)))
-        }
+        Format::Text => report::text(&rules, &text, &results, &Room::of(&rules, &sources)),
         Format::Json => report::json(&rules, &results, &Room::of(&rules, &sources)),
         Format::Sarif => report::sarif(&rules, &results),
         Format::Junit => report::junit(&rules, &results),

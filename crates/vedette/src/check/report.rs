@@ -14,7 +14,7 @@ use super::{Outcome, Room, TestResult};
 use crate::{content::RuleText, rejected::colour_on};
 
 /// For people: carets under what is wrong, one line a failed test, one line of summary.
-pub fn text(rules: &RuleSet, text: &RuleText, results: &[TestResult]) -> io::Result<()> {
+pub fn text(rules: &RuleSet, text: &RuleText, results: &[TestResult], room: &Room) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let color = colour_on(out.is_terminal());
     let refused = rules.rejected.iter().map(|r| (r, false));
@@ -38,6 +38,7 @@ pub fn text(rules: &RuleSet, text: &RuleText, results: &[TestResult]) -> io::Res
             )?;
         }
     }
+    say_room(room, &mut out)?;
     let failed = failures(results);
     writeln!(
         out,
@@ -55,17 +56,14 @@ pub fn text(rules: &RuleSet, text: &RuleText, results: &[TestResult]) -> io::Res
 }
 
 /// What the rules may hold on this machine: how many keys, from the fewest to the most.
-pub fn room(room: &Room) -> io::Result<()> {
-    let few = room.entries.iter().map(|(_, entries)| *entries).min();
-    let many = room.entries.iter().map(|(_, entries)| *entries).max();
-    let (Some(few), Some(many)) = (few, many) else { return Ok(()) };
-    let groups = usize::from(vedette_engine::KEY_GROUPS);
+fn say_room(room: &Room, out: &mut impl io::Write) -> io::Result<()> {
+    let keys = || room.entries.iter().map(|(_, entries)| entries * usize::from(vedette_engine::KEY_GROUPS));
+    let (Some(few), Some(many)) = (keys().min(), keys().max()) else { return Ok(()) };
+    let mib = room.budget >> 20;
+    let keys = if few == many { few.to_string() } else { format!("{few} to {many}") };
     writeln!(
-        io::stdout().lock(),
-        "with {} MiB of memory each rule may hold {} to {} keys with one event; --format json says how many each",
-        room.budget >> 20,
-        few * groups,
-        many * groups,
+        out,
+        "with {mib} MiB of memory each rule may hold {keys} keys with one event; --format json says how many each"
     )
 }
 

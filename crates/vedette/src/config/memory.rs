@@ -32,7 +32,7 @@ const FIXED: u64 = 192 << 20;
 /// A smaller budget leaves no more than some thousand keys a rule to fifty rules.
 pub const LEAST: u64 = 256 << 20;
 /// Keys that every rule must have room for in a key group.
-pub const ENTRIES: usize = 4;
+pub const ENTRIES: usize = 1;
 /// What a machine is taken to have that does not say.
 const UNKNOWN: u64 = 4 << 30;
 
@@ -57,6 +57,12 @@ impl Memory {
         let share =
             |sixteenths: u64| usize::try_from((budget - FIXED) / 16 * sixteenths).unwrap_or(usize::MAX);
         Self { budget, state: share(10), waiting: share(5), notices: share(1) }
+    }
+
+    /// Where nothing is configured: at least what the rules need.
+    pub fn for_rules(least: usize) -> Self {
+        let memory = Self::of(None);
+        if memory.state < least { Self::with_state(least) } else { memory }
     }
 
     /// One that has at least so many bytes for keys.

@@ -80,8 +80,8 @@ pub async fn prepare(
     });
     let topics = Arc::new(Topics::with_incarnations(named));
     let compiled = Compiled::new(rules.clone(), sources.clone(), topics.clone(), secret);
-    let memory = Memory::of(config.engine.memory);
-    enough(&memory, &compiled).map_err(|what| Failure::Usage(config.places.wrong("engine.memory", what)))?;
+    let memory = memory(config.engine.memory, &compiled)
+        .map_err(|what| Failure::Usage(config.places.wrong("engine.memory", what)))?;
     let settings = vedette_engine::Settings {
         secret,
         skew: config.engine.skew,
@@ -127,13 +127,15 @@ pub async fn prepare(
     })
 }
 
-/// Refuses rules that there is no room for.
-fn enough(memory: &Memory, compiled: &Compiled) -> Result<(), String> {
+/// What may be held. Rules that what is configured has no room for are refused.
+fn memory(configured: Option<u64>, compiled: &Compiled) -> Result<Memory, String> {
     let least = compiled.state_for(memory::ENTRIES);
+    let Some(budget) = configured else { return Ok(Memory::for_rules(least)) };
+    let memory = Memory::of(configured);
     if memory.state >= least {
-        return Ok(());
+        return Ok(memory);
     }
-    let (budget, wanted) = (memory.budget, Memory::with_state(least).budget);
+    let wanted = Memory::with_state(least).budget;
     Err(format!(
         "{budget} bytes are too few for the keys of so many rules; write at least {wanted}, or load fewer rules"
     ))
