@@ -33,18 +33,7 @@ pub const LEVELS: usize = 16;
 /// Child events that are kept before somebody looks which of them are still needed.
 pub const FEW: usize = 4;
 /// Bytes of an episode as it is told.
-const EPISODE: usize = 320;
-
-/// Bytes of what a rule keeps of a child event, with so many levels of children below it.
-pub const fn bytes(levels: usize) -> usize {
-    match levels {
-        0 => 0,
-        1 => EPISODE,
-        2 => 11 * EPISODE,
-        3 => 111 * EPISODE,
-        _ => LISTED * EPISODE,
-    }
-}
+pub const EPISODE: usize = 320;
 
 /// An event that crossed children.
 #[derive(Debug)]
@@ -108,6 +97,11 @@ impl ChildEvent {
     /// Its place in the total order.
     pub const fn order(&self) -> Order {
         self.event.order()
+    }
+
+    /// Bytes of what it keeps.
+    pub fn bytes(&self) -> usize {
+        usize::try_from(self.total).map_or(LISTED, |total| total.min(LISTED)) * EPISODE
     }
 }
 
@@ -211,6 +205,20 @@ impl ChainWindow {
         let mut orders: Vec<Order> = self.window.events().map(|event| event.order()).collect();
         orders.sort_unstable();
         self.children.iter().filter(move |child| orders.binary_search(&child.order()).is_ok())
+    }
+
+    /// Bytes of the child events that are in the window.
+    pub fn bytes(&self) -> usize {
+        match (&self.window, self.children.is_empty()) {
+            (_, true) => 0,
+            // The window is what came last.
+            (Window::Count { trail, .. }, _) => {
+                let first = trail.front().map(|first| first.order());
+                let inside = self.children.iter().rev().take_while(|child| Some(child.order()) >= first);
+                inside.map(|child| child.bytes()).sum()
+            }
+            _ => self.needed().map(|child| child.bytes()).sum(),
+        }
     }
 
     /// The child events of a witness.

@@ -24,13 +24,14 @@ use vedette_event::{Order, RuleIx};
 use super::sketch;
 use crate::{
     GROUPS, Plan,
-    chain::{self, ChainWindow},
+    chain::{ChainWindow, EPISODE, FEW},
     event::EventRef,
     keys::{AnyWindow, KeyState},
     plan::{Node, NodeKind},
     step::{
         episode::{Episode, Phase},
         judged::Judged,
+        tally::Tally,
         window::{Recent, Window},
     },
 };
@@ -73,8 +74,8 @@ const fn weight(kind: &NodeKind) -> usize {
     if matches!(kind, NodeKind::Single) { SINGLE } else { CORRELATION }
 }
 
-/// Bytes of an entry of a rule over so many others, which keeps so many bytes of each child event.
-pub fn entry(kind: &NodeKind, judged: bool, refs: usize, child: usize) -> usize {
+/// Bytes of an entry of a rule over so many others, of which some may be correlations.
+pub fn entry(kind: &NodeKind, judged: bool, refs: usize, chain: bool) -> usize {
     let window = match kind {
         _ if judged => size_of::<Judged>() + ENDS + refs / 8 + 2 * PIECE,
         NodeKind::Count => 0,
@@ -85,7 +86,7 @@ pub fn entry(kind: &NodeKind, judged: bool, refs: usize, child: usize) -> usize 
         NodeKind::Ordered => refs * (size_of::<Vec<EventRef>>() + PIECE) + PIECE,
     };
     let ranks = if matches!(kind, NodeKind::Count) && !judged { 0 } else { RANKS };
-    let chain = if child == 0 { 0 } else { size_of::<ChainWindow>() + PIECE + chain::FEW * child };
+    let chain = if chain { size_of::<ChainWindow>() + PIECE + FEW * EPISODE } else { 0 };
     size_of::<KeyState>() + SHORT + PLACE + window + ranks + chain
 }
 
@@ -94,45 +95,35 @@ const fn episode_bytes(refs: usize) -> usize {
     size_of::<Episode>() + ENDS + TIMERS + PIECE + refs * (size_of::<u64>() + 1)
 }
 
-/// Bytes of a window beyond what an entry has room for, and how many events it holds.
-fn window_bytes(node: &Node, window: &Window) -> (usize, usize) {
+/// Bytes of a window beyond what an entry has room for.
+fn window_bytes(node: &Node, window: &Window) -> usize {
     match window {
-        Window::None | Window::Shared => (0, 0),
-        Window::Temporal(latest) => (0, latest.len()),
+        Window::None | Window::Shared | Window::Temporal(_) => 0,
         // Its events weigh one at least.
         Window::Count { weight, .. } => {
             let events = usize::try_from((*weight).min(node.n)).unwrap_or(usize::MAX);
-            (events.saturating_sub(IN_PLACE).saturating_mul(IN_TRAIL), events)
+            events.saturating_sub(IN_PLACE).saturating_mul(IN_TRAIL)
         }
-        Window::Distinct(recent) => {
-            let values = recent.values.len();
-            (values.saturating_sub(FIRST_VALUES) * IN_WINDOW, values)
-        }
-        Window::Ordered(chains) => {
-            let events = chains.iter().map(Vec::len).sum::<usize>();
-            (events * IN_WINDOW, events)
-        }
-        Window::Chain(chain) => {
-            // Each may be a child event; as many are kept that left the window and were not looked for.
-            let (bytes, events) = window_bytes(node, &chain.window);
-            (bytes.saturating_add(events.saturating_mul(2 * chain::bytes(node.levels))), events)
-        }
+        Window::Distinct(recent) => recent.values.len().saturating_sub(FIRST_VALUES) * IN_WINDOW,
+        Window::Ordered(chains) => chains.iter().map(Vec::len).sum::<usize>() * IN_WINDOW,
+        // As many are kept that left the window and were not looked for.
+        Window::Chain(chain) => window_bytes(node, &chain.window).saturating_add(2 * chain.bytes()),
     }
 }
 
 /// How many entries a key takes beside its first.
 pub fn more(node: &Node, state: &KeyState) -> u16 {
-    // Of the first and last five.
-    let children = 10 * chain::bytes(node.levels);
+    let of_tally = |tally: &Tally| {
+        let children: usize = tally.children.iter().map(|child| child.bytes()).sum();
+        tally.values.seen.len() * IN_TABLE + children
+    };
     let window = match &state.window {
-        AnyWindow::Judged(window) => window.tally.values.seen.len() * IN_TABLE + children,
-        AnyWindow::Sliding(window) => window_bytes(node, window).0,
+        AnyWindow::Judged(window) => of_tally(&window.tally),
+        AnyWindow::Sliding(window) => window_bytes(node, window),
     };
     let episode = match &state.phase {
         Phase::Open(_) if node.kind == NodeKind::Single => 0,
-        Phase::Open(episode) => {
-            episode_bytes(node.refs.len()) + episode.tally.values.seen.len() * IN_TABLE + children
-        }
+        Phase::Open(episode) => episode_bytes(node.refs.len()) + of_tally(&episode.tally),
         Phase::None | Phase::Cut(_) => 0,
     };
     let bytes = window.saturating_add(episode + state.key.len().saturating_sub(SHORT));

@@ -12,7 +12,7 @@ use vedette_event::{Micros, RuleIx, Sources, Span};
 use vedette_sigma::ir::{Correlation, CorrelationKind, RuleKind, RuleSet};
 
 use super::{From, Node, NodeKind, Ref, Route, Slot, Tree};
-use crate::{body, chain, over::budget::entry};
+use crate::{body, over::budget::entry};
 
 /// Builds one tree.
 pub(super) struct Builder<'a> {
@@ -89,13 +89,12 @@ impl<'a> Builder<'a> {
             kind: NodeKind::Single,
             judged: false,
             chain: false,
-            levels: 0,
             condition: Vec::new(),
             n: 1,
             span: Span::ZERO,
             rearm: body::rearm(rule),
             update: Span(body::update(rule).0.max(1)),
-            entry: entry(&NodeKind::Single, false, 1, 0),
+            entry: entry(&NodeKind::Single, false, 1, false),
             number: 0,
         });
     }
@@ -129,15 +128,11 @@ impl<'a> Builder<'a> {
             CorrelationKind::Temporal => NodeKind::Temporal,
             CorrelationKind::TemporalOrdered => NodeKind::Ordered,
         };
-        let levels = refs.iter().map(|reference| match reference.from {
-            From::Node(child) => self.nodes.get(child).map_or(0, |child| child.levels + 1),
-            From::Detection(_) => 0,
-        });
-        let levels = levels.max().unwrap_or(0);
+        let chain = refs.iter().any(|reference| matches!(reference.from, From::Node(_)));
         let judged = correlation.judged();
         let greatest = correlation.condition.iter().map(|(_, n)| *n).max().unwrap_or(0);
         let rule = self.rules.get(ix);
-        let entry = entry(&kind, judged, refs.len(), chain::bytes(levels));
+        let entry = entry(&kind, judged, refs.len(), chain);
         self.nodes.push(Node {
             rule: ix,
             rule_ref: Arc::new(body::rule_ref(rule)),
@@ -146,8 +141,7 @@ impl<'a> Builder<'a> {
             recipes,
             kind,
             judged,
-            chain: levels > 0,
-            levels,
+            chain,
             condition: correlation.condition.clone(),
             n: if judged { greatest } else { correlation.threshold() },
             span: Span(correlation.timespan.0.max(1)),

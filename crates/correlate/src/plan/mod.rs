@@ -118,8 +118,6 @@ pub(crate) struct Node {
     pub span: Span,
     pub rearm: Span,
     pub update: Span,
-    /// Levels of correlations below it.
-    pub levels: usize,
     /// Bytes of a key with one event.
     pub entry: usize,
     /// Its number among the nodes of all trees.
