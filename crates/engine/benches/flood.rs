@@ -48,7 +48,7 @@ fn rules() -> String {
 /// Resident memory in MiB.
 fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4_096 >> 20
+    (statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4_096) >> 20
 }
 
 fn main() {
@@ -108,10 +108,10 @@ fn main() {
         engine.idle(PARTITION, now, &mut out);
         alerts += out.correlated.alerts.len();
         over += out.correlated.health.len();
-        if first / BATCH % 100 == 0 {
+        if (first / BATCH).is_multiple_of(100) {
             most = resident().max(most);
         }
-        if first / BATCH % 2_000 == 0 {
+        if (first / BATCH).is_multiple_of(2_000) {
             println!("  {:>9} keys {:>6} MiB {:>6.1} s", first, resident(), start.elapsed().as_secs_f64());
         }
     }
