@@ -77,7 +77,7 @@ pub(crate) struct App {
         (name = "operation", description = "Sources, status, dead letters")
     )
 )]
-struct Document;
+struct OpenApiDocument;
 
 struct Bearer;
 
@@ -105,7 +105,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(system::sources))
         .routes(routes!(system::status))
         .routes(routes!(system::dead_letters));
-    OpenApiRouter::with_openapi(Document::openapi()).nest("/api/v1", routes)
+    OpenApiRouter::with_openapi(OpenApiDocument::openapi()).nest("/api/v1", routes)
 }
 
 /// The OpenAPI document.

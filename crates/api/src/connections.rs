@@ -139,7 +139,7 @@ impl Progress {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Accepted {
     peer: Peer,
     reserve: bool,
     accepted: Instant,
@@ -153,36 +153,36 @@ struct Table {
     reserve: usize,
     /// How many had to make room.
     shed: u64,
-    open: HashMap<u64, Entry>,
+    open: HashMap<u64, Accepted>,
 }
 
 impl Table {
     /// Of these, the one that has waited longest for its peer, at least as long as is patient.
-    fn longest_waiting(&self, patient: Instant, among: impl Fn(&Entry) -> bool) -> Option<u64> {
-        let waiting = self.open.iter().filter(|(_, entry)| !entry.reserve && among(entry));
-        let waiting = waiting.filter_map(|(id, entry)| Some((entry.progress.waits_since()?, *id)));
+    fn longest_waiting(&self, patient: Instant, among: impl Fn(&Accepted) -> bool) -> Option<u64> {
+        let waiting = self.open.iter().filter(|(_, accepted)| !accepted.reserve && among(accepted));
+        let waiting = waiting.filter_map(|(id, accepted)| Some((accepted.progress.waits_since()?, *id)));
         waiting.filter(|(since, _)| *since <= patient).min().map(|(_, id)| id)
     }
 
-    fn insert(&mut self, entry: Entry) -> u64 {
-        *self.of(entry.reserve) += 1;
+    fn insert(&mut self, accepted: Accepted) -> u64 {
+        *self.of(accepted.reserve) += 1;
         let id = self.next;
         self.next += 1;
-        self.open.insert(id, entry);
+        self.open.insert(id, accepted);
         id
     }
 
-    fn remove(&mut self, id: u64) -> Option<Entry> {
-        let entry = self.open.remove(&id)?;
-        *self.of(entry.reserve) -= 1;
-        Some(entry)
+    fn remove(&mut self, id: u64) -> Option<Accepted> {
+        let accepted = self.open.remove(&id)?;
+        *self.of(accepted.reserve) -= 1;
+        Some(accepted)
     }
 
     /// Has a connection make room.
     fn shed(&mut self, id: u64) {
-        if let Some(entry) = self.remove(id) {
+        if let Some(accepted) = self.remove(id) {
             self.shed += 1;
-            entry.progress.cut.notify_one();
+            accepted.progress.cut.notify_one();
         }
     }
 
@@ -220,19 +220,21 @@ impl Connections {
         let mut reserve = false;
         if over || table.ordinary >= places.connections {
             let patient = now.checked_sub(places.patience).unwrap_or(now);
-            match table.longest_waiting(patient, |entry| !over || entry.peer == peer) {
+            match table.longest_waiting(patient, |accepted| !over || accepted.peer == peer) {
                 Some(id) => table.shed(id),
                 None => reserve = true,
             }
         }
         if reserve && table.reserve >= places.reserve {
-            let all = table.open.iter().filter(|(_, entry)| entry.reserve);
-            if let Some(oldest) = all.min_by_key(|(id, entry)| (entry.accepted, **id)).map(|(id, _)| *id) {
+            let all = table.open.iter().filter(|(_, accepted)| accepted.reserve);
+            if let Some(oldest) =
+                all.min_by_key(|(id, accepted)| (accepted.accepted, **id)).map(|(id, _)| *id)
+            {
                 table.shed(oldest);
             }
         }
         let progress = Arc::new(Progress::new(now));
-        let id = table.insert(Entry { peer, reserve, accepted: now, progress: Arc::clone(&progress) });
+        let id = table.insert(Accepted { peer, reserve, accepted: now, progress: Arc::clone(&progress) });
         drop(table);
         Slot { connections: Arc::clone(self), id, reserve, progress }
     }

@@ -1,7 +1,7 @@
 //! Alerts and notices as they go over the wire: the body as published, the envelope beside it.
 //!
 //! In: rows of the store. Out: JSON objects whose body members are the published bytes, untouched; and, for pages and
-//! schemas, the same as types. Invariant: what [`Document`] writes is what [`Alert`] and [`Notice`] describe.
+//! schemas, the same as types. Invariant: what [`AlertDocument`] writes is what [`Alert`] and [`Notice`] describe.
 
 use std::collections::BTreeMap;
 
@@ -275,12 +275,12 @@ pub(crate) fn contents(evidence: &[Evidence], stored: Vec<EvidenceContent>) -> V
 
 /// A row on its way out: the members of the body as published, then those of the envelope.
 #[derive(Debug, Clone)]
-pub(crate) struct Document {
+pub(crate) struct AlertDocument {
     pub row: AlertRow,
     pub envelope: Envelope,
 }
 
-impl Document {
+impl AlertDocument {
     /// A row without content and revisions.
     pub fn of(row: AlertRow) -> Self {
         let envelope = Envelope::of(&row);
@@ -307,7 +307,7 @@ impl Document {
     }
 }
 
-impl Serialize for Document {
+impl Serialize for AlertDocument {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let raw = self.text().and_then(RawValue::from_string).map_err(S::Error::custom)?;
         raw.serialize(serializer)

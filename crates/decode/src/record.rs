@@ -14,7 +14,7 @@ use crate::{
     claim,
     columns::Columns,
     json::{
-        scan::{Captures, MAX_DEPTH, Place, Refusal, scan},
+        scan::{Captures, Extent, MAX_DEPTH, Refusal, scan},
         select::Selection,
         text::unescape,
     },
@@ -222,7 +222,7 @@ impl JsonRecords {
 
 /// The cell at a place of a record.
 #[inline]
-pub fn cell<'a>(record: &'a str, place: Place, scratch: &'a mut String) -> Cell<'a> {
+pub fn cell<'a>(record: &'a str, place: Extent, scratch: &'a mut String) -> Cell<'a> {
     let raw = place.of(record);
     match place.kind {
         Kind::Text if place.escaped => {

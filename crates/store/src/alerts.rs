@@ -11,7 +11,7 @@ use vedette_event::{Micros, Severity};
 
 use crate::{
     error::Error,
-    filter::{self, MAX_PAGE, Place, Select},
+    filter::{self, MAX_PAGE, PageEnd, Select},
     model::{AlertRow, EntityRef, Filter, ListQuery, Page, RevisionPoint, RowState, SummaryBy},
     store::Store,
     triage::triage_of,
@@ -54,7 +54,7 @@ impl Store {
         let next_cursor = match rows.last() {
             Some(last) if more => {
                 let values = filter::columns(query.sort.key).iter().map(|column| last.try_get(*column));
-                let place = Place { values: values.collect::<Result<_, _>>()? };
+                let place = PageEnd { values: values.collect::<Result<_, _>>()? };
                 Some(place.write(query.sort))
             }
             _ => None,

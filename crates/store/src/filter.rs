@@ -89,7 +89,7 @@ impl Select {
         let columns = columns(sort.key);
         let (first, others) = columns.split_first().unwrap_or((&"created_seq", &[]));
         if let Some(cursor) = cursor {
-            let place = Place::read(cursor, sort)?;
+            let place = PageEnd::read(cursor, sort)?;
             let after = if sort.descending { "<" } else { ">" };
             self.push(&format!(" and ({}) {after} (", columns.join(", ")));
             for (at, value) in place.values.into_iter().enumerate() {
@@ -197,12 +197,12 @@ pub(crate) const fn columns(key: SortKey) -> &'static [&'static str] {
 }
 
 /// Where a page ended.
-pub(crate) struct Place {
+pub(crate) struct PageEnd {
     /// The values of the columns that the list is sorted by.
     pub(crate) values: Vec<i64>,
 }
 
-impl Place {
+impl PageEnd {
     /// The cursor's text.
     pub(crate) fn write(&self, sort: Sort) -> String {
         let sign = if sort.descending { "-" } else { "" };
@@ -241,14 +241,14 @@ mod tests {
     #[test]
     fn cursors_round_trip_and_belong_to_one_order() {
         let sort = Sort::parse("-severity").unwrap();
-        let cursor = Place { values: vec![3, -7, 90] }.write(sort);
-        let place = Place::read(&cursor, sort).unwrap();
+        let cursor = PageEnd { values: vec![3, -7, 90] }.write(sort);
+        let place = PageEnd::read(&cursor, sort).unwrap();
         assert_eq!(place.values, [3, -7, 90]);
-        let shorter = Place { values: vec![3, -7] }.write(sort);
+        let shorter = PageEnd { values: vec![3, -7] }.write(sort);
         for bad in ["", "zz", "é", "123", &cursor[2..], &shorter, &"00".repeat(9_999)] {
-            assert!(matches!(Place::read(bad, sort), Err(Error::BadCursor)), "{bad}");
+            assert!(matches!(PageEnd::read(bad, sort), Err(Error::BadCursor)), "{bad}");
         }
-        assert!(matches!(Place::read(&cursor, Sort::default()), Err(Error::BadCursor)));
+        assert!(matches!(PageEnd::read(&cursor, Sort::default()), Err(Error::BadCursor)));
     }
 
     #[test]

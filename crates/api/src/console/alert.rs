@@ -22,10 +22,10 @@ use crate::{
     params::{Segment, Strict},
     problem::{Kind, Problem},
     routes::alerts::{HistoryEntry, NoParams, full},
-    wire::{Document, Envelope, Revision},
+    wire::{AlertDocument, Envelope, Revision},
 };
 
-struct Entry {
+struct HistoryItem {
     what: String,
     who: Option<String>,
     at: Stamp,
@@ -73,7 +73,7 @@ struct AlertPage {
     disposition: Option<String>,
     assignee: Option<String>,
     version: i64,
-    history: Vec<Entry>,
+    history: Vec<HistoryItem>,
 }
 
 /// `GET /alerts/{id}`.
@@ -149,8 +149,8 @@ fn of_notice(notice: Notice) -> Alert {
     }
 }
 
-fn compose(document: Document, body: &Alert, known: &BTreeSet<String>, live: &Live) -> AlertPage {
-    let Document { row, envelope } = document;
+fn compose(document: AlertDocument, body: &Alert, known: &BTreeSet<String>, live: &Live) -> AlertPage {
+    let AlertDocument { row, envelope } = document;
     let Envelope { predecessor, successor, covers, events, revisions, .. } = envelope;
     let revisions: Vec<Revision> = revisions.unwrap_or_default();
     let mut related = Vec::new();
@@ -225,19 +225,19 @@ fn announced(body: &Alert) -> words::Why {
     words::Why { sentence, facts: Vec::new() }
 }
 
-fn entries(history: Vec<HistoryEntry>, page: &AlertPage) -> Vec<Entry> {
-    let opened = Entry {
+fn entries(history: Vec<HistoryEntry>, page: &AlertPage) -> Vec<HistoryItem> {
+    let opened = HistoryItem {
         what: if page.state == "notice" { "Announced".to_owned() } else { "Condition met".to_owned() },
         who: None,
         at: page.crossed_at.clone(),
         text: None,
     };
-    let mut entries: Vec<Entry> = history.into_iter().rev().map(entry).collect();
+    let mut entries: Vec<HistoryItem> = history.into_iter().rev().map(entry).collect();
     entries.push(opened);
     entries
 }
 
-fn entry(entry: HistoryEntry) -> Entry {
+fn entry(entry: HistoryEntry) -> HistoryItem {
     let HistoryEntry { at, actor, action, from, to, .. } = entry;
     let at = Stamp::of(at);
     let who = (actor != "vedette").then_some(actor);
@@ -251,7 +251,7 @@ fn entry(entry: HistoryEntry) -> Entry {
         "inherited" => ("Triage taken over from a notice or predecessor".to_owned(), None),
         _ => (changed(from.as_ref(), to.as_ref()), None),
     };
-    Entry { what, who, at, text }
+    HistoryItem { what, who, at, text }
 }
 
 /// What differs between two states of triage.

@@ -23,7 +23,7 @@ use crate::{
     app::App,
     params::{Segment, Strict, short},
     problem::{self, Kind, Problem, etag},
-    wire::{AlertOrNotice, Document, contents},
+    wire::{AlertDocument, AlertOrNotice, contents},
 };
 
 const PAGE: u32 = 50;
@@ -205,9 +205,9 @@ pub(crate) struct AlertPage {
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     Strict(params): Strict<ListParams>,
-) -> Result<Json<Listed<Document>>, Problem> {
+) -> Result<Json<Listed<AlertDocument>>, Problem> {
     let page = app.store.list(&params.query()?).await?;
-    let items = page.items.into_iter().map(Document::of).collect();
+    let items = page.items.into_iter().map(AlertDocument::of).collect();
     Ok(Json(Listed { items, next_cursor: page.next_cursor }))
 }
 
@@ -224,17 +224,17 @@ pub(crate) async fn one(
     State(app): State<Arc<App>>,
     Segment(id): Segment,
     Strict(NoParams {}): Strict<NoParams>,
-) -> Result<([(HeaderName, String); 1], Json<Document>), Problem> {
+) -> Result<([(HeaderName, String); 1], Json<AlertDocument>), Problem> {
     let document = full(&app, &id).await?;
     Ok((tag(document.row.triage.version), Json(document)))
 }
 
 /// An alert or notice with everything.
-pub(crate) async fn full(app: &App, id: &str) -> Result<Document, Problem> {
+pub(crate) async fn full(app: &App, id: &str) -> Result<AlertDocument, Problem> {
     let row = row(app, id).await?;
     let stored = app.store.evidence(&row.id).await?;
     let revisions = app.store.revisions(&row.id).await?;
-    let mut document = Document::of(row);
+    let mut document = AlertDocument::of(row);
     document.envelope.events = Some(contents(&references(&document.row.body), stored));
     document.envelope.revisions = Some(revisions.into_iter().map(Into::into).collect());
     Ok(document)

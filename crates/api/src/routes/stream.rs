@@ -39,7 +39,7 @@ use crate::{
     auth::bearer,
     params::Strict,
     problem::{self, Kind, Problem},
-    wire::Document,
+    wire::AlertDocument,
 };
 
 /// Changes looked at in one step.
@@ -274,7 +274,7 @@ impl Follower {
             }
             self.known.note(&id, row.is_some());
             self.ready.extend(match row {
-                Some(row) => event("alert", seq, &Document::of(row)),
+                Some(row) => event("alert", seq, &AlertDocument::of(row)),
                 None => event("leave", seq, &Leave { id, seq }),
             });
         }

@@ -9,7 +9,7 @@ use vedette_event::Kind;
 
 use super::{
     order::Order,
-    select::{Entry, Selection, Take},
+    select::{Selection, Take, Wanted},
     text,
 };
 
@@ -29,7 +29,7 @@ pub enum Refusal {
 
 /// A member's value: where it lies in the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct Extent {
     /// What it is. Numbers are [`Kind::Int`] if they are plain canonical integers, else [`Kind::Float`], to be looked at again.
     pub kind: Kind,
     /// Whether a text holds a backslash.
@@ -40,7 +40,7 @@ pub struct Place {
     pub end: u32,
 }
 
-impl Place {
+impl Extent {
     const NOWHERE: Self = Self { kind: Kind::Missing, escaped: false, start: 0, end: 0 };
 
     /// The raw text at this place of the record it was found in.
@@ -61,7 +61,7 @@ impl Place {
 #[derive(Debug)]
 pub struct Captures {
     order: Order,
-    places: Vec<(Place, u32)>,
+    places: Vec<(Extent, u32)>,
     touched: Vec<u32>,
 }
 
@@ -71,14 +71,14 @@ impl Captures {
     pub fn new(selection: &Selection, seed: u64) -> Self {
         Self {
             order: Order::new(selection, seed),
-            places: vec![(Place::NOWHERE, u32::MAX); selection.targets()],
+            places: vec![(Extent::NOWHERE, u32::MAX); selection.targets()],
             touched: Vec::with_capacity(selection.targets()),
         }
     }
 
     /// The place of a target, if the record has it.
     #[must_use]
-    pub fn get(&self, target: usize) -> Option<Place> {
+    pub fn get(&self, target: usize) -> Option<Extent> {
         self.places.get(target).map(|(place, _)| *place).filter(|place| place.kind != Kind::Missing)
     }
 
@@ -91,13 +91,13 @@ impl Captures {
     fn clear(&mut self) {
         for target in self.touched.drain(..) {
             if let Some(slot) = self.places.get_mut(target as usize) {
-                *slot = (Place::NOWHERE, u32::MAX);
+                *slot = (Extent::NOWHERE, u32::MAX);
             }
         }
     }
 
     #[inline]
-    fn take(&mut self, take: Take, place: Place) {
+    fn take(&mut self, take: Take, place: Extent) {
         if let Some(slot) = self.places.get_mut(take.target as usize) {
             if slot.0.kind == Kind::Missing {
                 self.touched.push(take.target);
@@ -216,7 +216,7 @@ impl<'a> Scanner<'a> {
 
     /// A key whose opening quote has been eaten, and its colon: what is wanted of it. `last` is the key before.
     #[inline]
-    fn key(&mut self, node: u32, last: &mut u32) -> Result<Option<&'a Entry>, Refusal> {
+    fn key(&mut self, node: u32, last: &mut u32) -> Result<Option<&'a Wanted>, Refusal> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let entry = match self.captures.order.guess(last, rest) {
             Some((length, entry)) => {
@@ -271,7 +271,7 @@ impl<'a> Scanner<'a> {
 
     /// Any value; `node` is that of an object here, `depth` that of what it stands in.
     #[inline]
-    fn value(&mut self, node: Option<u32>, depth: u32) -> Result<Place, Refusal> {
+    fn value(&mut self, node: Option<u32>, depth: u32) -> Result<Extent, Refusal> {
         let start = self.at;
         let kind = match self.peek() {
             Some(b'"') => {
@@ -294,7 +294,7 @@ impl<'a> Scanner<'a> {
             Some(b'n') => self.word("null", Kind::Null)?,
             _ => return Err(self.wrong("a value is expected")),
         };
-        Ok(Place { kind, escaped: false, start: start as u32, end: self.at as u32 })
+        Ok(Extent { kind, escaped: false, start: start as u32, end: self.at as u32 })
     }
 
     fn word(&mut self, word: &str, kind: Kind) -> Result<Kind, Refusal> {
@@ -307,7 +307,7 @@ impl<'a> Scanner<'a> {
 
     /// A string whose opening quote has been eaten.
     #[inline]
-    fn string(&mut self) -> Result<Place, Refusal> {
+    fn string(&mut self) -> Result<Extent, Refusal> {
         let start = self.at;
         let mut escaped = false;
         loop {
@@ -328,7 +328,7 @@ impl<'a> Scanner<'a> {
         }
         let end = self.at;
         self.at += 1;
-        Ok(Place { kind: Kind::Text, escaped, start: start as u32, end: end as u32 })
+        Ok(Extent { kind: Kind::Text, escaped, start: start as u32, end: end as u32 })
     }
 
     fn digits(&mut self) -> Result<usize, Refusal> {

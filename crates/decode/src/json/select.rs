@@ -22,7 +22,7 @@ pub struct Take {
 
 /// What to do with one member of an object.
 #[derive(Debug, Default)]
-pub struct Entry {
+pub struct Wanted {
     /// Who wants its value.
     pub takes: SmallVec<[Take; 1]>,
     /// The node of the object it holds, if something inside is wanted.
@@ -33,7 +33,7 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Selection {
     nodes: Vec<HashMap<Box<str>, u32, FixedState>>,
-    entries: Vec<Entry>,
+    entries: Vec<Wanted>,
     targets: usize,
 }
 
@@ -78,7 +78,7 @@ impl Selection {
     /// What is written there.
     #[must_use]
     #[inline]
-    pub fn at(&self, entry: u32) -> Option<&Entry> {
+    pub fn at(&self, entry: u32) -> Option<&Wanted> {
         self.entries.get(entry as usize)
     }
 
@@ -99,11 +99,11 @@ impl Selection {
         }
     }
 
-    fn entry_mut(&mut self, node: usize, key: &str) -> &mut Entry {
+    fn entry_mut(&mut self, node: usize, key: &str) -> &mut Wanted {
         let fresh = self.entries.len();
         let at = *self.nodes[node].entry(key.into()).or_insert(fresh as u32) as usize;
         if at == fresh {
-            self.entries.push(Entry::default());
+            self.entries.push(Wanted::default());
         }
         &mut self.entries[at]
     }
