@@ -8,9 +8,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use proptest::{prelude::*, sample};
-use vedette_engine::{
-    Compiled, Detected, Detector, Engine, InFlight, InForce, InOrder, Settings, Task, Version,
-};
+use vedette_engine::{Compiled, Detected, Detector, Engine, InFlight, InForce, InOrder, Task, Version};
 use vedette_event::{Micros, Partition, RawBatch};
 use vedette_simulate::Random;
 
@@ -70,7 +68,7 @@ impl Detectors {
             all: (0..threads).map(|_| compiled.detector().expect("the sources can be decoded")).collect(),
             at: vec![None; threads],
             unbegun: VecDeque::new(),
-            in_force: InForce::of(&Engine::new(compiled.clone(), Settings::new([0; 32]))),
+            in_force: InForce::new(compiled.clone()),
             order: InOrder::new(limit),
             limit,
             overtaken,

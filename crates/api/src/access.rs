@@ -32,6 +32,7 @@ pub(crate) enum Work {
 
 const METRICS: Option<Role> = Some(Role::Metrics);
 const ANALYST: Option<Role> = Some(Role::Analyst);
+const ENGINEER: Option<Role> = Some(Role::Engineer);
 
 /// Every route: method, template, least role, work. Health and the console's own files tell a stranger nothing. What of
 /// a dead letter an analyst sees, the route decides.
@@ -51,6 +52,7 @@ pub(crate) const ROUTES: &[(Method, &str, Option<Role>, Work)] = &[
     (Method::GET, "/api/v1/rules", ANALYST, Work::Read),
     (Method::GET, "/api/v1/rules/{id}", ANALYST, Work::Read),
     (Method::GET, "/api/v1/rules/{id}/coverage", ANALYST, Work::Read),
+    (Method::POST, "/api/v1/reload", ENGINEER, Work::Write),
     (Method::GET, "/api/v1/sources", ANALYST, Work::Read),
     (Method::GET, "/api/v1/status", ANALYST, Work::Read),
     (Method::GET, "/api/v1/dead-letters", ANALYST, Work::Read),

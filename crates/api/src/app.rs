@@ -24,6 +24,7 @@ use crate::{
     guard::{self, Guard},
     live::LiveView,
     metrics::Metrics,
+    reload::Reloads,
     routes::{alerts, rules, stream, system, triage},
     wire,
 };
@@ -51,6 +52,7 @@ pub(crate) struct App {
     pub loopback: bool,
     pub console: bool,
     pub hosts: Vec<String>,
+    pub reloads: Option<Reloads>,
     /// One permit for each open event stream.
     pub streams: Arc<Semaphore>,
     /// One permit for each stream that reads the store.
@@ -102,6 +104,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(rules::list))
         .routes(routes!(rules::one))
         .routes(routes!(rules::coverage))
+        .routes(routes!(rules::reload))
         .routes(routes!(system::sources))
         .routes(routes!(system::status))
         .routes(routes!(system::dead_letters));

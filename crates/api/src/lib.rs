@@ -17,6 +17,7 @@ mod metrics;
 mod params;
 mod problem;
 mod process;
+pub mod reload;
 mod routes;
 mod server;
 mod socket;

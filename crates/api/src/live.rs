@@ -202,6 +202,11 @@ pub enum Mode {
 pub struct RuleSetStatus {
     /// First 16 hexadecimal digits of the hash of all rules' meanings.
     pub version: String,
+    /// The number of the version in force of rules, lists and mappings, counted from 1.
+    pub number: u64,
+    /// From which log time on it is in force; missing for the first version, in force from the beginning.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub in_force_from: Option<Micros>,
     /// Accepted rules.
     pub accepted: u64,
     /// Refused documents.
@@ -427,6 +432,8 @@ pub struct Rejected {
     pub message: String,
     /// What would be right.
     pub help: Option<String>,
+    /// Whether what its file said before stays in force.
+    pub kept: bool,
 }
 
 impl Live {

@@ -62,6 +62,8 @@ pub enum Kind {
     CrossSite,
     /// The service is not ready.
     NotReady,
+    /// Nothing of the rules on disk can be taken up.
+    RulesRefused,
     /// A stage of the service hangs.
     Stuck,
     /// The store did not answer; trying again can help.
@@ -72,7 +74,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order in which they are documented.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Unauthenticated,
@@ -93,6 +95,7 @@ impl Kind {
         Self::UnknownHost,
         Self::CrossSite,
         Self::NotReady,
+        Self::RulesRefused,
         Self::Stuck,
         Self::StoreUnavailable,
         Self::Internal,
@@ -126,6 +129,7 @@ impl Kind {
             Self::UnknownHost => ("urn:vedette:problem:unknown-host", 421, "Unknown host"),
             Self::CrossSite => ("urn:vedette:problem:cross-site", 403, "Cross-site request refused"),
             Self::NotReady => ("urn:vedette:problem:not-ready", 503, "Not ready"),
+            Self::RulesRefused => ("urn:vedette:problem:rules-refused", 409, "The rules in force stay"),
             Self::Stuck => ("urn:vedette:problem:stuck", 503, "Stuck"),
             Self::StoreUnavailable => ("urn:vedette:problem:store-unavailable", 503, "Store unavailable"),
             Self::Internal => ("urn:vedette:problem:internal", 500, "Internal error"),

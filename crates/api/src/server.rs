@@ -54,6 +54,7 @@ use crate::{
     error::Error,
     live::LiveView,
     metrics::Metrics,
+    reload::Reloads,
     routes::stream,
     socket::Socket,
 };
@@ -104,7 +105,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Reserve;
 
 /// How to serve.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Where to listen; port 0 takes a free one.
     pub address: SocketAddr,
@@ -118,6 +119,8 @@ pub struct Settings {
     pub tls: Option<TlsFiles>,
     /// Host names to answer to besides loopback's own; beyond loopback an empty list means any.
     pub hosts: Vec<String>,
+    /// How the rules are read again, where they can be.
+    pub reloads: Option<Reloads>,
 }
 
 /// A certificate chain and its key, both PEM.
@@ -188,6 +191,7 @@ impl Server {
             loopback: is_loopback(address.ip()),
             console: settings.console,
             hosts: settings.hosts,
+            reloads: settings.reloads,
             streams: Arc::new(Semaphore::new(app::MAX_STREAMS)),
             stream_reads: Semaphore::new(app::STREAM_READS),
             stopping: watch_stopping.clone(),

@@ -28,6 +28,12 @@ impl Engine {
         compiled
     }
 
+    /// The versions that it goes by.
+    #[must_use]
+    pub const fn compiled(&self) -> &Arc<Compiled> {
+        &self.compiled
+    }
+
     /// Counts which rules the events of a batch matched.
     pub(crate) fn count_matches(&mut self, batch: &DetectedBatch) {
         let numbers = self.numbers.get(batch.version).map(Vec::as_slice).unwrap_or_default();

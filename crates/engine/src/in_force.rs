@@ -30,6 +30,12 @@ pub struct Task {
 }
 
 impl InForce {
+    /// Nothing was read yet.
+    #[must_use]
+    pub const fn new(compiled: Arc<Compiled>) -> Self {
+        Self { compiled, highest: BTreeMap::new(), newest: None }
+    }
+
     /// Begins where a kernel is, to which nothing is on its way.
     #[must_use]
     pub fn of(engine: &Engine) -> Self {

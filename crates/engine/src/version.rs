@@ -82,6 +82,14 @@ impl Version {
         Self { from, since, ..self }
     }
 
+    /// Whether all its sources can be decoded.
+    ///
+    /// # Errors
+    /// If one cannot.
+    pub fn check(&self) -> Result<(), Error> {
+        self.sources.iter().try_for_each(|(source, _)| self.decoder(source, [0; 32]).map(drop))
+    }
+
     /// What is decoded of a source.
     #[must_use]
     pub fn projection(&self, source: SourceIx) -> &Arc<Projection> {

@@ -8,13 +8,14 @@ use sqlx::Row;
 use vedette_event::{Flags, Micros, StoredPlacement};
 
 use crate::{
-    alerts::{narrow, severity_of},
+    alert_rows::signed,
+    alerts::{narrow, severity_of, unsigned},
     bulk::Bulk,
     error::Error,
     model::{ChangeKind, HealthEvent, LostInterval, RuleVersion},
     store::Store,
     topics::{Incarnations, incarnation},
-    transaction::WriteTx,
+    transaction::{Audit, WriteTx},
 };
 
 const PLACEMENTS: Bulk = Bulk {
@@ -46,9 +47,11 @@ impl WriteTx {
     pub(crate) async fn write_rule_versions(&mut self, versions: &[RuleVersion]) -> Result<(), Error> {
         for version in versions {
             let insert = sqlx::query(
-                "insert into rule_versions (version, in_force_from, content) values ($1, $2, $3) on conflict do nothing",
+                "insert into rule_versions (version, in_force_from, content, number, texts) values ($1, $2, $3, $4, $5) \
+                 on conflict do nothing",
             );
             let insert = insert.bind(&version.version).bind(version.in_force_from.0).bind(&version.content);
+            let insert = insert.bind(signed(version.number)).bind(&version.texts);
             if self.run(insert).await? > 0 {
                 let seq = self.change(ChangeKind::RuleVersion, &version.version);
                 let place = sqlx::query(
@@ -137,22 +140,42 @@ impl Store {
             .collect()
     }
 
-    /// All versions, in the order in which they were stored.
+    /// All versions, in the order in which they were stored; those that are still needed with what they were compiled from.
     pub async fn rule_versions(&self) -> Result<Vec<RuleVersion>, Error> {
         let rows = sqlx::query(
-            "select version, in_force_from, content from rule_versions order by seq, in_force_from, version",
+            "select number, version, in_force_from, content, texts from rule_versions order by number",
         )
         .fetch_all(&self.inner.readers)
         .await?;
         rows.iter()
             .map(|row| {
                 Ok(RuleVersion {
+                    number: unsigned(row.try_get("number")?),
+                    texts: row.try_get::<Option<Vec<u8>>, _>("texts")?.unwrap_or_default(),
                     version: row.try_get("version")?,
                     in_force_from: Micros(row.try_get("in_force_from")?),
                     content: row.try_get("content")?,
                 })
             })
             .collect()
+    }
+
+    /// Forgets what versions before this one held: they are known by number and time only.
+    pub(crate) async fn forget_versions_before(&self, number: u64) -> Result<(), Error> {
+        let mut tx = self.begin_as_engine().await?;
+        let forget =
+            "update rule_versions set texts = null, content = '' where number < $1 and texts is not null";
+        tx.run(sqlx::query(forget).bind(signed(number))).await?;
+        tx.commit().await.map(drop)
+    }
+
+    /// Notes in the audit log that somebody had the rules read again.
+    pub async fn note_reload(&self, actor: &str) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        let seq = tx.change(ChangeKind::Admin, "rules");
+        let entry = Audit { actor, action: "rules_reloaded", target: "rules", before: None, after: None };
+        tx.audit(seq, entry).await?;
+        tx.commit().await.map(drop)
     }
 
     /// The lost intervals, by topic, incarnation, partition and offset.

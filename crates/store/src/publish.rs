@@ -87,7 +87,8 @@ pub(crate) fn parts(publication: &Publication) -> impl Iterator<Item = Part<'_>>
         let mut left = rest?;
         let mut room = Room { rows: MAX_ROWS, bytes: MAX_BYTES };
         let placements = room.take(&mut left.placements, |_| 64);
-        let rule_versions = room.take(&mut left.rule_versions, |version| version.content.len());
+        let rule_versions =
+            room.take(&mut left.rule_versions, |version| version.content.len() + version.texts.len());
         let mut positions = left.positions.as_slice();
         let position = room.take(&mut positions, |positions| positions.bytes.len()).first().copied();
         left.positions = positions.first().copied();
@@ -152,6 +153,10 @@ impl Store {
         // Only when all alerts are there: what they cover is not to be withdrawn.
         if !publication.passed.is_empty() && self.withdraw(&publication.passed).await? > 0 {
             done.seq = self.newest_seq().await?;
+        }
+        if let Some(number) = publication.oldest_version {
+            // Checkpoints that need no older one are written.
+            self.forget_versions_before(number).await?;
         }
         if !publication.incarnations.is_empty() {
             done.seq = self.accept_topics(&publication.incarnations).await?;

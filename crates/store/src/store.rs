@@ -345,6 +345,7 @@ pub(crate) const STEPS: &[(&str, &str)] = &[
     ("removal by storage", include_str!("../migrations/0006_removal_by_storage.sql")),
     ("evidence incarnations", include_str!("../migrations/0007_evidence_incarnations.sql")),
     ("narrow indexes", include_str!("../migrations/0008_narrow_indexes.sql")),
+    ("version texts", include_str!("../migrations/0009_version_texts.sql")),
 ];
 
 pub(crate) fn migrator(steps: &[(&'static str, &'static str)]) -> Migrator {

@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use include_dir::{Dir, include_dir};
+use serde::{Deserialize, Serialize};
 use vedette_decode::Inspector;
 use vedette_event::{Fields, SourceDef, Sources};
 use vedette_sigma::{Lists, Rejection, RuleFile, RuleSet};
@@ -48,6 +49,11 @@ pub struct RuleText {
 }
 
 impl RuleText {
+    /// These files and lists.
+    pub fn of(files: Vec<RuleFile>, lists: Lists) -> Self {
+        Self { files, lists, ..Self::default() }
+    }
+
     /// Parses, checks and lowers all of it, on all cores.
     pub fn load(&self, sources: &Sources) -> RuleSet {
         self.load_on(pipeline::cores(), sources)
@@ -99,13 +105,22 @@ impl RuleText {
     }
 }
 
-/// All sources there are: those in `dir` (`fields.yml`, `sources/*.yml`), or the built-in ones.
-pub fn sources(dir: Option<&Path>) -> Result<Sources> {
+/// Sources as text: `fields.yml` and the files of `sources/`, each with its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schemas {
+    /// The canonical fields.
+    pub fields: (String, String),
+    /// A source each.
+    pub sources: Vec<(String, String)>,
+}
+
+/// Those in `dir`, or the built-in ones.
+pub fn schemas(dir: Option<&Path>) -> Result<Schemas> {
     let mut texts: Vec<(String, String)> = Vec::new();
-    let fields: Fields;
+    let fields;
     match dir {
         None => {
-            fields = yaml::parse("fields.yml", embedded(&SCHEMAS, "fields.yml")?)?;
+            fields = ("fields.yml".to_owned(), embedded(&SCHEMAS, "fields.yml")?.to_owned());
             let folder = SCHEMAS.get_dir("sources").context("the built-in schemas hold no sources/")?;
             for file in folder.files() {
                 let name = file.path().display().to_string();
@@ -115,19 +130,35 @@ pub fn sources(dir: Option<&Path>) -> Result<Sources> {
         }
         Some(dir) => {
             let path = dir.join("fields.yml");
-            fields = yaml::parse(&path.display().to_string(), &yaml::read(&path, MAX_BYTES)?)?;
+            fields = (path.display().to_string(), yaml::read(&path, MAX_BYTES)?);
             for path in yaml_files(&dir.join("sources"))? {
                 texts.push((path.display().to_string(), yaml::read(&path, MAX_BYTES)?));
             }
         }
     }
-    let mut defs = Vec::new();
-    for (name, text) in texts {
-        let def: SourceDef = yaml::parse(&name, &text)?;
-        check_source(&def, &fields, (&name, &Places::of(&name, &text)))?;
-        defs.push(def);
+    Ok(Schemas { fields, sources: texts })
+}
+
+impl Schemas {
+    /// Parses and checks all of them.
+    pub fn parse(&self) -> Result<Sources> {
+        let (name, text) = &self.fields;
+        let fields: Fields = yaml::parse(name, text)?;
+        let defs = self.sources.iter().map(|source| one_source(&fields, source)).collect::<Result<_>>()?;
+        Ok(Sources::new(fields, defs))
     }
-    Ok(Sources::new(fields, defs))
+}
+
+/// Parses and checks one source.
+pub fn one_source(fields: &Fields, (name, text): &(String, String)) -> Result<SourceDef> {
+    let def: SourceDef = yaml::parse(name, text)?;
+    check_source(&def, fields, (name, &Places::of(name, text)))?;
+    Ok(def)
+}
+
+/// All sources there are: those in `dir` (`fields.yml`, `sources/*.yml`), or the built-in ones.
+pub fn sources(dir: Option<&Path>) -> Result<Sources> {
+    schemas(dir)?.parse()
 }
 
 /// Checks what the types of a source's definition cannot: a name that is written wrong would be missed in silence.
@@ -313,6 +344,43 @@ fn add_list(path: &Path, name: &str, content: &str, lists: &mut Lists) -> Result
     }
     lists.insert(stem, values);
     Ok(())
+}
+
+/// The name of the list that a file of that path holds, if it is one.
+pub fn list_name(path: &str) -> Option<String> {
+    let path = Path::new(path);
+    let folder = path.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+    let name = path.file_stem().and_then(|stem| stem.to_str());
+    name.filter(|_| folder == Some("lists")).map(str::to_owned)
+}
+
+/// How rule paths and the folder of schemas look from outside: equal as long as no file in them was written, put in or removed. Links
+/// are followed, so that it is seen when one leads elsewhere (as a Kubernetes config map changes).
+pub fn look(rules: &[PathBuf], schemas: Option<&Path>) -> [u8; 32] {
+    let mut seen = Vec::new();
+    for path in rules.iter().map(PathBuf::as_path).chain(schemas) {
+        look_at(path, 0, &mut seen);
+        if path.is_file() {
+            look_at(&path.with_file_name("lists"), 0, &mut seen);
+        }
+    }
+    vedette_event::raw::record_hash(Some(&seen))
+}
+
+fn look_at(path: &Path, depth: usize, seen: &mut Vec<u8>) {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(meta) = std::fs::metadata(path) else { return };
+    seen.extend_from_slice(path.as_os_str().as_encoded_bytes());
+    if meta.is_dir() {
+        seen.push(b'/');
+        if depth <= MAX_DEPTH {
+            sorted(path).unwrap_or_default().iter().for_each(|path| look_at(path, depth + 1, seen));
+        }
+    } else if is_yaml(path) {
+        for number in [meta.ino() as i64, meta.len() as i64, meta.mtime(), meta.mtime_nsec()] {
+            seen.extend_from_slice(&number.to_le_bytes());
+        }
+    }
 }
 
 fn yaml_files(dir: &Path) -> Result<Vec<PathBuf>> {

@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let written = Arc::new(Written::default());
     let started = Instant::now();
     let done = runtime.block_on(async {
-        let Some(service) = service::start(config, text, Mode::Demo).await? else { return Ok(()) };
+        let Some(service) = service::start(config, (text, [0; 32]), Mode::Demo).await? else { return Ok(()) };
         if let Err(e) = writeln!(io::stdout(), "console: http://{}/", service.address) {
             service.stop(async |_| ()).await?;
             return Err(e).world();

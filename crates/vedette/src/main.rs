@@ -29,6 +29,7 @@ mod scan;
 mod service;
 mod table;
 mod telemetry;
+mod texts;
 mod token;
 mod topic;
 mod yaml;

@@ -23,6 +23,8 @@
 //! - a topic that *stopped* does so behind its records, which would otherwise count as waiting for a source that stands still;
 //! - *failed* ends the reader, and all that it read comes before.
 //!
+//! Other versions of the rules take their place in the same order ([`InForce`]): what is read before them is evaluated by the ones before.
+//!
 //! Invariants: at most [`limit`] is in flight, beyond what waits on the channel; what is in flight counts as not read for
 //! checkpoints and positions, which the engine writes of what it has taken, so that dropping it loses nothing; a detector
 //! that dies is told to the kernel, which would wait for ever for what it had.
@@ -37,8 +39,8 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, never, select};
-use vedette_engine::{Compiled, Detected, Detector, Error, InFlight, InOrder};
-use vedette_event::RawBatch;
+use vedette_engine::{Compiled, Detected, Detector, Error, InFlight, InForce, InOrder, Task, Version};
+use vedette_event::{Micros, RawBatch};
 
 use crate::service::Stage;
 
@@ -75,6 +77,8 @@ pub enum Step<W> {
     Batch(Detected),
     /// Anything else that was read.
     Word(W),
+    /// What comes behind is evaluated by these versions of the rules.
+    Versions(Arc<Compiled>),
 }
 
 /// Why there is no step.
@@ -91,6 +95,7 @@ pub enum Nothing {
 /// A batch on its way to a detector.
 struct Work {
     number: u64,
+    task: Task,
     raw: RawBatch,
 }
 
@@ -112,6 +117,7 @@ struct Effort {
 pub struct Pipeline<I, W> {
     split: fn(I) -> Result<RawBatch, W>,
     order: InOrder<Step<W>>,
+    in_force: InForce,
     detector: Detector,
     work_out: Sender<Work>,
     /// What no detector has begun.
@@ -135,13 +141,13 @@ pub struct Worker {
 }
 
 impl<I, W> Pipeline<I, W> {
-    /// A pipeline over so many threads, that of the kernel included, and the detectors for the others. `split` gives the batch
+    /// A pipeline in front of an engine, by the versions in force, over so many threads, that of the kernel included, and the detectors for the others. `split` gives the batch
     /// in an item, or the word that it is.
     ///
     /// # Errors
     /// If a source's definition cannot be decoded.
     pub fn new(
-        compiled: &Arc<Compiled>,
+        in_force: InForce,
         threads: u16,
         split: fn(I) -> Result<RawBatch, W>,
     ) -> Result<(Self, Vec<Worker>), Error> {
@@ -152,14 +158,26 @@ impl<I, W> Pipeline<I, W> {
         let effort = Arc::<Effort>::default();
         let worker = |_| {
             let (work, done) = (work_in.clone(), done_out.clone());
-            Ok(Worker { detector: compiled.detector()?, work, done, effort: effort.clone() })
+            Ok(Worker { detector: in_force.compiled().detector()?, work, done, effort: effort.clone() })
         };
         let workers = (1..threads).map(worker).collect::<Result<_, Error>>()?;
         let order = InOrder::new(limit);
-        let detector = compiled.detector()?;
+        let detector = in_force.compiled().detector()?;
         let (_done_out, seen, ended) = (done_out, 0, false);
         Ok((
-            Self { split, order, detector, work_out, work_in, done_in, _done_out, effort, seen, ended },
+            Self {
+                split,
+                order,
+                in_force,
+                detector,
+                work_out,
+                work_in,
+                done_in,
+                _done_out,
+                effort,
+                seen,
+                ended,
+            },
             workers,
         ))
     }
@@ -189,10 +207,11 @@ impl<I, W> Pipeline<I, W> {
         if let Some(step) = self.order.pop() {
             return Ok(step);
         }
-        if let Ok(Work { number, raw }) = self.work_in.try_recv() {
+        if let Ok(Work { number, task, raw }) = self.work_in.try_recv() {
             // Before the first part, too: a single record can take long, and who is at it has work.
             moved();
-            let detected = detect(&mut self.detector, &raw, &self.effort, moved);
+            let detected = detect(&mut self.detector, &task, &raw, &self.effort, moved);
+            let detected = detected.map_err(|_| Nothing::Possible)?;
             self.order.fill(number, Step::Batch(detected));
         } else if self.ended && self.order.is_empty() {
             return Err(Nothing::Left);
@@ -235,10 +254,23 @@ impl<I, W> Pipeline<I, W> {
             Ok(raw) => {
                 let bytes = raw.records.iter().filter_map(|record| record.len).map(|len| len as usize).sum();
                 let number = self.order.keep(bytes);
+                let task = self.in_force.task(&raw);
                 // This has the other end, too.
-                let _ = self.work_out.send(Work { number, raw });
+                let _ = self.work_out.send(Work { number, task, raw });
             }
         }
+    }
+
+    /// What is taken in from now on is evaluated by one more version of the rules, in force from `least` on or later.
+    pub fn add_version(&mut self, version: Version, least: Micros) {
+        let compiled = self.in_force.add(version, least).clone();
+        self.order.push(Step::Versions(compiled));
+    }
+
+    /// The same without so many of the oldest versions.
+    pub fn drop_oldest(&mut self, versions: usize) {
+        let compiled = self.in_force.drop_oldest(versions).clone();
+        self.order.push(Step::Versions(compiled));
     }
 
     fn take_back(&mut self, done: Done) -> Result<(), Nothing> {
@@ -271,13 +303,14 @@ impl Worker {
     pub fn run(mut self, stage: Option<&Stage>) {
         loop {
             stage.inspect(|stage| stage.rests());
-            let Ok(Work { number, raw }) = self.work.recv() else { return };
+            let Ok(Work { number, task, raw }) = self.work.recv() else { return };
             let mut moved = || {
                 stage.inspect(|stage| stage.works());
             };
             moved();
-            let detected = detect(&mut self.detector, &raw, &self.effort, &mut moved);
-            if self.done.send(Done::Detected(number, detected)).is_err() {
+            let detected = detect(&mut self.detector, &task, &raw, &self.effort, &mut moved);
+            let done = detected.map_or(Done::Died, |detected| Done::Detected(number, detected));
+            if self.done.send(done).is_err() {
                 return;
             }
         }
@@ -293,15 +326,23 @@ impl Drop for Worker {
     }
 }
 
-fn detect(detector: &mut Detector, raw: &RawBatch, effort: &Effort, moved: &mut dyn FnMut()) -> Detected {
+fn detect(
+    detector: &mut Detector,
+    task: &Task,
+    raw: &RawBatch,
+    effort: &Effort,
+    moved: &mut dyn FnMut(),
+) -> Result<Detected, Error> {
+    // Versions are tried before they are handed in.
+    detector.adopt(&task.compiled)?;
     let start = Instant::now();
-    let detected = detector.detect_in_parts(raw, &mut || {
+    let detected = detector.detect_after(raw, task.before, &mut || {
         effort.parts.fetch_add(1, Ordering::Relaxed);
         moved();
     });
     let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
     effort.nanos.fetch_add(nanos, Ordering::Relaxed);
-    detected
+    Ok(detected)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use vedette_sigma::{RuleSet, Style};
 
-use crate::content::RuleText;
+use crate::{content::RuleText, service::Content};
 
 /// At most this many refusals are shown with their text; the rest are counted.
 const SHOWN: usize = 50;
@@ -26,5 +26,26 @@ pub fn print_rejected(rules: &RuleSet, text: &RuleText) {
     }
     if !rules.rejected.is_empty() {
         say!("{} rules accepted, {} refused", rules.rules.len(), rules.rejected.len());
+    }
+}
+
+/// Prints what a start of the service refused.
+pub fn print_refused(content: &Content) {
+    let style = Style { warning: false, color: colour_on(std::io::stderr().is_terminal()) };
+    let Content { refused, rules, texts, .. } = content;
+    for refused in refused.iter().take(SHOWN) {
+        // Of one that keeps what it said before, only that is at hand.
+        let text = if refused.kept { "" } else { texts.text_of(&refused.what.file) };
+        say!("{}", vedette_sigma::render(&refused.what, text, style));
+        if refused.kept {
+            say!("  what {} said before stays in force", refused.what.file);
+        }
+    }
+    let rest = refused.len().saturating_sub(SHOWN);
+    if rest > 0 {
+        say!("… and {rest} more");
+    }
+    if !refused.is_empty() {
+        say!("{} rules accepted, {} refused", rules.rules.len(), refused.len());
     }
 }

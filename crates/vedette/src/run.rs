@@ -22,11 +22,13 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<u8, Failure> {
     let config = config::load(&args.config, config::For::Service).map_err(Failure::Usage)?;
     crate::telemetry::start(&config.log).map_err(Failure::Usage)?;
+    // Before they are read: what changes meanwhile is read again.
+    let looked = content::look(&config.rules, config.schemas.as_deref());
     let text = content::rules(&config.rules)
         .map_err(|e| Failure::Usage(config.places.wrong("rules", format!("{e:#}"))))?;
     let runtime = service::runtime().world()?;
     let done = runtime.block_on(async {
-        let Some(service) = service::start(config, text, Mode::Run).await? else { return Ok(()) };
+        let Some(service) = service::start(config, (text, looked), Mode::Run).await? else { return Ok(()) };
         tracing::info!(api = %service.address, "ready to read");
         service.until_stopped(async |_| ()).await
     });

@@ -19,7 +19,7 @@ use anyhow::anyhow;
 use crossbeam_channel::{bounded, never};
 use indicatif::{ProgressBar, ProgressStyle};
 use vedette_correlate::Health;
-use vedette_engine::{Compiled, Detected, Engine, Output, Published};
+use vedette_engine::{Compiled, Detected, Engine, InForce, Output, Published};
 use vedette_event::{
     Flags, Micros, Order, Partition, SourceIx, Sources, Span, State, Topics, key_json, key_text,
 };
@@ -145,7 +145,8 @@ fn evaluate(
     threads: u16,
     take: &mut impl FnMut(Step<usize>, u64) -> Result<(), Failure>,
 ) -> Result<Duration, Failure> {
-    let (mut pipeline, workers) = Pipeline::new(compiled, threads, |read| read).world()?;
+    let (mut pipeline, workers) =
+        Pipeline::new(InForce::new(compiled.clone()), threads, |read| read).world()?;
     if workers.is_empty() {
         let nobody = never();
         while let Some(read) = reading.next()? {
@@ -246,6 +247,8 @@ impl<'a> Scan<'a> {
                 }
             }
             Step::Word(input) => self.engine.end(self.partitions[input], &mut out),
+            // Files have one version from beginning to end.
+            Step::Versions(compiled) => drop(self.engine.adopt(&compiled)),
         }
         self.sink.alerts(out);
         let sources = (0..self.seen.len()).map(|at| SourceIx(at as u16));

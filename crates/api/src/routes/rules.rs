@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 use vedette_event::Micros;
@@ -10,9 +10,11 @@ use vedette_event::Micros;
 use super::alerts::NoParams;
 use crate::{
     app::App,
+    auth::Caller,
     live::{Coverage, Live, Rejected, RuleStatus},
     params::{Segment, Strict, short},
     problem::{self, Kind, Problem},
+    reload::{Reloaded, Unavailable},
 };
 
 /// All rules.
@@ -132,6 +134,36 @@ pub(crate) async fn coverage(
 ) -> Result<Json<RuleCoverage>, Problem> {
     let live = app.live.now();
     find(&live, &id).map(|rule| Json(RuleCoverage::of(rule, &live)))
+}
+
+/// Reads rules, lists and sources again, without a restart.
+///
+/// What is new comes into force for all records from a moment on that lies above all that was read. What is refused keeps what was
+/// good before.
+#[utoipa::path(
+    post, path = "/reload", operation_id = "reload_rules", tag = "operation",
+    responses(
+        (status = 200, description = "What came of it", body = Reloaded),
+        (status = "default", description = "A problem", body = problem::Document, content_type = "application/problem+json")
+    )
+)]
+pub(crate) async fn reload(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Strict(NoParams {}): Strict<NoParams>,
+) -> Result<Json<Reloaded>, Problem> {
+    let Some(reloads) = &app.reloads else {
+        return Err(Problem::new(
+            Kind::NotReady,
+            "These rules are built in: there is nothing to read again.",
+        ));
+    };
+    // Before: it goes on even if nobody waits for the answer.
+    app.store.note_reload(&caller.name).await?;
+    reloads.ask().await.map(Json).map_err(|why| match why {
+        Unavailable::Refused(why) => Problem::new(Kind::RulesRefused, why),
+        Unavailable::Stopping => Problem::new(Kind::NotReady, "The service starts or stops; ask again."),
+    })
 }
 
 /// The rule with this id.

@@ -104,6 +104,7 @@ async fn app(store: &Store, live: LiveView, stopping: watch::Receiver<bool>) -> 
         loopback: true,
         console: true,
         hosts: Vec::new(),
+        reloads: None,
         streams: Arc::new(Semaphore::new(2)),
         stream_reads: Semaphore::new(1),
         stopping,

@@ -59,6 +59,7 @@ async fn serve(limits: Limits, tls: Option<TlsFiles>) -> Served {
         proxy_tls: false,
         tls: tls.clone(),
         hosts: Vec::new(),
+        reloads: None,
     };
     let metrics = Arc::new(Metrics::new(live.clone()));
     let server = Server::bind_within(limits, settings, store, live, metrics).await.unwrap();

@@ -511,6 +511,7 @@ pub(super) fn live(now: Micros) -> Live {
             code: "unknown-modifier".into(),
             message: "`geo_distance` is no modifier".into(),
             help: Some("use one of contains, startswith, endswith, re, cidr, …".into()),
+            kept: false,
         }]),
     }
 }
@@ -534,7 +535,13 @@ fn status(now: Micros, rules: u64) -> Status {
         semantics_version: 1,
         mode: Mode::Demo,
         started_at: at(now, 900),
-        rule_set: RuleSetStatus { version: "9f31aa04c2d7e610".into(), accepted: rules, rejected: 1 },
+        rule_set: RuleSetStatus {
+            version: "9f31aa04c2d7e610".into(),
+            number: 3,
+            in_force_from: None,
+            accepted: rules,
+            rejected: 1,
+        },
         lease: LeaseStatus { held: true, epoch: 3 },
         broker: BrokerStatus {
             bootstrap: "127.0.0.1:9092".into(),

@@ -41,6 +41,7 @@ async fn bind_with(address: &str, proxy_tls: bool, tls: Option<TlsFiles>) -> Bou
         proxy_tls,
         tls,
         hosts: Vec::new(),
+        reloads: None,
     };
     let metrics = Arc::new(Metrics::new(live.clone()));
     (Server::bind(settings, store.clone(), live, metrics).await, store, folder)

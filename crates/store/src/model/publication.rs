@@ -174,15 +174,19 @@ impl NewDeadLetter {
     }
 }
 
-/// A rule set, mapping or list, in force from a log time on.
+/// Rules, mappings and lists, in force from a log time on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleVersion {
+    /// Its number, counted from 1.
+    pub number: u64,
     /// Hash of its content.
     pub version: String,
     /// `T_v`; [`Micros::MIN`] for the first version.
     pub in_force_from: Micros,
-    /// What replay needs to compile it again, as JSON.
+    /// Its rules: what each means, and since when. Empty once nothing needs it any more.
     pub content: String,
+    /// What it is compiled from, packed; empty once nothing below the next version will be read again.
+    pub texts: Vec<u8>,
 }
 
 /// Records the log deleted before they were read: `[from, to)`.
@@ -259,6 +263,8 @@ pub struct Publication {
     pub dead_letters: Vec<NewDeadLetter>,
     /// Checkpoints of what lies below this publication.
     pub checkpoints: Vec<Checkpoint>,
+    /// Nothing below the version of this number will be read again. It goes last.
+    pub oldest_version: Option<u64>,
     /// Topics that are accepted as new incarnations; all else here is of the ones before.
     pub incarnations: Vec<NewIncarnation>,
 }
@@ -277,6 +283,7 @@ impl Publication {
             && self.alerts.is_empty()
             && self.dead_letters.is_empty()
             && self.checkpoints.is_empty()
+            && self.oldest_version.is_none()
             && self.incarnations.is_empty()
     }
 }

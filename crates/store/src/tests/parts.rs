@@ -16,7 +16,10 @@ fn large() -> Publication {
     let alerts: Vec<_> = (0..1_300).map(|n| alert(&format!("a{n:04}"), 1, n, 5)).collect();
     Publication {
         placements: (0..700).map(placement).collect(),
+        oldest_version: None,
         rule_versions: vec![RuleVersion {
+            number: 1,
+            texts: vec![1],
             version: "v".into(),
             in_force_from: Micros(1),
             content: "{}".into(),

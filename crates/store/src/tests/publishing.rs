@@ -173,7 +173,13 @@ async fn the_ledger_is_written_once_and_read_back() {
     let (_folder, store) = store().await;
     let placement =
         StoredPlacement { topic: "waf".into(), partition: 1, offset: 9, flag: flags(), time: Micros(5) };
-    let version = RuleVersion { version: "v1".into(), in_force_from: Micros::MIN, content: "{}".into() };
+    let version = RuleVersion {
+        number: 1,
+        version: "v1".into(),
+        in_force_from: Micros::MIN,
+        content: "{}".into(),
+        texts: vec![1, 2],
+    };
     let lost = LostInterval {
         topic: "waf".into(),
         incarnation: 0,
@@ -215,16 +221,23 @@ async fn the_ledger_is_written_once_and_read_back() {
 #[tokio::test]
 async fn versions_come_in_the_order_in_which_they_were_stored() {
     let (_folder, store) = store().await;
-    let version = |name: &str, from: i64| RuleVersion {
+    let version = |number: u64, name: &str, from: i64| RuleVersion {
+        number,
+        texts: vec![number as u8],
         version: name.into(),
         in_force_from: Micros(from),
         content: name.to_uppercase(),
     };
-    let stored = [version("b", i64::MIN), version("c", 900), version("a", 500), version("c", 700)];
+    let stored =
+        [version(1, "b", i64::MIN), version(2, "c", 900), version(3, "a", 500), version(4, "c", 700)];
     for version in &stored {
         let publication = Publication { rule_versions: vec![version.clone()], ..Default::default() };
         store.publish(&publication).await.unwrap();
         store.publish(&publication).await.unwrap();
     }
     assert_eq!(store.rule_versions().await.unwrap(), stored);
+    store.publish(&Publication { oldest_version: Some(3), ..Default::default() }).await.unwrap();
+    let kept = store.rule_versions().await.unwrap();
+    let texts: Vec<_> = kept.iter().map(|v| (v.number, v.content.is_empty(), v.texts.len())).collect();
+    assert_eq!(texts, [(1, true, 0), (2, true, 0), (3, false, 1), (4, false, 1)]);
 }

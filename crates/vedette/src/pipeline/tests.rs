@@ -64,6 +64,7 @@ fn read(seed: u64, items: u64) -> Vec<Result<RawBatch, u64>> {
 fn said(step: Step<u64>) -> String {
     match step {
         Step::Word(word) => format!("word {word}"),
+        Step::Versions(compiled) => format!("{} versions", compiled.versions().len()),
         Step::Batch(Detected { partition, records, batches, dead, last_hash, .. }) => {
             let hits: Vec<_> = batches.iter().map(|b| (b.events.offsets(), &b.hits)).collect();
             format!("{partition:?} {records:?} {hits:?} {dead:?} {last_hash:?}")
@@ -73,7 +74,7 @@ fn said(step: Step<u64>) -> String {
 
 /// What comes of all that is read, with detectors on threads of their own.
 fn steps(threads: u16, items: Vec<Result<RawBatch, u64>>) -> Vec<String> {
-    let (mut pipeline, workers) = Pipeline::new(&compiled(), threads, |item| item).unwrap();
+    let (mut pipeline, workers) = Pipeline::new(InForce::new(compiled()), threads, |item| item).unwrap();
     assert_eq!(workers.len(), usize::from(threads) - 1);
     thread::scope(|scope| {
         let (out, input) = bounded(3);
@@ -115,9 +116,9 @@ pub fn held<I, W>(
     first: I,
     split: fn(I) -> Result<RawBatch, W>,
 ) -> (Pipeline<I, W>, Vec<Worker>, impl FnOnce()) {
-    let (mut pipeline, workers) = Pipeline::new(&compiled(), threads, split).unwrap();
+    let (mut pipeline, workers) = Pipeline::new(InForce::new(compiled()), threads, split).unwrap();
     pipeline.put(first);
-    let Work { number, raw } = workers[0].work.try_recv().unwrap();
+    let Work { number, raw, .. } = workers[0].work.try_recv().unwrap();
     let (mut detector, done) = (compiled().detector().unwrap(), workers[0].done.clone());
     let release = move || done.send(Done::Detected(number, detector.detect(&raw))).unwrap();
     (pipeline, workers, release)
@@ -174,7 +175,8 @@ fn bytes_and_words_in_flight_have_bounds_of_their_own() {
 
 #[test]
 fn with_one_thread_nothing_is_taken_before_the_last_is_done() {
-    let (mut pipeline, workers) = Pipeline::new(&compiled(), 1, |item: Result<RawBatch, u64>| item).unwrap();
+    let (mut pipeline, workers) =
+        Pipeline::new(InForce::new(compiled()), 1, |item: Result<RawBatch, u64>| item).unwrap();
     assert!(workers.is_empty());
     let (out, input) = unbounded();
     read(7, 50).into_iter().for_each(|item| out.send(item).unwrap());
@@ -217,7 +219,8 @@ fn a_detector_that_dies_is_told() {
 
 #[test]
 fn who_waits_for_a_detector_sees_whether_it_gets_on() {
-    let (mut pipeline, workers) = Pipeline::new(&compiled(), 2, |item: Result<RawBatch, u64>| item).unwrap();
+    let (mut pipeline, workers) =
+        Pipeline::new(InForce::new(compiled()), 2, |item: Result<RawBatch, u64>| item).unwrap();
     assert!(!pipeline.moved());
     pipeline.effort.parts.fetch_add(1, Ordering::Relaxed);
     assert_eq!((pipeline.moved(), pipeline.moved()), (true, false));

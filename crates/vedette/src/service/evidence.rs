@@ -70,6 +70,8 @@ struct Fetcher<'a> {
     stage: &'a Stage,
     runtime: Handle,
     read_back: ReadBack,
+    /// Mappings change.
+    in_force: watch::Receiver<Arc<Compiled>>,
     compiled: Arc<Compiled>,
     inspectors: Vec<Inspector>,
     store: Store,
@@ -88,18 +90,20 @@ struct Fetcher<'a> {
 /// If a source's definition cannot be decoded.
 pub fn run(
     read_back: ReadBack,
-    compiled: &Arc<Compiled>,
+    in_force: watch::Receiver<Arc<Compiled>>,
     store: Store,
     crowded: Arc<AtomicBool>,
     runtime: Handle,
     stage: &Stage,
 ) -> Result<()> {
+    let compiled = in_force.borrow().clone();
     let fetcher = Fetcher {
         stage,
         runtime,
         read_back,
-        compiled: compiled.clone(),
         inspectors: compiled.inspectors()?,
+        compiled,
+        in_force,
         store,
         crowded,
         cursor: 0,
@@ -115,6 +119,7 @@ impl Fetcher<'_> {
         let mut changes = self.store.watch();
         while !self.stage.stopping() {
             self.stage.works();
+            self.follow();
             // Marked before the question, so that what is published after it is asked for.
             changes.mark_unchanged();
             if self.due().is_some_and(|due| due <= Instant::now()) {
@@ -198,6 +203,16 @@ impl Fetcher<'_> {
         }
         self.runtime.block_on(held.write(&self.store, self.stage));
         held.failed.map_or(Ok(()), Err)
+    }
+
+    /// Shows records by the mappings in force.
+    fn follow(&mut self) {
+        if self.in_force.has_changed().unwrap_or(false) {
+            let compiled = self.in_force.borrow_and_update().clone();
+            if let Ok(inspectors) = compiled.inspectors() {
+                (self.compiled, self.inspectors) = (compiled, inspectors);
+            }
+        }
     }
 
     /// What is missing, by partition and offset. A topic that is configured no more waits until it is again.

@@ -17,19 +17,19 @@ use crossbeam_channel::Receiver;
 use tokio::sync::watch;
 use vedette_correlate::Health;
 use vedette_engine::{Compiled, Detected, Engine, GivenUp, KEY_GROUPS, Output, TopicState};
-use vedette_event::{DeadLetter, Flags, Notice, Partition, RawBatch, Severity, TopicIx};
+use vedette_event::{DeadLetter, Flags, Notice, Partition, RawBatch, Severity, Span, TopicIx};
 use vedette_ingest::{DeadLetterTopic, Ingest, Ingested, Status};
 use vedette_store::model::{
     AlertRevision, Checkpoint, HealthEvent, LostInterval, NewDeadLetter, NewIncarnation, NewNotice,
 };
 
 use super::{
+    adopt::Changes,
     live::{View, Word},
     lost::Place,
     outbox::{Backlog, Offered, Outbox, Unwritten},
     present::Evaluated,
     supervisor::Stage,
-    versions::Versions,
     waiting::Waiting,
 };
 use crate::pipeline::{Nothing, Pipeline, Step};
@@ -55,21 +55,24 @@ const VIEW: Duration = Duration::from_secs(1);
 
 /// The thread's state.
 pub struct Kernel {
-    compiled: Arc<Compiled>,
-    engine: Engine,
-    versions: Versions,
+    pub(super) compiled: Arc<Compiled>,
+    pub(super) engine: Engine,
+    /// Other versions of the rules.
+    pub(super) changes: Changes,
+    /// `S`.
+    pub(super) skew: Span,
     wires: Wires,
-    view: View,
+    pub(super) view: View,
     pace: Duration,
     out: Output,
-    backlog: Backlog,
+    pub(super) backlog: Backlog,
     /// While true the engine releases nothing, since the publisher does not keep up.
     holding: bool,
     paused: BTreeSet<Partition>,
     /// Names of the sources that each rule reads.
-    rule_sources: Vec<Vec<String>>,
+    pub(super) rule_sources: Vec<Vec<String>>,
     /// When to look after notices that no alert covers.
-    waiting: Waiting,
+    pub(super) waiting: Waiting,
     next_group: u8,
     next_checkpoint: Instant,
 }
@@ -95,10 +98,10 @@ impl Kernel {
     pub fn new(
         compiled: Arc<Compiled>,
         mut engine: Engine,
-        mut versions: Versions,
+        changes: Changes,
         wires: Wires,
         view: View,
-        pace: Duration,
+        (pace, skew): (Duration, Span),
         waiting: Waiting,
     ) -> Self {
         for topic in (0..compiled.topics.len()).map(|at| TopicIx(at as u16)) {
@@ -107,18 +110,17 @@ impl Kernel {
             }
         }
         let rule_sources = compiled.rules.iter().map(|(ix, _)| compiled.sources_of(ix)).collect();
-        let mut backlog = Backlog::default();
-        backlog.early().rule_versions.extend(versions.new.take());
         Self {
             next_group: engine.furthest_back(),
             compiled,
             engine,
-            versions,
+            changes,
+            skew,
             wires,
             view,
             pace,
             out: Output::default(),
-            backlog,
+            backlog: Backlog::default(),
             holding: false,
             paused: BTreeSet::new(),
             rule_sources,
@@ -137,7 +139,9 @@ impl Kernel {
             if !self.hand_over(stage)? {
                 return Ok(());
             }
+            self.take_change(&mut pipeline);
             match self.next(&mut pipeline, stage) {
+                Ok(Step::Versions(compiled)) => self.adopt(&compiled)?,
                 Ok(Step::Batch(detected)) => self.absorb(detected),
                 // The reader has said why, and ends.
                 Ok(Step::Word(Ingested::Failed(_))) => return Ok(()),
@@ -160,6 +164,7 @@ impl Kernel {
             }
             if viewed.elapsed() >= VIEW {
                 viewed = Instant::now();
+                self.drop_outgrown(&mut pipeline);
                 if let Some(topic) = &self.wires.dead_letters {
                     self.view.copies(topic.name(), topic.copies());
                 }
@@ -398,11 +403,8 @@ impl Kernel {
 
     /// Takes up what there is to be handed over, with the checkpoints that are due, or with the next whether due or not; of
     /// how many groups.
-    fn publish(&mut self, last: bool) -> Result<u8> {
-        let mut out = std::mem::take(&mut self.out);
-        let in_force = &self.versions;
-        out.correlated.alerts.retain(|p| in_force.in_force(p.rule, p.crossing.time));
-        out.correlated.notices.retain(|n| in_force.in_force(n.rule_ix, n.crossed_at));
+    pub(super) fn publish(&mut self, last: bool) -> Result<u8> {
+        let out = std::mem::take(&mut self.out);
         self.view.take_counters(&out.correlated);
         self.say_health(&out);
         if !out.correlated.alerts.is_empty() || !out.placements.is_empty() {
@@ -451,17 +453,26 @@ impl Kernel {
             }
             // Written now, or as good as written now.
             self.view.checkpointed(group);
-            if !last && !self.engine.behind(group) {
-                continue;
+            let oldest = self.changes.written();
+            if last || self.engine.behind(group) {
+                bytes += self.add_checkpoint(group)?;
             }
-            let checkpoint = self.engine.checkpoint(group)?;
-            bytes += checkpoint.bytes.len() as u64;
-            self.backlog.checkpoint(Checkpoint { group, bytes: checkpoint.bytes });
+            if let Some(number) = oldest {
+                self.backlog.oldest_version(number);
+            }
         }
         let pause = if looked_at == KEY_GROUPS { CHECKPOINT_ROUND } else { Duration::ZERO };
         let crowded = Duration::from_micros(bytes * 1_000_000 / CHECKPOINT_BYTES_A_SECOND);
         self.next_checkpoint = Instant::now() + pause.max(crowded);
         Ok(looked_at)
+    }
+
+    /// Adds the checkpoint of a group; how many bytes it has.
+    fn add_checkpoint(&mut self, group: u8) -> Result<u64> {
+        let checkpoint = self.engine.checkpoint(group)?;
+        let bytes = checkpoint.bytes.len() as u64;
+        self.backlog.checkpoint(Checkpoint { group, bytes: checkpoint.bytes });
+        Ok(bytes)
     }
 
     /// A word for operators about everything that a healthy deployment never shows.

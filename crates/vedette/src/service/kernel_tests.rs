@@ -61,7 +61,8 @@ fn detectors_are_stages_that_end_with_the_kernel() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for asked in [true, false] {
         let supervisor = Supervisor::new();
-        let mut pipeline = super::super::detectors(&compiled(), 3, &supervisor).unwrap();
+        let mut pipeline =
+            super::super::detectors(vedette_engine::InForce::new(compiled()), 3, &supervisor).unwrap();
         let (out, input) = unbounded();
         for offset in 0..50 {
             out.send(Ingested::Batch(batch(0, offset, &["{}".to_owned()]))).unwrap();

@@ -17,7 +17,6 @@ use vedette_sigma::{RuleKind, RuleSet};
 use super::{
     lost::{Lost, Place},
     reading::{self, State, Topic, Topics},
-    versions::Versions,
 };
 
 /// Records that may wait before a source counts as lagging.
@@ -32,8 +31,6 @@ pub struct View {
     lag: LagView,
     /// What of the rules never changes.
     rules: Vec<RuleStatus>,
-    /// From when a rule speaks, of those that have not always been in force.
-    in_force: BTreeMap<RuleIx, Micros>,
     /// The windows along each rule's chain, one before the other.
     windows: Vec<Span>,
     counters: BTreeMap<RuleIx, Counters>,
@@ -94,7 +91,6 @@ impl View {
     /// An empty view.
     pub fn new(
         compiled: &Arc<Compiled>,
-        versions: &Versions,
         started_at: Micros,
         (bootstrap, topics): (String, Vec<TopicSettings>),
         lag: LagView,
@@ -103,8 +99,7 @@ impl View {
             started_at,
             bootstrap,
             lag,
-            rules: compiled.rules.iter().map(|(ix, _)| unseen(compiled, ix)).collect(),
-            in_force: versions.since.clone(),
+            rules: compiled.newest().rules.iter().map(|(ix, _)| unseen(compiled, ix)).collect(),
             windows: windows(&compiled.rules),
             compiled: compiled.clone(),
             counters: BTreeMap::new(),
@@ -119,6 +114,20 @@ impl View {
             checkpoints: [None; KEY_GROUPS as usize],
             copies: None,
         }
+    }
+
+    /// Goes on by other versions of the rules, in which a rule may have another number.
+    pub fn adopt(&mut self, compiled: &Arc<Compiled>, number: impl Fn(RuleIx) -> Option<RuleIx>) {
+        self.rules = compiled.newest().rules.iter().map(|(ix, _)| unseen(compiled, ix)).collect();
+        self.windows = windows(&compiled.rules);
+        self.compiled = compiled.clone();
+        let counters = std::mem::take(&mut self.counters).into_iter();
+        self.counters = counters.filter_map(|(rule, n)| Some((number(rule)?, n))).collect();
+        let opened = std::mem::take(&mut self.opened).into_iter();
+        self.opened = opened.filter_map(|(rule, n)| Some((number(rule)?, n))).collect();
+        let degradations = std::mem::take(&mut self.degradations).into_iter();
+        self.degradations =
+            degradations.filter_map(|((rule, group), of)| Some(((number(rule)?, group), of))).collect();
     }
 
     /// The source of a topic.
@@ -368,7 +377,7 @@ impl View {
         let passed = Some(engine.passed(ix)).filter(|passed| *passed != Micros::MAX);
         let reached = reads.iter().map(|s| engine.watermark(*s)).min();
         let through = passed.or(reached).filter(|through| *through != Micros::MIN);
-        let in_force_from = self.in_force.get(&ix).copied();
+        let in_force_from = Some(self.compiled.since(ix)).filter(|since| *since != Micros::MIN);
         let warming_until = in_force_from.map(|from| from.plus(self.windows[ix.0 as usize]));
         let silent =
             reads.iter().filter(|s| self.unreachable.is_some() || reading::lacks(&self.topic_states, **s));

@@ -4,11 +4,12 @@
 //!
 //! Stages and channels, each bounded and named after what it carries:
 //! `reader` ─records→ `kernel` ─publications→ `publisher` → store; the kernel shares detection with `detector-1` and so on
-//! (see [`crate::pipeline`]); `evidence` takes its work from the store, and `retention` looks after it.
+//! (see [`crate::pipeline`]); `reloader` ─changes→ `kernel`; `evidence` takes its work from the store, and `retention` looks after it.
 //! Invariants: one engine holds the data folder; nothing is published before what it rests on is stored; a failure of
 //! any stage stops the process; a clean stop writes the checkpoints; the API answers from the moment the store is open
 //! until the end; whatever is stuck, the process ends within ten seconds of being asked to.
 
+mod adopt;
 mod evidence;
 mod excerpt;
 mod kernel;
@@ -18,6 +19,7 @@ mod outbox;
 mod present;
 mod publisher;
 mod reading;
+mod reload;
 mod retention;
 mod setup;
 mod signals;
@@ -29,27 +31,40 @@ mod waiting;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::{
     runtime::{Handle, Runtime},
     sync::{oneshot, watch},
     time::timeout,
 };
 use vedette_api::live::{LiveView, Mode};
-use vedette_engine::Compiled;
+use vedette_api::reload::Reloads;
+use vedette_engine::InForce;
 use vedette_ingest::Ingested;
 use vedette_store::{Access, Store};
 
+use adopt::Changes;
 use present::{Evaluated, Present, Running};
+use reload::{Ask, Contents, Reloader};
+pub use setup::Content;
 use setup::Prepared;
 pub use supervisor::Stage;
 use supervisor::{End, Heartbeat, Name, Supervisor};
 
 use crate::{
-    Failure, World as _, config::Config, content::RuleText, pipeline::Pipeline, rejected::print_rejected,
+    Failure, World as _,
+    config::Config,
+    content::{self, RuleText},
+    pipeline::Pipeline,
+    rejected::print_refused,
 };
 
 /// How long closing the store may take: it folds the journal into the database, which the next start does otherwise.
 const CLOSING: Duration = Duration::from_secs(1);
+/// Those who may wait for the rules to be read again.
+const ASKS: usize = 16;
+/// What may wait for the kernel from the reloader: a version, and what is to be told besides.
+const CHANGES: usize = 16;
 /// How long the last look at the store may take.
 const LAST_LOOK: Duration = Duration::from_millis(500);
 
@@ -70,13 +85,22 @@ pub fn runtime() -> Result<Runtime> {
 }
 
 /// Starts everything; nothing if it was asked to stop before all of it ran.
-pub async fn start(config: Config, text: RuleText, mode: Mode) -> Result<Option<Service>, Failure> {
+///
+/// `text` is the rules with how their files looked before they were read.
+pub async fn start(
+    config: Config,
+    text: (RuleText, [u8; 32]),
+    mode: Mode,
+) -> Result<Option<Service>, Failure> {
     let supervisor = Supervisor::new();
-    signals::listen(&supervisor).world()?;
+    let (ask, asks) = bounded(ASKS);
+    // What is built in does not change.
+    let reloads = (mode == Mode::Run).then_some(&ask);
+    signals::listen(&supervisor, reloads).world()?;
     tokio::spawn(supervisor.clone().watch_over());
     let mut opened = None;
     let started = tokio::select! {
-        started = start_all(config, text, mode, &supervisor, &mut opened) => started.map(Some),
+        started = start_all(config, text, mode, (&supervisor, (ask, asks)), &mut opened) => started.map(Some),
         () = supervisor.asked_to_stop() => {
             // Nothing has been read yet, and what was begun in the store leaves no trace.
             say!("stopped while starting");
@@ -104,12 +128,13 @@ async fn close(store: Store) {
 
 async fn start_all(
     config: Config,
-    text: RuleText,
+    (text, looked): (RuleText, [u8; 32]),
     mode: Mode,
-    supervisor: &Supervisor,
+    (supervisor, (ask, asks)): (&Supervisor, (Sender<Ask>, Receiver<Ask>)),
     opened_store: &mut Option<Store>,
 ) -> Result<Service, Failure> {
-    let sources = Arc::new(setup::sources(&config).map_err(Failure::Usage)?);
+    let schemas = content::schemas(config.schemas.as_deref())
+        .map_err(|e| Failure::Usage(config.places.wrong("schemas", format!("{e:#}"))))?;
     let settings = vedette_store::Settings {
         dead_letter_bytes: config.store.dead_letter_bytes,
         ..vedette_store::Settings::new(&config.data, Access::Engine)
@@ -120,19 +145,22 @@ async fn start_all(
     let looked_at = present.clone();
     let view = LiveView::new(move || looked_at.live());
     let metrics = Arc::new(vedette_api::Metrics::new(view.clone()));
-    let address = serve(&store, (mode, &config), view, metrics.clone(), supervisor).await?;
+    let reloads = (mode == Mode::Run).then(|| reload::over_the_api(ask));
+    let address = serve(&store, (mode, &config, reloads), view, metrics.clone(), supervisor).await?;
     tracing::info!(api = %address, "starting");
 
     // On a thread of its own, so that the word to stop is heard meanwhile.
     let (runtime, opened) = (Handle::current(), store.clone());
     let prepared = aside("start", move || {
-        let prepared = runtime.block_on(setup::prepare(&config, &text, sources, &opened))?;
+        let prepared = runtime.block_on(setup::prepare(&config, (text, schemas), &opened))?;
         if mode == Mode::Run {
-            print_rejected(&prepared.compiled.rules, &text);
+            print_refused(&prepared.content);
         }
-        Ok(prepared)
+        Ok((prepared, config))
     });
-    run_all(prepared.await?, store, present, metrics, supervisor, address).await
+    let (prepared, config) = prepared.await?;
+    let reloading = (mode == Mode::Run).then_some((config, looked, asks));
+    run_all(prepared, reloading, store, (present, metrics), supervisor, address).await
 }
 
 /// What this comes to on a thread of its own.
@@ -153,15 +181,15 @@ async fn aside<T: Send + 'static>(
 
 async fn run_all(
     prepared: Prepared,
+    reloading: Option<(Config, [u8; 32], Receiver<Ask>)>,
     store: Store,
-    present: Arc<Present>,
-    metrics: Arc<vedette_api::Metrics>,
+    (present, metrics): (Arc<Present>, Arc<vedette_api::Metrics>),
     supervisor: &Supervisor,
     address: SocketAddr,
 ) -> Result<Service, Failure> {
     let Prepared {
         compiled,
-        versions,
+        content,
         waiting,
         dead_letters,
         engine,
@@ -170,6 +198,7 @@ async fn run_all(
         given_up,
         bootstrap,
         pace,
+        skew,
         retention,
         threads,
         memory,
@@ -188,10 +217,10 @@ async fn run_all(
         topics::accept_asked(store.clone(), compiled.topics.clone(), ingest.clone(), supervisor.clone());
     supervisor.task(Name::Topics, asked);
 
-    let (to, rules, runtime, crowded) =
-        (store.clone(), compiled.clone(), Handle::current(), outbox.crowded());
+    let (in_force_out, in_force) = watch::channel(compiled.clone());
+    let (to, runtime, crowded) = (store.clone(), Handle::current(), outbox.crowded());
     supervisor
-        .spawn(Name::Evidence, move |stage| evidence::run(read_back, &rules, to, crowded, runtime, stage))
+        .spawn(Name::Evidence, move |stage| evidence::run(read_back, in_force, to, crowded, runtime, stage))
         .world()?;
     let (wires, runtime) =
         (retention::Wires { store: store.clone(), retention, lag: ingest.lag_view() }, Handle::current());
@@ -200,16 +229,26 @@ async fn run_all(
     let (published, runtime) = (wires.published.clone(), Handle::current());
     supervisor.spawn(Name::Publisher, move |stage| publisher::run(wires, &runtime, stage)).world()?;
 
-    let mut view = live::View::new(&compiled, &versions, present.started_at(), origin, ingest.lag_view());
+    let mut view = live::View::new(&compiled, present.started_at(), origin, ingest.lag_view());
     for lost in lost {
         view.lost((lost.topic, lost.incarnation, lost.partition), (lost.from, lost.to));
     }
     // Until the kernel speaks: no topic is read yet.
     words_out.send_replace(Arc::new(view.word(&engine)));
+    let setup::Content { texts, rules, refused, numbers, new } = content;
+    let (change, changes) = bounded(CHANGES);
+    let rejected = present::rejected(&refused);
+    let number = (numbers.back().copied().unwrap_or_default(), compiled.newest().from);
+    let rule_set = present::rule_set(&rules, rejected.len(), number);
+    let (contents_out, contents) =
+        watch::channel(Arc::new(Contents { rule_set, rejected: Arc::new(rejected) }));
+    if let Some((config, looked, asks)) = reloading {
+        let reloader = Reloader::new(config, (texts, rules), (asks, change), contents_out, looked);
+        supervisor.spawn(Name::Reloader, move |stage| reloader.run(stage)).world()?;
+    }
     present.runs(Running {
         compiled: compiled.clone(),
-        rejected: Arc::new(present::rejected(&compiled.rules.rejected)),
-        rule_set: present::rule_set(&compiled.rules),
+        contents,
         bootstrap,
         epoch: store.epoch(),
         lag: ingest.lag_view(),
@@ -218,10 +257,12 @@ async fn run_all(
         words,
         memory,
     });
-    let pipeline = detectors(&compiled, threads, supervisor).world()?;
+    let pipeline = detectors(InForce::of(&engine), threads, supervisor).world()?;
     let wires =
         kernel::Wires { ingest: ingest.clone(), records, outbox, dead_letters, words: words_out, evaluated };
-    let mut kernel = kernel::Kernel::new(compiled, engine, versions, wires, view, pace, waiting);
+    let changes = Changes::new(changes, numbers, in_force_out);
+    let mut kernel = kernel::Kernel::new(compiled, engine, changes, wires, view, (pace, skew), waiting);
+    new.into_iter().for_each(|row| kernel.note_version(row));
     kernel.give_up(given_up);
     supervisor.spawn(Name::Kernel, move |stage| kernel.run(pipeline, stage)).world()?;
     Ok(Service { store, supervisor: supervisor.clone(), ingest, address })
@@ -229,11 +270,11 @@ async fn run_all(
 
 /// Starts the detectors beside the kernel.
 fn detectors(
-    compiled: &Arc<Compiled>,
+    in_force: InForce,
     threads: u16,
     supervisor: &Supervisor,
 ) -> Result<Pipeline<Ingested, Ingested>> {
-    let (pipeline, workers) = Pipeline::new(compiled, threads, kernel::batch_of)?;
+    let (pipeline, workers) = Pipeline::new(in_force, threads, kernel::batch_of)?;
     for (worker, number) in workers.into_iter().zip(1..) {
         supervisor.spawn(Name::Detector(number), move |stage| {
             worker.run(Some(stage));
@@ -262,7 +303,7 @@ fn look_at_ingest(supervisor: &Supervisor, ingest: &vedette_ingest::Ingest) {
 
 async fn serve(
     store: &Store,
-    (mode, config): (Mode, &Config),
+    (mode, config, reloads): (Mode, &Config, Option<Reloads>),
     live: LiveView,
     metrics: Arc<vedette_api::Metrics>,
     supervisor: &Supervisor,
@@ -279,6 +320,7 @@ async fn serve(
             .as_ref()
             .map(|t| vedette_api::TlsFiles { certificate: t.certificate.clone(), key: t.key.clone() }),
         hosts: api.hosts.clone(),
+        reloads,
     };
     let told = supervisor.clone();
     let shutdown = async move { told.asked_to_stop().await };
@@ -305,7 +347,7 @@ impl Service {
         Ok(self.supervisor.spawn(Name::Simulator, run)?)
     }
 
-    /// Runs until Ctrl-C, SIGTERM, SIGHUP or a failure that nothing can mend, then stops.
+    /// Runs until Ctrl-C, SIGTERM or a failure that nothing can mend, then stops.
     pub async fn until_stopped<T>(self, last: impl AsyncFnOnce(&Store) -> T) -> Result<T, Failure> {
         tokio::select! {
             () = self.supervisor.asked_to_stop() => say!("stopping: writing what is known"),

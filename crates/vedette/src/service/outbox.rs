@@ -56,6 +56,7 @@ enum Ordered {
     Checkpoint(Checkpoint),
     Passed(Passed),
     Incarnation(NewIncarnation),
+    OldestVersion(u64),
 }
 
 /// Notices that wait. The rules take turns: who has one to say does not wait for another's thousands.
@@ -158,6 +159,31 @@ impl Backlog {
         self.ordered.push_back(Ordered::Incarnation(incarnation));
     }
 
+    /// Takes up that nothing below a version will be read again, by what was taken up before.
+    pub fn oldest_version(&mut self, number: u64) {
+        self.ordered.push_back(Ordered::OldestVersion(number));
+    }
+
+    /// Gives rules other numbers. Nothing waits that was said by one that has none any more.
+    pub fn carry(&mut self, number: impl Fn(RuleIx) -> Option<RuleIx>) {
+        for mut notice in std::mem::take(&mut self.notices.by_rule).into_values().flatten() {
+            if let Some(rule) = number(notice.rule_ix) {
+                notice.rule_ix = rule;
+                self.notices.by_rule.entry(rule).or_default().push_back(notice);
+            } else {
+                self.notices.count -= 1;
+                self.notices.bytes -= size(&notice);
+            }
+        }
+        for waits in &mut self.ordered {
+            if let Ordered::Alert(alert) = waits
+                && let Some(rule) = number(alert.rule)
+            {
+                alert.rule = rule;
+            }
+        }
+    }
+
     /// True while a checkpoint waits: the next would only take memory.
     pub fn holds_checkpoints(&self) -> bool {
         self.checkpoints > 0
@@ -212,7 +238,7 @@ impl Backlog {
                 Ordered::Alert(_) => 2_048,
                 Ordered::Letter(letter) => letter.payload.len(),
                 Ordered::Checkpoint(checkpoint) => checkpoint.bytes.len(),
-                Ordered::Passed(_) | Ordered::Incarnation(_) => 64,
+                Ordered::Passed(_) | Ordered::Incarnation(_) | Ordered::OldestVersion(_) => 64,
             };
             // What comes after these in the order comes before them in a publication.
             let later = matches!(first, Ordered::Alert(_) | Ordered::Letter(_));
@@ -238,6 +264,7 @@ impl Backlog {
                 }
                 Ordered::Passed(passed) => next.passed.push(passed),
                 Ordered::Incarnation(incarnation) => next.incarnations.push(incarnation),
+                Ordered::OldestVersion(number) => next.oldest_version = Some(number),
             }
         }
         Ok(next)
@@ -394,6 +421,7 @@ fn append(all: &mut Publication, next: Publication) {
         alerts,
         dead_letters,
         checkpoints,
+        oldest_version,
         incarnations,
     } = next;
     all.placements.extend(placements);
@@ -406,6 +434,7 @@ fn append(all: &mut Publication, next: Publication) {
     all.alerts.extend(alerts);
     all.dead_letters.extend(dead_letters);
     all.checkpoints.extend(checkpoints);
+    all.oldest_version = oldest_version.max(all.oldest_version);
     all.incarnations.extend(incarnations);
 }
 

@@ -18,15 +18,19 @@ use vedette_api::live::{
 use vedette_engine::{CLOCK_FLAGS, Compiled};
 use vedette_event::{Micros, Partition, SourceIx};
 use vedette_ingest::{Clock, LagReport, LagView, PartitionLag};
-use vedette_sigma::{Rejection, RuleSet};
+use vedette_sigma::RuleSet;
 
 use super::{
     live::Word,
     publisher::{Published, moment},
     reading::{self, State, Topic},
+    reload::Contents,
     supervisor::Supervisor,
 };
-use crate::config::memory::{self, Memory};
+use crate::{
+    config::memory::{self, Memory},
+    texts::Refused,
+};
 
 /// What the view looks at.
 pub struct Present {
@@ -41,10 +45,8 @@ pub struct Present {
 pub struct Running {
     /// Rules over sources.
     pub compiled: Arc<Compiled>,
-    /// Refused documents.
-    pub rejected: Arc<Vec<Rejected>>,
-    /// What is in force.
-    pub rule_set: RuleSetStatus,
+    /// What is in force, and what was refused.
+    pub contents: watch::Receiver<Arc<Contents>>,
     /// The brokers, for people.
     pub bootstrap: String,
     /// The lease's epoch.
@@ -128,14 +130,14 @@ impl Present {
             status: running.status(&word, &lag, self.mode, self.started_at),
             sources,
             rules: word.rules.clone(),
-            rejected: running.rejected.clone(),
+            rejected: running.contents.borrow().rejected.clone(),
         }
     }
 }
 
 /// Refused documents as the API tells them.
-pub fn rejected(rejections: &[Rejection]) -> Vec<Rejected> {
-    let told = |r: &Rejection| Rejected {
+pub fn rejected(refused: &[Refused]) -> Vec<Rejected> {
+    let told = |Refused { what: r, kept }: &Refused| Rejected {
         file: r.file.to_string(),
         line: r.line as u64,
         column: r.column as u64,
@@ -143,12 +145,13 @@ pub fn rejected(rejections: &[Rejection]) -> Vec<Rejected> {
         code: r.code.to_owned(),
         message: r.message.clone(),
         help: r.help.clone(),
+        kept: *kept,
     };
-    rejections.iter().map(told).collect()
+    refused.iter().map(told).collect()
 }
 
 /// The rules in force, in short.
-pub fn rule_set(rules: &RuleSet) -> RuleSetStatus {
+pub fn rule_set(rules: &RuleSet, refused: usize, (number, from): (u64, Micros)) -> RuleSetStatus {
     let meanings: BTreeSet<_> = rules.rules.iter().map(|r| r.meaning).collect();
     let mut hash = vedette_event::raw::record_hash(None);
     for meaning in meanings {
@@ -158,7 +161,9 @@ pub fn rule_set(rules: &RuleSet) -> RuleSetStatus {
     RuleSetStatus {
         version: hash.iter().take(8).map(|b| format!("{b:02x}")).collect(),
         accepted: rules.rules.len() as u64,
-        rejected: rules.rejected.len() as u64,
+        rejected: refused as u64,
+        number,
+        in_force_from: Some(from).filter(|from| *from != Micros::MIN),
     }
 }
 
@@ -169,7 +174,7 @@ impl Running {
             semantics_version: vedette_event::SEMANTICS_VERSION,
             mode,
             started_at,
-            rule_set: self.rule_set.clone(),
+            rule_set: self.contents.borrow().rule_set.clone(),
             lease: LeaseStatus { held: true, epoch: self.epoch.unwrap_or_default().unsigned_abs() },
             broker: BrokerStatus {
                 bootstrap: self.bootstrap.clone(),

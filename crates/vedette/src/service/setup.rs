@@ -2,25 +2,31 @@
 //!
 //! In: [`Config`] and rule texts. Out: [`Prepared`]. Nothing has been read from Kafka yet when this returns.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
-
-use vedette_engine::{Compiled, Engine, GivenUp, GroupCheckpoint, Start};
-use vedette_event::{Flags, Micros, Partition, SourceDef, SourceIx, Sources, Span, StoredPlacement, Topics};
-use vedette_ingest::{DeadLetterTopic, LastRead, Recovery, Resume, Sasl, Security, StartAt, TopicSettings};
-use vedette_store::{
-    Store,
-    model::{Checkpoint, Retention},
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
 };
 
-use super::{versions::Versions, waiting::Waiting};
+use vedette_engine::{Compiled, Engine, GivenUp, GroupCheckpoint, Start, Version};
+use vedette_event::{Flags, Micros, Partition, SourceDef, SourceIx, Sources, Span, StoredPlacement, Topics};
+use vedette_ingest::{DeadLetterTopic, LastRead, Recovery, Resume, Sasl, Security, StartAt, TopicSettings};
+use vedette_sigma::RuleSet;
+use vedette_store::{
+    Store,
+    model::{Checkpoint, Retention, RuleVersion},
+};
+
+use super::{versions, waiting::Waiting};
 use crate::{
     Failure, World as _, checkpoint,
     config::{
         self, Config,
         memory::{self, Memory},
     },
-    content::{self, RuleText},
+    content::{self, RuleText, Schemas},
     pipeline,
+    texts::{self, Refused, Taken, Texts},
 };
 
 /// Batches that may wait for the kernel before ingest waits.
@@ -32,8 +38,8 @@ const PAGE: u32 = 10_000;
 pub struct Prepared {
     /// Rules over sources.
     pub compiled: Arc<Compiled>,
-    /// From when each rule is in force.
-    pub versions: Versions,
+    /// What is in force, and what is to be stored of it.
+    pub content: Content,
     /// Where dead letters are copied to, if anywhere.
     pub dead_letters: Option<DeadLetterTopic>,
     /// Notices that the last life left without an alert.
@@ -50,6 +56,8 @@ pub struct Prepared {
     pub bootstrap: String,
     /// How long output may wait before it is published.
     pub pace: Duration,
+    /// `S`.
+    pub skew: Span,
     /// How long the store keeps what.
     pub retention: Retention,
     /// Threads that compute.
@@ -58,19 +66,33 @@ pub struct Prepared {
     pub memory: Memory,
 }
 
+/// What a start took up of rules, lists and mappings.
+pub struct Content {
+    /// Their texts.
+    pub texts: Texts,
+    /// The rules in force.
+    pub rules: Arc<RuleSet>,
+    /// What was refused.
+    pub refused: Vec<Refused>,
+    /// The numbers of the versions in force, the oldest first.
+    pub numbers: VecDeque<u64>,
+    /// The newest, if it is to be stored.
+    pub new: Option<RuleVersion>,
+}
+
 /// Compiles the rules and takes up the checkpoints.
 pub async fn prepare(
     config: &Config,
-    text: &RuleText,
-    sources: Arc<Sources>,
+    (text, schemas): (RuleText, Schemas),
     store: &Store,
 ) -> Result<Prepared, Failure> {
-    let rules = Arc::new(text.load(&sources));
-    if rules.rules.is_empty() {
-        let paths: Vec<_> = config.rules.iter().map(|p| p.display().to_string()).collect();
-        let what = format!("no rule could be loaded from {0}; `vedette check {0}` says why", paths.join(" "));
-        return Err(Failure::Usage(config.places.wrong("rules", what)));
-    }
+    let adjust = |all: Sources| sources(config, &all);
+    let rows = store.rule_versions().await.world()?;
+    let stored = versions::stored(&rows).world()?;
+    let Taken { texts, rules, sources, refused } =
+        take(config, (text, schemas), stored.last().map(|(_, newest)| newest))?;
+    let (rules, sources) = (Arc::new(rules), Arc::new(sources));
+    let fresh = stored.last().is_none_or(|(_, newest)| *newest != texts);
     let secret = secret(store).await.world()?;
     store.accept_asked().await.world()?;
     let incarnations = store.incarnations().await.world()?;
@@ -79,7 +101,30 @@ pub async fn prepare(
         (name, incarnations.get(&t.name).copied().unwrap_or(0))
     });
     let topics = Arc::new(Topics::with_incarnations(named));
-    let compiled = Compiled::new(rules.clone(), sources.clone(), topics.clone(), secret);
+    let number = rows.last().map_or(1, |row| row.number + 1);
+    let mut numbers: VecDeque<u64> = stored.iter().map(|(row, _)| row.number).collect();
+    let mut known: Vec<Version> = Vec::new();
+    for (row, of_row) in stored {
+        let (rules, sources) = if of_row == texts {
+            (rules.clone(), sources.clone())
+        } else {
+            let (rules, sources) = of_row.load(adjust).map_err(Failure::Usage)?;
+            (rules.into(), sources.into())
+        };
+        known.push(versions::compile_stored(row, rules, sources).world()?);
+    }
+    let mut next = fresh.then(|| Version::compile(rules, sources));
+    if known.is_empty()
+        && let Some(first) = next.take()
+    {
+        known.push(first_with_texts(
+            first,
+            rows.last(),
+            crate::now().plus(config.engine.skew).plus(Span(1)),
+        )?);
+    }
+    let sources = known.last().map(|newest| newest.sources.clone()).unwrap_or_default();
+    let compiled = Compiled::with_versions(known.iter().cloned().map(Arc::new).collect(), topics.clone(), secret);
     let memory = memory(config.engine.memory, &compiled)
         .map_err(|what| Failure::Usage(config.places.wrong("engine.memory", what)))?;
     let settings = vedette_engine::Settings {
@@ -89,36 +134,59 @@ pub async fn prepare(
         alerts_at_once: super::kernel::FULL,
         ..memory.settings(secret)
     };
-    let mut engine = Engine::new(compiled.clone(), settings);
     let source_of: BTreeMap<&str, SourceIx> = config
         .kafka
         .topics
         .iter()
         .filter_map(|t| Some((t.name.as_str(), sources.find(&t.source)?)))
         .collect();
-    take_up_checkpoints(&mut engine, store).await?;
-    let (starts, given_up) = engine.starts(|name| source_of.get(name).copied());
+    let begin = async |known: &[Version]| {
+        let known = known.iter().cloned().map(Arc::new).collect();
+        let mut engine =
+            Engine::new(Compiled::with_versions(known, topics.clone(), secret), settings.clone());
+        take_up_checkpoints(&mut engine, store).await?;
+        let (starts, given_up) = engine.starts(|name| source_of.get(name).copied());
+        // Above every `ts_log` read: those that ingest lets pass, and those read before, should the clock have been set back.
+        let read = engine.newest_log().unwrap_or(Micros::MIN);
+        let above = crate::now().plus(config.engine.skew).max(read).plus(Span(1));
+        Ok::<_, Failure>((engine, starts, given_up, above))
+    };
+    let (mut engine, mut starts, mut given_up, above) = begin(&known).await?;
+    if known.iter().any(|version| version.from > above) {
+        known = known.into_iter().map(|version| versions::no_later(version, above)).collect();
+        (engine, starts, given_up, _) = begin(&known).await?;
+    }
+    let mut new = None;
+    if fresh {
+        numbers.push_back(number);
+    }
+    if let Some(next) = next {
+        let compiled = engine.compiled().with(next, above);
+        engine.adopt(&compiled);
+    }
+    if fresh {
+        let packed = texts.pack().world()?;
+        new = Some(versions::row(number, engine.compiled().newest(), packed).world()?);
+    }
+    let compiled = engine.compiled().clone();
     let placements = placements(store, &starts).await.world()?;
     engine.remember_placements(&placements);
-    // Above every `ts_log` read: those that ingest lets pass, and those read before, should the clock have been set back.
-    let read = engine.newest_log().unwrap_or(Micros::MIN);
-    let above = crate::now().plus(config.engine.skew).max(read).plus(Span(1));
-    let versions = Versions::of(&rules, &store.rule_versions().await.world()?, above).world()?;
     let ingest_settings = ingest_settings(config, &topics, &source_of);
     let dead_letters =
         config.kafka.dead_letter_topic.as_ref().map(|topic| {
             DeadLetterTopic::connect(&ingest_settings.brokers, &ingest_settings.security, topic)
         });
-    let waiting = Waiting::of(&compiled, &versions, store.waiting_notices().await.world()?);
+    let waiting = Waiting::of(&compiled, store.waiting_notices().await.world()?);
     Ok(Prepared {
         waiting,
         dead_letters: dead_letters.transpose().map_err(|e| Failure::World(e.into()))?,
-        versions,
+        content: Content { rules: compiled.newest().rules.clone(), texts, refused, numbers, new },
         ingest_settings,
         recovery: recovery(&starts, &placements, &topics),
         given_up,
         bootstrap: config.kafka.brokers.clone(),
         pace: Duration::from_millis(50),
+        skew: config.engine.skew,
         retention: config.store.retention.into(),
         threads: config.engine.threads.unwrap_or_else(pipeline::cores),
         memory,
@@ -139,6 +207,39 @@ fn memory(configured: Option<u64>, compiled: &Compiled) -> Result<Memory, String
     Err(format!(
         "{budget} bytes are too few for the keys of so many rules; write at least {wanted}, or load fewer rules"
     ))
+}
+
+/// Takes up what stands on disk, after the texts in force before. Where nothing of it can be, those stay.
+fn take(
+    config: &Config,
+    (text, schemas): (RuleText, Schemas),
+    before: Option<&Texts>,
+) -> Result<Taken, Failure> {
+    let adjust = |all: Sources| sources(config, &all);
+    let taken = match (texts::take(text, schemas, before, adjust), before) {
+        (Ok(taken), _) => taken,
+        (Err(error), Some(before)) => {
+            tracing::error!("the rules stay that were in force before: {error:#}");
+            let (rules, sources) = before.load(adjust).map_err(Failure::Usage)?;
+            let refused = vec![texts::kept("rules", None, format!("{error:#}"))];
+            Taken { texts: before.clone(), rules, sources, refused }
+        }
+        (Err(error), None) => return Err(Failure::Usage(error)),
+    };
+    if taken.rules.rules.is_empty() {
+        let paths: Vec<_> = config.rules.iter().map(|p| p.display().to_string()).collect();
+        let what = format!("no rule could be loaded from {0}; `vedette check {0}` says why", paths.join(" "));
+        return Err(Failure::Usage(config.places.wrong("rules", what)));
+    }
+    Ok(taken)
+}
+
+/// The first version that is stored with its texts: of a new store, in force from the beginning; of a store that knows only what
+/// rules meant, those that mean something else since `above`.
+fn first_with_texts(version: Version, row: Option<&RuleVersion>, above: Micros) -> Result<Version, Failure> {
+    let Some(row) = row else { return Ok(version) };
+    let since = versions::Since::of(row).world()?;
+    Ok(version.in_force(Micros::MIN, |rule| since.get(rule).unwrap_or(above).min(above)))
 }
 
 /// Takes up all checkpoints; only one at a time is in memory.
@@ -176,15 +277,13 @@ async fn placements(store: &Store, starts: &[Start]) -> Result<Vec<StoredPlaceme
 }
 
 /// The sources of the configured topics, with their `D` and `F` replaced where the configuration says so.
-pub fn sources(config: &Config) -> anyhow::Result<Sources> {
-    let all = content::sources(config.schemas.as_deref())
-        .map_err(|e| config.places.wrong("schemas", format!("{e:#}")))?;
+pub fn sources(config: &Config, all: &Sources) -> anyhow::Result<Sources> {
     for (at, topic) in config.kafka.topics.iter().enumerate() {
-        content::only(&all, &[&topic.source])
+        content::only(all, &[&topic.source])
             .map_err(|e| config.places.wrong(&format!("kafka.topics[{at}].source"), e))?;
     }
     let names: Vec<&str> = config.kafka.topics.iter().map(|t| t.source.as_str()).collect();
-    let chosen = content::only(&all, &names)?;
+    let chosen = content::only(all, &names)?;
     let mut defs: Vec<SourceDef> = chosen.defs;
     for def in &mut defs {
         let mut topics = config.kafka.topics.iter().filter(|t| t.source == *def.name);

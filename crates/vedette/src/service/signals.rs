@@ -1,15 +1,16 @@
-//! Signals to stop, and the last resort when stopping gets stuck.
+//! Signals to stop and to read the rules again, and the last resort when stopping gets stuck.
 //!
-//! In: Ctrl-C, SIGTERM, the terminal's end. Out: the supervisor's word to stop; at a second signal, or when stopping
+//! In: Ctrl-C, SIGTERM, SIGHUP. Out: the supervisor's word to stop; the word to the reloader; at a second signal, or when stopping
 //! takes too long, the end of the process. Invariant: it has a thread and a runtime of its own and waits for nothing
 //! that another thread can hold up, not even for standard error.
 
 use std::{sync::mpsc, thread, time::Duration};
 
 use anyhow::Result;
+use crossbeam_channel::Sender;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::supervisor::Supervisor;
+use super::{reload::Ask, supervisor::Supervisor};
 
 /// How long all of stopping may take: what the stages may take and closing the store, with some room.
 const ALL: Duration = Duration::from_millis(8_800);
@@ -20,13 +21,15 @@ const LAST_LINE: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// If there is no thread or no runtime for it.
-pub fn listen(supervisor: &Supervisor) -> Result<()> {
+///
+/// SIGHUP is for the reloader, where there is one; else it means the terminal's end.
+pub fn listen(supervisor: &Supervisor, reload: Option<&Sender<Ask>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let supervisor = supervisor.clone();
+    let (supervisor, reload) = (supervisor.clone(), reload.cloned());
     let (ready, listening) = mpsc::channel();
     thread::Builder::new().name("signals".into()).spawn(move || {
         runtime.block_on(async {
-            let mut signals = Signals::hear();
+            let mut signals = Signals::hear(reload);
             // Who asked for it waits for this.
             let _ = ready.send(());
             tokio::select! {
@@ -77,10 +80,11 @@ struct Signals {
     interrupt: Option<Signal>,
     terminate: Option<Signal>,
     hangup: Option<Signal>,
+    reload: Option<Sender<Ask>>,
 }
 
 impl Signals {
-    fn hear() -> Self {
+    fn hear(reload: Option<Sender<Ask>>) -> Self {
         let hear = |kind| {
             signal(kind)
                 .inspect_err(|error| tracing::warn!(%error, ?kind, "a signal to stop cannot be heard"))
@@ -89,16 +93,25 @@ impl Signals {
         Self {
             interrupt: hear(SignalKind::interrupt()),
             terminate: hear(SignalKind::terminate()),
-            hangup: if hangup_is_ignored() { None } else { hear(SignalKind::hangup()) },
+            // Under `nohup` it would tell of the terminal only, unless somebody is to hear it.
+            hangup: if reload.is_none() && hangup_is_ignored() { None } else { hear(SignalKind::hangup()) },
+            reload,
         }
     }
 
+    /// Waits for one to stop; hands on those to reload.
     async fn next(&mut self) {
-        let Self { interrupt, terminate, hangup } = self;
-        tokio::select! {
-            () = heard(interrupt) => {}
-            () = heard(terminate) => {}
-            () = heard(hangup) => {}
+        let Self { interrupt, terminate, hangup, reload } = self;
+        loop {
+            tokio::select! {
+                () = heard(interrupt) => return,
+                () = heard(terminate) => return,
+                () = heard(hangup) => match reload {
+                    // One that is full has enough to do.
+                    Some(reload) => drop(reload.try_send(Ask::Signal)),
+                    None => return,
+                },
+            }
         }
     }
 }

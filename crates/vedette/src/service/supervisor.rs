@@ -46,6 +46,8 @@ pub enum Name {
     Evidence,
     /// Passes on what operators decide about topics.
     Topics,
+    /// Reads rules, lists and mappings again.
+    Reloader,
     /// Looks after the store.
     Retention,
     /// Answers requests.
@@ -64,6 +66,7 @@ impl Name {
             Self::Publisher => "publisher",
             Self::Evidence => "evidence",
             Self::Topics => "topics",
+            Self::Reloader => "reloader",
             Self::Retention => "retention",
             Self::Api => "api",
         })
@@ -76,7 +79,12 @@ impl Name {
         Duration::from_millis(match self {
             Self::Kernel | Self::Detector(_) => 5_000,
             Self::Simulator | Self::Reader | Self::Prober => 6_000,
-            Self::Publisher | Self::Evidence | Self::Topics | Self::Retention | Self::Api => 7_000,
+            Self::Publisher
+            | Self::Evidence
+            | Self::Topics
+            | Self::Reloader
+            | Self::Retention
+            | Self::Api => 7_000,
         })
     }
 }

@@ -1,25 +1,23 @@
-//! Versions in force: from which log time on each rule may speak.
+//! Versions of the rules as the store holds them: from which log time on each is in force, and what it is compiled from.
 //!
-//! In: the rules and what the store remembers of the version before. Out: [`Versions`], and the new version to store.
-//! Invariant: a rule that is new or means something new says nothing of events before the time at which it came into
-//! force, and that time is stored, so every replay agrees. The first version of all is in force from the beginning.
+//! In: stored rows, the texts of each. Out: [`Version`]s for the engine, rows to store.
+//! Invariants: what is in force when is decided by the engine when a version comes into force, and stored before anything that
+//! follows from it, so every later start agrees; the first version of all is in force from the beginning.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
-use vedette_event::{Micros, RuleIx};
-use vedette_sigma::RuleSet;
+use vedette_engine::Version;
+use vedette_event::{Micros, Sources};
+use vedette_sigma::{RuleSet, ir::Rule};
 use vedette_store::model::RuleVersion;
 
-/// From when each rule is in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Versions {
-    /// By rule; those in force from the beginning are left out.
-    pub since: BTreeMap<RuleIx, Micros>,
-    /// The version to store, if it is not the one before.
-    pub new: Option<RuleVersion>,
-}
+use crate::texts::Texts;
+
+/// Versions that may be needed at once: each holds the programs of all its rules. More are asked for only while a source stands
+/// still and the rules are changed again and again.
+pub const MOST: usize = 16;
 
 /// One rule of a stored version.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,106 +27,82 @@ struct Entry {
     since_us: i64,
 }
 
-impl Versions {
-    /// Compares the rules with the newest of the stored versions, which come in the order in which they were stored. `above`
-    /// lies above every `ts_log` that was read.
+/// Since when the rules of a stored version have meant what they mean.
+pub struct Since(BTreeMap<(String, String), Micros>);
+
+impl Since {
+    /// Of a stored row.
     ///
     /// # Errors
-    /// If the stored version cannot be read.
-    pub fn of(rules: &RuleSet, stored: &[RuleVersion], above: Micros) -> Result<Self> {
-        // Not the one that came into force last: a clock that was ahead once would stay ahead of all later versions.
-        let before = stored.last();
-        let old: Vec<Entry> = match before {
-            None => Vec::new(),
-            Some(v) => serde_json::from_str(&v.content)
-                .with_context(|| format!("stored rule version {}", v.version))?,
-        };
-        let old: BTreeMap<(&str, &str), i64> =
-            old.iter().map(|e| ((e.id.as_str(), e.meaning.as_str()), e.since_us)).collect();
-        let new_since = if before.is_none() { Micros::MIN } else { above };
-        let mut since = BTreeMap::new();
-        let mut entries = Vec::new();
-        for (ix, rule) in rules.iter() {
-            let meaning: String = rule.meaning.iter().map(|b| format!("{b:02x}")).collect();
-            // Nothing that was read lies above `above`, so a rule that was to speak only from then on, since a clock was
-            // ahead, has said nothing yet and loses nothing by speaking earlier.
-            let known = old.get(&(&*rule.id, meaning.as_str())).copied();
-            let from = known.map_or(new_since, |since| Micros(since).min(above));
-            if from != Micros::MIN {
-                since.insert(ix, from);
-            }
-            entries.push(Entry { id: rule.id.to_string(), meaning, since_us: from.0 });
-        }
-        entries.sort_by(|a, b| a.id.cmp(&b.id));
-        let content = serde_json::to_string(&entries)?;
-        let unchanged = before.is_some_and(|v| v.content == content);
-        let version = content_hash(&content);
-        let new = (!unchanged).then_some(RuleVersion { version, in_force_from: new_since, content });
-        Ok(Self { since, new })
+    /// If it cannot be read.
+    pub fn of(row: &RuleVersion) -> Result<Self> {
+        let entries: Vec<Entry> = serde_json::from_str(&row.content)
+            .with_context(|| format!("stored rule version {}", row.version))?;
+        Ok(Self(entries.into_iter().map(|e| ((e.id, e.meaning), Micros(e.since_us))).collect()))
     }
 
-    /// Whether a rule may speak of an episode that crossed at this time.
-    #[must_use]
-    pub fn in_force(&self, rule: RuleIx, crossed_at: Micros) -> bool {
-        self.since.get(&rule).is_none_or(|since| crossed_at >= *since)
+    /// Of a rule.
+    pub fn get(&self, rule: &Rule) -> Option<Micros> {
+        self.0.get(&(rule.id.to_string(), hexadecimal(&rule.meaning))).copied()
     }
 }
 
-fn content_hash(content: &str) -> String {
+/// The versions that are stored with their texts, the oldest first.
+///
+/// # Errors
+/// If one cannot be read.
+pub fn stored(rows: &[RuleVersion]) -> Result<Vec<(&RuleVersion, Texts)>> {
+    let kept: Vec<&RuleVersion> = rows.iter().filter(|row| !row.texts.is_empty()).collect();
+    let unpack = |row: &RuleVersion| {
+        Texts::unpack(&row.texts).with_context(|| format!("stored rule version {}", row.number))
+    };
+    let kept = kept[kept.len().saturating_sub(MOST)..].iter();
+    kept.map(|row| Ok((*row, unpack(row)?))).collect()
+}
+
+/// One of them, compiled.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn compile_stored(row: &RuleVersion, rules: Arc<RuleSet>, sources: Arc<Sources>) -> Result<Version> {
+    let since = Since::of(row)?;
+    // A rule that is not listed was refused when the version came into force, and is not now.
+    let from = row.in_force_from;
+    Ok(Version::compile(rules, sources).in_force(from, |rule| since.get(rule).unwrap_or(from)))
+}
+
+/// The same, none of them in force from later than `above`, which lies above every `ts_log` that was read: a clock that was
+/// ahead once does not silence a rule until it is right, and what was to speak only from then on has said nothing yet.
+pub fn no_later(version: Version, above: Micros) -> Version {
+    let since: BTreeMap<_, _> = version
+        .rules
+        .rules
+        .iter()
+        .zip(version.since.iter())
+        .map(|(rule, since)| ((rule.id.to_string(), rule.meaning), (*since).min(above)))
+        .collect();
+    let from = version.from.min(above);
+    version.in_force(from, |rule| since.get(&(rule.id.to_string(), rule.meaning)).copied().unwrap_or(above))
+}
+
+/// The row of a version.
+///
+/// # Errors
+/// If it cannot be written out.
+pub fn row(number: u64, version: &Version, texts: Vec<u8>) -> Result<RuleVersion> {
+    let rules = version.rules.rules.iter().zip(version.since.iter());
+    let entry = |(rule, since): (&Rule, &Micros)| Entry {
+        id: rule.id.to_string(),
+        meaning: hexadecimal(&rule.meaning),
+        since_us: since.0,
+    };
+    let mut entries: Vec<Entry> = rules.map(entry).collect();
+    entries.sort_by(|a, b| a.id.cmp(&b.id));
+    let content = serde_json::to_string(&entries)?;
     let hash = vedette_event::raw::record_hash(Some(content.as_bytes()));
-    hash.iter().map(|b| format!("{b:02x}")).collect()
+    Ok(RuleVersion { number, version: hexadecimal(&hash), in_force_from: version.from, content, texts })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::content;
-
-    fn rules(level: &str, value: &str) -> RuleSet {
-        let text = format!(
-            "title: t\nid: 6f4f1d1e-64f5-4a0e-9f0b-1d5f0f8c2a11\nlogsource: {{category: api}}\nlevel: {level}\n\
-             detection:\n  a:\n    x: {value}\n  condition: a\n"
-        );
-        let file = vedette_sigma::RuleFile { path: "t.yml".into(), text };
-        let rules = vedette_sigma::load(&[file], &Default::default(), &content::sources(None).unwrap());
-        assert_eq!(rules.rules.len(), 1, "{:?}", rules.rejected);
-        rules
-    }
-
-    #[test]
-    fn the_first_version_is_in_force_from_the_beginning_and_a_changed_rule_is_not() {
-        let first = Versions::of(&rules("low", "a"), &[], Micros(500)).unwrap();
-        assert!(first.in_force(RuleIx(0), Micros(0)));
-        let stored = vec![first.new.unwrap()];
-        assert_eq!(Versions::of(&rules("low", "a"), &stored, Micros(900)).unwrap().new, None);
-
-        let changed = Versions::of(&rules("low", "b"), &stored, Micros(900)).unwrap();
-        assert!(!changed.in_force(RuleIx(0), Micros(899)) && changed.in_force(RuleIx(0), Micros(900)));
-
-        let stored = vec![stored[0].clone(), changed.new.unwrap()];
-        let again = Versions::of(&rules("low", "b"), &stored, Micros(2_000)).unwrap();
-        assert_eq!(again.new, None);
-        assert!(again.in_force(RuleIx(0), Micros(900)) && !again.in_force(RuleIx(0), Micros(899)));
-    }
-
-    /// One start with a clock a year ahead spoils no later version, and does not silence its own rules for a year.
-    #[test]
-    fn a_clock_that_was_ahead_once_spoils_nothing() {
-        let mut stored = Vec::new();
-        let mut start = |value: &str, above: i64| {
-            let versions = Versions::of(&rules("low", value), &stored, Micros(above)).unwrap();
-            stored.extend(versions.new.clone());
-            versions.since.get(&RuleIx(0)).copied()
-        };
-        assert_eq!(start("a", 500), None);
-        assert_eq!(start("b", 1_000_000), Some(Micros(1_000_000)));
-        // The same rules under a clock that is right.
-        assert_eq!(start("b", 600), Some(Micros(600)));
-        assert_eq!(start("b", 700), Some(Micros(600)));
-        // Another change, and the rules as they were at first: new again.
-        assert_eq!(start("c", 800), Some(Micros(800)));
-        assert_eq!(start("a", 900), Some(Micros(900)));
-        assert_eq!(start("a", 1_000), Some(Micros(900)));
-        assert_eq!(stored.len(), 5);
-    }
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -16,8 +16,6 @@ use vedette_event::{Micros, RuleIx, Span, time::SECOND};
 use vedette_sigma::RuleSet;
 use vedette_store::model::{Passed, Withdrawal};
 
-use super::versions::Versions;
-
 /// When to look after whose notices.
 #[derive(Debug)]
 pub struct Waiting {
@@ -31,15 +29,15 @@ pub struct Waiting {
 impl Waiting {
     /// Takes up what an earlier life left: by rule id, the seconds in which notices crossed. Those of a rule that was changed
     /// or removed since are withdrawn, as the rule will not speak of that time any more.
-    pub fn of(compiled: &Compiled, versions: &Versions, left: BTreeMap<String, Vec<Micros>>) -> Self {
+    pub fn of(compiled: &Compiled, left: BTreeMap<String, Vec<Micros>>) -> Self {
         let mut waiting =
             Self { rules: Arc::clone(&compiled.rules), looks: BTreeMap::new(), first: Vec::new() };
-        let emitting = compiled.rules.iter().filter(|(_, rule)| rule.emits);
+        let emitting = compiled.newest().rules.iter().filter(|(_, rule)| rule.emits);
         let ids: BTreeMap<&str, RuleIx> = emitting.map(|(ix, rule)| (&*rule.id, ix)).collect();
         for (rule_id, seconds) in left {
             let known = ids.get(&*rule_id).copied().filter(|ix| !compiled.sources_of(*ix).is_empty());
             let gone_before = match known {
-                Some(ix) => versions.since.get(&ix).copied(),
+                Some(ix) => Some(compiled.since(ix)).filter(|since| *since != Micros::MIN),
                 None => Some(Micros::MAX),
             };
             if let Some(before) = gone_before {
@@ -53,6 +51,23 @@ impl Waiting {
             }
         }
         waiting
+    }
+
+    /// Goes on by other versions of the rules, in which a rule may have another number. What was announced by one that is gone is
+    /// withdrawn.
+    pub fn carry(&mut self, rules: &Arc<RuleSet>, number: impl Fn(RuleIx) -> Option<RuleIx>) {
+        for (rule, looks) in std::mem::take(&mut self.looks) {
+            match number(rule) {
+                Some(rule) => self.looks.entry(rule).or_default().extend(looks),
+                None => self.first.push(Passed {
+                    rule_id: self.rules.get(rule).id.to_string(),
+                    below: looks.last().copied().unwrap_or(Micros::MIN),
+                    settled: looks.last().copied().unwrap_or(Micros::MIN),
+                    reason: Withdrawal::RuleChanged,
+                }),
+            }
+        }
+        self.rules = Arc::clone(rules);
     }
 
     /// Notes that a notice was given.
@@ -87,6 +102,8 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use vedette_engine::Version;
+
     use super::*;
     use crate::content;
 
@@ -106,10 +123,11 @@ mod tests {
         let file = vedette_sigma::RuleFile { path: "t.yml".into(), text };
         let rules = Arc::new(vedette_sigma::load(&[file], &Default::default(), &sources));
         let topics = Arc::new(vedette_event::Topics::new(["api"]));
-        let compiled = Compiled::new(rules, sources, topics, [0; 32]);
-        let since = since.map(|since| (RuleIx(0), since)).into_iter().collect();
+        let version = Version::compile(rules, sources);
+        let version = version.in_force(Micros::MIN, |_| since.unwrap_or(Micros::MIN));
+        let compiled = Compiled::with_versions(vec![Arc::new(version)], topics, [0; 32]);
         let left = left.iter().map(|(id, second)| ((*id).to_owned(), vec![secs(*second)])).collect();
-        Waiting::of(&compiled, &Versions { since, new: None }, left)
+        Waiting::of(&compiled, left)
     }
 
     fn uncovered(below: i64) -> Passed {

@@ -221,7 +221,7 @@ fn a_process_whose_kernel_hangs() {
         return;
     }
     let supervisor = Supervisor::new();
-    super::super::signals::listen(&supervisor).unwrap();
+    super::super::signals::listen(&supervisor, None).unwrap();
     let _release = hang(&supervisor, Name::Kernel);
     let _kept = rest(&supervisor, Name::Publisher);
     say!("it hangs");

@@ -1,0 +1,155 @@
+//! The kernel takes other versions of the rules.
+//!
+//! In: a version that the reloader has compiled, versions that nothing needs any more. Out: rows to store before anything that
+//! follows from them; an answer to the reloader.
+//! Invariants: one change at a time is on its way; it takes its place among the records, so that all read before are evaluated by the
+//! versions before; what the kernel holds by rule is renumbered in that moment; texts are removed once no key group's checkpoint
+//! needs them.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use anyhow::Result;
+use crossbeam_channel::{Receiver, Sender};
+use tokio::sync::watch;
+use vedette_engine::{Compiled, KEY_GROUPS, Version};
+use vedette_event::{Micros, RuleIx, Span};
+use vedette_ingest::Ingested;
+use vedette_store::model::{HealthEvent, RuleVersion};
+
+use super::{kernel::Kernel, versions};
+use crate::pipeline::Pipeline;
+
+/// What the reloader has for the kernel.
+pub enum Change {
+    /// A version.
+    Version(Box<NewVersion>),
+    /// Something for operators.
+    Health(Vec<HealthEvent>),
+}
+
+/// A version to be taken.
+pub struct NewVersion {
+    /// Compiled.
+    pub version: Version,
+    /// What from, packed.
+    pub texts: Vec<u8>,
+    /// For the answer. Nothing comes if the kernel ends before.
+    pub answer: Sender<Result<Adopted, TooMany>>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Adopted {
+    /// The number of the version.
+    pub number: u64,
+    /// From when on it is in force.
+    pub from: Micros,
+}
+
+/// As many versions as may be are needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooMany;
+
+/// The kernel's end of it.
+pub struct Changes {
+    /// From the reloader.
+    pub asked: Receiver<Change>,
+    /// The numbers of the versions in force, the oldest first.
+    pub numbers: VecDeque<u64>,
+    /// For whoever needs the versions in force.
+    pub in_force: watch::Sender<Arc<Compiled>>,
+    /// What is on its way: texts and whom to answer, or nothing where versions are dropped.
+    coming: Option<Option<(Vec<u8>, Sender<Result<Adopted, TooMany>>)>>,
+    /// Key groups that have yet to be written since versions were dropped.
+    unwritten: u8,
+}
+
+impl Changes {
+    /// Nothing is on its way. `kept` says that texts are stored of versions before.
+    pub fn new(
+        asked: Receiver<Change>,
+        numbers: VecDeque<u64>,
+        in_force: watch::Sender<Arc<Compiled>>,
+    ) -> Self {
+        Self { asked, numbers, in_force, coming: None, unwritten: 0 }
+    }
+
+    /// Notes that a key group's checkpoint is as new as it can be; the oldest version that any needs, if that has changed.
+    pub fn written(&mut self) -> Option<u64> {
+        self.unwritten = self.unwritten.checked_sub(1)?;
+        if self.unwritten > 0 { None } else { self.numbers.front().copied() }
+    }
+}
+
+impl Kernel {
+    /// Takes up a change, if there is one and none is on its way.
+    pub(super) fn take_change(&mut self, pipeline: &mut Pipeline<Ingested, Ingested>) {
+        if self.changes.coming.is_some() {
+            return;
+        }
+        match self.changes.asked.try_recv() {
+            Ok(Change::Health(events)) => self.backlog.early().health.extend(events),
+            Ok(Change::Version(new)) => {
+                let NewVersion { version, texts, answer } = *new;
+                if self.compiled.versions().len() >= versions::MOST {
+                    // Whoever asked may be gone.
+                    let _ = answer.send(Err(TooMany));
+                    return;
+                }
+                // Above what ingest lets pass; and above all that was handed out, should the clock have been set back.
+                pipeline.add_version(version, crate::now().plus(self.skew).plus(Span(1)));
+                self.changes.coming = Some(Some((texts, answer)));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Drops versions that nothing needs any more: not while something waits that was said by one.
+    pub(super) fn drop_outgrown(&mut self, pipeline: &mut Pipeline<Ingested, Ingested>) {
+        if self.changes.coming.is_none() && self.compiled.versions().len() > 1 && self.backlog.is_empty() {
+            let outgrown = self.engine.outgrown();
+            if outgrown > 0 {
+                pipeline.drop_oldest(outgrown);
+                self.changes.coming = Some(None);
+            }
+        }
+    }
+
+    /// Goes on by other versions.
+    pub(super) fn adopt(&mut self, compiled: &Arc<Compiled>) -> Result<()> {
+        // What was said so far has the numbers from before.
+        self.publish(false)?;
+        let carried = compiled.carried(&self.compiled);
+        let carry = |rule: RuleIx| carried.get(rule.0 as usize).copied().flatten();
+        self.backlog.carry(carry);
+        self.waiting.carry(&compiled.rules, carry);
+        self.compiled = self.engine.adopt(compiled);
+        self.view.adopt(&self.compiled, carry);
+        self.rule_sources = self.compiled.rules.iter().map(|(ix, _)| self.compiled.sources_of(ix)).collect();
+        self.changes.in_force.send_replace(self.compiled.clone());
+        match self.changes.coming.take().flatten() {
+            Some((texts, answer)) => {
+                let number = self.changes.numbers.back().map_or(1, |last| last + 1);
+                let newest = self.compiled.newest();
+                let (row, from) = (versions::row(number, newest, texts)?, newest.from);
+                self.note_version(row);
+                self.changes.numbers.push_back(number);
+                // Whoever asked may be gone.
+                let _ = answer.send(Ok(Adopted { number, from }));
+            }
+            None => {
+                while self.changes.numbers.len() > self.compiled.versions().len() {
+                    self.changes.numbers.pop_front();
+                }
+                self.changes.unwritten = KEY_GROUPS;
+            }
+        }
+        Ok(())
+    }
+
+    /// A version is to be stored before anything that follows from it.
+    pub(super) fn note_version(&mut self, row: RuleVersion) {
+        tracing::info!(number = row.number, in_force_from = %row.in_force_from, "rules came into force");
+        self.backlog.early().rule_versions.push(row);
+    }
+}
