@@ -230,3 +230,45 @@ async fn what_is_degraded_is_named_and_does_not_make_the_service_unready() {
         assert_eq!(body["degraded"][0]["reason"], "topic-missing");
     }
 }
+
+/// Whoever may asks, gets what came of it, and stands in the audit log; what was refused as a whole is a conflict.
+#[tokio::test]
+async fn rules_are_read_again_when_asked() {
+    use crate::reload::{Reloaded, Reloads, Unavailable};
+    let reloaded = Reloaded {
+        version: 4,
+        in_force_from: Some(NOON),
+        new: vec!["a".to_owned()],
+        changed: Vec::new(),
+        removed: Vec::new(),
+        lists: vec!["admins".to_owned()],
+        schemas: Vec::new(),
+        refused: Vec::new(),
+    };
+    let answers = [
+        Ok(reloaded),
+        Err(Unavailable::Refused("rules/a.yml:3:1: no".to_owned())),
+        Err(Unavailable::Stopping),
+    ];
+    let post = async |api: &super::Api| {
+        api.send(request("POST", "/api/v1/reload").body(Body::empty()).unwrap()).await
+    };
+    for answer in answers {
+        let expected = answer.clone();
+        let api = empty(|app| {
+            app.reloads = Some(Reloads::new(move || std::future::ready(answer.clone())));
+        });
+        let api = api.await;
+        let said = post(&api).await;
+        match expected {
+            Ok(reloaded) => assert_eq!(said.json(), serde_json::to_value(reloaded).unwrap()),
+            Err(Unavailable::Refused(why)) => {
+                assert_eq!((said.status.as_u16(), said.json()["detail"].as_str()), (409, Some(&*why)));
+            }
+            Err(Unavailable::Stopping) => assert_eq!(said.status, 503),
+        }
+        let audit = api.store.audit_log(None, 1).await.unwrap();
+        assert_eq!((audit[0].action.as_str(), audit[0].actor.as_str()), ("rules_reloaded", "local"));
+    }
+    assert_eq!(post(&seeded().await).await.status, 503, "built in");
+}

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use crossbeam_channel::never;
 use serde_json::{Map, Value};
-use vedette_engine::{Compiled, Engine, Output, Published, Settings};
+use vedette_engine::{Compiled, Engine, InForce, Output, Published, Settings};
 use vedette_event::{
     Flags, LogSource, MAX_ROWS, Micros, Partition, RawBatch, RawBatchBuilder, RuleIx, SourceDef, SourceIx,
     Sources, Span, TopicIx, Topics, source::Form,
@@ -135,7 +135,8 @@ impl Bench {
             engine.assign(partition_of(source), source, 0);
         }
         // One thread, which is the pipeline of the service without a hop.
-        let (mut pipeline, _) = Pipeline::new(&self.compiled, 1, Ok::<RawBatch, Infallible>)?;
+        let (mut pipeline, _) =
+            Pipeline::new(InForce::new(self.compiled.clone()), 1, Ok::<RawBatch, Infallible>)?;
         let (nobody, mut out) = (never(), Output::default());
         for batch in self.batches(&timed) {
             pipeline.put(batch);

@@ -50,6 +50,14 @@ pub struct Adopted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
 
+/// What is on its way to the kernel, among the records.
+enum Coming {
+    /// A version: its texts, and whom to answer.
+    New(Vec<u8>, Sender<Result<Adopted, TooMany>>),
+    /// The others without the oldest.
+    Fewer,
+}
+
 /// The kernel's end of it.
 pub struct Changes {
     /// From the reloader.
@@ -58,8 +66,7 @@ pub struct Changes {
     pub numbers: VecDeque<u64>,
     /// For whoever needs the versions in force.
     pub in_force: watch::Sender<Arc<Compiled>>,
-    /// What is on its way: texts and whom to answer, or nothing where versions are dropped.
-    coming: Option<Option<(Vec<u8>, Sender<Result<Adopted, TooMany>>)>>,
+    coming: Option<Coming>,
     /// Key groups that have yet to be written since versions were dropped.
     unwritten: u8,
 }
@@ -98,7 +105,7 @@ impl Kernel {
                 }
                 // Above what ingest lets pass; and above all that was handed out, should the clock have been set back.
                 pipeline.add_version(version, crate::now().plus(self.skew).plus(Span(1)));
-                self.changes.coming = Some(Some((texts, answer)));
+                self.changes.coming = Some(Coming::New(texts, answer));
             }
             Err(_) => {}
         }
@@ -110,7 +117,7 @@ impl Kernel {
             let outgrown = self.engine.outgrown();
             if outgrown > 0 {
                 pipeline.drop_oldest(outgrown);
-                self.changes.coming = Some(None);
+                self.changes.coming = Some(Coming::Fewer);
             }
         }
     }
@@ -127,8 +134,8 @@ impl Kernel {
         self.view.adopt(&self.compiled, carry);
         self.rule_sources = self.compiled.rules.iter().map(|(ix, _)| self.compiled.sources_of(ix)).collect();
         self.changes.in_force.send_replace(self.compiled.clone());
-        match self.changes.coming.take().flatten() {
-            Some((texts, answer)) => {
+        match self.changes.coming.take() {
+            Some(Coming::New(texts, answer)) => {
                 let number = self.changes.numbers.back().map_or(1, |last| last + 1);
                 let newest = self.compiled.newest();
                 let (row, from) = (versions::row(number, newest, texts)?, newest.from);
@@ -137,7 +144,7 @@ impl Kernel {
                 // Whoever asked may be gone.
                 let _ = answer.send(Ok(Adopted { number, from }));
             }
-            None => {
+            Some(Coming::Fewer) | None => {
                 while self.changes.numbers.len() > self.compiled.versions().len() {
                     self.changes.numbers.pop_front();
                 }
