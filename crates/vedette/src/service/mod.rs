@@ -43,7 +43,7 @@ use vedette_engine::InForce;
 use vedette_ingest::Ingested;
 use vedette_store::{Access, Store};
 
-use adopt::Changes;
+use adopt::{Change, Changes};
 use present::{Evaluated, Present, Running};
 use reload::{Ask, Contents, Reloader};
 pub use setup::Content;
@@ -189,7 +189,7 @@ async fn run_all(
 ) -> Result<Service, Failure> {
     let Prepared {
         compiled,
-        content,
+        mut content,
         waiting,
         dead_letters,
         engine,
@@ -235,17 +235,9 @@ async fn run_all(
     }
     // Until the kernel speaks: no topic is read yet.
     words_out.send_replace(Arc::new(view.word(&engine)));
-    let setup::Content { texts, rules, refused, numbers, new } = content;
-    let (change, changes) = bounded(CHANGES);
-    let rejected = present::rejected(&refused);
-    let number = (numbers.back().copied().unwrap_or_default(), compiled.newest().from);
-    let rule_set = present::rule_set(&rules, rejected.len(), number);
-    let (contents_out, contents) =
-        watch::channel(Arc::new(Contents { rule_set, rejected: Arc::new(rejected) }));
-    if let Some((config, looked, asks)) = reloading {
-        let reloader = Reloader::new(config, (texts, rules), (asks, change), contents_out, looked);
-        supervisor.spawn(Name::Reloader, move |stage| reloader.run(stage)).world()?;
-    }
+    let (new, numbers) = (content.new.take(), std::mem::take(&mut content.numbers));
+    let from = (numbers.back().copied().unwrap_or_default(), compiled.newest().from);
+    let (contents, changes) = reload(content, from, reloading, supervisor).world()?;
     present.runs(Running {
         compiled: compiled.clone(),
         contents,
@@ -266,6 +258,25 @@ async fn run_all(
     kernel.give_up(given_up);
     supervisor.spawn(Name::Kernel, move |stage| kernel.run(pipeline, stage)).world()?;
     Ok(Service { store, supervisor: supervisor.clone(), ingest, address })
+}
+
+/// Starts what reads the rules again, if there is any such; gives what is in force and what the kernel is to take.
+fn reload(
+    content: Content,
+    in_force: (u64, vedette_event::Micros),
+    reloading: Option<(Config, [u8; 32], Receiver<Ask>)>,
+    supervisor: &Supervisor,
+) -> Result<(watch::Receiver<Arc<Contents>>, Receiver<Change>)> {
+    let Content { texts, rules, refused, .. } = content;
+    let (change, changes) = bounded(CHANGES);
+    let rejected = present::rejected(&refused);
+    let rule_set = present::rule_set(&rules, rejected.len(), in_force);
+    let (out, contents) = watch::channel(Arc::new(Contents { rule_set, rejected: Arc::new(rejected) }));
+    if let Some((config, looked, asks)) = reloading {
+        let reloader = Reloader::new(config, (texts, rules), (asks, change), out, looked);
+        supervisor.spawn(Name::Reloader, move |stage| reloader.run(stage))?;
+    }
+    Ok((contents, changes))
 }
 
 /// Starts the detectors beside the kernel.

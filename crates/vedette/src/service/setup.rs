@@ -86,13 +86,8 @@ pub async fn prepare(
     (text, schemas): (RuleText, Schemas),
     store: &Store,
 ) -> Result<Prepared, Failure> {
-    let adjust = |all: Sources| sources(config, &all);
     let rows = store.rule_versions().await.world()?;
-    let stored = versions::stored(&rows).world()?;
-    let Taken { texts, rules, sources, refused } =
-        take(config, (text, schemas), stored.last().map(|(_, newest)| newest))?;
-    let (rules, sources) = (Arc::new(rules), Arc::new(sources));
-    let fresh = stored.last().is_none_or(|(_, newest)| *newest != texts);
+    let Found { known, next, texts, refused, mut numbers, fresh } = find(config, (text, schemas), &rows)?;
     let secret = secret(store).await.world()?;
     store.accept_asked().await.world()?;
     let incarnations = store.incarnations().await.world()?;
@@ -101,30 +96,9 @@ pub async fn prepare(
         (name, incarnations.get(&t.name).copied().unwrap_or(0))
     });
     let topics = Arc::new(Topics::with_incarnations(named));
-    let number = rows.last().map_or(1, |row| row.number + 1);
-    let mut numbers: VecDeque<u64> = stored.iter().map(|(row, _)| row.number).collect();
-    let mut known: Vec<Version> = Vec::new();
-    for (row, of_row) in stored {
-        let (rules, sources) = if of_row == texts {
-            (rules.clone(), sources.clone())
-        } else {
-            let (rules, sources) = of_row.load(adjust).map_err(Failure::Usage)?;
-            (rules.into(), sources.into())
-        };
-        known.push(versions::compile_stored(row, rules, sources).world()?);
-    }
-    let mut next = fresh.then(|| Version::compile(rules, sources));
-    if known.is_empty()
-        && let Some(first) = next.take()
-    {
-        known.push(first_with_texts(
-            first,
-            rows.last(),
-            crate::now().plus(config.engine.skew).plus(Span(1)),
-        )?);
-    }
     let sources = known.last().map(|newest| newest.sources.clone()).unwrap_or_default();
-    let compiled = Compiled::with_versions(known.iter().cloned().map(Arc::new).collect(), topics.clone(), secret);
+    let compiled =
+        Compiled::with_versions(known.iter().cloned().map(Arc::new).collect(), topics.clone(), secret);
     let memory = memory(config.engine.memory, &compiled)
         .map_err(|what| Failure::Usage(config.places.wrong("engine.memory", what)))?;
     let settings = vedette_engine::Settings {
@@ -140,34 +114,26 @@ pub async fn prepare(
         .iter()
         .filter_map(|t| Some((t.name.as_str(), sources.find(&t.source)?)))
         .collect();
-    let begin = async |known: &[Version]| {
-        let known = known.iter().cloned().map(Arc::new).collect();
-        let mut engine =
-            Engine::new(Compiled::with_versions(known, topics.clone(), secret), settings.clone());
-        take_up_checkpoints(&mut engine, store).await?;
-        let (starts, given_up) = engine.starts(|name| source_of.get(name).copied());
-        // Above every `ts_log` read: those that ingest lets pass, and those read before, should the clock have been set back.
-        let read = engine.newest_log().unwrap_or(Micros::MIN);
-        let above = crate::now().plus(config.engine.skew).max(read).plus(Span(1));
-        Ok::<_, Failure>((engine, starts, given_up, above))
+    let begin = async |known: Vec<Version>| {
+        let known = known.into_iter().map(Arc::new).collect();
+        let compiled = Compiled::with_versions(known, topics.clone(), secret);
+        begin(Engine::new(compiled, settings.clone()), &source_of, store).await
     };
-    let (mut engine, mut starts, mut given_up, above) = begin(&known).await?;
+    let (mut engine, mut starts, mut given_up) = begin(known.clone()).await?;
+    // Above every `ts_log` read: those that ingest lets pass, and those read before, should the clock have been set back.
+    let read = engine.newest_log().unwrap_or(Micros::MIN);
+    let above = crate::now().plus(config.engine.skew).max(read).plus(Span(1));
     if known.iter().any(|version| version.from > above) {
-        known = known.into_iter().map(|version| versions::no_later(version, above)).collect();
-        (engine, starts, given_up, _) = begin(&known).await?;
-    }
-    let mut new = None;
-    if fresh {
-        numbers.push_back(number);
+        let known = known.into_iter().map(|version| versions::no_later(version, above));
+        (engine, starts, given_up) = begin(known.collect()).await?;
     }
     if let Some(next) = next {
         let compiled = engine.compiled().with(next, above);
         engine.adopt(&compiled);
     }
-    if fresh {
-        let packed = texts.pack().world()?;
-        new = Some(versions::row(number, engine.compiled().newest(), packed).world()?);
-    }
+    let row = |number| versions::row(number, engine.compiled().newest(), texts.pack()?);
+    let new = fresh.map(row).transpose().world()?;
+    numbers.extend(fresh);
     let compiled = engine.compiled().clone();
     let placements = placements(store, &starts).await.world()?;
     engine.remember_placements(&placements);
@@ -193,6 +159,60 @@ pub async fn prepare(
         compiled,
         engine,
     })
+}
+
+/// Rules, lists and mappings as a start finds them.
+struct Found {
+    /// The versions that are stored with their texts, or the first.
+    known: Vec<Version>,
+    /// One that comes into force now.
+    next: Option<Version>,
+    texts: Texts,
+    refused: Vec<Refused>,
+    /// The numbers of the versions known.
+    numbers: VecDeque<u64>,
+    /// The number of the newest, if it is to be stored.
+    fresh: Option<u64>,
+}
+
+/// Compares what stands on disk with what is stored: where it differs, a start is the same as a reload.
+fn find(config: &Config, disk: (RuleText, Schemas), rows: &[RuleVersion]) -> Result<Found, Failure> {
+    let adjust = |all: Sources| sources(config, &all);
+    let stored = versions::stored(rows).world()?;
+    let before = stored.last().map(|(_, newest)| newest);
+    let Taken { texts, rules, sources, refused } = take(config, disk, before)?;
+    let (rules, sources) = (Arc::new(rules), Arc::new(sources));
+    let fresh = (before != Some(&texts)).then(|| rows.last().map_or(1, |row| row.number + 1));
+    let numbers = stored.iter().map(|(row, _)| row.number).collect();
+    let mut known: Vec<Version> = Vec::new();
+    for (row, of_row) in stored {
+        let (rules, sources) = if of_row == texts {
+            (rules.clone(), sources.clone())
+        } else {
+            let (rules, sources) = of_row.load(adjust).map_err(Failure::Usage)?;
+            (rules.into(), sources.into())
+        };
+        known.push(versions::compile_stored(row, rules, sources).world()?);
+    }
+    let mut next = fresh.map(|_| Version::compile(rules, sources));
+    if known.is_empty()
+        && let Some(first) = next.take()
+    {
+        let above = crate::now().plus(config.engine.skew).plus(Span(1));
+        known.push(first_with_texts(first, rows.last(), above)?);
+    }
+    Ok(Found { known, next, texts, refused, numbers, fresh })
+}
+
+/// Takes up the checkpoints; where to begin, and what was given up.
+async fn begin(
+    mut engine: Engine,
+    source_of: &BTreeMap<&str, SourceIx>,
+    store: &Store,
+) -> Result<(Engine, Vec<Start>, Vec<GivenUp>), Failure> {
+    take_up_checkpoints(&mut engine, store).await?;
+    let (starts, given_up) = engine.starts(|name| source_of.get(name).copied());
+    Ok((engine, starts, given_up))
 }
 
 /// What may be held. Rules that what is configured has no room for are refused.
