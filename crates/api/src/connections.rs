@@ -142,7 +142,7 @@ impl Progress {
 struct Accepted {
     peer: Peer,
     reserve: bool,
-    accepted: Instant,
+    since: Instant,
     progress: Arc<Progress>,
 }
 
@@ -227,14 +227,12 @@ impl Connections {
         }
         if reserve && table.reserve >= places.reserve {
             let all = table.open.iter().filter(|(_, accepted)| accepted.reserve);
-            if let Some(oldest) =
-                all.min_by_key(|(id, accepted)| (accepted.accepted, **id)).map(|(id, _)| *id)
-            {
+            if let Some(oldest) = all.min_by_key(|(id, accepted)| (accepted.since, **id)).map(|(id, _)| *id) {
                 table.shed(oldest);
             }
         }
         let progress = Arc::new(Progress::new(now));
-        let id = table.insert(Accepted { peer, reserve, accepted: now, progress: Arc::clone(&progress) });
+        let id = table.insert(Accepted { peer, reserve, since: now, progress: Arc::clone(&progress) });
         drop(table);
         Slot { connections: Arc::clone(self), id, reserve, progress }
     }

@@ -16,6 +16,26 @@
 //! - **Keywords** see the strings of the event's text: string values (not keys) of JSON at any depth, or the whole record
 //!   where the form is no JSON. `Null`, `Exists(false)` and `FieldRef` are false there.
 
+//!
+//! # Why it is built so
+//!
+//! Measured with 3,141 community rules over web and Windows logs, each part taken away in turn. Figures are ratios, because those of
+//! two machines differ by three or four.
+//!
+//! | part | because without it |
+//! |---|---|
+//! | a rule is looked at only if one of its pivots holds, a set of atoms it cannot do without: about one rule an event is left | 8 to 30 times slower |
+//! | what a field's filter found is remembered by class, field and raw value, so that a value seen again is neither unescaped nor folded nor searched; a few thousand values catch most; fields whose values seldom return are left alone | 1.5 to 7 times |
+//! | keywords scan an event only for pivots, and are decided when a rule that is left asks | up to 3 times |
+//! | rules in classes, by what an event says of its logsource | 1.5 to 2 times |
+//! | pivots chosen by a sample of the class's events, not by weights thought out beforehand | 2.2 times on web logs, nothing elsewhere |
+//! | a literal is looked for before its regular expression runs | 1.35 times; 28 of 140 expressions over command lines have none |
+//! | literals anywhere by grams at a stride, not by one large automaton | 8 to 15 % for a DFA, which takes 122 MB; more for one without a table |
+//! | equal predicates of all rules are one atom | 39,916 uses are 8,326 atoms in 366 fields |
+//!
+//! Three quarters of what is left goes into texts that were not seen before: there one filter a (class, field) makes one pass where
+//! predicates by kind would make two to four.
+
 #[cfg(test)]
 mod agreement;
 mod automaton;

@@ -2,6 +2,9 @@
 //!
 //! In: bytes. Out: [`Text`], a cheap handle that gives them as `&str` without looking at them again.
 //! Invariant: what it holds is UTF-8; Arrow sees the same memory.
+//!
+//! Cells point at the record because copying and unescaping all of a record's texts took 0.1 µs of a web log's event and 0.7 of a full
+//! Windows event, as much as decoding itself: only texts with a backslash are written anew, and only of fields that somebody asked for.
 
 use arrow_array::{Array, LargeStringArray};
 use arrow_buffer::{Buffer, OffsetBuffer};
