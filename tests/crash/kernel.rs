@@ -5,8 +5,10 @@
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
-use vedette_engine::{Compiled, Engine, Output, Settings};
-use vedette_event::{Fields, Flags, Micros, Partition, RawBatchBuilder, SourceDef, Sources, Span, Topics};
+use vedette_engine::{Compiled, Engine, InForce, Output, Settings, Version};
+use vedette_event::{
+    Fields, Flags, Micros, Partition, RawBatch, RawBatchBuilder, SourceDef, Sources, Span, Topics,
+};
 use vedette_sigma::{Lists, RuleFile};
 
 use super::{log::Log, stored::Point};
@@ -29,14 +31,32 @@ pub struct Said {
 
 /// Runs the kernel over the logs, up to exactly these watermarks.
 pub fn run(logs: &[Log], disorder: Span, skew: Span, watermarks: &BTreeMap<String, Micros>) -> Result<Said> {
+    let version = Arc::new(version(logs, disorder, &rule_files()?)?);
+    run_versions(logs, vec![version], (disorder, skew), watermarks)
+}
+
+/// These rules over the sources of the logs, in force from the beginning.
+pub fn version(logs: &[Log], disorder: Span, files: &[RuleFile]) -> Result<Version> {
     let sources = Arc::new(sources(logs, disorder)?);
-    let rules = Arc::new(vedette_sigma::load(&rule_files()?, &Lists::new(), &sources));
+    let rules = Arc::new(vedette_sigma::load(files, &Lists::new(), &sources));
     ensure!(rules.rejected.is_empty(), "{:?}", rules.rejected);
+    Ok(Version::compile(rules, sources))
+}
+
+/// The same by several versions of the rules.
+pub fn run_versions(
+    logs: &[Log],
+    versions: Vec<Arc<Version>>,
+    (disorder, skew): (Span, Span),
+    watermarks: &BTreeMap<String, Micros>,
+) -> Result<Said> {
+    let sources = versions.first().context("no version")?.sources.clone();
     let topics = Arc::new(Topics::new(logs.iter().map(|log| log.topic.as_str())));
     let secret = [42; 32];
-    let compiled = Compiled::new(rules, sources.clone(), topics.clone(), secret);
+    let compiled = Compiled::with_versions(versions, topics.clone(), secret);
     let mut engine = Engine::new(compiled.clone(), Settings { skew, ..Settings::new(secret) });
     let mut detector = compiled.detector()?;
+    let mut in_force = InForce::new(compiled);
     let mut out = Output::default();
     let place = |log: &Log| -> Result<_> {
         let topic = topics.find(&log.topic).context("unknown topic")?;
@@ -50,14 +70,18 @@ pub fn run(logs: &[Log], disorder: Span, skew: Span, watermarks: &BTreeMap<Strin
     for log in logs {
         let (partition, source) = place(log)?;
         let mut batch = RawBatchBuilder::new(source, partition);
+        let mut absorb = |batch: RawBatch| {
+            let task = in_force.task(&batch);
+            engine.absorb(detector.detect_after(&batch, task.before, &mut || ()), &mut out);
+        };
         for (offset, (ts_log, payload)) in &log.records {
             batch.push(*offset, Some(*ts_log), Flags::NONE, payload.as_deref());
             if batch.len() == 100 {
-                engine.absorb(detector.detect(&batch.take()), &mut out);
+                absorb(batch.take());
             }
         }
         if !batch.is_empty() {
-            engine.absorb(detector.detect(&batch.take()), &mut out);
+            absorb(batch.take());
         }
     }
     for log in logs {

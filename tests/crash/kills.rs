@@ -143,7 +143,7 @@ fn starts(process: &Process) -> BTreeMap<(String, String), i64> {
 }
 
 /// Lets it run until all is read and the watermarks have passed a time, then stops it; gives how long that took.
-fn finish(deployment: &Deployment, end: Micros) -> Result<Duration> {
+pub fn finish(deployment: &Deployment, end: Micros) -> Result<Duration> {
     let token = deployment.token()?;
     let mut process = deployment.run()?;
     let address = process.address()?;
@@ -160,7 +160,7 @@ fn finish(deployment: &Deployment, end: Micros) -> Result<Duration> {
 }
 
 /// A store holds exactly what the kernel says at its watermarks: bodies byte for byte, and every revision on the way.
-fn agree(name: &str, stored: &Stored, said: &Said) -> Result<()> {
+pub fn agree(name: &str, stored: &Stored, said: &Said) -> Result<()> {
     for (id, body) in &said.bodies {
         let found = stored.bodies.get(id);
         ensure!(found == Some(body), "{name}, alert {id}:\nstored {found:?}\nkernel {body:?}");

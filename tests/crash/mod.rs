@@ -15,6 +15,7 @@ mod notices;
 mod operator;
 mod poison;
 mod program;
+mod reload;
 mod standing;
 pub mod stored;
 mod stuck;

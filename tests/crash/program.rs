@@ -37,14 +37,24 @@ impl Deployment {
 
     /// Writes another configuration over the first.
     pub fn configure(&self, kafka: &str, more: &str) -> Result<()> {
+        let rules = [root().join("detections"), root().join("tests/crash/rules.yml")];
+        let rules = rules.map(|path| path.display().to_string());
+        self.configure_rules(kafka, &rules.join(", "), more)
+    }
+
+    /// The same with rules of these files and folders.
+    pub fn configure_rules(&self, kafka: &str, rules: &str, more: &str) -> Result<()> {
         let kafka: String = kafka.lines().map(|line| format!("  {line}\n")).collect();
         let text = format!(
-            "data: {}\nrules: [{}, {}]\nkafka:\n{kafka}api: {{listen: \"127.0.0.1:0\"}}\n{more}",
+            "data: {}\nrules: [{rules}]\nkafka:\n{kafka}api: {{listen: \"127.0.0.1:0\"}}\n{more}",
             self.data().display(),
-            root().join("detections").display(),
-            root().join("tests/crash/rules.yml").display(),
         );
         Ok(fs::write(self.config(), text)?)
+    }
+
+    /// A folder for what the configuration names.
+    pub fn folder(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     /// The data folder.
@@ -251,10 +261,18 @@ pub fn api(address: &str, path: &str, token: &str) -> Result<Value> {
 
 /// A request over plain HTTP: status and body.
 pub fn get(address: &str, path: &str, token: &str) -> Result<(u16, String)> {
+    send("GET", address, path, token)
+}
+
+/// The same with another method, and no body.
+pub fn send(method: &str, address: &str, path: &str, token: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(15)))?;
     let auth = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n{auth}Connection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{auth}Content-Length: 0\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
