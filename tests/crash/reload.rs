@@ -99,6 +99,8 @@ fn rules_change_between_kills() -> Result<()> {
     let Some(broker) = Broker::shared("crash::reload")? else { return Ok(()) };
     PLAN.create_topics(&broker)?;
     let changed = deployment(&PLAN.kafka(&broker, DISORDER))?;
+    // Built before records come.
+    crate::binary::binary()?;
     let (edits, written) = thread::scope(|scope| -> Result<_> {
         let writer = scope.spawn(|| PLAN.write(&broker));
         let edits = edit_while(&changed, || !writer.is_finished())?;
