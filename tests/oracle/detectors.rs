@@ -1,4 +1,5 @@
-//! Detectors on several threads, simulated: who begins what when, and who is done first, follows from a seed.
+//! Detectors on several threads, simulated: who begins what when, and who is done first, follows from a seed. So does in which order they
+//! let key groups through.
 //!
 //! In: what is read, in order. Out: what the kernel takes, through the engine's own [`InOrder`]. Invariant: the kernel takes
 //! as late as it is allowed to, or as early; what is dropped is what a killed process had read and not taken.
@@ -8,7 +9,9 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use proptest::{prelude::*, sample};
-use vedette_engine::{Compiled, Detected, Detector, Engine, InFlight, InForce, InOrder, Task, Version};
+use vedette_engine::{
+    Compiled, Detected, Detector, Engine, Hands, InFlight, InForce, InOrder, Task, Version,
+};
 use vedette_event::{Micros, Partition, RawBatch};
 use vedette_simulate::Random;
 
@@ -153,6 +156,19 @@ impl Detectors {
     }
 }
 
+/// Threads that let key groups through, of which any may be first.
+pub fn hands(threads: usize, mut random: Random) -> Hands {
+    Hands::new(threads, 0, move |mut waiting| {
+        let mut done = Vec::new();
+        while !waiting.is_empty() {
+            let mut task = waiting.swap_remove(random.below(waiting.len() as u64) as usize);
+            task.run();
+            done.push(task);
+        }
+        done
+    })
+}
+
 fn threads() -> impl Strategy<Value = usize> {
     sample::select(vec![1, 2, 3, 8])
 }
@@ -164,7 +180,8 @@ fn agrees(
     seed: u64,
     fault: Option<Fault>,
 ) -> Result<(), TestCaseError> {
-    let mut drive = Drive::new(world, fault, steps.len().is_multiple_of(2)).on_threads(threads, seed);
+    let drive = Drive::new(world, fault, steps.len().is_multiple_of(2));
+    let mut drive = drive.releasing(seed).on_threads(threads, seed);
     drive.run(steps);
     let stored = [world.replaced(), drive.placements.clone()].concat();
     match difference(world, &drive, &oracle(world, &stored)) {
@@ -188,7 +205,7 @@ proptest! {
     fn files_on_any_number_of_threads_give_the_oracles_bodies(
         world in generate::world(Shape::Files), steps in steps(), threads in threads(), seed: u64,
     ) {
-        let mut drive = Drive::new(&world, None, false).on_threads(threads, seed);
+        let mut drive = Drive::new(&world, None, false).releasing(seed).on_threads(threads, seed);
         drive.scan(&steps);
         let difference = difference(&world, &drive, &oracle(&world, &[]));
         prop_assert!(difference.is_none(), "{}", difference.unwrap_or_default());
@@ -202,8 +219,8 @@ proptest! {
     ) {
         let lives = |step: &Step| !matches!(step, Step::Kill | Step::Reset | Step::Checkpoint(..));
         let steps: Vec<Step> = steps.into_iter().filter(lives).collect();
-        let mut one = Drive::new(&world, None, true);
-        let mut many = Drive::new(&world, None, true).on_threads(threads, seed);
+        let mut one = Drive::new(&world, None, true).releasing(seed);
+        let mut many = Drive::new(&world, None, true).releasing(seed).on_threads(threads, seed);
         one.run(&steps);
         many.run(&steps);
         prop_assert_eq!(&many.bodies, &one.bodies);

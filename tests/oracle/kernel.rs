@@ -17,9 +17,10 @@ use vedette_engine::{
 };
 use vedette_event::{Flags, Micros, Notice, Order, Partition, RawBatchBuilder, RuleIx, Sources};
 use vedette_sigma::RuleSet;
+use vedette_simulate::Random;
 
 use super::{
-    detectors::{Detectors, Read, Taken},
+    detectors::{Detectors, Read, Taken, hands},
     generate::{self, SKEW, World, records::Raw},
     placement::Stored,
 };
@@ -30,14 +31,38 @@ const END: i64 = 2_082_758_400_000_000;
 const SECRET: [u8; 32] = [7; 32];
 
 /// With a budget for notices, if they are wanted.
-fn settings(notices: Option<usize>) -> Settings {
+fn settings(notices: Option<usize>, releases: &Releases) -> Settings {
     let settings = Settings::new(SECRET);
     Settings {
         notices: notices.is_some(),
         notice_budget: notices.unwrap_or(settings.notice_budget),
-        // A release stops as often as it can.
-        alerts_at_once: 1,
+        release_after: releases.after,
+        alerts_at_once: releases.at_once,
         ..settings
+    }
+}
+
+/// When the kernel releases, how much at once, and on how many threads.
+struct Releases {
+    after: usize,
+    at_once: usize,
+    threads: usize,
+    /// When it is asked to catch up, and which thread is first.
+    random: Random,
+}
+
+impl Releases {
+    /// As soon as something is due, and as little at once as can be.
+    fn at_once() -> Self {
+        Self { after: 0, at_once: 1, threads: 1, random: Random::new(0) }
+    }
+
+    fn engine(&mut self, compiled: &Arc<Compiled>, notices: Option<usize>) -> Engine {
+        let mut engine = Engine::new(compiled.clone(), settings(notices, self));
+        if self.threads > 1 {
+            engine.share(hands(self.threads, Random::new(self.random.clone().bits())));
+        }
+        engine
     }
 }
 
@@ -146,6 +171,7 @@ pub struct Drive<'a> {
     compiled: Arc<Compiled>,
     detectors: Detectors,
     engine: Engine,
+    releases: Releases,
     fault: Option<Fault>,
     /// Whether a partition is only found when it is first read.
     found_late: bool,
@@ -200,7 +226,8 @@ impl<'a> Drive<'a> {
         let versions = compiled.versions().to_vec();
         let mut drive = Self {
             world,
-            engine: Engine::new(compiled.clone(), settings(notices)),
+            engine: Releases::at_once().engine(&compiled, notices),
+            releases: Releases::at_once(),
             detectors,
             compiled,
             fault,
@@ -231,7 +258,7 @@ impl<'a> Drive<'a> {
     pub fn with_versions(mut self, mut versions: Vec<(Arc<RuleSet>, Arc<Sources>)>) -> Self {
         let (rules, sources) = versions.remove(0);
         self.compiled = Compiled::new(rules, sources, self.world.topics(), SECRET);
-        self.engine = Engine::new(self.compiled.clone(), settings(self.notices));
+        self.engine = self.releases.engine(&self.compiled, self.notices);
         self.detectors = Detectors::alone(&self.compiled);
         self.versions = self.compiled.versions().to_vec();
         (self.stored, self.later) = (self.versions.clone(), versions.into());
@@ -239,8 +266,22 @@ impl<'a> Drive<'a> {
         self
     }
 
+    /// The same, releasing as rarely and as much at once as follows from a seed.
+    pub fn releasing(mut self, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        self.releases.after = random.pick(&[0, 1, 2, 5, 50]);
+        self.releases.at_once = random.pick(&[1, 3, usize::MAX]);
+        self.releases.random = random;
+        self.engine = self.releases.engine(&self.compiled, self.notices);
+        self.assign();
+        self
+    }
+
     /// The same with so many threads, whose turns follow from a seed.
     pub fn on_threads(mut self, threads: usize, seed: u64) -> Self {
+        self.releases.threads = threads;
+        self.engine = self.releases.engine(&self.compiled, self.notices);
+        self.assign();
         self.detectors =
             Detectors::new(&self.compiled, (threads, seed), self.fault == Some(Fault::Overtaken));
         self
@@ -295,6 +336,7 @@ impl<'a> Drive<'a> {
             }
         }
         self.settle();
+        self.catch_up();
         let positions = self.engine.positions().expect("written");
         self.checkpoints.insert(positions.group, positions);
         let (compiled, given_up) = self.engine.accept(topic, self.world.logs[log].source);
@@ -427,7 +469,7 @@ impl<'a> Drive<'a> {
     /// A kernel that learns of each partition when it is first read.
     pub fn finding_late(world: &'a World) -> Self {
         let mut drive = Self::new(world, None, false);
-        drive.engine = Engine::new(drive.compiled.clone(), settings(None));
+        drive.engine = drive.releases.engine(&drive.compiled, None);
         drive.found_late = true;
         drive
     }
@@ -512,6 +554,9 @@ impl<'a> Drive<'a> {
             }
         };
         self.publish(out);
+        if last || self.releases.random.chance(20) {
+            self.catch_up();
+        }
         // What has stopped goes on with what is read next; in the end, by itself.
         let goes_on = |engine: &mut Engine, out: &mut Output| last && engine.go_on(out);
         let mut out = Output::default();
@@ -520,10 +565,17 @@ impl<'a> Drive<'a> {
         }
     }
 
+    /// What waited to be released is released.
+    fn catch_up(&mut self) {
+        let mut out = Output::default();
+        self.engine.catch_up(&mut out);
+        self.publish(out);
+    }
+
     /// A kernel that begins with what is stored.
-    fn next_life(&self) -> (Arc<Compiled>, Engine, Vec<Start>, Vec<GivenUp>) {
+    fn next_life(&mut self) -> (Arc<Compiled>, Engine, Vec<Start>, Vec<GivenUp>) {
         let compiled = Compiled::with_versions(self.stored.clone(), self.compiled.topics.clone(), SECRET);
-        let mut engine = Engine::new(compiled.clone(), settings(self.notices));
+        let mut engine = self.releases.engine(&compiled, self.notices);
         let topics = &self.compiled.topics;
         let present = self.placements.iter().filter(|(incarnation, placement)| {
             let topic = topics.find(&placement.topic).expect("listed");

@@ -6,9 +6,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use vedette_correlate::{Correlator, CorrelatorSettings, Output, Plan, WaitingBudget};
+use vedette_correlate::{Correlator, CorrelatorSettings, Output, Plan, Router, WaitingBudget};
 use vedette_event::{
-    BatchBuilder, Cell, FieldType, Fields, FindingBatch, Flags, Hit, Kind, LogSource, Micros, Partition,
+    BatchBuilder, Cell, FieldType, Fields, Flags, Hit, Kind, LogSource, Micros, Partition, PlacedBatch,
     Projection, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, TopicIx, Topics, schema::FieldDef,
     source::Form,
 };
@@ -90,7 +90,9 @@ fn main() {
         state: usize::MAX,
         waiting: WaitingBudget { pause: usize::MAX, refuse: usize::MAX },
     };
-    let mut correlator = Correlator::new(Arc::new(plan(threshold)), Arc::new(Topics::new(["fw"])), settings);
+    let plan = Arc::new(plan(threshold));
+    let mut router = Router::new(plan.clone(), &settings.secret);
+    let mut correlator = Correlator::new(plan, Arc::new(Topics::new(["fw"])), settings);
     let (mut out, projection) = (Output::default(), Projection::new([Arc::from("source.ip")]));
     let (mut state, mut spent, mut pushing, mut alerts) = (88_172_645_463_325_252_u64, 0, 0, 0);
     let before = resident();
@@ -112,21 +114,22 @@ fn main() {
         let hits: Vec<_> = (0..ROWS as u32).map(|row| Hit { row, rule: RuleIx(0) }).collect();
         let flags = vec![Flags::NONE; ROWS];
         let start = Instant::now();
-        correlator.push(
-            &FindingBatch {
-                batch: &events,
-                version: 0,
-                incarnation: 0,
-                times: &times,
-                flags: &flags,
-                moved: &[],
-                hits: &hits,
-            },
-            &mut out,
-        );
+        let routed = router.route(&events, 0, &hits);
+        let at = Micros(times[0].0 - 1_000_000);
+        let placed = PlacedBatch {
+            events,
+            version: 0,
+            incarnation: 0,
+            times,
+            flags,
+            moved: Vec::new(),
+            undated: 0,
+            hits,
+        };
+        correlator.push(&placed, &routed, &mut out);
         pushing += start.elapsed().as_nanos();
         if batch % 20 == 19 {
-            correlator.release(&[Micros(times[0].0 - 1_000_000)], usize::MAX, &mut out);
+            correlator.release(&[at], usize::MAX, &mut out);
         }
         spent += start.elapsed().as_nanos();
         alerts += out.alerts.len();

@@ -8,10 +8,10 @@
 
 use std::{collections::BTreeMap, process::Command, sync::Arc};
 
-use vedette_correlate::{Correlator, CorrelatorSettings, GROUPS, Output, Plan, WaitingBudget};
+use vedette_correlate::{Correlator, CorrelatorSettings, GROUPS, Output, Plan, Router, WaitingBudget};
 use vedette_event::{
-    BatchBuilder, Cell, EventBatch, FieldType, Fields, FindingBatch, Flags, Hit, Kind, LogSource, Micros,
-    Partition, Projection, RuleIx, SourceDef, SourceIx, Sources, Span, TopicIx, Topics, schema::FieldDef,
+    BatchBuilder, Cell, EventBatch, FieldType, Fields, Flags, Hit, Kind, LogSource, Micros, Partition,
+    PlacedBatch, Projection, RuleIx, SourceDef, SourceIx, Sources, Span, TopicIx, Topics, schema::FieldDef,
     source::Form,
 };
 use vedette_sigma::RuleFile;
@@ -82,7 +82,9 @@ fn case(threshold: u32, each: u32) {
         waiting: WaitingBudget { pause: usize::MAX, refuse: usize::MAX },
     };
     let topics = Arc::new(Topics::new(["firewall"]));
-    let mut correlator = Correlator::new(Arc::new(plan(threshold)), topics, settings);
+    let plan = Arc::new(plan(threshold));
+    let mut router = Router::new(plan.clone(), &settings.secret);
+    let mut correlator = Correlator::new(plan, topics, settings);
     let (projection, rows) = (Projection::new([Arc::from("source.ip")]), i64::from(ROWS));
     let events = u64::from(KEYS) * u64::from(each);
     let (before, mut alerts) = (resident(), 0);
@@ -95,17 +97,19 @@ fn case(threshold: u32, each: u32) {
         let batch = addresses(&projection, first, &times);
         let hits: Vec<_> = (0..ROWS).map(|row| Hit { row, rule: RuleIx(0) }).collect();
         let flags = vec![Flags::NONE; ROWS as usize];
-        let findings = FindingBatch {
-            batch: &batch,
+        let routed = router.route(&batch, 0, &hits);
+        let placed = PlacedBatch {
+            events: batch,
             version: 0,
             incarnation: 0,
-            times: &times,
-            flags: &flags,
-            moved: &[],
-            hits: &hits,
+            times,
+            flags,
+            moved: Vec::new(),
+            undated: 0,
+            hits,
         };
         let mut out = Output::default();
-        correlator.push(&findings, &mut out);
+        correlator.push(&placed, &routed, &mut out);
         correlator.release(&[at(from + rows)], usize::MAX, &mut out);
         alerts += out.alerts.len();
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use vedette_event::Micros;
 
-use crate::{Correlator, Plan, correlator::layouts, over::budget::Budgets};
+use crate::{Correlator, Plan, over::budget::Budgets};
 
 impl Correlator {
     /// Goes on by another plan.
@@ -23,21 +23,21 @@ impl Correlator {
             for group in &mut self.groups {
                 group.drop_tree(at as u32, tree.set);
             }
-            self.storms.drop_tree(at as u32);
+            Arc::make_mut(&mut self.storms).drop_tree(at as u32);
             self.waiting.drop_tree(at);
             self.announced.remove(&(at as u32));
         }
         self.watermarks.resize(plan.sets.len(), Micros::MIN);
-        self.budgets = Budgets::of(plan, self.settings.state);
+        self.budgets = Arc::new(Budgets::of(plan, self.settings.state));
         self.report.adopt(plan);
         self.waiting.adopt(plan);
-        self.layouts = layouts(plan);
         let ending = (0..plan.trees.len()).filter_map(|at| {
             let (before, now) = kept(at)?;
             (before.until != now.until).then_some((at as u32, now))
         });
         let ending: Vec<_> = ending.collect();
-        self.storms.adopt(plan, &self.budgets, ending.iter().map(|(_, tree)| tree.set));
+        let budgets = &self.budgets;
+        Arc::make_mut(&mut self.storms).adopt(plan, budgets, ending.iter().map(|(_, tree)| tree.set));
         for group in &mut self.groups {
             group.adopt(plan);
             for (at, tree) in &ending {

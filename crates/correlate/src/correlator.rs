@@ -2,34 +2,35 @@
 //!
 //! In: findings, watermarks. Out: [`Output`].
 //! Invariants: a finding is let through once, when its time lies below the watermark of all sources its tree reads. In a release every
-//! group comes to the watermark by itself, and only then do they meet, in [`Storms`]: so groups can be on threads of their own, each with a
-//! [`Report`] of its own.
+//! group comes to the watermark by itself, and only then do they meet, in [`Storms`] ([`crate::release`]).
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use smallvec::SmallVec;
-use vedette_event::{FindingBatch, Micros, RuleIx, SourceIx, Span, Topics, time::HOUR};
+use vedette_event::{Micros, PlacedBatch, RuleIx, SourceIx, Span, Topics, time::HOUR};
 
 use crate::{
     Counters, Effort, GROUPS, Output, Plan,
     codec::KeyHasher,
     event::EventRef,
     group::Group,
-    intake::{
-        columns::{Layout, trees_of},
-        route,
-    },
+    intake::router::{Finding, Routed},
     notices::{Announced, Announcing, KEYS_WITH_MOST, Unreleased},
     over::budget::Budgets,
     pending::{
         Held, Origin,
         waiting::{Waiting, WaitingBudget, entries},
     },
-    plan::{InForce, Tree},
+    plan::Tree,
+    release::Sharing,
     report::Report,
     step::{Context, walk::Scratch},
     storm::Storms,
 };
+
+/// Most findings let through at once for each alert that there is room for, where the last ones said little: few correlated findings say
+/// anything, and two thousand over 64 groups cost half as much again as sixteen thousand. A storm's first release gives so many more once.
+const MAX_STRIDE: usize = 8;
 
 /// What a deployment decides.
 #[derive(Debug, Clone)]
@@ -52,17 +53,21 @@ pub struct Correlator {
     pub(crate) plan: Arc<Plan>,
     pub(crate) topics: Arc<Topics>,
     pub(crate) settings: CorrelatorSettings,
-    pub(crate) budgets: Budgets,
+    pub(crate) budgets: Arc<Budgets>,
     pub(crate) hasher: KeyHasher,
     pub(crate) groups: Vec<Group>,
-    pub(crate) storms: Storms,
+    /// Shared while groups are let through elsewhere.
+    pub(crate) storms: Arc<Storms>,
     pub(crate) waiting: Waiting,
     /// By set of sources.
     pub(crate) watermarks: Vec<Micros>,
-    /// By version, by source.
-    pub(crate) layouts: Vec<Vec<Layout>>,
     intake: Intake,
     pub(crate) report: Report,
+    pub(crate) sharing: Sharing,
+    /// Findings that came since the last release.
+    pub(crate) fresh: usize,
+    /// How many findings and timers are let through at once for each alert that there is room for.
+    stride: usize,
     /// By tree.
     pub(crate) announced: BTreeMap<u32, Announced>,
     /// What all groups remember of unreleased events, in entries: those that wait for live sources, those that wait for sources
@@ -71,7 +76,7 @@ pub struct Correlator {
 }
 
 /// One event on its way to one tree in one key group.
-struct Finding<'a> {
+struct Arriving<'a> {
     tree: &'a Tree,
     held: Held,
     payload: &'a [u8],
@@ -79,20 +84,16 @@ struct Finding<'a> {
     group: u8,
 }
 
-/// Memory reused from event to event.
+/// Memory reused from batch to batch.
 #[derive(Debug, Default)]
 struct Intake {
-    uses: Vec<(u32, u16)>,
-    payload: Vec<u8>,
-    part: Vec<u8>,
-    key: Vec<u8>,
     scratch: Scratch,
     /// Findings of a batch: they are handed to their groups at its end, so that each group's memory is looked up once for all of its own.
     held: Vec<Staged>,
-    payloads: Vec<u8>,
+    order: Vec<u32>,
 }
 
-/// A finding on its way to its group; its payload is in [`Intake::payloads`].
+/// A finding on its way to its group; its payload ends there in [`Routed`].
 #[derive(Debug, Clone, Copy)]
 struct Staged {
     held: Held,
@@ -100,14 +101,6 @@ struct Staged {
     set: usize,
     group: u8,
 }
-
-const _: () = {
-    const fn movable<T: Send + Sync>() {}
-    // A group can be let through on a thread of its own, over what all of them look at.
-    movable::<Group>();
-    movable::<Report>();
-    movable::<Context<'_>>();
-};
 
 impl Correlator {
     /// An empty one.
@@ -117,13 +110,15 @@ impl Correlator {
         Self {
             hasher: KeyHasher::new(&settings.secret),
             groups: (0..GROUPS).map(|number| Group::new(&plan, number)).collect(),
-            storms: Storms::new(&plan, &budgets),
+            storms: Arc::new(Storms::new(&plan, &budgets)),
             waiting: Waiting::new(&plan, settings.waiting),
-            budgets,
+            budgets: Arc::new(budgets),
             watermarks: vec![Micros::MIN; plan.sets.len()],
-            layouts: layouts(&plan),
             intake: Intake::default(),
             report: Report::new(&plan),
+            sharing: Sharing::default(),
+            fresh: 0,
+            stride: 1,
             announced: BTreeMap::new(),
             ahead: [0; 2],
             plan,
@@ -132,118 +127,77 @@ impl Correlator {
         }
     }
 
-    /// Takes the findings of a batch, to be held until released.
-    pub fn push(&mut self, findings: &FindingBatch<'_>, out: &mut Output) {
-        self.take(findings, false, out);
-    }
-
-    /// The same of events of which nobody knows when they were: they meet rules of one event only.
-    pub fn push_alone(&mut self, findings: &FindingBatch<'_>, out: &mut Output) {
-        self.take(findings, true, out);
-    }
-
-    fn take(&mut self, findings: &FindingBatch<'_>, alone: bool, out: &mut Output) {
+    /// Takes the findings of a batch, as a [`crate::Router`] of the same plan and secret gives them, to be held until released.
+    pub fn push(&mut self, batch: &PlacedBatch, routed: &Routed, out: &mut Output) {
         let plan = Arc::clone(&self.plan);
-        let Some(version) = plan.versions.get(findings.version) else { return };
-        let Some(layout) = layout_of(&mut self.layouts, findings) else { return };
-        layout.refresh(findings.batch.projection(), plan.trees.len());
         let mut intake = std::mem::take(&mut self.intake);
-        for hits in findings.hits.chunk_by(|a, b| a.row == b.row) {
-            let Some(row) = hits.first().map(|hit| hit.row as usize) else { continue };
-            trees_of(version, hits, &mut intake.uses);
-            if alone {
-                intake.uses.retain(|(at, _)| plan.trees.get(*at as usize).is_some_and(Tree::single));
+        for event in routed.findings.chunk_by(|a, b| (a.row, a.tree) == (b.row, b.tree)) {
+            let Some(&first) = event.first() else { continue };
+            let Some(tree) = plan.trees.get(first.tree as usize) else { continue };
+            let row = first.row as usize;
+            let order = batch.order(row);
+            if !tree.takes(order.time) || (row < batch.undated && !tree.single()) {
+                continue;
             }
-            if let Some(layout) = layout_of(&mut self.layouts, findings) {
-                layout.next_event();
+            // What a group has done with before a restart.
+            let from = batch.moved_from(row).unwrap_or(order.time);
+            let mut counts = true;
+            for finding in event {
+                let group = self.groups.get(usize::from(finding.group));
+                if group.is_none_or(|group| from < group.mark(finding.tree)) {
+                    continue;
+                }
+                let event = EventRef {
+                    time: order.time,
+                    offset: order.offset,
+                    partition: order.partition,
+                    index: order.index,
+                    topic: order.topic,
+                    incarnation: order.incarnation,
+                    flags: batch.flags.get(row).copied().unwrap_or_default(),
+                    weight: finding.weight,
+                };
+                let payload = routed.payload(finding.start, finding.end);
+                let Finding { start, hash, tree: at, .. } = *finding;
+                let held = Held { event, start, hash, tree: at, entries: entries(payload.len()), counts };
+                counts = false;
+                let arriving =
+                    Arriving { tree, held, payload, source: batch.events.source, group: finding.group };
+                if self.admit(&plan, &arriving, &mut intake.scratch, out) {
+                    intake.held.push(Staged { held, end: finding.end, set: tree.set, group: finding.group });
+                }
             }
-            let mut uses = std::mem::take(&mut intake.uses);
-            for matched in uses.chunk_by(|a, b| a.0 == b.0) {
-                self.route(&plan, findings, row, matched, &mut intake, out);
-            }
-            uses.clear();
-            intake.uses = uses;
         }
-        self.hand_over(&mut intake);
+        for keyless in &routed.keyless {
+            let tree = plan.trees.get(keyless.tree as usize);
+            let time = batch.times.get(keyless.row as usize);
+            let dated = keyless.row as usize >= batch.undated;
+            if dated && tree.zip(time).is_some_and(|(tree, time)| tree.takes(*time)) {
+                let tally = self.report.of(keyless.tree);
+                tally.root.without_key += 1;
+                for at in &keyless.inner {
+                    if let Some(counters) = tally.inner.get_mut(usize::from(*at)) {
+                        counters.without_key += 1;
+                    }
+                }
+            }
+        }
+        self.hand_over(&mut intake, routed);
         self.intake = intake;
         self.collect(&plan, out);
         self.waiting.announce(&plan, &self.watermarks, &mut out.health);
     }
 
-    /// Brings one event to the key groups that it concerns for one tree.
-    #[inline]
-    fn route(
-        &mut self,
-        plan: &Plan,
-        findings: &FindingBatch<'_>,
-        row: usize,
-        matched: &[(u32, u16)],
-        intake: &mut Intake,
-        out: &mut Output,
-    ) {
-        let Some(&(at, _)) = matched.first() else { return };
-        let Some(tree) = plan.trees.get(at as usize) else { return };
-        if findings.times.get(row).is_none_or(|time| !tree.takes(*time)) {
-            return;
-        }
-        let Some(layout) = layout_of(&mut self.layouts, findings) else { return };
-        intake.payload.clear();
-        let weight = layout.payload((plan, &self.hasher), at, findings, row, matched, &mut intake.payload);
-        let mut to = route::destinations(&self.hasher, tree, &intake.payload, &mut intake.key);
-        if to.is_empty() {
-            self.keyless(at, tree, matched);
-            return;
-        }
-        let order = findings.order(row);
-        let first = moved_from(findings, row).unwrap_or(order.time);
-        // What a group has done with before a restart.
-        let groups = &self.groups;
-        to.retain(|to| groups.get(usize::from(to.group)).is_some_and(|group| first >= group.mark(at)));
-        let event = EventRef {
-            time: order.time,
-            offset: order.offset,
-            partition: order.partition,
-            index: order.index,
-            topic: order.topic,
-            incarnation: order.incarnation,
-            flags: findings.flags.get(row).copied().unwrap_or_default(),
-            weight,
-        };
-        for (copy, to) in to.iter().enumerate() {
-            let payload = match &to.matched {
-                None => &intake.payload,
-                Some(matched) => {
-                    route::write_part(&intake.payload, tree, matched, &mut intake.part);
-                    &intake.part
-                }
-            };
-            let entries = entries(payload.len());
-            let held = Held { event, start: 0, hash: to.hash, tree: at, entries, counts: copy == 0 };
-            let finding = Finding { tree, held, payload, source: findings.batch.source, group: to.group };
-            if self.admit(plan, &finding, &mut intake.scratch, out) {
-                let start = intake.payloads.len();
-                intake.payloads.extend_from_slice(payload);
-                let held = Held { start, ..finding.held };
-                let end = intake.payloads.len();
-                intake.held.push(Staged { held, end, set: tree.set, group: to.group });
-            }
-        }
-    }
-
-    /// An event that has no key in any rule of a tree.
-    fn keyless(&mut self, at: u32, tree: &Tree, matched: &[(u32, u16)]) {
-        let tally = self.report.of(at);
-        tally.root.without_key += 1;
-        for (inner, counters) in tree.inner.iter().zip(&mut tally.inner) {
-            let matches = matched.iter().any(|(_, bit)| inner.detections.contains(bit));
-            counters.without_key += u64::from(matches);
-        }
-    }
-
     /// Whether there is room for one event of one tree in one key group; if so, it is looked at ahead.
     #[inline]
-    fn admit(&mut self, plan: &Plan, finding: &Finding<'_>, scratch: &mut Scratch, out: &mut Output) -> bool {
-        let Finding { tree, ref held, payload, source, group } = *finding;
+    fn admit(
+        &mut self,
+        plan: &Plan,
+        arriving: &Arriving<'_>,
+        scratch: &mut Scratch,
+        out: &mut Output,
+    ) -> bool {
+        let Arriving { tree, ref held, payload, source, group } = *arriving;
         // Asked before the notice, which no alert would cover.
         if !self.waiting.room(held.tree as usize, tree.set, source) {
             self.waiting.refuse(held.tree as usize, held.event.time);
@@ -280,9 +234,10 @@ impl Correlator {
     }
 
     /// Hands the findings of a batch to their groups, one group after the other.
-    fn hand_over(&mut self, intake: &mut Intake) {
+    fn hand_over(&mut self, intake: &mut Intake, routed: &Routed) {
+        let Intake { held, order, .. } = intake;
         let mut places = [0; GROUPS as usize];
-        for staged in &intake.held {
+        for staged in &*held {
             if let Some(n) = places.get_mut(usize::from(staged.group)) {
                 *n += 1;
             }
@@ -291,8 +246,9 @@ impl Correlator {
         for place in &mut places {
             before += std::mem::replace(place, before);
         }
-        let mut order = vec![0; intake.held.len()];
-        for (at, staged) in intake.held.iter().enumerate() {
+        order.clear();
+        order.resize(held.len(), 0);
+        for (at, staged) in (0..).zip(&*held) {
             if let Some(place) = places.get_mut(usize::from(staged.group)) {
                 if let Some(slot) = order.get_mut(*place) {
                     *slot = at;
@@ -300,15 +256,20 @@ impl Correlator {
                 *place += 1;
             }
         }
-        for staged in order.iter().filter_map(|at| intake.held.get(*at)) {
+        for staged in order.iter().filter_map(|at| held.get(*at as usize)) {
             let group = self.groups.get_mut(usize::from(staged.group));
-            let payload = intake.payloads.get(staged.held.start..staged.end).unwrap_or_default();
             if let Some(agenda) = group.and_then(|group| group.agendas.get_mut(staged.set)) {
-                agenda.hold(staged.held, payload);
+                agenda.hold(staged.held, routed.payload(staged.held.start, staged.end));
             }
         }
-        intake.held.clear();
-        intake.payloads.clear();
+        self.fresh += held.len();
+        held.clear();
+    }
+
+    /// How many findings came since the last release.
+    #[must_use]
+    pub const fn fresh(&self) -> usize {
+        self.fresh
     }
 
     /// Lets through what lies below the watermarks (by source; `Micros::MIN` where there is none yet), until so many alerts
@@ -333,6 +294,7 @@ impl Correlator {
             }
             all &= self.let_through(&plan, set, Some(below), most, out);
         }
+        self.fresh = 0;
         self.collect(&plan, out);
         self.waiting.announce(&plan, &self.watermarks, &mut out.health);
         all
@@ -359,9 +321,17 @@ impl Correlator {
     ) -> bool {
         let upto = loop {
             let room = most.saturating_sub(out.alerts.len()).max(most / 8).max(1);
-            let upto =
-                wanted.map(|wanted| if most == usize::MAX { wanted } else { self.stop(set, wanted, room) });
+            let before = out.alerts.len();
+            let upto = wanted.map(|wanted| {
+                if most == usize::MAX {
+                    wanted
+                } else {
+                    self.stop(set, wanted, room.saturating_mul(self.stride))
+                }
+            });
             self.step(plan, set, upto, out);
+            let said = out.alerts.len() - before;
+            self.stride = if said > room / 2 { 1 } else { (self.stride * 2).min(MAX_STRIDE) };
             if upto == wanted || out.alerts.len() >= most {
                 break upto;
             }
@@ -379,34 +349,8 @@ impl Correlator {
         upto == wanted
     }
 
-    /// Brings all groups to one time, each on its own, and then together.
-    fn step(&mut self, plan: &Plan, set: usize, below: Option<Micros>, out: &mut Output) {
-        let Self { topics, budgets, hasher, groups, storms, report, .. } = self;
-        let stands = self.waiting.stands(set);
-        let ahead = &mut self.ahead[usize::from(stands)];
-        for group in groups.iter_mut().filter(|group| group.due(set, below)) {
-            let remembered = |group: &Group| group.agendas.get(set).map_or(0, |agenda| agenda.remembered);
-            let before = remembered(group);
-            let cx = Context { plan, topics, hasher, budgets, storms };
-            group.release(&cx, set, below, report);
-            *ahead = *ahead + remembered(group) - before;
-            storms.hear(plan, std::mem::take(&mut report.crossings), &mut report.alerts);
-        }
-        if storms.due(set, below) {
-            let bodies = crate::body::Bodies { plan, topics };
-            storms.settle(&bodies, (set, below), &mut report.alerts, |crossing| {
-                if let Some(group) = groups.get_mut(usize::from(crossing.group)) {
-                    group.silence(crossing.tree, crossing.slot, crossing.event.order());
-                }
-            });
-        }
-        // Their memory goes with them: a step can end all that a flood began.
-        out.alerts.append(&mut std::mem::take(&mut report.alerts));
-        out.health.append(&mut report.health);
-    }
-
     /// Up to where to go at once: to the time wanted, or to one below which there are about as many findings and timers as
-    /// there is room for alerts, since few say more than one thing. The first instant at which there is something at least.
+    /// there is room for. The first instant at which there is something at least.
     fn stop(&mut self, set: usize, wanted: Micros, room: usize) -> Micros {
         let agendas = self.groups.iter_mut().filter_map(|group| group.agendas.get_mut(set));
         let mut due: Vec<_> = agendas.filter(|agenda| agenda.first() < wanted).collect();
@@ -477,22 +421,4 @@ impl Correlator {
     pub const fn effort(&self) -> Effort {
         self.report.effort
     }
-}
-
-/// Where the columns of each version's sources are, to be looked up.
-pub(crate) fn layouts(plan: &Plan) -> Vec<Vec<Layout>> {
-    let of = |version: &InForce| version.sources.defs.iter().map(|_| Layout::default()).collect();
-    plan.versions.iter().map(of).collect()
-}
-
-#[inline]
-fn layout_of<'a>(layouts: &'a mut [Vec<Layout>], findings: &FindingBatch<'_>) -> Option<&'a mut Layout> {
-    layouts.get_mut(findings.version)?.get_mut(usize::from(findings.batch.source.0))
-}
-
-/// Where a row was the first time, if it is placed elsewhere now.
-#[inline]
-fn moved_from(findings: &FindingBatch<'_>, row: usize) -> Option<Micros> {
-    let at = findings.moved.binary_search_by_key(&row, |(row, _)| *row as usize).ok()?;
-    findings.moved.get(at).map(|(_, first)| *first)
 }

@@ -110,6 +110,16 @@ impl Group {
         Self { number, trees: Vec::new(), agendas, marks: Vec::new() }
     }
 
+    /// What stands in the place of a group that is elsewhere.
+    pub const fn away(number: u8) -> Self {
+        Self { number, trees: Vec::new(), agendas: Vec::new(), marks: Vec::new() }
+    }
+
+    /// What is remembered of unreleased events of a set of sources.
+    pub fn remembered(&self, set: usize) -> usize {
+        self.agendas.get(set).map_or(0, |agenda| agenda.remembered)
+    }
+
     /// Whether something of a set of sources is due below a time (at all, if `None`).
     pub fn due(&self, set: usize, below: Option<Micros>) -> bool {
         let next = self.agendas.get(set).map_or(Micros::MAX, |agenda| agenda.next);

@@ -1,6 +1,6 @@
 //! Correlation: findings and watermarks in, alerts and notices out.
 //!
-//! [`Plan`] compiles a rule set once. [`Correlator::push`] takes what detection found and holds it until
+//! [`Plan`] compiles a rule set once. A [`Router`] says where what detection found goes, [`Correlator::push`] takes it and holds it until
 //! [`Correlator::release`] lets everything below the watermarks through in the total order;
 //! [`Correlator::finish`] lets through all. What the fields of a body mean is written in [`body`].
 //!
@@ -24,6 +24,7 @@ mod output;
 mod over;
 mod pending;
 mod plan;
+mod release;
 mod report;
 mod step;
 mod storm;
@@ -32,6 +33,7 @@ mod storm;
 mod tests;
 
 pub use correlator::{Correlator, CorrelatorSettings};
+pub use intake::router::{Routed, Router};
 pub use load::Load;
 pub use notices::NOTICE_ENTRY;
 pub use output::{Counters, Effort, Health, Output, Published};
@@ -40,6 +42,7 @@ pub use pending::{
     waiting::{Still, WaitingBudget},
 };
 pub use plan::{Part, Plan};
+pub use release::{Hands, ReleaseTask};
 
 /// Key groups: fixed, so that thread and node counts change nothing.
 pub const GROUPS: u8 = 64;

@@ -62,6 +62,17 @@ pub struct Effort {
     pub written: u64,
 }
 
+impl Effort {
+    /// Adds what was done elsewhere.
+    pub(crate) const fn add(&mut self, other: Self) {
+        self.groups += other.groups;
+        self.sorted += other.sorted;
+        self.bodies += other.bodies;
+        self.swept += other.swept;
+        self.written += other.written;
+    }
+}
+
 /// Something an operator should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {

@@ -100,6 +100,21 @@ impl Report {
         tally
     }
 
+    /// Takes over what another report holds.
+    pub fn append(&mut self, other: &mut Self) {
+        // Their memory does not stay: a step can end all that a flood began.
+        self.alerts.append(&mut std::mem::take(&mut other.alerts));
+        self.health.append(&mut other.health);
+        self.crossings.append(&mut std::mem::take(&mut other.crossings));
+        self.effort.add(std::mem::take(&mut other.effort));
+        other.take(|tree, counts| {
+            let of = self.of(tree);
+            of.root.add(counts.root);
+            of.inner.iter_mut().zip(&counts.inner).for_each(|(of, counts)| of.add(*counts));
+            of.left += counts.left;
+        });
+    }
+
     /// Takes out what was counted.
     pub fn take(&mut self, mut each: impl FnMut(u32, &mut TreeCounts)) {
         for tree in self.counted.drain(..) {

@@ -4,7 +4,10 @@
 //! field with pivots, the rules that each pivot wakes, and code for what is left to decide. At level `trace` it tells
 //! each of its decisions, which says why a rule is dear: it is looked at for every event, or for many.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use vedette_event::RuleIx;
 
@@ -70,7 +73,19 @@ pub(crate) struct ClassRule {
 #[derive(Debug)]
 pub(crate) struct ClassField {
     pub(crate) column: u32,
-    pub(crate) filter: Filter,
+    atoms: Vec<u32>,
+    /// Built when the field first has a value: of the hundreds of fields that SigmaHQ names, events of a class have some dozens, and
+    /// to build all filters took a fifth of the time in which 60,000 Windows events are evaluated.
+    filter: OnceLock<Filter>,
+}
+
+impl ClassField {
+    /// Finds what may hold of the field's values.
+    #[inline]
+    pub(crate) fn filter(&self, program: &Program) -> &Filter {
+        let probe = |atom: &u32| Some((*atom, program.atoms.get(*atom as usize)?.probe.clone()));
+        self.filter.get_or_init(|| Filter::new(self.atoms.iter().filter_map(probe)))
+    }
 }
 
 impl Class {
@@ -182,8 +197,7 @@ impl Class {
     }
 
     fn build_filters(&mut self, program: &Program) {
-        let mut columns: Vec<Vec<(u32, Probe)>> = Vec::new();
-        columns.resize_with(program.columns.len(), Vec::new);
+        let mut columns: Vec<Vec<u32>> = vec![Vec::new(); program.columns.len()];
         let mut keywords = Vec::new();
         for (at, plan) in program.atoms.iter().enumerate() {
             let at = at as u32;
@@ -191,9 +205,7 @@ impl Class {
                 continue;
             }
             match plan {
-                AtomPlan { atom: Atom::Scalar { column, .. }, probe, .. } => {
-                    columns[*column as usize].push((at, probe.clone()));
-                }
+                AtomPlan { atom: Atom::Scalar { column, .. }, .. } => columns[*column as usize].push(at),
                 AtomPlan { atom: Atom::Keyword { .. }, probe, .. } => {
                     self.keyword_atoms.push(at);
                     keywords.push((at, probe.clone()));
@@ -205,7 +217,7 @@ impl Class {
         }
         for (column, atoms) in columns.into_iter().enumerate() {
             if !atoms.is_empty() {
-                self.fields.push(ClassField { column: column as u32, filter: Filter::new(atoms) });
+                self.fields.push(ClassField { column: column as u32, atoms, filter: OnceLock::new() });
             }
         }
         self.keywords = (!keywords.is_empty()).then(|| Filter::new(keywords));

@@ -15,6 +15,7 @@ use vedette_event::{Column, EventBatch, Hit, Kind};
 
 use crate::{
     class::{Class, ClassField, Names},
+    filter::Filter,
     fold::fold_into,
     json,
     memo::Memo,
@@ -312,7 +313,8 @@ impl Rows {
         field: &ClassField,
         memo: &mut Memo,
     ) {
-        let cheap = field.filter.is_cheap();
+        let filter = field.filter(program);
+        let cheap = filter.is_cheap();
         for at in 0..self.members.len() {
             let row = self.members[at];
             let cell = column.cell(row as usize);
@@ -325,10 +327,10 @@ impl Rows {
                     self.add(row, found);
                     continue;
                 }
-                finder.find(program, class, field, cell.kind, cell.text);
+                finder.find(program, class, filter, cell.kind, cell.text);
                 memo.put(tag, cell.text, &finder.outcome, &mut finder.budget);
             } else {
-                finder.find(program, class, field, cell.kind, cell.text);
+                finder.find(program, class, filter, cell.kind, cell.text);
             }
             self.add(row, &finder.outcome);
         }
@@ -384,17 +386,17 @@ impl Rows {
 
 impl Finder {
     /// Puts into `outcome` what the filter finds for a value.
-    fn find(&mut self, program: &Program, class: &Class, field: &ClassField, kind: Kind, text: &str) {
+    fn find(&mut self, program: &Program, class: &Class, filter: &Filter, kind: Kind, text: &str) {
         self.atoms.clear();
         self.outcome.clear();
         if kind == Kind::List {
             let mut unescaped = std::mem::take(&mut self.unescaped);
-            json::elements(text, &mut unescaped, |element| self.find_in_text(program, field, element));
+            json::elements(text, &mut unescaped, |element| self.find_in_text(program, filter, element));
             self.unescaped = unescaped;
             self.atoms.sort_unstable();
             self.atoms.dedup();
         } else {
-            self.find_in_text(program, field, text);
+            self.find_in_text(program, filter, text);
         }
         if self.atoms.is_empty() {
             return;
@@ -408,7 +410,7 @@ impl Finder {
     }
 
     #[inline]
-    fn find_in_text(&mut self, program: &Program, field: &ClassField, text: &str) {
+    fn find_in_text(&mut self, program: &Program, filter: &Filter, text: &str) {
         self.text = self.text.wrapping_add(1);
         if self.text == 0 {
             self.decided.fill(0);
@@ -416,7 +418,7 @@ impl Finder {
         }
         let Self { folded, decided, atoms, text: current, .. } = self;
         let ascii = fold_into(text, folded);
-        field.filter.scan(folded, ascii, &mut |atom, proof| {
+        filter.scan(folded, ascii, &mut |atom, proof| {
             let decided = &mut decided[atom as usize];
             if *decided != *current {
                 *decided = *current;

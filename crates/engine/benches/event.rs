@@ -97,6 +97,7 @@ impl Lane<'_> {
     fn run(&self) -> Run {
         let mut decoder = self.compiled.decoder(self.source).unwrap();
         let mut evaluator = Evaluator::new(self.program.clone());
+        let mut router = self.compiled.router().unwrap();
         let mut engine = Engine::new(self.compiled.clone(), Settings::new(SECRET));
         let mut run = Run::default();
         let partition = Partition { topic: TopicIx(self.source.0), number: 0 };
@@ -118,7 +119,8 @@ impl Lane<'_> {
                 evaluator.evaluate(&events, &mut hits);
                 run.events += events.rows();
                 run.hits += hits.len();
-                batches.push(DetectedBatch { events, version: 0, hits });
+                let routed = router.route(&events, 0, &hits);
+                batches.push(DetectedBatch { events, version: 0, hits, routed });
             }
             clock.lap(2);
             let time = |r: &vedette_event::RawRecord| RecordTime {

@@ -7,9 +7,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use vedette_event::{Micros, Partition};
+use vedette_event::{Micros, Partition, PlacedBatch};
 
-use crate::{Compiled, DetectedBatch, Engine};
+use crate::{Compiled, Engine};
 
 impl Engine {
     /// Goes on with other versions. What was evaluated by the ones before has been absorbed. Gives them over the topics as they
@@ -35,7 +35,7 @@ impl Engine {
     }
 
     /// Counts which rules the events of a batch matched.
-    pub(crate) fn count_matches(&mut self, batch: &DetectedBatch) {
+    pub(crate) fn count_matches(&mut self, batch: &PlacedBatch) {
         let numbers = self.numbers.get(batch.version).map(Vec::as_slice).unwrap_or_default();
         for hit in &batch.hits {
             let rule = numbers.get(hit.rule.0 as usize);

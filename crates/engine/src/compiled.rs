@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use vedette_correlate::Plan;
+use vedette_correlate::{Plan, Router};
 use vedette_decode::{Decoder, Inspector};
 use vedette_event::{Micros, RawBatch, RuleIx, SourceDef, SourceIx, Sources, Span, Topics};
 use vedette_sigma::{RuleKind, RuleSet};
@@ -36,6 +36,8 @@ pub struct Compiled {
     /// By rule: the sources it reads, ascending.
     reads: Vec<Vec<SourceIx>>,
     secret: [u8; 32],
+    /// Whether what is found is correlated.
+    correlated: bool,
 }
 
 impl Compiled {
@@ -76,6 +78,7 @@ impl Compiled {
             plan: Arc::new(plan),
             versions,
             secret,
+            correlated: true,
         })
     }
 
@@ -110,6 +113,12 @@ impl Compiled {
     #[must_use]
     pub fn entries(&self, state: usize) -> BTreeMap<RuleIx, usize> {
         self.plan.entries(state)
+    }
+
+    /// The same for somebody whom findings are enough: its detectors do not say which key groups these go to.
+    #[must_use]
+    pub fn uncorrelated(&self) -> Arc<Self> {
+        Arc::new(Self { correlated: false, ..self.clone() })
     }
 
     /// The versions, the oldest first.
@@ -204,6 +213,12 @@ impl Compiled {
     /// If a source's definition cannot be decoded (an unknown time zone, say).
     pub fn detector(self: &Arc<Self>) -> Result<Detector, Error> {
         Detector::new(self.clone())
+    }
+
+    /// What says which key groups findings go to, for one thread; if they are correlated.
+    #[must_use]
+    pub fn router(&self) -> Option<Router> {
+        self.correlated.then(|| Router::new(self.plan.clone(), &self.secret))
     }
 
     /// A decoder of what the newest rules need of a source.

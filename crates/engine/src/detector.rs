@@ -1,6 +1,6 @@
-//! Decode and detect: the stateless half of the kernel.
+//! Decode, detect, route: the stateless half of the kernel.
 //!
-//! In: [`RawBatch`]. Out: [`Detected`]: events as columns with their hits, and dead letters.
+//! In: [`RawBatch`]. Out: [`Detected`]: events as columns with their hits and where these go, and dead letters.
 //! Invariants: nothing depends on earlier batches, so any thread may take any batch; a record that is too dear is a dead
 //! letter before any rule looks at it, one that panics is retried alone and becomes one, and the others are evaluated as
 //! if it were not there; between two signs of life lies a bounded number of steps, whatever the records.
@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use vedette_correlate::{Routed, Router};
 use vedette_decode::Decoder;
 use vedette_detect::{
     Evaluator,
@@ -28,6 +29,8 @@ pub struct Detector {
     compiled: Arc<Compiled>,
     /// By version, by source.
     lanes: Vec<Lanes>,
+    /// None if nobody correlates what is found.
+    router: Option<Router>,
 }
 
 type Lanes = Vec<(Decoder, Evaluator)>;
@@ -71,12 +74,14 @@ pub struct DetectedBatch {
     pub version: usize,
     /// Sorted by row, then rule.
     pub hits: Vec<Hit>,
+    /// Where these go, by the plan of the versions that they were evaluated by.
+    pub routed: Routed,
 }
 
 impl Detector {
     pub(crate) fn new(compiled: Arc<Compiled>) -> Result<Self, Error> {
         let lanes = compiled.versions().iter().map(|version| lanes(version, compiled.secret()));
-        Ok(Self { lanes: lanes.collect::<Result<_, _>>()?, compiled })
+        Ok(Self { lanes: lanes.collect::<Result<_, _>>()?, router: compiled.router(), compiled })
     }
 
     /// Goes on with other versions; what it knows of those that stay, it keeps.
@@ -96,7 +101,7 @@ impl Detector {
         let mut known: Vec<Option<Lanes>> = std::mem::take(&mut self.lanes).into_iter().map(Some).collect();
         let mut kept = |at: usize| known.get_mut(at).and_then(Option::take).unwrap_or_default();
         self.lanes = fresh.into_iter().map(|lanes| lanes.map_or_else(|fresh| fresh, &mut kept)).collect();
-        self.compiled = compiled.clone();
+        (self.compiled, self.router) = (compiled.clone(), compiled.router());
         Ok(())
     }
 
@@ -171,7 +176,7 @@ impl Detector {
         moved: &mut dyn FnMut(),
     ) -> Result<(), Broken> {
         let (decoder, evaluator) = &mut self.lanes[version][usize::from(raw.source.0)];
-        let compiled = &self.compiled;
+        let (compiled, router) = (&self.compiled, &mut self.router);
         let rules = &compiled.versions()[version].rules;
         let result = catch_unwind(AssertUnwindSafe(|| {
             #[cfg(test)]
@@ -188,7 +193,9 @@ impl Detector {
             }
             let evaluate = |events| {
                 let hits = evaluate(evaluator, &events, moved);
-                DetectedBatch { events, version, hits }
+                let route = |router: &mut Router| router.route(&events, version, &hits);
+                let routed = router.as_mut().map(route).unwrap_or_default();
+                DetectedBatch { events, version, hits, routed }
             };
             Ok((events.into_iter().map(evaluate).collect::<Vec<_>>(), dead))
         }));
@@ -206,6 +213,7 @@ impl Detector {
                     *decoder = fresh;
                 }
                 *evaluator = version.evaluator(raw.source, compiled.secret());
+                *router = compiled.router();
                 Err(Broken::Panicked)
             }
         }

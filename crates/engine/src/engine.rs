@@ -7,9 +7,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use vedette_correlate::{Correlator, Origin, WaitingBudget};
+use vedette_correlate::{Correlator, Origin, Routed, WaitingBudget};
 use vedette_event::{
-    DeadLetter, FindingBatch, Flags, Micros, Partition, RuleIx, SourceIx, Span, StoredPlacement, TopicIx,
+    DeadLetter, Flags, Micros, Partition, PlacedBatch, RuleIx, SourceIx, Span, StoredPlacement, TopicIx,
     place,
 };
 
@@ -40,6 +40,8 @@ pub struct Settings {
     pub state: usize,
     /// Findings that may wait, for live sources and for such as stand still (`correlate`, `waiting`).
     pub waiting: WaitingBudget,
+    /// Findings that come before anything is released again, unless [`Engine::catch_up`] asks: few over 64 key groups cost more each.
+    pub release_after: usize,
     /// Alerts in an output from which on a release stops at the next time, until [`Engine::go_on`] or the next batch.
     pub alerts_at_once: usize,
 }
@@ -55,6 +57,7 @@ impl Settings {
             notice_budget: 1 << 20,
             state: 1 << 30,
             waiting: WaitingBudget { pause: 4_000_000, refuse: 5_000_000 },
+            release_after: 0,
             alerts_at_once: usize::MAX,
         }
     }
@@ -110,6 +113,8 @@ pub struct Engine {
     /// While true, nothing is released.
     pub(crate) held: bool,
     pub(crate) unfinished: bool,
+    /// Watermarks may have risen since the last release.
+    pub(crate) behind: bool,
     /// By key group: the resume points of its last checkpoint, which no later one may fall behind.
     resumes: Vec<BTreeMap<Partition, Mark>>,
     former: Former,
@@ -125,10 +130,6 @@ pub struct Engine {
     pub(crate) matched: Vec<u64>,
     /// By version, by its own rules: their numbers among all.
     pub(crate) numbers: Vec<Vec<RuleIx>>,
-    times: Vec<Micros>,
-    flags: Vec<Flags>,
-    /// Rows placed elsewhere than before the restart, and where they were then.
-    moved: Vec<(u32, Micros)>,
 }
 
 impl Engine {
@@ -142,6 +143,7 @@ impl Engine {
             state: settings.state,
             waiting: settings.waiting,
         };
+        debug_assert_eq!(compiled.secret(), settings.secret, "detectors hash keys with the same secret");
         let sources = compiled.sources.defs.len();
         Self {
             correlator: Correlator::new(compiled.plan.clone(), compiled.topics.clone(), correlate),
@@ -152,6 +154,7 @@ impl Engine {
             taken_up: Vec::new(),
             held: false,
             unfinished: false,
+            behind: false,
             former: Former::default(),
             resumes: vec![BTreeMap::new(); usize::from(KEY_GROUPS)],
             stored: BTreeMap::new(),
@@ -161,9 +164,6 @@ impl Engine {
             counters: vec![SourceCounters::default(); sources],
             matched: vec![0; compiled.rules.rules.len()],
             numbers: compiled.numbers(),
-            times: Vec::new(),
-            flags: Vec::new(),
-            moved: Vec::new(),
             compiled,
             settings,
         }
@@ -278,17 +278,18 @@ impl Engine {
                 self.date(partition, batch, &records, out);
                 continue;
             }
-            let row_record = |row: usize| records.get(batch.events.records[row] as usize);
+            let rows = batch.events.records.clone();
+            let record = |row: usize| rows.get(row).map(|at| *at as usize);
             let log = |row: usize| {
-                let ts_log = row_record(row).and_then(|r| r.ts_log).unwrap_or(Micros(0));
-                (ts_log, before.get(batch.events.records[row] as usize).copied().flatten())
+                let ts_log = record(row).and_then(|at| records.get(at)?.ts_log).unwrap_or(Micros(0));
+                (ts_log, record(row).and_then(|at| before.get(at).copied().flatten()))
             };
-            self.place_rows(&batch, log, out);
-            for row in 0..batch.events.rows() {
-                let flags = row_record(row).map_or(Flags::NONE, |r| r.flags);
-                self.flags[row] = self.flags[row].with(flags);
+            let Some((mut placed, routed)) = self.place_rows(batch, log, out) else { continue };
+            for (row, flags) in placed.flags.iter_mut().enumerate() {
+                let of_record = record(row).and_then(|at| records.get(at)).map_or(Flags::NONE, |r| r.flags);
+                *flags = flags.with(of_record);
             }
-            self.push(&batch, out);
+            self.push(&placed, &routed, out);
         }
         if from_file {
             self.went_on(partition, &records, out);
@@ -313,26 +314,24 @@ impl Engine {
         before.collect()
     }
 
-    /// Fills `times` and `flags` for all rows of a batch. `log` gives a row's `ts_log` and the highest before it.
+    /// Gives each event of a batch its place. `log` gives a row's `ts_log` and the highest before it.
     pub(crate) fn place_rows(
         &mut self,
-        batch: &DetectedBatch,
+        batch: DetectedBatch,
         log: impl Fn(usize) -> (Micros, Option<Micros>),
         out: &mut Output,
-    ) {
-        let events = &batch.events;
-        let Some(version) = self.compiled.versions().get(batch.version) else { return };
-        let def = version.sources.get(events.source);
+    ) -> Option<(PlacedBatch, Routed)> {
+        let DetectedBatch { events, version, hits, routed } = batch;
+        let def = self.compiled.versions().get(version)?.sources.get(events.source);
         let (late, future) = (def.disorder, def.future);
         let disorder = self.compiled.disorder(events.source);
         let source = usize::from(events.source.0);
         let gone_on = self.watermarks[source];
         let passed = gone_on.max(self.floors[source]);
         let others = self.reached_by_others(events.source, events.partition);
-        let Some(state) = self.partitions.get_mut(&events.partition) else { return };
-        self.times.clear();
-        self.flags.clear();
-        self.moved.clear();
+        let state = self.partitions.get_mut(&events.partition)?;
+        let (mut times, mut flags) = (Vec::with_capacity(events.rows()), Vec::with_capacity(events.rows()));
+        let mut moved = Vec::new();
         for row in 0..events.rows() {
             let offset = events.offsets()[row];
             let (ts_log, highest) = log(row);
@@ -347,7 +346,7 @@ impl Engine {
                 placed.flags = placed.flags.with(Flags::CLOCK_OVERTAKEN);
             } else if placed.time < reached {
                 if again {
-                    self.moved.push((row as u32, placed.time));
+                    moved.push((row as u32, placed.time));
                 }
                 placed.time = reached;
                 placed.flags = placed.flags.with(Flags::CLOCK_OVERTAKEN);
@@ -363,46 +362,27 @@ impl Engine {
             if promised.is_some_and(|promised| placed.time < promised) {
                 state.step_back(offset, placed.time);
             }
-            self.times.push(placed.time);
-            self.flags.push(placed.flags);
+            times.push(placed.time);
+            flags.push(placed.flags);
         }
+        let incarnation = self.compiled.topics.incarnation(events.partition.topic);
+        Some((PlacedBatch { events, version, incarnation, times, flags, moved, undated: 0, hits }, routed))
     }
 
-    /// Hands the placed events of a batch to the correlator.
-    pub(crate) fn push(&mut self, batch: &DetectedBatch, out: &mut Output) {
-        self.push_from(batch, 0, out);
-    }
-
-    /// The same of a batch whose first rows have no time that anything could be correlated by.
-    pub(crate) fn push_from(&mut self, batch: &DetectedBatch, dated: usize, out: &mut Output) {
-        let source = batch.events.source;
-        let counters = &mut self.counters[usize::from(source.0)];
-        counters.events += batch.events.rows() as u64;
-        for flags in self.flags.iter().filter(|flags| !flags.is_empty()) {
+    /// Hands a placed batch to the correlator.
+    pub(crate) fn push(&mut self, placed: &PlacedBatch, routed: &Routed, out: &mut Output) {
+        let counters = &mut self.counters[usize::from(placed.events.source.0)];
+        counters.events += placed.events.rows() as u64;
+        for flags in placed.flags.iter().filter(|flags| !flags.is_empty()) {
             for (flag, count) in CLOCK_FLAGS.iter().zip(&mut counters.flagged) {
                 *count += u64::from(flags.has(*flag));
             }
         }
-        if batch.hits.is_empty() {
+        if placed.hits.is_empty() {
             return;
         }
-        self.count_matches(batch);
-        let (alone, hits) = batch.hits.split_at(batch.hits.partition_point(|hit| (hit.row as usize) < dated));
-        let findings = FindingBatch {
-            batch: &batch.events,
-            version: batch.version,
-            incarnation: self.compiled.topics.incarnation(batch.events.partition.topic),
-            times: &self.times,
-            flags: &self.flags,
-            moved: &self.moved,
-            hits,
-        };
-        if !alone.is_empty() {
-            self.correlator.push_alone(&FindingBatch { hits: alone, ..findings }, &mut out.correlated);
-        }
-        if !hits.is_empty() {
-            self.correlator.push(&findings, &mut out.correlated);
-        }
+        self.count_matches(placed);
+        self.correlator.push(placed, routed, &mut out.correlated);
     }
 
     /// The end of all files: every event is released, every timer fires, every episode ends.

@@ -6,7 +6,7 @@
 //! as a whole to find out.
 //! Invariant: of a file whose time is not known no more than [`SOON`] is held.
 
-use vedette_event::{Micros, Partition};
+use vedette_event::{Micros, Partition, PlacedBatch};
 
 use crate::{
     Engine, Output,
@@ -54,7 +54,7 @@ impl Engine {
                     if soon {
                         self.await_time(partition, batch);
                     } else {
-                        self.place_undated(&batch, out);
+                        self.place_undated(batch, out);
                     }
                     return;
                 };
@@ -62,12 +62,11 @@ impl Engine {
                 if soon {
                     self.undated.remove(&partition);
                     for held in held {
-                        self.place_rows(&held, |_| (time, None), out);
-                        self.push(&held, out);
+                        self.place_at(held, |_| time, 0, out);
                     }
                 } else {
                     undated.events += row as u64;
-                    held.iter().for_each(|held| self.place_undated(held, out));
+                    held.into_iter().for_each(|held| self.place_undated(held, out));
                     dated = row;
                 }
                 time
@@ -80,8 +79,7 @@ impl Engine {
                 if row < dated { Micros(0) } else { latest }
             })
             .collect();
-        self.place_rows(&batch, |row| (logs[row], None), out);
-        self.push_from(&batch, dated, out);
+        self.place_at(batch, |row| logs[row], dated, out);
         if let Some(state) = self.partitions.get_mut(&partition) {
             state.log_time(latest);
         }
@@ -101,9 +99,22 @@ impl Engine {
     }
 
     /// Places events whose time nobody knows.
-    fn place_undated(&mut self, batch: &DetectedBatch, out: &mut Output) {
-        self.place_rows(batch, |_| (Micros(0), None), out);
-        self.push_from(batch, batch.events.rows(), out);
+    fn place_undated(&mut self, batch: DetectedBatch, out: &mut Output) {
+        let rows = batch.events.rows();
+        self.place_at(batch, |_| Micros(0), rows, out);
+    }
+
+    /// Places events, of which the first have no time, and hands them to the correlator.
+    fn place_at(
+        &mut self,
+        batch: DetectedBatch,
+        log: impl Fn(usize) -> Micros,
+        undated: usize,
+        out: &mut Output,
+    ) {
+        if let Some((placed, routed)) = self.place_rows(batch, |row| (log(row), None), out) {
+            self.push(&PlacedBatch { undated, ..placed }, &routed, out);
+        }
     }
 
     /// Takes note of how far a file was read without a time. From where none would be soon, nothing is held.
@@ -115,7 +126,7 @@ impl Engine {
         undated.bytes += records.iter().map(|record| u64::from(record.bytes) + 1).sum::<u64>();
         if undated.bytes >= SOON {
             let held = std::mem::take(&mut undated.held);
-            held.iter().for_each(|held| self.place_undated(held, out));
+            held.into_iter().for_each(|held| self.place_undated(held, out));
         }
     }
 
@@ -128,7 +139,7 @@ impl Engine {
     /// Says that a file has no more records.
     pub fn end(&mut self, partition: Partition, out: &mut Output) {
         let held = self.undated.get_mut(&partition).map(|undated| std::mem::take(&mut undated.held));
-        held.iter().flatten().for_each(|held| self.place_undated(held, out));
+        held.into_iter().flatten().for_each(|held| self.place_undated(held, out));
         if let Some(state) = self.partitions.get_mut(&partition) {
             state.ended = true;
         }

@@ -34,7 +34,7 @@ pub use error::Error;
 pub use in_force::{InForce, Task};
 pub use in_order::{InFlight, InOrder};
 pub use standing::TopicState;
-pub use vedette_correlate::{Effort, Load, NOTICE_ENTRY, Published, WaitingBudget};
+pub use vedette_correlate::{Effort, Hands, Load, NOTICE_ENTRY, Published, ReleaseTask, WaitingBudget};
 pub use version::Version;
 
 /// Fixed number of key groups; state is checkpointed by group.

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use vedette_correlate::Hands;
 use vedette_event::{Micros, Partition, SourceIx, TopicIx};
 
 use crate::{Engine, Output, TopicState, partition::PartitionState};
@@ -59,7 +60,7 @@ impl Engine {
         let let_go = self.held && !held;
         self.held = held;
         if let_go {
-            self.release(out);
+            self.let_go(out);
         }
     }
 
@@ -67,7 +68,7 @@ impl Engine {
     pub fn go_on(&mut self, out: &mut Output) -> bool {
         let goes_on = self.unfinished && !self.held;
         if goes_on {
-            self.release(out);
+            self.let_go(out);
         }
         goes_on
     }
@@ -80,11 +81,32 @@ impl Engine {
         waiting >= budget / 4
     }
 
-    /// Raises the sources' watermarks as far as their partitions allow and releases what lies below.
+    /// From now on, lets key groups through on several threads where there is enough to do.
+    pub fn share(&mut self, hands: Hands) {
+        self.correlator.share(hands);
+    }
+
+    /// Releases what has become due and has waited for more to come with it ([`crate::Settings::release_after`]).
+    pub fn catch_up(&mut self, out: &mut Output) {
+        if self.behind {
+            self.let_go(out);
+        }
+    }
+
+    /// Watermarks may have risen: releases what lies below, if enough has come for that.
     pub(crate) fn release(&mut self, out: &mut Output) {
+        self.behind = true;
+        if self.correlator.fresh() >= self.settings.release_after || self.unfinished {
+            self.let_go(out);
+        }
+    }
+
+    /// Raises the sources' watermarks as far as their partitions allow and releases what lies below.
+    fn let_go(&mut self, out: &mut Output) {
         if self.held {
             return;
         }
+        self.behind = false;
         let mut lowest: Vec<Option<Micros>> = vec![None; self.watermarks.len()];
         for source in self.unknown() {
             lowest[usize::from(source.0)] = Some(Micros::MIN);

@@ -1,7 +1,7 @@
 //! What flows through Vedette: the vocabulary every other crate shares.
 //!
 //! Raw records ([`RawBatch`]) become columns ([`EventBatch`]), columns become hits of rules
-//! ([`FindingBatch`]), hits become alerts ([`Alert`]) and notices ([`Notice`]).
+//! ([`PlacedBatch`]), hits become alerts ([`Alert`]) and notices ([`Notice`]).
 //!
 //! Invariants: nothing here performs I/O, reads a clock, randomness or the environment; a cell's
 //! text is canonical for its kind, so equal bytes of equal kind mean equal values.
@@ -27,7 +27,7 @@ pub use alert::{Alert, Entity, Evidence, Identity, Notice, RuleRef, Severity, St
 pub use batch::{BatchBuilder, EventBatch, MAX_ROWS, Projection};
 pub use cell::{Cell, Kind};
 pub use column::Column;
-pub use finding::{FindingBatch, Hit};
+pub use finding::{Hit, PlacedBatch};
 pub use flags::Flags;
 pub use order::{Incarnation, Order, Partition, SourceIx, TopicIx, Topics};
 pub use placement::{Placed, StoredPlacement, place};

@@ -19,9 +19,10 @@ use anyhow::anyhow;
 use crossbeam_channel::{bounded, never};
 use indicatif::{ProgressBar, ProgressStyle};
 use vedette_correlate::Health;
-use vedette_engine::{Compiled, Detected, Engine, InForce, Output, Published};
+use vedette_engine::{Compiled, Detected, Engine, InForce, Output, Published, Settings};
 use vedette_event::{
-    Flags, Micros, Order, Partition, SourceIx, Sources, Span, State, Topics, key_json, key_text,
+    Flags, MAX_ROWS, Micros, Order, Partition, RawBatch, SourceIx, Sources, Span, State, Topics, key_json,
+    key_text,
 };
 use vedette_sigma::{RuleKind, RuleSet};
 
@@ -33,7 +34,7 @@ use crate::{
     },
     content,
     inputs::{self, Opened, Reached, Reading, Turns},
-    pipeline::{self, Nothing, Pipeline, Step},
+    pipeline::{self, Nothing, Pipeline, Step, Worker},
     rejected::print_rejected,
     table, telemetry,
 };
@@ -112,10 +113,17 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let sources = Arc::new(sources);
     let topics = Arc::new(Topics::new(sources.defs.iter().map(|d| d.name.clone())));
     let compiled = Compiled::new(rules.clone(), sources.clone(), topics, FILE_SECRET);
+    let compiled = if args.mode == Mode::Findings { compiled.uncorrelated() } else { compiled };
     let turns = Turns::new(inputs.len(), args.mode == Mode::Findings);
     let reached = Arc::new(Reached::new(inputs.len()));
     let bar = progress(&inputs);
+    // Lives until all is said: at the end there is most to let through.
+    let (mut pipeline, workers) =
+        Pipeline::new(InForce::new(compiled.clone()), threads, |read| read).world()?;
     let mut scan = Scan::new(args, &compiled, &inputs, &reached);
+    if let Some(hands) = pipeline.hands() {
+        scan.engine.share(hands);
+    }
     let mut rest = Duration::ZERO;
     let mut take = |step: Step<usize>, read: u64| {
         let start = Instant::now();
@@ -124,11 +132,11 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         bar.set_position(read);
         taken
     };
-    let detecting = evaluate(Reading::new(inputs, turns, reached.clone()), &compiled, threads, &mut take)?;
+    evaluate(Reading::new(inputs, turns, reached.clone()), &mut pipeline, workers, &mut take)?;
     bar.finish_and_clear();
     scan.finish(&sources)?;
     if args.profile {
-        say!("decode and detect: {:.3} s over all threads", detecting.as_secs_f64());
+        say!("decode and detect: {:.3} s over all threads", pipeline.spent().as_secs_f64());
         say!("place, correlate, write: {:.3} s", rest.as_secs_f64());
     }
     let refused = !rules.rejected.is_empty();
@@ -138,15 +146,13 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
 }
 
 /// Reads all inputs, on a thread of its own if there is to be more than one, and hands on what comes of it, in the order of
-/// reading, with the bytes read so far. Returns the time that decoding and detection took, over all threads.
+/// reading, with the bytes read so far.
 fn evaluate(
     mut reading: Reading,
-    compiled: &Arc<Compiled>,
-    threads: u16,
+    pipeline: &mut Pipeline<Result<RawBatch, usize>, usize>,
+    workers: Vec<Worker>,
     take: &mut impl FnMut(Step<usize>, u64) -> Result<(), Failure>,
-) -> Result<Duration, Failure> {
-    let (mut pipeline, workers) =
-        Pipeline::new(InForce::new(compiled.clone()), threads, |read| read).world()?;
+) -> Result<(), Failure> {
     if workers.is_empty() {
         let nobody = never();
         while let Some(read) = reading.next()? {
@@ -155,7 +161,7 @@ fn evaluate(
                 take(step, reading.bytes_read())?;
             }
         }
-        return Ok(pipeline.spent());
+        return Ok(());
     }
     let (out, input) = bounded(READ_AHEAD);
     let so_far = Arc::new(AtomicU64::new(0));
@@ -182,8 +188,7 @@ fn evaluate(
             Err(Nothing::Possible) => return Err(died("a detector")),
         }
     }
-    reader.join().unwrap_or_else(|_| Err(died("the reader")))?;
-    Ok(pipeline.spent())
+    reader.join().unwrap_or_else(|_| Err(died("the reader")))
 }
 
 fn spawn<T: Send + 'static>(
@@ -214,7 +219,10 @@ struct Scan<'a> {
 impl<'a> Scan<'a> {
     fn new(args: &Args, compiled: &'a Arc<Compiled>, inputs: &[Opened], reached: &'a Reached) -> Self {
         let memory = Memory::for_rules(compiled.state_for(memory::ENTRIES));
-        let mut engine = Engine::new(compiled.clone(), memory.settings(FILE_SECRET));
+        let settings = memory.settings(FILE_SECRET);
+        // What is due must not count as waiting for long where little may wait.
+        let release_after = pipeline::RELEASE_AFTER.min(settings.waiting.pause / 8);
+        let mut engine = Engine::new(compiled.clone(), Settings { release_after, ..settings });
         for input in inputs {
             // All at once: no input's time may pass while another has not begun.
             engine.assign(input.partition(), input.source(), 0);
@@ -241,7 +249,12 @@ impl<'a> Scan<'a> {
                     return self.sink.findings(&detected);
                 }
                 let partition = detected.partition;
+                // Who writes to a pipe has paused, or a file ends: what is due need not wait for more.
+                let pauses = detected.records.len() < MAX_ROWS;
                 self.engine.absorb(detected, &mut out);
+                if pauses {
+                    self.engine.catch_up(&mut out);
+                }
                 if let Some(watermark) = self.engine.partition_watermark(partition) {
                     self.reached.note(partition.number as usize, watermark);
                 }
@@ -282,6 +295,8 @@ impl<'a> Scan<'a> {
                 );
             }
         }
+        // The process ends: see `run`.
+        std::mem::forget(self.engine);
         Ok(())
     }
 }

@@ -131,7 +131,7 @@ impl Correlator {
         let plan = std::sync::Arc::clone(&self.plan);
         let mark = |tree: &Tree| staged.marks.get(&tree.fingerprint).copied().unwrap_or(Micros::MIN);
         let marks: Vec<Micros> = plan.trees.iter().map(mark).collect();
-        self.storms.forget(number);
+        std::sync::Arc::make_mut(&mut self.storms).forget(number);
         let Some(group) = self.groups.get_mut(usize::from(number)) else { return };
         group.clear();
         for (at, nodes, hours, lost) in staged.trees {
@@ -157,11 +157,11 @@ impl Correlator {
             }
             group.drop_if_empty(at as u32);
             for part in hours {
-                storms.take_up(at as u32, tree, (number, mark), part);
+                std::sync::Arc::make_mut(storms).take_up(at as u32, tree, (number, mark), part);
             }
         }
         for (at, mark) in marks.iter().enumerate() {
-            self.storms.publish(at, *mark);
+            std::sync::Arc::make_mut(&mut self.storms).publish(at, *mark);
         }
         group.set_marks(marks);
         self.count_remembered();

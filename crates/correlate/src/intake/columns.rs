@@ -1,6 +1,6 @@
 //! From columns to payloads: what each tree needs of an event is taken at once, so that a batch need not be kept.
 //!
-//! In: a [`FindingBatch`]. Out: payloads, one for each (event, tree).
+//! In: an [`EventBatch`] and hits. Out: payloads, one for each (event, tree).
 //! Invariants: the columns of a source are looked up by name once, until the decoder's projection changes; what is kept of an
 //! event is bounded whatever it holds, and a long text is hashed once for all trees that have it in their keys.
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use vedette_event::{
-    Cell, Column, FindingBatch, Hit, KEY_PART_BYTES, Kind, Projection, SourceIx, Sources, key_part,
+    Cell, Column, EventBatch, Hit, KEY_PART_BYTES, Kind, Projection, SourceIx, Sources, key_part,
 };
 
 use crate::{
@@ -82,7 +82,7 @@ impl Layout {
         &mut self,
         (plan, hasher): (&Plan, &KeyHasher),
         at: u32,
-        findings: &FindingBatch<'_>,
+        (events, version): (&EventBatch, usize),
         row: usize,
         matched: &[(u32, u16)],
         out: &mut Vec<u8>,
@@ -90,12 +90,12 @@ impl Layout {
         let (Some(tree), Some(slot)) = (plan.trees.get(at as usize), self.trees.get_mut(at as usize)) else {
             return 1;
         };
-        let source = findings.batch.source;
+        let source = events.source;
         let columns = slot.get_or_insert_with(|| {
-            let sources = plan.versions.get(findings.version).map_or(&plan.sources, |v| &v.sources);
-            Columns::new(plan, tree, (sources, source), findings.batch.projection().fields())
+            let sources = plan.versions.get(version).map_or(&plan.sources, |v| &v.sources);
+            Columns::new(plan, tree, (sources, source), events.projection().fields())
         });
-        let cells = findings.batch.columns();
+        let cells = events.columns();
         if tree.single() {
             columns.entity(cells, row, &mut self.long, out);
             return 1;

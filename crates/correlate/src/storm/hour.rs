@@ -22,7 +22,7 @@ const KEPT: Span = Span(2 * HOUR.0);
 pub type Turn = (Order, Box<str>);
 
 /// One clock hour.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Hour {
     /// The first crossings, as many as raise alerts of their own: the event, and the key group it crossed in.
     pub first: BTreeMap<Turn, (EventRef, u8)>,

@@ -46,7 +46,7 @@ pub struct Crossing {
 }
 
 /// The hours of all rules.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Storms {
     by_tree: BTreeMap<u32, BTreeMap<Micros, Hour>>,
     /// By set of sources: no later than the next thing due.

@@ -4,7 +4,7 @@ use vedette_event::Kind;
 use vedette_sigma::ir::{Cmp, CorrelationKind::*, Extras, KeyPart, Rule, RuleKind};
 
 use super::harness::*;
-use crate::{Correlator, Output};
+use crate::{Correlator, Hands, Output};
 
 fn hit(t: i64, user: &str) -> Ev {
     ev(t, &[0], &[("user", user)])
@@ -66,6 +66,51 @@ fn a_group_whose_keys_are_forgotten_keeps_nothing_of_the_tree() {
     // An hour for the single-event rule's alerts, and a pane or two.
     correlator.release(&[secs(5_400); 3], usize::MAX, &mut out);
     assert_eq!((trees(&correlator), timers(&correlator), correlator.ahead), (0, 0, [0; 2]));
+}
+
+/// Events of some keys of several rules, released now and then; with hands that begin with the last.
+fn let_through(world: &World, threads: usize) -> (Output, crate::Effort) {
+    let (mut correlator, mut out) = (world.correlator(), Output::default());
+    if threads > 1 {
+        let run = |mut tasks: Vec<crate::ReleaseTask>| {
+            tasks.iter_mut().rev().for_each(crate::ReleaseTask::run);
+            tasks.reverse();
+            tasks
+        };
+        correlator.share(Hands::new(threads, 0, run));
+    }
+    for t in 0..60 {
+        let of = |n: i64| Ev {
+            rules: vec![0, 1],
+            offset: t * 100 + n,
+            fields: vec![("user", Kind::Text, format!("u{}", (t * 7 + n * 13) % 4_000))],
+            ..hit(t, "")
+        };
+        push(&mut correlator, &(0..100).map(of).collect::<Vec<_>>(), &mut out);
+        if t % 20 == 19 {
+            correlator.release(&[secs(t - 5); 3], usize::MAX, &mut out);
+        }
+    }
+    correlator.finish(&mut out);
+    (out, correlator.effort())
+}
+
+#[test]
+fn the_same_is_said_in_the_same_order_whoever_lets_groups_through() {
+    let few = correlation("few", EventCount, &[0], &["user"], "1m", &[(Cmp::Lte, 3)]);
+    let many = correlation("many", EventCount, &[0], &["user"], "1m", &[(Cmp::Gte, 3)]);
+    let world = world(vec![detection("d"), single("s", true), few, many]);
+    let (alone, effort) = let_through(&world, 1);
+    assert!(alone.alerts.len() > 1_000, "{}", alone.alerts.len());
+    // More than a thousand episodes of the single-event rule cross in the hour: there is a storm.
+    let storms = alone.alerts.iter().filter(|published| published.alert.key.is_empty()).count();
+    assert!(storms > 0);
+    for threads in [2, 3, 8] {
+        let (shared, more) = let_through(&world, threads);
+        assert_eq!(shared, alone, "{threads} threads");
+        assert!(more.bodies < effort.bodies * 2, "{} bodies, alone {}", more.bodies, effort.bodies);
+        assert_eq!(crate::Effort { bodies: 0, ..more }, crate::Effort { bodies: 0, ..effort });
+    }
 }
 
 /// Rules of one correlation that read its key from different fields.

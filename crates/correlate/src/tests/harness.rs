@@ -6,15 +6,15 @@ use std::{
 };
 
 use vedette_event::{
-    Alert, BatchBuilder, Cell, FieldType, Fields, FindingBatch, Flags, Hit, Incarnation, Kind, LogSource,
-    Micros, Partition, Projection, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, TopicIx, Topics,
-    schema::FieldDef, source::Form,
+    Alert, BatchBuilder, Cell, FieldType, Fields, Flags, Hit, Incarnation, Kind, LogSource, Micros,
+    Partition, PlacedBatch, Projection, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, TopicIx,
+    Topics, schema::FieldDef, source::Form,
 };
 use vedette_sigma::ir::{
     Cmp, Correlation, CorrelationKind, Detection, Expr, Extras, KeyPart, Rule, RuleKind, RuleSet,
 };
 
-use crate::{Correlator, CorrelatorSettings, Output, Plan, WaitingBudget};
+use crate::{Correlator, CorrelatorSettings, Output, Plan, Router, WaitingBudget};
 
 /// 2026-01-01T00:00:00Z.
 pub const DAY0: i64 = 1_767_225_600_000_000;
@@ -251,14 +251,17 @@ fn push_batch(correlator: &mut Correlator, events: &[Ev], out: &mut Output) {
     let batch = batch.finish(SourceIx(first.source), partition);
     let times: Vec<_> = events.iter().map(|e| e.time).collect();
     let flags: Vec<_> = events.iter().map(|e| e.flags).collect();
-    let findings = FindingBatch {
-        batch: &batch,
+    let routed = Router::new(correlator.plan.clone(), &SECRET).route(&batch, 0, &hits);
+    let incarnation = incarnation(first);
+    let placed = PlacedBatch {
+        events: batch,
         version: 0,
-        incarnation: incarnation(first),
-        times: &times,
-        flags: &flags,
-        moved: &[],
-        hits: &hits,
+        incarnation,
+        times,
+        flags,
+        moved: Vec::new(),
+        undated: 0,
+        hits,
     };
-    correlator.push(&findings, out);
+    correlator.push(&placed, &routed, out);
 }

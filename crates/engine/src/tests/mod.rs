@@ -1,6 +1,7 @@
 //! The kernel from outside: rules and records in, alerts and checkpoints out.
 #![allow(clippy::unwrap_used)]
 
+mod releases;
 mod restarts;
 mod sources;
 mod waiting;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use crossbeam_channel::unbounded;
+use vedette_engine::{Engine, Settings};
 use vedette_event::{
     Fields, Flags, MAX_ROWS, Micros, Partition, RawBatchBuilder, SourceDef, SourceIx, Sources, TopicIx,
     Topics,
@@ -66,7 +67,7 @@ fn said(step: Step<u64>) -> String {
         Step::Word(word) => format!("word {word}"),
         Step::Versions(compiled) => format!("{} versions", compiled.versions().len()),
         Step::Batch(Detected { partition, records, batches, dead, last_hash, .. }) => {
-            let hits: Vec<_> = batches.iter().map(|b| (b.events.offsets(), &b.hits)).collect();
+            let hits: Vec<_> = batches.iter().map(|b| (b.events.offsets(), &b.hits, &b.routed)).collect();
             format!("{partition:?} {records:?} {hits:?} {dead:?} {last_hash:?}")
         }
     }
@@ -107,6 +108,53 @@ fn any_number_of_detectors_gives_what_one_thread_gives() {
         for threads in [2, 3, 8] {
             assert_eq!(steps(threads, read(seed, 150)), alone, "seed {seed}, {threads} threads");
         }
+    }
+}
+
+/// What the engine says of some thousand findings that are released at once, on real threads.
+fn told(threads: u16) -> String {
+    let (mut pipeline, workers) = Pipeline::<_, ()>::new(InForce::new(compiled()), threads, Ok).unwrap();
+    let release_after = 2 * SHARED_FROM;
+    let settings = Settings { release_after, ..Settings::new([0; 32]) };
+    let (mut engine, mut out) = (Engine::new(compiled(), settings), vedette_engine::Output::default());
+    assert_eq!(pipeline.hands().is_some(), threads > 1);
+    pipeline.hands().into_iter().for_each(|hands| engine.share(hands));
+    let records = |first: i64| -> Vec<String> {
+        let record = |n: i64| {
+            let host = n * 7 % 900;
+            format!(
+                r#"{{"a": 7, "host": "h{host}", "@timestamp": "2026-01-01T00:{:02}:{:02}Z"}}"#,
+                n / 600,
+                n / 10 % 60
+            )
+        };
+        (first..first + 500).map(record).collect()
+    };
+    thread::scope(|scope| {
+        let (to, input) = bounded(3);
+        scope.spawn(move || (0..20).for_each(|n| to.send(batch(0, n * 500, &records(n * 500))).unwrap()));
+        for worker in workers {
+            scope.spawn(move || worker.run(None));
+        }
+        loop {
+            match pipeline.next(&input, Duration::from_millis(1), &mut || ()) {
+                Ok(Step::Batch(detected)) => engine.absorb(detected, &mut out),
+                Ok(Step::Word(()) | Step::Versions(_)) | Err(Nothing::Yet) => {}
+                Err(nothing) => break assert_eq!(nothing, Nothing::Left),
+            }
+        }
+        engine.finish(&mut out);
+        drop(pipeline);
+    });
+    assert!(out.correlated.alerts.len() > 1_000);
+    format!("{out:?}")
+}
+
+#[test]
+fn key_groups_let_through_on_any_number_of_threads_say_what_they_say_on_one() {
+    let alone = told(1);
+    for threads in [2, 3, 8] {
+        assert!(told(threads) == alone, "{threads} threads");
     }
 }
 

@@ -134,6 +134,9 @@ impl Kernel {
     /// # Errors
     /// If it can never work.
     pub fn run(mut self, mut pipeline: Pipeline<Ingested, Ingested>, stage: &Stage) -> Result<()> {
+        if let Some(hands) = pipeline.hands() {
+            self.engine.share(hands);
+        }
         let (mut published, mut viewed) = (Instant::now(), Instant::now() - VIEW);
         loop {
             if !self.hand_over(stage)? {
@@ -404,6 +407,8 @@ impl Kernel {
     /// Takes up what there is to be handed over, with the checkpoints that are due, or with the next whether due or not; of
     /// how many groups.
     pub(super) fn publish(&mut self, last: bool) -> Result<u8> {
+        // What has become due goes with it: nothing of it would have been handed over before.
+        self.engine.catch_up(&mut self.out);
         let out = std::mem::take(&mut self.out);
         self.view.take_counters(&out.correlated);
         self.say_health(&out);
