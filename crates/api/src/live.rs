@@ -211,6 +211,10 @@ pub struct RuleSetStatus {
     pub accepted: u64,
     /// Refused documents.
     pub rejected: u64,
+    /// How often the rules were read again since the start and something new came into force.
+    pub reloads: u64,
+    /// How often they were, and nothing of it could be taken up.
+    pub reloads_refused: u64,
 }
 
 /// The lease under which one process is active.

@@ -45,6 +45,10 @@ pub enum Metric {
     WatermarkDelay,
     /// Rules accepted and refused.
     Rules,
+    /// The number of the version of the rules in force.
+    RulesVersion,
+    /// How often the rules were read again.
+    Reloads,
     /// Events that matched a rule.
     RuleMatches,
     /// Alerts opened by a rule.
@@ -107,7 +111,7 @@ pub enum Metric {
 
 impl Metric {
     /// All metrics in the order in which they are declared, since each finds its own by its place: stable name, labels, what it means.
-    const CATALOGUE: [(Self, &'static str, &'static str, &'static str); 38] = [
+    const CATALOGUE: [(Self, &'static str, &'static str, &'static str); 40] = [
         (Self::Ready, "vedette_ready", "", "1 if the service does its work, else 0"),
         (Self::Records, "vedette_records", "source", "Records read"),
         (Self::Events, "vedette_events", "source", "Events evaluated"),
@@ -132,6 +136,13 @@ impl Metric {
             "How far the source's watermark is behind the wall clock",
         ),
         (Self::Rules, "vedette_rules", "state", "Rule documents by state"),
+        (Self::RulesVersion, "vedette_rules_version", "", "The number of the version of the rules in force"),
+        (
+            Self::Reloads,
+            "vedette_reloads",
+            "result",
+            "How often the rules were read again, with something new or refused as a whole",
+        ),
         (Self::RuleMatches, "vedette_rule_matches", "rule", "Events that matched the rule"),
         (Self::RuleAlerts, "vedette_rule_alerts", "rule", "Alerts that the rule opened"),
         (Self::Alerts, "vedette_alerts", "severity", "Alerts opened"),
@@ -429,6 +440,12 @@ impl Scrape<'_, '_> {
         let mut family = self.describe(Metric::Rules, MetricType::Gauge)?;
         for (state, n) in [("accepted", live.rules.len()), ("rejected", live.rejected.len())] {
             ConstGauge::new(n as f64).encode(family.encode_family(&[("state", state)])?)?;
+        }
+        let set = &live.status.rule_set;
+        self.gauge(Metric::RulesVersion, set.number as f64)?;
+        let mut family = self.describe(Metric::Reloads, MetricType::Counter)?;
+        for (result, n) in [("taken", set.reloads), ("refused", set.reloads_refused)] {
+            counter(&mut family, &[("result", result)], n)?;
         }
         let mut family = self.describe(Metric::RuleMatches, MetricType::Counter)?;
         for rule in live.rules.iter() {

@@ -541,6 +541,8 @@ fn status(now: Micros, rules: u64) -> Status {
             in_force_from: None,
             accepted: rules,
             rejected: 1,
+            reloads: 2,
+            reloads_refused: 1,
         },
         lease: LeaseStatus { held: true, epoch: 3 },
         broker: BrokerStatus {

@@ -162,6 +162,8 @@ pub fn rule_set(rules: &RuleSet, refused: usize, (number, from): (u64, Micros)) 
         version: hash.iter().take(8).map(|b| format!("{b:02x}")).collect(),
         accepted: rules.rules.len() as u64,
         rejected: refused as u64,
+        reloads: 0,
+        reloads_refused: 0,
         number,
         in_force_from: Some(from).filter(|from| *from != Micros::MIN),
     }

@@ -143,6 +143,9 @@ impl Reloader {
             Err(Failed::Refused(error)) => {
                 let why = format!("{error:#}");
                 tracing::error!("the rules in force stay: {why}");
+                self.contents.send_modify(|contents| {
+                    Arc::make_mut(contents).rule_set.reloads_refused += 1;
+                });
                 self.tell(vec![health(format!("the rules in force stay: {why}"))]);
                 Err(Unavailable::Refused(why))
             }
@@ -183,7 +186,9 @@ impl Reloader {
             version.check()?;
             stage.works();
             let Adopted { number, from } = self.hand_over(version, packed, stage)?;
-            rule_set = present::rule_set(&rules, rejected.len(), (number, from));
+            let RuleSetStatus { reloads, reloads_refused, .. } = rule_set;
+            let now = present::rule_set(&rules, rejected.len(), (number, from));
+            rule_set = RuleSetStatus { reloads: reloads + 1, reloads_refused, ..now };
             (reloaded.version, reloaded.in_force_from) = (number, rule_set.in_force_from);
             (self.texts, self.rules) = (texts, rules);
         }
