@@ -16,7 +16,10 @@ use vedette_event::{Micros, RuleIx, Span};
 use vedette_ingest::Ingested;
 use vedette_store::model::{HealthEvent, RuleVersion};
 
-use super::{kernel::Kernel, versions};
+use super::{
+    kernel::{Kernel, sources_by_rule},
+    versions,
+};
 use crate::pipeline::Pipeline;
 
 /// What the reloader has for the kernel.
@@ -111,9 +114,9 @@ impl Kernel {
         }
     }
 
-    /// Drops versions that nothing needs any more: not while something waits that was said by one.
+    /// Drops versions that nothing needs any more. What was said by one and waits for the publisher does not need it.
     pub(super) fn drop_outgrown(&mut self, pipeline: &mut Pipeline<Ingested, Ingested>) {
-        if self.changes.coming.is_none() && self.compiled.versions().len() > 1 && self.backlog.is_empty() {
+        if self.changes.coming.is_none() && self.compiled.versions().len() > 1 {
             let outgrown = self.engine.outgrown();
             if outgrown > 0 {
                 pipeline.drop_oldest(outgrown);
@@ -132,7 +135,7 @@ impl Kernel {
         self.waiting.carry(&compiled.rules, carry);
         self.compiled = self.engine.adopt(compiled);
         self.view.adopt(&self.compiled, carry);
-        self.rule_sources = self.compiled.rules.iter().map(|(ix, _)| self.compiled.sources_of(ix)).collect();
+        self.rule_sources = sources_by_rule(&self.compiled);
         self.changes.in_force.send_replace(self.compiled.clone());
         match self.changes.coming.take() {
             Some(Coming::New(texts, answer)) => {

@@ -15,7 +15,7 @@ use std::{
 use anyhow::Result;
 use crossbeam_channel::Receiver;
 use tokio::sync::watch;
-use vedette_correlate::Health;
+use vedette_correlate::{Health, Published};
 use vedette_engine::{Compiled, Detected, Engine, GivenUp, KEY_GROUPS, Output, TopicState};
 use vedette_event::{DeadLetter, Flags, Notice, Partition, RawBatch, Severity, Span, TopicIx};
 use vedette_ingest::{DeadLetterTopic, Ingest, Ingested, Status};
@@ -70,7 +70,7 @@ pub struct Kernel {
     holding: bool,
     paused: BTreeSet<Partition>,
     /// Names of the sources that each rule reads.
-    pub(super) rule_sources: Vec<Vec<String>>,
+    pub(super) rule_sources: Vec<Arc<[String]>>,
     /// When to look after notices that no alert covers.
     pub(super) waiting: Waiting,
     next_group: u8,
@@ -109,9 +109,9 @@ impl Kernel {
                 engine.expect(topic, source);
             }
         }
-        let rule_sources = compiled.rules.iter().map(|(ix, _)| compiled.sources_of(ix)).collect();
         Self {
             next_group: engine.furthest_back(),
+            rule_sources: sources_by_rule(&compiled),
             compiled,
             engine,
             changes,
@@ -123,7 +123,6 @@ impl Kernel {
             backlog: Backlog::default(),
             holding: false,
             paused: BTreeSet::new(),
-            rule_sources,
             waiting,
             next_checkpoint: Instant::now(),
         }
@@ -258,9 +257,9 @@ impl Kernel {
         let announce = |notice: &Notice| {
             // Looked after from here on: what was said before its hand-over of how far its rule has come does not concern it.
             waiting.announced(notice.rule_ix, notice.crossed_at);
-            Ok(NewNotice::of(notice, rule_sources[notice.rule_ix.0 as usize].clone())?)
+            Ok(NewNotice::of(notice, rule_sources[notice.rule_ix.0 as usize].to_vec())?)
         };
-        match wires.outbox.offer(backlog, |alert| write(rule_sources, alert), announce)? {
+        match wires.outbox.offer(backlog, write, announce)? {
             Offered::Gone => return Ok(false),
             Offered::Some => stage.works(),
             Offered::All | Offered::Nothing => {}
@@ -419,7 +418,10 @@ impl Kernel {
         }
         self.backlog.early().placements.extend(out.placements);
         out.correlated.notices.into_iter().for_each(|notice| self.backlog.notice(notice));
-        out.correlated.alerts.into_iter().for_each(|alert| self.backlog.alert(alert));
+        for Published { alert, rule, covers_until, .. } in out.correlated.alerts {
+            let sources = self.rule_sources[rule.0 as usize].clone();
+            self.backlog.alert(Unwritten { alert, covers_until, sources });
+        }
         let passed = self.waiting.passed(|rule| self.engine.passed(rule));
         passed.into_iter().for_each(|passed| self.backlog.passed(passed));
         self.copy_dead_letters(&out.dead);
@@ -526,9 +528,13 @@ pub fn batch_of(item: Ingested) -> Result<RawBatch, Ingested> {
 }
 
 /// The row of an alert.
-fn write(rule_sources: &[Vec<String>], published: &Unwritten) -> Result<AlertRevision> {
-    let sources = rule_sources[published.rule.0 as usize].clone();
-    Ok(AlertRevision::of(&published.alert, sources, published.covers_until)?)
+fn write(Unwritten { alert, covers_until, sources }: &Unwritten) -> Result<AlertRevision> {
+    Ok(AlertRevision::of(alert, sources.to_vec(), *covers_until)?)
+}
+
+/// By rule: the names of the sources that it reads.
+pub(super) fn sources_by_rule(compiled: &Compiled) -> Vec<Arc<[String]>> {
+    compiled.rules.iter().map(|(ix, _)| compiled.sources_of(ix).into()).collect()
 }
 
 /// What a topic that is not read means for its source. What passes by itself is waited for; what does not exist or needs a

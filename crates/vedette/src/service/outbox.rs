@@ -21,7 +21,7 @@ use std::{
 
 use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
-use vedette_event::{Notice, RuleIx, Value};
+use vedette_event::{Alert, Micros, Notice, RuleIx, Value};
 use vedette_store::{
     MAX_ROWS,
     model::{AlertRevision, Checkpoint, NewDeadLetter, NewIncarnation, NewNotice, Passed, Publication},
@@ -46,8 +46,16 @@ const LETTER: usize = 512;
 /// Bytes in one publication, beyond those of its first row.
 const MAX_BYTES: usize = 4 << 20;
 
-/// An alert that the engine has given, not yet written out.
-pub type Unwritten = vedette_correlate::Published;
+/// An alert that the engine has given, not yet written out. It has all with it that is written, because the version of the rules that it
+/// came from may be gone before its turn comes: one that nothing needs any more is dropped, however much waits here.
+pub struct Unwritten {
+    /// What the engine gave.
+    pub alert: Alert,
+    /// See [`vedette_correlate::Published::covers_until`].
+    pub covers_until: Micros,
+    /// The names of the sources that its rule read.
+    pub sources: Arc<[String]>,
+}
 
 /// What keeps its order.
 enum Ordered {
@@ -164,7 +172,8 @@ impl Backlog {
         self.ordered.push_back(Ordered::OldestVersion(number));
     }
 
-    /// Gives rules other numbers. Nothing waits that was said by one that has none any more.
+    /// Gives rules other numbers. One that has none any more has said all that it ever will: an alert before covers its notices, or
+    /// none comes, and nobody need hear of them.
     pub fn carry(&mut self, number: impl Fn(RuleIx) -> Option<RuleIx>) {
         for mut notice in std::mem::take(&mut self.notices.by_rule).into_values().flatten() {
             if let Some(rule) = number(notice.rule_ix) {
@@ -173,13 +182,6 @@ impl Backlog {
             } else {
                 self.notices.count -= 1;
                 self.notices.bytes -= size(&notice);
-            }
-        }
-        for waits in &mut self.ordered {
-            if let Ordered::Alert(alert) = waits
-                && let Some(rule) = number(alert.rule)
-            {
-                alert.rule = rule;
             }
         }
     }

@@ -3,9 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 use std::time::Duration;
 
-use vedette_event::{
-    Alert, Flags, Micros, Order as Place, RuleIx, RuleRef, Severity, State, StoredPlacement, TopicIx,
-};
+use vedette_event::{Flags, RuleRef, Severity, State, StoredPlacement};
 
 use super::*;
 
@@ -81,8 +79,7 @@ fn alert() -> Unwritten {
         explanation: vedette_event::alert::Explanation::default(),
         flags: Flags::default(),
     };
-    let crossing = Place { time: at, topic: TopicIx(0), incarnation: 0, partition: 0, offset: 0, index: 0 };
-    Unwritten { alert, rule: RuleIx(0), group: 0, crossing, covers_until: at }
+    Unwritten { alert, covers_until: at, sources: ["waf".to_owned()].into() }
 }
 
 fn never(_: &Unwritten) -> Result<AlertRevision> {
@@ -323,4 +320,20 @@ fn large_rows_go_in_small_numbers() {
     }
     let expected = [(4, 0, 0), (4, 0, 0), (2, 1, 0), (0, 0, 1), (0, 0, 1)];
     assert_eq!(sizes, expected, "what follows a new incarnation is not written with what was before");
+}
+
+#[test]
+fn what_a_rule_said_that_is_gone_is_still_written() {
+    let (outbox, inbox) = lanes();
+    let mut backlog = Backlog::default();
+    backlog.alert(alert());
+    backlog.notice(notice(0, 0));
+    backlog.notice(notice(5, 1));
+    backlog.carry(|rule| (rule == RuleIx(5)).then_some(RuleIx(0)));
+    let write =
+        |waits: &Unwritten| Ok(AlertRevision::of(&waits.alert, waits.sources.to_vec(), waits.covers_until)?);
+    outbox.offer(&mut backlog, write, plain).unwrap();
+    let next = take(&inbox);
+    assert_eq!(next.alerts.iter().map(|alert| &alert.sources[..]).collect::<Vec<_>>(), [["waf"]]);
+    assert_eq!(next.notices.iter().map(|notice| &*notice.notice_id).collect::<Vec<_>>(), ["5-1"]);
 }
