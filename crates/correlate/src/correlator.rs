@@ -294,7 +294,9 @@ impl Correlator {
             }
             all &= self.let_through(&plan, set, Some(below), most, out);
         }
-        self.fresh = 0;
+        if all {
+            self.fresh = 0;
+        }
         self.collect(&plan, out);
         self.waiting.announce(&plan, &self.watermarks, &mut out.health);
         all
