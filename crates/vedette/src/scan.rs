@@ -19,7 +19,7 @@ use anyhow::anyhow;
 use crossbeam_channel::{bounded, never};
 use indicatif::{ProgressBar, ProgressStyle};
 use vedette_correlate::Health;
-use vedette_engine::{Compiled, Detected, Engine, InForce, Output, Published, Settings};
+use vedette_engine::{Compiled, Detected, Engine, InForce, Output, Published};
 use vedette_event::{
     Flags, MAX_ROWS, Micros, Order, Partition, RawBatch, SourceIx, Sources, Span, State, Topics, key_json,
     key_text,
@@ -219,10 +219,7 @@ struct Scan<'a> {
 impl<'a> Scan<'a> {
     fn new(args: &Args, compiled: &'a Arc<Compiled>, inputs: &[Opened], reached: &'a Reached) -> Self {
         let memory = Memory::for_rules(compiled.state_for(memory::ENTRIES));
-        let settings = memory.settings(FILE_SECRET);
-        // What is due must not count as waiting for long where little may wait.
-        let release_after = pipeline::RELEASE_AFTER.min(settings.waiting.pause / 8);
-        let mut engine = Engine::new(compiled.clone(), Settings { release_after, ..settings });
+        let mut engine = Engine::new(compiled.clone(), memory.settings(FILE_SECRET));
         for input in inputs {
             // All at once: no input's time may pass while another has not begun.
             engine.assign(input.partition(), input.source(), 0);

@@ -26,6 +26,8 @@ use std::fs;
 
 use vedette_engine::{NOTICE_ENTRY, Settings, WaitingBudget};
 
+use crate::pipeline::RELEASE_AFTER;
+
 /// What does not grow with what is read, or only up to a fixed bound: 60 MiB with all community rules compiled, the bounds of the table
 /// above, the store's caches.
 const FIXED: u64 = 192 << 20;
@@ -72,9 +74,12 @@ impl Memory {
 
     /// An engine's settings within it.
     pub fn settings(&self, secret: [u8; 32]) -> Settings {
+        let waiting = WaitingBudget::of(self.waiting);
         Settings {
             state: self.state,
-            waiting: WaitingBudget::of(self.waiting),
+            waiting,
+            // What is due must not count as waiting for long where little may wait.
+            release_after: RELEASE_AFTER.min(waiting.pause / 8),
             // Half as much again is for sources that stand still.
             notice_budget: self.notices / NOTICE_ENTRY / 3 * 2,
             ..Settings::new(secret)

@@ -105,8 +105,6 @@ pub async fn prepare(
         secret,
         skew: config.engine.skew,
         notices: config.engine.notices,
-        // What is due must not count as waiting for long where little may wait.
-        release_after: pipeline::RELEASE_AFTER.min(memory.settings(secret).waiting.pause / 8),
         alerts_at_once: super::kernel::FULL,
         ..memory.settings(secret)
     };
