@@ -5,6 +5,7 @@
 
 mod budget;
 mod chains;
+mod files;
 mod floods;
 mod groups;
 mod keys;

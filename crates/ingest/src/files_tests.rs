@@ -131,3 +131,30 @@ fn what_cannot_be_opened_says_so() {
     let folder = Input::Path(std::env::temp_dir());
     assert!(matches!(FileBatches::open(folder, SourceIx(0), PARTITION), Err(Error::Open { .. })));
 }
+
+#[test]
+fn one_of_many_files_is_read_in_small_blocks_and_long_lines_stay_whole() {
+    let mut text = many();
+    for n in 1..5 {
+        text.extend_from_slice(&b"y".repeat(n * 200_000));
+        text.push(b'\n');
+    }
+    text.extend_from_slice(&b"z".repeat(3 << 20));
+    text.extend_from_slice(b"\nlast");
+    let file = write(&text);
+    let (whole, _) = read(&file);
+    for files in [1, 32, 500, 1_000_000] {
+        let (mut lines, mut longest) = (Vec::new(), 0);
+        for batch in open(&file).one_of(files) {
+            let batch = batch.unwrap();
+            longest = longest.max(batch.data.len());
+            let of = |record: &RawRecord| (record.offset, batch.payload(record).unwrap().to_vec());
+            lines.extend(batch.records.iter().map(of));
+        }
+        assert!(lines == whole, "{files} files");
+        // A block, or a line that is not whole yet and as much again.
+        assert!(longest <= 2 * (MAX_RECORD_BYTES + (1 << 20)), "{longest}");
+    }
+    let first = open(&file).one_of(500).next().unwrap().unwrap();
+    assert!(first.data.len() <= (32 << 20) / 500, "{}", first.data.len());
+}

@@ -40,7 +40,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn batches_and_restarts_change_nothing(log in log(), ops in ops(true), budget in 0..2_usize) {
+    fn batches_and_restarts_change_nothing(log in log(), ops in ops(true), budget in 0..6_usize) {
         let world = World { budget, ..everything() };
         prop_assert_eq!(play(&world, &log, &ops)?, baseline(&world, &log));
     }
@@ -145,4 +145,65 @@ fn others_take_the_place_of_the_oldest_with_one_event() {
         .collect();
     assert_eq!(keys, [r#"{"user":"old"}"#, r#"{"user":"new"}"#]);
     assert!(out.counters.values().any(|c| c.evicted > 200));
+}
+
+/// What all rules are charged for, rule by rule and group by group.
+fn charges(correlator: &crate::Correlator) -> Vec<(u8, u32, usize, usize)> {
+    let groups = correlator.groups.iter();
+    let trees = groups.flat_map(|group| group.trees().map(|(at, state)| (group.number, at, state)));
+    let nodes = trees.flat_map(|(group, tree, state)| {
+        state.nodes.iter().enumerate().map(move |(at, node)| (group, tree, at, node.keys.entries()))
+    });
+    nodes.filter(|(.., entries)| *entries > 0).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_restart_charges_keys_for_the_same(log in log()) {
+        let (mut out, world) = (crate::Output::default(), everything());
+        let (mut before, mut after) = (world.correlator(), world.correlator());
+        push(&mut before, &log, &mut out);
+        let middle = log.iter().map(|event| event.time).nth(log.len() / 2).unwrap();
+        before.release(&[middle; 3], usize::MAX, &mut out);
+        for group in 0..crate::GROUPS {
+            after.restore(group, &before.checkpoint(group)).unwrap();
+        }
+        prop_assert_eq!(charges(&before), charges(&after));
+    }
+}
+
+#[test]
+fn those_that_grow_take_the_place_of_those_that_do_not() {
+    let values = ValueCount(vec!["port".into()]);
+    let mut world =
+        world(vec![detection("d"), correlation("v", values, &[0], &["user"], "1h", &[(Cmp::Gte, 100)])]);
+    world.budget = 60;
+    let (mut correlator, mut out) = (world.correlator(), crate::Output::default());
+    let node = &world.plan.trees[0].nodes[0];
+    let most = correlator.budgets.get(node).most;
+    // Of two thousand keys with one value 640 go on, up to 150.
+    let hit = |n: i64, user: i64, port: i64| Ev {
+        offset: n,
+        ..ev(n / 1_000, &[0], &[("user", &format!("u{user}")), ("port", &port.to_string())])
+    };
+    let mut log: Vec<_> = (0..2_000).map(|n| hit(n, n, 0)).collect();
+    log.extend((0..96_000).map(|n| hit(2_000 + n, n % 640, 1 + n / 640)));
+    let mut fullest = 0;
+    for events in log.chunks(500) {
+        push(&mut correlator, events, &mut out);
+        correlator.release(&[events[events.len() - 1].time; 3], usize::MAX, &mut out);
+        fullest =
+            charges(&correlator).into_iter().map(|(.., entries)| entries).max().unwrap_or(0).max(fullest);
+    }
+    correlator.finish(&mut out);
+    // What one key grows by at once is little.
+    assert!((most..most + 20).contains(&fullest), "{fullest} of {most}");
+    let over = |health: &Health| matches!(health, Health::OverBudget { .. });
+    assert!(out.health.iter().any(over) && out.counters.values().any(|c| c.evicted > 1_000));
+    // Those that had room to the end say what they would have said.
+    let exact = World { budget: 100_000, ..world }.alerts(&log);
+    let found = last(&out);
+    assert!(exact.len() == 640 && found.len() > 200, "{} of {}", found.len(), exact.len());
 }
