@@ -5,13 +5,21 @@
 //! one of a hundred goes on until its rule's condition holds.
 #![allow(
     missing_docs,
+    unsafe_code,
     clippy::unwrap_used,
     clippy::disallowed_methods,
     clippy::disallowed_types,
     clippy::print_stdout
 )]
 
-use std::{fmt::Write as _, sync::Arc, time::Instant};
+#[path = "../../vedette/src/allocator.rs"]
+mod allocator;
+
+use std::{
+    fmt::Write as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use vedette_engine::{Compiled, Engine, NOTICE_ENTRY, Output, Settings, WaitingBudget};
 use vedette_event::{
@@ -87,7 +95,7 @@ fn main() {
     let (mut offset, mut most, mut alerts, mut over, start) = (0, before, 0, 0, Instant::now());
     for first in (0..keys).step_by(BATCH) {
         let mut raw = RawBatchBuilder::new(SourceIx(0), PARTITION);
-        let mut now = START;
+        let (mut now, mut out) = (START, Output::default());
         for n in first..(first + BATCH).min(keys) {
             now = Micros(START.0 + n as i64 * 1_000);
             let f = if all { "all".to_owned() } else { (n % RULES).to_string() };
@@ -99,11 +107,10 @@ fn main() {
                 raw.push(offset, Some(now), Flags::NONE, Some(text.as_bytes()));
                 offset += 1;
                 if raw.len() == BATCH {
-                    engine.absorb(detector.detect(&raw.take()), &mut Output::default());
+                    engine.absorb(detector.detect(&raw.take()), &mut out);
                 }
             }
         }
-        let mut out = Output::default();
         engine.absorb(detector.detect(&raw.take()), &mut out);
         engine.idle(PARTITION, now, &mut out);
         alerts += out.correlated.alerts.len();
@@ -118,10 +125,14 @@ fn main() {
     let (flood, after) = (start.elapsed(), resident());
     println!("flood: {:.1} s, {alerts} revisions, {over} announcements", flood.as_secs_f64());
     println!("  {most} MiB at most, {after} MiB at its end, {} keys", engine.load().keys);
+    let mut given_back = Duration::ZERO;
     let (end, start) = (START.0 + keys as i64 * 1_000, Instant::now());
     for minute in 1..=4 * 60 {
         engine.idle(PARTITION, Micros(end + minute * 60_000_000), &mut Output::default());
         if minute % 30 == 0 {
+            let asked = Instant::now();
+            allocator::give_back();
+            given_back = given_back.max(asked.elapsed());
             let (keys, mib) = (engine.load().keys, resident());
             println!(
                 "  {minute:>4} minutes later: {keys} keys, {mib} MiB, {:.1} s of work",
@@ -129,4 +140,5 @@ fn main() {
             );
         }
     }
+    println!("giving it back took {:.3} s at most at a time", given_back.as_secs_f64());
 }

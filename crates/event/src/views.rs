@@ -1,4 +1,4 @@
-//! Texts as Arrow views, without reading them twice. The only `unsafe` of the workspace is here.
+//! Texts as Arrow views, without reading them twice. The only `unsafe` of the pure crates is here.
 //!
 //! In: `&str`s, most of them slices of one text in memory. Out: a [`StringViewArray`] over that memory.
 //! Invariants: every view says where a whole `&str` lies, or holds it; nothing is copied but what is short enough for the

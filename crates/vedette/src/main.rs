@@ -14,6 +14,7 @@ macro_rules! say {
     }};
 }
 
+mod allocator;
 mod check;
 mod checkpoint;
 mod config;

@@ -4,7 +4,8 @@
 //!
 //! Stages and channels, each bounded and named after what it carries:
 //! `reader` ─records→ `kernel` ─publications→ `publisher` → store; the kernel shares detection with `detector-1` and so on
-//! (see [`crate::pipeline`]); `reloader` ─changes→ `kernel`; `evidence` takes its work from the store, and `retention` looks after it.
+//! (see [`crate::pipeline`]); `reloader` ─changes→ `kernel`; `evidence` takes its work from the store, `retention` looks after it, and
+//! `memory` gives back what is free.
 //! Invariants: one engine holds the data folder; nothing is published before what it rests on is stored; a failure of
 //! any stage stops the process; a clean stop writes the checkpoints; the API answers from the moment the store is open
 //! until the end; whatever is stuck, the process ends within ten seconds of being asked to.
@@ -15,6 +16,7 @@ mod excerpt;
 mod kernel;
 mod live;
 mod lost;
+mod memory;
 mod outbox;
 mod present;
 mod publisher;
@@ -201,7 +203,7 @@ async fn run_all(
         skew,
         retention,
         threads,
-        memory,
+        memory: may_hold,
     } = prepared;
     let (outbox, inbox) = outbox::lanes();
     let (words_out, words) = watch::channel(Arc::default());
@@ -225,6 +227,13 @@ async fn run_all(
     let (wires, runtime) =
         (retention::Wires { store: store.clone(), retention, lag: ingest.lag_view() }, Handle::current());
     supervisor.spawn(Name::Retention, move |stage| retention::run(&wires, &runtime, stage)).world()?;
+    let runtime = Handle::current();
+    supervisor
+        .spawn(Name::Memory, move |stage| {
+            memory::run(&runtime, stage);
+            Ok(())
+        })
+        .world()?;
     let wires = publisher::Wires { store: store.clone(), inbox, published, metrics };
     let (published, runtime) = (wires.published.clone(), Handle::current());
     supervisor.spawn(Name::Publisher, move |stage| publisher::run(wires, &runtime, stage)).world()?;
@@ -247,7 +256,7 @@ async fn run_all(
         evaluated: evaluated.clone(),
         published,
         words,
-        memory,
+        memory: may_hold,
     });
     let pipeline = detectors(InForce::of(&engine), threads, supervisor).world()?;
     let wires =

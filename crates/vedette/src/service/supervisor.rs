@@ -50,6 +50,8 @@ pub enum Name {
     Reloader,
     /// Looks after the store.
     Retention,
+    /// Gives back memory.
+    Memory,
     /// Answers requests.
     Api,
 }
@@ -68,6 +70,7 @@ impl Name {
             Self::Topics => "topics",
             Self::Reloader => "reloader",
             Self::Retention => "retention",
+            Self::Memory => "memory",
             Self::Api => "api",
         })
     }
@@ -84,6 +87,7 @@ impl Name {
             | Self::Topics
             | Self::Reloader
             | Self::Retention
+            | Self::Memory
             | Self::Api => 7_000,
         })
     }
