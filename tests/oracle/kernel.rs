@@ -15,7 +15,7 @@ use vedette_engine::{
     Compiled, Engine, GivenUp, GroupCheckpoint, KEY_GROUPS, Output, POSITIONS, Published, Settings, Start,
     TopicState, Version,
 };
-use vedette_event::{Flags, Micros, Notice, Order, Partition, RawBatchBuilder, RuleIx, Sources};
+use vedette_event::{Flags, Micros, Notice, Order, Partition, RawBatchBuilder, RuleIx, Sources, TopicIx};
 use vedette_sigma::RuleSet;
 use vedette_simulate::Random;
 
@@ -133,8 +133,10 @@ pub enum Step {
     Reset,
     /// The rules are read again: the next version of them, if there is one, in force so much above all that was read.
     Reload(i64),
-    /// Versions that nothing needs any more are dropped.
-    Outgrow,
+    /// All partitions that are there by now are read and proved idle.
+    Pass,
+    /// Versions that nothing needs any more are dropped; once all that was read is taken, or while it is with detectors.
+    Outgrow(bool),
     /// An operator accepts the topic of this log anew, if the world has its next incarnation; of the one before, nothing more is
     /// read.
     Accept(usize),
@@ -175,6 +177,8 @@ pub struct Drive<'a> {
     fault: Option<Fault>,
     /// Whether a partition is only found when it is first read.
     found_late: bool,
+    /// If not all topics are there from the beginning: those that are by now.
+    appeared: Option<BTreeSet<TopicIx>>,
     /// By log: the position of the next record.
     next: Vec<usize>,
     /// By log: the position after the furthest record ever read.
@@ -232,6 +236,7 @@ impl<'a> Drive<'a> {
             compiled,
             fault,
             found_late: false,
+            appeared: None,
             next: vec![0; world.logs.len()],
             furthest: vec![0; world.logs.len()],
             from: vec![0; world.logs.len()],
@@ -254,8 +259,9 @@ impl<'a> Drive<'a> {
         drive
     }
 
-    /// The same with the first of these versions, and the others to come.
-    pub fn with_versions(mut self, mut versions: Vec<(Arc<RuleSet>, Arc<Sources>)>) -> Self {
+    /// The same with the first of these versions, and the others to come; topics may be late, so that what reads them waits for them.
+    pub fn with_versions(mut self, mut versions: Vec<(Arc<RuleSet>, Arc<Sources>)>, late: bool) -> Self {
+        self.appeared = late.then(BTreeSet::new);
         let (rules, sources) = versions.remove(0);
         self.compiled = Compiled::new(rules, sources, self.world.topics(), SECRET);
         self.engine = self.releases.engine(&self.compiled, self.notices);
@@ -453,8 +459,11 @@ impl<'a> Drive<'a> {
                     self.feed(Read::Version(version, self.idle_until.saturating_add(1 + above)));
                 }
             }
-            Step::Outgrow => {
-                self.settle();
+            Step::Pass => self.pass(),
+            Step::Outgrow(settled) => {
+                if settled {
+                    self.settle();
+                }
                 let outgrown = self.engine.outgrown();
                 self.feed(Read::Outgrown(outgrown));
             }
@@ -477,7 +486,36 @@ impl<'a> Drive<'a> {
     fn assign(&mut self) {
         let present: Vec<usize> = (0..self.world.logs.len()).filter(|log| self.is_present(*log)).collect();
         for log in present {
-            self.engine.assign(self.partition(log), self.world.logs[log].source, self.from[log]);
+            let (partition, source) = (self.partition(log), self.world.logs[log].source);
+            if self.appeared.as_ref().is_some_and(|appeared| !appeared.contains(&partition.topic)) {
+                self.engine.expect(partition.topic, source);
+            } else {
+                self.engine.assign(partition, source, self.from[log]);
+            }
+        }
+    }
+
+    /// All that is there by now is read, and nothing more.
+    fn pass(&mut self) {
+        let there = |log: &usize| {
+            let appeared = self.appeared.as_ref();
+            self.is_present(*log)
+                && appeared.is_none_or(|topics| topics.contains(&self.partition(*log).topic))
+        };
+        for log in (0..self.world.logs.len()).filter(there).collect::<Vec<_>>() {
+            self.read(log, usize::MAX);
+            self.idle(log, generate::records::MIDNIGHT);
+        }
+    }
+
+    /// The topic of a log is there, if it was not yet.
+    fn appear(&mut self, log: usize) {
+        let topic = self.partition(log).topic;
+        if self.appeared.as_mut().is_some_and(|appeared| appeared.insert(topic)) {
+            self.assign();
+            let mut out = Output::default();
+            self.engine.set_topic(topic, TopicState::Read, &mut out);
+            self.publish(out);
         }
     }
 
@@ -487,6 +525,7 @@ impl<'a> Drive<'a> {
     }
 
     fn read(&mut self, log: usize, most: usize) {
+        self.appear(log);
         let first = self.next[log];
         let records: Vec<&Raw> = self.unread(log).take(most).collect();
         self.next[log] += records.len();
@@ -509,6 +548,7 @@ impl<'a> Drive<'a> {
     }
 
     fn idle(&mut self, log: usize, time: i64) {
+        self.appear(log);
         self.idle_until = self.idle_until.max(time);
         self.feed(Read::Idle(self.partition(log), time));
     }

@@ -231,11 +231,14 @@ fn edited(text: &str, edit: Edit) -> String {
 
 fn with_reloads() -> impl Strategy<Value = Vec<Step>> {
     let reload = sample::select(vec![0, 0, 3_000_000, 20_000_000]).prop_map(Step::Reload);
-    let more = prop_oneof![2 => reload, 1 => Just(Step::Outgrow), 1 => Just(Step::Checkpoint(0, 1)), 1 => Just(Step::Kill)];
+    let more = prop_oneof![2 => reload, 2 => any::<bool>().prop_map(Step::Outgrow), 1 => Just(Step::Checkpoint(0, 1)), 1 => Just(Step::Kill)];
+    // All that is there comes past a change, and the version before is dropped, if nothing needs it.
+    let passed = any::<bool>().prop_map(|settled| vec![Step::Reload(0), Step::Pass, Step::Outgrow(settled)]);
+    let more = prop_oneof![2 => more.prop_map(|step| vec![step]), 1 => passed];
     (steps(), prop::collection::vec((any::<sample::Index>(), more), 1..9)).prop_map(|(mut steps, more)| {
-        for (at, step) in more {
+        for (at, more) in more {
             let at = at.index(steps.len() + 1);
-            steps.insert(at, step);
+            steps.splice(at..at, more);
         }
         steps
     })
@@ -245,10 +248,11 @@ fn agrees(
     world: &World,
     edits: &[Edits],
     steps: &[Step],
-    (threads, seed): (usize, u64),
+    (threads, seed, late): (usize, u64, bool),
 ) -> Result<usize, TestCaseError> {
     let versions: Vec<_> = edits.iter().map(|edits| version(world, edits)).collect();
-    let mut drive = Drive::new(world, None, steps.len().is_multiple_of(2)).with_versions(versions);
+    let mut drive =
+        Drive::new(world, None, steps.len().is_multiple_of(2)).with_versions(versions, late).releasing(seed);
     if threads > 1 {
         drive = drive.on_threads(threads, seed);
     }
@@ -275,8 +279,8 @@ proptest! {
     #[test]
     fn what_is_in_force_when_decides(
         world in generate::world(Shape::Topics), edits in edits(), steps in with_reloads(),
-        threads in sample::select(vec![1_usize, 3]), seed: u64,
+        threads in sample::select(vec![1_usize, 3]), seed: u64, late: bool,
     ) {
-        agrees(&world, &edits, &steps, (threads, seed))?;
+        agrees(&world, &edits, &steps, (threads, seed, late))?;
     }
 }

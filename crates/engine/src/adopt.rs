@@ -3,7 +3,8 @@
 //! In: the versions from now on, put together off the kernel's thread or here ([`Compiled::with`], [`Compiled::without`]). Out: which
 //! of them nothing needs any more.
 //! Invariants: everything evaluated by the versions before is taken in before; a version is needed as long as a partition may hold
-//! records from before the next one, and as long as a rule that it had and the next has not may have something to say.
+//! records from before the next one, and as long as anything waits from before it: of a rule that goes on, too, which may have another
+//! title by then. A source of which nothing comes keeps its versions; how many there may be is for the service to say.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -4,6 +4,7 @@
 mod releases;
 mod restarts;
 mod sources;
+mod versions;
 mod waiting;
 
 use std::sync::Arc;
