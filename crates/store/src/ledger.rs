@@ -160,6 +160,24 @@ impl Store {
             .collect()
     }
 
+    /// Says of versions, known by their numbers, that they are in force from earlier on than was stored; what they were compiled from
+    /// stays.
+    ///
+    /// # Errors
+    /// If it is not stored.
+    pub async fn put_versions_earlier(&self, versions: &[RuleVersion]) -> Result<(), Error> {
+        let mut tx = self.begin_as_engine().await?;
+        for RuleVersion { number, version, in_force_from, content, .. } in versions {
+            let seq = tx.change(ChangeKind::RuleVersion, version);
+            let update = sqlx::query(
+                "update rule_versions set version = $1, in_force_from = $2, content = $3, seq = $4 where number = $5",
+            );
+            let update = update.bind(version).bind(in_force_from.0).bind(content).bind(seq);
+            tx.run(update.bind(signed(*number))).await?;
+        }
+        tx.commit().await.map(drop)
+    }
+
     /// Forgets what versions before this one held: they are known by number and time only.
     pub(crate) async fn forget_versions_before(&self, number: u64) -> Result<(), Error> {
         let mut tx = self.begin_as_engine().await?;

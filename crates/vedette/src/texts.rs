@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use vedette_event::{Fields, Sources};
-use vedette_sigma::{Rejection, RuleFile, RuleSet};
+use vedette_sigma::{Rejection, RuleFile, RuleSet, ir::Rule};
 
 use crate::{
     content::{self, RuleText, Schemas},
@@ -82,6 +82,17 @@ impl Texts {
         self.rules.get(path).map_or("", String::as_str)
     }
 
+    /// Whether both say the same, though it may be written otherwise, with other comments, say. `rules` are those of both.
+    pub fn says_the_same(&self, other: &Self, rules: (&RuleSet, &RuleSet)) -> Result<bool> {
+        if self == other {
+            return Ok(true);
+        }
+        Ok(self.lists == other.lists
+            && self.refused == other.refused
+            && said(rules.0) == said(rules.1)
+            && self.schemas.parse()? == other.schemas.parse()?)
+    }
+
     fn rule_text(&self) -> RuleText {
         let file =
             |(path, text): (&String, &String)| RuleFile { path: path.as_str().into(), text: text.clone() };
@@ -100,6 +111,17 @@ impl Texts {
         let sources = names.into_iter().filter(|name| own.get(*name) != others.get(*name));
         (lists.cloned().collect(), sources.cloned().collect())
     }
+}
+
+/// All that alerts and people see of rules, by id, but lists and lines.
+fn said(rules: &RuleSet) -> BTreeMap<&str, impl PartialEq> {
+    let of = |rule: &Rule| {
+        let Rule {
+            name, title, description, level, tags, false_positives, file, emits, extras, meaning, ..
+        } = rule.clone();
+        (meaning, emits, name, title, description, level, tags, false_positives, file, extras)
+    };
+    rules.rules.iter().map(|rule| (&*rule.id, of(rule))).collect()
 }
 
 /// Takes up what stands on disk, after the texts before, if there are any.

@@ -86,3 +86,30 @@ fn lists_and_sources_keep_what_was_good_before() {
     assert_eq!((third.texts == first.texts, third.refused.len(), third.refused[0].kept), (true, 1, true));
     assert_eq!(&*third.refused[0].what.file, schemas().sources[0].0);
 }
+
+#[test]
+fn what_is_only_written_otherwise_says_the_same() {
+    let (a, b) = (rule("a", "1"), rule("b", "'%l%'").replace("x:", "x|expand:"));
+    let take =
+        |a: &str, list: &str| take_all(disk(&[("a.yml", a), ("b.yml", &b)], &[("l", list)]), None).unwrap();
+    let first = take(&a, "v");
+    let same = |other: &Taken| first.texts.says_the_same(&other.texts, (&first.rules, &other.rules)).unwrap();
+    let commented = take(&format!("# why\r\n{}", a.replace('\n', "\r\n")), "v");
+    assert!(commented.texts != first.texts && same(&commented));
+    assert!(same(&first));
+    let titled = a.replace("title: a", "title: A");
+    let tagged = format!("{a}tags: [attack.t1110]\n");
+    let level = format!("{a}level: high\n");
+    for other in
+        [take(&rule("a", "2"), "v"), take(&titled, "v"), take(&tagged, "v"), take(&level, "v"), take(&a, "w")]
+    {
+        assert!(!same(&other));
+    }
+    let mut mapped = take(&a, "v");
+    mapped.texts.schemas.fields.1.push_str("\n# why\n");
+    assert!(same(&mapped));
+    for (_, text) in &mut mapped.texts.schemas.sources {
+        *text = text.replace("disorder: 10s", "disorder: 11s");
+    }
+    assert!(!same(&mapped));
+}

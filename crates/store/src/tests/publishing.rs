@@ -241,3 +241,22 @@ async fn versions_come_in_the_order_in_which_they_were_stored() {
     let texts: Vec<_> = kept.iter().map(|v| (v.number, v.content.is_empty(), v.texts.len())).collect();
     assert_eq!(texts, [(1, true, 0), (2, true, 0), (3, false, 1), (4, false, 1)]);
 }
+
+#[tokio::test]
+async fn a_version_that_is_put_earlier_keeps_its_number_and_texts() {
+    let (_folder, store) = store().await;
+    let version = |number: u64, name: &str, from: i64| RuleVersion {
+        number,
+        texts: vec![number as u8],
+        version: name.into(),
+        in_force_from: Micros(from),
+        content: name.to_uppercase(),
+    };
+    let stored = vec![version(1, "a", i64::MIN), version(2, "b", 900), version(3, "c", 950)];
+    store.publish(&Publication { rule_versions: stored, ..Default::default() }).await.unwrap();
+    let earlier = [version(2, "d", 100), version(3, "e", 101)];
+    let rows = earlier.clone().map(|version| RuleVersion { texts: Vec::new(), ..version });
+    store.put_versions_earlier(&rows).await.unwrap();
+    let [first, second] = earlier;
+    assert_eq!(store.rule_versions().await.unwrap(), [version(1, "a", i64::MIN), first, second]);
+}

@@ -279,6 +279,11 @@ fn reload(
     let Content { texts, rules, refused, .. } = content;
     let (change, changes) = bounded(CHANGES);
     let rejected = present::rejected(&refused);
+    let kept: Vec<_> = refused.iter().filter(|refused| refused.kept).map(reload::refusal).collect();
+    if !kept.is_empty() {
+        // There is room: it is the first.
+        let _ = change.send(Change::Health(kept));
+    }
     let rule_set = present::rule_set(&rules, rejected.len(), in_force);
     let (out, contents) = watch::channel(Arc::new(Contents { rule_set, rejected: Arc::new(rejected) }));
     if let Some((config, looked, asks)) = reloading {

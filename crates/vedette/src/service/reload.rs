@@ -179,7 +179,11 @@ impl Reloader {
             refused: rejected.clone(),
         };
         let mut rule_set = RuleSetStatus { rejected: rejected.len() as u64, ..known.rule_set.clone() };
-        if texts != self.texts {
+        if texts.says_the_same(&self.texts, (&rules, &self.rules))? {
+            // Written otherwise: no version more, of which only so many may be.
+            reloaded.schemas.clear();
+            self.texts = texts;
+        } else {
             let rules = Arc::new(rules);
             let packed = texts.pack()?;
             let version = Version::compile(rules.clone(), sources.into());
@@ -209,12 +213,7 @@ impl Reloader {
                     return Ok(adopted);
                 }
                 Ok(Err(TooMany)) => {
-                    return Err(Failed::Refused(anyhow!(
-                        "{} versions of the rules are needed still, since a source has not come past their changes; \
-                         `status` names what is not read: bring it back, or take its topic out of the configuration \
-                         and start again, and then reload",
-                        versions::MOST
-                    )));
+                    return Err(Failed::Refused(anyhow!(versions::too_many())));
                 }
                 Err(RecvTimeoutError::Timeout) if !stage.stopping() => {}
                 Err(_) => return Err(Failed::Stopping),
@@ -226,11 +225,9 @@ impl Reloader {
     fn tell_refused(&self, refused: &[Refused], known: &[Rejected], rejected: &[Rejected]) {
         let new = refused.iter().zip(rejected).filter(|(_, rejected)| !known.contains(rejected));
         let events = new.map(|(refused, _)| {
-            let stays = if refused.kept { "; what it said before stays in force" } else { "" };
-            let help = refused.what.help.as_ref().map_or(String::new(), |help| format!("; {help}"));
-            let message = format!("{}{help}{stays}", refused.what);
-            tracing::error!("refused: {message}");
-            health(message)
+            let event = refusal(refused);
+            tracing::error!("refused: {}", event.message);
+            event
         });
         self.tell(events.collect());
     }
@@ -241,6 +238,13 @@ impl Reloader {
             let _ = self.kernel.send(Change::Health(events));
         }
     }
+}
+
+/// What operators are told of something that is refused.
+pub fn refusal(Refused { what, kept }: &Refused) -> HealthEvent {
+    let stays = if *kept { "; what it said before stays in force" } else { "" };
+    let help = what.help.as_ref().map_or(String::new(), |help| format!("; {help}"));
+    health(format!("{what}{help}{stays}"))
 }
 
 fn health(message: String) -> HealthEvent {

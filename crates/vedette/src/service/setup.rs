@@ -123,12 +123,12 @@ pub async fn prepare(
     // Above every `ts_log` read: those that ingest lets pass, and those read before, should the clock have been set back.
     let read = engine.newest_log().unwrap_or(Micros::MIN);
     let above = crate::now().plus(config.engine.skew).max(read).plus(Span(1));
-    if known.iter().any(|version| version.from > above) {
-        let known = known.into_iter().map(|version| versions::no_later(version, above));
-        (engine, starts, given_up) = begin(known.collect()).await?;
+    if let Some(earlier) = put_earlier(&known, &numbers, above, store).await? {
+        (engine, starts, given_up) = begin(earlier).await?;
     }
     if let Some(next) = next {
-        let compiled = engine.compiled().with(next, above);
+        let from = above.max(engine.compiled().newest().from.plus(Span(1)));
+        let compiled = engine.compiled().with(next, from);
         engine.adopt(&compiled);
     }
     let row = |number| versions::row(number, engine.compiled().newest(), texts.pack()?);
@@ -180,7 +180,7 @@ fn find(config: &Config, disk: (RuleText, Schemas), rows: &[RuleVersion]) -> Res
     let adjust = |all: Sources| sources(config, &all);
     let stored = versions::stored(rows).world()?;
     let before = stored.last().map(|(_, newest)| newest);
-    let Taken { texts, rules, sources, refused } = take(config, disk, before)?;
+    let Taken { texts, rules, sources, refused } = take(config, disk, before, stored.len())?;
     let (rules, sources) = (Arc::new(rules), Arc::new(sources));
     let fresh = (before != Some(&texts)).then(|| rows.last().map_or(1, |row| row.number + 1));
     let numbers = stored.iter().map(|(row, _)| row.number).collect();
@@ -202,6 +202,23 @@ fn find(config: &Config, disk: (RuleText, Schemas), rows: &[RuleVersion]) -> Res
         known.push(first_with_texts(first, rows.last(), above)?);
     }
     Ok(Found { known, next, texts, refused, numbers, fresh })
+}
+
+/// The versions with none in force from later than `above`, if one was: that is stored before anything follows from it.
+async fn put_earlier(
+    known: &[Version],
+    numbers: &VecDeque<u64>,
+    above: Micros,
+    store: &Store,
+) -> Result<Option<Vec<Version>>, Failure> {
+    if known.iter().all(|version| version.from <= above) {
+        return Ok(None);
+    }
+    let earlier = versions::no_later(known, above);
+    let changed = numbers.iter().zip(known).zip(&earlier).filter(|((_, was), now)| was.from != now.from);
+    let rows = changed.map(|((number, _), now)| versions::row(*number, now, Vec::new()));
+    store.put_versions_earlier(&rows.collect::<anyhow::Result<Vec<_>>>().world()?).await.world()?;
+    Ok(Some(earlier))
 }
 
 /// Takes up the checkpoints; where to begin, and what was given up.
@@ -229,14 +246,18 @@ fn memory(configured: Option<u64>, compiled: &Compiled) -> Result<Memory, String
     ))
 }
 
-/// Takes up what stands on disk, after the texts in force before. Where nothing of it can be, those stay.
+/// Takes up what stands on disk, after the texts in force before. Where nothing of it can be, or as many versions as may be are needed
+/// still, those stay.
 fn take(
     config: &Config,
     (text, schemas): (RuleText, Schemas),
     before: Option<&Texts>,
+    versions: usize,
 ) -> Result<Taken, Failure> {
     let adjust = |all: Sources| sources(config, &all);
-    let taken = match (texts::take(text, schemas, before, adjust), before) {
+    let taken = texts::take(text, schemas, before, adjust);
+    let taken = taken.and_then(|taken| versions::one_more(taken, before, versions));
+    let taken = match (taken, before) {
         (Ok(taken), _) => taken,
         (Err(error), Some(before)) => {
             tracing::error!("the rules stay that were in force before: {error:#}");
