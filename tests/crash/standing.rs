@@ -101,12 +101,14 @@ fn a_stopped_topic_stops_no_rule_that_does_not_read_it() -> Result<()> {
     }
     let degraded = process.until("the degradation", |_| {
         let status = api(&address, "/api/v1/status", &token).ok()?;
-        (!status["degradations"].as_array()?.is_empty()).then_some(status)
+        let all = status["degradations"].as_array()?;
+        all.iter().any(|known| known["code"] == "findings-over-budget").then_some(status)
     })?;
     let all = degraded["degradations"].as_array().cloned().unwrap_or_default();
-    let rules: BTreeSet<_> = all.iter().filter_map(|known| known["rule_id"].as_str()).collect();
+    // With so little memory some rules have no room for keys either.
+    let waits = all.iter().filter(|known| known["code"] == "findings-over-budget");
+    let rules: BTreeSet<_> = waits.filter_map(|known| known["rule_id"].as_str()).collect();
     ensure!(rules.contains(BOTH) && !rules.contains(PACE), "{degraded}");
-    ensure!(all.iter().all(|known| known["code"] == "findings-over-budget"), "{degraded}");
     ensure!(
         degraded["load"]["standing"].as_u64().is_some_and(|n| (BUDGET / 2..=2 * BUDGET).contains(&n)),
         "{degraded}"

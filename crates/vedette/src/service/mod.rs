@@ -224,16 +224,7 @@ async fn run_all(
     supervisor
         .spawn(Name::Evidence, move |stage| evidence::run(read_back, in_force, to, crowded, runtime, stage))
         .world()?;
-    let (wires, runtime) =
-        (retention::Wires { store: store.clone(), retention, lag: ingest.lag_view() }, Handle::current());
-    supervisor.spawn(Name::Retention, move |stage| retention::run(&wires, &runtime, stage)).world()?;
-    let runtime = Handle::current();
-    supervisor
-        .spawn(Name::Memory, move |stage| {
-            memory::run(&runtime, stage);
-            Ok(())
-        })
-        .world()?;
+    keep_house(retention::Wires { store: store.clone(), retention, lag: ingest.lag_view() }, supervisor)?;
     let wires = publisher::Wires { store: store.clone(), inbox, published, metrics };
     let (published, runtime) = (wires.published.clone(), Handle::current());
     supervisor.spawn(Name::Publisher, move |stage| publisher::run(wires, &runtime, stage)).world()?;
@@ -267,6 +258,19 @@ async fn run_all(
     kernel.give_up(given_up);
     supervisor.spawn(Name::Kernel, move |stage| kernel.run(pipeline, stage)).world()?;
     Ok(Service { store, supervisor: supervisor.clone(), ingest, address })
+}
+
+/// Starts what looks after the store's files, and what gives free memory back to the system.
+fn keep_house(wires: retention::Wires, supervisor: &Supervisor) -> Result<(), Failure> {
+    let runtime = Handle::current();
+    supervisor.spawn(Name::Retention, move |stage| retention::run(&wires, &runtime, stage)).world()?;
+    let runtime = Handle::current();
+    supervisor
+        .spawn(Name::Memory, move |stage| {
+            memory::run(&runtime, stage);
+            Ok(())
+        })
+        .world()
 }
 
 /// Starts what reads the rules again, if there is any such; gives what is in force and what the kernel is to take.
