@@ -219,3 +219,77 @@ fn a_reload_says_what_came_of_it() -> Result<()> {
     process.stop()?;
     Ok(())
 }
+
+/// So many correlations of a timespan, each with a budget of its own.
+fn many(n: usize, span: &str) -> Result<String> {
+    let mut text = edited(0)?;
+    for n in 0..n {
+        text += &format!(
+            "---\ntitle: Many {n}\nid: many-{n}\ncorrelation: {{type: event_count, rules: \
+             [c0000000-0000-4000-8000-000000000001], group-by: [user.name], timespan: {span}, condition: {{gte: 5}}}}\n"
+        );
+    }
+    Ok(text)
+}
+
+/// What a reload takes, the next start takes: rules that there is no memory for are refused at once, rules that run out do not
+/// count, and a source that was added stands under the versions before, too.
+#[test]
+fn the_next_start_takes_what_a_reload_took() -> Result<()> {
+    let Some(broker) = Broker::shared("crash::reload")? else { return Ok(()) };
+    broker.create_topic("next-start", 1, &[])?;
+    broker.create_topic("next-till", 1, &[])?;
+    let (kafka, rules) = (plain(&broker, "next-start"), "rules");
+    let tight = "engine: {skew: 1s, memory: 268435456}\n";
+    let deployment = Deployment::new(&kafka, tight)?;
+    deployment.configure_rules(&kafka, rules, tight)?;
+    write(&deployment, &many(6, "1m")?)?;
+    let token = deployment.token()?;
+    let mut process = deployment.run()?;
+    let address = process.address()?;
+    process.says("reading")?;
+    let reload = |address: &str| send("POST", address, "/api/v1/reload", &token);
+    write(&deployment, &many(2_000, "1m")?)?;
+    let (status, body) = reload(&address)?;
+    ensure!(status == 409 && body.contains("engine.memory: 268435456 bytes are too few"), "{status} {body}");
+    ensure!(body.contains("write at least") && body.contains("start again, or load fewer rules"), "{body}");
+    let entries = |address: &str| -> Result<Vec<String>> {
+        let status = api(address, "/api/v1/status", &token)?;
+        ensure!(status["rule_set"]["number"].as_u64().is_some(), "{status}");
+        let entries = status["memory"]["entries"].as_array().context("no entries")?;
+        Ok(entries.iter().map(|entry| entry["rule_id"].as_str().unwrap_or_default().to_owned()).collect())
+    };
+    ensure!(!entries(&address)?.contains(&"many-6".to_owned()), "nothing changed");
+    write(&deployment, &many(7, "2m")?)?;
+    let (status, body) = reload(&address)?;
+    ensure!(status == 200 && body.contains("\"version\":2"), "{status} {body}");
+    let now = entries(&address)?;
+    ensure!(now.iter().filter(|id| **id == "many-6").count() == 1, "{now:?}");
+    ensure!(now.iter().filter(|id| **id == "many-1").count() == 1, "{now:?}");
+    process.kill()?;
+    let mut process = deployment.run()?;
+    process.says("reading")?;
+    process.kill()?;
+
+    let schemas = deployment.folder().join("schemas");
+    fs::create_dir_all(schemas.join("sources"))?;
+    fs::copy(root().join("schemas/fields.yml"), schemas.join("fields.yml"))?;
+    for file in fs::read_dir(root().join("schemas/sources"))? {
+        let file = file?;
+        fs::copy(file.path(), schemas.join("sources").join(file.file_name()))?;
+    }
+    let till = "name: till\ndescription: d\nform: api_json\nlogsource: {category: pos}\nentity: [user.name]\n\
+                disorder: 10s\nfuture: 10s\nfields: {user.name: who}\n";
+    fs::write(schemas.join("sources/till.yml"), till)?;
+    let more = format!("{tight}schemas: {}\n", schemas.display());
+    deployment.configure_rules(&kafka.replace("}]", "}, {name: next-till, source: till}]"), rules, &more)?;
+    let mut process = deployment.run()?;
+    process.says("reading")?;
+    let address = process.address()?;
+    process.until("the till's source", |_| {
+        let status = api(&address, "/api/v1/status", &token).ok()?;
+        (status["rule_set"]["number"] == 3).then_some(())
+    })?;
+    process.stop()?;
+    Ok(())
+}

@@ -224,6 +224,21 @@ pub fn only(sources: &Sources, names: &[&str]) -> Result<Sources> {
     Ok(Sources::new(sources.fields.clone(), defs))
 }
 
+/// Sources, and those that only newer ones have, with the fields that these need: a version of before knows nothing of a source that was
+/// added since, and its topics are read nonetheless.
+pub fn completed(mut sources: Sources, newer: &Sources) -> Sources {
+    let known: BTreeSet<_> = sources.defs.iter().map(|def| def.name.clone()).collect();
+    let added: Vec<SourceDef> = newer.defs.iter().filter(|def| !known.contains(&def.name)).cloned().collect();
+    if added.is_empty() {
+        return sources;
+    }
+    for (name, field) in &newer.fields.0 {
+        sources.fields.0.entry(name.clone()).or_insert_with(|| field.clone());
+    }
+    sources.defs.extend(added);
+    Sources::new(sources.fields, sources.defs)
+}
+
 /// Reads rule files and folders. `playbooks/` and `lists/` hold no rules; lists are read for placeholders.
 ///
 /// # Errors

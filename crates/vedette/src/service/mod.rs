@@ -55,7 +55,7 @@ use supervisor::{End, Heartbeat, Name, Supervisor};
 
 use crate::{
     Failure, World as _,
-    config::Config,
+    config::{Config, memory::Memory},
     content::{self, RuleText},
     pipeline::Pipeline,
     rejected::print_refused,
@@ -69,6 +69,9 @@ const ASKS: usize = 16;
 const CHANGES: usize = 16;
 /// How long the last look at the store may take.
 const LAST_LOOK: Duration = Duration::from_millis(500);
+
+/// What the reloader goes on from: how the files looked before they were read; who asks.
+type Reloading = (Config, [u8; 32], Receiver<Ask>);
 
 /// What is running.
 pub struct Service {
@@ -183,7 +186,7 @@ async fn aside<T: Send + 'static>(
 
 async fn run_all(
     prepared: Prepared,
-    reloading: Option<(Config, [u8; 32], Receiver<Ask>)>,
+    reloading: Option<Reloading>,
     store: Store,
     (present, metrics): (Arc<Present>, Arc<vedette_api::Metrics>),
     supervisor: &Supervisor,
@@ -237,9 +240,9 @@ async fn run_all(
     words_out.send_replace(Arc::new(view.word(&engine)));
     let (new, numbers) = (content.new.take(), std::mem::take(&mut content.numbers));
     let from = (numbers.back().copied().unwrap_or_default(), compiled.newest().from);
-    let (contents, changes) = reload(content, from, reloading, supervisor).world()?;
+    let (contents, changes) = reload(content, from, (reloading, memory), supervisor).world()?;
     present.runs(Running {
-        compiled: compiled.clone(),
+        compiled: in_force_out.subscribe(),
         contents,
         bootstrap,
         epoch: store.epoch(),
@@ -277,7 +280,7 @@ fn keep_house(wires: retention::Wires, supervisor: &Supervisor) -> Result<(), Fa
 fn reload(
     content: Content,
     in_force: (u64, vedette_event::Micros),
-    reloading: Option<(Config, [u8; 32], Receiver<Ask>)>,
+    (reloading, memory): (Option<Reloading>, Memory),
     supervisor: &Supervisor,
 ) -> Result<(watch::Receiver<Arc<Contents>>, Receiver<Change>)> {
     let Content { texts, rules, refused, .. } = content;
@@ -291,7 +294,7 @@ fn reload(
     let rule_set = present::rule_set(&rules, rejected.len(), in_force);
     let (out, contents) = watch::channel(Arc::new(Contents { rule_set, rejected: Arc::new(rejected) }));
     if let Some((config, looked, asks)) = reloading {
-        let reloader = Reloader::new(config, (texts, rules), (asks, change), out, looked);
+        let reloader = Reloader::new(config, (texts, rules), (asks, change), (out, memory), looked);
         supervisor.spawn(Name::Reloader, move |stage| reloader.run(stage))?;
     }
     Ok((contents, changes))

@@ -16,7 +16,7 @@ use vedette_api::live::{
     Status, TimeSource, TopicState, TopicStatus,
 };
 use vedette_engine::{CLOCK_FLAGS, Compiled};
-use vedette_event::{Micros, Partition, SourceIx};
+use vedette_event::{Micros, Partition, RuleIx, SourceIx};
 use vedette_ingest::{Clock, LagReport, LagView, PartitionLag};
 use vedette_sigma::RuleSet;
 
@@ -43,8 +43,8 @@ pub struct Present {
 
 /// What there is to look at once everything runs.
 pub struct Running {
-    /// Rules over sources.
-    pub compiled: Arc<Compiled>,
+    /// Rules over sources, in force.
+    pub compiled: watch::Receiver<Arc<Compiled>>,
     /// What is in force, and what was refused.
     pub contents: watch::Receiver<Arc<Contents>>,
     /// The brokers, for people.
@@ -200,11 +200,13 @@ impl Running {
 
     fn memory(&self) -> MemoryStatus {
         let Memory { budget, state, waiting, notices } = self.memory;
-        let of_rule = |(rule, count)| RuleLoad {
-            rule_id: self.compiled.rules.get(rule).id.to_string(),
-            count: count as u64,
+        let compiled = self.compiled.borrow().clone();
+        // Of the newest version a rule has the number that it has there; what comes behind belongs to versions that run out.
+        let of_rule = |(rule, count): (RuleIx, usize)| {
+            let rule = compiled.newest().rules.rules.get(rule.0 as usize)?;
+            Some(RuleLoad { rule_id: rule.id.to_string(), count: count as u64 })
         };
-        let mut entries: Vec<_> = self.compiled.entries(state).into_iter().map(of_rule).collect();
+        let mut entries: Vec<_> = compiled.entries(state).into_iter().filter_map(of_rule).collect();
         entries.sort_by(|a, b| a.rule_id.cmp(&b.rule_id));
         MemoryStatus {
             budget,
@@ -265,9 +267,10 @@ impl Running {
         let starting = |topic: &Topic| topic.state == State::Starting;
         let silent = word.unreachable.is_some() || word.last_answer.is_none();
         let mut all = Vec::new();
+        let compiled = self.compiled.borrow().clone();
         for topic in word.topics.values().filter(|topic| !(silent && starting(topic))) {
             let (Some(reason), Some(message)) = (topic.state.reason(), topic.message()) else { continue };
-            let source = &self.compiled.sources.get(topic.source).name;
+            let source = &compiled.sources.get(topic.source).name;
             let whole = reading::stands_still(&word.topics, topic.source);
             let what = if whole { format!("Source {source}") } else { format!("A topic of source {source}") };
             let message = format!("{what} is not read: {message}");
@@ -315,7 +318,8 @@ impl Running {
     }
 
     fn sources(&self, word: &Word, lag: &LagReport, stalled: Option<&StageStatus>) -> Vec<SourceStatus> {
-        let sources = self.compiled.sources.iter();
+        let compiled = self.compiled.borrow().clone();
+        let sources = compiled.sources.iter();
         sources
             .map(|(ix, def)| {
                 let topics = self.topics(ix, word, lag);

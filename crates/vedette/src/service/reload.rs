@@ -28,7 +28,7 @@ use super::{
     versions,
 };
 use crate::{
-    config::Config,
+    config::{Config, memory::Memory},
     content,
     texts::{self, Difference, Refused, Taken, Texts},
 };
@@ -76,6 +76,8 @@ pub struct Reloader {
     asks: Receiver<Ask>,
     kernel: Sender<Change>,
     contents: watch::Sender<Arc<Contents>>,
+    /// What may be held until the next start.
+    memory: Memory,
     /// How the files looked when they were read, and when they were looked at last.
     read: [u8; 32],
     seen: [u8; 32],
@@ -87,10 +89,10 @@ impl Reloader {
         config: Config,
         (texts, rules): (Texts, Arc<RuleSet>),
         (asks, kernel): (Receiver<Ask>, Sender<Change>),
-        contents: watch::Sender<Arc<Contents>>,
+        (contents, memory): (watch::Sender<Arc<Contents>>, Memory),
         read: [u8; 32],
     ) -> Self {
-        Self { config, texts, rules, asks, kernel, contents, read, seen: read }
+        Self { config, texts, rules, asks, kernel, contents, memory, read, seen: read }
     }
 
     /// Works until it is to stop.
@@ -188,6 +190,10 @@ impl Reloader {
             let packed = texts.pack()?;
             let version = Version::compile(rules.clone(), sources.into());
             version.check()?;
+            if let Some(wanted) = setup::too_few(&self.memory, setup::least(&version)) {
+                let what = format!("{wanted} and start again, or load fewer rules");
+                return Err(Failed::Refused(self.config.places.wrong("engine.memory", what)));
+            }
             stage.works();
             let Adopted { number, from } = self.hand_over(version, packed, stage)?;
             let RuleSetStatus { reloads, reloads_refused, .. } = rule_set;

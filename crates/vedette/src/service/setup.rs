@@ -97,9 +97,8 @@ pub async fn prepare(
     });
     let topics = Arc::new(Topics::with_incarnations(named));
     let sources = known.last().map(|newest| newest.sources.clone()).unwrap_or_default();
-    let compiled =
-        Compiled::with_versions(known.iter().cloned().map(Arc::new).collect(), topics.clone(), secret);
-    let memory = memory(config.engine.memory, &compiled)
+    let newest = next.as_ref().or(known.last());
+    let memory = memory(config.engine.memory, newest.map_or(0, least))
         .map_err(|what| Failure::Usage(config.places.wrong("engine.memory", what)))?;
     let settings = vedette_engine::Settings {
         secret,
@@ -177,11 +176,12 @@ struct Found {
 
 /// Compares what stands on disk with what is stored: where it differs, a start is the same as a reload.
 fn find(config: &Config, disk: (RuleText, Schemas), rows: &[RuleVersion]) -> Result<Found, Failure> {
-    let adjust = |all: Sources| sources(config, &all);
     let stored = versions::stored(rows).world()?;
     let before = stored.last().map(|(_, newest)| newest);
     let Taken { texts, rules, sources, refused } = take(config, disk, before, stored.len())?;
     let (rules, sources) = (Arc::new(rules), Arc::new(sources));
+    // The sources of older versions are those that were there then.
+    let adjust = |all: Sources| self::sources(config, &content::completed(all, &sources));
     let fresh = (before != Some(&texts)).then(|| rows.last().map_or(1, |row| row.number + 1));
     let numbers = stored.iter().map(|(row, _)| row.number).collect();
     let mut known: Vec<Version> = Vec::new();
@@ -233,17 +233,28 @@ async fn begin(
 }
 
 /// What may be held. Rules that what is configured has no room for are refused.
-fn memory(configured: Option<u64>, compiled: &Compiled) -> Result<Memory, String> {
-    let least = compiled.state_for(memory::ENTRIES);
-    let Some(budget) = configured else { return Ok(Memory::for_rules(least)) };
-    let memory = Memory::of(configured);
-    if memory.state >= least {
-        return Ok(memory);
+fn memory(configured: Option<u64>, least: usize) -> Result<Memory, String> {
+    let memory = if configured.is_some() { Memory::of(configured) } else { Memory::for_rules(least) };
+    match too_few(&memory, least) {
+        None => Ok(memory),
+        Some(wanted) => Err(format!("{wanted}, or load fewer rules")),
     }
-    let wanted = Memory::with_state(least).budget;
-    Err(format!(
-        "{budget} bytes are too few for the keys of so many rules; write at least {wanted}, or load fewer rules"
-    ))
+}
+
+/// Bytes for all state that rules need by themselves. Those of versions that run out beside them are not counted: they are few for
+/// long, and a start that they made impossible could not be mended but by more memory.
+pub fn least(version: &Version) -> usize {
+    let alone = vec![Arc::new(version.clone())];
+    Compiled::with_versions(alone, Arc::default(), [0; 32]).state_for(memory::ENTRIES)
+}
+
+/// What to write instead, if there is no room for rules that need so many bytes.
+pub fn too_few(memory: &Memory, least: usize) -> Option<String> {
+    let wanted = || Memory::with_state(least).budget;
+    (memory.state < least).then(|| {
+        let budget = memory.budget;
+        format!("{budget} bytes are too few for the keys of so many rules; write at least {}", wanted())
+    })
 }
 
 /// Takes up what stands on disk, after the texts in force before. Where nothing of it can be, or as many versions as may be are needed
@@ -254,14 +265,17 @@ fn take(
     before: Option<&Texts>,
     versions: usize,
 ) -> Result<Taken, Failure> {
+    let newer = schemas.parse().unwrap_or_default();
     let adjust = |all: Sources| sources(config, &all);
     let taken = texts::take(text, schemas, before, adjust);
     let taken = taken.and_then(|taken| versions::one_more(taken, before, versions));
     let taken = match (taken, before) {
         (Ok(taken), _) => taken,
         (Err(error), Some(before)) => {
+            let adjust = |all: Sources| sources(config, &content::completed(all, &newer));
+            // Where these cannot be either, what is wrong on disk is what to mend.
+            let Ok((rules, sources)) = before.load(adjust) else { return Err(Failure::Usage(error)) };
             tracing::error!("the rules stay that were in force before: {error:#}");
-            let (rules, sources) = before.load(adjust).map_err(Failure::Usage)?;
             let refused = vec![texts::kept("rules", None, format!("{error:#}"))];
             Taken { texts: before.clone(), rules, sources, refused }
         }
@@ -401,3 +415,7 @@ fn recovery(starts: &[Start], placements: &[StoredPlacement], topics: &Topics) -
         placements: broker.filter_map(placed).collect(),
     }
 }
+
+#[cfg(test)]
+#[path = "setup_tests.rs"]
+mod tests;
