@@ -75,7 +75,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Nothing is on its way. `kept` says that texts are stored of versions before.
+    /// Nothing is on its way; `numbers` are those of the versions held, the oldest first.
     pub fn new(
         asked: Receiver<Change>,
         numbers: VecDeque<u64>,

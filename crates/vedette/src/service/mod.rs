@@ -240,7 +240,7 @@ async fn run_all(
     words_out.send_replace(Arc::new(view.word(&engine)));
     let (new, numbers) = (content.new.take(), std::mem::take(&mut content.numbers));
     let from = (numbers.back().copied().unwrap_or_default(), compiled.newest().from);
-    let (contents, changes) = reload(content, from, (reloading, memory), supervisor).world()?;
+    let (contents, changes) = reload(content, from, (reloading, may_hold), supervisor).world()?;
     present.runs(Running {
         compiled: in_force_out.subscribe(),
         contents,
