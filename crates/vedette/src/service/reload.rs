@@ -37,6 +37,8 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(2);
 /// How often the reloader sees whether it is to stop.
 const WAIT: Duration = Duration::from_millis(100);
+/// Rules named in one line of the log.
+const NAMED: usize = 20;
 
 /// Somebody wants the rules read again.
 pub enum Ask {
@@ -44,6 +46,24 @@ pub enum Ask {
     Signal,
     /// Over the API, which waits for the answer.
     Api(oneshot::Sender<Result<Reloaded, Unavailable>>),
+}
+
+/// Says in the log which rules came, changed and went: an editor that empties a file takes its rules away, too.
+fn say_changes(reloaded: &Reloaded) {
+    let Reloaded { version, new, changed, removed, .. } = reloaded;
+    for (what, ids) in [("new", new), ("changed", changed)] {
+        if !ids.is_empty() {
+            tracing::info!(version, "{} {what} rules: {}", ids.len(), named(ids));
+        }
+    }
+    if !removed.is_empty() {
+        tracing::warn!(version, "{} rules are no longer in force: {}", removed.len(), named(removed));
+    }
+}
+
+fn named(ids: &[String]) -> String {
+    let more = if ids.len() > NAMED { ", …" } else { "" };
+    ids.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ") + more
 }
 
 /// The API's way to ask.
@@ -201,6 +221,7 @@ impl Reloader {
             rule_set = RuleSetStatus { reloads: reloads + 1, reloads_refused, ..now };
             (reloaded.version, reloaded.in_force_from) = (number, rule_set.in_force_from);
             (self.texts, self.rules) = (texts, rules);
+            say_changes(&reloaded);
         }
         self.contents.send_replace(Arc::new(Contents { rule_set, rejected: Arc::new(rejected) }));
         Ok(reloaded)
