@@ -64,7 +64,7 @@ use crate::{
 /// How long closing the store may take: it folds the journal into the database, which the next start does otherwise.
 const CLOSING: Duration = Duration::from_secs(1);
 /// Those who may wait for the rules to be read again.
-const ASKS: usize = 16;
+const ASKS: usize = 64;
 /// What may wait for the kernel from the reloader: a version, and what is to be told besides.
 const CHANGES: usize = 16;
 /// How long the last look at the store may take.

@@ -127,10 +127,14 @@ impl Reloader {
                 Ok(ask) => {
                     stage.works();
                     tracing::info!("the rules are read again");
+                    // One reading answers all who asked before it began.
+                    let asks: Vec<_> = std::iter::once(ask).chain(self.asks.try_iter()).collect();
                     let answer = self.reload(stage);
-                    if let Ask::Api(to) = ask {
-                        // Whoever asked may be gone.
-                        let _ = to.send(answer);
+                    for ask in asks {
+                        if let Ask::Api(to) = ask {
+                            // Whoever asked may be gone.
+                            let _ = to.send(answer.clone());
+                        }
                     }
                 }
                 // Nobody can ask any more, and the files still change.
