@@ -236,6 +236,8 @@ fn with_reloads() -> impl Strategy<Value = Vec<Step>> {
     let passed = any::<bool>().prop_map(|settled| vec![Step::Reload(0), Step::Pass, Step::Outgrow(settled)]);
     let more = prop_oneof![2 => more.prop_map(|step| vec![step]), 1 => passed];
     (steps(), prop::collection::vec((any::<sample::Index>(), more), 1..9)).prop_map(|(mut steps, more)| {
+        // Without checkpoints what was evaluated by a version that is gone is evaluated by another: a known limit (ARCHITECTURE.md).
+        steps.retain(|step| !matches!(step, Step::Reset));
         for (at, more) in more {
             let at = at.index(steps.len() + 1);
             steps.splice(at..at, more);
