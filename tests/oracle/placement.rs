@@ -80,12 +80,12 @@ pub fn place_all(logs: &[Log], sources: &Sources, stored: &[Stored]) -> Vec<Even
                         && s.flag == flag
                 })
             };
+            // "A `ts_log` more than S ahead of ingest's clock is replaced by that clock (`clock=broker`)."
+            let replaced = kept(Flags::CLOCK_BROKER);
+            let ts_log = replaced.map(|s| s.time.0).or(record.ts_log);
+            let ts_log = ts_log.unwrap_or_else(|| in_files[&record.offset]);
+            running = running.max(ts_log);
             for (index, claimed) in record.events.iter().enumerate() {
-                // "A `ts_log` more than S ahead of ingest's clock is replaced by that clock (`clock=broker`)."
-                let replaced = kept(Flags::CLOCK_BROKER);
-                let ts_log = replaced.map(|s| s.time.0).or(record.ts_log);
-                let ts_log = ts_log.unwrap_or_else(|| in_files[&record.offset]);
-                running = running.max(ts_log);
                 let (mut time, mut flags) = place(claimed.ts_raw, ts_log, log.source, sources);
                 if replaced.is_some() {
                     flags = flags.with(Flags::CLOCK_BROKER);
