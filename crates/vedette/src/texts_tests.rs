@@ -1,3 +1,4 @@
+//! What is taken of texts that were read: a refused file keeps its last good text, and a change breaks no file that did not change.
 #![allow(clippy::unwrap_used)]
 use super::*;
 

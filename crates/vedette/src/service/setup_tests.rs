@@ -1,3 +1,4 @@
+//! A start and a reload ask the same: sources that an older version lacks come from the newest, and rules must have room.
 #![allow(clippy::unwrap_used)]
 use std::path::Path;
 
