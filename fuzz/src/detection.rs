@@ -31,7 +31,7 @@ pub fn compile(rules: RuleSet) -> Arc<Compiled> {
 fn agree(compiled: &Compiled, detector: &mut Detector, engine: Option<&mut Engine>, raw: &RawBatch) {
     let detected = detector.detect(raw);
     let def = SOURCES.get(raw.source);
-    let names = compiled.projection(raw.source).fields();
+    let names = compiled.newest().projection(raw.source).fields();
     for letter in &detected.dead {
         assert_ne!(letter.reason, vedette_event::DeadReason::Panic, "evaluating {raw:?} panicked");
     }
