@@ -165,7 +165,8 @@ proptest! {
         let (mut out, world) = (crate::Output::default(), everything());
         let (mut before, mut after) = (world.correlator(), world.correlator());
         push(&mut before, &log, &mut out);
-        let middle = log.iter().map(|event| event.time).nth(log.len() / 2).unwrap();
+        // Events that no rule meets are left out of a log, which may leave it empty.
+        let Some(middle) = log.get(log.len() / 2).map(|event| event.time) else { return Ok(()) };
         before.release(&[middle; 3], usize::MAX, &mut out);
         for group in 0..crate::GROUPS {
             after.restore(group, &before.checkpoint(group)).unwrap();
