@@ -170,8 +170,8 @@ impl Trail {
         if head > 0 && needed + needed / 8 <= self.room() {
             self.bytes_mut().copy_within(head..head + len, 0);
         } else {
-            // Full sizes of the allocator, less its own word: 40, 56, 72, …
-            let room = (needed + needed / 8 + 8).next_multiple_of(16) - 8;
+            // Full sizes of the allocator: 48, 64, 80, …
+            let room = (needed + needed / 8).next_multiple_of(16);
             let mut bytes = Vec::with_capacity(room);
             bytes.extend_from_slice(self.rest());
             bytes.resize(room, 0);

@@ -5,27 +5,23 @@
 //! one of a hundred goes on until its rule's condition holds.
 #![allow(
     missing_docs,
-    unsafe_code,
     clippy::unwrap_used,
     clippy::disallowed_methods,
     clippy::disallowed_types,
     clippy::print_stdout
 )]
 
-#[path = "../../vedette/src/allocator.rs"]
-mod allocator;
-
-use std::{
-    fmt::Write as _,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt::Write as _, sync::Arc, time::Instant};
 
 use vedette_engine::{Compiled, Engine, NOTICE_ENTRY, Output, Settings, WaitingBudget};
 use vedette_event::{
     Fields, Flags, Micros, Partition, RawBatchBuilder, SourceDef, SourceIx, Sources, TopicIx, Topics,
 };
 use vedette_sigma::{Lists, RuleFile};
+
+/// That of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SECRET: [u8; 32] = [1; 32];
 const START: Micros = Micros(1_767_268_800_000_000);
@@ -130,14 +126,10 @@ fn main() {
 
 /// Four hours without an event: what is kept, and what of its memory comes back.
 fn afterwards(engine: &mut Engine, end: i64) {
-    let mut given_back = Duration::ZERO;
     let start = Instant::now();
     for minute in 1..=4 * 60 {
         engine.idle(PARTITION, Micros(end + minute * 60_000_000), &mut Output::default());
         if minute % 30 == 0 {
-            let asked = Instant::now();
-            allocator::give_back();
-            given_back = given_back.max(asked.elapsed());
             let (keys, mib) = (engine.load().keys, resident());
             println!(
                 "  {minute:>4} minutes later: {keys} keys, {mib} MiB, {:.1} s of work",
@@ -145,5 +137,4 @@ fn afterwards(engine: &mut Engine, end: i64) {
             );
         }
     }
-    println!("giving it back took {:.3} s at most at a time", given_back.as_secs_f64());
 }

@@ -14,7 +14,6 @@ macro_rules! say {
     }};
 }
 
-mod allocator;
 mod check;
 mod checkpoint;
 mod config;
@@ -38,6 +37,12 @@ mod yaml;
 use std::{io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+
+/// In place of glibc's, because threads free here what others allocated, which it does under locks (`value_count` at a million keys on two
+/// cores: 1.34 s with it, 1.15 with this, 1.34 with jemalloc; on one 2.2, 2.0, 2.2), and because this gives pages back by itself:
+/// the keys of a flood lie between others, and of a million glibc kept 227 MiB when none was left.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Streaming detection for a security operations centre: Sigma rules and windowed correlations over Kafka.
 #[derive(Debug, Parser)]

@@ -45,8 +45,10 @@ pub const FILE_SECRET: [u8; 32] = *b"vedette: files keep no secret   ";
 /// A table longer than this is for nobody's eyes.
 const MAX_ROWS_SHOWN: usize = 1_000;
 
-/// Batches read ahead of what is in flight: each lies within a block of a file, so they are some mebibytes.
-const READ_AHEAD: usize = 4;
+/// Batches read ahead of what is in flight: each lies within a block of a file, so they are some mebibytes. Where every core computes, the
+/// reader can wait three milliseconds for its turn, and the others do four batches in less (`value_count` at a million keys on two cores:
+/// 1.79 times one core with this, 1.68 with four).
+const READ_AHEAD: usize = 32;
 
 /// How long to wait for a step at a time: nobody has to be told meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);

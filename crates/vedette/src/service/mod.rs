@@ -4,8 +4,7 @@
 //!
 //! Stages and channels, each bounded and named after what it carries:
 //! `reader` ─records→ `kernel` ─publications→ `publisher` → store; the kernel shares detection with `detector-1` and so on
-//! (see [`crate::pipeline`]); `reloader` ─changes→ `kernel`; `evidence` takes its work from the store, `retention` looks after it, and
-//! `memory` gives back what is free.
+//! (see [`crate::pipeline`]); `reloader` ─changes→ `kernel`; `evidence` takes its work from the store, `retention` looks after it.
 //! Invariants: one engine holds the data folder; nothing is published before what it rests on is stored; a failure of
 //! any stage stops the process; a clean stop writes the checkpoints; the API answers from the moment the store is open
 //! until the end; whatever is stuck, the process ends within ten seconds of being asked to.
@@ -16,7 +15,6 @@ mod excerpt;
 mod kernel;
 mod live;
 mod lost;
-mod memory;
 mod outbox;
 mod present;
 mod publisher;
@@ -227,7 +225,9 @@ async fn run_all(
     supervisor
         .spawn(Name::Evidence, move |stage| evidence::run(read_back, in_force, to, crowded, runtime, stage))
         .world()?;
-    keep_house(retention::Wires { store: store.clone(), retention, lag: ingest.lag_view() }, supervisor)?;
+    let (wires, runtime) =
+        (retention::Wires { store: store.clone(), retention, lag: ingest.lag_view() }, Handle::current());
+    supervisor.spawn(Name::Retention, move |stage| retention::run(&wires, &runtime, stage)).world()?;
     let wires = publisher::Wires { store: store.clone(), inbox, published, metrics };
     let (published, runtime) = (wires.published.clone(), Handle::current());
     supervisor.spawn(Name::Publisher, move |stage| publisher::run(wires, &runtime, stage)).world()?;
@@ -261,19 +261,6 @@ async fn run_all(
     kernel.give_up(given_up);
     supervisor.spawn(Name::Kernel, move |stage| kernel.run(pipeline, stage)).world()?;
     Ok(Service { store, supervisor: supervisor.clone(), ingest, address })
-}
-
-/// Starts what looks after the store's files, and what gives free memory back to the system.
-fn keep_house(wires: retention::Wires, supervisor: &Supervisor) -> Result<(), Failure> {
-    let runtime = Handle::current();
-    supervisor.spawn(Name::Retention, move |stage| retention::run(&wires, &runtime, stage)).world()?;
-    let runtime = Handle::current();
-    supervisor
-        .spawn(Name::Memory, move |stage| {
-            memory::run(&runtime, stage);
-            Ok(())
-        })
-        .world()
 }
 
 /// Starts what reads the rules again, if there is any such; gives what is in force and what the kernel is to take.

@@ -50,8 +50,6 @@ pub enum Name {
     Reloader,
     /// Looks after the store.
     Retention,
-    /// Gives back memory.
-    Memory,
     /// Answers requests.
     Api,
 }
@@ -70,7 +68,6 @@ impl Name {
             Self::Topics => "topics",
             Self::Reloader => "reloader",
             Self::Retention => "retention",
-            Self::Memory => "memory",
             Self::Api => "api",
         })
     }
@@ -87,7 +84,6 @@ impl Name {
             | Self::Topics
             | Self::Reloader
             | Self::Retention
-            | Self::Memory
             | Self::Api => 7_000,
         })
     }
