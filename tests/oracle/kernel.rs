@@ -135,7 +135,8 @@ pub enum Step {
     Reload(i64),
     /// All partitions that are there by now are read and proved idle.
     Pass,
-    /// Versions that nothing needs any more are dropped; once all that was read is taken, or while it is with detectors.
+    /// Versions that nothing needs any more are noted, once all that was read is taken, or while it is with detectors; they are
+    /// forgotten and dropped when all key groups were written.
     Outgrow(bool),
     /// An operator accepts the topic of this log anew, if the world has its next incarnation; of the one before, nothing more is
     /// read.
@@ -193,6 +194,10 @@ pub struct Drive<'a> {
     pub versions: Vec<Arc<Version>>,
     /// Those that are stored.
     stored: Vec<Arc<Version>>,
+    /// A change of versions is with detectors.
+    changing: bool,
+    /// So many of the oldest are outgrown, and these key groups are not written yet.
+    outgrown: Option<(usize, BTreeSet<u8>)>,
     /// The latest idle proof.
     idle_until: i64,
     /// Restarts that would have given something up.
@@ -244,6 +249,8 @@ impl<'a> Drive<'a> {
             later: Default::default(),
             versions: versions.clone(),
             stored: versions,
+            changing: false,
+            outgrown: None,
             idle_until: i64::MIN,
             spared: 0,
             notices,
@@ -434,12 +441,16 @@ impl<'a> Drive<'a> {
                 self.idle(log, allowed + early + by);
             }
             Step::Checkpoint(from, every) => {
-                if every == 1 && from == 0 {
-                    // What no checkpoint needs any more is removed.
-                    self.stored = self.compiled.versions().to_vec();
-                }
                 for group in (from..KEY_GROUPS).step_by(usize::from(every)) {
                     self.checkpoints.insert(group, self.engine.checkpoint(group).expect("written"));
+                    if let Some((_, unwritten)) = &mut self.outgrown {
+                        unwritten.remove(&group);
+                    }
+                }
+                if let Some((versions, _)) = self.outgrown.take_if(|(_, unwritten)| unwritten.is_empty()) {
+                    // One change at a time; what is dropped is not stored any more.
+                    self.stored.drain(..versions);
+                    self.change(Read::Outgrown(versions));
                 }
             }
             Step::Forget => self.engine.forget_released(),
@@ -456,7 +467,7 @@ impl<'a> Drive<'a> {
             Step::Reload(above) => {
                 if let Some((rules, sources)) = self.later.pop_front() {
                     let version = Box::new(Version::compile(rules, sources));
-                    self.feed(Read::Version(version, self.idle_until.saturating_add(1 + above)));
+                    self.change(Read::Version(version, self.idle_until.saturating_add(1 + above)));
                 }
             }
             Step::Pass => self.pass(),
@@ -464,8 +475,11 @@ impl<'a> Drive<'a> {
                 if settled {
                     self.settle();
                 }
-                let outgrown = self.engine.outgrown();
-                self.feed(Read::Outgrown(outgrown));
+                let dropped = self.stored.len() < self.compiled.versions().len();
+                let versions = if dropped || self.outgrown.is_some() { 0 } else { self.engine.outgrown() };
+                if versions > 0 {
+                    self.outgrown = Some((versions, (0..KEY_GROUPS).collect()));
+                }
             }
         }
     }
@@ -560,6 +574,15 @@ impl<'a> Drive<'a> {
         }
     }
 
+    /// Hands over other versions; once those before have come to the kernel, as in the service.
+    fn change(&mut self, read: Read) {
+        if self.changing {
+            self.settle();
+        }
+        self.changing = true;
+        self.feed(read);
+    }
+
     /// Takes all that is still with detectors.
     fn settle(&mut self) {
         for taken in self.detectors.settle() {
@@ -583,7 +606,7 @@ impl<'a> Drive<'a> {
                 false
             }
             Taken::Versions(compiled) => {
-                self.compiled = self.engine.adopt(&compiled);
+                (self.compiled, self.changing) = (self.engine.adopt(&compiled), false);
                 for version in self.compiled.versions() {
                     if self.versions.iter().all(|known| known.from < version.from) {
                         self.versions.push(version.clone());
@@ -640,6 +663,7 @@ impl<'a> Drive<'a> {
         }
         self.said.push(Said::Restart);
         (self.compiled, self.engine) = (compiled, engine);
+        (self.changing, self.outgrown) = (false, None);
         // What was read and not taken is read again.
         self.detectors.forget(&self.engine);
         for log in (0..self.world.logs.len()).filter(|log| self.is_present(*log)).collect::<Vec<_>>() {

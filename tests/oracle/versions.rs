@@ -13,6 +13,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use proptest::{prelude::*, sample, test_runner::TestCaseError};
+use serde_json::json;
 use vedette_event::{RuleIx, Sources, source::OneOrMany};
 use vedette_sigma::{Lists, RuleFile, RuleKind, RuleSet};
 
@@ -21,11 +22,11 @@ use super::{
     body::{self, Crossed, Draft},
     conditions::group,
     detection, episodes,
-    generate::{self, Shape, World},
+    generate::{self, Shape, World, records::MIDNIGHT},
     kernel::{Drive, Step, steps},
     keys,
     placement::{self, Event, Stored},
-    property::{config, difference},
+    property::{TWO_IN_TEN, config, difference, one_log},
     storm,
 };
 
@@ -233,7 +234,16 @@ fn with_reloads() -> impl Strategy<Value = Vec<Step>> {
     let reload = sample::select(vec![0, 0, 3_000_000, 20_000_000]).prop_map(Step::Reload);
     let more = prop_oneof![2 => reload, 2 => any::<bool>().prop_map(Step::Outgrow), 1 => Just(Step::Checkpoint(0, 1)), 1 => Just(Step::Kill)];
     // All that is there comes past a change, and the version before is dropped, if nothing needs it.
-    let passed = any::<bool>().prop_map(|settled| vec![Step::Reload(0), Step::Pass, Step::Outgrow(settled)]);
+    let passed = (any::<bool>(), 0..3_u8).prop_map(|(settled, written)| {
+        let all = [
+            Step::Reload(0),
+            Step::Pass,
+            Step::Outgrow(settled),
+            Step::Checkpoint(0, 2),
+            Step::Checkpoint(1, 2),
+        ];
+        all[..3 + usize::from(written)].to_vec()
+    });
     let more = prop_oneof![2 => more.prop_map(|step| vec![step]), 1 => passed];
     (steps(), prop::collection::vec((any::<sample::Index>(), more), 1..9)).prop_map(|(mut steps, more)| {
         // Without checkpoints what was evaluated by a version that is gone is evaluated by another: a known limit (ARCHITECTURE.md).
@@ -285,4 +295,26 @@ proptest! {
     ) {
         agrees(&world, &edits, &steps, (threads, seed, late))?;
     }
+}
+
+/// A key group that is written when nothing needs the rules from before any more knows them: after a restart that finds
+/// them stored, it does not begin them anew with what is read again for another group's sake.
+#[test]
+fn a_group_written_before_others_has_said_what_the_rules_before_say() {
+    let rule = TWO_IN_TEN.replace("gte: 2", "gte: 1");
+    let events = [(0, json!({"u": "x"})), (7, json!({"u": "x"})), (200, json!({"k": "none"}))];
+    let mut world = one_log(&rule, events);
+    // So long on its way that the one before is released when it comes.
+    world.logs[0].records[1].ts_log = Some(MIDNIGHT + 66_000_000);
+    let edits = [(vec![Edit::No], false, false), (vec![Edit::No, Edit::Change], false, false)];
+    let idle = |by| [Step::Idle(0, by), Step::Idle(1, by), Step::Idle(2, by)];
+    let first =
+        [&[Step::Read(0, 1), Step::Idle(0, 0)], &idle(66_000_000)[1..], &[Step::Checkpoint(0, 1)]].concat();
+    let passed = [&[Step::Read(0, 1), Step::Reload(0), Step::Read(0, 1)], &idle(400_000_000)[..]].concat();
+    let half = [Step::Outgrow(true), Step::Checkpoint(1, 1), Step::Kill];
+    let steps = [first, passed, half.to_vec()].concat();
+    assert_eq!(agrees(&world, &edits, &steps, (1, 0, false)).unwrap(), 2);
+    // Once all are written, the ones before are gone, here and in the store.
+    let all = [&steps[..], &[Step::Outgrow(true), Step::Checkpoint(0, 1), Step::Kill]].concat();
+    assert_eq!(agrees(&world, &edits, &all, (1, 0, false)).unwrap(), 2);
 }

@@ -4,7 +4,9 @@
 //! of them nothing needs any more.
 //! Invariants: everything evaluated by the versions before is taken in before; a version is needed as long as a partition may hold
 //! records from before the next one, and as long as anything waits from before it: of a rule that goes on, too, which may have another
-//! title by then. A source of which nothing comes keeps its versions; how many there may be is for the service to say.
+//! title by then. A source of which nothing comes keeps its versions; how many there may be is for the service to say. A key group's
+//! checkpoint knows nothing of a version that was dropped, so whoever stores versions has all groups written once one is outgrown,
+//! forgets it then, and drops it after that.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -51,13 +53,15 @@ impl Engine {
         self.partitions.iter().filter_map(|(partition, state)| Some((*partition, state.max_log?))).collect()
     }
 
-    /// How many of the oldest versions nothing needs any more.
+    /// How many of the oldest versions nothing needs any more, once every key group is written: what was evaluated by them, also of
+    /// events that lie ahead of their records, is let through, so that no restart from then on has to evaluate it again.
     #[must_use]
     pub fn outgrown(&self) -> usize {
         let future = self.compiled.future();
         let all_from = self.partitions.values().filter(|state| !state.ended);
         let slowest = all_from.map(|state| self.reached(state)).min().unwrap_or(Micros::MIN);
         let next = self.compiled.versions().iter().skip(1).map(|version| version.from);
-        next.take_while(|from| slowest > from.plus(future) && self.correlator.is_past(*from)).count()
+        let passed = |all: Micros| slowest > all && self.correlator.is_past(all);
+        next.take_while(|from| passed(from.plus(future))).count()
     }
 }

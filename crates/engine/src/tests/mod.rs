@@ -40,9 +40,11 @@ impl Bench {
             def.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             serde_json::from_value(def).unwrap()
         };
-        let text =
-            |name: &str| (name.to_owned(), FieldDef { kind: FieldType::Text, description: String::new() });
-        let fields = Fields(["host", "k"].map(text).into());
+        let field =
+            |(name, kind): (&str, _)| (name.to_owned(), FieldDef { kind, description: String::new() });
+        let fields =
+            [("host", FieldType::Text), ("k", FieldType::Text), ("@timestamp", FieldType::Time)].map(field);
+        let fields = Fields(fields.into());
         let sources = Arc::new(Sources::new(fields, sources.iter().map(def).collect()));
         let file = RuleFile { path: "rules.yml".into(), text: rules.to_owned() };
         let rules = Arc::new(vedette_sigma::load(&[file], &Lists::new(), &sources));

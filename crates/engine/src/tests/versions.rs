@@ -31,7 +31,10 @@ fn bench(topics: &[&str], rules: &str, at_once: usize) -> Bench {
     let source = |name: &'static str| {
         (
             name,
-            json!({"form": "api_json", "logsource": {"category": name}, "fields": {"k": "k", "host": "host"}}),
+            json!({
+                "form": "api_json", "logsource": {"category": name}, "future": "10s",
+                "fields": {"k": "k", "host": "host", "@timestamp": "at"},
+            }),
         )
     };
     let settings = Settings { alerts_at_once: at_once, ..Settings::new([0; 32]) };
@@ -90,6 +93,28 @@ fn a_version_is_needed_until_what_was_read_by_it_is_released() {
         }
     }
     assert_eq!((titles.into_iter().collect::<Vec<_>>(), outgrown), (vec!["Either".to_owned()], 0));
+}
+
+/// Events that lie ahead of their records are of the version at their records' time: read again, they need it.
+#[test]
+fn a_version_is_needed_until_what_lies_ahead_of_its_records_is_released() {
+    let mut bench = bench(&["a", "b"], RULES, 1);
+    for topic in ["a", "b"] {
+        bench.assign(topic, 0);
+    }
+    let ahead = |n: i64| json!({"k": "x", "host": format!("h{n}"), "at": 502 + n / 8});
+    bench.read(("a", 0), (0..50).map(|n| (n, 500, ahead(n))));
+    reload(&mut bench, &RULES.replace("title: Either", "title: Renamed"), 501);
+    for topic in ["a", "b"] {
+        bench.read((topic, 0), [(50, 1_000, json!({}))]);
+    }
+    let mut needed = vec![bench.engine.outgrown() == 0];
+    bench.out = crate::Output::default();
+    while bench.engine.go_on(&mut bench.out) {
+        needed.push(bench.engine.outgrown() == 0);
+        bench.out = crate::Output::default();
+    }
+    assert!(needed[0] && bench.engine.outgrown() == 1, "{needed:?}");
 }
 
 /// Its findings wait for a source of which nothing was ever read, and are read again after a restart.

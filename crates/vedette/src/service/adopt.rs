@@ -3,8 +3,9 @@
 //! In: a version that the reloader has compiled, versions that nothing needs any more. Out: rows to store before anything that
 //! follows from them; an answer to the reloader.
 //! Invariants: one change at a time is on its way; it takes its place among the records, so that all read before are evaluated by the
-//! versions before; what the kernel holds by rule is renumbered in that moment; texts are removed once no key group's checkpoint
-//! needs them.
+//! versions before; what the kernel holds by rule is renumbered in that moment; of a version that nothing needs any more, all key
+//! groups are written first, then its texts are removed, and only then is it dropped. A key group written without it knows
+//! nothing of its rules: a start that found the texts would have that group evaluate them again, from nothing.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -70,7 +71,13 @@ pub struct Changes {
     /// For whoever needs the versions in force.
     pub in_force: watch::Sender<Arc<Compiled>>,
     coming: Option<Coming>,
-    /// Key groups that have yet to be written since versions were dropped.
+    outgrown: Option<Outgrown>,
+}
+
+/// The oldest versions, which nothing needs any more.
+struct Outgrown {
+    versions: usize,
+    /// Key groups that have yet to be written. With none left, the texts go, and then the versions.
     unwritten: u8,
 }
 
@@ -81,13 +88,14 @@ impl Changes {
         numbers: VecDeque<u64>,
         in_force: watch::Sender<Arc<Compiled>>,
     ) -> Self {
-        Self { asked, numbers, in_force, coming: None, unwritten: 0 }
+        Self { asked, numbers, in_force, coming: None, outgrown: None }
     }
 
-    /// Notes that a key group's checkpoint is as new as it can be; the oldest version that any needs, if that has changed.
+    /// Notes that a key group's checkpoint is as new as it can be; once all are, the oldest version whose texts any needs.
     pub fn written(&mut self) -> Option<u64> {
-        self.unwritten = self.unwritten.checked_sub(1)?;
-        if self.unwritten > 0 { None } else { self.numbers.front().copied() }
+        let Outgrown { versions, unwritten } = self.outgrown.as_mut()?;
+        *unwritten = unwritten.checked_sub(1)?;
+        if *unwritten > 0 { None } else { self.numbers.get(*versions).copied() }
     }
 }
 
@@ -114,14 +122,20 @@ impl Kernel {
         }
     }
 
-    /// Drops versions that nothing needs any more. What was said by one and waits for the publisher does not need it.
+    /// Notes which versions nothing needs any more, and drops them once that is written and stored. What was said by one and waits
+    /// for the publisher does not need it.
     pub(super) fn drop_outgrown(&mut self, pipeline: &mut Pipeline<Ingested, Ingested>) {
-        if self.changes.coming.is_none() && self.compiled.versions().len() > 1 {
-            let outgrown = self.engine.outgrown();
-            if outgrown > 0 {
-                pipeline.drop_oldest(outgrown);
+        match self.changes.outgrown {
+            None if self.compiled.versions().len() > 1 => {
+                let versions = self.engine.outgrown();
+                let outgrown = Outgrown { versions, unwritten: KEY_GROUPS };
+                self.changes.outgrown = (versions > 0).then_some(outgrown);
+            }
+            Some(Outgrown { versions, unwritten: 0 }) if self.changes.coming.is_none() => {
+                pipeline.drop_oldest(versions);
                 self.changes.coming = Some(Coming::Fewer);
             }
+            _ => {}
         }
     }
 
@@ -151,7 +165,7 @@ impl Kernel {
                 while self.changes.numbers.len() > self.compiled.versions().len() {
                     self.changes.numbers.pop_front();
                 }
-                self.changes.unwritten = KEY_GROUPS;
+                self.changes.outgrown = None;
             }
         }
         Ok(())
@@ -161,5 +175,22 @@ impl Kernel {
     pub(super) fn note_version(&mut self, row: RuleVersion) {
         tracing::info!(number = row.number, in_force_from = %row.in_force_from, "rules came into force");
         self.backlog.early().rule_versions.push(row);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::tests::compiled;
+
+    #[test]
+    fn versions_are_forgotten_once_all_key_groups_are_written_and_not_again() {
+        let (_, asked) = crossbeam_channel::unbounded();
+        let mut changes = Changes::new(asked, [3, 4, 5].into(), watch::Sender::new(compiled()));
+        assert_eq!(changes.written(), None, "nothing is outgrown");
+        changes.outgrown = Some(Outgrown { versions: 2, unwritten: KEY_GROUPS });
+        let written: Vec<_> = (0..2 * KEY_GROUPS).map(|_| changes.written()).collect();
+        assert_eq!(written.iter().position(Option::is_some), Some(usize::from(KEY_GROUPS) - 1));
+        assert_eq!(written.into_iter().flatten().collect::<Vec<_>>(), [5]);
     }
 }

@@ -167,7 +167,8 @@ impl Backlog {
         self.ordered.push_back(Ordered::Incarnation(incarnation));
     }
 
-    /// Takes up that nothing below a version will be read again, by what was taken up before.
+    /// Takes up that nothing below a version will be read again, by what was taken up before. It is forgotten before what is
+    /// taken up next is stored: checkpoints may lack its rules from here on.
     pub fn oldest_version(&mut self, number: u64) {
         self.ordered.push_back(Ordered::OldestVersion(number));
     }
@@ -245,7 +246,8 @@ impl Backlog {
             // What comes after these in the order comes before them in a publication.
             let later = matches!(first, Ordered::Alert(_) | Ordered::Letter(_));
             let waits = matches!(first, Ordered::Incarnation(_)) && self.notices.count > 0;
-            let after = waits || !next.incarnations.is_empty() || (!next.checkpoints.is_empty() && later);
+            let closed = !next.incarnations.is_empty() || next.oldest_version.is_some();
+            let after = waits || closed || (!next.checkpoints.is_empty() && later);
             if rows == MAX_ROWS || (rows > 0 && bytes + size > MAX_BYTES) || after {
                 self.ordered.push_front(first);
                 break;

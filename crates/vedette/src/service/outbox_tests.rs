@@ -251,6 +251,21 @@ fn checkpoints_go_on_while_notices_wait_and_a_new_incarnation_does_not() {
     assert!(notices == MANY && !outbox.crowded().load(Ordering::Relaxed));
 }
 
+/// A version is forgotten before a checkpoint that lacks its rules is stored, and after those that know them.
+#[test]
+fn versions_are_forgotten_between_the_checkpoints_before_and_those_after() {
+    let (outbox, inbox) = lanes();
+    let mut backlog = Backlog::default();
+    backlog.checkpoint(checkpoint(1, 10));
+    backlog.oldest_version(2);
+    backlog.checkpoint(checkpoint(2, 10));
+    outbox.offer(&mut backlog, never, plain).unwrap();
+    let publications = [take(&inbox), take(&inbox)].map(|next| {
+        (next.checkpoints.iter().map(|saved| saved.group).collect::<Vec<_>>(), next.oldest_version)
+    });
+    assert_eq!(publications, [(vec![1], Some(2)), (vec![2], None)]);
+}
+
 #[test]
 fn what_went_early_comes_before_what_rests_on_it() {
     let (outbox, inbox) = lanes();
