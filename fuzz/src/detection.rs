@@ -6,7 +6,7 @@
 use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
 use vedette_detect::{reference, work::BUDGET};
-use vedette_engine::{Compiled, Detector, Engine, Output, Settings};
+use vedette_engine::{Compiled, Detector, Engine, EngineSettings, Output};
 use vedette_event::{Cell, RawBatch, RuleIx, SourceIx, Topics};
 use vedette_sigma::{Lists, RuleSet, load};
 
@@ -77,7 +77,7 @@ pub fn check_rules(text: &str) {
     }
     let compiled = compile(rules);
     let mut detector = compiled.detector().expect("the project's sources");
-    let mut engine = Engine::new(compiled.clone(), Settings::new(SECRET));
+    let mut engine = Engine::new(compiled.clone(), EngineSettings::new(SECRET));
     for (name, lines) in LINES {
         let source = SOURCES.find(name).expect("one of the project's sources");
         agree(

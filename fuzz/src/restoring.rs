@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use vedette_engine::{Compiled, Engine, GroupCheckpoint, KEY_GROUPS, Output, Settings};
+use vedette_engine::{Compiled, Engine, EngineSettings, GroupCheckpoint, KEY_GROUPS, Output};
 use vedette_event::{Micros, RawBatch};
 use vedette_sigma::{Lists, load};
 use vedette_simulate::Simulator;
@@ -46,7 +46,7 @@ static DAY: LazyLock<[Vec<RawBatch>; 2]> = LazyLock::new(|| {
 });
 
 fn engine() -> Engine {
-    Engine::new(COMPILED.clone(), Settings { notices: true, ..Settings::new(SECRET) })
+    Engine::new(COMPILED.clone(), EngineSettings { notices: true, ..EngineSettings::new(SECRET) })
 }
 
 fn feed(engine: &mut Engine, half: usize) -> Output {

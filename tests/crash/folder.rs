@@ -139,7 +139,7 @@ fn positions() -> Result<Checkpoint> {
     let sources = Arc::new(Sources::default());
     let rules = Arc::new(vedette_sigma::load(&[], &Lists::new(), &sources));
     let compiled = Compiled::new(rules, sources, Arc::new(Topics::new(["api"])), [0; 32]);
-    let positions = Engine::new(compiled, vedette_engine::Settings::new([0; 32])).positions()?;
+    let positions = Engine::new(compiled, vedette_engine::EngineSettings::new([0; 32])).positions()?;
     Ok(Checkpoint { group: positions.group, bytes: positions.bytes })
 }
 

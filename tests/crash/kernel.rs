@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
-use vedette_engine::{Compiled, Engine, InForce, Output, Settings, Version};
+use vedette_engine::{Compiled, Engine, EngineSettings, InForce, Output, Version};
 use vedette_event::{
     Fields, Flags, Micros, Partition, RawBatch, RawBatchBuilder, SourceDef, Sources, Span, Topics,
 };
@@ -54,7 +54,7 @@ pub fn run_versions(
     let topics = Arc::new(Topics::new(logs.iter().map(|log| log.topic.as_str())));
     let secret = [42; 32];
     let compiled = Compiled::with_versions(versions, topics.clone(), secret);
-    let mut engine = Engine::new(compiled.clone(), Settings { skew, ..Settings::new(secret) });
+    let mut engine = Engine::new(compiled.clone(), EngineSettings { skew, ..EngineSettings::new(secret) });
     let mut detector = compiled.detector()?;
     let mut in_force = InForce::new(compiled);
     let mut out = Output::default();

@@ -12,7 +12,7 @@ use serde_json::Value;
 use vedette_engine::KEY_GROUPS;
 use vedette_event::{Micros, Severity};
 use vedette_store::{
-    Access, MAX_PAGE, Settings, Store,
+    Access, MAX_PAGE, Store, StoreSettings,
     model::{ListQuery, RowState},
 };
 
@@ -46,7 +46,7 @@ pub fn with_store<T>(
 ) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let store = Store::open(Settings::new(folder, access)).await?;
+        let store = Store::open(StoreSettings::new(folder, access)).await?;
         let done = work(&store).await;
         store.close().await;
         done

@@ -9,15 +9,15 @@ use anyhow::{Result, bail, ensure};
 use rdkafka::producer::Producer;
 use vedette_event::{Flags, Micros, Partition, RawRecord, SourceIx, Span, TopicIx};
 use vedette_ingest::{
-    Clock, Error, Ingest, Ingested, LastRead, Mechanism, OnLoss, Password, Protocol, Recovery, Resume, Sasl,
-    Security, Settings, StartAt, Status, TimeSource, TopicSettings, record_hash,
+    Clock, Error, Ingest, IngestSettings, Ingested, LastRead, Mechanism, OnLoss, Password, Protocol,
+    Recovery, Resume, Sasl, Security, StartAt, StatusChange, TimeSource, TopicSettings, record_hash,
 };
 
 use super::broker::{Broker, PASSWORD, USER, send};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn settings(brokers: String, topics: &[&str]) -> Settings {
+fn settings(brokers: String, topics: &[&str]) -> IngestSettings {
     let topic = |(at, name): (usize, &&str)| TopicSettings {
         name: (*name).into(),
         topic: TopicIx(at as u16),
@@ -26,7 +26,7 @@ fn settings(brokers: String, topics: &[&str]) -> Settings {
         start: StartAt::Earliest,
         on_loss: OnLoss::Continue,
     };
-    Settings {
+    IngestSettings {
         brokers: vec![brokers],
         security: Security::default(),
         group: None,
@@ -62,12 +62,12 @@ struct Run {
     idle: BTreeMap<Partition, Micros>,
     assigned: Vec<(Partition, i64)>,
     lost: Vec<(Partition, i64, i64)>,
-    statuses: Vec<Status>,
+    statuses: Vec<StatusChange>,
     failed: Option<Error>,
 }
 
 impl Run {
-    fn start(settings: Settings, recovery: Recovery) -> Result<Self> {
+    fn start(settings: IngestSettings, recovery: Recovery) -> Result<Self> {
         let (ingest, ingested) = Ingest::start(settings, recovery)?;
         Ok(Self {
             ingest,
@@ -94,7 +94,7 @@ impl Run {
             }
             Ingested::Assigned { partition, offset } => self.assigned.push((partition, offset)),
             Ingested::Lost { partition, from, to } => self.lost.push((partition, from, to)),
-            Ingested::Status(status) => self.statuses.push(status),
+            Ingested::StatusChange(status) => self.statuses.push(status),
             Ingested::Failed(error) => self.failed = Some(error),
             Ingested::Placed(_) | Ingested::Awaited { .. } | Ingested::Accepted(_) => {}
         }
@@ -135,7 +135,7 @@ impl Run {
 
     fn stop_reason(&self) -> Option<&Error> {
         self.statuses.iter().rev().find_map(|s| match s {
-            Status::TopicStopped(_, error) => Some(error),
+            StatusChange::TopicStopped(_, error) => Some(error),
             _ => None,
         })
     }
@@ -331,7 +331,7 @@ fn restarts_and_kills_of_the_broker_are_survived() -> Result<()> {
     // Down at the start.
     broker.stop()?;
     let mut run = Run::start(settings(broker.bootstrap(), &["steady"]), Recovery::default())?;
-    run.until(|r| r.statuses.iter().any(|s| matches!(s, Status::Unreachable(e) if e.retryable())))?;
+    run.until(|r| r.statuses.iter().any(|s| matches!(s, StatusChange::Unreachable(e) if e.retryable())))?;
     assert!(!run.ingest.lag().connected);
     broker.restart()?;
     run.until(|r| matches!(r.stop_reason(), Some(Error::UnknownTopic { .. })))?;
@@ -392,7 +392,7 @@ fn a_wrong_password_is_fatal_and_shows_nowhere() -> Result<()> {
 
     // A certificate that nobody trusts may be renewed one day: tried again, and said.
     let mut run = Run::start(with(PASSWORD, None), Recovery::default())?;
-    run.until(|r| r.statuses.iter().any(|s| matches!(s, Status::Unreachable(_))))?;
+    run.until(|r| r.statuses.iter().any(|s| matches!(s, StatusChange::Unreachable(_))))?;
     let text = format!("{:?}", run.statuses);
     assert!(text.to_lowercase().contains("certificate") && !text.contains(PASSWORD), "{text}");
     Ok(())
@@ -408,14 +408,14 @@ fn topics_that_are_missing_or_of_the_wrong_kind_hold_up_no_other() -> Result<()>
     let topics = ["kind-right", "kind-wrong", "kind-later"];
     let mut run = Run::start(settings(broker.bootstrap(), &topics), Recovery::default())?;
     run.until(|r| {
-        let stopped = r.statuses.iter().filter(|s| matches!(s, Status::TopicStopped(..))).count();
+        let stopped = r.statuses.iter().filter(|s| matches!(s, StatusChange::TopicStopped(..))).count();
         r.count() == 1 && stopped == 2 && r.idle.contains_key(&partition(0))
     })?;
     let reasons: BTreeSet<_> = run
         .statuses
         .iter()
         .filter_map(|s| match s {
-            Status::TopicStopped(topic, error) => Some((topic.0, error.retryable(), error.to_string())),
+            StatusChange::TopicStopped(topic, error) => Some((topic.0, error.retryable(), error.to_string())),
             _ => None,
         })
         .collect();
@@ -428,13 +428,13 @@ fn topics_that_are_missing_or_of_the_wrong_kind_hold_up_no_other() -> Result<()>
     broker.create_topic("kind-later", 1, &[])?;
     broker.produce("kind-later", 0, &["here"])?;
     run.until(|r| r.count() == 2)?;
-    assert!(run.statuses.iter().any(|s| matches!(s, Status::TopicReady(TopicIx(2)))));
+    assert!(run.statuses.iter().any(|s| matches!(s, StatusChange::TopicReady(TopicIx(2)))));
     // Set right, it is begun; its first record was written before, and stops it.
     broker.configure_topic("kind-wrong", &[("message.timestamp.type", "LogAppendTime")])?;
     run.until(|r| {
-        r.statuses.iter().any(|s| matches!(s, Status::TopicStopped(_, Error::TimestampType { .. })))
+        r.statuses.iter().any(|s| matches!(s, StatusChange::TopicStopped(_, Error::TimestampType { .. })))
     })?;
-    assert!(run.statuses.iter().any(|s| matches!(s, Status::TopicReady(TopicIx(1)))));
+    assert!(run.statuses.iter().any(|s| matches!(s, StatusChange::TopicReady(TopicIx(1)))));
     Ok(())
 }
 
@@ -467,7 +467,7 @@ fn a_topic_that_is_switched_is_read_on_with_history_of_both() -> Result<()> {
     assert_eq!(read[..2], [(plain, Flags::NONE), (plain, Flags::NONE)]);
     assert!(read[2].1 == Flags::CLOCK_BROKER && read[2].0 > plain && read[2].0 <= Some(now()), "{read:?}");
     assert!(read[3..].iter().all(|(time, flags)| flags.is_empty() && *time <= Some(now())), "{read:?}");
-    let told = run.statuses.iter().filter(|s| matches!(s, Status::ProducerTime(_))).count();
+    let told = run.statuses.iter().filter(|s| matches!(s, StatusChange::ProducerTime(_))).count();
     assert_eq!(told, 1, "{:?}", run.statuses);
     Ok(())
 }
@@ -530,7 +530,7 @@ fn a_restart_with_a_backlog_takes_every_partition_up() -> Result<()> {
     let names: Vec<_> = topics.iter().map(|(name, ..)| *name).collect();
     let mut run = Run::start(settings(broker.bootstrap(), &names), recovery)?;
     run.until(|r| r.records.len() == 42)?;
-    let trouble = |s: &Status| !matches!(s, Status::Connected | Status::TopicReady(_));
+    let trouble = |s: &StatusChange| !matches!(s, StatusChange::Connected | StatusChange::TopicReady(_));
     assert!(!run.statuses.iter().any(trouble) && run.lost.is_empty(), "{:?} {:?}", run.statuses, run.lost);
     assert!(run.ingest.lag().topics.iter().all(|t| t.unassigned() == 0 && t.missing.is_none()));
     Ok(())

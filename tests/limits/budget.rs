@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use vedette_correlate::Health;
-use vedette_engine::{Detector, Engine, NOTICE_ENTRY, Output, Settings, WaitingBudget};
+use vedette_correlate::HealthSignal;
+use vedette_engine::{Detector, Engine, EngineSettings, NOTICE_ENTRY, Output, WaitingBudget};
 use vedette_event::{Flags, Micros, Partition, RawBatchBuilder, RuleIx, time::HOUR};
 
 use super::{PARTITION, SOURCE, compile, load, measured};
@@ -80,12 +80,12 @@ impl World {
         assert_eq!(rules.rejected, []);
         let compiled = compile(rules);
         let detector = compiled.detector().expect("the source is sound");
-        let settings = Settings {
+        let settings = EngineSettings {
             state: STATE,
             waiting: WaitingBudget::of(WAITING),
             notices: true,
             notice_budget: NOTICES / NOTICE_ENTRY / 3 * 2,
-            ..Settings::new([7; 32])
+            ..EngineSettings::new([7; 32])
         };
         let mut engine = Engine::new(compiled, settings);
         for partition in [PARTITION, FLOOD] {
@@ -120,11 +120,11 @@ impl World {
         }
         for health in out.health {
             match health {
-                Health::OverBudget { rule, prefixes, .. } => {
+                HealthSignal::OverBudget { rule, prefixes, .. } => {
                     kept.over.insert(rule);
                     kept.prefixes = kept.prefixes.max(prefixes.len());
                 }
-                Health::WithinBudget { rule, group, .. } => drop(kept.within.insert((rule, group))),
+                HealthSignal::WithinBudget { rule, group, .. } => drop(kept.within.insert((rule, group))),
                 _ => {}
             }
         }
@@ -226,7 +226,8 @@ fn findings_of_level_partitions_wait_within_their_bytes() {
     });
     let unevaluated =
         world.out.correlated.counters.values().map(|counters| counters.unevaluated).sum::<u64>();
-    let announced = world.out.correlated.health.iter().any(|said| matches!(said, Health::Unevaluated { .. }));
+    let announced =
+        world.out.correlated.health.iter().any(|said| matches!(said, HealthSignal::Unevaluated { .. }));
     println!("{} bytes, {unevaluated} not evaluated", info.bytes_current);
     assert!(unevaluated > 10_000 && announced, "{unevaluated}");
     assert!((info.bytes_max as i64) < (WAITING + NOTICES) as i64 + (4 << 20), "{} bytes", info.bytes_max);

@@ -1,6 +1,6 @@
 //! What a chain holds of each event that its children give it.
 
-use vedette_engine::{Engine, Output, Settings};
+use vedette_engine::{Engine, EngineSettings, Output};
 use vedette_event::Micros;
 
 use super::{PARTITION, SOURCE, batch, compile, load, measured};
@@ -27,7 +27,7 @@ fn held(rules: &str, events: i64) -> i64 {
     assert_eq!(rules.rejected, []);
     let compiled = compile(rules);
     let mut detector = compiled.detector().expect("the source is sound");
-    let mut engine = Engine::new(compiled, Settings::new([7; 32]));
+    let mut engine = Engine::new(compiled, EngineSettings::new([7; 32]));
     engine.assign(PARTITION, SOURCE, 0);
     let ((), info) = measured(|| {
         let mut out = Output::default();

@@ -1,6 +1,6 @@
 //! Files whose times cannot be read: they are not held as a whole, and what has no time meets rules of one event only.
 
-use vedette_engine::{Engine, Output, Settings};
+use vedette_engine::{Engine, EngineSettings, Output};
 use vedette_event::{Flags, RawBatchBuilder};
 
 use super::{PARTITION, SOURCE, compile, load, measured};
@@ -22,7 +22,7 @@ correlation: {type: event_count, rules: [hit], generate: true, group-by: [user],
 fn scan(records: usize, timed: Option<usize>) -> (Vec<String>, u64, i64) {
     let compiled = compile(load(RULES));
     let mut detector = compiled.detector().expect("the source is sound");
-    let mut engine = Engine::new(compiled, Settings::new([7; 32]));
+    let mut engine = Engine::new(compiled, EngineSettings::new([7; 32]));
     engine.assign(PARTITION, SOURCE, 0);
     let (pad, mut out) = ("x".repeat(340), Output::default());
     let ((), info) = measured(|| {

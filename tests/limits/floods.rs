@@ -1,6 +1,6 @@
 //! Floods of keys: what is held is bounded by the budget, however many keys come.
 
-use vedette_engine::{Engine, Output, Settings};
+use vedette_engine::{Engine, EngineSettings, Output};
 use vedette_event::Micros;
 
 use super::{PARTITION, SOURCE, batch, compile, load, measured};
@@ -42,7 +42,7 @@ fn held(kind: &str, keys: usize) -> i64 {
     assert_eq!(rules.rejected, []);
     let compiled = compile(rules);
     let mut detector = compiled.detector().expect("the source is sound");
-    let settings = Settings { state: compiled.state_for(BUDGET), ..Settings::new([7; 32]) };
+    let settings = EngineSettings { state: compiled.state_for(BUDGET), ..EngineSettings::new([7; 32]) };
     let mut engine = Engine::new(compiled, settings);
     engine.assign(PARTITION, SOURCE, 0);
     let mut offset = 0;
@@ -79,7 +79,7 @@ fn left(kind: &str) -> (i64, i64) {
         format!("{RULES}title: flood\nid: flood\ncorrelation: {{{kind}, group-by: [user], timespan: 6h}}\n");
     let compiled = compile(load(&text));
     let mut detector = compiled.detector().expect("the source is sound");
-    let mut engine = Engine::new(compiled, Settings { notices: true, ..Settings::new([7; 32]) });
+    let mut engine = Engine::new(compiled, EngineSettings { notices: true, ..EngineSettings::new([7; 32]) });
     engine.assign(PARTITION, SOURCE, 0);
     let mut read = |engine: &mut Engine, from: i64, to: i64| {
         for first in (from..to).step_by(500) {

@@ -1,6 +1,6 @@
 //! Key groups: what a release, a checkpoint and putting in order cost goes by what is new and by what is asked for, not by all that is there.
 
-use vedette_engine::{Effort, Engine, KEY_GROUPS, Output, Settings};
+use vedette_engine::{Effort, Engine, EngineSettings, KEY_GROUPS, Output};
 use vedette_event::Micros;
 
 use super::{PARTITION, SOURCE, compile, load, measured};
@@ -29,7 +29,7 @@ impl Bench {
         assert_eq!(rules.rejected, []);
         let compiled = compile(rules);
         let detector = compiled.detector().expect("the source is sound");
-        let mut engine = Engine::new(compiled, Settings::new([7; 32]));
+        let mut engine = Engine::new(compiled, EngineSettings::new([7; 32]));
         engine.assign(PARTITION, SOURCE, 0);
         Self { engine, detector, out: Output::default(), offset: 0 }
     }
@@ -141,7 +141,7 @@ fn rules_without_keys_cost_nothing_in_any_group() {
     };
     let held = |n| {
         let compiled = compile(load(&rules(n)));
-        let (engine, info) = measured(|| Engine::new(compiled, Settings::new([7; 32])));
+        let (engine, info) = measured(|| Engine::new(compiled, EngineSettings::new([7; 32])));
         drop(engine);
         info.bytes_max
     };

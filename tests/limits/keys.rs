@@ -1,6 +1,6 @@
 //! Keys of hundreds of kilobytes, from a free text in `group-by`: what is held, said and stored of each is bounded.
 
-use vedette_engine::{Engine, Output, Settings};
+use vedette_engine::{Engine, EngineSettings, Output};
 use vedette_event::{KEY_PART_BYTES, Micros, Partition};
 use vedette_store::{
     Access, Store,
@@ -48,7 +48,7 @@ fn flood(settle: bool) -> (Output, i64) {
     assert_eq!(rules.rejected, []);
     let compiled = compile(rules);
     let mut detector = compiled.detector().expect("the source is sound");
-    let mut engine = Engine::new(compiled, Settings { notices: true, ..Settings::new([7; 32]) });
+    let mut engine = Engine::new(compiled, EngineSettings { notices: true, ..EngineSettings::new([7; 32]) });
     engine.assign(PARTITION, SOURCE, 0);
     if !settle {
         engine.assign(Partition { number: 1, ..PARTITION }, SOURCE, 0);
@@ -93,7 +93,7 @@ async fn rows_of_long_keys_are_short() {
     let (out, _) = flood(true);
     let folder = tempfile::tempdir().expect("a folder");
     let store =
-        Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.expect("opened");
+        Store::open(vedette_store::StoreSettings::new(folder.path(), Access::Engine)).await.expect("opened");
     let alerts = out.correlated.alerts.iter().map(|published| {
         AlertRevision::of(&published.alert, Vec::new(), published.covers_until).expect("a body")
     });

@@ -140,7 +140,8 @@ fn paths_through_correlations_cost_nothing() {
 fn an_event_is_tried_once_at_each_rule_of_a_tree() {
     let compiled = compile(load(&levels(14, false)));
     let mut detector = compiled.detector().expect("the source is sound");
-    let mut engine = vedette_engine::Engine::new(compiled.clone(), vedette_engine::Settings::new([7; 32]));
+    let mut engine =
+        vedette_engine::Engine::new(compiled.clone(), vedette_engine::EngineSettings::new([7; 32]));
     engine.assign(super::PARTITION, super::SOURCE, 0);
     let mut out = vedette_engine::Output::default();
     let mut costs = Vec::new();

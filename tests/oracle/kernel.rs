@@ -12,8 +12,8 @@ use std::{
 
 use proptest::{prelude::*, sample};
 use vedette_engine::{
-    Compiled, Engine, GivenUp, GroupCheckpoint, KEY_GROUPS, Output, POSITIONS, Published, Settings, Start,
-    TopicState, Version,
+    Compiled, Engine, EngineSettings, GivenUp, GroupCheckpoint, KEY_GROUPS, NewRevision, Output, POSITIONS,
+    PartitionStart, TopicStanding, Version,
 };
 use vedette_event::{Flags, Micros, Notice, Order, Partition, RawBatchBuilder, RuleIx, Sources, TopicIx};
 use vedette_sigma::RuleSet;
@@ -31,9 +31,9 @@ const END: i64 = 2_082_758_400_000_000;
 const SECRET: [u8; 32] = [7; 32];
 
 /// With a budget for notices, if they are wanted.
-fn settings(notices: Option<usize>, releases: &Releases) -> Settings {
-    let settings = Settings::new(SECRET);
-    Settings {
+fn settings(notices: Option<usize>, releases: &Releases) -> EngineSettings {
+    let settings = EngineSettings::new(SECRET);
+    EngineSettings {
         notices: notices.is_some(),
         notice_budget: notices.unwrap_or(settings.notice_budget),
         release_after: releases.after,
@@ -83,7 +83,7 @@ pub enum Said {
 #[derive(Debug)]
 pub struct Round {
     pub notices: Vec<Notice>,
-    pub alerts: Vec<Published>,
+    pub alerts: Vec<NewRevision>,
     /// How far each rule has come.
     pub passed: Vec<(RuleIx, Micros)>,
 }
@@ -362,7 +362,7 @@ impl<'a> Drive<'a> {
             .for_each(|(f, _)| *f = 0);
         self.assign();
         let mut out = Output::default();
-        self.engine.set_topic(topic, TopicState::Read, &mut out);
+        self.engine.set_topic(topic, TopicStanding::Read, &mut out);
         self.publish(out);
         true
     }
@@ -528,7 +528,7 @@ impl<'a> Drive<'a> {
         if self.appeared.as_mut().is_some_and(|appeared| appeared.insert(topic)) {
             self.assign();
             let mut out = Output::default();
-            self.engine.set_topic(topic, TopicState::Read, &mut out);
+            self.engine.set_topic(topic, TopicStanding::Read, &mut out);
             self.publish(out);
         }
     }
@@ -636,7 +636,7 @@ impl<'a> Drive<'a> {
     }
 
     /// A kernel that begins with what is stored.
-    fn next_life(&mut self) -> (Arc<Compiled>, Engine, Vec<Start>, Vec<GivenUp>) {
+    fn next_life(&mut self) -> (Arc<Compiled>, Engine, Vec<PartitionStart>, Vec<GivenUp>) {
         let compiled = Compiled::with_versions(self.stored.clone(), self.compiled.topics.clone(), SECRET);
         let mut engine = self.releases.engine(&compiled, self.notices);
         let topics = &self.compiled.topics;
@@ -708,7 +708,7 @@ impl<'a> Drive<'a> {
             let (rule, crossed_at) = (notice.rule.id.to_string(), notice.crossed_at);
             self.said.push(Said::Notice { rule, key, crossed_at });
         }
-        for Published { alert, crossing, .. } in out.correlated.alerts {
+        for NewRevision { alert, crossing, .. } in out.correlated.alerts {
             let body = serde_json::to_string(&alert).expect("JSON");
             let key = serde_json::to_string(&alert.key).expect("JSON");
             let id = alert.alert_id.to_string();

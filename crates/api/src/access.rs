@@ -12,12 +12,12 @@ use vedette_store::model::Role;
 pub(crate) struct Door {
     /// The least role; `None` where a stranger may ask.
     pub role: Option<Role>,
-    pub work: Work,
+    pub work: WorkKind,
 }
 
 /// Kinds of work, each with its own permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Work {
+pub(crate) enum WorkKind {
     /// Answered from memory in microseconds: needs no permit and is answered over the reserve, too.
     Probe,
     /// Reads a page through an index.
@@ -36,35 +36,35 @@ const ENGINEER: Option<Role> = Some(Role::Engineer);
 
 /// Every route: method, template, least role, work. Health and the console's own files tell a stranger nothing. What of
 /// a dead letter an analyst sees, the route decides.
-pub(crate) const ROUTES: &[(Method, &str, Option<Role>, Work)] = &[
-    (Method::GET, "/healthz", None, Work::Probe),
-    (Method::GET, "/readyz", None, Work::Probe),
-    (Method::GET, "/metrics", METRICS, Work::Probe),
-    (Method::GET, "/api/v1/openapi.json", ANALYST, Work::Read),
-    (Method::GET, "/api/v1/alerts", ANALYST, Work::Read),
-    (Method::GET, "/api/v1/alerts/summary", ANALYST, Work::Search),
-    (Method::GET, "/api/v1/alerts/stream", ANALYST, Work::Stream),
-    (Method::POST, "/api/v1/alerts/bulk", ANALYST, Work::Write),
-    (Method::GET, "/api/v1/alerts/{id}", ANALYST, Work::Read),
-    (Method::PATCH, "/api/v1/alerts/{id}", ANALYST, Work::Write),
-    (Method::POST, "/api/v1/alerts/{id}/comments", ANALYST, Work::Write),
-    (Method::GET, "/api/v1/alerts/{id}/history", ANALYST, Work::Read),
-    (Method::GET, "/api/v1/rules", ANALYST, Work::Read),
-    (Method::GET, "/api/v1/rules/{id}", ANALYST, Work::Read),
-    (Method::GET, "/api/v1/rules/{id}/coverage", ANALYST, Work::Read),
-    (Method::POST, "/api/v1/reload", ENGINEER, Work::Write),
-    (Method::GET, "/api/v1/sources", ANALYST, Work::Read),
-    (Method::GET, "/api/v1/status", ANALYST, Work::Read),
-    (Method::GET, "/api/v1/dead-letters", ANALYST, Work::Read),
-    (Method::GET, "/", ANALYST, Work::Search),
-    (Method::GET, "/alerts/{id}", ANALYST, Work::Read),
-    (Method::POST, "/alerts/{id}/triage", ANALYST, Work::Write),
-    (Method::POST, "/alerts/{id}/comments", ANALYST, Work::Write),
-    (Method::GET, "/rules", ANALYST, Work::Read),
-    (Method::GET, "/rules/{id}", ANALYST, Work::Read),
-    (Method::GET, "/sources", ANALYST, Work::Read),
-    (Method::GET, "/dead-letters", ANALYST, Work::Read),
-    (Method::GET, "/assets/{name}", None, Work::Read),
+pub(crate) const ROUTES: &[(Method, &str, Option<Role>, WorkKind)] = &[
+    (Method::GET, "/healthz", None, WorkKind::Probe),
+    (Method::GET, "/readyz", None, WorkKind::Probe),
+    (Method::GET, "/metrics", METRICS, WorkKind::Probe),
+    (Method::GET, "/api/v1/openapi.json", ANALYST, WorkKind::Read),
+    (Method::GET, "/api/v1/alerts", ANALYST, WorkKind::Read),
+    (Method::GET, "/api/v1/alerts/summary", ANALYST, WorkKind::Search),
+    (Method::GET, "/api/v1/alerts/stream", ANALYST, WorkKind::Stream),
+    (Method::POST, "/api/v1/alerts/bulk", ANALYST, WorkKind::Write),
+    (Method::GET, "/api/v1/alerts/{id}", ANALYST, WorkKind::Read),
+    (Method::PATCH, "/api/v1/alerts/{id}", ANALYST, WorkKind::Write),
+    (Method::POST, "/api/v1/alerts/{id}/comments", ANALYST, WorkKind::Write),
+    (Method::GET, "/api/v1/alerts/{id}/history", ANALYST, WorkKind::Read),
+    (Method::GET, "/api/v1/rules", ANALYST, WorkKind::Read),
+    (Method::GET, "/api/v1/rules/{id}", ANALYST, WorkKind::Read),
+    (Method::GET, "/api/v1/rules/{id}/coverage", ANALYST, WorkKind::Read),
+    (Method::POST, "/api/v1/reload", ENGINEER, WorkKind::Write),
+    (Method::GET, "/api/v1/sources", ANALYST, WorkKind::Read),
+    (Method::GET, "/api/v1/status", ANALYST, WorkKind::Read),
+    (Method::GET, "/api/v1/dead-letters", ANALYST, WorkKind::Read),
+    (Method::GET, "/", ANALYST, WorkKind::Search),
+    (Method::GET, "/alerts/{id}", ANALYST, WorkKind::Read),
+    (Method::POST, "/alerts/{id}/triage", ANALYST, WorkKind::Write),
+    (Method::POST, "/alerts/{id}/comments", ANALYST, WorkKind::Write),
+    (Method::GET, "/rules", ANALYST, WorkKind::Read),
+    (Method::GET, "/rules/{id}", ANALYST, WorkKind::Read),
+    (Method::GET, "/sources", ANALYST, WorkKind::Read),
+    (Method::GET, "/dead-letters", ANALYST, WorkKind::Read),
+    (Method::GET, "/assets/{name}", None, WorkKind::Read),
 ];
 
 /// The door of a request; `template` is its route's, if there is one.
@@ -75,11 +75,11 @@ pub(crate) fn door(method: &Method, template: Option<&str>, uri: &Uri) -> Door {
         Some(*path) == template && (own == method || (get && *own == Method::GET))
     };
     let Some((_, path, role, work)) = ROUTES.iter().find(of) else {
-        let work = if method.is_safe() { Work::Read } else { Work::Write };
+        let work = if method.is_safe() { WorkKind::Read } else { WorkKind::Write };
         return Door { role: ANALYST, work };
     };
     let searches = *path == "/api/v1/alerts" && is_search(uri.query().unwrap_or_default());
-    Door { role: *role, work: if searches { Work::Search } else { *work } }
+    Door { role: *role, work: if searches { WorkKind::Search } else { *work } }
 }
 
 /// True if the list's parameters make the store read rows one by one.
@@ -121,17 +121,17 @@ mod tests {
     #[test]
     fn what_is_in_no_table_needs_an_analyst() {
         let unknown = door(&Method::GET, None, &"/nothing".parse().unwrap());
-        assert_eq!(unknown, Door { role: ANALYST, work: Work::Read });
-        assert_eq!(of("DELETE", "/healthz", "/healthz"), Door { role: ANALYST, work: Work::Write });
+        assert_eq!(unknown, Door { role: ANALYST, work: WorkKind::Read });
+        assert_eq!(of("DELETE", "/healthz", "/healthz"), Door { role: ANALYST, work: WorkKind::Write });
         assert_eq!(of("HEAD", "/metrics", "/metrics").role, METRICS);
     }
 
     #[test]
     fn a_list_that_reads_rows_one_by_one_is_a_search() {
         let work = |query: &str| of("GET", "/api/v1/alerts", &format!("/api/v1/alerts?{query}")).work;
-        assert_eq!(work("status=new&limit=5"), Work::Read);
-        assert_eq!(work("status=new&q=x"), Work::Search);
-        assert_eq!(work("%71=x"), Work::Search);
-        assert_eq!(work("source=waf"), Work::Search);
+        assert_eq!(work("status=new&limit=5"), WorkKind::Read);
+        assert_eq!(work("status=new&q=x"), WorkKind::Search);
+        assert_eq!(work("%71=x"), WorkKind::Search);
+        assert_eq!(work("source=waf"), WorkKind::Search);
     }
 }

@@ -18,7 +18,7 @@ use futures::FutureExt as _;
 use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
-    access::{Door, Work, door},
+    access::{Door, WorkKind, door},
     app::App,
     auth::{Caller, bearer},
     console,
@@ -108,7 +108,7 @@ async fn admit(guard: &Guard, mut request: Request, next: Next) -> Result<Respon
     let app = &guard.app;
     let template = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let Door { role, work } = door(request.method(), template, request.uri());
-    if work != Work::Probe && request.extensions().get::<Reserve>().is_some() {
+    if work != WorkKind::Probe && request.extensions().get::<Reserve>().is_some() {
         let detail = "All connections are in use; only probes are answered. Try again in a moment.";
         return Err(Problem::new(Kind::Overloaded, detail));
     }
@@ -123,12 +123,12 @@ async fn admit(guard: &Guard, mut request: Request, next: Next) -> Result<Respon
     }
     let permits = &guard.permits;
     let (permit, what) = match work {
-        Work::Probe => return Ok(next.run(request).await),
+        WorkKind::Probe => return Ok(next.run(request).await),
         // Its permit is for the whole stream, and taken where that begins.
-        Work::Stream => return in_time(next.run(request)).await,
-        Work::Read => (permits.reads.try_acquire(), "requests"),
-        Work::Search => (permits.searches.try_acquire(), "searches"),
-        Work::Write => {
+        WorkKind::Stream => return in_time(next.run(request)).await,
+        WorkKind::Read => (permits.reads.try_acquire(), "requests"),
+        WorkKind::Search => (permits.searches.try_acquire(), "searches"),
+        WorkKind::Write => {
             request = whole(permits, request).await?;
             (permits.writes.try_acquire(), "changes")
         }

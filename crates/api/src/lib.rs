@@ -1,6 +1,6 @@
 //! The HTTP edge: alerts, triage, rules, sources and status over HTTP, and the console's pages.
 //!
-//! In: the [`Store`](vedette_store::Store), [`live::Live`] snapshots that the binary publishes, [`Settings`].
+//! In: the [`Store`](vedette_store::Store), [`live::Live`] snapshots that the binary publishes, [`ServerSettings`].
 //! Out: a [`Server`]. Invariants: the only user of axum; every refusal is a problem document; the OpenAPI document is
 //! generated from the routes; nothing is served beyond loopback without tokens and TLS.
 
@@ -31,5 +31,5 @@ pub use bind::{bind_policy, is_loopback};
 pub use error::Error;
 pub use metrics::{Metric, Metrics};
 pub use problem::Problem;
-pub use server::{Server, Settings, TlsFiles};
+pub use server::{Server, ServerSettings, TlsFiles};
 pub use wire::alert_schema;

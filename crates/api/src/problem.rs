@@ -150,7 +150,7 @@ pub struct Problem {
 /// A problem document (RFC 9457).
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
-pub(crate) struct Document<'a> {
+pub(crate) struct ProblemDocument<'a> {
     /// Stable name of the kind of problem.
     #[serde(rename = "type")]
     #[schema(example = "urn:vedette:problem:unknown-parameter")]
@@ -175,7 +175,7 @@ impl Serialize for Problem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (name, status, title) = self.kind.parts();
         let Self { detail, valid, members, .. } = self;
-        Document { name, title, status, detail, valid, members }.serialize(serializer)
+        ProblemDocument { name, title, status, detail, valid, members }.serialize(serializer)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The listening end: connections in, answered requests out, until told to stop.
 //!
-//! In: [`Settings`], the store, the snapshots, a shutdown signal. Out: a bound [`Server`] and, at the end, nothing left open.
+//! In: [`ServerSettings`], the store, the snapshots, a shutdown signal. Out: a bound [`Server`] and, at the end, nothing left open.
 //! Invariants: nothing is served before the policy for the address is met; each connection has a [`Slot`], and every
 //! wait for its peer has an end: for the handshake, for a head, for the peer to take an answer, and for the connection
 //! as a whole; on shutdown event streams end and requests under way are answered.
@@ -106,7 +106,7 @@ pub(crate) struct Reserve;
 
 /// How to serve.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ServerSettings {
     /// Where to listen; port 0 takes a free one.
     pub address: SocketAddr,
     /// On loopback no token is needed; has no effect elsewhere.
@@ -157,7 +157,7 @@ impl Server {
     /// # Errors
     /// If the policy forbids the address, it is taken, or the certificate cannot be used.
     pub async fn bind(
-        settings: Settings,
+        settings: ServerSettings,
         store: Store,
         live: LiveView,
         metrics: Arc<Metrics>,
@@ -167,7 +167,7 @@ impl Server {
 
     pub(crate) async fn bind_within(
         limits: Limits,
-        settings: Settings,
+        settings: ServerSettings,
         store: Store,
         live: LiveView,
         metrics: Arc<Metrics>,

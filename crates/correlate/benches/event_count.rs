@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use vedette_correlate::{Correlator, CorrelatorSettings, Output, Plan, Router, WaitingBudget};
+use vedette_correlate::{Correlated, Correlator, CorrelatorSettings, Plan, Router, WaitingBudget};
 use vedette_event::{
     BatchBuilder, Cell, FieldType, Fields, Flags, Hit, Kind, LogSource, Micros, Partition, PlacedBatch,
     Projection, RuleIx, Severity, SourceDef, SourceIx, Sources, Span, TopicIx, Topics, schema::FieldDef,
@@ -93,7 +93,7 @@ fn main() {
     let plan = Arc::new(plan(threshold));
     let mut router = Router::new(plan.clone(), &settings.secret);
     let mut correlator = Correlator::new(plan, Arc::new(Topics::new(["fw"])), settings);
-    let (mut out, projection) = (Output::default(), Projection::new([Arc::from("source.ip")]));
+    let (mut out, projection) = (Correlated::default(), Projection::new([Arc::from("source.ip")]));
     let (mut state, mut spent, mut pushing, mut alerts) = (88_172_645_463_325_252_u64, 0, 0, 0);
     let before = resident();
     for batch in 0..EVENTS / ROWS {
@@ -133,7 +133,7 @@ fn main() {
         }
         spent += start.elapsed().as_nanos();
         alerts += out.alerts.len();
-        out = Output::default();
+        out = Correlated::default();
     }
     let used = resident().saturating_sub(before);
     println!(

@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeMap, process::Command, sync::Arc};
 
-use vedette_correlate::{Correlator, CorrelatorSettings, GROUPS, Output, Plan, Router, WaitingBudget};
+use vedette_correlate::{Correlated, Correlator, CorrelatorSettings, GROUPS, Plan, Router, WaitingBudget};
 use vedette_event::{
     BatchBuilder, Cell, EventBatch, FieldType, Fields, Flags, Hit, Kind, LogSource, Micros, Partition,
     PlacedBatch, Projection, RuleIx, SourceDef, SourceIx, Sources, Span, TopicIx, Topics, schema::FieldDef,
@@ -108,7 +108,7 @@ fn case(threshold: u32, each: u32) {
             undated: 0,
             hits,
         };
-        let mut out = Output::default();
+        let mut out = Correlated::default();
         correlator.push(&placed, &routed, &mut out);
         correlator.release(&[at(from + rows)], usize::MAX, &mut out);
         alerts += out.alerts.len();

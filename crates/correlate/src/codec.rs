@@ -1,6 +1,6 @@
 //! Bytes in and out: variable-length integers, texts, keyed hashes.
 //!
-//! In: numbers and texts. Out: bytes, and [`Reader`], which never panics and never allocates more than it was given.
+//! In: numbers and texts. Out: bytes, and [`ByteReader`], which never panics and never allocates more than it was given.
 
 use std::hash::Hasher as _;
 
@@ -34,11 +34,11 @@ pub fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Reads what the functions above wrote; `None` where the bytes end or make no sense.
 #[derive(Debug, Clone)]
-pub struct Reader<'a> {
+pub struct ByteReader<'a> {
     bytes: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     /// Reads from the start of `bytes`.
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }
@@ -132,13 +132,13 @@ mod tests {
         for n in [0, 1, 127, 128, u64::from(u32::MAX), u64::MAX] {
             let mut out = Vec::new();
             write_varint(&mut out, n);
-            assert_eq!(Reader::new(&out).varint(), Some(n));
-            assert_eq!(Reader::new(&out[..out.len() - 1]).varint(), None);
+            assert_eq!(ByteReader::new(&out).varint(), Some(n));
+            assert_eq!(ByteReader::new(&out[..out.len() - 1]).varint(), None);
         }
         for n in [0, -1, 1, i64::MIN, i64::MAX] {
             assert_eq!(unzigzag(zigzag(n)), n);
         }
-        assert_eq!(Reader::new(&[0xff; 32]).varint(), None);
+        assert_eq!(ByteReader::new(&[0xff; 32]).varint(), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The correlator: brings findings to their key groups, lets the groups through, puts together what they say.
 //!
-//! In: findings, watermarks. Out: [`Output`].
+//! In: findings, watermarks. Out: [`Correlated`].
 //! Invariants: a finding is let through once, when its time lies below the watermark of all sources its tree reads. In a release every
 //! group comes to the watermark by itself, and only then do they meet, in [`Storms`] ([`crate::release`]).
 
@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use vedette_event::{Micros, PlacedBatch, RuleIx, SourceIx, Span, Topics, time::HOUR};
 
 use crate::{
-    Counters, Effort, GROUPS, Output, Plan,
+    Correlated, Counters, Effort, GROUPS, Plan,
     codec::KeyHasher,
     event::EventRef,
     group::Group,
@@ -89,13 +89,13 @@ struct Arriving<'a> {
 struct Intake {
     scratch: Scratch,
     /// Findings of a batch: they are handed to their groups at its end, so that each group's memory is looked up once for all of its own.
-    held: Vec<Staged>,
+    held: Vec<OnItsWay>,
     order: Vec<u32>,
 }
 
 /// A finding on its way to its group; its payload ends there in [`Routed`].
 #[derive(Debug, Clone, Copy)]
-struct Staged {
+struct OnItsWay {
     held: Held,
     end: usize,
     set: usize,
@@ -128,7 +128,7 @@ impl Correlator {
     }
 
     /// Takes the findings of a batch, as a [`crate::Router`] of the same plan and secret gives them, to be held until released.
-    pub fn push(&mut self, batch: &PlacedBatch, routed: &Routed, out: &mut Output) {
+    pub fn push(&mut self, batch: &PlacedBatch, routed: &Routed, out: &mut Correlated) {
         let plan = Arc::clone(&self.plan);
         let mut intake = std::mem::take(&mut self.intake);
         for event in routed.findings.chunk_by(|a, b| (a.row, a.tree) == (b.row, b.tree)) {
@@ -164,7 +164,12 @@ impl Correlator {
                 let arriving =
                     Arriving { tree, held, payload, source: batch.events.source, group: finding.group };
                 if self.admit(&plan, &arriving, &mut intake.scratch, out) {
-                    intake.held.push(Staged { held, end: finding.end, set: tree.set, group: finding.group });
+                    intake.held.push(OnItsWay {
+                        held,
+                        end: finding.end,
+                        set: tree.set,
+                        group: finding.group,
+                    });
                 }
             }
         }
@@ -195,7 +200,7 @@ impl Correlator {
         plan: &Plan,
         arriving: &Arriving<'_>,
         scratch: &mut Scratch,
-        out: &mut Output,
+        out: &mut Correlated,
     ) -> bool {
         let Arriving { tree, ref held, payload, source, group } = *arriving;
         // Asked before the notice, which no alert would cover.
@@ -274,7 +279,7 @@ impl Correlator {
 
     /// Lets through what lies below the watermarks (by source; `Micros::MIN` where there is none yet), until so many alerts
     /// are there: then only up to some time, from which the next call goes on. True if all was let through.
-    pub fn release(&mut self, watermarks: &[Micros], most: usize, out: &mut Output) -> bool {
+    pub fn release(&mut self, watermarks: &[Micros], most: usize, out: &mut Correlated) -> bool {
         let plan = Arc::clone(&self.plan);
         let of = |source: &SourceIx| watermarks.get(usize::from(source.0)).copied().unwrap_or(Micros::MIN);
         let below = |sources: &Vec<SourceIx>| sources.iter().map(of).min();
@@ -303,7 +308,7 @@ impl Correlator {
     }
 
     /// The end of all input: lets through everything, every timer fires, every episode ends.
-    pub fn finish(&mut self, out: &mut Output) {
+    pub fn finish(&mut self, out: &mut Correlated) {
         let plan = Arc::clone(&self.plan);
         for set in 0..plan.sets.len() {
             self.let_through(&plan, set, None, usize::MAX, out);
@@ -319,7 +324,7 @@ impl Correlator {
         set: usize,
         wanted: Option<Micros>,
         most: usize,
-        out: &mut Output,
+        out: &mut Correlated,
     ) -> bool {
         let upto = loop {
             let room = most.saturating_sub(out.alerts.len()).max(most / 8).max(1);
@@ -390,7 +395,7 @@ impl Correlator {
     }
 
     /// Hands over what was counted.
-    pub(crate) fn collect(&mut self, plan: &Plan, out: &mut Output) {
+    pub(crate) fn collect(&mut self, plan: &Plan, out: &mut Correlated) {
         let waiting = &mut self.waiting;
         self.report.take(|at, tally| {
             let Some(tree) = plan.trees.get(at as usize) else { return };

@@ -6,7 +6,7 @@
 use smallvec::SmallVec;
 use vedette_event::{Flags, Incarnation, Micros, Order, Partition, TopicIx};
 
-use crate::codec::{Reader, unzigzag, zigzag};
+use crate::codec::{ByteReader, unzigzag, zigzag};
 
 /// A set of small numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -78,7 +78,7 @@ const SHORT: usize = 22;
 
 /// Where a trail's bytes are.
 #[derive(Debug, Clone)]
-enum Store {
+enum TrailBytes {
     Short([u8; SHORT]),
     Long(Box<[u8]>),
 }
@@ -88,14 +88,14 @@ enum Store {
 pub struct Trail {
     base_time: i64,
     base_offset: i64,
-    store: Store,
+    store: TrailBytes,
     head: u32,
     tail: u32,
 }
 
 impl Default for Trail {
     fn default() -> Self {
-        Self { base_time: 0, base_offset: 0, store: Store::Short([0; SHORT]), head: 0, tail: 0 }
+        Self { base_time: 0, base_offset: 0, store: TrailBytes::Short([0; SHORT]), head: 0, tail: 0 }
     }
 }
 
@@ -150,15 +150,15 @@ impl Trail {
 
     fn room(&self) -> usize {
         match &self.store {
-            Store::Short(bytes) => bytes.len(),
-            Store::Long(bytes) => bytes.len(),
+            TrailBytes::Short(bytes) => bytes.len(),
+            TrailBytes::Long(bytes) => bytes.len(),
         }
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.store {
-            Store::Short(bytes) => bytes,
-            Store::Long(bytes) => bytes,
+            TrailBytes::Short(bytes) => bytes,
+            TrailBytes::Long(bytes) => bytes,
         }
     }
 
@@ -175,7 +175,7 @@ impl Trail {
             let mut bytes = Vec::with_capacity(room);
             bytes.extend_from_slice(self.rest());
             bytes.resize(room, 0);
-            self.store = Store::Long(bytes.into_boxed_slice());
+            self.store = TrailBytes::Long(bytes.into_boxed_slice());
         }
         (self.head, self.tail) = (0, len as u32);
         needed
@@ -205,7 +205,7 @@ impl Trail {
     /// The oldest event.
     #[inline]
     pub fn front(&self) -> Option<EventRef> {
-        (self.head < self.tail).then(|| self.decode(&mut Reader::new(self.rest())))
+        (self.head < self.tail).then(|| self.decode(&mut ByteReader::new(self.rest())))
     }
 
     /// Drops the oldest event.
@@ -215,7 +215,7 @@ impl Trail {
         if rest.is_empty() {
             return;
         }
-        let mut reader = Reader::new(rest);
+        let mut reader = ByteReader::new(rest);
         self.decode(&mut reader);
         self.head += (rest.len() - reader.left()) as u32;
     }
@@ -228,7 +228,7 @@ impl Trail {
             let mut bytes = Vec::with_capacity(2 * len);
             bytes.extend_from_slice(self.rest());
             bytes.resize(2 * len, 0);
-            self.store = Store::Long(bytes.into_boxed_slice());
+            self.store = TrailBytes::Long(bytes.into_boxed_slice());
             (self.head, self.tail) = (0, len as u32);
         }
     }
@@ -246,22 +246,22 @@ impl Trail {
 
     /// All events, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = EventRef> {
-        let mut reader = Reader::new(self.rest());
+        let mut reader = ByteReader::new(self.rest());
         std::iter::from_fn(move || (reader.left() > 0).then(|| self.decode(&mut reader)))
     }
 
     #[inline]
     fn rest(&self) -> &[u8] {
         let bytes = match &self.store {
-            Store::Short(bytes) => &bytes[..],
-            Store::Long(bytes) => bytes,
+            TrailBytes::Short(bytes) => &bytes[..],
+            TrailBytes::Long(bytes) => bytes,
         };
         bytes.get(self.head as usize..self.tail as usize).unwrap_or_default()
     }
 
     /// Every byte in here was written by `encode`, so reading cannot fail; zeros stand in if it did.
     #[inline]
-    fn decode(&self, reader: &mut Reader<'_>) -> EventRef {
+    fn decode(&self, reader: &mut ByteReader<'_>) -> EventRef {
         let mut next = || reader.varint().unwrap_or_default();
         let time = self.base_time.wrapping_add(next() as i64);
         let offset = self.base_offset.wrapping_add(unzigzag(next()));

@@ -36,12 +36,12 @@ pub use correlator::{Correlator, CorrelatorSettings};
 pub use intake::router::{Routed, Router};
 pub use load::Load;
 pub use notices::NOTICE_ENTRY;
-pub use output::{Counters, Effort, Health, Output, Published};
+pub use output::{Correlated, Counters, Effort, HealthSignal, NewRevision};
 pub use pending::{
     Origin,
     waiting::{Still, WaitingBudget},
 };
-pub use plan::{Part, Plan};
+pub use plan::{Plan, VersionPlan};
 pub use release::{Hands, ReleaseTask};
 
 /// Key groups: fixed, so that thread and node counts change nothing.

@@ -8,7 +8,7 @@ use vedette_event::{Alert, Micros, Notice, Order, RuleIx};
 
 /// A revision to publish.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Published {
+pub struct NewRevision {
     /// The body.
     pub alert: Alert,
     /// The rule in the rule set.
@@ -75,7 +75,7 @@ impl Effort {
 
 /// Something an operator should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Health {
+pub enum HealthSignal {
     /// A rule has no room for new keys in a key group: counts of new keys are estimates from now on, new keys of other types
     /// take the place of the oldest with one event, or are left out.
     OverBudget {
@@ -127,13 +127,13 @@ pub enum Health {
 
 /// Where the correlator puts what it has to say.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Output {
+pub struct Correlated {
     /// Revisions, those of an alert in order.
-    pub alerts: Vec<Published>,
+    pub alerts: Vec<NewRevision>,
     /// Notices.
     pub notices: Vec<Notice>,
     /// Events by the rule they took part in, or in a rule that it refers to.
     pub counters: BTreeMap<RuleIx, Counters>,
     /// Things an operator should know.
-    pub health: Vec<Health>,
+    pub health: Vec<HealthSignal>,
 }

@@ -12,7 +12,7 @@ use std::{fmt, sync::Arc};
 use vedette_event::{Micros, Topics};
 
 use crate::{
-    Correlator, Output, body::Bodies, codec::KeyHasher, group::Group, over::budget::Budgets, plan::Plan,
+    Correlated, Correlator, body::Bodies, codec::KeyHasher, group::Group, over::budget::Budgets, plan::Plan,
     report::Report, step::Context, storm::Storms,
 };
 
@@ -95,7 +95,7 @@ impl Correlator {
     }
 
     /// Brings all groups to one time, each on its own, and then together.
-    pub(crate) fn step(&mut self, plan: &Plan, set: usize, below: Option<Micros>, out: &mut Output) {
+    pub(crate) fn step(&mut self, plan: &Plan, set: usize, below: Option<Micros>, out: &mut Correlated) {
         let stands = usize::from(self.waiting.stands(set));
         let due: Vec<usize> =
             (0..).zip(&self.groups).filter(|(_, group)| group.due(set, below)).map(|(at, _)| at).collect();

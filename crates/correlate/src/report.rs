@@ -6,15 +6,16 @@
 use vedette_event::Flags;
 
 use crate::{
-    Counters, Effort, Health, Published, pending::Held, plan::Plan, step::walk::Scratch, storm::Crossing,
+    Counters, Effort, HealthSignal, NewRevision, pending::Held, plan::Plan, step::walk::Scratch,
+    storm::Crossing,
 };
 
 /// What is new.
 #[derive(Debug)]
 pub struct Report {
     /// Revisions, those of an alert in order.
-    pub alerts: Vec<Published>,
-    pub health: Vec<Health>,
+    pub alerts: Vec<NewRevision>,
+    pub health: Vec<HealthSignal>,
     /// Episodes of roots that opened, and judged windows that held.
     pub crossings: Vec<Crossing>,
     pub effort: Effort,
@@ -83,7 +84,7 @@ impl Report {
     }
 
     /// Says a revision.
-    pub fn say(&mut self, revision: Published) {
+    pub fn say(&mut self, revision: NewRevision) {
         self.effort.bodies += 1;
         self.alerts.push(revision);
     }

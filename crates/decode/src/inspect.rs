@@ -13,7 +13,7 @@ use vedette_event::{
 };
 
 use crate::{
-    Decoder, Error, Refused, aws_waf,
+    Decoder, Error, RefusedRecord, aws_waf,
     json::{
         scan::{Captures, scan},
         select::Selection,
@@ -62,7 +62,7 @@ impl Inspector {
         &mut self,
         offset: i64,
         payload: Option<&[u8]>,
-    ) -> Result<Vec<Map<String, Value>>, Refused> {
+    ) -> Result<Vec<Map<String, Value>>, RefusedRecord> {
         let text = payload.and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
         self.project(names(&self.def, text));
         let partition = Partition { topic: TopicIx(0), number: 0 };
@@ -71,7 +71,7 @@ impl Inspector {
         let (mut out, mut dead) = (Vec::new(), Vec::new());
         self.decoder.decode(&raw.take(), &mut out, &mut dead);
         if let Some(letter) = dead.pop() {
-            return Err(Refused { reason: letter.reason, detail: letter.detail });
+            return Err(RefusedRecord { reason: letter.reason, detail: letter.detail });
         }
         let mut events = Vec::new();
         for batch in &out {

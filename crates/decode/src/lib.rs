@@ -45,14 +45,14 @@ pub enum Error {
 
 /// Why a record ends as a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedRecord {
     /// The stable reason.
     pub reason: DeadReason,
     /// What exactly was wrong; never holds a value of the record.
     pub detail: Arc<str>,
 }
 
-impl Refused {
+impl RefusedRecord {
     fn new(reason: DeadReason, detail: impl Into<Arc<str>>) -> Self {
         Self { reason, detail: detail.into() }
     }
@@ -137,7 +137,7 @@ impl Decoder {
         }
     }
 
-    fn record(&mut self, text: &str) -> Result<Option<Micros>, Refused> {
+    fn record(&mut self, text: &str) -> Result<Option<Micros>, RefusedRecord> {
         match &mut self.records {
             Records::Json(records) => records.decode(text, &mut self.columns),
             Records::Panos(lines) => lines.decode(text, &mut self.columns),
@@ -174,19 +174,20 @@ impl Texts {
     }
 
     /// The text of a record, or why it has none.
-    fn of(&self, raw: &RawBatch, record: &RawRecord) -> Result<&str, Refused> {
+    fn of(&self, raw: &RawBatch, record: &RawRecord) -> Result<&str, RefusedRecord> {
         let Some(bytes) = raw.payload(record) else {
-            return Err(Refused::new(DeadReason::NullPayload, "the payload is null"));
+            return Err(RefusedRecord::new(DeadReason::NullPayload, "the payload is null"));
         };
         if bytes.len() > MAX_RECORD_BYTES {
-            return Err(Refused::new(DeadReason::Oversized, "the record is longer than 1 MiB"));
+            return Err(RefusedRecord::new(DeadReason::Oversized, "the record is longer than 1 MiB"));
         }
         let start = (record.start as usize).saturating_sub(self.base);
         let text = self.all.as_str().get(start..start + bytes.len());
         let text = text.filter(|_| !self.patched || simdutf8::basic::from_utf8(bytes).is_ok());
-        let text = text.ok_or_else(|| Refused::new(DeadReason::InvalidUtf8, "the record is not UTF-8"))?;
+        let text =
+            text.ok_or_else(|| RefusedRecord::new(DeadReason::InvalidUtf8, "the record is not UTF-8"))?;
         if text.bytes().all(|b| b.is_ascii_whitespace()) {
-            return Err(Refused::new(DeadReason::Malformed, "the record is blank"));
+            return Err(RefusedRecord::new(DeadReason::Malformed, "the record is blank"));
         }
         Ok(text)
     }

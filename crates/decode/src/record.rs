@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use vedette_event::{Cell, DeadReason, Kind, Micros, SourceDef, cell::number, source::Form};
 
 use crate::{
-    Refused,
+    RefusedRecord,
     aws_waf::{self, AwsWaf},
     cast::is_shortest,
     claim,
@@ -138,7 +138,7 @@ impl JsonRecords {
     }
 
     /// Decodes one record into the row at hand.
-    pub fn decode(&mut self, record: &str, columns: &mut Columns) -> Result<Option<Micros>, Refused> {
+    pub fn decode(&mut self, record: &str, columns: &mut Columns) -> Result<Option<Micros>, RefusedRecord> {
         scan(record, &self.selection, &mut self.captures, &mut self.scratch).map_err(explain)?;
         for &target in self.captures.touched() {
             let target = target as usize;
@@ -245,14 +245,16 @@ pub fn cell<'a>(record: &'a str, place: Extent, scratch: &'a mut String) -> Cell
 }
 
 /// The stable reason and the detail of a refusal.
-pub fn explain(refusal: Refusal) -> Refused {
+pub fn explain(refusal: Refusal) -> RefusedRecord {
     match refusal {
-        Refusal::Malformed(at, what) => Refused::new(DeadReason::Malformed, format!("at byte {at}: {what}")),
-        Refusal::TooDeep => Refused::new(
+        Refusal::Malformed(at, what) => {
+            RefusedRecord::new(DeadReason::Malformed, format!("at byte {at}: {what}"))
+        }
+        Refusal::TooDeep => RefusedRecord::new(
             DeadReason::TooDeep,
             format!("objects and lists nest deeper than {MAX_DEPTH} levels"),
         ),
-        Refusal::NumberRange(at) => Refused::new(
+        Refusal::NumberRange(at) => RefusedRecord::new(
             DeadReason::NumberRange,
             format!("at byte {at}: a number beyond the range of 64-bit floats"),
         ),

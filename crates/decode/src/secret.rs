@@ -130,7 +130,7 @@ impl Secrets {
         let mut cells = Vec::new();
         csv::split(record, csv::begin(record).unwrap_or_default(), &mut cells);
         let (mut out, mut copied) = (String::new(), 0);
-        for range in cells.iter().map(csv::Span::range) {
+        for range in cells.iter().map(csv::CellSpan::range) {
             out.push_str(record.get(copied..range.start).unwrap_or_default());
             let cell = record.get(range.clone()).unwrap_or_default();
             match self.mask_parameters(cell) {

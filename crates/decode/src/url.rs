@@ -4,7 +4,7 @@
 
 /// Host, path and query of a URL; the host is empty if the text begins with a slash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parts<'a> {
+pub struct UrlParts<'a> {
     /// Host, without port and user.
     pub domain: &'a str,
     /// Path, with its first slash.
@@ -15,7 +15,7 @@ pub struct Parts<'a> {
 
 /// Splits a URL.
 #[must_use]
-pub fn split(url: &str) -> Parts<'_> {
+pub fn split(url: &str) -> UrlParts<'_> {
     let url = url.split_once('#').map_or(url, |(before, _)| before);
     let (before, query) = url.split_once('?').unwrap_or((url, ""));
     let rest = match before.split_once("://") {
@@ -23,7 +23,7 @@ pub fn split(url: &str) -> Parts<'_> {
         _ => before,
     };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    Parts { domain: host(authority), path, query }
+    UrlParts { domain: host(authority), path, query }
 }
 
 /// A host without user and port.
@@ -87,7 +87,7 @@ mod tests {
     #[case("ad.aspx?f=1", "ad.aspx", "", "f=1")]
     #[case("", "", "", "")]
     fn parts(#[case] url: &str, #[case] domain: &str, #[case] path: &str, #[case] query: &str) {
-        assert_eq!(split(url), Parts { domain, path, query });
+        assert_eq!(split(url), UrlParts { domain, path, query });
     }
 
     #[rstest]

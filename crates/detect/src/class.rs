@@ -12,7 +12,7 @@ use std::{
 use vedette_event::RuleIx;
 
 use crate::{
-    condition::{Atom, Code, Condition, Weight, pivot},
+    condition::{Atom, Code, NormalForm, Weight, pivot},
     filter::{Buckets, Filter},
     literal::{Probe, Site},
     program::{AtomPlan, Program},
@@ -37,7 +37,7 @@ pub(crate) struct ProgramRule {
     /// What people call it.
     pub(crate) title: Arc<str>,
     pub(crate) names: Names,
-    pub(crate) condition: Condition,
+    pub(crate) condition: NormalForm,
 }
 
 /// The compiled rules of one class of events.
@@ -130,7 +130,7 @@ impl Class {
     fn compile(&mut self, program: &Program, names: Names, weight: &dyn Fn(u32) -> Weight, trained: bool) {
         let (mut wakes, mut others) = (Vec::new(), Vec::new());
         for rule in program.rules.iter().filter(|rule| applies(rule.names, names)) {
-            if rule.condition == Condition::Any(Vec::new()) {
+            if rule.condition == NormalForm::Any(Vec::new()) {
                 continue;
             }
             let at = self.rules.len() as u32;

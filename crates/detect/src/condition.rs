@@ -1,6 +1,6 @@
 //! Conditions over atoms: lowering, pivots, and the code that decides a candidate rule.
 //!
-//! In: a rule's expression and leaves, a source, the batch's columns. Out: [`Condition`] in negation normal form over
+//! In: a rule's expression and leaves, a source, the batch's columns. Out: [`NormalForm`] in negation normal form over
 //! [`Atom`]s shared by all rules; from it a [`Pivot`] (atoms one of which must be true) and [`Code`].
 //! Invariant: fields that stand for several columns, `Not`, null and existence are spelled out here, so that an atom is
 //! about one column, or about the strings of the event.
@@ -50,16 +50,16 @@ impl Atoms {
 
 /// A condition in negation normal form; no `All` within `All`, no `Any` within `Any`.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Condition {
+pub(crate) enum NormalForm {
     /// All hold; true if empty.
-    All(Vec<Condition>),
+    All(Vec<NormalForm>),
     /// Any holds; false if empty.
-    Any(Vec<Condition>),
+    Any(Vec<NormalForm>),
     /// The atom holds, or (negated) does not.
     Atom { atom: u32, negated: bool },
 }
 
-impl Condition {
+impl NormalForm {
     const TRUE: Self = Self::All(Vec::new());
     const FALSE: Self = Self::Any(Vec::new());
 
@@ -121,14 +121,14 @@ impl<'p> Lowering<'p> {
         Self { source, columns, atoms: Atoms::default() }
     }
 
-    pub(crate) fn detection(&mut self, detection: &Detection) -> Condition {
+    pub(crate) fn detection(&mut self, detection: &Detection) -> NormalForm {
         self.expr(&detection.condition, &detection.leaves)
     }
 
-    fn expr(&mut self, expr: &Expr, leaves: &[Leaf]) -> Condition {
+    fn expr(&mut self, expr: &Expr, leaves: &[Leaf]) -> NormalForm {
         match expr {
-            Expr::And(parts) => Condition::all(parts.iter().map(|part| self.expr(part, leaves))),
-            Expr::Or(parts) => Condition::any(parts.iter().map(|part| self.expr(part, leaves))),
+            Expr::And(parts) => NormalForm::all(parts.iter().map(|part| self.expr(part, leaves))),
+            Expr::Or(parts) => NormalForm::any(parts.iter().map(|part| self.expr(part, leaves))),
             Expr::Not(part) => self.expr(part, leaves).negate(),
             Expr::Leaf(at) => match leaves.get(*at) {
                 Some(Leaf { field: Some(field), test }) => {
@@ -136,7 +136,7 @@ impl<'p> Lowering<'p> {
                     self.field(test, &columns)
                 }
                 Some(Leaf { field: None, test }) => self.keyword(test),
-                None => Condition::FALSE,
+                None => NormalForm::FALSE,
             },
         }
     }
@@ -146,17 +146,17 @@ impl<'p> Lowering<'p> {
         self.source.resolve(field).iter().filter_map(|name| self.columns.get(name).copied()).collect()
     }
 
-    fn field(&mut self, test: &Test, columns: &[u32]) -> Condition {
+    fn field(&mut self, test: &Test, columns: &[u32]) -> NormalForm {
         let atoms = &mut self.atoms;
-        let mut each = |atom: &dyn Fn(u32) -> Atom| -> Vec<Condition> {
-            columns.iter().map(|column| Condition::atom(atoms.intern(atom(*column)))).collect()
+        let mut each = |atom: &dyn Fn(u32) -> Atom| -> Vec<NormalForm> {
+            columns.iter().map(|column| NormalForm::atom(atoms.intern(atom(*column)))).collect()
         };
         match test {
-            Test::Null | Test::Exists(false) => Condition::all(each(&|column| Atom::Null { column })),
-            Test::Exists(true) => Condition::all(each(&|column| Atom::Null { column })).negate(),
+            Test::Null | Test::Exists(false) => NormalForm::all(each(&|column| Atom::Null { column })),
+            Test::Exists(true) => NormalForm::all(each(&|column| Atom::Null { column })).negate(),
             Test::Not(inner) => {
-                let comparable = Condition::any(each(&|column| Atom::Comparable { column }));
-                Condition::all([comparable, self.field(inner, columns).negate()])
+                let comparable = NormalForm::any(each(&|column| Atom::Comparable { column }));
+                NormalForm::all([comparable, self.field(inner, columns).negate()])
             }
             Test::FieldRef { other, how, cased } => {
                 let others = self.resolve(other);
@@ -164,27 +164,27 @@ impl<'p> Lowering<'p> {
                 for &left in columns {
                     for &right in &others {
                         let atom = Atom::Related { left, right, how: *how, cased: *cased };
-                        pairs.push(Condition::atom(self.atoms.intern(atom)));
+                        pairs.push(NormalForm::atom(self.atoms.intern(atom)));
                     }
                 }
-                Condition::any(pairs)
+                NormalForm::any(pairs)
             }
             _ => {
                 let test = normal(test);
-                Condition::any(each(&|column| Atom::Scalar { column, test: test.clone() }))
+                NormalForm::any(each(&|column| Atom::Scalar { column, test: test.clone() }))
             }
         }
     }
 
-    fn keyword(&mut self, test: &Test) -> Condition {
+    fn keyword(&mut self, test: &Test) -> NormalForm {
         match test {
-            Test::Null | Test::Exists(false) | Test::FieldRef { .. } => Condition::FALSE,
+            Test::Null | Test::Exists(false) | Test::FieldRef { .. } => NormalForm::FALSE,
             Test::Not(inner) => {
                 let there = Atom::Keyword { test: Test::Exists(true) };
-                let there = Condition::atom(self.atoms.intern(there));
-                Condition::all([there, self.keyword(inner).negate()])
+                let there = NormalForm::atom(self.atoms.intern(there));
+                NormalForm::all([there, self.keyword(inner).negate()])
             }
-            _ => Condition::atom(self.atoms.intern(Atom::Keyword { test: normal(test) })),
+            _ => NormalForm::atom(self.atoms.intern(Atom::Keyword { test: normal(test) })),
         }
     }
 }
@@ -243,33 +243,33 @@ pub(crate) struct Weight {
 }
 
 /// The cheapest pivot of a condition, and what is left to decide once it is true. `None` if nothing is required.
-pub(crate) fn pivot(condition: &Condition, weight: &dyn Fn(u32) -> Weight) -> Option<(Pivot, Condition)> {
-    let Condition::All(parts) = condition else {
+pub(crate) fn pivot(condition: &NormalForm, weight: &dyn Fn(u32) -> Weight) -> Option<(Pivot, NormalForm)> {
+    let NormalForm::All(parts) = condition else {
         let pivot = required(condition, weight)?;
-        let rest = if pivot.proof { Condition::TRUE } else { condition.clone() };
+        let rest = if pivot.proof { NormalForm::TRUE } else { condition.clone() };
         return Some((pivot, rest));
     };
     let pivots = parts.iter().enumerate().filter_map(|(at, part)| Some((at, required(part, weight)?)));
     let (at, pivot) = pivots.min_by(|(_, a), (_, b)| a.cost.total_cmp(&b.cost))?;
     let kept = |other: &usize| !(pivot.proof && *other == at);
-    let rest = Condition::all((0..parts.len()).filter(kept).map(|at| parts[at].clone()));
+    let rest = NormalForm::all((0..parts.len()).filter(kept).map(|at| parts[at].clone()));
     Some((pivot, rest))
 }
 
-fn required(condition: &Condition, weight: &dyn Fn(u32) -> Weight) -> Option<Pivot> {
+fn required(condition: &NormalForm, weight: &dyn Fn(u32) -> Weight) -> Option<Pivot> {
     match condition {
-        Condition::Atom { negated: true, .. } => None,
-        Condition::Atom { atom, .. } => {
+        NormalForm::Atom { negated: true, .. } => None,
+        NormalForm::Atom { atom, .. } => {
             let Weight { cost, proof } = weight(*atom);
             Some(Pivot { cost: cost?, atoms: vec![*atom], proof })
         }
-        Condition::All(parts) => {
+        NormalForm::All(parts) => {
             let pivots = parts.iter().filter_map(|part| required(part, weight));
             let mut best = pivots.min_by(|a, b| a.cost.total_cmp(&b.cost))?;
             best.proof = false;
             Some(best)
         }
-        Condition::Any(parts) => {
+        NormalForm::Any(parts) => {
             let mut all = Pivot { cost: 0.0, atoms: Vec::new(), proof: true };
             for part in parts {
                 let pivot = required(part, weight)?;
@@ -301,15 +301,15 @@ impl Code {
     const FAILS: u32 = u32::MAX - 1;
 
     /// Adds a condition; returns its entry.
-    pub(crate) fn add(&mut self, condition: &Condition) -> u32 {
+    pub(crate) fn add(&mut self, condition: &NormalForm) -> u32 {
         self.emit(condition, Self::HOLDS, Self::FAILS)
     }
 
-    fn emit(&mut self, condition: &Condition, yes: u32, no: u32) -> u32 {
+    fn emit(&mut self, condition: &NormalForm, yes: u32, no: u32) -> u32 {
         match condition {
-            Condition::All(parts) => parts.iter().rev().fold(yes, |next, part| self.emit(part, next, no)),
-            Condition::Any(parts) => parts.iter().rev().fold(no, |next, part| self.emit(part, yes, next)),
-            Condition::Atom { atom, negated } => {
+            NormalForm::All(parts) => parts.iter().rev().fold(yes, |next, part| self.emit(part, next, no)),
+            NormalForm::Any(parts) => parts.iter().rev().fold(no, |next, part| self.emit(part, yes, next)),
+            NormalForm::Atom { atom, negated } => {
                 let (yes, no) = if *negated { (no, yes) } else { (yes, no) };
                 self.0.push(Decision { atom: *atom, yes, no });
                 self.0.len() as u32 - 1

@@ -39,7 +39,7 @@ pub struct Evaluator {
     program: Arc<Program>,
     /// The first is that of all rules.
     classes: Vec<ClassState>,
-    class_of: HashMap<Names, Place, FixedState>,
+    class_of: HashMap<Names, ClassAt, FixedState>,
     /// Classes that were not compiled when they were last asked for.
     learning: Vec<Option<Learning>>,
     spellings: [HashMap<Box<str>, u16, FixedState>; 3],
@@ -50,7 +50,7 @@ pub struct Evaluator {
 
 /// Where events are looked at.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct ClassAt {
     class: u32,
     /// In [`Evaluator::learning`], or `NONE`.
     learning: u32,
@@ -84,7 +84,7 @@ impl ClassState {
 #[derive(Debug, Default)]
 struct Rows {
     /// By row: where it is looked at, and what it names.
-    class: Vec<(Place, Names)>,
+    class: Vec<(ClassAt, Names)>,
     /// The rows of the class at hand.
     members: Vec<u32>,
     /// By row: the newest of its finds.
@@ -214,14 +214,14 @@ impl Evaluator {
             let Some(class) = slot.as_ref().and_then(|learning| learning.training.class()) else { continue };
             let names = slot.as_ref().map(|learning| learning.training.names);
             self.classes.push(ClassState::new(names, class.clone()));
-            let place = Place { class: self.classes.len() as u32 - 1, learning: NONE };
+            let place = ClassAt { class: self.classes.len() as u32 - 1, learning: NONE };
             self.class_of.values_mut().filter(|known| known.learning == at).for_each(|known| *known = place);
             *slot = None;
         }
     }
 
     /// Where a row is looked at, and what it names.
-    fn classify(&mut self, batch: &EventBatch, row: usize) -> (Place, Names) {
+    fn classify(&mut self, batch: &EventBatch, row: usize) -> (ClassAt, Names) {
         let mut names = [0; 3];
         if let Some(own) = self.program.own {
             for (key, column) in own.iter().enumerate() {
@@ -242,17 +242,17 @@ impl Evaluator {
     }
 
     /// Where events of a class are looked at.
-    fn place(&mut self, training: Arc<Training>) -> Place {
+    fn place(&mut self, training: Arc<Training>) -> ClassAt {
         if self.classes.is_empty() {
             self.classes.push(ClassState::new(None, self.program.general().clone()));
         }
         let of = |state: &ClassState| state.names == Some(training.names);
         if let Some(known) = self.classes.iter().position(of) {
-            return Place { class: known as u32, learning: NONE };
+            return ClassAt { class: known as u32, learning: NONE };
         }
         if let Some(class) = training.class() {
             self.classes.push(ClassState::new(Some(training.names), class.clone()));
-            return Place { class: self.classes.len() as u32 - 1, learning: NONE };
+            return ClassAt { class: self.classes.len() as u32 - 1, learning: NONE };
         }
         let same = |known: &Option<Learning>| {
             known.as_ref().is_some_and(|known| known.training.names == training.names)
@@ -261,7 +261,7 @@ impl Evaluator {
         if at == self.learning.len() {
             self.learning.push(Some(Learning { training, seen: Seen::default() }));
         }
-        Place { class: GENERAL, learning: at as u32 }
+        ClassAt { class: GENERAL, learning: at as u32 }
     }
 
     /// The class that was taken up last.

@@ -38,7 +38,7 @@ pub(crate) struct Truth {
     hidden: bool,
     stamp: u32,
     strings: Strings,
-    text: Text,
+    text: FoldedText,
     related: Related,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Truth {
 #[derive(Debug, Default)]
 struct Strings {
     stamp: u32,
-    list: Vec<Text>,
+    list: Vec<FoldedText>,
     used: usize,
     /// The folded copies, each followed by NUL: one search instead of many.
     joined: String,
@@ -55,12 +55,12 @@ struct Strings {
 
 /// A text and its folded copy.
 #[derive(Debug, Default)]
-struct Text {
+struct FoldedText {
     raw: String,
     folded: String,
 }
 
-impl Text {
+impl FoldedText {
     fn set(&mut self, raw: &str) {
         self.raw.clear();
         self.raw.push_str(raw);
@@ -78,7 +78,7 @@ impl Truth {
             hidden: false,
             stamp: 0,
             strings: Strings::default(),
-            text: Text::default(),
+            text: FoldedText::default(),
             related: Related::default(),
         }
     }
@@ -167,7 +167,7 @@ impl Truth {
     }
 
     /// Whether the predicate holds of any text of a cell.
-    fn any_text(&mut self, cell: Cell<'_>, mut holds: impl FnMut(&Text) -> bool) -> bool {
+    fn any_text(&mut self, cell: Cell<'_>, mut holds: impl FnMut(&FoldedText) -> bool) -> bool {
         let (text, unescaped) = (&mut self.text, &mut self.strings.unescaped);
         let mut found = false;
         each_text(cell, unescaped, |raw| {
@@ -202,7 +202,7 @@ impl Strings {
         joined.clear();
         let mut add = |text: &str| {
             if *used == list.len() {
-                list.push(Text::default());
+                list.push(FoldedText::default());
             }
             list[*used].set(text);
             joined.push_str(&list[*used].folded);

@@ -16,7 +16,7 @@ use std::{
 
 use vedette_decode::Inspector;
 use vedette_detect::{Evaluator, Program};
-use vedette_engine::{Compiled, Detected, DetectedBatch, Engine, Output, RecordTime, Settings};
+use vedette_engine::{Compiled, Detected, DetectedBatch, Engine, EngineSettings, Output, RecordTime};
 use vedette_event::{
     Fields, Flags, MAX_ROWS, Micros, Partition, RawBatchBuilder, SourceDef, SourceIx, Sources, TopicIx,
     Topics, raw::record_hash,
@@ -98,7 +98,7 @@ impl Lane<'_> {
         let mut decoder = self.compiled.decoder(self.source).unwrap();
         let mut evaluator = Evaluator::new(self.program.clone());
         let mut router = self.compiled.router().unwrap();
-        let mut engine = Engine::new(self.compiled.clone(), Settings::new(SECRET));
+        let mut engine = Engine::new(self.compiled.clone(), EngineSettings::new(SECRET));
         let mut run = Run::default();
         let partition = Partition { topic: TopicIx(self.source.0), number: 0 };
         let mut lines = self.text.lines().zip(0_i64..).peekable();

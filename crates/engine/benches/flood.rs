@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vedette_engine::{Compiled, Detector, Engine, NOTICE_ENTRY, Output, Settings, WaitingBudget};
+use vedette_engine::{Compiled, Detector, Engine, EngineSettings, NOTICE_ENTRY, Output, WaitingBudget};
 use vedette_event::{
     Fields, Flags, Micros, Partition, RawBatchBuilder, SourceDef, SourceIx, Sources, TopicIx, Topics,
 };
@@ -76,12 +76,12 @@ fn main() {
     let compiled = Compiled::new(Arc::new(rules), Arc::new(sources), topics, SECRET);
     let mut detector = compiled.detector().unwrap();
     let share = |sixteenths: usize| (budget << 20) / 16 * sixteenths;
-    let settings = Settings {
+    let settings = EngineSettings {
         state: share(10),
         waiting: WaitingBudget::of(share(5)),
         notices: true,
         notice_budget: share(1) / NOTICE_ENTRY / 3 * 2,
-        ..Settings::new(SECRET)
+        ..EngineSettings::new(SECRET)
     };
     let entries = compiled.entries(settings.state);
     let mut engine = Engine::new(compiled, settings);

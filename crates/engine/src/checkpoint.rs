@@ -1,6 +1,6 @@
 //! Checkpoints: one key group's state with the places from which its findings can be read again.
 //!
-//! In: [`GroupCheckpoint`] bytes from the store, of any quality. Out: where to start each partition ([`Start`]).
+//! In: [`GroupCheckpoint`] bytes from the store, of any quality. Out: where to start each partition ([`PartitionStart`]).
 //! Invariants: hostile bytes give an error, never a panic; starting positions are at or before every finding that
 //! some group has not released.
 
@@ -76,7 +76,7 @@ mod hexadecimal {
 
 /// Where to start a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Start {
+pub struct PartitionStart {
     /// The topic.
     pub topic: Arc<str>,
     /// The partition.

@@ -28,12 +28,12 @@ use crate::{compiled::Compiled, error::Error, version::Version};
 pub struct Detector {
     compiled: Arc<Compiled>,
     /// By version, by source.
-    lanes: Vec<Lanes>,
+    versions: Vec<BySource>,
     /// None if nobody correlates what is found.
     router: Option<Router>,
 }
 
-type Lanes = Vec<(Decoder, Evaluator)>;
+type BySource = Vec<(Decoder, Evaluator)>;
 
 /// One raw batch, evaluated.
 #[derive(Debug)]
@@ -80,8 +80,8 @@ pub struct DetectedBatch {
 
 impl Detector {
     pub(crate) fn new(compiled: Arc<Compiled>) -> Result<Self, Error> {
-        let lanes = compiled.versions().iter().map(|version| lanes(version, compiled.secret()));
-        Ok(Self { lanes: lanes.collect::<Result<_, _>>()?, router: compiled.router(), compiled })
+        let versions = compiled.versions().iter().map(|version| by_source(version, compiled.secret()));
+        Ok(Self { versions: versions.collect::<Result<_, _>>()?, router: compiled.router(), compiled })
     }
 
     /// Goes on with other versions; what it knows of those that stay, it keeps.
@@ -95,12 +95,14 @@ impl Detector {
         // All that can fail first.
         let fresh = compiled.versions().iter().map(|version| {
             let known = self.compiled.versions().iter().position(|known| Arc::ptr_eq(known, version));
-            known.map_or_else(|| lanes(version, compiled.secret()).map(Err), |at| Ok(Ok(at)))
+            known.map_or_else(|| by_source(version, compiled.secret()).map(Err), |at| Ok(Ok(at)))
         });
-        let fresh: Vec<Result<usize, Lanes>> = fresh.collect::<Result<_, Error>>()?;
-        let mut known: Vec<Option<Lanes>> = std::mem::take(&mut self.lanes).into_iter().map(Some).collect();
+        let fresh: Vec<Result<usize, BySource>> = fresh.collect::<Result<_, Error>>()?;
+        let mut known: Vec<Option<BySource>> =
+            std::mem::take(&mut self.versions).into_iter().map(Some).collect();
         let mut kept = |at: usize| known.get_mut(at).and_then(Option::take).unwrap_or_default();
-        self.lanes = fresh.into_iter().map(|lanes| lanes.map_or_else(|fresh| fresh, &mut kept)).collect();
+        self.versions =
+            fresh.into_iter().map(|sources| sources.map_or_else(|fresh| fresh, &mut kept)).collect();
         (self.compiled, self.router) = (compiled.clone(), compiled.router());
         Ok(())
     }
@@ -175,7 +177,7 @@ impl Detector {
         detected: &mut Detected,
         moved: &mut dyn FnMut(),
     ) -> Result<(), Broken> {
-        let (decoder, evaluator) = &mut self.lanes[version][usize::from(raw.source.0)];
+        let (decoder, evaluator) = &mut self.versions[version][usize::from(raw.source.0)];
         let (compiled, router) = (&self.compiled, &mut self.router);
         let rules = &compiled.versions()[version].rules;
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -296,9 +298,9 @@ fn rebase(batches: &mut [DetectedBatch], records: &[usize]) {
 }
 
 /// A decoder and an evaluator of each source.
-fn lanes(version: &Version, secret: [u8; 32]) -> Result<Lanes, Error> {
-    let lane = |(ix, _)| Ok((version.decoder(ix, secret)?, version.evaluator(ix, secret)));
-    version.sources.iter().map(lane).collect()
+fn by_source(version: &Version, secret: [u8; 32]) -> Result<BySource, Error> {
+    let pair = |(ix, _)| Ok((version.decoder(ix, secret)?, version.evaluator(ix, secret)));
+    version.sources.iter().map(pair).collect()
 }
 
 /// Why a batch cannot be evaluated as it is.

@@ -15,7 +15,7 @@ use vedette_event::{
 
 use crate::{
     KEY_GROUPS,
-    checkpoint::{self, GivenUp, GroupCheckpoint, POSITIONS, PartitionPoint, Start},
+    checkpoint::{self, GivenUp, GroupCheckpoint, POSITIONS, PartitionPoint, PartitionStart},
     compiled::Compiled,
     detector::{Detected, DetectedBatch, RecordTime},
     error::Error,
@@ -27,7 +27,7 @@ use crate::{
 
 /// How the kernel runs.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct EngineSettings {
     /// Keys the hashes of state.
     pub secret: [u8; 32],
     /// `S`: allowance for clocks and replication.
@@ -46,7 +46,7 @@ pub struct Settings {
     pub alerts_at_once: usize,
 }
 
-impl Settings {
+impl EngineSettings {
     /// The defaults, with a secret.
     #[must_use]
     pub fn new(secret: [u8; 32]) -> Self {
@@ -67,7 +67,7 @@ impl Settings {
 #[derive(Debug, Default)]
 pub struct Output {
     /// Alerts, notices and health events.
-    pub correlated: vedette_correlate::Output,
+    pub correlated: vedette_correlate::Correlated,
     /// Records that ended unevaluated.
     pub dead: Vec<DeadLetter>,
     /// Placements to store before `correlated` is published.
@@ -100,7 +100,7 @@ pub const CLOCK_FLAGS: [Flags; 5] = [
 #[derive(Debug)]
 pub struct Engine {
     pub(crate) compiled: Arc<Compiled>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: EngineSettings,
     pub(crate) correlator: Correlator,
     pub(crate) partitions: BTreeMap<Partition, PartitionState>,
     pub(crate) standing: Standing,
@@ -135,7 +135,7 @@ pub struct Engine {
 impl Engine {
     /// An empty kernel.
     #[must_use]
-    pub fn new(compiled: Arc<Compiled>, settings: Settings) -> Self {
+    pub fn new(compiled: Arc<Compiled>, settings: EngineSettings) -> Self {
         let correlate = vedette_correlate::CorrelatorSettings {
             secret: settings.secret,
             notices: settings.notices,
@@ -201,7 +201,10 @@ impl Engine {
     /// before anything is read.
     ///
     /// `source_of` names the source of a topic; partitions of topics that have none are forgotten.
-    pub fn starts(&mut self, source_of: impl Fn(&str) -> Option<SourceIx>) -> (Vec<Start>, Vec<GivenUp>) {
+    pub fn starts(
+        &mut self,
+        source_of: impl Fn(&str) -> Option<SourceIx>,
+    ) -> (Vec<PartitionStart>, Vec<GivenUp>) {
         let points = std::mem::take(&mut self.taken_up);
         // A topic that is another one now does not take back what was released with the one before.
         for (topic, floor) in checkpoint::floors(&points) {
@@ -219,7 +222,7 @@ impl Engine {
             self.partitions.insert(Partition { topic, number }, state);
             let last_read = (m.read_before > 0).then(|| (m.read_before - 1, m.last_hash));
             let (offset, max_log) = (m.offset, m.max_log);
-            starts.push(Start { topic: name, partition: number, offset, max_log, last_read });
+            starts.push(PartitionStart { topic: name, partition: number, offset, max_log, last_read });
         }
         (starts, checkpoint::given_up(&points, &self.compiled.topics))
     }

@@ -30,13 +30,13 @@ pub struct InOrder<T> {
     limit: InFlight,
     /// The number of the first place.
     first: u64,
-    places: VecDeque<Place<T>>,
+    places: VecDeque<Queued<T>>,
     batches: usize,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Place<T> {
+struct Queued<T> {
     /// None while it is away.
     item: Option<T>,
     /// The payload bytes, if it is a batch.
@@ -65,13 +65,13 @@ impl<T> InOrder<T> {
 
     /// Takes in an item that goes nowhere: it waits for those before it only.
     pub fn push(&mut self, item: T) {
-        self.places.push_back(Place { item: Some(item), batch: None });
+        self.places.push_back(Queued { item: Some(item), batch: None });
     }
 
     /// The number of the next place, kept for what comes back for a batch of so many payload bytes.
     #[must_use]
     pub fn keep(&mut self, bytes: usize) -> u64 {
-        self.places.push_back(Place { item: None, batch: Some(bytes) });
+        self.places.push_back(Queued { item: None, batch: Some(bytes) });
         self.batches += 1;
         self.bytes += bytes;
         self.first + self.places.len() as u64 - 1

@@ -26,15 +26,15 @@ mod progress;
 mod standing;
 mod version;
 
-pub use checkpoint::{GivenUp, GroupCheckpoint, POSITIONS, PartitionPoint, Start};
+pub use checkpoint::{GivenUp, GroupCheckpoint, POSITIONS, PartitionPoint, PartitionStart};
 pub use compiled::Compiled;
 pub use detector::{Detected, DetectedBatch, Detector, RecordTime};
-pub use engine::{CLOCK_FLAGS, Engine, Output, Settings, SourceCounters};
+pub use engine::{CLOCK_FLAGS, Engine, EngineSettings, Output, SourceCounters};
 pub use error::Error;
 pub use in_force::{InForce, Task};
 pub use in_order::{InFlight, InOrder};
-pub use standing::TopicState;
-pub use vedette_correlate::{Effort, Hands, Load, NOTICE_ENTRY, Published, ReleaseTask, WaitingBudget};
+pub use standing::TopicStanding;
+pub use vedette_correlate::{Effort, Hands, Load, NOTICE_ENTRY, NewRevision, ReleaseTask, WaitingBudget};
 pub use version::Version;
 
 /// Fixed number of key groups; state is checkpointed by group.

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use vedette_correlate::Hands;
 use vedette_event::{Micros, Partition, SourceIx, TopicIx};
 
-use crate::{Engine, Output, TopicState, partition::PartitionState};
+use crate::{Engine, Output, TopicStanding, partition::PartitionState};
 
 /// Records that a restart may have to read again for what waits for a source that stands still, for each finding of the
 /// reorder budget: 64 million by default, some minutes of reading. Further back lie findings that are given up: an hour of
@@ -41,7 +41,7 @@ impl Engine {
     }
 
     /// Says what has become of an expected topic; that it is read after its partitions have been assigned.
-    pub fn set_topic(&mut self, topic: TopicIx, state: TopicState, out: &mut Output) {
+    pub fn set_topic(&mut self, topic: TopicIx, state: TopicStanding, out: &mut Output) {
         let furthest = self.waited_for().map(|(_, state)| self.reached(state)).max().unwrap_or(Micros::MIN);
         if self.standing.set(topic, state, furthest) {
             self.correlator.stand(|source| self.standing.still(source));
@@ -64,7 +64,7 @@ impl Engine {
         }
     }
 
-    /// Goes on with a release that has stopped at [`crate::Settings::alerts_at_once`]; false if there was none.
+    /// Goes on with a release that has stopped at [`crate::EngineSettings::alerts_at_once`]; false if there was none.
     pub fn go_on(&mut self, out: &mut Output) -> bool {
         let goes_on = self.unfinished && !self.held;
         if goes_on {
@@ -86,7 +86,7 @@ impl Engine {
         self.correlator.share(hands);
     }
 
-    /// Releases what has become due and has waited for more to come with it ([`crate::Settings::release_after`]).
+    /// Releases what has become due and has waited for more to come with it ([`crate::EngineSettings::release_after`]).
     pub fn catch_up(&mut self, out: &mut Output) {
         if self.behind {
             self.let_go(out);

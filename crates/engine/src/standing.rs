@@ -19,7 +19,7 @@ use vedette_event::{Micros, SourceIx, TopicIx};
 
 /// What is known of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TopicState {
+pub enum TopicStanding {
     /// Not yet which partitions it has, or whether there is such a topic.
     Unknown,
     /// It is read.
@@ -33,7 +33,7 @@ pub enum TopicState {
 /// Topics and sources, as far as ingest has spoken of them. Of others is assumed that they are read.
 #[derive(Debug)]
 pub(crate) struct Standing {
-    topics: BTreeMap<TopicIx, (SourceIx, TopicState)>,
+    topics: BTreeMap<TopicIx, (SourceIx, TopicStanding)>,
     sources: Vec<Source>,
 }
 
@@ -52,18 +52,18 @@ impl Standing {
 
     /// A topic that is going to be read.
     pub(crate) fn expect(&mut self, topic: TopicIx, source: SourceIx) {
-        self.topics.insert(topic, (source, TopicState::Unknown));
+        self.topics.insert(topic, (source, TopicStanding::Unknown));
     }
 
     /// Takes note of a topic's state; `furthest` is how far any partition has come. True if a source began or ceased to
     /// stand still, or will for longer.
-    pub(crate) fn set(&mut self, topic: TopicIx, state: TopicState, furthest: Micros) -> bool {
+    pub(crate) fn set(&mut self, topic: TopicIx, state: TopicStanding, furthest: Micros) -> bool {
         let Some((source, known)) = self.topics.get_mut(&topic) else { return false };
         *known = state;
         let source = *source;
-        let stopped = |state: &TopicState| matches!(state, TopicState::Away | TopicState::Stopped);
+        let stopped = |state: &TopicStanding| matches!(state, TopicStanding::Away | TopicStanding::Stopped);
         let still = self.topics.values().all(|(of, state)| *of != source || stopped(state));
-        let passing = self.topics.values().any(|(of, state)| *of == source && *state == TopicState::Away);
+        let passing = self.topics.values().any(|(of, state)| *of == source && *state == TopicStanding::Away);
         let Some(before) = self.sources.get_mut(usize::from(source.0)) else { return false };
         let now = match (*before, still) {
             (_, true) => Source::Still(if passing { Still::Passing } else { Still::Lasting }),
@@ -88,12 +88,12 @@ impl Standing {
 
     /// Whether a source's watermark waits for the partitions of a topic.
     pub(crate) fn waits_for(&self, topic: TopicIx) -> bool {
-        !matches!(self.topics.get(&topic), Some((_, TopicState::Stopped)))
+        !matches!(self.topics.get(&topic), Some((_, TopicStanding::Stopped)))
     }
 
     /// Sources of which not all partitions are known.
     pub(crate) fn unknown(&self) -> impl Iterator<Item = SourceIx> {
-        let unknown = self.topics.values().filter(|(_, state)| *state == TopicState::Unknown);
+        let unknown = self.topics.values().filter(|(_, state)| *state == TopicStanding::Unknown);
         unknown.map(|(source, _)| *source)
     }
 
@@ -125,10 +125,10 @@ mod tests {
             standing.set(TopicIx(topic), state, Micros(9));
             (standing.still(SOURCE), standing.waits_for(TopicIx(topic)), standing.unknown().count())
         };
-        assert_eq!(set(0, TopicState::Stopped), (Still::No, false, 1));
-        assert_eq!(set(1, TopicState::Stopped), (Still::Lasting, false, 0));
-        assert_eq!(set(1, TopicState::Away), (Still::Passing, true, 0));
-        assert_eq!(set(1, TopicState::Read), (Still::Passing, true, 0));
+        assert_eq!(set(0, TopicStanding::Stopped), (Still::No, false, 1));
+        assert_eq!(set(1, TopicStanding::Stopped), (Still::Lasting, false, 0));
+        assert_eq!(set(1, TopicStanding::Away), (Still::Passing, true, 0));
+        assert_eq!(set(1, TopicStanding::Read), (Still::Passing, true, 0));
         assert!(!standing.reached(&[Micros(8)]) && standing.still(SOURCE) == Still::Passing);
         assert!(standing.reached(&[Micros(9)]) && standing.still(SOURCE) == Still::No);
         assert!(!standing.reached(&[Micros(10)]));
@@ -137,15 +137,15 @@ mod tests {
     #[test]
     fn a_source_that_comes_back_before_any_other_was_read_catches_up_with_nobody() {
         let mut standing = standing(1);
-        assert!(standing.set(TopicIx(0), TopicState::Stopped, Micros::MIN));
-        assert!(standing.set(TopicIx(0), TopicState::Read, Micros::MIN));
+        assert!(standing.set(TopicIx(0), TopicStanding::Stopped, Micros::MIN));
+        assert!(standing.set(TopicIx(0), TopicStanding::Read, Micros::MIN));
         assert!(standing.still(SOURCE) == Still::No);
     }
 
     #[test]
     fn a_topic_that_nobody_spoke_of_is_read() {
         let mut standing = standing(0);
-        assert!(!standing.set(TopicIx(3), TopicState::Stopped, Micros(1)));
+        assert!(!standing.set(TopicIx(3), TopicStanding::Stopped, Micros(1)));
         assert!(standing.waits_for(TopicIx(3)) && standing.still(SOURCE) == Still::No);
     }
 }

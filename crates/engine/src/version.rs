@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use vedette_correlate::{Part, Plan};
+use vedette_correlate::{Plan, VersionPlan};
 use vedette_decode::Decoder;
 use vedette_detect::{Evaluator, Program};
 use vedette_event::{Micros, Projection, RuleIx, SourceIx, Sources};
@@ -26,7 +26,7 @@ pub struct Version {
     /// By rule: since when it has meant what it means.
     pub since: Arc<[Micros]>,
     plan: Arc<Plan>,
-    lanes: Arc<[SourceProgram]>,
+    programs: Arc<[SourceProgram]>,
 }
 
 /// What one source runs.
@@ -44,7 +44,7 @@ impl Version {
     #[must_use]
     pub fn compile(rules: Arc<RuleSet>, sources: Arc<Sources>) -> Self {
         let plan = Arc::new(Plan::compile(rules.clone(), sources.clone()));
-        let lanes = sources.iter().map(|(ix, def)| {
+        let programs = sources.iter().map(|(ix, def)| {
             let mut fields = vedette_detect::needed_fields(&rules, def);
             fields.extend(plan.needed_fields(ix));
             let projection = Projection::new(fields);
@@ -52,7 +52,7 @@ impl Version {
             SourceProgram { projection, program }
         });
         let since = vec![Micros::MIN; rules.rules.len()].into();
-        Self { from: Micros::MIN, lanes: lanes.collect(), since, rules, sources, plan }
+        Self { from: Micros::MIN, programs: programs.collect(), since, rules, sources, plan }
     }
 
     /// The same in force from a log time on, its rules since what `since` says.
@@ -93,7 +93,7 @@ impl Version {
     /// What is decoded of a source.
     #[must_use]
     pub fn projection(&self, source: SourceIx) -> &Arc<Projection> {
-        &self.lanes[usize::from(source.0)].projection
+        &self.programs[usize::from(source.0)].projection
     }
 
     /// Its rules, each with what tells it from the same rule of another meaning.
@@ -102,8 +102,8 @@ impl Version {
         rules.map(|((ix, rule), since)| (ix, (&*rule.id, rule.meaning, rule.emits, *since)))
     }
 
-    pub(crate) fn part(&self) -> Part {
-        Part { from: self.from, plan: self.plan.clone(), since: self.since.clone() }
+    pub(crate) fn part(&self) -> VersionPlan {
+        VersionPlan { from: self.from, plan: self.plan.clone(), since: self.since.clone() }
     }
 
     pub(crate) fn decoder(&self, source: SourceIx, secret: [u8; 32]) -> Result<Decoder, Error> {
@@ -117,6 +117,6 @@ impl Version {
     pub(crate) fn evaluator(&self, source: SourceIx, secret: [u8; 32]) -> Evaluator {
         let hash = blake3::keyed_hash(&secret, b"detect: memo");
         let seed = hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        Evaluator::with_seed(self.lanes[usize::from(source.0)].program.clone(), seed)
+        Evaluator::with_seed(self.programs[usize::from(source.0)].program.clone(), seed)
     }
 }

@@ -1,6 +1,6 @@
 //! Kafka clients: their configuration, and what librdkafka says about the connection.
 //!
-//! In: [`Settings`]. Out: configured clients whose [`Connection`] remembers the last complaint and a refused user.
+//! In: [`IngestSettings`]. Out: configured clients whose [`Connection`] remembers the last complaint and a refused user.
 //! Invariant: values of settings go to librdkafka and nowhere else; errors name keys only.
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     Error,
-    settings::{Protocol, Security, Settings},
+    settings::{IngestSettings, Protocol, Security},
 };
 use rdkafka::{
     ClientConfig, ClientContext,
@@ -32,7 +32,7 @@ const QUEUE_BACKOFF: &str = "10";
 const FETCH_PARTITION: &str = "262144";
 const FETCH_ALL: &str = "4194304";
 
-/// What the clients of one [`Settings`] say about the connection.
+/// What the clients of one [`IngestSettings`] say about the connection.
 pub(crate) struct Connection {
     brokers: String,
     user: Option<(&'static str, String)>,
@@ -48,7 +48,7 @@ struct Heard {
 }
 
 impl Connection {
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &IngestSettings) -> Self {
         let sasl = settings.security.sasl.as_ref();
         let user = sasl.map(|s| (s.mechanism.name(), s.username.clone()));
         Self { brokers: settings.brokers.join(","), user, heard: Mutex::default() }
@@ -175,7 +175,7 @@ pub(crate) fn connect(brokers: &[String], security: &Security) -> Result<ClientC
 }
 
 /// The consumer that reads records.
-pub(crate) fn reader(settings: &Settings, listener: Listener) -> Result<BaseConsumer<Listener>, Error> {
+pub(crate) fn reader(settings: &IngestSettings, listener: Listener) -> Result<BaseConsumer<Listener>, Error> {
     let mut config = connect(&settings.brokers, &settings.security)?;
     config
         .set("group.id", settings.group.as_deref().unwrap_or(NO_GROUP))
@@ -193,14 +193,17 @@ pub(crate) fn reader(settings: &Settings, listener: Listener) -> Result<BaseCons
 }
 
 /// The client that asks for metadata and end offsets.
-pub(crate) fn prober(settings: &Settings, listener: Listener) -> Result<BaseConsumer<Listener>, Error> {
+pub(crate) fn prober(settings: &IngestSettings, listener: Listener) -> Result<BaseConsumer<Listener>, Error> {
     let mut config = connect(&settings.brokers, &settings.security)?;
     config.set("isolation.level", "read_uncommitted");
     create(&config, listener)
 }
 
 /// A consumer that reads single records back.
-pub(crate) fn verifier(settings: &Settings, listener: Listener) -> Result<BaseConsumer<Listener>, Error> {
+pub(crate) fn verifier(
+    settings: &IngestSettings,
+    listener: Listener,
+) -> Result<BaseConsumer<Listener>, Error> {
     let mut config = connect(&settings.brokers, &settings.security)?;
     config
         .set("group.id", NO_GROUP)
@@ -274,7 +277,7 @@ mod tests {
 
     #[test]
     fn only_a_user_who_was_never_welcome_is_refused_for_good() {
-        let settings = Settings {
+        let settings = IngestSettings {
             brokers: vec!["127.0.0.1:9".to_owned()],
             security: security("x"),
             group: None,

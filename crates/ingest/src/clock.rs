@@ -28,7 +28,7 @@ pub(crate) const fn whose(timestamp: Timestamp) -> Clock {
 
 /// What was decided about a record when it was read before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Former {
+pub(crate) enum Decided {
     /// Nothing: it is read the first time.
     None,
     /// Its own time was taken.
@@ -61,13 +61,13 @@ impl LogClock {
     }
 
     /// The next record's stamp.
-    pub fn stamp(&mut self, timestamp: Timestamp, former: Former, now: impl Fn() -> Micros) -> Stamp {
+    pub fn stamp(&mut self, timestamp: Timestamp, former: Decided, now: impl Fn() -> Micros) -> Stamp {
         let claimed = timestamp.to_millis().map(|ms| Micros(ms.saturating_mul(1_000)));
         let claimed = claimed.unwrap_or(self.max.unwrap_or_default());
         let mut stamp = match former {
-            Former::Replaced(then) => Stamp { ts_log: then, flags: Flags::CLOCK_BROKER, replaced: false },
-            Former::Kept => Stamp { ts_log: claimed, flags: Flags::NONE, replaced: false },
-            Former::None => match now() {
+            Decided::Replaced(then) => Stamp { ts_log: then, flags: Flags::CLOCK_BROKER, replaced: false },
+            Decided::Kept => Stamp { ts_log: claimed, flags: Flags::NONE, replaced: false },
+            Decided::None => match now() {
                 now if claimed > now.plus(self.allowance) => {
                     Stamp { ts_log: now, flags: Flags::CLOCK_BROKER, replaced: true }
                 }
@@ -99,7 +99,7 @@ mod tests {
 
     fn stamps(source: TimeSource, max: Option<Micros>, all: &[Timestamp]) -> Vec<(i64, bool)> {
         let mut clock = LogClock::new(source, S, max);
-        let stamps = all.iter().map(|t| clock.stamp(*t, Former::None, || NOW));
+        let stamps = all.iter().map(|t| clock.stamp(*t, Decided::None, || NOW));
         stamps.map(|s| (s.ts_log.0, s.replaced)).collect()
     }
 
@@ -152,14 +152,14 @@ mod tests {
     fn a_stored_decision_stands_whatever_the_clock_says_now() {
         for source in [TimeSource::Auto, TimeSource::Broker, TimeSource::Producer] {
             let mut first = LogClock::new(source, S, None);
-            let decided = first.stamp(LogAppendTime(2_000_000), Former::None, || NOW);
+            let decided = first.stamp(LogAppendTime(2_000_000), Decided::None, || NOW);
             assert_eq!(decided, Stamp { ts_log: NOW, flags: Flags::CLOCK_BROKER, replaced: true });
             let mut again = LogClock::new(source, S, None);
-            let stored = Former::Replaced(decided.ts_log);
+            let stored = Decided::Replaced(decided.ts_log);
             let replayed = again.stamp(LogAppendTime(2_000_000), stored, || Micros(9_000_000_000));
             assert_eq!(replayed, Stamp { replaced: false, ..decided });
             // And the clock that has stepped back since takes nothing back.
-            let kept = again.stamp(LogAppendTime(1_000_000), Former::Kept, || Micros(0));
+            let kept = again.stamp(LogAppendTime(1_000_000), Decided::Kept, || Micros(0));
             assert_eq!((kept.flags, kept.replaced), (Flags::NONE, false));
         }
     }

@@ -60,7 +60,7 @@ pub struct FileBatches {
     input: Input,
     source: SourceIx,
     partition: Partition,
-    decoder: Decoder,
+    decoder: Unpacker,
     /// Bytes read from the file itself.
     read: Arc<AtomicU64>,
     size: Option<u64>,
@@ -91,7 +91,7 @@ impl FileBatches {
             }
         };
         let read = Arc::new(AtomicU64::new(0));
-        let decoder = Decoder::new(Counted { raw, read: read.clone() }).map_err(|source| Error::Read {
+        let decoder = Unpacker::new(Counted { raw, read: read.clone() }).map_err(|source| Error::Read {
             file: input.name().to_owned(),
             at: 0,
             source,
@@ -297,13 +297,13 @@ impl Read for Counted {
 type Start = Chain<Cursor<Vec<u8>>, Counted>;
 
 /// The bytes of a file, unpacked.
-enum Decoder {
+enum Unpacker {
     Plain(Start),
     Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<Start>>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<Start>>>),
 }
 
-impl Decoder {
+impl Unpacker {
     fn new(mut file: Counted) -> io::Result<Self> {
         let mut magic = Vec::new();
         file.by_ref().take(4).read_to_end(&mut magic)?;
@@ -340,7 +340,7 @@ impl Decoder {
     }
 }
 
-impl Read for Decoder {
+impl Read for Unpacker {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(r) => r.read(buf),

@@ -1,6 +1,6 @@
 //! The handle on the threads that read Kafka.
 //!
-//! In: [`Settings`], where a former run got to, commands. Out: the channel of [`Ingested`] and lag reports.
+//! In: [`IngestSettings`], where a former run got to, commands. Out: the channel of [`Ingested`] and lag reports.
 //! Invariants: when the handle has been stopped or dropped, both threads have ended; none ends without a word in its
 //! [`Heartbeat`].
 
@@ -19,7 +19,7 @@ use crate::{
     heartbeat::{Beat, Ended, Heartbeat},
     prober::Prober,
     reader::{Command, Reader, Wires},
-    settings::{Recovery, Settings},
+    settings::{IngestSettings, Recovery},
     shared::Shared,
 };
 
@@ -40,7 +40,7 @@ impl Ingest {
     ///
     /// # Errors
     /// [`Error::Setting`] or [`Error::Client`] if librdkafka refuses a setting; [`Error::Thread`].
-    pub fn start(settings: Settings, recovery: Recovery) -> Result<(Self, Receiver<Ingested>), Error> {
+    pub fn start(settings: IngestSettings, recovery: Recovery) -> Result<(Self, Receiver<Ingested>), Error> {
         let settings = Arc::new(settings);
         let shared = Arc::new(Shared::new(&settings.topics));
         let connection = Arc::new(Connection::new(&settings));

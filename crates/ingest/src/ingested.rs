@@ -51,14 +51,14 @@ pub enum Ingested {
     /// A topic was accepted: all that follows of it is of its next incarnation, all before of the one before.
     Accepted(TopicIx),
     /// Something changed about the connection or a topic.
-    Status(Status),
+    StatusChange(StatusChange),
     /// What cannot ever work; nothing follows.
     Failed(Error),
 }
 
 /// A change in the state of the connection or a topic.
 #[derive(Debug)]
-pub enum Status {
+pub enum StatusChange {
     /// The brokers answer (again).
     Connected,
     /// The brokers do not answer; they are tried again for ever.

@@ -13,10 +13,10 @@ use vedette_event::{
 
 use crate::{
     Error,
-    clock::{self, Former, LogClock},
+    clock::{self, Decided, LogClock},
     ingested::Clock,
     settings::{LastRead, TimeSource, TopicSettings, record_hash},
-    shared::Start,
+    shared::ReadFrom,
 };
 
 /// How many payload bytes a batch holds.
@@ -52,8 +52,8 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub fn new(topic: TopicSettings, allowance: Span, start: Start) -> Self {
-        let Start { number, offset, decided, log_max, .. } = start;
+    pub fn new(topic: TopicSettings, allowance: Span, start: ReadFrom) -> Self {
+        let ReadFrom { number, offset, decided, log_max, .. } = start;
         let partition = Partition { topic: topic.topic, number };
         Self {
             partition,
@@ -98,9 +98,9 @@ impl Lane {
             });
         }
         let former = match placements.get(&(self.partition, offset)) {
-            Some(then) => Former::Replaced(*then),
-            None if offset < self.decided => Former::Kept,
-            None => Former::None,
+            Some(then) => Decided::Replaced(*then),
+            None if offset < self.decided => Decided::Kept,
+            None => Decided::None,
         };
         let stamp = self.clock.stamp(timestamp, former, clock::now);
         self.builder.push(offset, Some(stamp.ts_log), stamp.flags, payload);
@@ -147,7 +147,7 @@ mod tests {
             start: StartAt::Earliest,
             on_loss: OnLoss::Continue,
         };
-        let start = Start { number: 4, offset, decided: 0, log_max: None, lost: None };
+        let start = ReadFrom { number: 4, offset, decided: 0, log_max: None, lost: None };
         Lane::new(topic, Span::secs(5), start)
     }
 

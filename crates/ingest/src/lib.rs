@@ -36,12 +36,12 @@ pub use error::Error;
 pub use files::{FileBatches, Input};
 pub use heartbeat::{Ended, Heartbeat};
 pub use ingest::{Ingest, LagView};
-pub use ingested::{Clock, Ingested, LagReport, PartitionLag, Status, TopicLag};
+pub use ingested::{Clock, Ingested, LagReport, PartitionLag, StatusChange, TopicLag};
 pub use mock::MockBroker;
 pub use read_back::{Found, ReadBack};
 pub use settings::{
-    LastRead, Mechanism, OnLoss, Password, Protocol, Recovery, Resume, Sasl, Security, Settings, StartAt,
-    TimeSource, TopicSettings, record_hash,
+    IngestSettings, LastRead, Mechanism, OnLoss, Password, Protocol, Recovery, Resume, Sasl, Security,
+    StartAt, TimeSource, TopicSettings, record_hash,
 };
 pub use writer::TopicWriter;
 

@@ -2,7 +2,7 @@
 //!
 //! In: topics to make. Out: the address to connect to. It is librdkafka's mock cluster, and shares its limits: it
 //! keeps 5 MiB or 100,000 records a partition and drops older ones, knows CreateTime only, does not wake a waiting
-//! fetch (so use a short [`crate::Settings::fetch_wait`]), and forgets everything with the process.
+//! fetch (so use a short [`crate::IngestSettings::fetch_wait`]), and forgets everything with the process.
 
 use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
 

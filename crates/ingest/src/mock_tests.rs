@@ -17,7 +17,7 @@ use crate::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn settings(brokers: &str, topics: &[&str]) -> Settings {
+fn settings(brokers: &str, topics: &[&str]) -> IngestSettings {
     let topic = |(at, name): (usize, &&str)| TopicSettings {
         name: (*name).into(),
         topic: TopicIx(at as u16),
@@ -26,7 +26,7 @@ fn settings(brokers: &str, topics: &[&str]) -> Settings {
         start: StartAt::Earliest,
         on_loss: OnLoss::Continue,
     };
-    Settings {
+    IngestSettings {
         brokers: vec![brokers.to_owned()],
         security: Security::default(),
         group: None,
@@ -63,7 +63,7 @@ struct Seen {
     lost: Vec<(Partition, i64, i64)>,
     placed: Vec<vedette_event::StoredPlacement>,
     awaited: Vec<Vec<i32>>,
-    statuses: Vec<Status>,
+    statuses: Vec<StatusChange>,
     failed: Option<Error>,
 }
 
@@ -83,7 +83,7 @@ impl Seen {
             Ingested::Idle { partition, sent_at } => drop(self.idle.insert(partition, sent_at)),
             Ingested::Lost { partition, from, to } => self.lost.push((partition, from, to)),
             Ingested::Placed(placed) => self.placed.push(placed),
-            Ingested::Status(status) => self.statuses.push(status),
+            Ingested::StatusChange(status) => self.statuses.push(status),
             Ingested::Failed(error) => self.failed = Some(error),
             Ingested::Awaited { numbers, .. } => self.awaited.push(numbers.into_iter().collect()),
             Ingested::Assigned { .. } | Ingested::Accepted(_) => {}
@@ -119,7 +119,7 @@ fn records_of_all_partitions_come_in_order_and_then_idleness() {
     let times: Vec<_> = seen.records[&partition(0, 0)].iter().map(|r| (r.0, r.1.unwrap().0)).collect();
     assert_eq!(times, [(0, 1_000_000), (1, 1_000_000), (2, 1_100_000)]);
     assert!(seen.idle.values().all(|sent_at| *sent_at >= before));
-    assert!(seen.statuses.iter().any(|s| matches!(s, Status::Connected)));
+    assert!(seen.statuses.iter().any(|s| matches!(s, StatusChange::Connected)));
 
     let appended = Instant::now();
     produce(&at, "api", 1, &[(7, "later")]);
@@ -158,7 +158,9 @@ fn a_run_is_taken_up_where_the_former_one_was() {
     let (ingest, ingested) = Ingest::start(settings(&at, &["api"]), recovery).unwrap();
     let mut seen = Seen::default();
     let stopped = |s: &Seen| {
-        s.statuses.iter().any(|s| matches!(s, Status::TopicStopped(TopicIx(0), Error::Recreated { .. })))
+        s.statuses
+            .iter()
+            .any(|s| matches!(s, StatusChange::TopicStopped(TopicIx(0), Error::Recreated { .. })))
     };
     until(&ingested, &mut seen, stopped);
     assert_eq!(seen.count(), 0);
@@ -185,9 +187,11 @@ fn a_topic_whose_last_records_cannot_be_looked_at_is_named_until_they_can() {
     let recovery = Recovery { partitions, ..Recovery::default() };
     let (ingest, ingested) = Ingest::start(settings(&at, &["api"]), recovery).unwrap();
     let mut seen = Seen::default();
-    let told = |s: &Status| matches!(s, Status::TopicStopped(TopicIx(0), Error::NotYet { .. }));
+    let told = |s: &StatusChange| matches!(s, StatusChange::TopicStopped(TopicIx(0), Error::NotYet { .. }));
     until(&ingested, &mut seen, |s| s.statuses.iter().any(told));
-    let Some(Status::TopicStopped(_, error)) = seen.statuses.iter().find(|s| told(s)) else { unreachable!() };
+    let Some(StatusChange::TopicStopped(_, error)) = seen.statuses.iter().find(|s| told(s)) else {
+        unreachable!()
+    };
     assert!(error.retryable() && error.passing(), "{error}");
     let text = error.to_string();
     assert!(
@@ -200,7 +204,7 @@ fn a_topic_whose_last_records_cannot_be_looked_at_is_named_until_they_can() {
 
     broker.0.clear_request_errors(RDKafkaApiKey::Fetch);
     until(&ingested, &mut seen, |s| s.count() == 2);
-    assert!(seen.statuses.iter().any(|s| matches!(s, Status::TopicReady(TopicIx(0)))));
+    assert!(seen.statuses.iter().any(|s| matches!(s, StatusChange::TopicReady(TopicIx(0)))));
     let topic = ingest.lag().topics.remove(0);
     assert_eq!((topic.unassigned(), topic.paused, topic.missing), (0, 0, None));
 }
@@ -215,7 +219,7 @@ fn a_partition_that_never_had_a_leader_is_said_to_be_there_before_its_topic_is_r
     broker.0.partition_leader("api", 1, None).unwrap();
     let (ingest, ingested) = Ingest::start(settings(&at, &["api"]), Recovery::default()).unwrap();
     let mut seen = Seen::default();
-    let ready = |s: &Seen| s.statuses.iter().any(|s| matches!(s, Status::TopicReady(TopicIx(0))));
+    let ready = |s: &Seen| s.statuses.iter().any(|s| matches!(s, StatusChange::TopicReady(TopicIx(0))));
     until(&ingested, &mut seen, |s| ready(s) || s.awaited.len() == 1);
     assert_eq!((&seen.awaited[..], ready(&seen)), (&[vec![1]][..], false));
     until(&ingested, &mut seen, |s| ready(s) && s.count() == 1);
@@ -245,7 +249,7 @@ fn producers_time_is_told_once_for_each_topic() {
     until(&ingested, &mut seen, |s| s.count() == 4);
     produce(&at, "api", 0, &[(8, "c")]);
     until(&ingested, &mut seen, |s| s.count() == 5);
-    let told = seen.statuses.iter().filter(|s| matches!(s, Status::ProducerTime(TopicIx(0)))).count();
+    let told = seen.statuses.iter().filter(|s| matches!(s, StatusChange::ProducerTime(TopicIx(0)))).count();
     assert_eq!((told, ingest.lag().topics[0].clock), (1, Some(crate::Clock::Producer)));
     let times: Vec<_> = seen.records[&partition(0, 0)].iter().map(|r| r.1).collect();
     assert_eq!(times, [Some(Micros(9_000)); 3]);
@@ -263,13 +267,13 @@ fn a_missing_topic_is_waited_for_and_one_that_ends_early_is_not_read() {
     let (_ingest, ingested) = Ingest::start(settings(&at, &["later", "short"]), recovery).unwrap();
     let mut seen = Seen::default();
     until(&ingested, &mut seen, |s| {
-        s.statuses.iter().filter(|s| matches!(s, Status::TopicStopped(..))).count() == 2
+        s.statuses.iter().filter(|s| matches!(s, StatusChange::TopicStopped(..))).count() == 2
     });
     let stops: Vec<_> = seen
         .statuses
         .iter()
         .filter_map(|s| match s {
-            Status::TopicStopped(topic, error) => Some((topic.0, error.retryable(), error.to_string())),
+            StatusChange::TopicStopped(topic, error) => Some((topic.0, error.retryable(), error.to_string())),
             _ => None,
         })
         .collect();
@@ -347,7 +351,7 @@ fn a_start_at_the_latest_skips_what_is_there_and_a_partition_that_is_gone_stops(
         Recovery { partitions: BTreeMap::from([(partition(0, 7), resume)]), ..Recovery::default() };
     let (_ingest, ingested) = Ingest::start(settings(&at, &["api"]), recovery).unwrap();
     let mut seen = Seen::default();
-    let recreated = |s: &Status| matches!(s, Status::TopicStopped(_, Error::Recreated { partition, .. }) if partition.number == 7);
+    let recreated = |s: &StatusChange| matches!(s, StatusChange::TopicStopped(_, Error::Recreated { partition, .. }) if partition.number == 7);
     until(&ingested, &mut seen, |s| s.statuses.iter().any(recreated));
     assert_eq!(seen.count(), 0);
 }
@@ -361,13 +365,13 @@ fn an_unreachable_broker_is_tried_again_for_ever() {
     let (ingest, ingested) = Ingest::start(settings(&at, &["api"]), Recovery::default()).unwrap();
     let mut seen = Seen::default();
     until(&ingested, &mut seen, |s| {
-        s.statuses.iter().any(|s| matches!(s, Status::Unreachable(e) if e.retryable()))
+        s.statuses.iter().any(|s| matches!(s, StatusChange::Unreachable(e) if e.retryable()))
     });
     assert!(!ingest.lag().connected);
     broker.set_reachable(true).unwrap();
     produce(&at, "api", 0, &[(1, "a")]);
     until(&ingested, &mut seen, |s| s.count() == 1);
-    assert!(seen.statuses.iter().any(|s| matches!(s, Status::Connected)));
+    assert!(seen.statuses.iter().any(|s| matches!(s, StatusChange::Connected)));
     assert!(seen.failed.is_none());
 }
 
@@ -528,7 +532,7 @@ fn the_threads_show_that_they_live_and_whether_what_they_have_is_taken() {
     let at = broker.bootstrap_servers();
     broker.create_topic("api", 1).unwrap();
     produce(&at, "api", 0, &[(1_000, "a"), (2_000, "b")]);
-    let narrow = Settings { queue: 1, ..settings(&at, &["api"]) };
+    let narrow = IngestSettings { queue: 1, ..settings(&at, &["api"]) };
     let (ingest, ingested) = Ingest::start(narrow, Recovery::default()).unwrap();
     let view = ingest.lag_view();
     let shown = |what: &str, holds: &dyn Fn(&[Heartbeat; 2]) -> bool| {

@@ -1,6 +1,6 @@
 //! Where a partition is taken up: recovery decisions as a pure function.
 //!
-//! In: where the former run got to, what the log holds now, whether its last record is still the same. Out: [`Plan`].
+//! In: where the former run got to, what the log holds now, whether its last record is still the same. Out: [`ReadPlan`].
 //! Invariant: a plan that reads never skips an offset that is there, and names every one that is not there any more.
 
 use crate::settings::{OnLoss, Resume, StartAt};
@@ -23,7 +23,7 @@ pub(crate) enum Verdict {
 
 /// What to do with a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Plan {
+pub(crate) enum ReadPlan {
     /// Read from this offset on.
     Read { offset: i64, lost: Option<(i64, i64)> },
     /// Report the interval and stop the topic.
@@ -39,19 +39,19 @@ pub(crate) fn begin(
     log: Extent,
     last: Verdict,
     on_loss: OnLoss,
-) -> Plan {
+) -> ReadPlan {
     let Some(resume) = resume else {
         let offset = if start == StartAt::Latest { log.high } else { log.low };
-        return Plan::Read { offset, lost: None };
+        return ReadPlan::Read { offset, lost: None };
     };
     let position = resume.last.map_or(resume.offset, |last| resume.offset.max(last.offset.saturating_add(1)));
     if let Some(reason) = recreated(position, log.high, last) {
-        return Plan::Recreated { reason };
+        return ReadPlan::Recreated { reason };
     }
     match (log.low > resume.offset, on_loss) {
-        (false, _) => Plan::Read { offset: resume.offset, lost: None },
-        (true, OnLoss::Continue) => Plan::Read { offset: log.low, lost: Some((resume.offset, log.low)) },
-        (true, OnLoss::Stop) => Plan::StopLost { from: resume.offset, to: log.low },
+        (false, _) => ReadPlan::Read { offset: resume.offset, lost: None },
+        (true, OnLoss::Continue) => ReadPlan::Read { offset: log.low, lost: Some((resume.offset, log.low)) },
+        (true, OnLoss::Stop) => ReadPlan::StopLost { from: resume.offset, to: log.low },
     }
 }
 
@@ -77,38 +77,38 @@ mod tests {
         Resume { offset, log_max: None, last: last.map(|offset| LastRead { offset, hash: [0; 32] }) }
     }
 
-    fn plan(resume: &Resume) -> Plan {
+    fn plan(resume: &Resume) -> ReadPlan {
         begin(Some(resume), StartAt::Latest, LOG, Verdict::Credible, OnLoss::Continue)
     }
 
     #[test]
     fn without_a_position_the_setting_decides() {
         let at = |start| begin(None, start, LOG, Verdict::Credible, OnLoss::Stop);
-        assert_eq!(at(StartAt::Earliest), Plan::Read { offset: 10, lost: None });
-        assert_eq!(at(StartAt::Latest), Plan::Read { offset: 20, lost: None });
+        assert_eq!(at(StartAt::Earliest), ReadPlan::Read { offset: 10, lost: None });
+        assert_eq!(at(StartAt::Latest), ReadPlan::Read { offset: 20, lost: None });
     }
 
     #[test]
     fn a_position_within_the_log_is_taken_up_exactly() {
         for offset in 10..=20 {
-            assert_eq!(plan(&resume(offset, None)), Plan::Read { offset, lost: None });
+            assert_eq!(plan(&resume(offset, None)), ReadPlan::Read { offset, lost: None });
         }
-        assert_eq!(plan(&resume(12, Some(19))), Plan::Read { offset: 12, lost: None });
+        assert_eq!(plan(&resume(12, Some(19))), ReadPlan::Read { offset: 12, lost: None });
     }
 
     #[test]
     fn what_was_deleted_unread_is_named() {
-        assert_eq!(plan(&resume(4, Some(15))), Plan::Read { offset: 10, lost: Some((4, 10)) });
+        assert_eq!(plan(&resume(4, Some(15))), ReadPlan::Read { offset: 10, lost: Some((4, 10)) });
         let stop = begin(Some(&resume(4, None)), StartAt::Earliest, LOG, Verdict::Credible, OnLoss::Stop);
-        assert_eq!(stop, Plan::StopLost { from: 4, to: 10 });
+        assert_eq!(stop, ReadPlan::StopLost { from: 4, to: 10 });
     }
 
     #[test]
     fn another_topic_is_never_read() {
-        assert!(matches!(plan(&resume(21, None)), Plan::Recreated { .. }));
-        assert!(matches!(plan(&resume(12, Some(20))), Plan::Recreated { .. }));
+        assert!(matches!(plan(&resume(21, None)), ReadPlan::Recreated { .. }));
+        assert!(matches!(plan(&resume(12, Some(20))), ReadPlan::Recreated { .. }));
         let different =
             begin(Some(&resume(12, Some(15))), StartAt::Earliest, LOG, Verdict::Different, OnLoss::Continue);
-        assert!(matches!(different, Plan::Recreated { .. }));
+        assert!(matches!(different, ReadPlan::Recreated { .. }));
     }
 }

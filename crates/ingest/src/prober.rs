@@ -25,9 +25,9 @@ use crate::{
     client::{self, Connection, Listener},
     clock,
     ingested::Clock,
-    plan::{self, Extent, Plan, Verdict},
-    settings::{LastRead, Recovery, Resume, Settings, StartAt, TimeSource, TopicSettings},
-    shared::{Answer, Ask, End, Shared, Start},
+    plan::{self, Extent, ReadPlan, Verdict},
+    settings::{IngestSettings, LastRead, Recovery, Resume, StartAt, TimeSource, TopicSettings},
+    shared::{Answer, Ask, End, ReadFrom, Shared},
     topic_config,
     verify::{self, Unjudged},
 };
@@ -83,7 +83,7 @@ enum TopicState {
 
 /// The thread's state.
 pub(crate) struct Prober {
-    settings: Arc<Settings>,
+    settings: Arc<IngestSettings>,
     connection: Arc<Connection>,
     client: BaseConsumer<Listener>,
     shared: Arc<Shared>,
@@ -114,7 +114,7 @@ enum Begun {
 
 impl Prober {
     pub fn new(
-        settings: Arc<Settings>,
+        settings: Arc<IngestSettings>,
         recovery: &Recovery,
         connection: Arc<Connection>,
         shared: Arc<Shared>,
@@ -407,16 +407,16 @@ impl Prober {
     }
 
     /// Carries plans out; if one stops the topic, none of the others begins.
-    fn carry_out(&mut self, at: usize, plans: Vec<(i32, Plan)>) -> Result<(), Gone> {
+    fn carry_out(&mut self, at: usize, plans: Vec<(i32, ReadPlan)>) -> Result<(), Gone> {
         let settings = self.topics[at].settings.clone();
         self.topics[at].looked = true;
         let partition = |number| Partition { topic: settings.topic, number };
         for (number, plan) in &plans {
+            let partition = partition(*number);
             match plan {
-                Plan::Read { .. } => {}
-                Plan::Recreated { reason } => return self.recreated(at, partition(*number), reason.clone()),
-                Plan::StopLost { from, to } => {
-                    let (partition, from, to) = (partition(*number), *from, *to);
+                ReadPlan::Read { .. } => {}
+                ReadPlan::Recreated { reason } => return self.recreated(at, partition, reason.clone()),
+                &ReadPlan::StopLost { from, to } => {
                     self.answer(Answer::Lost { partition, from, to })?;
                     let error = Error::Lost { topic: settings.name.clone(), partition, from, to };
                     return self.stopped(at, error);
@@ -425,12 +425,12 @@ impl Prober {
         }
         let mut starts = Vec::new();
         for (number, plan) in plans {
-            if let Plan::Read { offset, lost } = plan {
+            if let ReadPlan::Read { offset, lost } = plan {
                 let resume = self.resumes.get(&partition(number));
                 let log_max = resume.and_then(|r| r.log_max);
                 let decided = resume.and_then(|r| r.last).map_or(0, |last| last.offset.saturating_add(1));
                 self.topics[at].known.insert(number, Known::default());
-                starts.push(Start { number, offset, decided, log_max, lost });
+                starts.push(ReadFrom { number, offset, decided, log_max, lost });
             }
         }
         self.answer(Answer::Begin { topic: settings, starts })

@@ -22,7 +22,7 @@ use vedette_event::{Partition, SourceIx};
 use crate::{
     Error,
     client::{self, Connection, Listener},
-    settings::{Settings, TopicSettings},
+    settings::{IngestSettings, TopicSettings},
 };
 
 /// How long nothing may come. Other partitions wait meanwhile; it is tried again later.
@@ -54,7 +54,7 @@ impl ReadBack {
     ///
     /// # Errors
     /// [`Error::Client`] if librdkafka refuses a setting.
-    pub fn new(settings: &Settings) -> Result<Self, Error> {
+    pub fn new(settings: &IngestSettings) -> Result<Self, Error> {
         let connection = Arc::new(Connection::new(settings));
         let consumer = client::verifier(settings, Listener(connection.clone()))?;
         Ok(Self { consumer, connection, topics: settings.topics.clone() })

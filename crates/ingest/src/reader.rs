@@ -21,12 +21,12 @@ use rdkafka::{
 use vedette_event::{Micros, Partition, TopicIx};
 
 use crate::{
-    Clock, Error, Ingested, Status,
+    Clock, Error, Ingested, StatusChange,
     client::{self, Connection, Listener},
     heartbeat::Ended,
     lane::{Incoming, Lane, last_read},
-    settings::{OnLoss, Settings, TopicSettings},
-    shared::{Answer, Ask, End, Progress, Shared, Start},
+    settings::{IngestSettings, OnLoss, TopicSettings},
+    shared::{Answer, Ask, End, Progress, ReadFrom, Shared},
 };
 
 /// How long to wait for a record.
@@ -51,7 +51,7 @@ struct Gone;
 
 /// The thread's state.
 pub(crate) struct Reader {
-    settings: Arc<Settings>,
+    settings: Arc<IngestSettings>,
     connection: Arc<Connection>,
     /// Shared only so that a record can be looked at while this thread's state changes.
     consumer: Arc<BaseConsumer<Listener>>,
@@ -90,7 +90,7 @@ pub(crate) struct Wires {
 
 impl Reader {
     pub fn new(
-        settings: Arc<Settings>,
+        settings: Arc<IngestSettings>,
         placements: BTreeMap<(Partition, i64), Micros>,
         connection: Arc<Connection>,
         shared: Arc<Shared>,
@@ -243,7 +243,7 @@ impl Reader {
             progress.clock = lane.newest;
         }
         if lane.newest == Some(Clock::Producer) && self.weaker.insert(lane.partition.topic) {
-            self.outbox.push_back(Ingested::Status(Status::ProducerTime(lane.partition.topic)));
+            self.outbox.push_back(Ingested::StatusChange(StatusChange::ProducerTime(lane.partition.topic)));
         }
         self.outbox.push_back(Ingested::Batch(batch));
     }
@@ -283,18 +283,18 @@ impl Reader {
 
     fn hear(&mut self, answer: Answer) {
         match answer {
-            Answer::Connected => self.tell(Status::Connected),
-            Answer::Unreachable(error) => self.tell(Status::Unreachable(error)),
+            Answer::Connected => self.tell(StatusChange::Connected),
+            Answer::Unreachable(error) => self.tell(StatusChange::Unreachable(error)),
             Answer::TopicReady(topic) => {
                 // It may have been away, and librdkafka may have given its partitions up.
                 let lanes = (0..self.lanes.len()).filter(|at| self.lanes[*at].partition.topic == topic);
                 let away = self.stopped.remove(&topic);
                 self.reassign(&if away { lanes.collect::<Vec<_>>() } else { Vec::new() });
-                self.tell(Status::TopicReady(topic));
+                self.tell(StatusChange::TopicReady(topic));
             }
             Answer::TopicStopped(topic, error) if error.retryable() => {
                 self.stopped.insert(topic);
-                self.tell(Status::TopicStopped(topic, error));
+                self.tell(StatusChange::TopicStopped(topic, error));
             }
             Answer::TopicStopped(topic, error) => self.give_up(topic, error),
             Answer::Begin { topic, starts } => self.begin(&topic, &starts),
@@ -309,14 +309,14 @@ impl Reader {
     }
 
     /// Adds partitions of one topic. An answer from before the topic was accepted may have begun them already.
-    fn begin(&mut self, topic: &TopicSettings, starts: &[Start]) {
+    fn begin(&mut self, topic: &TopicSettings, starts: &[ReadFrom]) {
         self.remove_lanes(|partition| {
             partition.topic == topic.topic && starts.iter().any(|start| start.number == partition.number)
         });
         let first = self.lanes.len();
         for start in starts {
             let mut lane = Lane::new(topic.clone(), self.settings.allowance, *start);
-            let Start { offset, lost, .. } = *start;
+            let ReadFrom { offset, lost, .. } = *start;
             lane.current = !self.given_up.contains(&lane.partition.topic);
             let partition = lane.partition;
             if let Some((from, to)) = lost {
@@ -382,7 +382,7 @@ impl Reader {
     /// Stops a topic until the caller decides.
     fn give_up(&mut self, topic: TopicIx, error: Error) {
         self.drop_lanes(topic);
-        self.tell(Status::TopicStopped(topic, error));
+        self.tell(StatusChange::TopicStopped(topic, error));
     }
 
     fn drop_lanes(&mut self, topic: TopicIx) {
@@ -500,17 +500,17 @@ impl Reader {
         }
     }
 
-    fn tell(&mut self, status: Status) {
-        if matches!(status, Status::Connected) {
+    fn tell(&mut self, status: StatusChange) {
+        if matches!(status, StatusChange::Connected) {
             self.warned = None;
         }
-        self.outbox.push_back(Ingested::Status(status));
+        self.outbox.push_back(Ingested::StatusChange(status));
     }
 
     fn warn(&mut self, reason: &str) {
         if self.warned.as_deref() != Some(reason) {
             self.warned = Some(reason.to_owned());
-            self.tell(Status::Warning(Error::Kafka { reason: reason.to_owned(), fatal: false }));
+            self.tell(StatusChange::Warning(Error::Kafka { reason: reason.to_owned(), fatal: false }));
         }
     }
 

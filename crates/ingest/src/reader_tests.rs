@@ -8,9 +8,9 @@ use vedette_event::{Micros, Partition, SourceIx, Span, TopicIx};
 
 use super::{Reader, Wires};
 use crate::{
-    Ingested, OnLoss, Security, Settings, StartAt, TimeSource, TopicSettings,
+    IngestSettings, Ingested, OnLoss, Security, StartAt, TimeSource, TopicSettings,
     client::Connection,
-    shared::{Answer, Ask, End, Shared, Start},
+    shared::{Answer, Ask, End, ReadFrom, Shared},
 };
 
 fn partition(number: i32) -> Partition {
@@ -27,7 +27,7 @@ fn reader(on_loss: OnLoss) -> (Reader, Receiver<Ask>) {
         start: StartAt::Earliest,
         on_loss,
     };
-    let settings = Arc::new(Settings {
+    let settings = Arc::new(IngestSettings {
         brokers: vec!["127.0.0.1:9".to_owned()],
         security: Security::default(),
         group: None,
@@ -48,7 +48,7 @@ fn reader(on_loss: OnLoss) -> (Reader, Receiver<Ask>) {
 
 /// Both partitions are to be read from there.
 fn begin(topic: TopicSettings, offset: i64) -> Answer {
-    let start = |number| Start { number, offset, decided: offset, log_max: None, lost: None };
+    let start = |number| ReadFrom { number, offset, decided: offset, log_max: None, lost: None };
     Answer::Begin { topic, starts: (0..2).map(start).collect() }
 }
 
@@ -62,7 +62,7 @@ fn said(reader: &mut Reader) -> Vec<String> {
     let word = |item: Ingested| match item {
         Ingested::Lost { partition, from, to } => Some(format!("{} lost {from}..{to}", partition.number)),
         Ingested::Assigned { partition, offset } => Some(format!("{} from {offset}", partition.number)),
-        Ingested::Status(status) => Some(format!("{status:?}").chars().take(12).collect()),
+        Ingested::StatusChange(status) => Some(format!("{status:?}").chars().take(12).collect()),
         _ => None,
     };
     reader.outbox.drain(..).filter_map(word).collect()

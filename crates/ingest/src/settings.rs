@@ -13,7 +13,7 @@ pub use vedette_event::raw::record_hash;
 
 /// Everything about one cluster and the topics read from it.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct IngestSettings {
     /// `host:port` of each bootstrap broker.
     pub brokers: Vec<String>,
     /// How to connect.

@@ -143,7 +143,7 @@ pub(crate) enum Answer {
     /// Partitions are to be read: told together, so that no record of one comes before the word of another.
     Begin {
         topic: TopicSettings,
-        starts: Vec<Start>,
+        starts: Vec<ReadFrom>,
     },
     /// These partitions of a topic are there and could not be begun.
     Awaited {
@@ -166,7 +166,7 @@ pub(crate) enum Answer {
 
 /// Where one partition is to be read from.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Start {
+pub(crate) struct ReadFrom {
     pub number: i32,
     pub offset: i64,
     /// Records before this one were read before, and their times were decided then.

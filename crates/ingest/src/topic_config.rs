@@ -14,7 +14,7 @@ use rdkafka::{
 use crate::{
     client::{self, Connection, Listener},
     ingested::Clock,
-    settings::Settings,
+    settings::IngestSettings,
 };
 
 /// How long to wait for an answer.
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const TIMESTAMP_TYPE: &str = "message.timestamp.type";
 
 /// Whose time the topic's next records will carry.
-pub(crate) fn clock(settings: &Settings, connection: &Arc<Connection>, topic: &str) -> Option<Clock> {
+pub(crate) fn clock(settings: &IngestSettings, connection: &Arc<Connection>, topic: &str) -> Option<Clock> {
     let config = client::connect(&settings.brokers, &settings.security).ok()?;
     let found =
         AdminClient::from_config_and_context(&config, Listener(connection.clone())).and_then(|admin| {

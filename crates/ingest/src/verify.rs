@@ -21,7 +21,7 @@ use rdkafka::{
 use crate::{
     client::{self, Connection, Listener},
     plan::Verdict,
-    settings::{LastRead, Settings, record_hash},
+    settings::{IngestSettings, LastRead, record_hash},
     shared::Shared,
 };
 
@@ -52,7 +52,7 @@ pub(crate) fn list(numbers: &[i32]) -> String {
 
 /// A record that is not there any more is no proof of anything: retention and compaction remove records.
 pub(crate) fn last_reads(
-    settings: &Settings,
+    settings: &IngestSettings,
     (connection, shared): (&Arc<Connection>, &Shared),
     topic: &str,
     lasts: &[(i32, LastRead)],

@@ -14,18 +14,18 @@ const MAX_REGEX: usize = 1_000_000;
 
 /// What is left for a file.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct FileBudget {
     bytes: usize,
     regex: usize,
 }
 
-impl Default for Budget {
+impl Default for FileBudget {
     fn default() -> Self {
         Self { bytes: MAX_BYTES, regex: MAX_REGEX }
     }
 }
 
-impl Budget {
+impl FileBudget {
     /// Spends bytes for `copies` of a text of this length.
     pub fn copies(&mut self, copies: usize, length: usize, at: Place) -> Result<(), Fault> {
         let bytes = copies.saturating_mul(length.saturating_add(64));

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     Expr, Leaf, Lists, Relation, Test,
-    budget::Budget,
+    budget::FileBudget,
     condition::{self, Condition},
     fault::{Fault, Place, shown},
     modifiers::{self, Encoding, Matching, Modifiers, Operator},
@@ -70,7 +70,7 @@ struct Search<'a> {
 pub(crate) fn lower(
     node: &Node,
     placeholders: Placeholders<'_>,
-    budget: &mut Budget,
+    budget: &mut FileBudget,
 ) -> Result<Lowered, Fault> {
     let entries = node.map("`detection`")?;
     let mut items = Items { placeholders, budget: &mut *budget, leaves: 0, expanded: false };
@@ -152,7 +152,7 @@ struct Resolver<'a, 'b> {
     leaves: Vec<Leaf>,
     index: HashMap<Leaf, usize>,
     nodes: usize,
-    budget: &'b mut Budget,
+    budget: &'b mut FileBudget,
     at: Place,
 }
 
@@ -263,7 +263,7 @@ fn join(mut parts: Vec<Expr>, join: fn(Vec<Expr>) -> Expr) -> Expr {
 /// Lowers search identifiers, counting what they cost.
 struct Items<'a> {
     placeholders: Placeholders<'a>,
-    budget: &'a mut Budget,
+    budget: &'a mut FileBudget,
     leaves: usize,
     expanded: bool,
 }

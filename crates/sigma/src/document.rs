@@ -9,7 +9,7 @@ use vedette_event::{LogSource, Severity};
 
 use crate::{
     Detection, Extras, Lists, RuleTest,
-    budget::Budget,
+    budget::FileBudget,
     correlation::{self, RawCorrelation},
     detection::{self, Placeholders},
     extension,
@@ -151,7 +151,7 @@ pub(crate) fn read(
     document: &Document,
     label: Label,
     lists: &Lists,
-    budget: &mut Budget,
+    budget: &mut FileBudget,
 ) -> Result<Draft, Fault> {
     let root = &document.root;
     let entries = root.map("a document")?;
@@ -237,7 +237,7 @@ fn read_detection(
     entry: &Entry,
     entries: &[Entry],
     lists: &Lists,
-    budget: &mut Budget,
+    budget: &mut FileBudget,
     warnings: &mut Vec<Fault>,
 ) -> Result<Body, Fault> {
     if let Some(generate) = yaml::find(entries, "generate") {

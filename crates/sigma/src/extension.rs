@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::{
     Cmp, Extras, RuleTest,
-    budget::Budget,
+    budget::FileBudget,
     correlation::{self, RawCorrelation},
     document::Body,
     fault::{Fault, Place, did_you_mean, shown},
@@ -34,7 +34,7 @@ const MAX_RISK: u64 = 1000;
 const MAX_SUMMARY: usize = 500;
 
 /// Reads the map.
-pub(crate) fn read(node: &Node, body: &Body, budget: &mut Budget) -> Result<Extension, Fault> {
+pub(crate) fn read(node: &Node, body: &Body, budget: &mut FileBudget) -> Result<Extension, Fault> {
     let correlation = match body {
         Body::Correlation(raw) => Some(raw),
         Body::Detection { .. } => None,

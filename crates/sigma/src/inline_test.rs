@@ -10,7 +10,7 @@ use vedette_event::{Kind, Span};
 
 use crate::{
     RuleTest,
-    budget::Budget,
+    budget::FileBudget,
     correlation,
     extension::unknown,
     fault::Fault,
@@ -25,7 +25,7 @@ const STEP: Span = Span::secs(1);
 type Event = (Span, Map<String, Json>);
 
 /// Reads the list of tests.
-pub(crate) fn read(node: &Node, budget: &mut Budget) -> Result<Vec<RuleTest>, Fault> {
+pub(crate) fn read(node: &Node, budget: &mut FileBudget) -> Result<Vec<RuleTest>, Fault> {
     let Value::List(items) = &node.value else { return Err(node.wrong("`tests`", "a list")) };
     if items.len() > MAX_TESTS {
         return Err(Fault::new(node.at, "too-many-tests", format!("a rule has at most {MAX_TESTS} tests")));
@@ -33,7 +33,7 @@ pub(crate) fn read(node: &Node, budget: &mut Budget) -> Result<Vec<RuleTest>, Fa
     items.iter().map(|item| test(item, budget)).collect()
 }
 
-fn test(node: &Node, budget: &mut Budget) -> Result<RuleTest, Fault> {
+fn test(node: &Node, budget: &mut FileBudget) -> Result<RuleTest, Fault> {
     let entries = node.map("a test")?;
     let valid = ["name", "events", "expect"];
     if let Some(entry) = entries.iter().find(|e| !valid.contains(&e.key.as_str())) {
@@ -87,7 +87,7 @@ fn expect(entry: &Entry, test: &mut RuleTest) -> Result<(), Fault> {
 struct Timeline<'a> {
     clock: Span,
     events: Vec<Event>,
-    budget: &'a mut Budget,
+    budget: &'a mut FileBudget,
 }
 
 impl Timeline<'_> {

@@ -54,7 +54,7 @@ type ReadDocument = (document::Label, Result<document::Draft, fault::Fault>);
 pub fn read(file: &RuleFile, lists: &Lists) -> ReadFile {
     let read = |documents: Vec<yaml::Document>| {
         let mut global = None;
-        let mut budget = budget::Budget::default();
+        let mut budget = budget::FileBudget::default();
         let mut read = Vec::with_capacity(documents.len());
         for document in &documents {
             let label = document::label(document, &file.path);

@@ -9,7 +9,7 @@ use vedette_event::Kind;
 
 use crate::{
     Decimal,
-    budget::Budget,
+    budget::FileBudget,
     fault::{Fault, Place, shown},
     yaml::{Node, Resolved, Scalar},
 };
@@ -19,7 +19,7 @@ const MAX_REGEX_BYTES: usize = 8192;
 const MAX_REGEX_SIZE: usize = 10 << 20;
 
 /// A regular expression with its flags.
-pub(crate) fn regex(flags: &str, text: &str, at: Place, budget: &mut Budget) -> Result<String, Fault> {
+pub(crate) fn regex(flags: &str, text: &str, at: Place, budget: &mut FileBudget) -> Result<String, Fault> {
     if text.len() > MAX_REGEX_BYTES {
         let message = format!("a regular expression has at most {MAX_REGEX_BYTES} bytes");
         return Err(Fault::new(at, "regex-too-large", message));

@@ -10,7 +10,7 @@
 use std::time::Instant;
 
 use vedette_event::{Micros, Severity, State};
-use vedette_store::{Access, Settings, Store, model::*};
+use vedette_store::{Access, Store, StoreSettings, model::*};
 
 /// Rows that the kernel hands over at once.
 const AT_ONCE: usize = 1_024;
@@ -131,7 +131,7 @@ async fn measure(
 async fn main() {
     let (rules, entities) = (argument("--rules", 40), argument("--entities", 1_000));
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let store = Store::open(StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
     // As the engine gives them: in order of time, each entity for every rule.
     let all: Vec<(usize, usize)> =
         (0..entities).flat_map(|entity| (0..rules).map(move |rule| (rule, entity))).collect();

@@ -1,6 +1,6 @@
 //! Publishing: everything the engine has to say, in transactions of a bounded size.
 //!
-//! In: a [`Publication`]. Out: [`Published`]. Invariants: publishing the same again changes nothing; a revision not
+//! In: a [`Publication`]. Out: [`PublishOutcome`]. Invariants: publishing the same again changes nothing; a revision not
 //! above the stored one is ignored; a revision never changes a triage version; at most one notice per rule and key
 //! is open, and every alert covers those of its episode.
 //!
@@ -17,7 +17,7 @@ use crate::{
     error::Error,
     model::{
         AlertRevision, Checkpoint, HealthEvent, LostInterval, NewDeadLetter, NewNotice, Publication,
-        Published, RuleVersion,
+        PublishOutcome, RuleVersion,
     },
     store::Store,
     topics::Incarnations,
@@ -142,8 +142,8 @@ impl Part<'_> {
 impl Store {
     /// Publishes everything, in as many transactions as it takes. After an error some of it may be stored; publishing it
     /// again stores the rest.
-    pub async fn publish(&self, publication: &Publication) -> Result<Published, Error> {
-        let mut done = Published::default();
+    pub async fn publish(&self, publication: &Publication) -> Result<PublishOutcome, Error> {
+        let mut done = PublishOutcome::default();
         for part in parts(publication) {
             let of_part = self.publish_part(part).await?;
             done.seq = of_part.seq;
@@ -165,7 +165,7 @@ impl Store {
     }
 
     /// Publishes a part in one transaction.
-    pub(crate) async fn publish_part(&self, part: Part<'_>) -> Result<Published, Error> {
+    pub(crate) async fn publish_part(&self, part: Part<'_>) -> Result<PublishOutcome, Error> {
         let mut tx = self.begin_as_engine().await?;
         let incarnations = match part.rows() {
             0 => Incarnations::default(),
@@ -181,6 +181,6 @@ impl Store {
         let (new, old) = tx.write_dead_letters(part.dead_letters, &incarnations).await?;
         tx.write_checkpoints(part.checkpoints).await?;
         let ignored = (part.notices.len() + part.alerts.len()) as u64 - applied;
-        Ok(Published { seq: tx.commit().await?, applied: applied + new, ignored: ignored + old })
+        Ok(PublishOutcome { seq: tx.commit().await?, applied: applied + new, ignored: ignored + old })
     }
 }

@@ -1,6 +1,6 @@
 //! Opening the store: folder, lock, connections, format.
 //!
-//! In: [`Settings`]. Out: [`Store`], a handle that clones cheaply. Invariants: the format is only ever changed under
+//! In: [`StoreSettings`]. Out: [`Store`], a handle that clones cheaply. Invariants: the format is only ever changed under
 //! the folder's lock; one connection writes; the others are read-only.
 
 use std::{
@@ -21,9 +21,9 @@ use tokio::sync::watch;
 use vedette_event::Micros;
 
 use crate::{
+    database_files::{self, DatabaseFiles, IDENTITY, Left, Sizes},
     error::Error,
     lease::{self, Lease},
-    place::{self, IDENTITY, Left, Place, Sizes},
     transaction::Counter,
 };
 
@@ -38,7 +38,7 @@ pub enum Access {
 
 /// Where the store is and how it is used.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct StoreSettings {
     /// The data folder; made if missing.
     pub folder: PathBuf,
     /// How it is used.
@@ -49,7 +49,7 @@ pub struct Settings {
     pub dead_letter_bytes: u64,
 }
 
-impl Settings {
+impl StoreSettings {
     /// The usual settings.
     #[must_use]
     pub fn new(folder: impl Into<PathBuf>, access: Access) -> Self {
@@ -71,7 +71,7 @@ pub(crate) struct Inner {
     pub(crate) searchers: AnyPool,
     /// For the tokens alone.
     pub(crate) access: AnyPool,
-    pub(crate) place: Place,
+    pub(crate) files: DatabaseFiles,
     /// Whether its pages may be damaged by how it was left.
     unchecked: AtomicBool,
     /// Our epoch; `None` without the lease.
@@ -121,7 +121,7 @@ const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 
 impl Store {
     /// Opens the store, makes it or brings it to the present format, and takes the lease if asked to.
-    pub async fn open(settings: Settings) -> Result<Self, Error> {
+    pub async fn open(settings: StoreSettings) -> Result<Self, Error> {
         lease::make_folder(&settings.folder)?;
         let folder = settings
             .folder
@@ -133,13 +133,13 @@ impl Store {
         })
     }
 
-    async fn open_in(folder: &Path, settings: &Settings) -> Result<Self, Error> {
+    async fn open_in(folder: &Path, settings: &StoreSettings) -> Result<Self, Error> {
         sqlx::any::install_default_drivers();
         let mut lock = match settings.access {
             Access::Engine => Some(lease::take(folder).await?),
             Access::Tool => None,
         };
-        let left = place::left(folder)?;
+        let left = database_files::left(folder)?;
         let file = folder.join("vedette.db");
         // Made here, since the database would make it readable to others; its logs follow it.
         let database = lease::own_file(&file)
@@ -150,7 +150,7 @@ impl Store {
         prepare(&mut first, WRITER_PRAGMAS).await?;
         if !is_current(&mut first).await? {
             if matches!(left, Left::Closed | Left::Unknown) && !is_ours(&mut first).await? {
-                return Err(place::gone(folder));
+                return Err(database_files::gone(folder));
             }
             let held = match lock.take() {
                 Some(held) => held,
@@ -160,7 +160,7 @@ impl Store {
             lock = (settings.access == Access::Engine).then_some(held);
         }
         if settings.access == Access::Engine || left == Left::Nowhere {
-            place::mark(folder, false)?;
+            database_files::mark(folder, false)?;
         }
         let epoch = match settings.access {
             Access::Engine => Some(lease::raise_epoch(&mut first).await?),
@@ -176,7 +176,7 @@ impl Store {
         let writer = pool(1, WRITER_PRAGMAS).connect(&url).await?;
         let readers = pool(READERS, READER_PRAGMAS).connect(&url).await?;
         // Before the first is closed, so that none is the last, which would take the logs away.
-        let place = Place::of(folder, database, identity)?;
+        let files = DatabaseFiles::of(folder, database, identity)?;
         first.close().await?;
         tracing::info!(folder = %folder.display(), epoch, seq, ?left, "store opened");
         Ok(Self {
@@ -185,7 +185,7 @@ impl Store {
                 readers,
                 searchers: pool(SEARCHERS, READER_PRAGMAS).connect(&url).await?,
                 access: pool(1, READER_PRAGMAS).connect(&url).await?,
-                place,
+                files,
                 unchecked: AtomicBool::new(matches!(left, Left::Unknown | Left::Unmarked)),
                 epoch,
                 found_at_rest,
@@ -211,7 +211,7 @@ impl Store {
             !self.inner.failed.load(Ordering::Acquire) && !self.inner.unchecked.load(Ordering::Acquire);
         if (self.inner.epoch.is_some() || lock.is_some())
             && whole
-            && let Err(error) = place::mark(self.inner.place.folder(), true)
+            && let Err(error) = database_files::mark(self.inner.files.folder(), true)
         {
             tracing::warn!(%error, "the store is closed and was not marked so; the next start checks it");
         }
@@ -220,7 +220,7 @@ impl Store {
     /// The folder's lock, if the store was at rest when a tool opened it and no engine has come since.
     async fn at_rest_but_for_us(&self) -> Option<Lease> {
         let found = self.inner.found_at_rest?;
-        let lock = lease::lock(self.inner.place.folder()).ok()?;
+        let lock = lease::lock(self.inner.files.folder()).ok()?;
         let mut reader = self.inner.readers.acquire().await.ok()?;
         let epoch = lease::epoch(&mut reader).await.ok()?;
         (epoch == found).then_some(lock)
@@ -254,13 +254,13 @@ impl Store {
     /// Looks whether the database is still the one that was opened; an error that must stop the process if it was deleted,
     /// replaced or overwritten. To be asked every few seconds.
     pub async fn verify(&self) -> Result<(), Error> {
-        self.inner.place.verify().await.map_err(|error| self.inner.noted(error))
+        self.inner.files.verify().await.map_err(|error| self.inner.noted(error))
     }
 
     /// How much the store takes on disk.
     #[must_use]
     pub fn sizes(&self) -> Sizes {
-        self.inner.place.sizes()
+        self.inner.files.sizes()
     }
 
     /// Begins the journal anew if it has grown beyond its bound, which happens where some reader is always under way. The

@@ -34,19 +34,19 @@ pub struct Config {
     #[serde(default)]
     pub schemas: Option<PathBuf>,
     /// Where records come from.
-    pub kafka: Kafka,
+    pub kafka: KafkaConfig,
     /// The kernel.
     #[serde(default)]
-    pub engine: Engine,
+    pub engine: EngineConfig,
     /// The store.
     #[serde(default)]
-    pub store: store::Store,
+    pub store: store::StoreConfig,
     /// HTTP.
     #[serde(default)]
-    pub api: Api,
+    pub api: ApiConfig,
     /// What is logged.
     #[serde(default)]
-    pub log: Log,
+    pub log: LogConfig,
     /// Where each value stands.
     #[serde(skip)]
     pub places: Places,
@@ -55,7 +55,7 @@ pub struct Config {
 /// The brokers and topics.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Kafka {
+pub struct KafkaConfig {
     /// Comma-separated `host:port`.
     pub brokers: String,
     /// Group whose offsets are written, for lag monitors only.
@@ -63,9 +63,9 @@ pub struct Kafka {
     pub group_id: Option<String>,
     /// How to talk to them.
     #[serde(default)]
-    pub security: Security,
+    pub security: SecurityConfig,
     /// The input topics.
-    pub topics: Vec<Topic>,
+    pub topics: Vec<TopicConfig>,
     /// Topic that dead letters are copied to, if any.
     #[serde(default)]
     pub dead_letter_topic: Option<String>,
@@ -74,7 +74,7 @@ pub struct Kafka {
 /// Encryption and credentials.
 #[derive(Debug, Clone, PartialEq, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-pub struct Security {
+pub struct SecurityConfig {
     /// The protocol.
     #[serde(default)]
     pub protocol: Protocol,
@@ -95,7 +95,7 @@ pub struct Security {
 /// One input topic.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Topic {
+pub struct TopicConfig {
     /// Its name.
     pub name: String,
     /// The source its records belong to.
@@ -120,7 +120,7 @@ pub struct Topic {
 /// The kernel.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Engine {
+pub struct EngineConfig {
     /// `S`: allowance for clocks and replication.
     #[serde(default = "defaults::skew")]
     pub skew: Span,
@@ -138,13 +138,13 @@ pub struct Engine {
 /// HTTP.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Api {
+pub struct ApiConfig {
     /// Address and port.
     #[serde(default = "defaults::listen", deserialize_with = "address")]
     pub listen: SocketAddr,
     /// TLS in this process.
     #[serde(default)]
-    pub tls: Option<Tls>,
+    pub tls: Option<TlsConfig>,
     /// An explicit word that a proxy in front does TLS.
     #[serde(default)]
     pub proxy_tls: bool,
@@ -156,7 +156,7 @@ pub struct Api {
 /// A certificate and its key.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Tls {
+pub struct TlsConfig {
     /// PEM file of the certificate chain, the server's own first.
     pub certificate: PathBuf,
     /// PEM file of its private key.
@@ -166,7 +166,7 @@ pub struct Tls {
 /// What is logged, to standard error.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Log {
+pub struct LogConfig {
     /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,vedette_ingest=debug`.
     #[serde(default = "defaults::level")]
     pub level: String,
@@ -214,19 +214,19 @@ mod defaults {
     }
 }
 
-impl Default for Engine {
+impl Default for EngineConfig {
     fn default() -> Self {
         Self { skew: defaults::skew(), notices: true, threads: None, memory: None }
     }
 }
 
-impl Default for Api {
+impl Default for ApiConfig {
     fn default() -> Self {
         Self { listen: defaults::listen(), tls: None, proxy_tls: false, hosts: Vec::new() }
     }
 }
 
-impl Default for Log {
+impl Default for LogConfig {
     fn default() -> Self {
         Self { level: defaults::level(), format: LogFormat::Text }
     }
@@ -489,10 +489,10 @@ mod tests {
     #[test]
     fn a_password_is_never_printed() {
         let text = "brokers: a:1\nsecurity: {password: hunter2}\ntopics: []\n";
-        let kafka: Kafka = yaml::parse("k", text).unwrap();
+        let kafka: KafkaConfig = yaml::parse("k", text).unwrap();
         assert!(!format!("{kafka:?}").contains("hunter2"));
         let broken = format!("{text}topicz: 1\n");
-        let error = yaml::parse::<Kafka>("k", &broken).unwrap_err();
+        let error = yaml::parse::<KafkaConfig>("k", &broken).unwrap_err();
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
 }

@@ -22,7 +22,7 @@ use vedette_sigma::{Lists, Rejection, RuleFile, RuleSet};
 use crate::{
     config::MAX_DISORDER,
     pipeline,
-    yaml::{self, Fault, MAX_BYTES, Places},
+    yaml::{self, FileFault, MAX_BYTES, Places},
 };
 
 static SCHEMAS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../schemas");
@@ -86,7 +86,7 @@ impl RuleText {
     }
 
     /// One bad file does not stop the others.
-    fn refuse(&mut self, fault: Fault) {
+    fn refuse(&mut self, fault: FileFault) {
         let (line, column) = fault.at.unwrap_or((1, 1));
         self.unreadable.push(Rejection {
             file: fault.file.into(),
@@ -296,7 +296,7 @@ fn embedded_walk(dir: &Dir<'_>, text: &mut RuleText) -> Result<()> {
 
 /// Takes all files of a folder and of those in it. `above` are the folders that it is in, without links.
 fn walk(dir: &Path, above: &mut Vec<PathBuf>, text: &mut RuleText) {
-    let fault = |message: String| Fault { file: dir.display().to_string(), at: None, message };
+    let fault = |message: String| FileFault { file: dir.display().to_string(), at: None, message };
     let no_folder = |e: std::io::Error| fault(format!("this folder cannot be read: {e}"));
     let (own, entries) = match dir.canonicalize().and_then(|own| Ok((own, sorted(dir)?))) {
         Ok(read) => read,
@@ -319,7 +319,7 @@ fn walk(dir: &Path, above: &mut Vec<PathBuf>, text: &mut RuleText) {
         } else if is_yaml(&path) {
             match path.metadata() {
                 // A pipe would be waited for until somebody writes into it.
-                Ok(found) if !found.is_file() => text.refuse(Fault {
+                Ok(found) if !found.is_file() => text.refuse(FileFault {
                     file: path.display().to_string(),
                     at: None,
                     message: "this is no regular file; remove it".into(),
@@ -355,15 +355,15 @@ fn add(path: &Path, kind: Option<&str>, text: &mut RuleText) {
 }
 
 /// A list is a YAML sequence of texts, named after its file.
-fn add_list(path: &Path, name: &str, content: &str, lists: &mut Lists) -> Result<(), Fault> {
-    let values: Vec<String> = yaml::parse(name, content).map_err(|fault| Fault {
+fn add_list(path: &Path, name: &str, content: &str, lists: &mut Lists) -> Result<(), FileFault> {
+    let values: Vec<String> = yaml::parse(name, content).map_err(|fault| FileFault {
         message: format!("{}; a list is a YAML sequence of texts, such as `- one`", fault.message),
         ..fault
     })?;
     let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_owned();
     if lists.contains_key(&stem) {
         let message = format!("there is another list `{stem}`; rename one");
-        return Err(Fault { file: name.to_owned(), at: None, message });
+        return Err(FileFault { file: name.to_owned(), at: None, message });
     }
     lists.insert(stem, values);
     Ok(())

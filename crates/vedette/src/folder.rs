@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use vedette_store::{Access, Settings, Store};
+use vedette_store::{Access, Store, StoreSettings};
 
 use crate::{
     Failure, World as _,
@@ -35,7 +35,7 @@ pub fn with_store(
 ) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().world()?;
     runtime.block_on(async {
-        let store = Store::open(Settings::new(&config.data, access)).await.world()?;
+        let store = Store::open(StoreSettings::new(&config.data, access)).await.world()?;
         let done = work(&store).await;
         store.close().await;
         done.map(|()| 0)

@@ -99,17 +99,17 @@ pub enum Step<W> {
 
 /// Why there is no step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Nothing {
+pub enum NoStep {
     /// None is ready by now.
-    Yet,
+    NotYet,
     /// The reader has ended, and all that it read was taken.
-    Left,
+    AllTaken,
     /// A detector died with what it had.
-    Possible,
+    DetectorDied,
 }
 
 /// A batch on its way to a detector.
-struct Work {
+struct DetectTask {
     number: u64,
     task: Task,
     raw: RawBatch,
@@ -144,9 +144,9 @@ pub struct Pipeline<I, W> {
     order: InOrder<Step<W>>,
     in_force: InForce,
     detector: Detector,
-    work_out: Sender<Work>,
+    work_out: Sender<DetectTask>,
     /// What no detector has begun.
-    work_in: Receiver<Work>,
+    work_in: Receiver<DetectTask>,
     done_in: Receiver<Done>,
     errands: Errands,
     threads: u16,
@@ -162,7 +162,7 @@ pub struct Pipeline<I, W> {
 /// A detector's end: to be run on a thread of its own.
 pub struct Worker {
     detector: Detector,
-    work: Receiver<Work>,
+    work: Receiver<DetectTask>,
     done: Sender<Done>,
     errands: Errands,
     effort: Arc<Effort>,
@@ -268,13 +268,13 @@ impl<I, W> Pipeline<I, W> {
     /// waits no longer than `patience` for others. Calls `moved` before what it evaluates and after each part of it.
     ///
     /// # Errors
-    /// [`Nothing`] says why there is none.
+    /// [`NoStep`] says why there is none.
     pub fn next(
         &mut self,
         input: &Receiver<I>,
         patience: Duration,
         moved: &mut dyn FnMut(),
-    ) -> Result<Step<W>, Nothing> {
+    ) -> Result<Step<W>, NoStep> {
         while let Ok(done) = self.done_in.try_recv() {
             self.take_back(done)?;
         }
@@ -289,22 +289,22 @@ impl<I, W> Pipeline<I, W> {
         if let Some(step) = self.order.pop() {
             return Ok(step);
         }
-        if let Ok(Work { number, task, raw }) = self.work_in.try_recv() {
+        if let Ok(DetectTask { number, task, raw }) = self.work_in.try_recv() {
             // Before the first part, too: a single record can take long, and who is at it has work.
             moved();
             let detected = detect(&mut self.detector, &task, &raw, &self.effort, moved);
-            let detected = detected.map_err(|_| Nothing::Possible)?;
+            let detected = detected.map_err(|_| NoStep::DetectorDied)?;
             self.order.fill(number, Step::Batch(detected));
         } else if self.ended && self.order.is_empty() {
-            return Err(Nothing::Left);
+            return Err(NoStep::AllTaken);
         } else if patience > Duration::ZERO {
             self.wait(input, patience)?;
         }
-        self.order.pop().ok_or(Nothing::Yet)
+        self.order.pop().ok_or(NoStep::NotYet)
     }
 
     /// Waits for something to take in or back.
-    fn wait(&mut self, input: &Receiver<I>, patience: Duration) -> Result<(), Nothing> {
+    fn wait(&mut self, input: &Receiver<I>, patience: Duration) -> Result<(), NoStep> {
         enum Came<I> {
             In(Option<I>),
             Back(Done),
@@ -338,7 +338,7 @@ impl<I, W> Pipeline<I, W> {
                 let number = self.order.keep(bytes);
                 let task = self.in_force.task(&raw);
                 // This has the other end, too.
-                let _ = self.work_out.send(Work { number, task, raw });
+                let _ = self.work_out.send(DetectTask { number, task, raw });
             }
         }
     }
@@ -355,10 +355,10 @@ impl<I, W> Pipeline<I, W> {
         self.order.push(Step::Versions(compiled));
     }
 
-    fn take_back(&mut self, done: Done) -> Result<(), Nothing> {
+    fn take_back(&mut self, done: Done) -> Result<(), NoStep> {
         match done {
             Done::Detected(number, detected) => self.order.fill(number, Step::Batch(detected)),
-            Done::Died => return Err(Nothing::Possible),
+            Done::Died => return Err(NoStep::DetectorDied),
         }
         Ok(())
     }
@@ -397,7 +397,7 @@ impl Worker {
                 }
                 recv(self.work) -> work => work,
             };
-            let Ok(Work { number, task, raw }) = work else { return };
+            let Ok(DetectTask { number, task, raw }) = work else { return };
             moved();
             let detected = detect(&mut self.detector, &task, &raw, &self.effort, &mut moved);
             let done = detected.map_or(Done::Died, |detected| Done::Detected(number, detected));

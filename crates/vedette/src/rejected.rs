@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use vedette_sigma::{RuleSet, Style};
 
-use crate::{content::RuleText, service::Content};
+use crate::{content::RuleText, service::StartContent};
 
 /// At most this many refusals are shown with their text; the rest are counted.
 const SHOWN: usize = 50;
@@ -30,9 +30,9 @@ pub fn print_rejected(rules: &RuleSet, text: &RuleText) {
 }
 
 /// Prints what a start of the service refused.
-pub fn print_refused(content: &Content) {
+pub fn print_refused(content: &StartContent) {
     let style = Style { warning: false, color: colour_on(std::io::stderr().is_terminal()) };
-    let Content { refused, rules, texts, .. } = content;
+    let StartContent { refused, rules, texts, .. } = content;
     for refused in refused.iter().take(SHOWN) {
         // Of one that keeps what it said before, only that is at hand.
         let text = if refused.kept { "" } else { texts.text_of(&refused.what.file) };

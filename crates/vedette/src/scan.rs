@@ -18,8 +18,8 @@ use std::{
 use anyhow::anyhow;
 use crossbeam_channel::{bounded, never};
 use indicatif::{ProgressBar, ProgressStyle};
-use vedette_correlate::Health;
-use vedette_engine::{Compiled, Detected, Engine, InForce, Output, Published};
+use vedette_correlate::HealthSignal;
+use vedette_engine::{Compiled, Detected, Engine, InForce, NewRevision, Output};
 use vedette_event::{
     Flags, MAX_ROWS, Micros, Order, Partition, RawBatch, SourceIx, Sources, Span, State, Topics, key_json,
     key_text,
@@ -29,12 +29,12 @@ use vedette_sigma::{RuleKind, RuleSet};
 use crate::{
     Failure, World as _,
     config::{
-        Log, LogFormat,
+        LogConfig, LogFormat,
         memory::{self, Memory},
     },
     content,
     inputs::{self, Opened, Reached, Reading, Turns},
-    pipeline::{self, Nothing, Pipeline, Step, Worker},
+    pipeline::{self, NoStep, Pipeline, Step, Worker},
     rejected::print_rejected,
     table, telemetry,
 };
@@ -105,7 +105,8 @@ enum Format {
 
 /// Runs the command; 1 if a rule was refused.
 pub fn run(args: &Args) -> Result<u8, Failure> {
-    telemetry::start(&Log { level: args.log.clone(), format: LogFormat::Text }).map_err(Failure::Usage)?;
+    telemetry::start(&LogConfig { level: args.log.clone(), format: LogFormat::Text })
+        .map_err(Failure::Usage)?;
     let text = content::rules(&args.rules).map_err(Failure::Usage)?;
     let all = content::sources_here().map_err(Failure::Usage)?;
     let (sources, inputs) = inputs::open(&args.files, &args.source, &all)?;
@@ -185,9 +186,9 @@ fn evaluate(
     loop {
         match pipeline.next(&input, PATIENCE, &mut || ()) {
             Ok(step) => take(step, so_far.load(Ordering::Relaxed))?,
-            Err(Nothing::Yet) => {}
-            Err(Nothing::Left) => break,
-            Err(Nothing::Possible) => return Err(died("a detector")),
+            Err(NoStep::NotYet) => {}
+            Err(NoStep::AllTaken) => break,
+            Err(NoStep::DetectorDied) => return Err(died("a detector")),
         }
     }
     reader.join().unwrap_or_else(|_| Err(died("the reader")))
@@ -318,7 +319,7 @@ fn progress(inputs: &[Opened]) -> ProgressBar {
 }
 
 /// The place of an alert in the output: its crossing, its rule's id, its key as text.
-type Place = (Order, Arc<str>, String);
+type AlertOrder = (Order, Arc<str>, String);
 
 /// Where results go.
 struct Sink<'a> {
@@ -336,7 +337,7 @@ struct Sink<'a> {
     counts: BTreeMap<u32, u64>,
     rows: Vec<Vec<String>>,
     /// Alerts that are open, or that others can still come before, in the order in which they are written.
-    held: BTreeMap<Place, Published>,
+    held: BTreeMap<AlertOrder, NewRevision>,
     /// A judged window is an alert of its last event when it ends, so long afterwards at most.
     late: Span,
     /// Rules that had no room for all their keys, and in how many key groups.
@@ -423,12 +424,12 @@ impl<'a> Sink<'a> {
 
     fn alerts(&mut self, out: Output) {
         for published in out.correlated.alerts {
-            let Published { alert, crossing, .. } = &published;
+            let NewRevision { alert, crossing, .. } = &published;
             let place = (*crossing, alert.rule.id.clone(), key_text(&alert.key));
             self.held.insert(place, published);
         }
         for health in out.correlated.health {
-            if let Health::OverBudget { rule, .. } = health {
+            if let HealthSignal::OverBudget { rule, .. } = health {
                 *self.over.entry(rule.0).or_default() += 1;
             }
         }
@@ -470,7 +471,7 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
-    fn write(&mut self, Published { alert, rule, .. }: &Published) -> Result<(), Failure> {
+    fn write(&mut self, NewRevision { alert, rule, .. }: &NewRevision) -> Result<(), Failure> {
         self.found += 1;
         match self.format {
             Format::Ndjson => {

@@ -5,13 +5,13 @@ use std::io::IsTerminal as _;
 use anyhow::Result;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use crate::config::{Log, LogFormat};
+use crate::config::{LogConfig, LogFormat};
 
 /// Starts logging.
 ///
 /// # Errors
 /// If the level is no filter.
-pub fn start(log: &Log) -> Result<()> {
+pub fn start(log: &LogConfig) -> Result<()> {
     let filter = filter(&log.level).map_err(anyhow::Error::msg)?;
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = tracing_subscriber::fmt()

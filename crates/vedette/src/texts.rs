@@ -1,6 +1,6 @@
 //! What a version of the rules is made of, as text: rule files, lists, sources.
 //!
-//! In: what stands on disk now, and the texts of the version before. Out: [`Taken`]: the texts from now on, compiled as far as they
+//! In: what stands on disk now, and the texts of the version before. Out: [`TakenUp`]: the texts from now on, compiled as far as they
 //! can be, and what was refused of what stands on disk.
 //! Invariants: a file that is refused keeps the text that was good before; nothing that was good and did not change is lost by a
 //! change elsewhere: such a change is refused as a whole; the same texts give the same version.
@@ -37,7 +37,7 @@ pub struct Texts {
 
 /// Something that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedText {
     /// Where and why.
     pub what: Rejection,
     /// The file's text from before is in force.
@@ -46,7 +46,7 @@ pub struct Refused {
 
 /// Texts, taken up.
 #[derive(Debug)]
-pub struct Taken {
+pub struct TakenUp {
     /// The texts in force.
     pub texts: Texts,
     /// Their rules. Those that were refused and are not in force are in there, too.
@@ -54,7 +54,7 @@ pub struct Taken {
     /// All their sources.
     pub sources: Sources,
     /// All that was refused of what stands on disk.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedText>,
 }
 
 impl Texts {
@@ -133,7 +133,7 @@ pub fn take(
     schemas: Schemas,
     before: Option<&Texts>,
     adjust: impl Fn(Sources) -> Result<Sources>,
-) -> Result<Taken> {
+) -> Result<TakenUp> {
     let mut refused = Vec::new();
     let schemas = mend_schemas(schemas, before, &mut refused);
     let sources = adjust(schemas.parse()?)?;
@@ -159,7 +159,7 @@ pub fn take(
             bail!("{lost}; this file did not change, so what changed beside it is not taken up");
         }
     }
-    let still = rules.rejected.iter().map(|what| Refused { what: what.clone(), kept: false });
+    let still = rules.rejected.iter().map(|what| RefusedText { what: what.clone(), kept: false });
     refused.extend(still);
     let texts = Texts {
         rules: text.files.iter().map(|file| (file.path.to_string(), file.text.clone())).collect(),
@@ -167,11 +167,11 @@ pub fn take(
         lists: text.lists,
         schemas,
     };
-    Ok(Taken { texts, rules, sources, refused })
+    Ok(TakenUp { texts, rules, sources, refused })
 }
 
 /// Sources that cannot be used keep what they were.
-fn mend_schemas(mut schemas: Schemas, before: Option<&Texts>, refused: &mut Vec<Refused>) -> Schemas {
+fn mend_schemas(mut schemas: Schemas, before: Option<&Texts>, refused: &mut Vec<RefusedText>) -> Schemas {
     let Some(Texts { schemas: before, .. }) = before else { return schemas };
     let fields = |schemas: &Schemas| yaml::parse::<Fields>(&schemas.fields.0, &schemas.fields.1);
     if let Err(fault) = fields(&schemas) {
@@ -184,7 +184,7 @@ fn mend_schemas(mut schemas: Schemas, before: Option<&Texts>, refused: &mut Vec<
         if let Some(old) = before.sources.iter().find(|(name, _)| *name == source.0)
             && content::one_source(&fields, old).is_ok()
         {
-            let at = error.downcast_ref::<yaml::Fault>().and_then(|fault| fault.at);
+            let at = error.downcast_ref::<yaml::FileFault>().and_then(|fault| fault.at);
             refused.push(kept(&source.0, at, format!("{error:#}")));
             *source = old.clone();
         }
@@ -194,15 +194,15 @@ fn mend_schemas(mut schemas: Schemas, before: Option<&Texts>, refused: &mut Vec<
 }
 
 /// A file that is refused for this, and keeps what it said before.
-pub fn kept(file: &str, at: Option<(usize, usize)>, message: String) -> Refused {
+pub fn kept(file: &str, at: Option<(usize, usize)>, message: String) -> RefusedText {
     let (line, column) = at.unwrap_or((1, 1));
     let code = "unreadable-file";
     let what = Rejection { file: file.into(), line, column, rule_id: None, code, message, help: None };
-    Refused { what, kept: true }
+    RefusedText { what, kept: true }
 }
 
 /// Files and lists that cannot be read keep what they were.
-fn put_back_unreadable(text: &mut RuleText, before: &Texts, refused: &mut Vec<Refused>) {
+fn put_back_unreadable(text: &mut RuleText, before: &Texts, refused: &mut Vec<RefusedText>) {
     for what in std::mem::take(&mut text.unreadable) {
         let list = content::list_name(&what.file).filter(|name| before.lists.contains_key(name));
         if let Some(old) = before.rules.get(&*what.file) {
@@ -214,7 +214,7 @@ fn put_back_unreadable(text: &mut RuleText, before: &Texts, refused: &mut Vec<Re
             text.unreadable.push(what);
             continue;
         }
-        refused.push(Refused { what, kept: true });
+        refused.push(RefusedText { what, kept: true });
     }
     text.files.sort_by(|a, b| a.path.cmp(&b.path));
 }
@@ -224,7 +224,7 @@ fn put_back_refused(
     text: &mut RuleText,
     rules: &RuleSet,
     before: &Texts,
-    refused: &mut Vec<Refused>,
+    refused: &mut Vec<RefusedText>,
 ) -> bool {
     let bad: BTreeSet<&str> = rules.rejected.iter().map(|rejection| &*rejection.file).collect();
     let mut any = false;
@@ -232,7 +232,7 @@ fn put_back_refused(
         let old = before.rules.get(&*file.path).filter(|_| !before.refused.contains(&*file.path));
         let Some(old) = old.filter(|old| **old != file.text) else { continue };
         let of_file = rules.rejected.iter().filter(|rejection| rejection.file == file.path);
-        refused.extend(of_file.map(|what| Refused { what: what.clone(), kept: true }));
+        refused.extend(of_file.map(|what| RefusedText { what: what.clone(), kept: true }));
         file.text.clone_from(old);
         any = true;
     }

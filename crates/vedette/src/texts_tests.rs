@@ -19,11 +19,11 @@ fn schemas() -> Schemas {
     content::schemas(None).unwrap()
 }
 
-fn take_all(disk: RuleText, before: Option<&Texts>) -> Result<Taken> {
+fn take_all(disk: RuleText, before: Option<&Texts>) -> Result<TakenUp> {
     take(disk, schemas(), before, Ok)
 }
 
-fn ids(taken: &Taken) -> Vec<&str> {
+fn ids(taken: &TakenUp) -> Vec<&str> {
     taken.rules.rules.iter().map(|rule| &*rule.id).collect()
 }
 
@@ -35,7 +35,7 @@ fn a_refused_file_keeps_what_was_good_before() {
     let (bad, changed) = ("title: a\ndetection: 5\n", rule("b", "2"));
     let second = take_all(disk(&[("a.yml", bad), ("b.yml", &changed)], &[]), Some(&first.texts)).unwrap();
     assert_eq!(ids(&second), ["a", "b"]);
-    let told = |taken: &Taken| -> Vec<(String, bool)> {
+    let told = |taken: &TakenUp| -> Vec<(String, bool)> {
         taken.refused.iter().map(|r| (r.what.file.to_string(), r.kept)).collect()
     };
     assert!(!second.refused.is_empty() && told(&second).iter().all(|r| *r == ("a.yml".to_owned(), true)));
@@ -94,7 +94,8 @@ fn what_is_only_written_otherwise_says_the_same() {
     let take =
         |a: &str, list: &str| take_all(disk(&[("a.yml", a), ("b.yml", &b)], &[("l", list)]), None).unwrap();
     let first = take(&a, "v");
-    let same = |other: &Taken| first.texts.says_the_same(&other.texts, (&first.rules, &other.rules)).unwrap();
+    let same =
+        |other: &TakenUp| first.texts.says_the_same(&other.texts, (&first.rules, &other.rules)).unwrap();
     let commented = take(&format!("# why\r\n{}", a.replace('\n', "\r\n")), "v");
     assert!(commented.texts != first.texts && same(&commented));
     assert!(same(&first));

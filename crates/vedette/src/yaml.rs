@@ -18,7 +18,7 @@ pub const MAX_BYTES: usize = 1 << 20;
 
 /// What is wrong with a file.
 #[derive(Debug)]
-pub struct Fault {
+pub struct FileFault {
     /// The file.
     pub file: String,
     /// Line and column from 1, where there is such a place.
@@ -27,7 +27,7 @@ pub struct Fault {
     pub message: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for FileFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, at, message } = self;
         match at {
@@ -37,11 +37,11 @@ impl fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for FileFault {}
 
 /// Reads a text of at most so many bytes.
-pub fn read(path: &Path, most: usize) -> Result<String, Fault> {
-    let fault = |at, message| Fault { file: path.display().to_string(), at, message };
+pub fn read(path: &Path, most: usize) -> Result<String, FileFault> {
+    let fault = |at, message| FileFault { file: path.display().to_string(), at, message };
     let mut bytes = Vec::new();
     // What a file says of its length is not to be relied on.
     File::open(path)
@@ -59,8 +59,8 @@ pub fn read(path: &Path, most: usize) -> Result<String, Fault> {
 }
 
 /// Parses YAML within bounds; an error names file, line and column, and quotes nothing else of the file.
-pub fn parse<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, Fault> {
-    let fault = |at, message| Fault { file: name.to_owned(), at, message };
+pub fn parse<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, FileFault> {
+    let fault = |at, message| FileFault { file: name.to_owned(), at, message };
     if text.len() > MAX_BYTES {
         return Err(fault(None, format!("is longer than {MAX_BYTES} bytes")));
     }

@@ -13,7 +13,7 @@ use rdkafka::{
     ClientConfig,
     producer::{BaseProducer, BaseRecord, Producer},
 };
-use vedette_store::{Access, Settings, Store};
+use vedette_store::{Access, Store, StoreSettings};
 
 use crate::{
     PATIENCE, Report, lag_0,
@@ -102,7 +102,7 @@ fn quiet(service: &mut Service, source: &Source, from: u64, report: &mut Report)
 /// Bytes of all checkpoints of a store that nobody uses.
 fn checkpoint_bytes(folder: &Path) -> Result<usize> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let store = Store::open(Settings::new(folder, Access::Engine)).await?;
+        let store = Store::open(StoreSettings::new(folder, Access::Engine)).await?;
         let (mut after, mut bytes) = (None, 0);
         while let Some(next) = store.next_checkpoint(after).await? {
             (after, bytes) = (Some(next.group), bytes + next.bytes.len());

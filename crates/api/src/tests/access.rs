@@ -17,7 +17,7 @@ use vedette_store::{Access, Store, model::Role};
 
 use super::{NOON, app, empty, over, request, seeded, watched};
 use crate::{
-    access::{ROUTES, Work},
+    access::{ROUTES, WorkKind},
     auth::create_token,
     guard::{Guard, guard},
     live::{Live, Mode},
@@ -68,7 +68,7 @@ async fn without_a_token_nothing_is_told_and_each_role_has_its_part() {
 #[tokio::test]
 async fn a_revoked_token_ends_its_streams() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let store = Store::open(vedette_store::StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
     let token = create_token().unwrap();
     store.create_token("ann", Role::Analyst, token.hash, "test").await.unwrap();
     let api = over(store, folder, |app| app.open = false).await;
@@ -89,7 +89,7 @@ async fn a_revoked_token_ends_its_streams() {
 #[tokio::test]
 async fn each_role_has_its_routes() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let store = Store::open(vedette_store::StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
     let mut callers = vec![("stranger", None)];
     for role in [Role::Metrics, Role::Analyst, Role::Engineer, Role::Admin] {
         let token = create_token().unwrap();
@@ -97,7 +97,7 @@ async fn each_role_has_its_routes() {
         callers.push((role.name(), Some(token.text)));
     }
     let api = over(store, folder, |app| app.open = false).await;
-    let unknown = (Method::GET, "/nothing", None, Work::Read);
+    let unknown = (Method::GET, "/nothing", None, WorkKind::Read);
     let mut lines = Vec::new();
     for (method, template, ..) in ROUTES.iter().chain([&unknown]) {
         let path = template.replace("{id}", "x").replace("{name}", "console.css");
@@ -121,7 +121,7 @@ async fn each_role_has_its_routes() {
 #[tokio::test]
 async fn stuck_searches_and_bodies_keep_nothing_else_out() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let store = Store::open(vedette_store::StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
     let (_sender, live) = watched(Live::starting(Mode::Demo, "0.1.0", NOON));
     let (_stop, stopping) = watch::channel(false);
     let app = Arc::new(app(&store, live, stopping).await);
@@ -163,7 +163,7 @@ async fn stuck_searches_and_bodies_keep_nothing_else_out() {
 #[tokio::test]
 async fn a_tokens_use_is_noted() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let store = Store::open(vedette_store::StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
     let token = create_token().unwrap();
     store.create_token("ann", Role::Analyst, token.hash, "test").await.unwrap();
     let api = over(store, folder, |app| app.open = false).await;
@@ -283,7 +283,7 @@ async fn every_answer_bears_the_security_headers() {
 #[tokio::test]
 async fn a_panic_is_an_answer_and_too_many_requests_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let store = Store::open(vedette_store::StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
     let (_sender, live) = watched(Live::starting(Mode::Demo, "0.1.0", NOON));
     let (_stop, stopping) = watch::channel(false);
     let app = Arc::new(app(&store, live, stopping).await);

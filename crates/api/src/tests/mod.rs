@@ -75,7 +75,7 @@ async fn seeded() -> Api {
 /// An API over an empty store.
 async fn empty(configure: impl FnOnce(&mut App)) -> Api {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let store = Store::open(vedette_store::StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
     over(store, folder, configure).await
 }
 

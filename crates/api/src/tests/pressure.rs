@@ -19,7 +19,7 @@ use super::{
     watched,
 };
 use crate::{
-    Metrics, Server, Settings, TlsFiles, auth::create_token, connections::Places, live, server::Limits,
+    Metrics, Server, ServerSettings, TlsFiles, auth::create_token, connections::Places, live, server::Limits,
 };
 
 /// A second or two, and some for a machine that does other things as well.
@@ -48,11 +48,11 @@ const LIMITS: Limits = Limits { buffer: 8 * 1024, send_buffer: 8 * 1024, ..Limit
 /// A server that wants a token.
 async fn serve(limits: Limits, tls: Option<TlsFiles>) -> Served {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let store = Store::open(vedette_store::StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
     let token = create_token().unwrap();
     store.create_token("ann", Role::Analyst, token.hash, "test").await.unwrap();
     let (_sender, live) = watched(live::Live::starting(live::Mode::Run, "0.1.0", NOON));
-    let settings = Settings {
+    let settings = ServerSettings {
         address: "127.0.0.1:0".parse().unwrap(),
         open_loopback: false,
         console: false,

@@ -20,7 +20,7 @@ use vedette_store::{Access, Store};
 
 use super::{NOON, watched};
 use crate::{
-    Error, Metrics, Server, Settings, TlsFiles,
+    Error, Metrics, Server, ServerSettings, TlsFiles,
     live::{Live, Mode},
 };
 
@@ -32,9 +32,9 @@ async fn bind(address: &str, proxy_tls: bool) -> Bound {
 
 async fn bind_with(address: &str, proxy_tls: bool, tls: Option<TlsFiles>) -> Bound {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(vedette_store::Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let store = Store::open(vedette_store::StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
     let (_sender, live) = watched(Live::starting(Mode::Demo, "0.1.0", NOON));
-    let settings = Settings {
+    let settings = ServerSettings {
         address: address.parse().unwrap(),
         open_loopback: true,
         console: true,

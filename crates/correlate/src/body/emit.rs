@@ -1,6 +1,6 @@
 //! Bodies: from state to the alerts and notices that leave.
 //!
-//! In: a tree, a key, an episode, a judged window or a storm. Out: [`Published`] and [`Notice`].
+//! In: a tree, a key, an episode, a judged window or a storm. Out: [`NewRevision`] and [`Notice`].
 //! Invariant: every body is made of [`Facts`] in one place, so that what a field means holds for all kinds of alerts.
 
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use vedette_sigma::ir::Rule;
 
 use super::{Detail, Key};
 use crate::{
-    Published, body,
+    NewRevision, body,
     chain::{self, ChildEvent, Cut},
-    codec::Reader,
+    codec::ByteReader,
     event::{Bits, EventRef},
-    plan::{From, Node, NodeKind, Plan, Tree},
+    plan::{Node, NodeInput, NodeKind, Plan, Tree},
     step::{episode::Episode, judged::Judged},
     storm::hour::{Head, Hour},
 };
@@ -32,7 +32,7 @@ pub(crate) struct Bodies<'a> {
 /// The parts of an encoded key by name.
 pub(crate) fn key_of(node: &Node, key: &[u8]) -> Key {
     let mut parts = Key::new();
-    let mut reader = Reader::new(key);
+    let mut reader = ByteReader::new(key);
     let mut at = 0;
     while reader.left() > 0 {
         if node.kind == NodeKind::Single {
@@ -53,8 +53,8 @@ pub(crate) fn key_of(node: &Node, key: &[u8]) -> Key {
 fn rules_of(tree: &Tree, node: &Node, matched: &Bits) -> Vec<RuleIx> {
     let refs = node.refs.iter().enumerate().filter(|(at, _)| matched.has(*at));
     let rules = refs.filter_map(|(_, r)| match r.from {
-        From::Detection(bit) => tree.detections.get(usize::from(bit)).copied(),
-        From::Node(at) => tree.nodes.get(at).map(|node| node.rule),
+        NodeInput::Detection(bit) => tree.detections.get(usize::from(bit)).copied(),
+        NodeInput::Node(at) => tree.nodes.get(at).map(|node| node.rule),
     });
     rules.collect()
 }
@@ -131,7 +131,7 @@ impl Bodies<'_> {
         listed
     }
 
-    fn publish(&self, tree: &Tree, group: u8, key: Key, facts: Facts<'_>) -> Published {
+    fn publish(&self, tree: &Tree, group: u8, key: Key, facts: Facts<'_>) -> NewRevision {
         let rule = self.plan.rules.get(tree.root);
         let (crossing, covers_until) = (facts.crossing.order(), facts.covers_until);
         let listed = |children| self.children(tree, children, (0, &mut Cut::of(children)));
@@ -163,7 +163,7 @@ impl Bodies<'_> {
             flags: facts.flags,
             key,
         };
-        Published { alert, rule: tree.root, group, crossing, covers_until }
+        NewRevision { alert, rule: tree.root, group, crossing, covers_until }
     }
 
     /// Gives the next revision of an episode, as its rule was in force when it is due.
@@ -173,7 +173,7 @@ impl Bodies<'_> {
         (group, key): (u8, &[u8]),
         episode: &mut Episode,
         state: State,
-    ) -> Published {
+    ) -> NewRevision {
         let tree = tree.as_of(now);
         let node = tree.last();
         episode.revision = episode.revision.saturating_add(1);
@@ -207,7 +207,7 @@ impl Bodies<'_> {
     }
 
     /// Gives the one revision of a judged window.
-    pub fn judged(&self, tree: &Tree, (group, key): (u8, &[u8]), window: &Judged) -> Published {
+    pub fn judged(&self, tree: &Tree, (group, key): (u8, &[u8]), window: &Judged) -> NewRevision {
         let tree = tree.as_of(window.end(tree.last()));
         let node = tree.last();
         let cap = node.values_cap();
@@ -240,7 +240,7 @@ impl Bodies<'_> {
         hour: &Hour,
         head: &Head,
         state: State,
-    ) -> Published {
+    ) -> NewRevision {
         let tree = tree.as_of(now);
         let prefixes = hour.prefixes();
         let evidence = hour.evidence();

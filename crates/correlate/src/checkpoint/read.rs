@@ -16,7 +16,7 @@ use super::{MAGIC, SEAL};
 use crate::{
     Correlator, Error, GROUPS,
     chain::{ChainWindow, ChildEpisode, ChildEvent, LEVELS},
-    codec::Reader,
+    codec::ByteReader,
     event::{Bits, Ends, EventRef, Trail},
     keys::{AnyWindow, KeyBytes},
     over::{
@@ -55,7 +55,7 @@ type ReadNode = (Vec<Read>, Option<Over>);
 type ReadTree = (usize, Vec<ReadNode>, Vec<Contribution>, u64);
 
 /// All of a checkpoint.
-struct Staged {
+struct ReadGroup {
     marks: BTreeMap<[u8; 16], Micros>,
     trees: Vec<ReadTree>,
 }
@@ -86,9 +86,9 @@ impl Correlator {
     }
 
     /// Reads everything without changing anything.
-    fn stage(&self, group: u8, body: &[u8]) -> Option<Staged> {
+    fn stage(&self, group: u8, body: &[u8]) -> Option<ReadGroup> {
         let mut input =
-            Input { reader: Reader::new(body), topics: Vec::new(), time: 0, offset: 0, lost: false };
+            Input { reader: ByteReader::new(body), topics: Vec::new(), time: 0, offset: 0, lost: false };
         if input.reader.byte()? != group || group >= GROUPS {
             return None;
         }
@@ -123,11 +123,11 @@ impl Correlator {
                 return None;
             }
         }
-        (input.reader.left() == 0).then_some(Staged { marks, trees })
+        (input.reader.left() == 0).then_some(ReadGroup { marks, trees })
     }
 
     /// Puts what was read in the place of what was there.
-    fn take_up(&mut self, number: u8, staged: Staged) {
+    fn take_up(&mut self, number: u8, staged: ReadGroup) {
         let plan = std::sync::Arc::clone(&self.plan);
         let mark = |tree: &Tree| staged.marks.get(&tree.fingerprint).copied().unwrap_or(Micros::MIN);
         let marks: Vec<Micros> = plan.trees.iter().map(mark).collect();
@@ -209,7 +209,7 @@ impl Step<'_> {
 
 /// Reads events against the one before.
 struct Input<'a> {
-    reader: Reader<'a>,
+    reader: ByteReader<'a>,
     /// The topics of the checkpoint as they are now.
     topics: Vec<Option<TopicIx>>,
     time: i64,

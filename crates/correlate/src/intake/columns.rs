@@ -18,7 +18,7 @@ use crate::{
         payload::{write_cell, write_matched},
         values::write_values,
     },
-    plan::{InForce, Plan, Tree, cuts},
+    plan::{Plan, Tree, VersionUses, cuts},
 };
 
 /// Where the columns of one source are.
@@ -198,7 +198,7 @@ fn write_key(found: Option<(Cell<'_>, ColumnAt)>, long: &mut LongTexts, out: &mu
 }
 
 /// The hits of one row as (tree, number of the detection there), sorted, each tree's together.
-pub fn trees_of(version: &InForce, hits: &[Hit], into: &mut Vec<(u32, u16)>) {
+pub fn trees_of(version: &VersionUses, hits: &[Hit], into: &mut Vec<(u32, u16)>) {
     into.clear();
     for hit in hits {
         if let Some(uses) = version.uses.get(hit.rule.0 as usize) {

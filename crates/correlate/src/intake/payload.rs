@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use vedette_event::Kind;
 
 use crate::{
-    codec::{Reader, write_bytes, write_varint},
+    codec::{ByteReader, write_bytes, write_varint},
     plan::Tree,
 };
 
@@ -31,7 +31,7 @@ impl<'a> Payload<'a> {
     #[inline]
     pub fn read(bytes: &'a [u8], tree: &Tree) -> Self {
         let mut payload = Self::default();
-        let mut reader = Reader::new(bytes);
+        let mut reader = ByteReader::new(bytes);
         if tree.single() {
             if reader.byte() == Some(1) {
                 let key = &bytes[1..];

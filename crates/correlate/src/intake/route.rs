@@ -10,7 +10,7 @@ use super::payload::{Payload, write_matched};
 use crate::{
     GROUPS,
     codec::KeyHasher,
-    plan::{From, Route, Tree},
+    plan::{NodeInput, Route, Tree},
 };
 
 /// A key group that an event goes to.
@@ -72,7 +72,7 @@ fn by_keys(
     for (at, recipe) in node.recipes.iter().enumerate() {
         let of_recipe = node.refs.iter().filter(|r| r.recipe == at);
         let mut bits = of_recipe.filter_map(|r| match r.from {
-            From::Detection(bit) if payload.matched.contains(&bit) => Some(bit),
+            NodeInput::Detection(bit) if payload.matched.contains(&bit) => Some(bit),
             _ => None,
         });
         key.clear();

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     codec::KeyHasher,
-    plan::{InForce, Inner, Plan, Tree},
+    plan::{Inner, Plan, Tree, VersionUses},
 };
 
 /// Says which findings a batch gives; for one thread.
@@ -163,6 +163,6 @@ impl Keyless {
 
 /// Where the columns of each version's sources are, to be looked up.
 fn layouts(plan: &Plan) -> Vec<Vec<Layout>> {
-    let of = |version: &InForce| version.sources.defs.iter().map(|_| Layout::default()).collect();
+    let of = |version: &VersionUses| version.sources.defs.iter().map(|_| Layout::default()).collect();
     plan.versions.iter().map(of).collect()
 }

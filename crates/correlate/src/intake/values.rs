@@ -6,7 +6,7 @@
 use smallvec::SmallVec;
 use vedette_event::{Cell, Kind, cell::number};
 
-use crate::codec::{KeyHasher, Reader, write_varint};
+use crate::codec::{ByteReader, KeyHasher, write_varint};
 
 /// In place of a kind: the hashes of a slot's values follow, which are all that is asked of a long text or list.
 pub const HASHED: u8 = u8::MAX;
@@ -67,7 +67,7 @@ fn distinct(mut values: SmallVec<[u64; 4]>) -> SmallVec<[u64; 4]> {
 
 /// Hashes of the values in a slot, each once.
 fn of_cell(cell: &[u8], hasher: &KeyHasher) -> SmallVec<[u64; 4]> {
-    let mut reader = Reader::new(cell);
+    let mut reader = ByteReader::new(cell);
     let code = reader.byte().unwrap_or_default();
     let bytes = reader.bytes().unwrap_or_default();
     if code == HASHED {

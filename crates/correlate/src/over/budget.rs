@@ -4,7 +4,7 @@
 //!
 //! An entry is a key with one event: so many bytes for each kind of rule ([`entry`]), with what the allocator loses. What takes more
 //! (an open episode, many events or values, a key of kilobytes) is charged as several ([`more`]). New keys are let in up to
-//! [`Budget::entries`]; above, a quarter is for those that are there to grow, since they are to stay exact, and for episodes
+//! [`RuleBudget::entries`]; above, a quarter is for those that are there to grow, since they are to stay exact, and for episodes
 //! of estimated counts. Beyond that a key that grows takes the place of others that have no open episode, those with one event first.
 //! To charge every key for an open episode from the beginning was tried: no key ever had to go, and a flood had
 //! room for a fifth of the keys.
@@ -132,7 +132,7 @@ pub fn more(node: &Node, state: &KeyState) -> u16 {
 
 /// What one rule may hold in one key group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Budget {
+pub struct RuleBudget {
     /// Entries; beyond these no key is new.
     pub entries: usize,
     /// Up to here what is there may grow, and episodes of estimated counts open.
@@ -143,7 +143,7 @@ pub struct Budget {
     pub prefixes: usize,
 }
 
-impl Budget {
+impl RuleBudget {
     fn of(node: &Node, bytes: usize) -> Self {
         let spare = spare(&node.kind);
         let entries = (bytes / 16 * KEYS / node.entry).saturating_sub(spare) * 4 / 5;
@@ -160,19 +160,19 @@ impl Budget {
 
 /// What each rule may hold in each key group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Budgets(Vec<Budget>);
+pub struct Budgets(Vec<RuleBudget>);
 
 impl Budgets {
     /// Divides the bytes of all state.
     pub fn of(plan: &Plan, bytes: usize) -> Self {
         let each =
             bytes / usize::from(GROUPS) / plan.nodes().map(|node| weight(&node.kind)).sum::<usize>().max(1);
-        Self(plan.nodes().map(|node| Budget::of(node, each * weight(&node.kind))).collect())
+        Self(plan.nodes().map(|node| RuleBudget::of(node, each * weight(&node.kind))).collect())
     }
 
     /// What a rule of a tree may hold.
     #[inline]
-    pub fn get(&self, node: &Node) -> Budget {
+    pub fn get(&self, node: &Node) -> RuleBudget {
         self.0.get(node.number).copied().unwrap_or_default()
     }
 }
@@ -190,7 +190,8 @@ impl Plan {
         if entries == 0 {
             return 0;
         }
-        let each = self.nodes().map(|node| Budget::bytes(node, entries).div_ceil(weight(&node.kind))).max();
+        let each =
+            self.nodes().map(|node| RuleBudget::bytes(node, entries).div_ceil(weight(&node.kind))).max();
         each.unwrap_or(0) * all * usize::from(GROUPS)
     }
 
@@ -234,7 +235,7 @@ mod tests {
         for bytes in [0, 1, 1 << 20, 64 << 20, 6 << 30] {
             let budgets = Budgets::of(&plan, bytes);
             let of_rule = |node: &Node| {
-                let Budget { entries, most, width, prefixes } = budgets.get(node);
+                let RuleBudget { entries, most, width, prefixes } = budgets.get(node);
                 if entries == 0 {
                     return 0;
                 }

@@ -13,9 +13,9 @@ use std::collections::BTreeSet;
 
 use vedette_event::{Micros, Order, Span, time::DAY};
 
-use self::{budget::Budget, prefixes::Prefixes, sketch::Sketch};
+use self::{budget::RuleBudget, prefixes::Prefixes, sketch::Sketch};
 use crate::{
-    Health,
+    HealthSignal,
     body::{self, key_of},
     codec::KeyHasher,
     keys::{AnyWindow, KeyState},
@@ -80,14 +80,14 @@ impl Over {
     }
 
     /// Takes note of a key without room.
-    fn note(&mut self, node: &Node, budget: Budget, key: &[u8], now: Micros) {
+    fn note(&mut self, node: &Node, budget: RuleBudget, key: &[u8], now: Micros) {
         self.last = now.max(self.last);
         self.keys = self.keys.saturating_add(1);
         self.prefixes.add(body::prefix(&key_of(node, key)), budget.prefixes);
     }
 
     /// The sketch of a rule whose events can be counted in one.
-    fn sketch(&mut self, node: &Node, budget: Budget) -> Option<&mut Sketch> {
+    fn sketch(&mut self, node: &Node, budget: RuleBudget) -> Option<&mut Sketch> {
         sketched(node).then(|| self.sketch.get_or_insert_with(|| Sketch::new(budget.width)))
     }
 }
@@ -120,7 +120,7 @@ pub fn sketched(node: &Node) -> bool {
 impl NodeState {
     /// Before a key is looked up: gives away all that is free, once a pane, where room is short.
     #[inline]
-    pub fn make_room(&mut self, hasher: &KeyHasher, node: &Node, budget: Budget, now: Micros) {
+    pub fn make_room(&mut self, hasher: &KeyHasher, node: &Node, budget: RuleBudget, now: Micros) {
         if self.keys.entries() < budget.entries && self.over.is_none() {
             return;
         }
@@ -146,7 +146,7 @@ impl NodeState {
         &mut self,
         hasher: &KeyHasher,
         node: &Node,
-        budget: Budget,
+        budget: RuleBudget,
         arrival: &Arrival<'_>,
         evicted: &mut u64,
     ) -> (Room, Option<u32>) {
@@ -178,7 +178,14 @@ impl NodeState {
 
     /// Where those that are there have grown beyond all room, gives away keys without an open episode, those with one event
     /// first, then the oldest, but not the one that has just grown; counts are put into the sketch. How many there were.
-    pub fn shrink(&mut self, hasher: &KeyHasher, node: &Node, budget: Budget, slot: u32, now: Micros) -> u64 {
+    pub fn shrink(
+        &mut self,
+        hasher: &KeyHasher,
+        node: &Node,
+        budget: RuleBudget,
+        slot: u32,
+        now: Micros,
+    ) -> u64 {
         let mut gone = 0;
         while self.entries() > budget.most && self.keys.idle() > 1 {
             let place = |(slot, state): (u32, &KeyState)| {
@@ -254,18 +261,18 @@ impl NodeState {
     }
 
     /// Whether one more key may be over budget for the sake of its open episode.
-    pub fn spare(&self, budget: Budget) -> bool {
+    pub fn spare(&self, budget: RuleBudget) -> bool {
         self.entries() < budget.most
     }
 
     /// Announces what began, and what is over. True if it goes on.
-    pub fn settle(&mut self, node: &Node, group: u8, below: Micros, health: &mut Vec<Health>) -> bool {
+    pub fn settle(&mut self, node: &Node, group: u8, below: Micros, health: &mut Vec<HealthSignal>) -> bool {
         let rule = node.rule;
         let Some(over) = &mut self.over else { return false };
         if !over.announced {
             over.announced = true;
             let prefixes = over.prefixes.top(TOP);
-            health.push(Health::OverBudget { rule, group, since: over.since, prefixes });
+            health.push(HealthSignal::OverBudget { rule, group, since: over.since, prefixes });
         }
         // What is in the sketch must stay as long as a window can reach it.
         let last = over.sketch.as_ref().map_or(over.last, |sketch| sketch.newest(node).max(over.last));
@@ -273,7 +280,7 @@ impl NodeState {
         if until >= below {
             return true;
         }
-        health.push(Health::WithinBudget {
+        health.push(HealthSignal::WithinBudget {
             rule,
             group,
             since: over.since,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vedette_event::{Micros, SourceIx};
 
-use crate::{Correlator, Origin, Output, Still, group::Group};
+use crate::{Correlated, Correlator, Origin, Still, group::Group};
 
 impl Correlator {
     /// Says which sources stand still: nothing is known of when they will be read on.
@@ -34,7 +34,7 @@ impl Correlator {
 
     /// Gives up the oldest findings that wait for sources which stand still, until a restart has at most `each` records to
     /// read again for each finding that a set of sources may hold. `read` says how far each partition was read.
-    pub fn give_up(&mut self, read: &BTreeMap<Origin, i64>, each: usize, out: &mut Output) {
+    pub fn give_up(&mut self, read: &BTreeMap<Origin, i64>, each: usize, out: &mut Correlated) {
         let plan = std::sync::Arc::clone(&self.plan);
         for set in (0..plan.sets.len()).filter(|set| self.waiting.stands(*set)).collect::<Vec<_>>() {
             let most = self.waiting.limit_of(set).saturating_mul(each);

@@ -24,7 +24,7 @@
 use vedette_event::{Micros, SourceIx};
 
 use super::Held;
-use crate::{Health, plan::Plan};
+use crate::{HealthSignal, plan::Plan};
 
 /// Bytes of a finding with a short key: in a list that grows by doubling, three quarters full on average, with what its tree needs
 /// of the event.
@@ -80,7 +80,7 @@ pub(crate) struct Waiting {
     /// By set of sources: what holds of the one that stands still longest.
     stands: Vec<Still>,
     /// By tree: what was not evaluated, until that is over.
-    refused: Vec<Option<Refused>>,
+    refused: Vec<Option<NotEvaluated>>,
     /// How many trees that is.
     refusals: usize,
     /// Trees whose first refusal was not announced yet.
@@ -97,7 +97,7 @@ struct Account {
 
 /// A time in which a tree's findings were not evaluated.
 #[derive(Debug, Clone, Copy)]
-struct Refused {
+struct NotEvaluated {
     since: Micros,
     until: Micros,
     findings: u64,
@@ -204,7 +204,7 @@ impl Waiting {
                 known.findings += 1;
             }
             Some(none) => {
-                *none = Some(Refused { since: time, until: time, findings: 1 });
+                *none = Some(NotEvaluated { since: time, until: time, findings: 1 });
                 self.refusals += 1;
                 self.unannounced.push(tree);
             }
@@ -239,22 +239,22 @@ impl Waiting {
 
     /// Announces what is new: rules some of whose findings were not evaluated, and rules for which that is over, since all
     /// that came later has been let through.
-    pub fn announce(&mut self, plan: &Plan, passed: &[Micros], health: &mut Vec<Health>) {
+    pub fn announce(&mut self, plan: &Plan, passed: &[Micros], health: &mut Vec<HealthSignal>) {
         for at in std::mem::take(&mut self.unannounced) {
             if let (Some(tree), Some(Some(refused))) = (plan.trees.get(at), self.refused.get(at)) {
                 let standing = self.stands(tree.set);
-                health.push(Health::Unevaluated { rule: tree.root, since: refused.since, standing });
+                health.push(HealthSignal::Unevaluated { rule: tree.root, since: refused.since, standing });
             }
         }
         if self.refusals == 0 {
             return;
         }
         for (tree, slot) in plan.trees.iter().zip(&mut self.refused) {
-            let Some(Refused { since, until, findings }) = *slot else { continue };
+            let Some(NotEvaluated { since, until, findings }) = *slot else { continue };
             if passed.get(tree.set).is_some_and(|passed| *passed > until) {
                 *slot = None;
                 self.refusals -= 1;
-                health.push(Health::EvaluatedAgain { rule: tree.root, since, until, findings });
+                health.push(HealthSignal::EvaluatedAgain { rule: tree.root, since, until, findings });
             }
         }
     }
@@ -370,14 +370,14 @@ mod tests {
             health
         };
         [5, 3, 9].into_iter().for_each(|time| waiting.refuse(2, Micros(time)));
-        let began = Health::Unevaluated { rule: root, since: Micros(3), standing: waiting.stands(set) };
+        let began = HealthSignal::Unevaluated { rule: root, since: Micros(3), standing: waiting.stands(set) };
         assert_eq!(said(&mut waiting, 2), [began]);
         waiting.refuse(2, Micros(7));
         assert_eq!(said(&mut waiting, 9), []);
         let (since, until) = (Micros(3), Micros(9));
         assert_eq!(
             said(&mut waiting, 10),
-            [Health::EvaluatedAgain { rule: root, since, until, findings: 4 }]
+            [HealthSignal::EvaluatedAgain { rule: root, since, until, findings: 4 }]
         );
         assert_eq!(said(&mut waiting, 11), []);
     }

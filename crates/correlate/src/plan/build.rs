@@ -11,7 +11,7 @@ use std::{
 use vedette_event::{Micros, RuleIx, Sources, Span};
 use vedette_sigma::ir::{Correlation, CorrelationKind, RuleKind, RuleSet};
 
-use super::{From, Node, NodeKind, Ref, Route, Slot, Tree};
+use super::{KeptField, Node, NodeInput, NodeKind, Ref, Route, Tree};
 use crate::{body, over::budget::entry};
 
 /// Builds one tree.
@@ -20,11 +20,11 @@ pub(super) struct Builder<'a> {
     sources: &'a Sources,
     nodes: Vec<Node>,
     detections: Vec<RuleIx>,
-    slots: Vec<Slot>,
+    slots: Vec<KeptField>,
     /// Where each of them is.
     node_of: BTreeMap<RuleIx, usize>,
     detection_of: BTreeMap<RuleIx, u16>,
-    slot_of: BTreeMap<Slot, usize>,
+    slot_of: BTreeMap<KeptField, usize>,
 }
 
 impl<'a> Builder<'a> {
@@ -70,7 +70,7 @@ impl<'a> Builder<'a> {
         let rule = self.rules.get(root);
         let names = match &rule.extras.entity {
             Some(field) => {
-                self.slots.push(Slot { field: Arc::clone(field), key: true });
+                self.slots.push(KeptField { field: Arc::clone(field), key: true });
                 vec![Arc::clone(field)]
             }
             None => {
@@ -83,7 +83,7 @@ impl<'a> Builder<'a> {
         self.nodes.push(Node {
             rule: root,
             rule_ref: Arc::new(body::rule_ref(rule)),
-            refs: vec![Ref { from: From::Detection(0), recipe: 0 }],
+            refs: vec![Ref { from: NodeInput::Detection(0), recipe: 0 }],
             names,
             recipes: vec![vec![0]],
             kind: NodeKind::Single,
@@ -109,8 +109,8 @@ impl<'a> Builder<'a> {
         let mut refs = Vec::new();
         for &child in &correlation.rules {
             let from = match &self.rules.get(child).kind {
-                RuleKind::Detection(_) => From::Detection(self.detection(child)),
-                RuleKind::Correlation(inner) => From::Node(self.correlation(child, inner)),
+                RuleKind::Detection(_) => NodeInput::Detection(self.detection(child)),
+                RuleKind::Correlation(inner) => NodeInput::Node(self.correlation(child, inner)),
             };
             let parts = correlation.group_by.iter().map(|part| part.field_of(child));
             let recipe: Vec<_> = parts.map(|field| self.slot(field, true)).collect();
@@ -128,7 +128,7 @@ impl<'a> Builder<'a> {
             CorrelationKind::Temporal => NodeKind::Temporal,
             CorrelationKind::TemporalOrdered => NodeKind::Ordered,
         };
-        let chain = refs.iter().any(|reference| matches!(reference.from, From::Node(_)));
+        let chain = refs.iter().any(|reference| matches!(reference.from, NodeInput::Node(_)));
         let judged = correlation.judged();
         let greatest = correlation.condition.iter().map(|(_, n)| *n).max().unwrap_or(0);
         let rule = self.rules.get(ix);
@@ -162,7 +162,7 @@ impl<'a> Builder<'a> {
     }
 
     fn slot(&mut self, field: &Arc<str>, key: bool) -> usize {
-        let slot = Slot { field: Arc::clone(field), key };
+        let slot = KeptField { field: Arc::clone(field), key };
         *self.slot_of.entry(slot).or_insert_with_key(|slot| {
             self.slots.push(slot.clone());
             self.slots.len() - 1

@@ -11,11 +11,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use vedette_event::{Micros, RuleIx, SourceIx};
 use vedette_sigma::ir::{Rule, RuleKind, RuleSet};
 
-use super::{InForce, Plan, Route, Tree};
+use super::{Plan, Route, Tree, VersionUses};
 
 /// One version of the rules.
 #[derive(Debug, Clone)]
-pub struct Part {
+pub struct VersionPlan {
     /// From when on, in log time, it is in force.
     pub from: Micros,
     /// Compiled by itself ([`Plan::compile`]).
@@ -27,7 +27,7 @@ pub struct Part {
 impl Plan {
     /// One plan over versions, the oldest first. `before` is the plan whose places are kept.
     #[must_use]
-    pub fn merge(parts: &[Part], before: Option<&Self>) -> Self {
+    pub fn merge(parts: &[VersionPlan], before: Option<&Self>) -> Self {
         let (rules, offsets) = rules(parts);
         let newest = parts.last().map(|part| &part.plan);
         let mut plan = Self {
@@ -127,7 +127,7 @@ impl Plan {
     /// Says what the hits of a version are for.
     fn use_in(
         &mut self,
-        part: &Part,
+        part: &VersionPlan,
         offset: u32,
         fingerprints: &[[u8; 16]],
         places: &BTreeMap<[u8; 16], u32>,
@@ -146,7 +146,7 @@ impl Plan {
                 *of = tree.and_then(place);
             }
         }
-        self.versions.push(InForce { uses, sources: part.plan.sources.clone() });
+        self.versions.push(VersionUses { uses, sources: part.plan.sources.clone() });
     }
 }
 
@@ -187,7 +187,7 @@ impl Tree {
 }
 
 /// The rules of all versions, the newest's first, and from which number on each version's stand.
-fn rules(parts: &[Part]) -> (Arc<RuleSet>, Vec<u32>) {
+fn rules(parts: &[VersionPlan]) -> (Arc<RuleSet>, Vec<u32>) {
     if let [only] = parts {
         return (only.plan.rules.clone(), vec![0]);
     }

@@ -15,7 +15,7 @@ use vedette_event::{FieldType, Micros, RuleIx, RuleRef, SourceIx, Sources, Span}
 use vedette_sigma::ir::{Cmp, RuleKind, RuleSet};
 
 use self::build::Builder;
-pub use self::merge::Part;
+pub use self::merge::VersionPlan;
 use crate::codec::write_bytes;
 
 /// What the correlator does with which rule's findings. Immutable and shared.
@@ -32,14 +32,14 @@ pub struct Plan {
     /// By set: its trees, so that a release of one set costs nothing for the trees of others.
     pub(crate) members: Vec<Vec<usize>>,
     /// The versions of rules and sources in it, the oldest first.
-    pub(crate) versions: Vec<InForce>,
+    pub(crate) versions: Vec<VersionUses>,
     /// By rule: its tree.
     tree_of: Vec<Option<u32>>,
 }
 
 /// What one version's hits are for.
 #[derive(Debug)]
-pub(crate) struct InForce {
+pub(crate) struct VersionUses {
     /// By the version's own detection rules: the trees that use it, and its number there.
     pub uses: Vec<SmallVec<[(u32, u16); 2]>>,
     pub sources: Arc<Sources>,
@@ -55,7 +55,7 @@ pub(crate) struct Tree {
     pub detections: Vec<RuleIx>,
     pub route: Route,
     /// What is taken from an event, in this order.
-    pub slots: Vec<Slot>,
+    pub slots: Vec<KeptField>,
     pub weighted: bool,
     /// Rules below the root that raise no alerts of their own, each in one tree only: what they see is counted there.
     pub inner: Vec<Inner>,
@@ -91,7 +91,7 @@ pub(crate) struct Inner {
 
 /// A field whose cell a tree keeps of each event.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Slot {
+pub(crate) struct KeptField {
     /// As written.
     pub field: Arc<str>,
     /// Part of a key: scalars only, IPv6 cut to /64.
@@ -137,12 +137,12 @@ pub(crate) enum NodeKind {
 /// A referenced rule.
 #[derive(Debug, Clone)]
 pub(crate) struct Ref {
-    pub from: From,
+    pub from: NodeInput,
     pub recipe: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum From {
+pub(crate) enum NodeInput {
     /// Number of a detection in the tree.
     Detection(u16),
     /// Number of a node in the tree.
@@ -188,7 +188,7 @@ impl Plan {
             }
             plan.trees.push(tree);
         }
-        plan.versions.push(InForce { uses, sources });
+        plan.versions.push(VersionUses { uses, sources });
         plan.number();
         plan
     }
@@ -299,8 +299,8 @@ fn inner(rules: &RuleSet, tree: &Tree, counted: &mut BTreeSet<RuleIx>) -> Vec<In
             if nodes.insert(at) {
                 for reference in tree.nodes.get(at).map_or(&[][..], |node| &node.refs) {
                     match reference.from {
-                        From::Node(child) => ahead.push(child),
-                        From::Detection(bit) => drop(detections.insert(bit)),
+                        NodeInput::Node(child) => ahead.push(child),
+                        NodeInput::Detection(bit) => drop(detections.insert(bit)),
                     }
                 }
             }

@@ -33,7 +33,7 @@ use crate::{
     keys::{AnyWindow, KeyBytes, Keys},
     notices::Ahead,
     over::{Arrival, Over, Room, budget::Budgets},
-    plan::{From, Node, Plan, Tree},
+    plan::{Node, NodeInput, Plan, Tree},
     report::Report,
     storm::Storms,
 };
@@ -168,8 +168,8 @@ impl Step<'_> {
         }
         let refs = joining.refs.iter().filter_map(|ix| node.refs.get(usize::from(*ix)));
         let children = refs.filter_map(|reference| match reference.from {
-            From::Node(child) => Some(child),
-            From::Detection(_) => None,
+            NodeInput::Node(child) => Some(child),
+            NodeInput::Detection(_) => None,
         });
         let of = |child| self.crossed.iter().filter(move |episode| usize::from(episode.node) == child);
         let episodes: Vec<_> = children.flat_map(of).cloned().collect();

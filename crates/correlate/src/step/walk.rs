@@ -12,7 +12,7 @@ use crate::{
     codec::KeyHasher,
     event::EventRef,
     intake::{payload::Payload, values},
-    plan::{From, Node, NodeKind, Tree},
+    plan::{Node, NodeInput, NodeKind, Tree},
 };
 
 /// What became of an event at one key of one rule.
@@ -84,15 +84,15 @@ impl Walk<'_, '_> {
         let (mut direct, mut flags) = (false, self.event.flags);
         for (ix, r) in node.refs.iter().enumerate() {
             let matches = match r.from {
-                From::Detection(bit) => self.payload.matched.contains(&bit),
-                From::Node(child) => {
+                NodeInput::Detection(bit) => self.payload.matched.contains(&bit),
+                NodeInput::Node(child) => {
                     let Some(Some(Taken::Yes(Some(crossed)))) = scratch.became.get(child) else { continue };
                     flags = flags.with(*crossed);
                     true
                 }
             };
             if matches {
-                direct |= matches!(r.from, From::Detection(_));
+                direct |= matches!(r.from, NodeInput::Detection(_));
                 scratch.refs.push(ix as u16);
             }
         }
@@ -146,7 +146,7 @@ impl Walk<'_, '_> {
         let mut taken = None;
         for (key, refs) in &found {
             let direct = |ix: &u16| {
-                node.refs.get(usize::from(*ix)).is_some_and(|r| matches!(r.from, From::Detection(_)))
+                node.refs.get(usize::from(*ix)).is_some_and(|r| matches!(r.from, NodeInput::Detection(_)))
             };
             let event = EventRef { weight: if refs.iter().any(direct) { event.weight } else { 1 }, ..*event };
             let joining = Joining { event: &event, refs, values: &scratch.values, child: None };

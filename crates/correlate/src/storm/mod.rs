@@ -21,7 +21,7 @@ use vedette_event::{Micros, Order, State as Liveness, key_text, time::HOUR};
 
 use self::hour::{Folded, Head, Hour, Turn};
 use crate::{
-    Published,
+    NewRevision,
     body::{self, Bodies, key_of},
     event::EventRef,
     keys::KeyBytes,
@@ -89,7 +89,7 @@ impl Storms {
     }
 
     /// Takes note of what crossed in a group, and drops from the revisions of this release what is behind too many others now.
-    pub fn hear(&mut self, plan: &Plan, crossings: Vec<Crossing>, alerts: &mut Vec<Published>) {
+    pub fn hear(&mut self, plan: &Plan, crossings: Vec<Crossing>, alerts: &mut Vec<NewRevision>) {
         let mut pushed_out = false;
         for crossing in crossings {
             let Some(tree) = plan.trees.get(crossing.tree as usize) else { continue };
@@ -109,7 +109,7 @@ impl Storms {
     }
 
     /// Whether a revision is of an episode that is folded.
-    fn drops(&self, plan: &Plan, published: &Published) -> bool {
+    fn drops(&self, plan: &Plan, published: &NewRevision) -> bool {
         let tree = plan.tree_of(published.rule);
         tree.is_some_and(|tree| self.behind(tree, published.crossing, || published.alert.key.clone()))
     }
@@ -126,7 +126,7 @@ impl Storms {
         &mut self,
         bodies: &Bodies<'_>,
         (set, below): (usize, Option<Micros>),
-        alerts: &mut Vec<Published>,
+        alerts: &mut Vec<NewRevision>,
         mut silence: impl FnMut(&Crossing),
     ) {
         let mut heard = std::mem::take(&mut self.heard);
@@ -166,7 +166,7 @@ impl Storms {
         (at, tree): (u32, &Tree),
         place: &Turn,
         crossing: &Crossing,
-        alerts: &mut Vec<Published>,
+        alerts: &mut Vec<NewRevision>,
     ) -> bool {
         let node = tree.last();
         let event = &crossing.event;
@@ -206,7 +206,7 @@ impl Storms {
         bodies: &Bodies<'_>,
         (at, tree): (u32, &Tree),
         before: Option<Micros>,
-        alerts: &mut Vec<Published>,
+        alerts: &mut Vec<NewRevision>,
     ) {
         let published = self.published.get(at as usize).copied().unwrap_or(Micros::MIN);
         let Some(hours) = self.by_tree.get_mut(&at) else { return };

@@ -5,7 +5,7 @@ use vedette_sigma::ir::{Cmp, CorrelationKind::*, Extras, Rule};
 
 use super::{harness::*, restarts::baseline};
 use crate::{
-    GROUPS, Output,
+    Correlated, GROUPS,
     chain::{LISTED, kept},
 };
 
@@ -79,7 +79,7 @@ fn what_is_kept_of_children_follows_the_window() {
             },
             correlation("chain", kind, &[1], &["user"], "1d", &[condition]),
         ]);
-        let (mut correlator, mut out) = (world.correlator(), Output::default());
+        let (mut correlator, mut out) = (world.correlator(), Correlated::default());
         let port = |n: i64| (n % 3).to_string();
         let log: Vec<Ev> =
             (0..5_000).map(|n| ev(3 * n, &[0], &[("user", "u"), ("port", &port(n))])).collect();
@@ -104,7 +104,7 @@ fn what_is_kept_of_one_child_event_is_bounded() {
         level("e", 3),
         level("f", 4),
     ]);
-    let (mut correlator, mut out) = (world.correlator(), Output::default());
+    let (mut correlator, mut out) = (world.correlator(), Correlated::default());
     let log: Vec<Ev> = (0..200).map(|n| ev(3 * n, &[0], &[("user", "u")])).collect();
     push(&mut correlator, &log, &mut out);
     correlator.release(&[secs(600); 3], usize::MAX, &mut out);
@@ -139,7 +139,7 @@ fn children_survive_a_restart_to_the_byte() {
     let expected = baseline(&world, &log);
     assert!(expected.values().any(|body| body.contains("\"children\":[{\"alert_id\"")));
     for at in 1..log.len() {
-        let (mut correlator, mut out) = (world.correlator(), Output::default());
+        let (mut correlator, mut out) = (world.correlator(), Correlated::default());
         push(&mut correlator, &log[..at], &mut out);
         correlator.release(&[secs(3 * at as i64); 3], usize::MAX, &mut out);
         let mut next = world.correlator();

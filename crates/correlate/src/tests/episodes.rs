@@ -4,7 +4,7 @@ use vedette_event::{Flags, Micros, State::*, alert::Number};
 use vedette_sigma::ir::{Cmp, CorrelationKind::*, Extras, Rule};
 
 use super::harness::*;
-use crate::Output;
+use crate::Correlated;
 
 fn count(n: u64, timespan: &str, rearm: Option<&str>, update: Option<&str>) -> World {
     let rule = correlation("c", EventCount, &[0], &["user"], timespan, &[(Cmp::Gte, n)]);
@@ -229,7 +229,7 @@ fn over_budget_known_keys_stay_and_it_is_said_once() {
 #[test]
 fn a_rule_waits_only_for_the_sources_it_reads() {
     let world = world(vec![single("fw-only", true), single("any", true)]);
-    let (mut correlator, mut out) = (world.correlator(), Output::default());
+    let (mut correlator, mut out) = (world.correlator(), Correlated::default());
     push(&mut correlator, &[ev(0, &[0, 1], &[("user", "u")])], &mut out);
     // Source json may hold anything, so both wait for it; `api` concerns the second only.
     correlator.release(&[Micros::MIN, secs(1), secs(9)], usize::MAX, &mut out);
@@ -254,10 +254,10 @@ fn a_release_stops_at_a_number_of_alerts_and_goes_on_where_it_stopped() {
         .collect();
     let expected = world.run(&events);
     assert_eq!(expected.alerts.len(), 2 * 4 * 300);
-    let (mut correlator, mut got, mut rounds) = (world.correlator(), Output::default(), 0);
+    let (mut correlator, mut got, mut rounds) = (world.correlator(), Correlated::default(), 0);
     push(&mut correlator, &events, &mut got);
     loop {
-        let mut out = Output::default();
+        let mut out = Correlated::default();
         let all = correlator.release(&[secs(1_000); 3], 50, &mut out);
         // One time of the storm, or one step of its end, holds a few more.
         assert!(out.alerts.len() < 50 + 4 * 33, "{}", out.alerts.len());
@@ -269,7 +269,7 @@ fn a_release_stops_at_a_number_of_alerts_and_goes_on_where_it_stopped() {
         }
     }
     assert!(rounds > 20, "{rounds}");
-    let by_id = |out: &Output| {
+    let by_id = |out: &Correlated| {
         let bodies = out.alerts.iter().map(|p| serde_json::to_string(&p.alert).unwrap());
         bodies.collect::<std::collections::BTreeSet<_>>()
     };
@@ -287,11 +287,11 @@ fn a_storm_in_one_set_of_sources_does_not_silence_another() {
     push(
         &mut correlator,
         &[Ev { offset: 1_000_000, ..ev(1, &[1], &[("host", "h")]) }],
-        &mut Output::default(),
+        &mut Correlated::default(),
     );
     let mut spoken = None;
     for second in 1..60 {
-        let mut out = Output::default();
+        let mut out = Correlated::default();
         push(&mut correlator, &[ev(second, &[0], &[("user", &format!("u{second}"))])], &mut out);
         let all = correlator.release(&[secs(second + 1); 3], 10, &mut out);
         assert!(!all || second == 1, "more is due than may be said");

@@ -4,7 +4,7 @@ use vedette_event::Kind;
 use vedette_sigma::ir::{Cmp, CorrelationKind::*, Extras, KeyPart, Rule, RuleKind};
 
 use super::harness::*;
-use crate::{Correlator, Hands, Output};
+use crate::{Correlated, Correlator, Hands};
 
 fn hit(t: i64, user: &str) -> Ev {
     ev(t, &[0], &[("user", user)])
@@ -23,7 +23,7 @@ fn trees(correlator: &Correlator) -> usize {
 fn an_open_alert_has_two_timers_however_long_it_is_open() {
     let rule = correlation("c", EventCount, &[0], &["user"], "1h", &[(Cmp::Gte, 1)]);
     let extras = Extras { update: Some(span("10s")), ..Extras::default() };
-    let (world, mut out) = (world(vec![detection("d"), Rule { extras, ..rule }]), Output::default());
+    let (world, mut out) = (world(vec![detection("d"), Rule { extras, ..rule }]), Correlated::default());
     let mut correlator = world.correlator();
     for t in 0..3_000 {
         push(&mut correlator, &[hit(t, "u")], &mut out);
@@ -38,7 +38,7 @@ fn an_open_alert_has_two_timers_however_long_it_is_open() {
 fn timers_of_what_others_took_the_place_of_are_forgotten() {
     let mut world = world(vec![single("s", true)]);
     world.budget = 4;
-    let (mut correlator, mut out) = (world.correlator(), Output::default());
+    let (mut correlator, mut out) = (world.correlator(), Correlated::default());
     for n in 0..20_000 {
         let event = Ev { offset: n, fields: vec![("user", Kind::Text, format!("u{n}"))], ..hit(n / 100, "") };
         push(&mut correlator, &[event], &mut out);
@@ -56,7 +56,7 @@ fn a_group_whose_keys_are_forgotten_keeps_nothing_of_the_tree() {
     let chain = correlation("chain", EventCount, &[1], &["user"], "1m", &[(Cmp::Gte, 2)]);
     let rules = vec![detection("d"), rule("c", EventCount), single("s", true), few, chain];
     let world = World { notices: true, ..world(rules) };
-    let (mut correlator, mut out) = (world.correlator(), Output::default());
+    let (mut correlator, mut out) = (world.correlator(), Correlated::default());
     let users: Vec<_> = (0..500)
         .map(|n| Ev { rules: vec![0, 2], offset: n, ..hit(n / 10, &format!("u{}", n % 250)) })
         .collect();
@@ -69,8 +69,8 @@ fn a_group_whose_keys_are_forgotten_keeps_nothing_of_the_tree() {
 }
 
 /// Events of some keys of several rules, released now and then; with hands that begin with the last.
-fn let_through(world: &World, threads: usize) -> (Output, crate::Effort) {
-    let (mut correlator, mut out) = (world.correlator(), Output::default());
+fn let_through(world: &World, threads: usize) -> (Correlated, crate::Effort) {
+    let (mut correlator, mut out) = (world.correlator(), Correlated::default());
     if threads > 1 {
         let run = |mut tasks: Vec<crate::ReleaseTask>| {
             tasks.iter_mut().rev().for_each(crate::ReleaseTask::run);
@@ -126,7 +126,7 @@ fn alias() -> World {
 fn an_event_of_two_keys_goes_to_both_groups_and_counts_once() {
     let both = |t, user: &str, host: &str| ev(t, &[0, 1], &[("user", user), ("host", host)]);
     let world = alias();
-    let (mut correlator, mut out) = (world.correlator(), Output::default());
+    let (mut correlator, mut out) = (world.correlator(), Correlated::default());
     push(&mut correlator, &[both(0, "x", "y"), both(1, "y", "z")], &mut out);
     assert_eq!((0..64).map(|group| correlator.unreleased(group).len()).filter(|n| *n > 0).count(), 3);
     correlator.finish(&mut out);
@@ -140,7 +140,7 @@ fn a_tree_goes_whole_to_the_group_of_what_its_keys_share() {
     let child = correlation("child", EventCount, &[0], &["user", "host"], "1m", &[(Cmp::Gte, 1)]);
     let parent = correlation("parent", EventCount, &[1], &["user"], "1m", &[(Cmp::Gte, 3)]);
     let world = world(vec![detection("d"), Rule { emits: false, ..child }, parent]);
-    let (mut correlator, mut out) = (world.correlator(), Output::default());
+    let (mut correlator, mut out) = (world.correlator(), Correlated::default());
     let of = |t: i64| ev(t, &[0], &[("user", "u"), ("host", &format!("h{t}"))]);
     push(&mut correlator, &[of(0), of(1), of(2)], &mut out);
     assert_eq!((0..64).filter(|group| !correlator.unreleased(*group).is_empty()).count(), 1);

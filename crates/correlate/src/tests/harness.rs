@@ -14,7 +14,7 @@ use vedette_sigma::ir::{
     Cmp, Correlation, CorrelationKind, Detection, Expr, Extras, KeyPart, Rule, RuleKind, RuleSet,
 };
 
-use crate::{Correlator, CorrelatorSettings, Output, Plan, Router, WaitingBudget};
+use crate::{Correlated, Correlator, CorrelatorSettings, Plan, Router, WaitingBudget};
 
 /// 2026-01-01T00:00:00Z.
 pub const DAY0: i64 = 1_767_225_600_000_000;
@@ -182,8 +182,8 @@ impl World {
     }
 
     /// Every revision, events pushed one by one, released at the end.
-    pub fn run(&self, events: &[Ev]) -> Output {
-        let (mut correlator, mut out) = (self.correlator(), Output::default());
+    pub fn run(&self, events: &[Ev]) -> Correlated {
+        let (mut correlator, mut out) = (self.correlator(), Correlated::default());
         for event in events {
             push(&mut correlator, std::slice::from_ref(event), &mut out);
         }
@@ -198,7 +198,7 @@ impl World {
 }
 
 /// The last revision of each alert by (crossing, rule id, key).
-pub fn last(out: &Output) -> Vec<Alert> {
+pub fn last(out: &Correlated) -> Vec<Alert> {
     let mut by_id = BTreeMap::new();
     for published in &out.alerts {
         let slot = by_id.entry(Arc::clone(&published.alert.alert_id)).or_insert_with(|| published.clone());
@@ -226,13 +226,13 @@ pub const fn incarnation(event: &Ev) -> Incarnation {
 }
 
 /// Pushes events of one partition, as one batch of each incarnation.
-pub fn push(correlator: &mut Correlator, events: &[Ev], out: &mut Output) {
+pub fn push(correlator: &mut Correlator, events: &[Ev], out: &mut Correlated) {
     for events in events.chunk_by(|a, b| incarnation(a) == incarnation(b)) {
         push_batch(correlator, events, out);
     }
 }
 
-fn push_batch(correlator: &mut Correlator, events: &[Ev], out: &mut Output) {
+fn push_batch(correlator: &mut Correlator, events: &[Ev], out: &mut Correlated) {
     let Some(first) = events.first() else { return };
     let mut batch = BatchBuilder::new(projection());
     let mut hits = Vec::new();

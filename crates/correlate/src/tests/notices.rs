@@ -4,7 +4,7 @@ use vedette_event::{Micros, Notice};
 use vedette_sigma::ir::{Cmp, CorrelationKind::*, Rule};
 
 use super::harness::*;
-use crate::{Correlator, Output};
+use crate::{Correlated, Correlator};
 
 fn ahead(rules: Vec<Rule>) -> (World, Correlator) {
     let world = World { notices: true, ..world(rules) };
@@ -13,7 +13,7 @@ fn ahead(rules: Vec<Rule>) -> (World, Correlator) {
 }
 
 fn feed(correlator: &mut Correlator, events: &[Ev]) -> Vec<Notice> {
-    let mut out = Output::default();
+    let mut out = Correlated::default();
     for event in events {
         push(correlator, std::slice::from_ref(event), &mut out);
     }
@@ -42,7 +42,7 @@ fn a_condition_is_announced_before_anything_is_released_and_once() {
 #[test]
 fn released_state_counts_and_an_open_alert_needs_no_notice() {
     let (_, mut correlator) = ahead(counting());
-    let mut out = Output::default();
+    let mut out = Correlated::default();
     feed(&mut correlator, &[hit(0), hit(1)]);
     correlator.release(&[secs(2); 3], usize::MAX, &mut out);
     assert_eq!(feed(&mut correlator, &[hit(2)]).len(), 1);
@@ -124,7 +124,7 @@ fn events_of_several_partitions_add_up_as_far_as_they_are_remembered() {
     let mut correlator = world.correlator();
     feed(&mut correlator, &burst(0, 0, 300));
     assert!(feed(&mut correlator, &burst(1, 0, 90)).is_empty());
-    let mut out = Output::default();
+    let mut out = Correlated::default();
     correlator.release(&[secs(9); 3], usize::MAX, &mut out);
     assert!(out.alerts.is_empty());
     let more: Vec<_> = (0..10).map(|n| Ev { offset: 1_000 + n, ..hit(9) }).collect();
@@ -153,7 +153,7 @@ fn an_episode_that_had_to_wait_for_another_s_notice_is_announced_after_it() {
     assert_eq!(feed(&mut correlator, &[hit(0), hit(1), hit(2)]).len(), 1);
     // At most one is open for a key.
     assert!(feed(&mut correlator, &[hit(30), hit(31), hit(32)]).is_empty());
-    correlator.release(&[secs(20); 3], usize::MAX, &mut Output::default());
+    correlator.release(&[secs(20); 3], usize::MAX, &mut Correlated::default());
     let notices = feed(&mut correlator, &[hit(33)]);
     assert_eq!((notices.len(), notices[0].crossed_at), (1, secs(33)));
     assert!(feed(&mut correlator, &[hit(34), hit(35)]).is_empty());
@@ -187,7 +187,7 @@ fn the_work_for_late_events_is_bounded_by_their_number() {
 fn a_flood_of_keys_stays_within_the_budget_and_is_forgotten() {
     let rules = || vec![single("s", true), at_least("c", 2)];
     let world = World { notice_budget: 1_000, ..ahead(rules()).0 };
-    let (mut correlator, mut out) = (world.correlator(), Output::default());
+    let (mut correlator, mut out) = (world.correlator(), Correlated::default());
     let user =
         |n: i64| Ev { offset: n, fields: ev(0, &[], &[("user", &format!("u{n}"))]).fields, ..hit(n / 1_000) };
     let events: Vec<_> = (0..5_000).map(user).collect();
@@ -197,7 +197,7 @@ fn a_flood_of_keys_stays_within_the_budget_and_is_forgotten() {
     correlator.release(&[secs(6); 3], usize::MAX, &mut out);
     assert_eq!(held(&correlator), 0);
     correlator.finish(&mut out);
-    let sorted = |mut out: Output| {
+    let sorted = |mut out: Correlated| {
         out.alerts.sort_by_key(|p| (p.alert.alert_id.clone(), p.alert.revision));
         out.alerts
     };

@@ -10,7 +10,7 @@ use super::{
     harness::*,
     restarts::{baseline, everything, log, ops, play},
 };
-use crate::Health;
+use crate::HealthSignal;
 
 fn counting(budget: usize) -> World {
     let mut world = world(vec![
@@ -110,15 +110,16 @@ fn the_period_is_announced_with_its_prefixes_and_its_end() {
     let address = |n: i64| ev(n / 50, &[0], &[("source.ip", &format!("203.0.113.{}", n % 250))]);
     let mut log: Vec<_> = (0..500).map(|n| Ev { offset: n, ..address(n) }).collect();
     log.push(Ev { offset: 1_000, ..ev(100, &[0], &[("source.ip", "192.0.2.1")]) });
-    let (mut correlator, mut out) = (world.correlator(), crate::Output::default());
+    let (mut correlator, mut out) = (world.correlator(), crate::Correlated::default());
     for event in &log {
         push(&mut correlator, std::slice::from_ref(event), &mut out);
         correlator.release(&[event.time; 3], usize::MAX, &mut out);
     }
-    let begun = out.health.iter().filter(|h| matches!(h, Health::OverBudget { .. })).count();
-    let ended: Vec<_> = out.health.iter().filter(|h| matches!(h, Health::WithinBudget { .. })).collect();
+    let begun = out.health.iter().filter(|h| matches!(h, HealthSignal::OverBudget { .. })).count();
+    let ended: Vec<_> =
+        out.health.iter().filter(|h| matches!(h, HealthSignal::WithinBudget { .. })).collect();
     assert!(begun > 10 && ended.len() == begun, "{begun} {}", ended.len());
-    let Health::WithinBudget { prefixes, keys, .. } = ended[0] else { unreachable!() };
+    let HealthSignal::WithinBudget { prefixes, keys, .. } = ended[0] else { unreachable!() };
     assert_eq!(prefixes[..], [("203.0.113.0/24".to_owned(), *keys)]);
 }
 
@@ -162,7 +163,7 @@ proptest! {
 
     #[test]
     fn a_restart_charges_keys_for_the_same(log in log()) {
-        let (mut out, world) = (crate::Output::default(), everything());
+        let (mut out, world) = (crate::Correlated::default(), everything());
         let (mut before, mut after) = (world.correlator(), world.correlator());
         push(&mut before, &log, &mut out);
         // Events that no rule meets are left out of a log, which may leave it empty.
@@ -181,7 +182,7 @@ fn those_that_grow_take_the_place_of_those_that_do_not() {
     let mut world =
         world(vec![detection("d"), correlation("v", values, &[0], &["user"], "1h", &[(Cmp::Gte, 100)])]);
     world.budget = 60;
-    let (mut correlator, mut out) = (world.correlator(), crate::Output::default());
+    let (mut correlator, mut out) = (world.correlator(), crate::Correlated::default());
     let node = &world.plan.trees[0].nodes[0];
     let most = correlator.budgets.get(node).most;
     // Of two thousand keys with one value 640 go on, up to 150.
@@ -201,7 +202,7 @@ fn those_that_grow_take_the_place_of_those_that_do_not() {
     correlator.finish(&mut out);
     // What one key grows by at once is little.
     assert!((most..most + 20).contains(&fullest), "{fullest} of {most}");
-    let over = |health: &Health| matches!(health, Health::OverBudget { .. });
+    let over = |health: &HealthSignal| matches!(health, HealthSignal::OverBudget { .. });
     assert!(out.health.iter().any(over) && out.counters.values().any(|c| c.evicted > 1_000));
     // Those that had room to the end say what they would have said.
     let exact = World { budget: 100_000, ..world }.alerts(&log);

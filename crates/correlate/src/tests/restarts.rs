@@ -7,7 +7,7 @@ use vedette_event::{Flags, Kind, Micros, Partition, RuleIx, TopicIx};
 use vedette_sigma::ir::{Cmp, CorrelationKind::*, Extras, Rule, RuleKind};
 
 use super::harness::*;
-use crate::{Correlator, Error, GROUPS, Output};
+use crate::{Correlated, Correlator, Error, GROUPS};
 
 /// Everything there is, in one rule set.
 pub fn everything() -> World {
@@ -89,7 +89,7 @@ pub fn log() -> impl Strategy<Value = Vec<Ev>> {
 
 pub type Bodies = BTreeMap<(String, u32), String>;
 
-fn collect(out: &mut Output, into: &mut Bodies) -> Result<(), TestCaseError> {
+fn collect(out: &mut Correlated, into: &mut Bodies) -> Result<(), TestCaseError> {
     for published in out.alerts.drain(..) {
         let body = serde_json::to_string(&published.alert).unwrap();
         let key = (published.alert.alert_id.to_string(), published.alert.revision);
@@ -120,7 +120,7 @@ struct Run<'a> {
     partitions: Vec<Vec<Ev>>,
     read: Vec<usize>,
     correlator: Correlator,
-    out: Output,
+    out: Correlated,
     bodies: Bodies,
     saved: Vec<Option<Saved>>,
 }
@@ -136,7 +136,7 @@ impl<'a> Run<'a> {
             read: vec![0; partitions.len()],
             partitions,
             correlator: world.correlator(),
-            out: Output::default(),
+            out: Correlated::default(),
             bodies: Bodies::new(),
             saved: vec![None; usize::from(GROUPS)],
             world,
@@ -185,7 +185,7 @@ impl<'a> Run<'a> {
     }
 
     fn crash(&mut self) {
-        self.out = Output::default();
+        self.out = Correlated::default();
         self.correlator = self.world.correlator();
         for (at, events) in self.partitions.iter().enumerate() {
             let first = events.first().unwrap();
@@ -286,7 +286,7 @@ proptest! {
             let mut correlator = world.correlator();
             let seal = correlator.seal(&bytes);
             bytes.extend(seal);
-            let mut out = Output::default();
+            let mut out = Correlated::default();
             if correlator.restore(group as u8, &bytes).is_ok() {
                 for event in &log {
                     push(&mut correlator, std::slice::from_ref(event), &mut out);
@@ -366,7 +366,7 @@ fn unchanged_rules_keep_their_state_when_others_change() {
     let rule = || correlation("c", EventCount, &[0], &["user"], "1m", &[(Cmp::Gte, 2)]);
     let before = world(vec![detection("d"), rule(), single("old", true)]);
     let after = world(vec![detection("d"), single("new", true), rule()]);
-    let (mut correlator, mut out) = (before.correlator(), Output::default());
+    let (mut correlator, mut out) = (before.correlator(), Correlated::default());
     push(&mut correlator, &[ev(0, &[0], &[("user", "u")])], &mut out);
     correlator.release(&[secs(10); 3], usize::MAX, &mut out);
     let mut next = after.correlator();
@@ -403,7 +403,8 @@ fn a_storm_of_one_group_goes_on_where_the_newest_checkpoint_left_it() {
 /// Two releases of the same log: second by second, and in one step up to some second.
 fn agree_however_far_a_release_goes(world: &World, log: &[Ev], far: i64) {
     let run = |marks: &[i64]| {
-        let (mut correlator, mut out, mut bodies) = (world.correlator(), Output::default(), Bodies::new());
+        let (mut correlator, mut out, mut bodies) =
+            (world.correlator(), Correlated::default(), Bodies::new());
         let mut at = 0;
         for mark in marks {
             let to = log.partition_point(|event| event.time < secs(*mark));

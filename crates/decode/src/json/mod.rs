@@ -1,7 +1,7 @@
-//! JSON records: which members are wanted ([`select`]), in which order they came ([`order`]), and one pass that validates
+//! JSON records: which members are wanted ([`select`]), in which order they came ([`key_order`]), and one pass that validates
 //! a record and finds them ([`scan`]).
 
-pub mod order;
+pub mod key_order;
 pub mod scan;
 pub mod select;
 pub mod text;

@@ -8,7 +8,7 @@
 use vedette_event::Kind;
 
 use super::{
-    order::Order,
+    key_order::KeyOrder,
     select::{Selection, Take, Wanted},
     text,
 };
@@ -60,7 +60,7 @@ impl Extent {
 /// What one scan found, by target.
 #[derive(Debug)]
 pub struct Captures {
-    order: Order,
+    order: KeyOrder,
     places: Vec<(Extent, u32)>,
     touched: Vec<u32>,
 }
@@ -70,7 +70,7 @@ impl Captures {
     #[must_use]
     pub fn new(selection: &Selection, seed: u64) -> Self {
         Self {
-            order: Order::new(selection, seed),
+            order: KeyOrder::new(selection, seed),
             places: vec![(Extent::NOWHERE, u32::MAX); selection.targets()],
             touched: Vec::with_capacity(selection.targets()),
         }

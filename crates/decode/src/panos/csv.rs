@@ -32,14 +32,14 @@ const TYPES: [&str; 15] = [
 
 /// Where a cell lies in the record, without its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub struct CellSpan {
     start: u32,
     end: u32,
     /// It holds doubled quotes.
     pub doubled: bool,
 }
 
-impl Span {
+impl CellSpan {
     /// Its bytes in the record.
     #[must_use]
     pub fn range(&self) -> std::ops::Range<usize> {
@@ -80,7 +80,7 @@ fn is_time(text: &str) -> bool {
 }
 
 /// Splits the CSV that begins at `at` into `cells`.
-pub fn split(record: &str, at: usize, cells: &mut Vec<Span>) {
+pub fn split(record: &str, at: usize, cells: &mut Vec<CellSpan>) {
     cells.clear();
     let bytes = record.as_bytes();
     let mut at = at;
@@ -95,8 +95,8 @@ pub fn split(record: &str, at: usize, cells: &mut Vec<Span>) {
 }
 
 /// The cell at `at`, and where the next one begins.
-fn cell(bytes: &[u8], at: usize) -> (Span, Option<usize>) {
-    let span = |start: usize, end: usize, doubled| Span { start: start as u32, end: end as u32, doubled };
+fn cell(bytes: &[u8], at: usize) -> (CellSpan, Option<usize>) {
+    let span = |start: usize, end: usize, doubled| CellSpan { start: start as u32, end: end as u32, doubled };
     let rest = bytes.get(at..).unwrap_or_default();
     if rest.first() != Some(&b'"') {
         let end = first(bytes, at, |byte| byte == b',');

@@ -5,7 +5,7 @@
 
 /// The supported log types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Log {
+pub enum LogType {
     /// Sessions.
     Traffic,
     /// Threats, files and URLs.
@@ -14,7 +14,7 @@ pub enum Log {
 
 /// Where a field's value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
+pub enum FieldSource {
     /// The cell as it is.
     Cell(usize),
     /// The first of two cells that is not empty.
@@ -30,7 +30,7 @@ pub enum From {
     /// The cell, in logs about files.
     File(usize),
     /// Part of the URL in the cell.
-    UrlPart(usize, Part),
+    UrlPart(usize, UrlPiece),
     /// Whether the action in the cell stops the traffic.
     Blocked(usize),
     /// The cell, else the host that the syslog header names.
@@ -43,7 +43,7 @@ pub enum From {
 
 /// A part of a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum UrlPiece {
     /// Host, without port.
     Domain,
     /// Path.
@@ -65,7 +65,7 @@ pub const SUBTYPE: usize = 4;
 /// Column of the generated time.
 pub const GENERATED: usize = 6;
 
-impl Log {
+impl LogType {
     /// The log type of this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
@@ -87,7 +87,7 @@ impl Log {
 
     /// Where a canonical field comes from, if this log type has it.
     #[must_use]
-    pub fn field(self, name: &str) -> Option<From> {
+    pub fn field(self, name: &str) -> Option<FieldSource> {
         let own = match self {
             Self::Traffic => TRAFFIC,
             Self::Threat => THREAT,
@@ -105,117 +105,117 @@ impl Log {
     }
 }
 
-const COMMON: &[(&str, From)] = &[
-    ("@timestamp", From::Time),
-    ("observer.vendor", From::Fixed("Palo Alto Networks")),
-    ("observer.product", From::Fixed("PAN-OS")),
-    ("observer.serial_number", From::Cell(2)),
-    ("panw.type", From::Cell(TYPE)),
-    ("panw.subtype", From::Cell(SUBTYPE)),
-    ("source.ip", From::Cell(7)),
-    ("destination.ip", From::Cell(8)),
-    ("source.nat.ip", From::Cell(9)),
-    ("destination.nat.ip", From::Cell(10)),
-    ("rule.name", From::Cell(11)),
-    ("source.user.name", From::Cell(12)),
-    ("destination.user.name", From::Cell(13)),
-    ("network.application", From::Cell(14)),
-    ("panw.vsys", From::Cell(15)),
-    ("observer.ingress.zone", From::Cell(16)),
-    ("observer.egress.zone", From::Cell(17)),
-    ("observer.ingress.interface.name", From::Cell(18)),
-    ("observer.egress.interface.name", From::Cell(19)),
-    ("panw.log_action", From::Cell(20)),
-    ("panw.session_id", From::Cell(22)),
-    ("panw.repeat_count", From::Cell(23)),
-    ("source.port", From::Cell(24)),
-    ("destination.port", From::Cell(25)),
-    ("source.nat.port", From::Cell(26)),
-    ("destination.nat.port", From::Cell(27)),
-    ("panw.flags", From::Cell(28)),
-    ("network.transport", From::Cell(29)),
-    ("event.action", From::Cell(30)),
-    ("panw.blocked", From::Blocked(30)),
+const COMMON: &[(&str, FieldSource)] = &[
+    ("@timestamp", FieldSource::Time),
+    ("observer.vendor", FieldSource::Fixed("Palo Alto Networks")),
+    ("observer.product", FieldSource::Fixed("PAN-OS")),
+    ("observer.serial_number", FieldSource::Cell(2)),
+    ("panw.type", FieldSource::Cell(TYPE)),
+    ("panw.subtype", FieldSource::Cell(SUBTYPE)),
+    ("source.ip", FieldSource::Cell(7)),
+    ("destination.ip", FieldSource::Cell(8)),
+    ("source.nat.ip", FieldSource::Cell(9)),
+    ("destination.nat.ip", FieldSource::Cell(10)),
+    ("rule.name", FieldSource::Cell(11)),
+    ("source.user.name", FieldSource::Cell(12)),
+    ("destination.user.name", FieldSource::Cell(13)),
+    ("network.application", FieldSource::Cell(14)),
+    ("panw.vsys", FieldSource::Cell(15)),
+    ("observer.ingress.zone", FieldSource::Cell(16)),
+    ("observer.egress.zone", FieldSource::Cell(17)),
+    ("observer.ingress.interface.name", FieldSource::Cell(18)),
+    ("observer.egress.interface.name", FieldSource::Cell(19)),
+    ("panw.log_action", FieldSource::Cell(20)),
+    ("panw.session_id", FieldSource::Cell(22)),
+    ("panw.repeat_count", FieldSource::Cell(23)),
+    ("source.port", FieldSource::Cell(24)),
+    ("destination.port", FieldSource::Cell(25)),
+    ("source.nat.port", FieldSource::Cell(26)),
+    ("destination.nat.port", FieldSource::Cell(27)),
+    ("panw.flags", FieldSource::Cell(28)),
+    ("network.transport", FieldSource::Cell(29)),
+    ("event.action", FieldSource::Cell(30)),
+    ("panw.blocked", FieldSource::Blocked(30)),
 ];
 
-const TRAFFIC: &[(&str, From)] = &[
-    ("network.bytes", From::Cell(31)),
-    ("source.bytes", From::Cell(32)),
-    ("destination.bytes", From::Cell(33)),
-    ("network.packets", From::Cell(34)),
-    ("event.start", From::Cell(35)),
-    ("event.duration", From::Nanoseconds(36)),
-    ("panw.category", From::Cell(37)),
-    ("panw.sequence_number", From::Cell(39)),
-    ("panw.action_flags", From::Cell(40)),
-    ("source.geo.country_iso_code", From::Cell(41)),
-    ("destination.geo.country_iso_code", From::Cell(42)),
-    ("source.packets", From::Cell(44)),
-    ("destination.packets", From::Cell(45)),
-    ("panw.end_reason", From::Cell(46)),
-    ("panw.device_group.1", From::Cell(47)),
-    ("panw.device_group.2", From::Cell(48)),
-    ("panw.device_group.3", From::Cell(49)),
-    ("panw.device_group.4", From::Cell(50)),
-    ("panw.vsys_name", From::Cell(51)),
-    ("observer.name", From::Host(52)),
-    ("panw.action_source", From::Cell(53)),
-    ("panw.tunnel_id", From::Cell(56)),
-    ("panw.parent_session_id", From::Cell(58)),
-    ("panw.tunnel_type", From::Cell(60)),
-    ("rule.uuid", From::Cell(65)),
-    ("panw.dynamic_user_group", From::Cell(74)),
-    ("panw.xff", From::Cell(75)),
-    ("source.mac", From::Cell(83)),
-    ("panw.application_risk", From::Cell(108)),
+const TRAFFIC: &[(&str, FieldSource)] = &[
+    ("network.bytes", FieldSource::Cell(31)),
+    ("source.bytes", FieldSource::Cell(32)),
+    ("destination.bytes", FieldSource::Cell(33)),
+    ("network.packets", FieldSource::Cell(34)),
+    ("event.start", FieldSource::Cell(35)),
+    ("event.duration", FieldSource::Nanoseconds(36)),
+    ("panw.category", FieldSource::Cell(37)),
+    ("panw.sequence_number", FieldSource::Cell(39)),
+    ("panw.action_flags", FieldSource::Cell(40)),
+    ("source.geo.country_iso_code", FieldSource::Cell(41)),
+    ("destination.geo.country_iso_code", FieldSource::Cell(42)),
+    ("source.packets", FieldSource::Cell(44)),
+    ("destination.packets", FieldSource::Cell(45)),
+    ("panw.end_reason", FieldSource::Cell(46)),
+    ("panw.device_group.1", FieldSource::Cell(47)),
+    ("panw.device_group.2", FieldSource::Cell(48)),
+    ("panw.device_group.3", FieldSource::Cell(49)),
+    ("panw.device_group.4", FieldSource::Cell(50)),
+    ("panw.vsys_name", FieldSource::Cell(51)),
+    ("observer.name", FieldSource::Host(52)),
+    ("panw.action_source", FieldSource::Cell(53)),
+    ("panw.tunnel_id", FieldSource::Cell(56)),
+    ("panw.parent_session_id", FieldSource::Cell(58)),
+    ("panw.tunnel_type", FieldSource::Cell(60)),
+    ("rule.uuid", FieldSource::Cell(65)),
+    ("panw.dynamic_user_group", FieldSource::Cell(74)),
+    ("panw.xff", FieldSource::Cell(75)),
+    ("source.mac", FieldSource::Cell(83)),
+    ("panw.application_risk", FieldSource::Cell(108)),
 ];
 
-const THREAT: &[(&str, From)] = &[
-    ("url.original", From::Url(31)),
-    ("url.domain", From::UrlPart(31, Part::Domain)),
-    ("url.path", From::UrlPart(31, Part::Path)),
-    ("url.query", From::UrlPart(31, Part::Query)),
-    ("url.query_decoded", From::UrlPart(31, Part::QueryDecoded)),
-    ("url.extension", From::UrlPart(31, Part::Extension)),
-    ("file.name", From::File(31)),
-    ("panw.threat_id", From::ThreatId(32)),
-    ("panw.threat_name", From::ThreatName(32)),
-    ("panw.category", From::Cell(33)),
-    ("panw.severity", From::Cell(34)),
-    ("panw.direction", From::Cell(35)),
-    ("panw.sequence_number", From::Cell(36)),
-    ("panw.action_flags", From::Cell(37)),
-    ("source.geo.country_iso_code", From::Cell(38)),
-    ("destination.geo.country_iso_code", From::Cell(39)),
-    ("panw.content_type", From::Cell(41)),
-    ("panw.pcap_id", From::Cell(42)),
-    ("file.hash.sha256", From::Cell(43)),
-    ("panw.url_index", From::Cell(45)),
-    ("user_agent.original", From::Cell(46)),
-    ("file.type", From::Cell(47)),
-    ("panw.xff", From::Either(48, 79)),
-    ("http.request.referrer", From::Cell(49)),
-    ("panw.mail.sender", From::Cell(50)),
-    ("panw.mail.subject", From::Cell(51)),
-    ("panw.mail.recipient", From::Cell(52)),
-    ("panw.report_id", From::Cell(53)),
-    ("panw.device_group.1", From::Cell(54)),
-    ("panw.device_group.2", From::Cell(55)),
-    ("panw.device_group.3", From::Cell(56)),
-    ("panw.device_group.4", From::Cell(57)),
-    ("panw.vsys_name", From::Cell(58)),
-    ("observer.name", From::Host(59)),
-    ("http.request.method", From::Cell(63)),
-    ("panw.tunnel_id", From::Cell(64)),
-    ("panw.parent_session_id", From::Cell(66)),
-    ("panw.tunnel_type", From::Cell(68)),
-    ("panw.threat_category", From::Cell(69)),
-    ("panw.content_version", From::Cell(70)),
-    ("panw.http_headers", From::Cell(74)),
-    ("panw.url_categories", From::Cell(75)),
-    ("rule.uuid", From::Cell(76)),
-    ("panw.dynamic_user_group", From::Cell(78)),
-    ("source.mac", From::Cell(87)),
+const THREAT: &[(&str, FieldSource)] = &[
+    ("url.original", FieldSource::Url(31)),
+    ("url.domain", FieldSource::UrlPart(31, UrlPiece::Domain)),
+    ("url.path", FieldSource::UrlPart(31, UrlPiece::Path)),
+    ("url.query", FieldSource::UrlPart(31, UrlPiece::Query)),
+    ("url.query_decoded", FieldSource::UrlPart(31, UrlPiece::QueryDecoded)),
+    ("url.extension", FieldSource::UrlPart(31, UrlPiece::Extension)),
+    ("file.name", FieldSource::File(31)),
+    ("panw.threat_id", FieldSource::ThreatId(32)),
+    ("panw.threat_name", FieldSource::ThreatName(32)),
+    ("panw.category", FieldSource::Cell(33)),
+    ("panw.severity", FieldSource::Cell(34)),
+    ("panw.direction", FieldSource::Cell(35)),
+    ("panw.sequence_number", FieldSource::Cell(36)),
+    ("panw.action_flags", FieldSource::Cell(37)),
+    ("source.geo.country_iso_code", FieldSource::Cell(38)),
+    ("destination.geo.country_iso_code", FieldSource::Cell(39)),
+    ("panw.content_type", FieldSource::Cell(41)),
+    ("panw.pcap_id", FieldSource::Cell(42)),
+    ("file.hash.sha256", FieldSource::Cell(43)),
+    ("panw.url_index", FieldSource::Cell(45)),
+    ("user_agent.original", FieldSource::Cell(46)),
+    ("file.type", FieldSource::Cell(47)),
+    ("panw.xff", FieldSource::Either(48, 79)),
+    ("http.request.referrer", FieldSource::Cell(49)),
+    ("panw.mail.sender", FieldSource::Cell(50)),
+    ("panw.mail.subject", FieldSource::Cell(51)),
+    ("panw.mail.recipient", FieldSource::Cell(52)),
+    ("panw.report_id", FieldSource::Cell(53)),
+    ("panw.device_group.1", FieldSource::Cell(54)),
+    ("panw.device_group.2", FieldSource::Cell(55)),
+    ("panw.device_group.3", FieldSource::Cell(56)),
+    ("panw.device_group.4", FieldSource::Cell(57)),
+    ("panw.vsys_name", FieldSource::Cell(58)),
+    ("observer.name", FieldSource::Host(59)),
+    ("http.request.method", FieldSource::Cell(63)),
+    ("panw.tunnel_id", FieldSource::Cell(64)),
+    ("panw.parent_session_id", FieldSource::Cell(66)),
+    ("panw.tunnel_type", FieldSource::Cell(68)),
+    ("panw.threat_category", FieldSource::Cell(69)),
+    ("panw.content_version", FieldSource::Cell(70)),
+    ("panw.http_headers", FieldSource::Cell(74)),
+    ("panw.url_categories", FieldSource::Cell(75)),
+    ("rule.uuid", FieldSource::Cell(76)),
+    ("panw.dynamic_user_group", FieldSource::Cell(78)),
+    ("source.mac", FieldSource::Cell(87)),
 ];
 
 #[cfg(test)]
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_field_has_one_place_in_a_log_type() {
-        for log in [Log::Traffic, Log::Threat] {
+        for log in [LogType::Traffic, LogType::Threat] {
             let mut names: Vec<_> = log.fields().collect();
             let all = names.len();
             names.sort_unstable();
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn every_field_is_in_the_canonical_list() {
         let fields = crate::tests::fields();
-        for name in Log::Traffic.fields().chain(Log::Threat.fields()) {
+        for name in LogType::Traffic.fields().chain(LogType::Threat.fields()) {
             assert!(fields.kind(name).is_some(), "{name}");
         }
     }

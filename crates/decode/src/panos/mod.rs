@@ -14,13 +14,13 @@ use chrono_tz::Tz;
 use vedette_event::{Cell, DeadReason, Kind, Micros};
 
 use crate::{
-    Refused, claim,
+    RefusedRecord, claim,
     columns::Columns,
     secret::Secrets,
     url::{self, decode_query},
 };
-use csv::Span;
-use layout::{From, GENERATED, Log, Part, RECEIVED, SUBTYPE, TYPE};
+use csv::CellSpan;
+use layout::{FieldSource, GENERATED, LogType, RECEIVED, SUBTYPE, TYPE, UrlPiece};
 
 /// Subtypes of THREAT whose first own column names a file.
 const FILE_SUBTYPES: [&str; 7] = ["file", "virus", "ml-virus", "wildfire", "wildfire-virus", "data", "dlp"];
@@ -30,11 +30,11 @@ const PASSING: [&str; 6] = ["allow", "alert", "continue", "override", "syncookie
 
 /// Decodes PAN-OS lines with one projection.
 pub struct PanosLines {
-    traffic: Vec<(usize, From)>,
-    threat: Vec<(usize, From)>,
+    traffic: Vec<(usize, FieldSource)>,
+    threat: Vec<(usize, FieldSource)>,
     zone: Tz,
     secrets: Secrets,
-    cells: Vec<Span>,
+    cells: Vec<CellSpan>,
     text: String,
     scratch: String,
 }
@@ -43,7 +43,7 @@ pub struct PanosLines {
 struct Line<'a> {
     record: &'a str,
     header: &'a str,
-    cells: &'a [Span],
+    cells: &'a [CellSpan],
     claimed: Option<Micros>,
 }
 
@@ -81,13 +81,13 @@ impl<'a> Line<'a> {
 impl PanosLines {
     /// For a projection; `zone` is that of times without offset.
     pub fn new(projection: &[Arc<str>], zone: Tz, secrets: Secrets) -> Self {
-        let places = |log: Log| {
+        let places = |log: LogType| {
             let place = |(column, name): (usize, &Arc<str>)| Some((column, log.field(name)?));
             projection.iter().enumerate().filter_map(place).collect()
         };
         Self {
-            traffic: places(Log::Traffic),
-            threat: places(Log::Threat),
+            traffic: places(LogType::Traffic),
+            threat: places(LogType::Threat),
             zone,
             secrets,
             cells: Vec::new(),
@@ -97,13 +97,13 @@ impl PanosLines {
     }
 
     /// Decodes one record into the row at hand.
-    pub fn decode(&mut self, record: &str, columns: &mut Columns) -> Result<Option<Micros>, Refused> {
+    pub fn decode(&mut self, record: &str, columns: &mut Columns) -> Result<Option<Micros>, RefusedRecord> {
         let (log, header) = parse(record, &mut self.cells)?;
         let mut line = Line { record, header, cells: &self.cells, claimed: None };
         line.claimed = claimed(&line, log, self.zone);
         let places = match log {
-            Log::Traffic => &self.traffic,
-            Log::Threat => &self.threat,
+            LogType::Traffic => &self.traffic,
+            LogType::Threat => &self.threat,
         };
         for &(column, from) in places {
             let found = value(&line, from, &self.secrets, &mut self.text, &mut self.scratch);
@@ -116,9 +116,9 @@ impl PanosLines {
 }
 
 /// Splits a record into cells and tells its log type and what stands before the CSV.
-pub fn parse<'a>(record: &'a str, cells: &mut Vec<Span>) -> Result<(Log, &'a str), Refused> {
+pub fn parse<'a>(record: &'a str, cells: &mut Vec<CellSpan>) -> Result<(LogType, &'a str), RefusedRecord> {
     let Some(begin) = csv::begin(record) else {
-        return Err(Refused::new(
+        return Err(RefusedRecord::new(
             DeadReason::Malformed,
             "no PAN-OS CSV: no receive time followed by a log type",
         ));
@@ -126,9 +126,9 @@ pub fn parse<'a>(record: &'a str, cells: &mut Vec<Span>) -> Result<(Log, &'a str
     csv::split(record, begin, cells);
     let name = cells.get(TYPE).map(|cell| cell.of(record)).unwrap_or_default();
     let header = record.get(..begin).unwrap_or_default();
-    Log::parse(name).map(|log| (log, header)).ok_or_else(|| {
+    LogType::parse(name).map(|log| (log, header)).ok_or_else(|| {
         let name: String = name.chars().take(40).collect();
-        Refused::new(
+        RefusedRecord::new(
             DeadReason::Unsupported,
             format!("PAN-OS log type {name} is not supported; TRAFFIC and THREAT are"),
         )
@@ -136,7 +136,7 @@ pub fn parse<'a>(record: &'a str, cells: &mut Vec<Span>) -> Result<(Log, &'a str
 }
 
 /// The claimed time of a line.
-fn claimed(line: &Line<'_>, log: Log, zone: Tz) -> Option<Micros> {
+fn claimed(line: &Line<'_>, log: LogType, zone: Tz) -> Option<Micros> {
     let precise = line
         .get(log.high_resolution())
         .and_then(|text| claim::instant_in(Cell { kind: Kind::Text, text }, zone));
@@ -164,29 +164,31 @@ fn second(text: &str, zone: Tz) -> Option<Micros> {
 /// The cell of one field.
 fn value<'s>(
     line: &Line<'s>,
-    from: From,
+    from: FieldSource,
     secrets: &Secrets,
     text: &'s mut String,
     scratch: &'s mut String,
 ) -> Option<Cell<'s>> {
     let texts = |text: &'s str| Some(Cell { kind: Kind::Text, text });
     match from {
-        From::Cell(at) => texts(line.plain(at, text)?),
-        From::Either(first, second) => {
+        FieldSource::Cell(at) => texts(line.plain(at, text)?),
+        FieldSource::Either(first, second) => {
             let at = if line.get(first).is_some() { first } else { second };
             texts(line.plain(at, text)?)
         }
-        From::Nanoseconds(at) => {
+        FieldSource::Nanoseconds(at) => {
             let seconds: u64 = line.get(at)?.parse().ok()?;
             text.clear();
             write!(text, "{}", seconds.checked_mul(1_000_000_000)?).ok()?;
             Some(Cell { kind: Kind::Int, text })
         }
-        From::ThreatId(at) => texts(threat(line.get(at)?).1?),
-        From::ThreatName(at) => texts(threat(line.plain(at, text)?).0).filter(|cell| !cell.text.is_empty()),
-        From::Url(at) => (!line.about_files()).then(|| texts(line.plain(at, text)?)).flatten(),
-        From::File(at) => line.about_files().then(|| texts(line.plain(at, text)?)).flatten(),
-        From::UrlPart(at, part) => {
+        FieldSource::ThreatId(at) => texts(threat(line.get(at)?).1?),
+        FieldSource::ThreatName(at) => {
+            texts(threat(line.plain(at, text)?).0).filter(|cell| !cell.text.is_empty())
+        }
+        FieldSource::Url(at) => (!line.about_files()).then(|| texts(line.plain(at, text)?)).flatten(),
+        FieldSource::File(at) => line.about_files().then(|| texts(line.plain(at, text)?)).flatten(),
+        FieldSource::UrlPart(at, part) => {
             if line.about_files() {
                 return None;
             }
@@ -194,16 +196,16 @@ fn value<'s>(
             let part = url_part(line.plain(at, text)?, part, is_file, secrets, scratch);
             texts(part).filter(|cell| !cell.text.is_empty())
         }
-        From::Blocked(at) => {
+        FieldSource::Blocked(at) => {
             let passes = PASSING.contains(&line.get(at)?);
             Some(Cell { kind: Kind::Bool, text: if passes { "false" } else { "true" } })
         }
-        From::Host(at) => texts(match line.get(at) {
+        FieldSource::Host(at) => texts(match line.get(at) {
             Some(_) => line.plain(at, text)?,
             None => csv::host(line.header)?,
         }),
-        From::Fixed(word) => texts(word),
-        From::Time => {
+        FieldSource::Fixed(word) => texts(word),
+        FieldSource::Time => {
             text.clear();
             claim::append(line.claimed?, text);
             texts(text)
@@ -214,7 +216,7 @@ fn value<'s>(
 /// Part of a URL; a query is decoded only after its secrets are hidden. Attack logs may name a file alone (`is_file`), without host.
 fn url_part<'s>(
     url: &'s str,
-    part: Part,
+    part: UrlPiece,
     is_file: bool,
     secrets: &Secrets,
     scratch: &'s mut String,
@@ -224,11 +226,11 @@ fn url_part<'s>(
         (parts.domain, parts.path) = ("", parts.domain);
     }
     match part {
-        Part::Domain => parts.domain,
-        Part::Path => parts.path,
-        Part::Query => parts.query,
-        Part::Extension => url::extension(parts.path),
-        Part::QueryDecoded => {
+        UrlPiece::Domain => parts.domain,
+        UrlPiece::Path => parts.path,
+        UrlPiece::Query => parts.query,
+        UrlPiece::Extension => url::extension(parts.path),
+        UrlPiece::QueryDecoded => {
             scratch.clear();
             match secrets.mask_parameters(parts.query) {
                 Some(masked) => decode_query(&masked, scratch),

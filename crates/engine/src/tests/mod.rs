@@ -16,7 +16,7 @@ use vedette_event::{
 };
 use vedette_sigma::{Lists, RuleFile};
 
-use crate::{Compiled, Detector, Engine, Output, Settings, TopicState};
+use crate::{Compiled, Detector, Engine, EngineSettings, Output, TopicStanding};
 
 /// `D` of every source here, and `F`.
 const DISORDER: i64 = 1;
@@ -31,7 +31,7 @@ pub(super) struct Bench {
 
 impl Bench {
     /// Sources (name and what differs from plain JSON), topics (each of the source of its first letters), rules.
-    pub fn new(sources: &[(&str, Json)], topics: &[&str], rules: &str, settings: Settings) -> Self {
+    pub fn new(sources: &[(&str, Json)], topics: &[&str], rules: &str, settings: EngineSettings) -> Self {
         let def = |(name, more): &(&str, Json)| -> SourceDef {
             let mut def = json!({
                 "name": name, "description": "", "form": "json", "disorder": format!("{DISORDER}s"),
@@ -75,7 +75,7 @@ impl Bench {
     }
 
     /// What becomes of a topic.
-    pub fn topic(&mut self, topic: &str, state: TopicState) {
+    pub fn topic(&mut self, topic: &str, state: TopicStanding) {
         let topic = self.compiled.topics.find(topic).unwrap();
         self.engine.set_topic(topic, state, &mut self.out);
     }

@@ -3,13 +3,13 @@
 use serde_json::json;
 
 use super::Bench;
-use crate::Settings;
+use crate::EngineSettings;
 
 const RULE: &str = "title: hit\nid: hit\nlogsource: {category: x}\ndetection: {s: {k: hit}, condition: s}\n";
 
 /// A kernel that releases after so many findings.
 fn bench(release_after: usize) -> Bench {
-    let settings = Settings { release_after, ..Settings::new([0; 32]) };
+    let settings = EngineSettings { release_after, ..EngineSettings::new([0; 32]) };
     let mut bench = Bench::new(&[("lab", json!({}))], &["lab"], RULE, settings);
     bench.assign("lab", 0);
     bench

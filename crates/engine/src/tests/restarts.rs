@@ -9,7 +9,8 @@ use vedette_event::{
 use vedette_sigma::Lists;
 
 use crate::{
-    Compiled, Engine, GivenUp, GroupCheckpoint, KEY_GROUPS, Output, Settings, Start, TopicState, checkpoint,
+    Compiled, Engine, EngineSettings, GivenUp, GroupCheckpoint, KEY_GROUPS, Output, PartitionStart,
+    TopicStanding, checkpoint,
 };
 
 const PARTITION: Partition = Partition { topic: TopicIx(0), number: 0 };
@@ -24,8 +25,8 @@ fn compiled() -> Arc<Compiled> {
     Compiled::new(rules, sources, Arc::new(Topics::new(["logs"])), [0; 32])
 }
 
-fn engine(checkpoints: &[GroupCheckpoint]) -> (Engine, Vec<Start>) {
-    let mut engine = Engine::new(compiled(), Settings::new([0; 32]));
+fn engine(checkpoints: &[GroupCheckpoint]) -> (Engine, Vec<PartitionStart>) {
+    let mut engine = Engine::new(compiled(), EngineSettings::new([0; 32]));
     checkpoints.iter().for_each(|checkpoint| engine.take_up(checkpoint).unwrap());
     let (starts, given_up) = engine.starts(|_| Some(SourceIx(0)));
     assert_eq!(given_up, []);
@@ -74,12 +75,12 @@ fn a_source_waits_for_the_topics_that_are_expected() {
     engine.expect(PARTITION.topic, SourceIx(0));
     engine.expect(TopicIx(1), SourceIx(0));
     engine.assign(PARTITION, SourceIx(0), 0);
-    engine.set_topic(PARTITION.topic, TopicState::Read, &mut out);
+    engine.set_topic(PARTITION.topic, TopicStanding::Read, &mut out);
     read(&mut engine, 0..100);
     assert_eq!(engine.watermark(SourceIx(0)), Micros::MIN);
-    engine.set_topic(TopicIx(1), TopicState::Stopped, &mut out);
+    engine.set_topic(TopicIx(1), TopicStanding::Stopped, &mut out);
     assert_eq!(engine.watermark(SourceIx(0)), Micros(93_000_000));
-    engine.set_topic(TopicIx(1), TopicState::Stopped, &mut out);
+    engine.set_topic(TopicIx(1), TopicStanding::Stopped, &mut out);
     assert_eq!(engine.watermark(SourceIx(0)), Micros(93_000_000));
 }
 
@@ -101,19 +102,19 @@ fn an_accepted_topic_is_another_one_from_its_start_on() {
     let (mut first, _) = engine(&[]);
     first.expect(PARTITION.topic, SourceIx(0));
     first.assign(PARTITION, SourceIx(0), 0);
-    first.set_topic(PARTITION.topic, TopicState::Read, &mut Output::default());
+    first.set_topic(PARTITION.topic, TopicStanding::Read, &mut Output::default());
     read(&mut first, 0..50);
     let watermark = first.watermark(SourceIx(0));
     let (compiled, given_up) = first.accept(PARTITION.topic, SourceIx(0));
     assert_eq!(given_up, [], "it was all read and released");
     assert_eq!(compiled.topics.incarnation(PARTITION.topic), 1);
     first.assign(PARTITION, SourceIx(0), 0);
-    first.set_topic(PARTITION.topic, TopicState::Read, &mut Output::default());
+    first.set_topic(PARTITION.topic, TopicStanding::Read, &mut Output::default());
     read(&mut first, 0..2);
     assert_eq!(first.watermark(SourceIx(0)), watermark, "it never falls");
     let stored: Vec<_> = (0..KEY_GROUPS).map(|group| first.checkpoint(group).unwrap()).collect();
 
-    let mut second = Engine::new(compiled, Settings::new([0; 32]));
+    let mut second = Engine::new(compiled, EngineSettings::new([0; 32]));
     stored.iter().for_each(|checkpoint| second.take_up(checkpoint).unwrap());
     let (starts, given_up) = second.starts(|_| Some(SourceIx(0)));
     assert_eq!((starts[0].offset, starts[0].last_read.unwrap().0), (2, 1));
@@ -143,7 +144,7 @@ fn what_was_read_and_not_released_before_a_topic_was_accepted_is_given_up_aloud(
     // Accepted while no service runs: what group 5 alone has come to is found in no other.
     let accepted = compiled().with_topics(compiled().topics.accepted(PARTITION.topic));
     let start = |stored: &[GroupCheckpoint]| {
-        let mut engine = Engine::new(accepted.clone(), Settings::new([0; 32]));
+        let mut engine = Engine::new(accepted.clone(), EngineSettings::new([0; 32]));
         stored.iter().for_each(|checkpoint| engine.take_up(checkpoint).unwrap());
         let (starts, given_up) = engine.starts(|_| Some(SourceIx(0)));
         assert_eq!(starts, []);
@@ -166,7 +167,7 @@ fn what_was_read_and_not_released_before_a_topic_was_accepted_is_given_up_aloud(
     assert_eq!(out.placements.iter().map(|p| p.time).collect::<Vec<_>>(), [watermark]);
     // And the one before is told no more, once all groups are written.
     let stored: Vec<_> = (0..KEY_GROUPS).map(|group| second.checkpoint(group).unwrap()).collect();
-    let mut third = Engine::new(accepted.clone(), Settings::new([0; 32]));
+    let mut third = Engine::new(accepted.clone(), EngineSettings::new([0; 32]));
     stored.iter().for_each(|checkpoint| third.take_up(checkpoint).unwrap());
     assert_eq!(third.starts(|_| Some(SourceIx(0))).1, []);
 }

@@ -7,7 +7,7 @@ use vedette_event::Micros;
 use vedette_sigma::{Lists, RuleFile};
 
 use super::Bench;
-use crate::{Settings, TopicState, Version};
+use crate::{EngineSettings, TopicStanding, Version};
 
 const RULES: &str = "
 title: A
@@ -37,7 +37,7 @@ fn bench(topics: &[&str], rules: &str, at_once: usize) -> Bench {
             }),
         )
     };
-    let settings = Settings { alerts_at_once: at_once, ..Settings::new([0; 32]) };
+    let settings = EngineSettings { alerts_at_once: at_once, ..EngineSettings::new([0; 32]) };
     Bench::new(&[source("a"), source("b")], topics, rules, settings)
 }
 
@@ -125,14 +125,14 @@ fn a_version_is_needed_while_findings_wait_for_a_topic_that_is_not_there_yet() {
         bench.engine.expect(bench.partition(topic, 0).topic, bench.source(topic));
     }
     bench.assign("a", 0);
-    bench.topic("a", TopicState::Read);
-    bench.topic("b", TopicState::Stopped);
+    bench.topic("a", TopicStanding::Read);
+    bench.topic("b", TopicStanding::Stopped);
     bench.read(("a", 0), (0..50).map(|n| (n, 10 * n, hit(n))));
     // As a list would do it: the rule means the same.
     reload(&mut bench, &RULES.replace("title: Either", "title: Renamed"), 501);
     bench.read(("a", 0), [(50, 1_000, json!({}))]);
     let outgrown = outgrow(&mut bench);
-    bench.topic("b", TopicState::Read);
+    bench.topic("b", TopicStanding::Read);
     bench.assign("b", 0);
     bench.read(("b", 0), [(0, 1_000, json!({}))]);
     let titles: std::collections::BTreeSet<_> = bench.alerted().into_iter().collect();

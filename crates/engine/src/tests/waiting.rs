@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
-use vedette_correlate::{Health, WaitingBudget};
+use vedette_correlate::{HealthSignal, WaitingBudget};
 use vedette_event::Micros;
 
 use super::Bench;
-use crate::{GroupCheckpoint, KEY_GROUPS, Settings, TopicState};
+use crate::{EngineSettings, GroupCheckpoint, KEY_GROUPS, TopicStanding};
 
 const BUDGET: usize = 1_000;
 
@@ -42,7 +42,7 @@ fn bench(topics: &[&str], pause: usize) -> Bench {
         &[source("a"), source("b")],
         topics,
         RULES,
-        Settings { waiting: WaitingBudget { pause, refuse: 1 << 20 }, ..Settings::new([0; 32]) },
+        EngineSettings { waiting: WaitingBudget { pause, refuse: 1 << 20 }, ..EngineSettings::new([0; 32]) },
     )
 }
 
@@ -59,7 +59,7 @@ fn a_partition_that_could_not_be_begun_is_waited_for() {
     bench.engine.expect(topic, source);
     bench.assign("a", 0);
     bench.engine.await_partitions(topic, source, true, &mut bench.out);
-    bench.topic("a", TopicState::Read);
+    bench.topic("a", TopicStanding::Read);
     bench.read(("a", 0), (0..100).map(|n| (n, n, hit(n))));
     assert_eq!((bench.engine.watermark(source), count(&bench, "A")), (Micros::MIN, 0));
     bench.read(("a", 0), (100..2_000).map(|n| (n, n, hit(n))));
@@ -75,16 +75,16 @@ fn a_partition_that_could_not_be_begun_is_waited_for() {
     let before = bench.engine.watermark(source);
     bench.idle("a", 1, 1_700);
     assert_eq!(bench.engine.watermark(source), before, "one that is added later is waited for, too");
-    bench.topic("a", TopicState::Stopped);
-    bench.topic("a", TopicState::Read);
+    bench.topic("a", TopicStanding::Stopped);
+    bench.topic("a", TopicStanding::Read);
     bench.engine.accept(topic, source);
     bench.assign("a", 0);
-    bench.topic("a", TopicState::Read);
+    bench.topic("a", TopicStanding::Read);
     bench.idle("a", 0, 1_800);
     assert!(bench.engine.watermark(source) > before, "accepted, it is another topic");
 }
 
-fn degraded(bench: &mut Bench) -> Vec<Health> {
+fn degraded(bench: &mut Bench) -> Vec<HealthSignal> {
     std::mem::take(&mut bench.out.correlated.health)
 }
 
@@ -100,10 +100,10 @@ fn who_does_not_read_a_source_that_stands_still_never_notices() {
     for topic in ["a", "b"] {
         bench.engine.expect(bench.partition(topic, 0).topic, bench.source(topic));
         bench.assign(topic, 0);
-        bench.topic(topic, TopicState::Read);
+        bench.topic(topic, TopicStanding::Read);
         bench.read((topic, 0), [(0, 1_000, hit(1_000))]);
     }
-    bench.topic("b", TopicState::Stopped);
+    bench.topic("b", TopicStanding::Stopped);
     let both = bench.compiled.rules.iter().find(|(_, rule)| &*rule.title == "Both").unwrap().0;
     let mut health = Vec::new();
     for second in 1..3_000 {
@@ -117,11 +117,13 @@ fn who_does_not_read_a_source_that_stands_still_never_notices() {
     assert_eq!((load.standing, load.standing_budget), (BUDGET, BUDGET));
     // One of them is B's own.
     assert_eq!(load.most_waiting, Some((both, BUDGET - 1)));
-    let [Health::Unevaluated { rule, since, standing: true }] = health[..] else { panic!("{health:?}") };
+    let [HealthSignal::Unevaluated { rule, since, standing: true }] = health[..] else {
+        panic!("{health:?}")
+    };
     assert_eq!(rule, both);
 
     // It comes back, and has much to catch up with: that, too, is nothing to the others.
-    bench.topic("b", TopicState::Read);
+    bench.topic("b", TopicStanding::Read);
     for second in 1..3_000 {
         bench.read(("b", 0), [(second, at(second), hit(at(second)))]);
         assert_eq!(bench.engine.ahead(), []);
@@ -133,7 +135,7 @@ fn who_does_not_read_a_source_that_stands_still_never_notices() {
     }
     assert_eq!((count(&bench, "Both"), count(&bench, "B")), (BUDGET - 1, 3_001));
     let over = degraded(&mut bench);
-    let [Health::EvaluatedAgain { rule, since: from, until, findings }] = over[..] else {
+    let [HealthSignal::EvaluatedAgain { rule, since: from, until, findings }] = over[..] else {
         panic!("{over:?}")
     };
     assert_eq!((rule, from, until), (both, since, Micros(at(2_999) * 1_000_000)));
@@ -149,19 +151,19 @@ fn a_source_does_not_wait_for_a_stopped_topic_while_another_is_read() {
     for topic in ["a-one", "a-two"] {
         bench.engine.expect(bench.partition(topic, 0).topic, bench.source(topic));
         bench.assign(topic, 0);
-        bench.topic(topic, TopicState::Read);
+        bench.topic(topic, TopicStanding::Read);
         bench.read((topic, 0), [(0, 1_000, hit(1_000))]);
     }
-    bench.topic("a-two", TopicState::Stopped);
+    bench.topic("a-two", TopicStanding::Stopped);
     bench.read(("a-one", 0), [(1, 2_000, hit(2_000))]);
     assert_eq!(count(&bench, "A"), 1);
     // What it brings when it is read again was passed meanwhile: placed where the watermark is, and stored.
-    bench.topic("a-two", TopicState::Read);
+    bench.topic("a-two", TopicStanding::Read);
     bench.read(("a-two", 0), [(1, 1_500, hit(1_500))]);
     let [placed] = &bench.out.placements[..] else { panic!("{:?}", bench.out.placements) };
     assert_eq!((&*placed.topic, placed.offset, placed.time), ("a-two", 1, Micros(1_994_000_000)));
     // One that is away for a moment is waited for.
-    bench.topic("a-two", TopicState::Away);
+    bench.topic("a-two", TopicStanding::Away);
     bench.read(("a-one", 0), [(2, 3_000, hit(3_000))]);
     assert_eq!(bench.engine.watermark(bench.source("a-one")), Micros(1_994_000_000));
 }
@@ -177,10 +179,10 @@ fn again(stored: &[GroupCheckpoint], log: &[(i64, i64, Json)], stopped: bool) ->
     for topic in ["a-one", "a-two"] {
         bench.engine.expect(bench.partition(topic, 0).topic, source);
     }
-    bench.topic("a-one", TopicState::Read);
-    bench.topic("a-two", if stopped { TopicState::Stopped } else { TopicState::Read });
+    bench.topic("a-one", TopicStanding::Read);
+    bench.topic("a-two", if stopped { TopicStanding::Stopped } else { TopicStanding::Read });
     bench.read(("a-one", 0), [(9, 5_000, json!({}))]);
-    bench.topic("a-two", TopicState::Read);
+    bench.topic("a-two", TopicStanding::Read);
     bench.read(("a-two", 0), log.iter().filter(|(offset, ..)| *offset >= resume).cloned());
     for topic in ["a-one", "a-two"] {
         bench.idle(topic, 0, 9_000);
@@ -235,7 +237,7 @@ fn what_is_read_again_after_its_source_went_on_without_it_is_overtaken() {
 fn what_waits_for_a_source_that_stands_still_does_not_lengthen_a_restart_without_end() {
     let mut bench = bench(&["a", "b"], BUDGET);
     bench.engine.expect(bench.partition("b", 0).topic, bench.source("b"));
-    bench.topic("b", TopicState::Stopped);
+    bench.topic("b", TopicStanding::Stopped);
     bench.assign("a", 0);
     let most = 16 * BUDGET as i64;
     let mut furthest_back = 0;
@@ -257,7 +259,7 @@ fn what_waits_for_a_source_that_stands_still_does_not_lengthen_a_restart_without
     let bound = most + most / 8 + 200;
     assert!((most / 2..=bound).contains(&furthest_back), "{furthest_back}, not about {most}");
     let said = degraded(&mut bench);
-    assert!(matches!(said[..], [Health::Unevaluated { standing: true, .. }]), "{said:?}");
+    assert!(matches!(said[..], [HealthSignal::Unevaluated { standing: true, .. }]), "{said:?}");
 }
 
 #[test]
@@ -265,7 +267,7 @@ fn an_election_has_nothing_given_up() {
     let mut bench = bench(&["a", "b"], BUDGET);
     bench.engine.expect(bench.partition("b", 0).topic, bench.source("b"));
     bench.assign("b", 0);
-    bench.topic("b", TopicState::Away);
+    bench.topic("b", TopicStanding::Away);
     bench.assign("a", 0);
     for start in (0..20 * BUDGET as i64).step_by(100) {
         let found = |offset: i64| if offset % 10 == 0 { hit(offset) } else { json!({}) };
@@ -286,7 +288,7 @@ fn while_a_topic_is_not_known_the_budget_holds() {
     }
     assert_eq!(bench.engine.ahead(), [bench.partition("a", 0)]);
     // Known to be missing, it stops nobody.
-    bench.topic("b", TopicState::Stopped);
+    bench.topic("b", TopicStanding::Stopped);
     assert_eq!(bench.engine.ahead(), []);
 }
 
@@ -384,7 +386,7 @@ fn what_is_released_of_a_former_topic_is_not_given_up_by_the_next_start() {
     for topic in ["a", "b"] {
         bench.engine.expect(bench.partition(topic, 0).topic, bench.source(topic));
         bench.assign(topic, 0);
-        bench.topic(topic, TopicState::Read);
+        bench.topic(topic, TopicStanding::Read);
         bench.read((topic, 0), [(0, 1_000, hit(1))]);
     }
     bench.read(("a", 0), [(1, 1_100, hit(7))]);
@@ -392,7 +394,7 @@ fn what_is_released_of_a_former_topic_is_not_given_up_by_the_next_start() {
     let (compiled, given_up) = bench.engine.accept(topic, source);
     assert_eq!(given_up, []);
     bench.assign("a", 0);
-    bench.topic("a", TopicState::Read);
+    bench.topic("a", TopicStanding::Read);
     bench.read(("a", 0), [(0, 1_200, hit(8))]);
     let mut stored: Vec<_> = (0..KEY_GROUPS).map(|group| bench.engine.checkpoint(group).unwrap()).collect();
     bench.idle("a", 0, 5_000);
@@ -404,7 +406,7 @@ fn what_is_released_of_a_former_topic_is_not_given_up_by_the_next_start() {
     }
     bench.engine.forget_released();
     assert!((0..KEY_GROUPS).all(|group| !bench.engine.behind(group)), "nothing is written for ever");
-    let mut next = crate::Engine::new(compiled, Settings::new([0; 32]));
+    let mut next = crate::Engine::new(compiled, EngineSettings::new([0; 32]));
     stored.iter().for_each(|checkpoint| next.take_up(checkpoint).unwrap());
     let (_, given_up) = next.starts(|name| Some(bench.source(if name.starts_with('a') { "a" } else { "b" })));
     assert_eq!(given_up, []);

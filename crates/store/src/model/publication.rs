@@ -290,7 +290,7 @@ impl Publication {
 
 /// What a publication changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Published {
+pub struct PublishOutcome {
     /// The newest `seq` after it.
     pub seq: i64,
     /// Revisions, notices and dead letters that were new.

@@ -7,7 +7,7 @@ use super::*;
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn writers_in_and_beside_the_engine_take_turns() {
     let (folder, store) = store().await;
-    let tool = Store::open(Settings::new(folder.path(), Access::Tool)).await.unwrap();
+    let tool = Store::open(StoreSettings::new(folder.path(), Access::Tool)).await.unwrap();
     publish_alerts(&store, vec![alert("a", 1, 1, 1)]).await;
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..20_u8 {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::dead_letters::MAX_KEPT;
 
-async fn publish(store: &Store, dead_letters: Vec<NewDeadLetter>) -> Published {
+async fn publish(store: &Store, dead_letters: Vec<NewDeadLetter>) -> PublishOutcome {
     store.publish(&Publication { dead_letters, ..Default::default() }).await.unwrap()
 }
 

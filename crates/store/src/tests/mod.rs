@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod concurrency;
+mod database_files;
 mod dead_letters;
 mod evidence;
 mod opening;
 mod parts;
-mod place;
 mod publishing;
 mod reading;
 mod replay;
@@ -18,12 +18,12 @@ mod withdrawal;
 use tempfile::TempDir;
 use vedette_event::{Flags, Micros, Severity, State};
 
-use crate::{Access, Settings, Store, model::*};
+use crate::{Access, Store, StoreSettings, model::*};
 
 /// A store in a folder of its own.
 async fn store() -> (TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let store = Store::open(StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
     (folder, store)
 }
 
@@ -81,11 +81,11 @@ fn letter(offset: i64) -> NewDeadLetter {
     }
 }
 
-async fn publish_alerts(store: &Store, alerts: Vec<AlertRevision>) -> Published {
+async fn publish_alerts(store: &Store, alerts: Vec<AlertRevision>) -> PublishOutcome {
     store.publish(&Publication { alerts, ..Default::default() }).await.unwrap()
 }
 
-async fn publish_notices(store: &Store, notices: Vec<NewNotice>) -> Published {
+async fn publish_notices(store: &Store, notices: Vec<NewNotice>) -> PublishOutcome {
     store.publish(&Publication { notices, ..Default::default() }).await.unwrap()
 }
 

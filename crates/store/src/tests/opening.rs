@@ -18,15 +18,15 @@ fn inner(error: Error) -> Error {
 #[tokio::test]
 async fn a_second_engine_on_the_folder_is_refused_and_a_tool_is_not() {
     let (folder, store) = store().await;
-    let error = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap_err();
+    let error = Store::open(StoreSettings::new(folder.path(), Access::Engine)).await.unwrap_err();
     assert!(matches!(error, Error::InUse { .. }));
     assert!(error.to_string().contains(folder.path().to_str().unwrap()), "{error}");
-    let tool = Store::open(Settings::new(folder.path(), Access::Tool)).await.unwrap();
+    let tool = Store::open(StoreSettings::new(folder.path(), Access::Tool)).await.unwrap();
     tool.create_token("ci", Role::Analyst, [1; 32], "root").await.unwrap();
     assert!(matches!(tool.publish(&Publication::default()).await, Err(Error::NotLeased)));
     assert_eq!(store.tokens().await.unwrap()[0].name, "ci");
     drop(store);
-    let again = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let again = Store::open(StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
     assert_eq!(again.epoch(), Some(2));
 }
 
@@ -74,7 +74,7 @@ async fn a_newer_store_is_refused_and_left_as_it_is() {
     .unwrap();
     store.close().await;
     for access in [Access::Engine, Access::Tool] {
-        let error = Store::open(Settings::new(folder.path(), access)).await.unwrap_err();
+        let error = Store::open(StoreSettings::new(folder.path(), access)).await.unwrap_err();
         let source = inner(error);
         let supported = STEPS.len() as i64;
         assert!(
@@ -113,7 +113,7 @@ async fn a_store_of_the_first_format_is_brought_up_and_tells_the_truth_about_its
         sqlx::query(statement).execute(&mut old).await.unwrap();
     }
     old.close().await.unwrap();
-    let store = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let store = Store::open(StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
     let contents: Vec<_> = store.evidence("a").await.unwrap().into_iter().map(|c| c.content).collect();
     let fault = Content::Undecodable("the record could not be decoded".to_owned());
     assert_eq!(contents, [Content::Present("{}".to_owned()), fault, Content::Gone]);
@@ -131,7 +131,7 @@ async fn an_altered_format_is_refused() {
         .await
         .unwrap();
     store.close().await;
-    let error = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap_err();
+    let error = Store::open(StoreSettings::new(folder.path(), Access::Engine)).await.unwrap_err();
     assert!(matches!(inner(error), Error::Altered { version: 1 }));
 }
 
@@ -139,7 +139,7 @@ async fn an_altered_format_is_refused() {
 async fn a_file_that_is_no_database_is_called_damaged() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("vedette.db"), vec![b'x'; 8_192]).unwrap();
-    let error = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap_err();
+    let error = Store::open(StoreSettings::new(folder.path(), Access::Engine)).await.unwrap_err();
     assert!(error.fatal());
     assert!(error.to_string().contains(folder.path().to_str().unwrap()), "{error}");
     assert!(matches!(inner(error), Error::Corrupt { .. }));
@@ -165,7 +165,7 @@ async fn a_folder_that_cannot_be_made_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
-    let error = Store::open(Settings::new(file.join("data"), Access::Engine)).await.unwrap_err();
+    let error = Store::open(StoreSettings::new(file.join("data"), Access::Engine)).await.unwrap_err();
     assert!(matches!(error, Error::Folder { .. }));
     assert!(error.to_string().contains("file/data"), "{error}");
 }
@@ -180,7 +180,7 @@ async fn nobody_else_can_read_the_store() {
     fs::create_dir(&found).unwrap();
     fs::set_permissions(&found, fs::Permissions::from_mode(0o755)).unwrap();
     for (folder, open) in [(&made, None), (&found, Some(0o755))] {
-        let store = Store::open(Settings::new(folder, Access::Engine)).await.unwrap();
+        let store = Store::open(StoreSettings::new(folder, Access::Engine)).await.unwrap();
         publish_alerts(&store, vec![alert("a", 1, 1, 1)]).await;
         assert_eq!(crate::lease::open_to_others(folder).unwrap(), open);
         let files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap()).collect();
@@ -196,7 +196,7 @@ async fn nobody_else_can_read_the_store() {
 async fn unusual_folder_names_work() {
     let folder = tempfile::tempdir().unwrap();
     let odd = folder.path().join("with space %41 ? # ü");
-    let store = Store::open(Settings::new(&odd, Access::Engine)).await.unwrap();
+    let store = Store::open(StoreSettings::new(&odd, Access::Engine)).await.unwrap();
     store.close().await;
     assert!(odd.join("vedette.db").exists());
 }
@@ -278,7 +278,7 @@ async fn small_values_and_incarnations_last() {
         assert_eq!(store.accept_asked().await.unwrap()["waf"], incarnation);
     }
     store.close().await;
-    let store = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let store = Store::open(StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
     assert_eq!(store.meta("secret").await.unwrap().unwrap(), b"first");
     assert_eq!(store.meta("semantics_version").await.unwrap().unwrap(), b"1");
     assert_eq!(store.incarnations().await.unwrap()["waf"], 2);

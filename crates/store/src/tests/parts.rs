@@ -118,7 +118,7 @@ async fn a_crash_between_two_parts_loses_nothing_and_leaves_no_checkpoint_ahead(
             store.publish_part(part).await.unwrap();
         }
         drop(store);
-        let store = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap();
+        let store = Store::open(StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
         let lines = dump(&store).await;
         let all_before = |line: &str| lines.iter().any(|stored| stored.starts_with(line));
         let saved = checkpoints(&store).await.unwrap();

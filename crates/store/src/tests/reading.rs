@@ -137,7 +137,7 @@ async fn filters_select_what_they_say() {
 #[tokio::test]
 async fn changes_come_in_order_and_reset_when_too_old() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings { changes_kept: 16, ..Settings::new(folder.path(), Access::Engine) };
+    let settings = StoreSettings { changes_kept: 16, ..StoreSettings::new(folder.path(), Access::Engine) };
     let store = Store::open(settings).await.unwrap();
     let mut watch = store.watch();
     publish_alerts(&store, vec![alert("a", 1, 1, 1), alert("b", 1, 1, 1)]).await;

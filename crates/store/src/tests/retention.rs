@@ -240,7 +240,8 @@ async fn a_placement_stays_as_long_as_its_record_can_be_read() {
 #[tokio::test]
 async fn large_records_cannot_fill_the_disk() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings { dead_letter_bytes: 24 << 20, ..Settings::new(folder.path(), Access::Engine) };
+    let settings =
+        StoreSettings { dead_letter_bytes: 24 << 20, ..StoreSettings::new(folder.path(), Access::Engine) };
     let store = Store::open(settings).await.unwrap();
     let large = |offset, hour: i64| NewDeadLetter {
         payload: vec![b'x'; 1 << 20],
@@ -286,7 +287,7 @@ async fn a_store_of_the_first_format_learns_what_it_holds() {
         sqlx::query(sql).execute(&mut connection).await.unwrap();
     }
     sqlx::Connection::close(connection).await.unwrap();
-    let store = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let store = Store::open(StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
     let row = sqlx::query("select closed_at from alerts").fetch_one(&store.inner.readers).await.unwrap();
     assert_eq!(row.get::<i64, _>("closed_at"), 77);
     let row =

@@ -7,7 +7,7 @@ use super::*;
 #[tokio::test]
 async fn a_tool_asks_and_the_engine_accepts_once() {
     let (folder, store) = store().await;
-    let tool = Store::open(Settings::new(folder.path(), Access::Tool)).await.unwrap();
+    let tool = Store::open(StoreSettings::new(folder.path(), Access::Tool)).await.unwrap();
     for _ in 0..2 {
         tool.ask_to_accept("waf", "ann").await.unwrap();
     }
@@ -38,7 +38,7 @@ async fn what_was_asked_while_no_engine_ran_is_accepted_when_one_starts() {
     store.ask_to_accept("waf", "ann").await.unwrap();
     store.ask_to_accept("api", "ann").await.unwrap();
     store.close().await;
-    let store = Store::open(Settings::new(folder.path(), Access::Engine)).await.unwrap();
+    let store = Store::open(StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
     let accepted = store.accept_asked().await.unwrap();
     assert_eq!(accepted, [("api".to_owned(), 1), ("waf".to_owned(), 1)].into());
     assert!(store.accept_asked().await.unwrap().is_empty());

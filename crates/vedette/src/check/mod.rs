@@ -48,14 +48,14 @@ enum Format {
 
 /// What the rules may hold in memory, where nothing else is configured.
 #[derive(Debug)]
-pub struct Room {
+pub struct RuleMemory {
     /// Bytes for the process.
     pub budget: u64,
     /// Entries in each of 64 key groups, by rule.
     pub entries: Vec<(Arc<str>, usize)>,
 }
 
-impl Room {
+impl RuleMemory {
     fn of(rules: &Arc<RuleSet>, sources: &Sources) -> Self {
         let plan = Plan::compile(rules.clone(), Arc::new(sources.clone()));
         let memory = Memory::for_rules(plan.bytes_for(memory::ENTRIES));
@@ -71,8 +71,8 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let rules = Arc::new(text.load(&sources));
     let results = tester::run_all(&rules, &sources).world()?;
     match args.format {
-        Format::Text => report::text(&rules, &text, &results, &Room::of(&rules, &sources)),
-        Format::Json => report::json(&rules, &results, &Room::of(&rules, &sources)),
+        Format::Text => report::text(&rules, &text, &results, &RuleMemory::of(&rules, &sources)),
+        Format::Json => report::json(&rules, &results, &RuleMemory::of(&rules, &sources)),
         Format::Sarif => report::sarif(&rules, &results),
         Format::Junit => report::junit(&rules, &results),
     }

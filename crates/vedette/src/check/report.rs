@@ -10,11 +10,11 @@ use std::{
 use serde_json::{Value, json};
 use vedette_sigma::{Rejection, RuleSet, Style};
 
-use super::{Outcome, Room, TestResult};
+use super::{Outcome, RuleMemory, TestResult};
 use crate::{content::RuleText, rejected::colour_on};
 
 /// For people: carets under what is wrong, one line a failed test, one line of summary.
-pub fn text(rules: &RuleSet, text: &RuleText, results: &[TestResult], room: &Room) -> io::Result<()> {
+pub fn text(rules: &RuleSet, text: &RuleText, results: &[TestResult], room: &RuleMemory) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let color = colour_on(out.is_terminal());
     let refused = rules.rejected.iter().map(|r| (r, false));
@@ -56,7 +56,7 @@ pub fn text(rules: &RuleSet, text: &RuleText, results: &[TestResult], room: &Roo
 }
 
 /// What the rules may hold on this machine: how many keys, from the fewest to the most.
-fn say_room(room: &Room, out: &mut impl io::Write) -> io::Result<()> {
+fn say_room(room: &RuleMemory, out: &mut impl io::Write) -> io::Result<()> {
     let keys = || room.entries.iter().map(|(_, entries)| entries * usize::from(vedette_engine::KEY_GROUPS));
     let (Some(few), Some(many)) = (keys().min(), keys().max()) else { return Ok(()) };
     let mib = room.budget >> 20;
@@ -77,7 +77,7 @@ fn place(r: &Rejection) -> Value {
 }
 
 /// One JSON object.
-pub fn json(rules: &RuleSet, results: &[TestResult], room: &Room) -> io::Result<()> {
+pub fn json(rules: &RuleSet, results: &[TestResult], room: &RuleMemory) -> io::Result<()> {
     let tests: Vec<_> = results
         .iter()
         .map(|r| {

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use crossbeam_channel::never;
 use serde_json::{Map, Value};
-use vedette_engine::{Compiled, Engine, InForce, Output, Published, Settings};
+use vedette_engine::{Compiled, Engine, EngineSettings, InForce, NewRevision, Output};
 use vedette_event::{
     Flags, LogSource, MAX_ROWS, Micros, Partition, RawBatch, RawBatchBuilder, RuleIx, SourceDef, SourceIx,
     Sources, Span, TopicIx, Topics, source::Form,
@@ -121,7 +121,7 @@ impl Bench {
     }
 
     /// The last revision of each alert of this rule.
-    fn run(&self, test: &RuleTest) -> Result<Vec<Published>> {
+    fn run(&self, test: &RuleTest) -> Result<Vec<NewRevision>> {
         let default = self.default_source();
         let mut timed: Vec<(Span, SourceIx, String)> = Vec::new();
         for (at, event) in &test.events {
@@ -129,7 +129,7 @@ impl Bench {
             timed.push((*at, source, text));
         }
         timed.sort_by_key(|(at, ..)| *at);
-        let mut engine = Engine::new(self.compiled.clone(), Settings::new(FILE_SECRET));
+        let mut engine = Engine::new(self.compiled.clone(), EngineSettings::new(FILE_SECRET));
         for (source, _) in self.sources.iter() {
             // All at once, as in `scan`: no source's time may pass while another has not begun.
             engine.assign(partition_of(source), source, 0);
@@ -145,7 +145,7 @@ impl Bench {
             }
         }
         engine.finish(&mut out);
-        let mut last: BTreeMap<Arc<str>, Published> = BTreeMap::new();
+        let mut last: BTreeMap<Arc<str>, NewRevision> = BTreeMap::new();
         for published in out.correlated.alerts.into_iter().filter(|p| p.rule == self.rule) {
             last.insert(published.alert.alert_id.clone(), published);
         }
@@ -203,7 +203,7 @@ fn first_logsource(rules: &RuleSet, ix: RuleIx) -> LogSource {
     }
 }
 
-fn judge(rule: &Rule, test: &RuleTest, alerts: &[Published]) -> Outcome {
+fn judge(rule: &Rule, test: &RuleTest, alerts: &[NewRevision]) -> Outcome {
     if !rule.emits {
         return Outcome::Failed(
             "the rule raises no alerts of its own (`generate` is false); test its correlation".into(),

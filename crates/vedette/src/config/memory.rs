@@ -24,7 +24,7 @@
 
 use std::fs;
 
-use vedette_engine::{NOTICE_ENTRY, Settings, WaitingBudget};
+use vedette_engine::{EngineSettings, NOTICE_ENTRY, WaitingBudget};
 
 use crate::pipeline::RELEASE_AFTER;
 
@@ -73,16 +73,16 @@ impl Memory {
     }
 
     /// An engine's settings within it.
-    pub fn settings(&self, secret: [u8; 32]) -> Settings {
+    pub fn settings(&self, secret: [u8; 32]) -> EngineSettings {
         let waiting = WaitingBudget::of(self.waiting);
-        Settings {
+        EngineSettings {
             state: self.state,
             waiting,
             // What is due must not count as waiting for long where little may wait.
             release_after: RELEASE_AFTER.min(waiting.pause / 8),
             // Half as much again is for sources that stand still.
             notice_budget: self.notices / NOTICE_ENTRY / 3 * 2,
-            ..Settings::new(secret)
+            ..EngineSettings::new(secret)
         }
     }
 }

@@ -15,7 +15,7 @@ const LEAST_BYTES: u64 = 16 << 20;
 /// The store.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Store {
+pub struct StoreConfig {
     /// How long what is kept.
     pub retention: Kept,
     /// Bytes that the text of one source's dead letters may take; beyond it, offsets and counts.
@@ -36,7 +36,7 @@ pub struct Kept {
     pub ledger: Span,
 }
 
-impl Default for Store {
+impl Default for StoreConfig {
     fn default() -> Self {
         Self { retention: Kept::default(), dead_letter_bytes: 256 << 20 }
     }
@@ -57,7 +57,7 @@ impl From<Kept> for Retention {
 
 /// Checks the values.
 pub fn check(config: &Config) -> Result<()> {
-    let Store { retention, dead_letter_bytes } = &config.store;
+    let StoreConfig { retention, dead_letter_bytes } = &config.store;
     for (key, kept) in [
         ("alerts", retention.alerts),
         ("revisions", retention.revisions),

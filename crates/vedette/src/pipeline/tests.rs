@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use crossbeam_channel::unbounded;
-use vedette_engine::{Engine, Settings};
+use vedette_engine::{Engine, EngineSettings};
 use vedette_event::{
     Fields, Flags, MAX_ROWS, Micros, Partition, RawBatchBuilder, SourceDef, SourceIx, Sources, TopicIx,
     Topics,
@@ -87,9 +87,9 @@ fn steps(threads: u16, items: Vec<Result<RawBatch, u64>>) -> Vec<String> {
         loop {
             match pipeline.next(&input, Duration::from_millis(1), &mut || ()) {
                 Ok(step) => left.push(said(step)),
-                Err(Nothing::Yet) => {}
+                Err(NoStep::NotYet) => {}
                 Err(nothing) => {
-                    assert_eq!((nothing, pipeline.is_empty()), (Nothing::Left, true));
+                    assert_eq!((nothing, pipeline.is_empty()), (NoStep::AllTaken, true));
                     drop(pipeline);
                     return left;
                 }
@@ -115,7 +115,7 @@ fn any_number_of_detectors_gives_what_one_thread_gives() {
 fn told(threads: u16) -> String {
     let (mut pipeline, workers) = Pipeline::<_, ()>::new(InForce::new(compiled()), threads, Ok).unwrap();
     let release_after = 2 * SHARED_FROM;
-    let settings = Settings { release_after, ..Settings::new([0; 32]) };
+    let settings = EngineSettings { release_after, ..EngineSettings::new([0; 32]) };
     let (mut engine, mut out) = (Engine::new(compiled(), settings), vedette_engine::Output::default());
     assert_eq!(pipeline.hands().is_some(), threads > 1);
     pipeline.hands().into_iter().for_each(|hands| engine.share(hands));
@@ -139,8 +139,8 @@ fn told(threads: u16) -> String {
         loop {
             match pipeline.next(&input, Duration::from_millis(1), &mut || ()) {
                 Ok(Step::Batch(detected)) => engine.absorb(detected, &mut out),
-                Ok(Step::Word(()) | Step::Versions(_)) | Err(Nothing::Yet) => {}
-                Err(nothing) => break assert_eq!(nothing, Nothing::Left),
+                Ok(Step::Word(()) | Step::Versions(_)) | Err(NoStep::NotYet) => {}
+                Err(nothing) => break assert_eq!(nothing, NoStep::AllTaken),
             }
         }
         engine.finish(&mut out);
@@ -166,7 +166,7 @@ pub fn held<I, W>(
 ) -> (Pipeline<I, W>, Vec<Worker>, impl FnOnce()) {
     let (mut pipeline, workers) = Pipeline::new(InForce::new(compiled()), threads, split).unwrap();
     pipeline.put(first);
-    let Work { number, raw, .. } = workers[0].work.try_recv().unwrap();
+    let DetectTask { number, raw, .. } = workers[0].work.try_recv().unwrap();
     let (mut detector, done) = (compiled().detector().unwrap(), workers[0].done.clone());
     let release = move || done.send(Done::Detected(number, detector.detect(&raw))).unwrap();
     (pipeline, workers, release)
@@ -232,9 +232,9 @@ fn with_one_thread_nothing_is_taken_before_the_last_is_done() {
         pipeline.next(&input, Duration::ZERO, &mut || ()).unwrap();
         assert_eq!((input.len(), pipeline.is_empty()), (50 - taken, true));
     }
-    assert_eq!(pipeline.next(&input, Duration::ZERO, &mut || ()).err(), Some(Nothing::Yet));
+    assert_eq!(pipeline.next(&input, Duration::ZERO, &mut || ()).err(), Some(NoStep::NotYet));
     drop(out);
-    assert_eq!(pipeline.next(&input, Duration::ZERO, &mut || ()).err(), Some(Nothing::Left));
+    assert_eq!(pipeline.next(&input, Duration::ZERO, &mut || ()).err(), Some(NoStep::AllTaken));
 }
 
 #[test]
@@ -244,11 +244,11 @@ fn the_end_comes_behind_what_is_still_with_a_detector() {
     let (out, input) = unbounded();
     drop(out);
     for _ in 0..3 {
-        assert_eq!(pipeline.next(&input, Duration::from_millis(1), &mut || ()).err(), Some(Nothing::Yet));
+        assert_eq!(pipeline.next(&input, Duration::from_millis(1), &mut || ()).err(), Some(NoStep::NotYet));
     }
     release();
     assert!(matches!(pipeline.next(&input, Duration::ZERO, &mut || ()), Ok(Step::Batch(_))));
-    assert_eq!(pipeline.next(&input, Duration::ZERO, &mut || ()).err(), Some(Nothing::Left));
+    assert_eq!(pipeline.next(&input, Duration::ZERO, &mut || ()).err(), Some(NoStep::AllTaken));
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn a_detector_that_dies_is_told() {
     assert!(died.join().is_err());
     let (_out, input) = unbounded();
     let next = pipeline.next(&input, Duration::from_secs(60), &mut || ());
-    assert_eq!(next.err(), Some(Nothing::Possible));
+    assert_eq!(next.err(), Some(NoStep::DetectorDied));
 }
 
 #[test]

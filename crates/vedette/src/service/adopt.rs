@@ -24,7 +24,7 @@ use super::{
 use crate::pipeline::Pipeline;
 
 /// What the reloader has for the kernel.
-pub enum Change {
+pub enum FromReloader {
     /// A version.
     Version(Box<NewVersion>),
     /// Something for operators.
@@ -63,9 +63,9 @@ enum Coming {
 }
 
 /// The kernel's end of it.
-pub struct Changes {
+pub struct Adopter {
     /// From the reloader.
-    pub asked: Receiver<Change>,
+    pub asked: Receiver<FromReloader>,
     /// The numbers of the versions in force, the oldest first.
     pub numbers: VecDeque<u64>,
     /// For whoever needs the versions in force.
@@ -81,10 +81,10 @@ struct Outgrown {
     unwritten: u8,
 }
 
-impl Changes {
+impl Adopter {
     /// Nothing is on its way; `numbers` are those of the versions held, the oldest first.
     pub fn new(
-        asked: Receiver<Change>,
+        asked: Receiver<FromReloader>,
         numbers: VecDeque<u64>,
         in_force: watch::Sender<Arc<Compiled>>,
     ) -> Self {
@@ -106,8 +106,8 @@ impl Kernel {
             return;
         }
         match self.changes.asked.try_recv() {
-            Ok(Change::Health(events)) => self.backlog.early().health.extend(events),
-            Ok(Change::Version(new)) => {
+            Ok(FromReloader::Health(events)) => self.backlog.early().health.extend(events),
+            Ok(FromReloader::Version(new)) => {
                 let NewVersion { version, texts, answer } = *new;
                 if self.compiled.versions().len() >= versions::MOST {
                     // Whoever asked may be gone.
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn versions_are_forgotten_once_all_key_groups_are_written_and_not_again() {
         let (_, asked) = crossbeam_channel::unbounded();
-        let mut changes = Changes::new(asked, [3, 4, 5].into(), watch::Sender::new(compiled()));
+        let mut changes = Adopter::new(asked, [3, 4, 5].into(), watch::Sender::new(compiled()));
         assert_eq!(changes.written(), None, "nothing is outgrown");
         changes.outgrown = Some(Outgrown { versions: 2, unwritten: KEY_GROUPS });
         let written: Vec<_> = (0..2 * KEY_GROUPS).map(|_| changes.written()).collect();

@@ -15,24 +15,24 @@ use std::{
 use anyhow::Result;
 use crossbeam_channel::Receiver;
 use tokio::sync::watch;
-use vedette_correlate::{Health, Published};
-use vedette_engine::{Compiled, Detected, Engine, GivenUp, KEY_GROUPS, Output, TopicState};
+use vedette_correlate::{HealthSignal, NewRevision};
+use vedette_engine::{Compiled, Detected, Engine, GivenUp, KEY_GROUPS, Output, TopicStanding};
 use vedette_event::{DeadLetter, Flags, Notice, Partition, RawBatch, Severity, Span, TopicIx};
-use vedette_ingest::{DeadLetterTopic, Ingest, Ingested, Status};
+use vedette_ingest::{DeadLetterTopic, Ingest, Ingested, StatusChange};
 use vedette_store::model::{
     AlertRevision, Checkpoint, HealthEvent, LostInterval, NewDeadLetter, NewIncarnation, NewNotice,
 };
 
 use super::{
-    adopt::Changes,
+    adopt::Adopter,
     live::{View, Word},
-    lost::Place,
+    lost::TopicPartition,
+    notices_due::NoticesDue,
     outbox::{Backlog, Offered, Outbox, Unwritten},
     present::Evaluated,
     supervisor::Stage,
-    waiting::Waiting,
 };
-use crate::pipeline::{Nothing, Pipeline, Step};
+use crate::pipeline::{NoStep, Pipeline, Step};
 
 /// How long the kernel waits for records before it looks at the clock.
 const WAIT: Duration = Duration::from_millis(10);
@@ -58,7 +58,7 @@ pub struct Kernel {
     pub(super) compiled: Arc<Compiled>,
     pub(super) engine: Engine,
     /// Other versions of the rules.
-    pub(super) changes: Changes,
+    pub(super) changes: Adopter,
     /// `S`.
     pub(super) skew: Span,
     wires: Wires,
@@ -72,7 +72,7 @@ pub struct Kernel {
     /// Names of the sources that each rule reads.
     pub(super) rule_sources: Vec<Arc<[String]>>,
     /// When to look after notices that no alert covers.
-    pub(super) waiting: Waiting,
+    pub(super) waiting: NoticesDue,
     next_group: u8,
     next_checkpoint: Instant,
 }
@@ -98,11 +98,11 @@ impl Kernel {
     pub fn new(
         compiled: Arc<Compiled>,
         mut engine: Engine,
-        changes: Changes,
+        changes: Adopter,
         wires: Wires,
         view: View,
         (pace, skew): (Duration, Span),
-        waiting: Waiting,
+        waiting: NoticesDue,
     ) -> Self {
         for topic in (0..compiled.topics.len()).map(|at| TopicIx(at as u16)) {
             if let Some(source) = view.source_of(compiled.topics.name(topic)) {
@@ -153,10 +153,10 @@ impl Kernel {
                     }
                 }
                 Ok(Step::Word(word)) => self.take(word),
-                Err(Nothing::Yet) => {}
-                Err(Nothing::Left) => break,
+                Err(NoStep::NotYet) => {}
+                Err(NoStep::AllTaken) => break,
                 // The detector's thread has said why.
-                Err(Nothing::Possible) => return Ok(()),
+                Err(NoStep::DetectorDied) => return Ok(()),
             }
             let full = self.out.correlated.alerts.len() + self.out.dead.len() >= FULL;
             if full || published.elapsed() >= self.pace {
@@ -186,11 +186,11 @@ impl Kernel {
         &mut self,
         pipeline: &mut Pipeline<Ingested, Ingested>,
         stage: &Stage,
-    ) -> Result<Step<Ingested>, Nothing> {
+    ) -> Result<Step<Ingested>, NoStep> {
         if self.waits() {
             stage.waits_for("publisher");
             std::thread::sleep(WAIT);
-            return Err(Nothing::Yet);
+            return Err(NoStep::NotYet);
         }
         // A long release is work, not rest.
         let more = self.engine.go_on(&mut self.out);
@@ -301,10 +301,10 @@ impl Kernel {
             Ingested::Placed(placement) => self.out.placements.push(placement),
             Ingested::Idle { partition, sent_at } => self.engine.idle(partition, sent_at, &mut self.out),
             Ingested::Lost { partition, from, to } => self.lost(partition, from, to),
-            Ingested::Status(status) => {
+            Ingested::StatusChange(status) => {
                 let topic = match &status {
-                    Status::TopicReady(topic) => Some((*topic, TopicState::Read)),
-                    Status::TopicStopped(topic, e) => Some((*topic, state_of(e))),
+                    StatusChange::TopicReady(topic) => Some((*topic, TopicStanding::Read)),
+                    StatusChange::TopicStopped(topic, e) => Some((*topic, state_of(e))),
                     _ => None,
                 };
                 if let Some((topic, state)) = topic {
@@ -381,7 +381,7 @@ impl Kernel {
 
     fn announce_lost(
         &mut self,
-        (topic, incarnation, partition): Place,
+        (topic, incarnation, partition): TopicPartition,
         (from, to): (i64, i64),
         message: String,
     ) {
@@ -418,7 +418,7 @@ impl Kernel {
         }
         self.backlog.early().placements.extend(out.placements);
         out.correlated.notices.into_iter().for_each(|notice| self.backlog.notice(notice));
-        for Published { alert, rule, covers_until, .. } in out.correlated.alerts {
+        for NewRevision { alert, rule, covers_until, .. } in out.correlated.alerts {
             let sources = self.rule_sources[rule.0 as usize].clone();
             self.backlog.alert(Unwritten { alert, covers_until, sources });
         }
@@ -500,8 +500,8 @@ impl Kernel {
         for health in &out.correlated.health {
             let (key, severity, message) = self.view.degraded(health, &self.compiled);
             let kind = match health {
-                Health::OverBudget { .. } | Health::WithinBudget { .. } => "over_budget",
-                Health::Unevaluated { .. } | Health::EvaluatedAgain { .. } => "unevaluated",
+                HealthSignal::OverBudget { .. } | HealthSignal::WithinBudget { .. } => "over_budget",
+                HealthSignal::Unevaluated { .. } | HealthSignal::EvaluatedAgain { .. } => "unevaluated",
             };
             self.health(key, kind, severity, message);
         }
@@ -539,8 +539,8 @@ pub(super) fn sources_by_rule(compiled: &Compiled) -> Vec<Arc<[String]>> {
 
 /// What a topic that is not read means for its source. What passes by itself is waited for; what does not exist or needs a
 /// decision may stay so for days.
-const fn state_of(error: &vedette_ingest::Error) -> TopicState {
-    if error.passing() { TopicState::Away } else { TopicState::Stopped }
+const fn state_of(error: &vedette_ingest::Error) -> TopicStanding {
+    if error.passing() { TopicStanding::Away } else { TopicStanding::Stopped }
 }
 
 #[cfg(test)]

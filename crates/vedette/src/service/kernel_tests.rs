@@ -30,7 +30,7 @@ fn words() -> Vec<Ingested> {
         Ingested::Idle { partition, sent_at: Micros(9) },
         Ingested::Lost { partition, from: 1, to: 5 },
         Ingested::Accepted(topic),
-        Ingested::Status(Status::TopicStopped(topic, failed())),
+        Ingested::StatusChange(StatusChange::TopicStopped(topic, failed())),
         Ingested::Failed(failed()),
     ]
 }

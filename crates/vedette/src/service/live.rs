@@ -15,8 +15,8 @@ use vedette_ingest::{Copies, LagView, TopicSettings};
 use vedette_sigma::{RuleKind, RuleSet};
 
 use super::{
-    lost::{Lost, Place},
-    reading::{self, State, Topic, Topics},
+    lost::{Lost, TopicPartition},
+    reading::{self, InputState, InputTopic, InputTopics},
 };
 
 /// Records that may wait before a source counts as lagging.
@@ -42,7 +42,7 @@ pub struct View {
     /// evaluated.
     degradations: BTreeMap<(RuleIx, Option<u8>), Degradation>,
     unreachable: Option<(String, Micros)>,
-    topic_states: Topics,
+    topic_states: InputTopics,
     last_answer: Option<Micros>,
     checkpoints: [Option<Micros>; KEY_GROUPS as usize],
     copies: Option<DeadLetterTopicStatus>,
@@ -58,7 +58,7 @@ pub struct Word {
     /// When the last answer of the brokers came.
     pub last_answer: Option<Micros>,
     /// The topics, and which of them are read.
-    pub topics: Topics,
+    pub topics: InputTopics,
     /// The sources.
     pub sources: BTreeMap<SourceIx, SourceWord>,
     /// Watermarks of the partitions.
@@ -159,7 +159,7 @@ impl View {
     }
 
     /// Adds what the correlator counted since the last time.
-    pub fn take_counters(&mut self, out: &vedette_correlate::Output) {
+    pub fn take_counters(&mut self, out: &vedette_correlate::Correlated) {
         for (rule, new) in &out.counters {
             let all = self.counters.entry(*rule).or_default();
             all.matched += new.matched;
@@ -175,7 +175,7 @@ impl View {
 
     /// Counts lost records of a partition, from one offset to before another; those that were told before, not again. False if
     /// all of them were.
-    pub fn lost(&mut self, place: Place, interval: (i64, i64)) -> bool {
+    pub fn lost(&mut self, place: TopicPartition, interval: (i64, i64)) -> bool {
         self.source_of(&place.0).is_some_and(|source| self.lost.add(source, place, interval))
     }
 
@@ -187,10 +187,10 @@ impl View {
     /// Notes that a degradation began or ended; gives the key, severity and text of its health event.
     pub fn degraded(
         &mut self,
-        health: &vedette_correlate::Health,
+        health: &vedette_correlate::HealthSignal,
         compiled: &Compiled,
     ) -> (String, Severity, String) {
-        use vedette_correlate::Health as H;
+        use vedette_correlate::HealthSignal as H;
         let (H::OverBudget { rule, .. }
         | H::WithinBudget { rule, .. }
         | H::Unevaluated { rule, .. }
@@ -257,10 +257,10 @@ impl View {
     /// Takes a change of the connection or a topic into account; gives a health event if one is due.
     pub fn status(
         &mut self,
-        status: &vedette_ingest::Status,
+        status: &vedette_ingest::StatusChange,
         compiled: &Compiled,
     ) -> Option<(String, Severity, String)> {
-        use vedette_ingest::Status as Change;
+        use vedette_ingest::StatusChange as Change;
         let now = crate::now();
         match status {
             Change::Connected => {
@@ -275,13 +275,13 @@ impl View {
                 None
             }
             Change::TopicReady(topic) => {
-                self.topic_states.get_mut(topic)?.set(State::Read, now);
+                self.topic_states.get_mut(topic)?.set(InputState::Read, now);
                 None
             }
             Change::TopicStopped(topic, e) => {
                 let name = compiled.topics.name(*topic).clone();
                 tracing::error!(topic = %name, error = %e, "a topic is not read");
-                self.topic_states.get_mut(topic)?.set(State::of(e), now);
+                self.topic_states.get_mut(topic)?.set(InputState::of(e), now);
                 let key = match e {
                     vedette_ingest::Error::Recreated { .. } => {
                         vedette_store::recreated(&name, compiled.topics.incarnation(*topic))
@@ -404,19 +404,21 @@ impl View {
 impl Word {
     /// Whether a source is read as its records come, and if not, why; `waiting` records have not been evaluated.
     pub fn health_of(&self, source: SourceIx, waiting: u64) -> (Health, Option<String>) {
-        let own: Vec<&Topic> = reading::of_source(&self.topics, source).collect();
+        let own: Vec<&InputTopic> = reading::of_source(&self.topics, source).collect();
         let not_read: Vec<String> = own.iter().filter_map(|topic| topic.message()).collect();
         let none = !own.is_empty() && not_read.len() == own.len();
-        let any = |of: fn(&State) -> bool| own.iter().any(|topic| of(&topic.state));
+        let any = |of: fn(&InputState) -> bool| own.iter().any(|topic| of(&topic.state));
         let told = Some(not_read.join("; ")).filter(|told| !told.is_empty());
-        if none && any(|state| matches!(state, State::Missing(_) | State::Stopped(_))) {
+        if none && any(|state| matches!(state, InputState::Missing(_) | InputState::Stopped(_))) {
             return (Health::Stopped, told);
         }
         if let Some((error, _)) = &self.unreachable {
             return (Health::Unreachable, Some(error.clone()));
         }
         match (none, told) {
-            (true, told) if any(|state| matches!(state, State::Waiting(_))) => (Health::Unreachable, told),
+            (true, told) if any(|state| matches!(state, InputState::Waiting(_))) => {
+                (Health::Unreachable, told)
+            }
             (true, told) => (Health::Starting, told),
             (false, Some(told)) => (Health::Partial, Some(told)),
             (false, None) if waiting > LAGGING => {
@@ -506,25 +508,29 @@ mod tests {
 
     const SOURCE: SourceIx = SourceIx(0);
 
-    fn word(states: &[State]) -> Word {
-        let topic = |(at, state): (usize, &State)| {
+    fn word(states: &[InputState]) -> Word {
+        let topic = |(at, state): (usize, &InputState)| {
             let name = format!("t{at}");
-            (TopicIx(at as u16), Topic { name, source: SOURCE, state: state.clone(), since: Micros(0) })
+            (TopicIx(at as u16), InputTopic { name, source: SOURCE, state: state.clone(), since: Micros(0) })
         };
         Word { topics: states.iter().enumerate().map(topic).collect(), ..Word::default() }
     }
 
     #[test]
     fn a_source_is_no_better_than_its_topics_together() {
-        let missing = State::of(&Error::UnknownTopic { topic: "t0".into() });
-        let waiting = State::of(&Error::NotYet { topic: "t1".into(), reason: "no leader".to_owned() });
-        let stopped = State::of(&Error::CreateTime { topic: "t0".into() });
+        let missing = InputState::of(&Error::UnknownTopic { topic: "t0".into() });
+        let waiting = InputState::of(&Error::NotYet { topic: "t1".into(), reason: "no leader".to_owned() });
+        let stopped = InputState::of(&Error::CreateTime { topic: "t0".into() });
         for (states, health, named) in [
-            (vec![State::Read, State::Read], Health::Ok, ""),
-            (vec![State::Starting, State::Starting], Health::Starting, "topic t1"),
-            (vec![missing.clone(), State::Read], Health::Partial, "topic t0 does not exist"),
-            (vec![State::Read, waiting.clone()], Health::Partial, "topic t1 cannot be read yet: no leader"),
-            (vec![State::Read, State::Starting], Health::Partial, "topic t1: its partitions"),
+            (vec![InputState::Read, InputState::Read], Health::Ok, ""),
+            (vec![InputState::Starting, InputState::Starting], Health::Starting, "topic t1"),
+            (vec![missing.clone(), InputState::Read], Health::Partial, "topic t0 does not exist"),
+            (
+                vec![InputState::Read, waiting.clone()],
+                Health::Partial,
+                "topic t1 cannot be read yet: no leader",
+            ),
+            (vec![InputState::Read, InputState::Starting], Health::Partial, "topic t1: its partitions"),
             (vec![missing, waiting.clone()], Health::Stopped, "topic t1"),
             (vec![stopped], Health::Stopped, "time_source: auto"),
             (vec![waiting.clone(), waiting], Health::Unreachable, "no leader"),
@@ -534,9 +540,9 @@ mod tests {
             assert!(found == health && message.contains(named), "{states:?} {found:?} {message}");
             assert_eq!(message.is_empty(), named.is_empty());
         }
-        let mut away = word(&[State::Read]);
+        let mut away = word(&[InputState::Read]);
         away.unreachable = Some(("no route".to_owned(), Micros(0)));
         assert_eq!(away.health_of(SOURCE, 0).0, Health::Unreachable);
-        assert_eq!(word(&[State::Read]).health_of(SOURCE, LAGGING + 1).0, Health::Lagging);
+        assert_eq!(word(&[InputState::Read]).health_of(SOURCE, LAGGING + 1).0, Health::Lagging);
     }
 }

@@ -12,15 +12,15 @@ use vedette_event::{Incarnation, SourceIx};
 type Intervals = BTreeMap<i64, i64>;
 
 /// A partition of a topic, and which of the topics of that name.
-pub type Place = (String, Incarnation, i32);
+pub type TopicPartition = (String, Incarnation, i32);
 
 /// All lost intervals, by source and partition.
 #[derive(Debug, Default)]
-pub struct Lost(BTreeMap<SourceIx, BTreeMap<Place, Intervals>>);
+pub struct Lost(BTreeMap<SourceIx, BTreeMap<TopicPartition, Intervals>>);
 
 impl Lost {
     /// Adds the records of a partition from one offset to before another. False if all of them are known.
-    pub fn add(&mut self, source: SourceIx, place: Place, (from, to): (i64, i64)) -> bool {
+    pub fn add(&mut self, source: SourceIx, place: TopicPartition, (from, to): (i64, i64)) -> bool {
         if from >= to {
             return false;
         }

@@ -15,6 +15,7 @@ mod excerpt;
 mod kernel;
 mod live;
 mod lost;
+mod notices_due;
 mod outbox;
 mod present;
 mod publisher;
@@ -26,7 +27,6 @@ mod signals;
 mod supervisor;
 mod topics;
 mod versions;
-mod waiting;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -43,13 +43,13 @@ use vedette_engine::InForce;
 use vedette_ingest::Ingested;
 use vedette_store::{Access, Store};
 
-use adopt::{Change, Changes};
+use adopt::{Adopter, FromReloader};
 use present::{Evaluated, Present, Running};
-use reload::{Ask, Contents, Reloader};
-pub use setup::Content;
+use reload::{Ask, Reloader, RuleSetSummary};
 use setup::Prepared;
+pub use setup::StartContent;
 pub use supervisor::Stage;
-use supervisor::{End, Heartbeat, Name, Supervisor};
+use supervisor::{End, Name, StageHeartbeat, Supervisor};
 
 use crate::{
     Failure, World as _,
@@ -138,9 +138,9 @@ async fn start_all(
 ) -> Result<Service, Failure> {
     let schemas = content::schemas(config.schemas.as_deref())
         .map_err(|e| Failure::Usage(config.places.wrong("schemas", format!("{e:#}"))))?;
-    let settings = vedette_store::Settings {
+    let settings = vedette_store::StoreSettings {
         dead_letter_bytes: config.store.dead_letter_bytes,
-        ..vedette_store::Settings::new(&config.data, Access::Engine)
+        ..vedette_store::StoreSettings::new(&config.data, Access::Engine)
     };
     let store = Store::open(settings).await.world()?;
     *opened_store = Some(store.clone());
@@ -206,7 +206,7 @@ async fn run_all(
         threads,
         memory: may_hold,
     } = prepared;
-    let (outbox, inbox) = outbox::lanes();
+    let (outbox, inbox) = outbox::queues();
     let (words_out, words) = watch::channel(Arc::default());
     let (published, evaluated) = (Arc::default(), Arc::<Evaluated>::default());
     let origin = (bootstrap.clone(), ingest_settings.topics.clone());
@@ -255,7 +255,7 @@ async fn run_all(
     let pipeline = detectors(InForce::of(&engine), threads, supervisor).world()?;
     let wires =
         kernel::Wires { ingest: ingest.clone(), records, outbox, dead_letters, words: words_out, evaluated };
-    let changes = Changes::new(changes, numbers, in_force_out);
+    let changes = Adopter::new(changes, numbers, in_force_out);
     let mut kernel = kernel::Kernel::new(compiled, engine, changes, wires, view, (pace, skew), waiting);
     new.into_iter().for_each(|row| kernel.note_version(row));
     kernel.give_up(given_up);
@@ -265,21 +265,21 @@ async fn run_all(
 
 /// Starts what reads the rules again, if there is any such; gives what is in force and what the kernel is to take.
 fn reload(
-    content: Content,
+    content: StartContent,
     in_force: (u64, vedette_event::Micros),
     (reloading, memory): (Option<Reloading>, Memory),
     supervisor: &Supervisor,
-) -> Result<(watch::Receiver<Arc<Contents>>, Receiver<Change>)> {
-    let Content { texts, rules, refused, .. } = content;
+) -> Result<(watch::Receiver<Arc<RuleSetSummary>>, Receiver<FromReloader>)> {
+    let StartContent { texts, rules, refused, .. } = content;
     let (change, changes) = bounded(CHANGES);
     let rejected = present::rejected(&refused);
     let kept: Vec<_> = refused.iter().filter(|refused| refused.kept).map(reload::refusal).collect();
     if !kept.is_empty() {
         // There is room: it is the first.
-        let _ = change.send(Change::Health(kept));
+        let _ = change.send(FromReloader::Health(kept));
     }
     let rule_set = present::rule_set(&rules, rejected.len(), in_force);
-    let (out, contents) = watch::channel(Arc::new(Contents { rule_set, rejected: Arc::new(rejected) }));
+    let (out, contents) = watch::channel(Arc::new(RuleSetSummary { rule_set, rejected: Arc::new(rejected) }));
     if let Some((config, looked, asks)) = reloading {
         let reloader = Reloader::new(config, (texts, rules), (asks, change), (out, memory), looked);
         supervisor.spawn(Name::Reloader, move |stage| reloader.run(stage))?;
@@ -315,7 +315,7 @@ fn look_at_ingest(supervisor: &Supervisor, ingest: &vedette_ingest::Ingest) {
                 vedette_ingest::Ended::Failed(why) => End::Failed(anyhow!(why).context("reading from Kafka")),
                 vedette_ingest::Ended::Panicked => End::Failed(anyhow!("panicked; the message is above")),
             });
-            Heartbeat { moves, tries, has_work: true, waits_for: waits.then_some(next), end }
+            StageHeartbeat { moves, tries, has_work: true, waits_for: waits.then_some(next), end }
         });
     }
 }
@@ -329,7 +329,7 @@ async fn serve(
 ) -> Result<SocketAddr, Failure> {
     let demo = mode == Mode::Demo;
     let api = &config.api;
-    let settings = vedette_api::Settings {
+    let settings = vedette_api::ServerSettings {
         address: api.listen,
         open_loopback: demo,
         console: demo,

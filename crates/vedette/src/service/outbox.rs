@@ -1,12 +1,12 @@
 //! What waits between the kernel and the publisher: bounded in rows, notices before alerts, the rules' notices in turn.
 //!
-//! In: the kernel's output ([`Backlog`]). Out: publications of at most [`MAX_ROWS`] rows, on two lanes: the early one
+//! In: the kernel's output ([`Backlog`]). Out: publications of at most [`MAX_ROWS`] rows, on two queues: the early one
 //! carries placements, versions, positions, gaps, health events and notices, the ordered one alerts, dead letters,
-//! checkpoints, how far rules have come and new incarnations. Invariants: each lane keeps its order; whatever was put on the
-//! early lane before something on the ordered one is committed before it, so that nothing is stored before what it rests on
+//! checkpoints, how far rules have come and new incarnations. Invariants: each queue keeps its order; whatever was put on the
+//! early queue before something on the ordered one is committed before it, so that nothing is stored before what it rests on
 //! (an alert on positions, a checkpoint on alerts, a topic's next incarnation on all of the one before). Of the early things
 //! only notices may still wait then: none rests on them, and one that comes behind its alert is not needed any more. A notice
-//! never waits for more than one publication of the ordered lane, nor for more than one notice of each other rule and those
+//! never waits for more than one publication of the ordered queue, nor for more than one notice of each other rule and those
 //! handed over before; and since checkpoints have their place among the alerts, and these go on while notices wait, a backlog
 //! that never ends holds up none of them.
 
@@ -27,16 +27,16 @@ use vedette_store::{
     model::{AlertRevision, Checkpoint, NewDeadLetter, NewIncarnation, NewNotice, Passed, Publication},
 };
 
-/// Publications that may wait on the ordered lane: at 5,000 rows a second less than a second's work.
+/// Publications that may wait on the ordered queue: at 5,000 rows a second less than a second's work.
 const WAITING: usize = 4;
-/// Publications that may wait on the early lane: a notice that is handed over waits for it and for what is under way.
+/// Publications that may wait on the early queue: a notice that is handed over waits for it and for what is under way.
 const EARLY: usize = 1;
 /// Bytes of notices that may wait before the kernel takes no more records: some 75,000 ordinary ones. Fewer than a storm
 /// brings (a thousand of each rule and hour) would keep a record from being read that another rule has something to say of.
 const MAX_NOTICES: usize = 64 << 20;
 /// Bytes of a notice besides its texts, about.
 const NOTICE: usize = 768;
-/// Rows of the early lane that the kernel may hold back before it takes no more records, and alerts before it releases no
+/// Rows of the early queue that the kernel may hold back before it takes no more records, and alerts before it releases no
 /// more.
 const MAX_BACKLOG: usize = 4 * MAX_ROWS;
 /// Bytes of dead letters that the kernel may hold back before it takes no more records.
@@ -51,7 +51,7 @@ const MAX_BYTES: usize = 4 << 20;
 pub struct Unwritten {
     /// What the engine gave.
     pub alert: Alert,
-    /// See [`vedette_correlate::Published::covers_until`].
+    /// See [`vedette_correlate::NewRevision::covers_until`].
     pub covers_until: Micros,
     /// The names of the sources that its rule read.
     pub sources: Arc<[String]>,
@@ -209,7 +209,7 @@ impl Backlog {
         self.notices.bytes >= MAX_NOTICES || early >= MAX_BACKLOG || self.letters > MAX_LETTERS
     }
 
-    /// The next of the early lane: all that is no notice, and as many of those as a transaction takes.
+    /// The next of the early queue: all that is no notice, and as many of those as a transaction takes.
     fn next_early(&mut self, announce: &mut impl FnMut(&Notice) -> Result<NewNotice>) -> Result<Publication> {
         let mut next = std::mem::take(&mut self.early);
         while next.notices.len() < MAX_ROWS
@@ -220,7 +220,7 @@ impl Backlog {
         Ok(next)
     }
 
-    /// True if the next of the ordered lane may go: what it rests on is handed over. Notices are none of that: one that comes
+    /// True if the next of the ordered queue may go: what it rests on is handed over. Notices are none of that: one that comes
     /// behind its alert is not needed any more. Only a new incarnation comes behind all that was said of the one before.
     fn may_go_on(&self) -> bool {
         let next = self.ordered.front();
@@ -228,7 +228,7 @@ impl Backlog {
         free && (self.notices.count == 0 || !matches!(next, Some(Ordered::Incarnation(_))))
     }
 
-    /// The next of the ordered lane. `write` makes an alert's row.
+    /// The next of the ordered queue. `write` makes an alert's row.
     fn next_ordered(
         &mut self,
         write: &mut impl FnMut(&Unwritten) -> Result<AlertRevision>,
@@ -280,7 +280,7 @@ impl Backlog {
 pub enum Offered {
     /// Nothing waits any more.
     All,
-    /// Something was taken, and a lane is full now.
+    /// Something was taken, and a queue is full now.
     Some,
     /// Nothing was taken.
     Nothing,
@@ -306,7 +306,7 @@ pub struct Inbox {
 }
 
 /// Both ends.
-pub fn lanes() -> (Outbox, Inbox) {
+pub fn queues() -> (Outbox, Inbox) {
     let (early_in, early) = bounded(EARLY);
     let (ordered_in, ordered) = bounded(WAITING);
     let done = Arc::<AtomicU64>::default();
@@ -337,15 +337,15 @@ impl Outbox {
                 break Offered::All;
             }
             let early = !backlog.early.is_empty() || backlog.notices.count > 0;
-            // Only this end fills the lanes: one that is not full has room.
-            let (lane, next) = if early && !self.early.is_full() {
+            // Only this end fills the queues: one that is not full has room.
+            let (queue, next) = if early && !self.early.is_full() {
                 (&self.early, backlog.next_early(&mut announce)?)
             } else if backlog.may_go_on() && !self.ordered.is_full() {
                 (&self.ordered, backlog.next_ordered(&mut write)?)
             } else {
                 break taken;
             };
-            match lane.try_send(next) {
+            match queue.try_send(next) {
                 Ok(()) => {
                     taken = Offered::Some;
                     self.sent.set(self.sent.get() + 1);
@@ -370,7 +370,7 @@ impl Outbox {
 
 /// What the publisher finds.
 #[derive(Debug)]
-pub enum Found {
+pub enum ToPublish {
     /// This is to be published.
     Some(Box<Publication>),
     /// Nothing for a while.
@@ -380,17 +380,17 @@ pub enum Found {
 }
 
 impl Inbox {
-    /// The next to be published: all that waits on the early lane, and one publication of the ordered one. Asking for it says
+    /// The next to be published: all that waits on the early queue, and one publication of the ordered one. Asking for it says
     /// that the one before is stored.
-    pub fn next(&self, patience: std::time::Duration) -> Found {
+    pub fn next(&self, patience: std::time::Duration) -> ToPublish {
         self.done.store(self.taken.get(), Ordering::Release);
         let (mut first, mut ordered) = (None, None);
         select! {
             recv(self.early) -> early => first = early.ok(),
             recv(self.ordered) -> next => ordered = next.ok(),
-            default(patience) => return Found::Nothing,
+            default(patience) => return ToPublish::Nothing,
         }
-        // In this order: what is on the ordered lane now rests on nothing that comes to the early one later.
+        // In this order: what is on the ordered queue now rests on nothing that comes to the early one later.
         let ordered = ordered.or_else(|| self.ordered.try_recv().ok());
         self.taken.set(self.taken.get() + u64::from(ordered.is_some()));
         let mut all: Option<Publication> = None;
@@ -402,11 +402,11 @@ impl Inbox {
             }
         }
         match (all, ordered) {
-            (None, None) => Found::Gone,
-            (Some(one), None) | (None, Some(one)) => Found::Some(Box::new(one)),
+            (None, None) => ToPublish::Gone,
+            (Some(one), None) | (None, Some(one)) => ToPublish::Some(Box::new(one)),
             (Some(mut all), Some(ordered)) => {
                 append(&mut all, ordered);
-                Found::Some(Box::new(all))
+                ToPublish::Some(Box::new(all))
             }
         }
     }

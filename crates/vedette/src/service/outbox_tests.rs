@@ -88,7 +88,7 @@ fn never(_: &Unwritten) -> Result<AlertRevision> {
 
 fn take(inbox: &Inbox) -> Publication {
     match inbox.next(Duration::ZERO) {
-        Found::Some(publication) => *publication,
+        ToPublish::Some(publication) => *publication,
         other => panic!("{other:?}"),
     }
 }
@@ -98,7 +98,7 @@ const MANY: usize = 1 << 16;
 
 #[test]
 fn lanes_hold_a_bounded_number_of_rows_and_letters_hold_back_no_alerts() {
-    let (outbox, inbox) = lanes();
+    let (outbox, inbox) = queues();
     let mut backlog = Backlog::default();
     for offset in 0..20_000 {
         backlog.letter(letter(offset, 10));
@@ -117,15 +117,15 @@ fn lanes_hold_a_bounded_number_of_rows_and_letters_hold_back_no_alerts() {
         outbox.offer(&mut backlog, never, plain).unwrap();
     }
     assert_eq!(offsets, (0..20_000).collect::<Vec<_>>());
-    assert!(matches!(inbox.next(Duration::ZERO), Found::Nothing) && outbox.is_settled());
+    assert!(matches!(inbox.next(Duration::ZERO), ToPublish::Nothing) && outbox.is_settled());
     drop(outbox);
-    assert!(matches!(inbox.next(Duration::ZERO), Found::Gone));
+    assert!(matches!(inbox.next(Duration::ZERO), ToPublish::Gone));
 }
 
 #[test]
 fn alerts_are_released_again_once_none_waits_however_many_letters_do() {
     let write = |alert: &Unwritten| Ok(AlertRevision::of(&alert.alert, Vec::new(), alert.covers_until)?);
-    let (outbox, inbox) = lanes();
+    let (outbox, inbox) = queues();
     let mut backlog = Backlog::default();
     (0..MAX_BACKLOG).for_each(|_| backlog.alert(alert()));
     let (mut holding, mut turns) = (backlog.holds_alerts_back(false), 0);
@@ -146,11 +146,11 @@ fn alerts_are_released_again_once_none_waits_however_many_letters_do() {
 
 #[test]
 fn a_notice_waits_for_no_more_than_one_publication_of_the_others() {
-    let (outbox, inbox) = lanes();
+    let (outbox, inbox) = queues();
     let mut backlog = Backlog::default();
     (0..5_000).for_each(|offset| backlog.letter(letter(offset, 10)));
     outbox.offer(&mut backlog, never, plain).unwrap();
-    assert!(!backlog.is_empty(), "the ordered lane is full");
+    assert!(!backlog.is_empty(), "the ordered queue is full");
     take(&inbox);
     assert!(!outbox.is_settled(), "it may not be stored yet");
     backlog.notice(notice(0, 1));
@@ -161,7 +161,7 @@ fn a_notice_waits_for_no_more_than_one_publication_of_the_others() {
 
 #[test]
 fn a_rule_with_one_notice_does_not_wait_for_the_thousands_of_others() {
-    let (outbox, inbox) = lanes();
+    let (outbox, inbox) = queues();
     let mut backlog = Backlog::default();
     for of in [1, 2, 4] {
         (0..20_000).for_each(|n| backlog.notice(notice(of, n)));
@@ -181,7 +181,7 @@ fn a_rule_with_one_notice_does_not_wait_for_the_thousands_of_others() {
     }
     assert!(before <= EARLY * MAX_ROWS + 4, "{before} came before it");
     let mut of_one: Vec<String> = Vec::new();
-    while let Found::Some(next) = inbox.next(Duration::ZERO) {
+    while let ToPublish::Some(next) = inbox.next(Duration::ZERO) {
         of_one.extend(next.notices.into_iter().map(|n| n.notice_id).filter(|id| id.starts_with("1-")));
         outbox.offer(&mut backlog, never, plain).unwrap();
     }
@@ -211,14 +211,14 @@ fn notices_with_long_keys_are_fewer() {
     }
     assert!(held < MAX_NOTICES / (NOTICE + 1_000), "{held}");
     // What is taken out makes room.
-    let (outbox, _inbox) = lanes();
+    let (outbox, _inbox) = queues();
     outbox.offer(&mut backlog, never, plain).unwrap();
     assert!(!backlog.is_swamped());
 }
 
 #[test]
 fn a_stop_waits_for_one_publication_of_notices() {
-    let (outbox, inbox) = lanes();
+    let (outbox, inbox) = queues();
     let mut backlog = Backlog::default();
     (0..MANY).for_each(|n| backlog.notice(notice(n as u32 % 7, n)));
     backlog.forget_late_notices();
@@ -227,12 +227,12 @@ fn a_stop_waits_for_one_publication_of_notices() {
     let next = take(&inbox);
     assert_eq!((next.notices.len(), next.checkpoints.len()), (MAX_ROWS, 1));
     outbox.offer(&mut backlog, never, plain).unwrap();
-    assert!(backlog.is_empty() && matches!(inbox.next(Duration::ZERO), Found::Nothing));
+    assert!(backlog.is_empty() && matches!(inbox.next(Duration::ZERO), ToPublish::Nothing));
 }
 
 #[test]
 fn checkpoints_go_on_while_notices_wait_and_a_new_incarnation_does_not() {
-    let (outbox, inbox) = lanes();
+    let (outbox, inbox) = queues();
     let mut backlog = Backlog::default();
     (0..MANY).for_each(|n| backlog.notice(notice(0, n)));
     backlog.checkpoint(checkpoint(1, 10));
@@ -243,7 +243,7 @@ fn checkpoints_go_on_while_notices_wait_and_a_new_incarnation_does_not() {
     assert_eq!((first.notices.len(), first.checkpoints.len()), (EARLY * MAX_ROWS, 1));
     let mut notices = first.notices.len();
     outbox.offer(&mut backlog, never, plain).unwrap();
-    while let Found::Some(next) = inbox.next(Duration::ZERO) {
+    while let ToPublish::Some(next) = inbox.next(Duration::ZERO) {
         notices += next.notices.len();
         assert!(next.incarnations.is_empty() || notices == MANY, "{notices}");
         outbox.offer(&mut backlog, never, plain).unwrap();
@@ -254,7 +254,7 @@ fn checkpoints_go_on_while_notices_wait_and_a_new_incarnation_does_not() {
 /// A version is forgotten before a checkpoint that lacks its rules is stored, and after those that know them.
 #[test]
 fn versions_are_forgotten_between_the_checkpoints_before_and_those_after() {
-    let (outbox, inbox) = lanes();
+    let (outbox, inbox) = queues();
     let mut backlog = Backlog::default();
     backlog.checkpoint(checkpoint(1, 10));
     backlog.oldest_version(2);
@@ -268,7 +268,7 @@ fn versions_are_forgotten_between_the_checkpoints_before_and_those_after() {
 
 #[test]
 fn what_went_early_comes_before_what_rests_on_it() {
-    let (outbox, inbox) = lanes();
+    let (outbox, inbox) = queues();
     let mut backlog = Backlog::default();
     for round in 0..5_u8 {
         let placement = StoredPlacement {
@@ -286,7 +286,7 @@ fn what_went_early_comes_before_what_rests_on_it() {
         outbox.offer(&mut backlog, never, plain).unwrap();
     }
     let (mut placed, mut at, mut letters) = (0, None, 0);
-    while let Found::Some(next) = inbox.next(Duration::ZERO) {
+    while let ToPublish::Some(next) = inbox.next(Duration::ZERO) {
         placed += next.placements.len();
         at = next.positions.map(|positions| positions.bytes.len()).or(at);
         letters += next.dead_letters.len();
@@ -301,7 +301,7 @@ fn what_went_early_comes_before_what_rests_on_it() {
 
 #[test]
 fn that_the_publisher_is_gone_shows_when_nothing_waits_too() {
-    let (outbox, inbox) = lanes();
+    let (outbox, inbox) = queues();
     let mut backlog = Backlog::default();
     backlog.letter(letter(1, 10));
     assert_eq!(outbox.offer(&mut backlog, never, plain).unwrap(), Offered::All);
@@ -312,14 +312,14 @@ fn that_the_publisher_is_gone_shows_when_nothing_waits_too() {
 
 #[test]
 fn large_rows_go_in_small_numbers() {
-    let (outbox, inbox) = lanes();
+    let (outbox, inbox) = queues();
     let mut backlog = Backlog::default();
     (0..32).for_each(|offset| backlog.letter(letter(offset, 1 << 20)));
     assert!(backlog.is_swamped());
     (0..MANY).for_each(|n| backlog.notice(notice(0, n)));
     outbox.offer(&mut backlog, never, plain).unwrap();
     assert!(!backlog.is_swamped());
-    while let Found::Some(_) = inbox.next(Duration::ZERO) {
+    while let ToPublish::Some(_) = inbox.next(Duration::ZERO) {
         outbox.offer(&mut backlog, never, plain).unwrap();
     }
     (0..10).for_each(|offset| backlog.letter(letter(offset, 1 << 20)));
@@ -329,7 +329,7 @@ fn large_rows_go_in_small_numbers() {
     assert!(backlog.holds_checkpoints());
     outbox.offer(&mut backlog, never, plain).unwrap();
     let mut sizes = Vec::new();
-    while let Found::Some(next) = inbox.next(Duration::ZERO) {
+    while let ToPublish::Some(next) = inbox.next(Duration::ZERO) {
         sizes.push((next.dead_letters.len(), next.incarnations.len(), next.checkpoints.len()));
         outbox.offer(&mut backlog, never, plain).unwrap();
     }
@@ -339,7 +339,7 @@ fn large_rows_go_in_small_numbers() {
 
 #[test]
 fn what_a_rule_said_that_is_gone_is_still_written() {
-    let (outbox, inbox) = lanes();
+    let (outbox, inbox) = queues();
     let mut backlog = Backlog::default();
     backlog.alert(alert());
     backlog.notice(notice(0, 0));

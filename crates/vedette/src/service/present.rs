@@ -22,14 +22,14 @@ use vedette_sigma::RuleSet;
 
 use super::{
     live::Word,
-    publisher::{Published, moment},
-    reading::{self, State, Topic},
-    reload::Contents,
+    publisher::{PublishedCounts, moment},
+    reading::{self, InputState, InputTopic},
+    reload::RuleSetSummary,
     supervisor::Supervisor,
 };
 use crate::{
     config::memory::{self, Memory},
-    texts::Refused,
+    texts::RefusedText,
 };
 
 /// What the view looks at.
@@ -46,7 +46,7 @@ pub struct Running {
     /// Rules over sources, in force.
     pub compiled: watch::Receiver<Arc<Compiled>>,
     /// What is in force, and what was refused.
-    pub contents: watch::Receiver<Arc<Contents>>,
+    pub contents: watch::Receiver<Arc<RuleSetSummary>>,
     /// The brokers, for people.
     pub bootstrap: String,
     /// The lease's epoch.
@@ -56,7 +56,7 @@ pub struct Running {
     /// How much of that is evaluated.
     pub evaluated: Arc<Evaluated>,
     /// What is published.
-    pub published: Arc<Published>,
+    pub published: Arc<PublishedCounts>,
     /// What the kernel said last.
     pub words: watch::Receiver<Arc<Word>>,
     /// What may be held.
@@ -136,8 +136,8 @@ impl Present {
 }
 
 /// Refused documents as the API tells them.
-pub fn rejected(refused: &[Refused]) -> Vec<Rejected> {
-    let told = |Refused { what: r, kept }: &Refused| Rejected {
+pub fn rejected(refused: &[RefusedText]) -> Vec<Rejected> {
+    let told = |RefusedText { what: r, kept }: &RefusedText| Rejected {
         file: r.file.to_string(),
         line: r.line as u64,
         column: r.column as u64,
@@ -242,7 +242,7 @@ impl Running {
                 since: started_at,
             });
         }
-        let none_is_read = word.topics.values().all(|topic| topic.state != State::Read);
+        let none_is_read = word.topics.values().all(|topic| topic.state != InputState::Read);
         for Degraded { reason, message, since } in self.not_read(word, lag) {
             if none_is_read {
                 obstacles.push(Obstacle { code: reason, message, since });
@@ -264,7 +264,7 @@ impl Running {
     /// What is not read: sources as a whole, single topics, single partitions. Nothing of what the brokers, who do not
     /// answer, are to blame for.
     fn not_read(&self, word: &Word, lag: &LagReport) -> Vec<Degraded> {
-        let starting = |topic: &Topic| topic.state == State::Starting;
+        let starting = |topic: &InputTopic| topic.state == InputState::Starting;
         let silent = word.unreachable.is_some() || word.last_answer.is_none();
         let mut all = Vec::new();
         let compiled = self.compiled.borrow().clone();
@@ -277,7 +277,8 @@ impl Running {
             all.push(Degraded { reason: reason.to_owned(), message, since: topic.since });
         }
         for of in lag.topics.iter().filter(|of| of.unassigned() > 0) {
-            let Some(topic) = word.topics.get(&of.topic).filter(|topic| topic.state == State::Read) else {
+            let Some(topic) = word.topics.get(&of.topic).filter(|topic| topic.state == InputState::Read)
+            else {
                 continue;
             };
             let why = of.missing.as_deref().unwrap_or("they are about to be begun");
@@ -297,11 +298,11 @@ impl Running {
             TopicStatus {
                 name: topic.name.clone(),
                 state: match topic.state {
-                    State::Starting => TopicState::Starting,
-                    State::Read => TopicState::Read,
-                    State::Waiting(_) => TopicState::Waiting,
-                    State::Missing(_) => TopicState::Missing,
-                    State::Stopped(_) => TopicState::Stopped,
+                    InputState::Starting => TopicState::Starting,
+                    InputState::Read => TopicState::Read,
+                    InputState::Waiting(_) => TopicState::Waiting,
+                    InputState::Missing(_) => TopicState::Missing,
+                    InputState::Stopped(_) => TopicState::Stopped,
                 },
                 since: topic.since,
                 message: topic.message().or(missing),

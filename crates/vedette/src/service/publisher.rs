@@ -19,7 +19,7 @@ use vedette_event::{Micros, Severity};
 use vedette_store::{Store, model::Publication};
 
 use super::{
-    outbox::{Found, Inbox},
+    outbox::{Inbox, ToPublish},
     supervisor::Stage,
 };
 
@@ -31,7 +31,7 @@ const CALM: Duration = Duration::from_secs(1);
 
 /// What has been published since the start, for the status.
 #[derive(Debug, Default)]
-pub struct Published {
+pub struct PublishedCounts {
     /// The newest `seq`.
     pub seq: AtomicI64,
     /// When the last transaction was committed, in microseconds; 0 for never.
@@ -41,7 +41,7 @@ pub struct Published {
     alerts: Mutex<BTreeMap<Severity, u64>>,
 }
 
-impl Published {
+impl PublishedCounts {
     /// Alerts opened, by severity.
     pub fn alerts(&self) -> BTreeMap<Severity, u64> {
         self.alerts.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -65,7 +65,7 @@ pub struct Wires {
     /// From the kernel.
     pub inbox: Inbox,
     /// For the status.
-    pub published: Arc<Published>,
+    pub published: Arc<PublishedCounts>,
     /// For operators.
     pub metrics: Arc<vedette_api::Metrics>,
 }
@@ -81,13 +81,13 @@ pub fn run(wires: Wires, runtime: &Handle, stage: &Stage) -> Result<()> {
         let next = inbox.next(CALM);
         stage.works();
         let publication = match next {
-            Found::Some(publication) => publication,
+            ToPublish::Some(publication) => publication,
             // A store that takes nothing shows, whether there is something to publish or not.
-            Found::Nothing => {
+            ToPublish::Nothing => {
                 runtime.block_on(patiently(stage, || store.ping())).context("asking the store")?;
                 continue;
             }
-            Found::Gone => return Ok(()),
+            ToPublish::Gone => return Ok(()),
         };
         let start = Instant::now();
         let done =

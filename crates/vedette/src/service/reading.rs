@@ -1,6 +1,6 @@
 //! Which topics are read, and why the others are not.
 //!
-//! In: what ingest says of each topic. Out: a [`Topic`] each, from which health and readiness follow, and what the engine
+//! In: what ingest says of each topic. Out: an [`InputTopic`] each, from which health and readiness follow, and what the engine
 //! is to make of it. Invariant: a topic of which nothing was said counts as not read; silence is never taken for health.
 
 use std::collections::BTreeMap;
@@ -9,24 +9,24 @@ use vedette_event::{Micros, SourceIx, TopicIx};
 use vedette_ingest::{Error, TopicSettings};
 
 /// The topics of the configuration, by rank.
-pub type Topics = BTreeMap<TopicIx, Topic>;
+pub type InputTopics = BTreeMap<TopicIx, InputTopic>;
 
 /// One topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Topic {
+pub struct InputTopic {
     /// Its name.
     pub name: String,
     /// Its source.
     pub source: SourceIx,
     /// Whether it is read.
-    pub state: State,
+    pub state: InputState,
     /// Since when that is so.
     pub since: Micros,
 }
 
 /// Whether a topic is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
+pub enum InputState {
     /// It has not been looked up, or its partitions have not been begun.
     Starting,
     /// It is read.
@@ -39,7 +39,7 @@ pub enum State {
     Stopped(String),
 }
 
-impl State {
+impl InputState {
     /// What an error of ingest makes of a topic.
     pub fn of(error: &Error) -> Self {
         let text = error.to_string();
@@ -72,16 +72,19 @@ impl State {
 }
 
 /// All topics before anything was said of them.
-pub fn starting(topics: &[TopicSettings], at: Micros) -> Topics {
+pub fn starting(topics: &[TopicSettings], at: Micros) -> InputTopics {
     let topic = |t: &TopicSettings| {
-        (t.topic, Topic { name: t.name.to_string(), source: t.source, state: State::Starting, since: at })
+        (
+            t.topic,
+            InputTopic { name: t.name.to_string(), source: t.source, state: InputState::Starting, since: at },
+        )
     };
     topics.iter().map(topic).collect()
 }
 
-impl Topic {
+impl InputTopic {
     /// Takes note of a state; the time of an unchanged one stays.
-    pub fn set(&mut self, state: State, now: Micros) {
+    pub fn set(&mut self, state: InputState, now: Micros) {
         if self.state != state {
             (self.state, self.since) = (state, now);
         }
@@ -97,17 +100,17 @@ impl Topic {
 }
 
 /// The topics of a source.
-pub fn of_source(topics: &Topics, source: SourceIx) -> impl Iterator<Item = &Topic> {
+pub fn of_source(topics: &InputTopics, source: SourceIx) -> impl Iterator<Item = &InputTopic> {
     topics.values().filter(move |topic| topic.source == source)
 }
 
 /// Whether none of a source's topics is read, though it has some.
-pub fn stands_still(topics: &Topics, source: SourceIx) -> bool {
+pub fn stands_still(topics: &InputTopics, source: SourceIx) -> bool {
     let mut own = of_source(topics, source).peekable();
-    own.peek().is_some() && own.all(|topic| topic.state != State::Read)
+    own.peek().is_some() && own.all(|topic| topic.state != InputState::Read)
 }
 
 /// Whether some of a source's topics is not read.
-pub fn lacks(topics: &Topics, source: SourceIx) -> bool {
-    of_source(topics, source).any(|topic| topic.state != State::Read)
+pub fn lacks(topics: &InputTopics, source: SourceIx) -> bool {
+    of_source(topics, source).any(|topic| topic.state != InputState::Read)
 }

@@ -22,7 +22,7 @@ use vedette_sigma::RuleSet;
 use vedette_store::model::HealthEvent;
 
 use super::{
-    adopt::{Adopted, Change, NewVersion, TooMany},
+    adopt::{Adopted, FromReloader, NewVersion, TooMany},
     present, setup,
     supervisor::Stage,
     versions,
@@ -30,7 +30,7 @@ use super::{
 use crate::{
     config::{Config, memory::Memory},
     content,
-    texts::{self, Difference, Refused, Taken, Texts},
+    texts::{self, Difference, RefusedText, TakenUp, Texts},
 };
 
 /// How often the files are looked at: an operator who has written one waits for two looks.
@@ -80,7 +80,7 @@ pub fn over_the_api(ask: Sender<Ask>) -> Reloads {
 
 /// What is in force and what was refused, for people.
 #[derive(Debug, Clone, Default)]
-pub struct Contents {
+pub struct RuleSetSummary {
     /// The rules in short.
     pub rule_set: RuleSetStatus,
     /// What was refused.
@@ -94,8 +94,8 @@ pub struct Reloader {
     texts: Texts,
     rules: Arc<RuleSet>,
     asks: Receiver<Ask>,
-    kernel: Sender<Change>,
-    contents: watch::Sender<Arc<Contents>>,
+    kernel: Sender<FromReloader>,
+    contents: watch::Sender<Arc<RuleSetSummary>>,
     /// What may be held until the next start.
     memory: Memory,
     /// How the files looked when they were read, and when they were looked at last.
@@ -108,8 +108,8 @@ impl Reloader {
     pub fn new(
         config: Config,
         (texts, rules): (Texts, Arc<RuleSet>),
-        (asks, kernel): (Receiver<Ask>, Sender<Change>),
-        (contents, memory): (watch::Sender<Arc<Contents>>, Memory),
+        (asks, kernel): (Receiver<Ask>, Sender<FromReloader>),
+        (contents, memory): (watch::Sender<Arc<RuleSetSummary>>, Memory),
         read: [u8; 32],
     ) -> Self {
         Self { config, texts, rules, asks, kernel, contents, memory, read, seen: read }
@@ -184,7 +184,8 @@ impl Reloader {
         let schemas = content::schemas(self.config.schemas.as_deref()).context("schemas")?;
         stage.works();
         let adjust = |all| setup::sources(&self.config, &all);
-        let Taken { texts, rules, sources, refused } = texts::take(text, schemas, Some(&self.texts), adjust)?;
+        let TakenUp { texts, rules, sources, refused } =
+            texts::take(text, schemas, Some(&self.texts), adjust)?;
         if rules.rules.is_empty() {
             return Err(Failed::Refused(anyhow!("no rule is left")));
         }
@@ -227,14 +228,14 @@ impl Reloader {
             (self.texts, self.rules) = (texts, rules);
             say_changes(&reloaded);
         }
-        self.contents.send_replace(Arc::new(Contents { rule_set, rejected: Arc::new(rejected) }));
+        self.contents.send_replace(Arc::new(RuleSetSummary { rule_set, rejected: Arc::new(rejected) }));
         Ok(reloaded)
     }
 
     /// Has the kernel take a version.
     fn hand_over(&self, version: Version, texts: Vec<u8>, stage: &Stage) -> Result<Adopted, Failed> {
         let (answer, answered) = bounded(1);
-        let change = Change::Version(Box::new(NewVersion { version, texts, answer }));
+        let change = FromReloader::Version(Box::new(NewVersion { version, texts, answer }));
         self.kernel.send(change).map_err(|_| Failed::Stopping)?;
         loop {
             stage.waits_for("kernel");
@@ -253,7 +254,7 @@ impl Reloader {
     }
 
     /// Tells what is refused that was not before.
-    fn tell_refused(&self, refused: &[Refused], known: &[Rejected], rejected: &[Rejected]) {
+    fn tell_refused(&self, refused: &[RefusedText], known: &[Rejected], rejected: &[Rejected]) {
         let new = refused.iter().zip(rejected).filter(|(_, rejected)| !known.contains(rejected));
         let events = new.map(|(refused, _)| {
             let event = refusal(refused);
@@ -266,13 +267,13 @@ impl Reloader {
     fn tell(&self, events: Vec<HealthEvent>) {
         if !events.is_empty() {
             // A kernel that has ended stores nothing more.
-            let _ = self.kernel.send(Change::Health(events));
+            let _ = self.kernel.send(FromReloader::Health(events));
         }
     }
 }
 
 /// What operators are told of something that is refused.
-pub fn refusal(Refused { what, kept }: &Refused) -> HealthEvent {
+pub fn refusal(RefusedText { what, kept }: &RefusedText) -> HealthEvent {
     let stays = if *kept { "; what it said before stays in force" } else { "" };
     let help = what.help.as_ref().map_or(String::new(), |help| format!("; {help}"));
     health(format!("{what}{help}{stays}"))

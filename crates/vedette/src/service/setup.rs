@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use vedette_engine::{Compiled, Engine, GivenUp, GroupCheckpoint, Start, Version};
+use vedette_engine::{Compiled, Engine, GivenUp, GroupCheckpoint, PartitionStart, Version};
 use vedette_event::{Flags, Micros, Partition, SourceDef, SourceIx, Sources, Span, StoredPlacement, Topics};
 use vedette_ingest::{DeadLetterTopic, LastRead, Recovery, Resume, Sasl, Security, StartAt, TopicSettings};
 use vedette_sigma::RuleSet;
@@ -17,7 +17,7 @@ use vedette_store::{
     model::{Checkpoint, Retention, RuleVersion},
 };
 
-use super::{versions, waiting::Waiting};
+use super::{notices_due::NoticesDue, versions};
 use crate::{
     Failure, World as _, checkpoint,
     config::{
@@ -26,7 +26,7 @@ use crate::{
     },
     content::{self, RuleText, Schemas},
     pipeline,
-    texts::{self, Refused, Taken, Texts},
+    texts::{self, RefusedText, TakenUp, Texts},
 };
 
 /// Batches that may wait for the kernel before ingest waits.
@@ -39,15 +39,15 @@ pub struct Prepared {
     /// Rules over sources.
     pub compiled: Arc<Compiled>,
     /// What is in force, and what is to be stored of it.
-    pub content: Content,
+    pub content: StartContent,
     /// Where dead letters are copied to, if anywhere.
     pub dead_letters: Option<DeadLetterTopic>,
     /// Notices that the last life left without an alert.
-    pub waiting: Waiting,
+    pub waiting: NoticesDue,
     /// The kernel, as the checkpoints left it.
     pub engine: Engine,
     /// What to read.
-    pub ingest_settings: vedette_ingest::Settings,
+    pub ingest_settings: vedette_ingest::IngestSettings,
     /// From where.
     pub recovery: Recovery,
     /// What cannot be read again, since its topic was accepted anew while no service ran, or before it was released.
@@ -67,13 +67,13 @@ pub struct Prepared {
 }
 
 /// What a start took up of rules, lists and mappings.
-pub struct Content {
+pub struct StartContent {
     /// Their texts.
     pub texts: Texts,
     /// The rules in force.
     pub rules: Arc<RuleSet>,
     /// What was refused.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedText>,
     /// The numbers of the versions in force, the oldest first.
     pub numbers: VecDeque<u64>,
     /// The newest, if it is to be stored.
@@ -100,7 +100,7 @@ pub async fn prepare(
     let newest = next.as_ref().or(known.last());
     let memory = memory(config.engine.memory, newest.map_or(0, least))
         .map_err(|what| Failure::Usage(config.places.wrong("engine.memory", what)))?;
-    let settings = vedette_engine::Settings {
+    let settings = vedette_engine::EngineSettings {
         secret,
         skew: config.engine.skew,
         notices: config.engine.notices,
@@ -141,11 +141,11 @@ pub async fn prepare(
         config.kafka.dead_letter_topic.as_ref().map(|topic| {
             DeadLetterTopic::connect(&ingest_settings.brokers, &ingest_settings.security, topic)
         });
-    let waiting = Waiting::of(&compiled, store.waiting_notices().await.world()?);
+    let waiting = NoticesDue::of(&compiled, store.waiting_notices().await.world()?);
     Ok(Prepared {
         waiting,
         dead_letters: dead_letters.transpose().map_err(|e| Failure::World(e.into()))?,
-        content: Content { rules: compiled.newest().rules.clone(), texts, refused, numbers, new },
+        content: StartContent { rules: compiled.newest().rules.clone(), texts, refused, numbers, new },
         ingest_settings,
         recovery: recovery(&starts, &placements, &topics),
         given_up,
@@ -167,7 +167,7 @@ struct Found {
     /// One that comes into force now.
     next: Option<Version>,
     texts: Texts,
-    refused: Vec<Refused>,
+    refused: Vec<RefusedText>,
     /// The numbers of the versions known.
     numbers: VecDeque<u64>,
     /// The number of the newest, if it is to be stored.
@@ -178,7 +178,7 @@ struct Found {
 fn find(config: &Config, disk: (RuleText, Schemas), rows: &[RuleVersion]) -> Result<Found, Failure> {
     let stored = versions::stored(rows).world()?;
     let before = stored.last().map(|(_, newest)| newest);
-    let Taken { texts, rules, sources, refused } = take(config, disk, before, stored.len())?;
+    let TakenUp { texts, rules, sources, refused } = take(config, disk, before, stored.len())?;
     let (rules, sources) = (Arc::new(rules), Arc::new(sources));
     // The sources of older versions are those that were there then.
     let adjust = |all: Sources| self::sources(config, &content::completed(all, &sources));
@@ -226,7 +226,7 @@ async fn begin(
     mut engine: Engine,
     source_of: &BTreeMap<&str, SourceIx>,
     store: &Store,
-) -> Result<(Engine, Vec<Start>, Vec<GivenUp>), Failure> {
+) -> Result<(Engine, Vec<PartitionStart>, Vec<GivenUp>), Failure> {
     take_up_checkpoints(&mut engine, store).await?;
     let (starts, given_up) = engine.starts(|name| source_of.get(name).copied());
     Ok((engine, starts, given_up))
@@ -264,7 +264,7 @@ fn take(
     (text, schemas): (RuleText, Schemas),
     before: Option<&Texts>,
     versions: usize,
-) -> Result<Taken, Failure> {
+) -> Result<TakenUp, Failure> {
     let newer = schemas.parse().unwrap_or_default();
     let adjust = |all: Sources| sources(config, &all);
     let taken = texts::take(text, schemas, before, adjust);
@@ -277,7 +277,7 @@ fn take(
             let Ok((rules, sources)) = before.load(adjust) else { return Err(Failure::Usage(error)) };
             tracing::error!("the rules stay that were in force before: {error:#}");
             let refused = vec![texts::kept("rules", None, format!("{error:#}"))];
-            Taken { texts: before.clone(), rules, sources, refused }
+            TakenUp { texts: before.clone(), rules, sources, refused }
         }
         (Err(error), None) => return Err(Failure::Usage(error)),
     };
@@ -315,7 +315,10 @@ async fn take_up_checkpoints(engine: &mut Engine, store: &Store) -> Result<(), F
 }
 
 /// The stored placements of records that will be read again.
-async fn placements(store: &Store, starts: &[Start]) -> Result<Vec<StoredPlacement>, vedette_store::Error> {
+async fn placements(
+    store: &Store,
+    starts: &[PartitionStart],
+) -> Result<Vec<StoredPlacement>, vedette_store::Error> {
     let from: BTreeMap<(&str, i32), i64> =
         starts.iter().map(|start| ((&*start.topic, start.partition), start.offset)).collect();
     let mut wanted = Vec::new();
@@ -368,7 +371,7 @@ fn ingest_settings(
     config: &Config,
     topics: &Topics,
     source_of: &BTreeMap<&str, SourceIx>,
-) -> vedette_ingest::Settings {
+) -> vedette_ingest::IngestSettings {
     let security = &config.kafka.security;
     let sasl = match (security.mechanism, &security.username, &security.password) {
         (Some(mechanism), Some(username), Some(password)) => {
@@ -376,7 +379,7 @@ fn ingest_settings(
         }
         _ => None,
     };
-    let topic = |t: &config::Topic| {
+    let topic = |t: &config::TopicConfig| {
         let topic = topics.find(&t.name)?;
         // What was accepted is read from its start.
         let accepted = topics.incarnation(topic) > 0;
@@ -389,7 +392,7 @@ fn ingest_settings(
             on_loss: t.on_loss,
         })
     };
-    vedette_ingest::Settings {
+    vedette_ingest::IngestSettings {
         brokers: config.kafka.brokers.split(',').map(|b| b.trim().to_owned()).collect(),
         security: Security { protocol: security.protocol, sasl, ca_file: security.ca_file.clone() },
         group: config.kafka.group_id.clone(),
@@ -400,9 +403,9 @@ fn ingest_settings(
     }
 }
 
-fn recovery(starts: &[Start], placements: &[StoredPlacement], topics: &Topics) -> Recovery {
+fn recovery(starts: &[PartitionStart], placements: &[StoredPlacement], topics: &Topics) -> Recovery {
     let partition = |topic: &str, number| topics.find(topic).map(|topic| Partition { topic, number });
-    let resume = |s: &Start| {
+    let resume = |s: &PartitionStart| {
         let last = s.last_read.map(|(offset, hash)| LastRead { offset, hash });
         Some((partition(&s.topic, s.partition)?, Resume { offset: s.offset, log_max: s.max_log, last }))
     };

@@ -154,8 +154,8 @@ impl Beat {
         self.moves.fetch_add(1, Ordering::Release);
     }
 
-    fn read(&self) -> Heartbeat {
-        Heartbeat {
+    fn read(&self) -> StageHeartbeat {
+        StageHeartbeat {
             moves: self.moves.load(Ordering::Acquire),
             tries: self.tries.load(Ordering::Acquire),
             has_work: self.has_work.load(Ordering::Relaxed),
@@ -167,7 +167,7 @@ impl Beat {
 
 /// What is seen of a stage at one look.
 #[derive(Debug, Default)]
-pub struct Heartbeat {
+pub struct StageHeartbeat {
     /// Steps done so far.
     pub moves: u64,
     /// Tries so far to get on while somebody else holds it up.
@@ -201,7 +201,7 @@ struct Failed {
 /// One stage as the supervisor keeps it.
 struct Watched {
     name: Name,
-    look: Box<dyn Fn() -> Heartbeat + Send>,
+    look: Box<dyn Fn() -> StageHeartbeat + Send>,
     moves: u64,
     moved: Instant,
     tries: u64,
@@ -322,7 +322,7 @@ impl Supervisor {
     }
 
     /// Looks at a stage that somebody else runs. `look` must not wait.
-    pub fn look_at(&self, name: Name, look: impl Fn() -> Heartbeat + Send + 'static) {
+    pub fn look_at(&self, name: Name, look: impl Fn() -> StageHeartbeat + Send + 'static) {
         let now = Instant::now();
         let look = Box::new(look);
         let watched = Watched { name, look, moves: 0, moved: now, tries: 0, alive: now, ended: false };
@@ -403,7 +403,7 @@ impl Supervisor {
                     ends.push((stage.name, end));
                 }
                 let (moved, alive) = (stage.moved, stage.alive);
-                let Heartbeat { has_work, waits_for, .. } = heartbeat;
+                let StageHeartbeat { has_work, waits_for, .. } = heartbeat;
                 Seen { name: stage.name, has_work, waits_for, moved, alive, state }
             })
             .collect();
@@ -457,7 +457,7 @@ impl Supervisor {
     }
 }
 
-fn state(heartbeat: &Heartbeat, still: Duration, silent: Duration) -> StageState {
+fn state(heartbeat: &StageHeartbeat, still: Duration, silent: Duration) -> StageState {
     if heartbeat.end.is_some() {
         StageState::Ended
     } else if !heartbeat.has_work {

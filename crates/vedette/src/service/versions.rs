@@ -13,7 +13,7 @@ use vedette_event::{Micros, Sources, Span};
 use vedette_sigma::{RuleSet, ir::Rule};
 use vedette_store::model::RuleVersion;
 
-use crate::texts::{Taken, Texts};
+use crate::texts::{TakenUp, Texts};
 
 /// Versions that may be needed at once: each holds the programs of all its rules. More are asked for only while a source stands
 /// still and the rules are changed again and again.
@@ -21,7 +21,7 @@ pub const MOST: usize = 16;
 
 /// One rule of a stored version.
 #[derive(Debug, Serialize, Deserialize)]
-struct Entry {
+struct StoredRule {
     id: String,
     meaning: String,
     since_us: i64,
@@ -36,7 +36,7 @@ impl Since {
     /// # Errors
     /// If it cannot be read.
     pub fn of(row: &RuleVersion) -> Result<Self> {
-        let entries: Vec<Entry> = serde_json::from_str(&row.content)
+        let entries: Vec<StoredRule> = serde_json::from_str(&row.content)
             .with_context(|| format!("stored rule version {}", row.version))?;
         Ok(Self(entries.into_iter().map(|e| ((e.id, e.meaning), Micros(e.since_us))).collect()))
     }
@@ -59,7 +59,7 @@ pub fn too_many() -> String {
 ///
 /// # Errors
 /// If it would be one more than may be.
-pub fn one_more(taken: Taken, before: Option<&Texts>, versions: usize) -> Result<Taken> {
+pub fn one_more(taken: TakenUp, before: Option<&Texts>, versions: usize) -> Result<TakenUp> {
     let another = before.is_some_and(|before| *before != taken.texts);
     ensure!(!another || versions < MOST, "{}", too_many());
     Ok(taken)
@@ -117,12 +117,12 @@ pub fn no_later(versions: &[Version], above: Micros) -> Vec<Version> {
 /// If it cannot be written out.
 pub fn row(number: u64, version: &Version, texts: Vec<u8>) -> Result<RuleVersion> {
     let rules = version.rules.rules.iter().zip(version.since.iter());
-    let entry = |(rule, since): (&Rule, &Micros)| Entry {
+    let entry = |(rule, since): (&Rule, &Micros)| StoredRule {
         id: rule.id.to_string(),
         meaning: hexadecimal(&rule.meaning),
         since_us: since.0,
     };
-    let mut entries: Vec<Entry> = rules.map(entry).collect();
+    let mut entries: Vec<StoredRule> = rules.map(entry).collect();
     entries.sort_by(|a, b| a.id.cmp(&b.id));
     let content = serde_json::to_string(&entries)?;
     let hash = vedette_event::raw::record_hash(Some(content.as_bytes()));

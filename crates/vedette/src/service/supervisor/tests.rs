@@ -18,8 +18,8 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-fn heartbeat(has_work: bool, waits_for: Option<&'static str>) -> Heartbeat {
-    Heartbeat { has_work, waits_for, ..Heartbeat::default() }
+fn heartbeat(has_work: bool, waits_for: Option<&'static str>) -> StageHeartbeat {
+    StageHeartbeat { has_work, waits_for, ..StageHeartbeat::default() }
 }
 
 /// A stage that works on one thing for ever, until the sender is dropped.
@@ -56,7 +56,7 @@ fn rest(supervisor: &Supervisor, name: Name) -> mpsc::Sender<()> {
 #[test]
 fn a_stage_stands_still_only_if_it_has_work_and_hangs_only_without_a_sign_of_life() {
     let secs = Duration::from_secs;
-    let of = |beat: &Heartbeat, still, silent| state(beat, secs(still), secs(silent));
+    let of = |beat: &StageHeartbeat, still, silent| state(beat, secs(still), secs(silent));
     assert_eq!(of(&heartbeat(false, None), 3_600, 3_600), StageState::Idle);
     assert_eq!(of(&heartbeat(true, None), 4, 4), StageState::Working);
     assert_eq!(of(&heartbeat(true, None), 5, 5), StageState::Stalled);
@@ -65,7 +65,7 @@ fn a_stage_stands_still_only_if_it_has_work_and_hangs_only_without_a_sign_of_lif
     // One that tries again and again does not move, but a restart would not help it.
     assert_eq!(of(&heartbeat(true, Some("store")), 3_600, 1), StageState::Stalled);
     assert_eq!(of(&heartbeat(true, Some("store")), 3_600, 30), StageState::Hung);
-    let ended = Heartbeat { end: Some(End::Done), ..heartbeat(true, None) };
+    let ended = StageHeartbeat { end: Some(End::Done), ..heartbeat(true, None) };
     assert_eq!(of(&ended, 3_600, 3_600), StageState::Ended);
 }
 
@@ -147,7 +147,8 @@ fn a_thread_of_another_crate_that_ends_is_noticed_by_looking() {
     ] as [(fn() -> End, &str); 2]
     {
         let supervisor = Supervisor::new();
-        supervisor.look_at(Name::Reader, move || Heartbeat { end: Some(end()), ..Heartbeat::default() });
+        supervisor
+            .look_at(Name::Reader, move || StageHeartbeat { end: Some(end()), ..StageHeartbeat::default() });
         let runtime = runtime();
         runtime.block_on(async {
             tokio::spawn(supervisor.clone().watch_over());

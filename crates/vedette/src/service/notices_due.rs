@@ -18,7 +18,7 @@ use vedette_store::model::{Passed, Withdrawal};
 
 /// When to look after whose notices.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct NoticesDue {
     rules: Arc<RuleSet>,
     /// By rule, times that it must have passed.
     looks: BTreeMap<RuleIx, BTreeSet<Micros>>,
@@ -26,7 +26,7 @@ pub struct Waiting {
     first: Vec<Passed>,
 }
 
-impl Waiting {
+impl NoticesDue {
     /// Takes up what an earlier life left: by rule id, the seconds in which notices crossed. Those of a rule that was changed
     /// or removed since are withdrawn, as the rule will not speak of that time any more.
     pub fn of(compiled: &Compiled, left: BTreeMap<String, Vec<Micros>>) -> Self {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     /// Of one rule, in force since some time, and what is left: rule ids and seconds.
-    fn waiting(since: Option<Micros>, left: &[(&str, i64)]) -> Waiting {
+    fn waiting(since: Option<Micros>, left: &[(&str, i64)]) -> NoticesDue {
         let sources = Arc::new(content::sources(None).unwrap());
         let text = format!(
             "title: t\nid: {ID}\nlogsource: {{category: api}}\nlevel: low\n\
@@ -127,7 +127,7 @@ mod tests {
         let version = version.in_force(Micros::MIN, |_| since.unwrap_or(Micros::MIN));
         let compiled = Compiled::with_versions(vec![Arc::new(version)], topics, [0; 32]);
         let left = left.iter().map(|(id, second)| ((*id).to_owned(), vec![secs(*second)])).collect();
-        Waiting::of(&compiled, left)
+        NoticesDue::of(&compiled, left)
     }
 
     fn uncovered(below: i64) -> Passed {

@@ -30,14 +30,14 @@ struct Key {
 
 /// What was learned of a source's records.
 #[derive(Debug)]
-pub struct Order {
+pub struct KeyOrder {
     /// First a nameless one for the beginning of each node's object, then keys.
     keys: Vec<Key>,
     /// By node.
     found: Vec<HashMap<Box<str>, u32, FixedState>>,
 }
 
-impl Order {
+impl KeyOrder {
     /// Nothing is known yet; `seed` keys the hashes.
     #[must_use]
     pub fn new(selection: &Selection, seed: u64) -> Self {

@@ -1,6 +1,6 @@
-//! The database's place: the folder's mark that a store is here, and whether the file is still the one that was opened.
+//! The files of the database: the folder's mark that a store is here, and whether the file is still the one that was opened.
 //!
-//! In: the data folder. Out: [`Left`], how the store was left; [`Place::verify`], an error as soon as the database was
+//! In: the data folder. Out: [`Left`], how the store was left; [`DatabaseFiles::verify`], an error as soon as the database was
 //! deleted, replaced, cut or overwritten. Invariants: where there is a mark and no database, none is made, so that no
 //! start is empty without a word; the database's file is opened here once and closed after all connections, because
 //! closing it would take away SQLite's own locks on it (locks of POSIX belong to the process).
@@ -45,18 +45,18 @@ pub(crate) enum Left {
 
 /// A file as the system knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Node {
+struct FileId {
     device: u64,
     number: u64,
 }
 
 /// The database's file, held open.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct DatabaseFiles {
     folder: PathBuf,
     database: File,
     /// The database and its two logs.
-    nodes: Vec<(PathBuf, Node)>,
+    nodes: Vec<(PathBuf, FileId)>,
     /// It never shrinks while it is open.
     longest: AtomicU64,
     identity: Vec<u8>,
@@ -122,19 +122,19 @@ fn folder_error(folder: &Path, source: io::Error) -> Error {
     Error::Folder { folder: folder.to_path_buf(), source }
 }
 
-fn node(path: &Path) -> io::Result<(Node, u64)> {
+fn node(path: &Path) -> io::Result<(FileId, u64)> {
     let file = fs::metadata(path)?;
     #[cfg(unix)]
     let node = {
         use std::os::unix::fs::MetadataExt as _;
-        Node { device: file.dev(), number: file.ino() }
+        FileId { device: file.dev(), number: file.ino() }
     };
     #[cfg(not(unix))]
-    let node = Node { device: 0, number: 0 };
+    let node = FileId { device: 0, number: 0 };
     Ok((node, file.len()))
 }
 
-impl Place {
+impl DatabaseFiles {
     /// Remembers the files of an open database.
     pub(crate) fn of(folder: &Path, database: File, identity: Vec<u8>) -> Result<Self, Error> {
         let mut nodes = Vec::new();

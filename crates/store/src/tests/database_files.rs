@@ -6,7 +6,7 @@ use super::*;
 use crate::Error;
 
 async fn open(folder: &TempDir) -> Result<Store, Error> {
-    Store::open(Settings::new(folder.path(), Access::Engine)).await
+    Store::open(StoreSettings::new(folder.path(), Access::Engine)).await
 }
 
 fn gone(outcome: Result<(), Error>, how: &str) -> Error {
@@ -22,7 +22,7 @@ async fn a_store_that_was_there_is_never_begun_anew_without_a_word() {
     store.close().await;
     fs::remove_file(folder.path().join("vedette.db")).unwrap();
     for access in [Access::Engine, Access::Tool] {
-        let error = Store::open(Settings::new(folder.path(), access)).await.unwrap_err();
+        let error = Store::open(StoreSettings::new(folder.path(), access)).await.unwrap_err();
         assert!(error.fatal(), "{error:?}");
         let said = error.to_string();
         assert!(said.contains("vedette.db` is gone; restore it from a backup"), "{said}");
@@ -83,7 +83,7 @@ async fn only_what_was_left_in_disorder_is_checked() {
 #[tokio::test]
 async fn a_tool_leaves_the_mark_as_it_found_it() {
     let folder = tempfile::tempdir().unwrap();
-    let tool = async || Store::open(Settings::new(folder.path(), Access::Tool)).await.unwrap();
+    let tool = async || Store::open(StoreSettings::new(folder.path(), Access::Tool)).await.unwrap();
     let token = async |store: &Store, name: &str| {
         store
             .create_token(name, Role::Analyst, *blake3::hash(name.as_bytes()).as_bytes(), "root")
