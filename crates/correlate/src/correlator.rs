@@ -80,7 +80,6 @@ struct Arriving<'a> {
     tree: &'a Tree,
     held: Held,
     payload: &'a [u8],
-    source: SourceIx,
     group: u8,
 }
 
@@ -141,11 +140,18 @@ impl Correlator {
             }
             // What a group has done with before a restart.
             let from = batch.moved_from(row).unwrap_or(order.time);
+            // An event is counted, and let in or not, as a whole, also where it has several keys.
             let mut counts = true;
             for finding in event {
                 let group = self.groups.get(usize::from(finding.group));
                 if group.is_none_or(|group| from < group.mark(finding.tree)) {
                     continue;
+                }
+                // Asked before the notice, which no alert would cover.
+                if counts && !self.waiting.room(finding.tree as usize, tree.set, batch.events.source) {
+                    self.waiting.refuse(finding.tree as usize, order.time);
+                    self.report.of(finding.tree).root.unevaluated += 1;
+                    break;
                 }
                 let event = EventRef {
                     time: order.time,
@@ -158,19 +164,11 @@ impl Correlator {
                     weight: finding.weight,
                 };
                 let payload = routed.payload(finding.start, finding.end);
-                let Finding { start, hash, tree: at, .. } = *finding;
+                let Finding { start, end, hash, tree: at, group, .. } = *finding;
                 let held = Held { event, start, hash, tree: at, entries: entries(payload.len()), counts };
                 counts = false;
-                let arriving =
-                    Arriving { tree, held, payload, source: batch.events.source, group: finding.group };
-                if self.admit(&plan, &arriving, &mut intake.scratch, out) {
-                    intake.held.push(OnItsWay {
-                        held,
-                        end: finding.end,
-                        set: tree.set,
-                        group: finding.group,
-                    });
-                }
+                self.take_in(&plan, &Arriving { tree, held, payload, group }, &mut intake.scratch, out);
+                intake.held.push(OnItsWay { held, end, set: tree.set, group });
             }
         }
         for keyless in &routed.keyless {
@@ -193,23 +191,11 @@ impl Correlator {
         self.waiting.announce(&plan, &self.watermarks, &mut out.health);
     }
 
-    /// Whether there is room for one event of one tree in one key group; if so, it is looked at ahead.
+    /// Has one event of one tree in one key group wait, and looks at it ahead.
     #[inline]
-    fn admit(
-        &mut self,
-        plan: &Plan,
-        arriving: &Arriving<'_>,
-        scratch: &mut Scratch,
-        out: &mut Correlated,
-    ) -> bool {
-        let Arriving { tree, ref held, payload, source, group } = *arriving;
-        // Asked before the notice, which no alert would cover.
-        if !self.waiting.room(held.tree as usize, tree.set, source) {
-            self.waiting.refuse(held.tree as usize, held.event.time);
-            self.report.of(held.tree).root.unevaluated += 1;
-            return false;
-        }
-        let Some(group) = self.groups.get_mut(usize::from(group)) else { return false };
+    fn take_in(&mut self, plan: &Plan, arriving: &Arriving<'_>, scratch: &mut Scratch, out: &mut Correlated) {
+        let Arriving { tree, ref held, payload, group } = *arriving;
+        let Some(group) = self.groups.get_mut(usize::from(group)) else { return };
         if self.settings.notices && !tree.judged() {
             let stands = self.waiting.stands(tree.set);
             let budget = if stands { self.settings.notice_budget / 2 } else { self.settings.notice_budget };
@@ -235,7 +221,6 @@ impl Correlator {
             *ahead = *ahead + remembered(group) - before;
         }
         self.waiting.hold(held.tree as usize, tree.set, held.entries);
-        true
     }
 
     /// Hands the findings of a batch to their groups, one group after the other.

@@ -62,10 +62,13 @@ impl Correlator {
         for agenda in self.groups.iter_mut().filter_map(|group| group.agendas.get_mut(set)) {
             for held in agenda.pending.give_up(last).values().flat_map(|run| run.iter()) {
                 latest = latest.max(held.event.time);
-                self.waiting.refuse(held.tree as usize, held.event.time);
                 let tally = self.report.of(held.tree);
                 tally.left += usize::from(held.entries);
-                tally.root.unevaluated += 1;
+                // All keys of an event are given up together: they have one time.
+                if held.counts {
+                    self.waiting.refuse(held.tree as usize, held.event.time);
+                    tally.root.unevaluated += 1;
+                }
             }
         }
         Some(latest)

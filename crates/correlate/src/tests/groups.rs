@@ -1,10 +1,12 @@
 //! Key groups: where events go, and that nothing of what is gone stays.
 
-use vedette_event::Kind;
+use std::collections::BTreeMap;
+
+use vedette_event::{Incarnation, Kind, Partition, TopicIx};
 use vedette_sigma::ir::{Cmp, CorrelationKind::*, Extras, KeyPart, Rule, RuleKind};
 
 use super::harness::*;
-use crate::{Correlated, Correlator, Hands};
+use crate::{Correlated, Correlator, Hands, Still, WaitingBudget};
 
 fn hit(t: i64, user: &str) -> Ev {
     ev(t, &[0], &[("user", user)])
@@ -146,4 +148,25 @@ fn a_tree_goes_whole_to_the_group_of_what_its_keys_share() {
     assert_eq!((0..64).filter(|group| !correlator.unreleased(*group).is_empty()).count(), 1);
     correlator.finish(&mut out);
     assert_eq!(last(&out).len(), 1);
+}
+
+/// Whether there is room is asked for an event, not for each of its keys.
+#[test]
+fn an_event_of_two_keys_is_left_unevaluated_once() {
+    let both = |t, user: &str, host: &str| ev(t, &[0, 1], &[("user", user), ("host", host)]);
+    let world = alias();
+    let mut correlator = world.correlator_with(WaitingBudget { pause: 1, refuse: 1 });
+    let mut out = Correlated::default();
+    push(&mut correlator, &[both(0, "x", "y"), both(1, "y", "z")], &mut out);
+    let unevaluated = |out: &Correlated| out.counters.values().map(|n| n.unevaluated).sum::<u64>();
+    assert_eq!((correlator.load().waiting, unevaluated(&out)), (2, 1), "both keys of one, none of the other");
+
+    // What waits for a source that stands still and is given up counts once, too.
+    let mut correlator = world.correlator();
+    let mut out = Correlated::default();
+    push(&mut correlator, &[both(0, "x", "y"), both(1, "y", "z")], &mut out);
+    correlator.stand(|_| Still::Lasting);
+    let origin = (Partition { topic: TopicIx(1), number: 0 }, Incarnation::default());
+    correlator.give_up(&BTreeMap::from([(origin, 100)]), 0, &mut out);
+    assert_eq!((correlator.load().standing, unevaluated(&out)), (0, 2));
 }

@@ -171,12 +171,16 @@ pub fn world(rules: Vec<Rule>) -> World {
 
 impl World {
     pub fn correlator(&self) -> Correlator {
+        self.correlator_with(WaitingBudget { pause: 100_000, refuse: 125_000 })
+    }
+
+    pub fn correlator_with(&self, waiting: WaitingBudget) -> Correlator {
         let settings = CorrelatorSettings {
             secret: SECRET,
             notices: self.notices,
             notice_budget: self.notice_budget,
             state: self.plan.bytes_for(self.budget),
-            waiting: WaitingBudget { pause: 100_000, refuse: 125_000 },
+            waiting,
         };
         Correlator::new(Arc::clone(&self.plan), Arc::clone(&self.topics), settings)
     }
