@@ -251,7 +251,7 @@ fn the_next_start_takes_what_a_reload_took() -> Result<()> {
     let reload = |address: &str| send("POST", address, "/api/v1/reload", &token);
     write(&deployment, &many(2_000, "1m")?)?;
     let (status, body) = reload(&address)?;
-    ensure!(status == 409 && body.contains("engine.memory: 268435456 bytes are too few"), "{status} {body}");
+    ensure!(status == 409 && body.contains("engine.memory: 256MiB are too few"), "{status} {body}");
     ensure!(body.contains("write at least") && body.contains("start again, or load fewer rules"), "{body}");
     let entries = |address: &str| -> Result<Vec<String>> {
         let status = api(address, "/api/v1/status", &token)?;

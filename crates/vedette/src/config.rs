@@ -4,6 +4,7 @@
 //! Out: [`Config`]. Invariants: unknown keys are refused; every value is checked before anything starts; an error
 //! names the file, the line, the key and what would be valid; secrets have no `Debug`.
 
+pub mod bytes;
 mod check;
 pub mod memory;
 mod store;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Deserializer, de};
 use vedette_event::Span;
 use vedette_ingest::{Mechanism, OnLoss, Password, Protocol, StartAt, TimeSource};
 
+use self::bytes::Bytes;
 use crate::yaml::{self, Places};
 
 /// The most that `D` and `F` may be: with more, no alert of a day would be final within the next.
@@ -131,8 +133,8 @@ pub struct EngineConfig {
     #[serde(default)]
     pub threads: Option<u16>,
     /// Bytes for the process; half of the machine's, or of its control group's, without it.
-    #[serde(default, deserialize_with = "bytes")]
-    pub memory: Option<u64>,
+    #[serde(default)]
+    pub memory: Option<Bytes>,
 }
 
 /// HTTP.
@@ -273,12 +275,6 @@ fn no_address(text: &str) -> String {
     format!("api.listen: `{text}` is no address and port; write for example 127.0.0.1:8080")
 }
 
-/// A number of bytes, or null.
-fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
-    Option::deserialize(from)
-        .map_err(|_| de::Error::custom("a budget is a whole number of bytes, such as 4294967296"))
-}
-
 fn override_from(config: &mut Config, env: impl Fn(&str) -> Option<String>) -> Result<()> {
     let mut given = |variable: &str, path: &str| {
         let value = env(variable)?;
@@ -347,9 +343,9 @@ mod tests {
         let with = |rest: &str| format!("kafka: {{brokers: a:1, {TOPICS}}}\n{rest}\n");
         says(&with("api: {listen: everywhere}"), "v.yml:2:15: api.listen: `everywhere` is no address");
         says(&with("engine: {skew: 20m}"), "v.yml:2:16: engine.skew: `20m` must lie between 0s and 10m");
-        says(&with("engine:\n  memory: 4 GB"), "v.yml:3:11: a budget is a whole number of bytes");
+        says(&with("engine:\n  memory: 4 GB"), "v.yml:3:11: `4 GB` is no size; write for example 512MiB");
         says(&with("engine: {threads: 0}"), "v.yml:2:19: engine.threads: 0 must lie between 1 and 256");
-        says(&with("engine: {memory: 5}"), "v.yml:2:18: engine.memory: must be at least 268435456");
+        says(&with("engine: {memory: 5}"), "v.yml:2:18: engine.memory: `5B` must be at least 256MiB");
         says(
             &with("store: {retention: {alerts: 5m}}"),
             "v.yml:2:29: store.retention.alerts: `5m` must lie between 1d and 36500d",
@@ -367,7 +363,7 @@ mod tests {
         assert!(read("v.yml", &short, For::Service, |_| None).is_ok());
         says(
             &with("store: {dead_letter_bytes: 5}"),
-            "v.yml:2:28: store.dead_letter_bytes: must be at least 16777216",
+            "v.yml:2:28: store.dead_letter_bytes: `5B` must be at least 16MiB",
         );
         says(
             &with("api: {tls: {certificate: no.pem, key: no.pem}}"),

@@ -5,7 +5,7 @@
 use anyhow::Result;
 use vedette_event::Span;
 
-use super::{Config, For, MAX_DISORDER, Protocol, memory::LEAST};
+use super::{Config, For, MAX_DISORDER, Protocol, bytes::Bytes, memory::LEAST};
 use crate::{pipeline::MAX_THREADS, telemetry};
 
 /// The allowance for clocks must stay one.
@@ -130,8 +130,9 @@ fn engine(config: &Config) -> Result<()> {
         let what = format!("{threads} must lie between 1 and {MAX_THREADS}");
         return Err(config.places.wrong("engine.threads", what));
     }
-    if engine.memory.is_some_and(|bytes| bytes < LEAST) {
-        return Err(config.places.wrong("engine.memory", format!("must be at least {LEAST}")));
+    if let Some(few) = engine.memory.filter(|memory| memory.0 < LEAST) {
+        let what = format!("`{few}` must be at least {}", Bytes(LEAST));
+        return Err(config.places.wrong("engine.memory", what));
     }
     Ok(())
 }

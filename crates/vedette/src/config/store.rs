@@ -5,12 +5,12 @@ use serde::Deserialize;
 use vedette_event::{Span, time::DAY};
 use vedette_store::model::Retention;
 
-use super::Config;
+use super::{Config, bytes::Bytes};
 
 /// The longest that anything is kept: beyond it a number is a slip of the pen.
 const MAX_KEPT: Span = Span(36_500 * DAY.0);
 /// Room for one dead letter of the largest record that Kafka takes by default, many times.
-const LEAST_BYTES: u64 = 16 << 20;
+const LEAST_BYTES: Bytes = Bytes(16 << 20);
 
 /// The store.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -19,7 +19,7 @@ pub struct StoreConfig {
     /// How long what is kept.
     pub retention: Kept,
     /// Bytes that the text of one source's dead letters may take; beyond it, offsets and counts.
-    pub dead_letter_bytes: u64,
+    pub dead_letter_bytes: Bytes,
 }
 
 /// How long what is kept. Alerts that are not closed are kept for ever.
@@ -38,7 +38,7 @@ pub struct Kept {
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { retention: Kept::default(), dead_letter_bytes: 256 << 20 }
+        Self { retention: Kept::default(), dead_letter_bytes: Bytes(256 << 20) }
     }
 }
 
@@ -79,9 +79,8 @@ pub fn check(config: &Config) -> Result<()> {
         return Err(config.places.wrong("store.retention.ledger", what));
     }
     if *dead_letter_bytes < LEAST_BYTES {
-        return Err(config
-            .places
-            .wrong("store.dead_letter_bytes", format!("must be at least {LEAST_BYTES}")));
+        let what = format!("`{dead_letter_bytes}` must be at least {LEAST_BYTES}");
+        return Err(config.places.wrong("store.dead_letter_bytes", what));
     }
     Ok(())
 }

@@ -139,7 +139,7 @@ async fn start_all(
     let schemas = content::schemas(config.schemas.as_deref())
         .map_err(|e| Failure::Usage(config.places.wrong("schemas", format!("{e:#}"))))?;
     let settings = vedette_store::StoreSettings {
-        dead_letter_bytes: config.store.dead_letter_bytes,
+        dead_letter_bytes: config.store.dead_letter_bytes.0,
         ..vedette_store::StoreSettings::new(&config.data, Access::Engine)
     };
     let store = Store::open(settings).await.world()?;

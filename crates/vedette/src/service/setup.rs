@@ -22,6 +22,7 @@ use crate::{
     Failure, World as _, checkpoint,
     config::{
         self, Config,
+        bytes::Bytes,
         memory::{self, Memory},
     },
     content::{self, RuleText, Schemas},
@@ -98,7 +99,7 @@ pub async fn prepare(
     let topics = Arc::new(Topics::with_incarnations(named));
     let sources = known.last().map(|newest| newest.sources.clone()).unwrap_or_default();
     let newest = next.as_ref().or(known.last());
-    let memory = memory(config.engine.memory, newest.map_or(0, least))
+    let memory = memory(config.engine.memory.map(|memory| memory.0), newest.map_or(0, least))
         .map_err(|what| Failure::Usage(config.places.wrong("engine.memory", what)))?;
     let settings = vedette_engine::EngineSettings {
         secret,
@@ -250,10 +251,10 @@ pub fn least(version: &Version) -> usize {
 
 /// What to write instead, if there is no room for rules that need so many bytes.
 pub fn too_few(memory: &Memory, least: usize) -> Option<String> {
-    let wanted = || Memory::with_state(least).budget;
+    let mebibytes = || Bytes(Memory::with_state(least).budget.next_multiple_of(1 << 20));
     (memory.state < least).then(|| {
-        let budget = memory.budget;
-        format!("{budget} bytes are too few for the keys of so many rules; write at least {}", wanted())
+        let budget = Bytes(memory.budget);
+        format!("{budget} are too few for the keys of so many rules; write at least {}", mebibytes())
     })
 }
 
