@@ -10,6 +10,7 @@ mod forms;
 mod ledger;
 mod picture;
 mod queue;
+mod visible;
 mod words;
 
 use std::sync::{Arc, LazyLock};

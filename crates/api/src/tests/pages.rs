@@ -184,7 +184,8 @@ async fn errors_are_pages_for_browsers() {
 /// Everything that others wrote is text, wherever it appears.
 #[tokio::test]
 async fn hostile_texts_stay_texts() {
-    const EVIL: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>";
+    const EVIL: &str =
+        "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u{202e}exe.doc\u{200b}\u{1b}[2J";
     let api = empty(|_| {}).await;
     let text = || Value::Text(EVIL.into());
     let evidence = Evidence {
@@ -247,9 +248,12 @@ async fn hostile_texts_stay_texts() {
     for path in ["/", "/alerts/hostile", "/?q=%3Cscript%3E", "/?entity=%22%3E%3Cscript%3E"] {
         let page = api.get(path).await.text();
         assert!(!page.contains("<script>") && !page.contains("<img"), "{path}");
+        assert!(!page.contains(['\u{202e}', '\u{200b}', '\u{1b}']), "{path}");
     }
     let page = api.get("/alerts/hostile").await.text();
     assert!(page.contains("&#60;script&#62;alert(1)"));
+    let visible = page.matches(r"\u{202e}exe.doc\u{200b}\u{1b}[2J").count();
+    assert!(visible > 10, "who, why, key, evidence, episodes below: {visible}");
     // The number in the body leaves as it was published.
     assert!(api.get("/api/v1/alerts/hostile").await.text().contains("\"value\":0.30000000000000004"));
 }
