@@ -17,6 +17,7 @@ use vedette_sigma::{RuleKind, RuleSet};
 use super::{
     lost::{Lost, TopicPartition},
     reading::{self, InputState, InputTopic, InputTopics},
+    rules::{Rules, by_id},
 };
 
 /// Records that may wait before a source counts as lagging.
@@ -29,8 +30,8 @@ pub struct View {
     bootstrap: String,
     topics: Vec<TopicSettings>,
     lag: LagView,
-    /// What of the rules never changes.
-    rules: Vec<RuleStatus>,
+    /// What of the rules never changes, by id, and which rule that is.
+    rules: Arc<Vec<(RuleIx, RuleStatus)>>,
     /// The windows along each rule's chain, one before the other.
     windows: Vec<Span>,
     counters: BTreeMap<RuleIx, Counters>,
@@ -63,8 +64,7 @@ pub struct Word {
     pub sources: BTreeMap<SourceIx, SourceWord>,
     /// Watermarks of the partitions.
     pub partitions: BTreeMap<Partition, Micros>,
-    /// The rules, by id.
-    pub rules: Arc<Vec<RuleStatus>>,
+    pub rules: Rules,
     /// How much the engine holds.
     pub load: LoadStatus,
     /// Announced degradations.
@@ -99,7 +99,7 @@ impl View {
             started_at,
             bootstrap,
             lag,
-            rules: compiled.newest().rules.iter().map(|(ix, _)| unseen(compiled, ix)).collect(),
+            rules: Arc::new(by_id(compiled)),
             windows: windows(&compiled.rules),
             compiled: compiled.clone(),
             counters: BTreeMap::new(),
@@ -118,7 +118,7 @@ impl View {
 
     /// Goes on by other versions of the rules, in which a rule may have another number.
     pub fn adopt(&mut self, compiled: &Arc<Compiled>, number: impl Fn(RuleIx) -> Option<RuleIx>) {
-        self.rules = compiled.newest().rules.iter().map(|(ix, _)| unseen(compiled, ix)).collect();
+        self.rules = Arc::new(by_id(compiled));
         self.windows = windows(&compiled.rules);
         self.compiled = compiled.clone();
         let counters = std::mem::take(&mut self.counters).into_iter();
@@ -329,7 +329,10 @@ impl View {
             topics: self.topic_states.clone(),
             sources: self.compiled.sources.iter().map(|(ix, _)| (ix, source(ix))).collect(),
             partitions: partitions.filter_map(|p| Some((p, engine.partition_watermark(p)?))).collect(),
-            rules: Arc::new(self.rules(engine)),
+            rules: Rules::new(
+                &self.rules,
+                self.rules.iter().map(|(ix, _)| self.coverage(*ix, engine)).collect(),
+            ),
             load: self.load(engine),
             degradations: self.degradations.values().cloned().collect(),
             oldest_checkpoint: self
@@ -358,15 +361,6 @@ impl View {
             keys_budget: load.keys_budget as u64,
             fullest: load.fullest.map(of_rule),
         }
-    }
-
-    fn rules(&self, engine: &Engine) -> Vec<RuleStatus> {
-        let rules = self.compiled.rules.iter().zip(&self.rules);
-        let mut all: Vec<RuleStatus> = rules
-            .map(|((ix, _), unseen)| RuleStatus { coverage: self.coverage(ix, engine), ..unseen.clone() })
-            .collect();
-        all.sort_by(|a, b| a.id.cmp(&b.id));
-        all
     }
 
     fn coverage(&self, ix: RuleIx, engine: &Engine) -> Coverage {
@@ -402,6 +396,11 @@ impl View {
 }
 
 impl Word {
+    /// The rules, by id.
+    pub fn rules(&self) -> Arc<Vec<RuleStatus>> {
+        self.rules.told()
+    }
+
     /// Whether a source is read as its records come, and if not, why; `waiting` records have not been evaluated.
     pub fn health_of(&self, source: SourceIx, waiting: u64) -> (Health, Option<String>) {
         let own: Vec<&InputTopic> = reading::of_source(&self.topics, source).collect();
@@ -429,40 +428,6 @@ impl Word {
     }
 }
 
-/// A rule as it is before any event.
-fn unseen(compiled: &Compiled, ix: RuleIx) -> RuleStatus {
-    let rule = compiled.rules.get(ix);
-    let id_of = |ix: &RuleIx| compiled.rules.get(*ix).id.to_string();
-    let (refers_to, group_by, timespan, condition) = match &rule.kind {
-        RuleKind::Detection(_) => (Vec::new(), Vec::new(), None, None),
-        RuleKind::Correlation(c) => (
-            c.rules.iter().map(id_of).collect(),
-            c.group_by.iter().map(|k| k.name.to_string()).collect(),
-            Some(c.timespan),
-            Some(in_words(c)),
-        ),
-    };
-    RuleStatus {
-        id: rule.id.to_string(),
-        title: rule.title.to_string(),
-        description: rule.description.as_ref().map(ToString::to_string),
-        level: rule.level,
-        kind: vedette_correlate::body::kind(rule).to_owned(),
-        version: rule.meaning.iter().take(8).map(|b| format!("{b:02x}")).collect(),
-        tags: rule.tags.iter().map(ToString::to_string).collect(),
-        false_positives: rule.false_positives.iter().map(ToString::to_string).collect(),
-        file: rule.file.to_string(),
-        line: rule.line as u64,
-        emits: rule.emits,
-        refers_to,
-        sources: compiled.sources_of(ix),
-        group_by,
-        timespan,
-        condition,
-        coverage: Coverage::default(),
-    }
-}
-
 /// The windows along each rule's chain, one before the other: in one pass, since a correlation comes after the rules it
 /// refers to.
 fn windows(rules: &RuleSet) -> Vec<Span> {
@@ -477,26 +442,6 @@ fn windows(rules: &RuleSet) -> Vec<Span> {
         });
     }
     windows
-}
-
-/// A condition for people, such as `at least 20 events`.
-fn in_words(c: &vedette_sigma::Correlation) -> String {
-    use vedette_sigma::{Cmp, CorrelationKind};
-    let what = match &c.kind {
-        CorrelationKind::EventCount => "events".to_owned(),
-        CorrelationKind::ValueCount(fields) => format!("different values of {}", fields.join(", ")),
-        CorrelationKind::Temporal => "of its rules".to_owned(),
-        CorrelationKind::TemporalOrdered => return "all its rules, in the order written".to_owned(),
-    };
-    let parts = c.condition.iter().map(|(cmp, n)| match cmp {
-        Cmp::Lt => format!("fewer than {n}"),
-        Cmp::Lte => format!("at most {n}"),
-        Cmp::Gt => format!("more than {n}"),
-        Cmp::Gte => format!("at least {n}"),
-        Cmp::Eq => format!("exactly {n}"),
-        Cmp::Neq => format!("any number but {n}"),
-    });
-    format!("{} {what}", parts.collect::<Vec<_>>().join(" and "))
 }
 
 #[cfg(test)]

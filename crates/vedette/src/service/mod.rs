@@ -22,6 +22,7 @@ mod publisher;
 mod reading;
 mod reload;
 mod retention;
+mod rules;
 mod setup;
 mod signals;
 mod supervisor;

@@ -129,7 +129,7 @@ impl Present {
             ready,
             status: running.status(&word, &lag, self.mode, self.started_at),
             sources,
-            rules: word.rules.clone(),
+            rules: word.rules(),
             rejected: running.contents.borrow().rejected.clone(),
         }
     }
