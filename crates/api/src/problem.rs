@@ -3,7 +3,7 @@
 //! In: a [`Kind`] and what exactly was wrong. Out: `application/problem+json` with a stable `type`.
 //! Invariants: the `type` of a kind never changes; a detail never holds a secret nor an inner error's text.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
@@ -11,7 +11,10 @@ use axum::{
 };
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
+use utoipa::{
+    IntoResponses, ToSchema,
+    openapi::{self, ContentBuilder, Ref, RefOr, ResponseBuilder},
+};
 use vedette_store::{Error as StoreError, model::Triage};
 
 use crate::params::short;
@@ -145,6 +148,17 @@ pub struct Problem {
     valid: Vec<Cow<'static, str>>,
     members: Map<String, Value>,
     header: Option<Box<(HeaderName, HeaderValue)>>,
+}
+
+/// What any route answers where it cannot do what was asked: the same everywhere.
+impl IntoResponses for ProblemDocument<'_> {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        let schema = Ref::from_schema_name(Self::name());
+        let content = ContentBuilder::new().schema(Some(schema)).build();
+        let answer =
+            ResponseBuilder::new().description("A problem").content("application/problem+json", content);
+        BTreeMap::from([("default".to_owned(), answer.build().into())])
+    }
 }
 
 /// A problem document (RFC 9457).

@@ -199,7 +199,7 @@ pub(crate) struct AlertPage {
     get, path = "/alerts", operation_id = "list_alerts", tag = "alerts", params(ListParams),
     responses(
         (status = 200, description = "A page", body = AlertPage),
-        (status = "default", description = "A problem", body = problem::ProblemDocument, content_type = "application/problem+json")
+        problem::ProblemDocument
     )
 )]
 pub(crate) async fn list(
@@ -217,7 +217,7 @@ pub(crate) async fn list(
     params(("id" = String, Path, description = "alert_id or notice_id")),
     responses(
         (status = 200, description = "The alert or notice", body = AlertOrNotice, headers(("etag" = String, description = "Triage version"))),
-        (status = "default", description = "A problem", body = problem::ProblemDocument, content_type = "application/problem+json")
+        problem::ProblemDocument
     )
 )]
 pub(crate) async fn one(
@@ -307,7 +307,7 @@ pub(crate) struct History {
     params(("id" = String, Path, description = "alert_id or notice_id")),
     responses(
         (status = 200, description = "From the first to the last", body = History),
-        (status = "default", description = "A problem", body = problem::ProblemDocument, content_type = "application/problem+json")
+        problem::ProblemDocument
     )
 )]
 pub(crate) async fn history(
@@ -366,7 +366,7 @@ pub(crate) struct SummaryItem {
     get, path = "/alerts/summary", operation_id = "summarise_alerts", tag = "alerts", params(SummaryParams),
     responses(
         (status = 200, description = "The counts", body = Summary),
-        (status = "default", description = "A problem", body = problem::ProblemDocument, content_type = "application/problem+json")
+        problem::ProblemDocument
     )
 )]
 pub(crate) async fn summary(

@@ -39,7 +39,7 @@ pub(crate) struct Rules {
     get, path = "/rules", operation_id = "list_rules", tag = "detection",
     responses(
         (status = 200, description = "The rules", body = Rules),
-        (status = "default", description = "A problem", body = problem::ProblemDocument, content_type = "application/problem+json")
+        problem::ProblemDocument
     )
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>, Strict(NoParams {}): Strict<NoParams>) -> Json<Rules> {
@@ -53,7 +53,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Strict(NoParams {}): Stric
     params(("id" = String, Path, description = "The rule's id")),
     responses(
         (status = 200, description = "The rule", body = RuleStatus),
-        (status = "default", description = "A problem", body = problem::ProblemDocument, content_type = "application/problem+json")
+        problem::ProblemDocument
     )
 )]
 pub(crate) async fn one(
@@ -124,7 +124,7 @@ impl RuleCoverage {
     params(("id" = String, Path, description = "The rule's id")),
     responses(
         (status = 200, description = "The ledger", body = RuleCoverage),
-        (status = "default", description = "A problem", body = problem::ProblemDocument, content_type = "application/problem+json")
+        problem::ProblemDocument
     )
 )]
 pub(crate) async fn coverage(
@@ -144,7 +144,7 @@ pub(crate) async fn coverage(
     post, path = "/reload", operation_id = "reload_rules", tag = "operation",
     responses(
         (status = 200, description = "What came of it", body = Reloaded),
-        (status = "default", description = "A problem", body = problem::ProblemDocument, content_type = "application/problem+json")
+        problem::ProblemDocument
     )
 )]
 pub(crate) async fn reload(

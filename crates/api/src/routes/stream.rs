@@ -97,7 +97,7 @@ struct Reset {
     params(StreamParams, ("Last-Event-ID" = Option<i64>, Header, description = "The last event's id, on reconnecting")),
     responses(
         (status = 200, description = "Server-sent events", body = String, content_type = "text/event-stream"),
-        (status = "default", description = "A problem", body = problem::ProblemDocument, content_type = "application/problem+json")
+        problem::ProblemDocument
     )
 )]
 pub(crate) async fn follow(

@@ -51,7 +51,7 @@ pub(crate) struct Sources {
     get, path = "/sources", operation_id = "list_sources", tag = "operation",
     responses(
         (status = 200, description = "The sources", body = Sources),
-        (status = "default", description = "A problem", body = problem::ProblemDocument, content_type = "application/problem+json")
+        problem::ProblemDocument
     )
 )]
 pub(crate) async fn sources(
@@ -133,7 +133,7 @@ impl From<HealthEvent> for HealthNote {
     get, path = "/status", operation_id = "get_status", tag = "operation",
     responses(
         (status = 200, description = "The status", body = StatusReport),
-        (status = "default", description = "A problem", body = problem::ProblemDocument, content_type = "application/problem+json")
+        problem::ProblemDocument
     )
 )]
 pub(crate) async fn status(
@@ -242,7 +242,7 @@ impl DeadLetter {
     get, path = "/dead-letters", operation_id = "list_dead_letters", tag = "operation", params(DeadLetterParams),
     responses(
         (status = 200, description = "A page", body = DeadLetterPage),
-        (status = "default", description = "A problem", body = problem::ProblemDocument, content_type = "application/problem+json")
+        problem::ProblemDocument
     )
 )]
 pub(crate) async fn dead_letters(

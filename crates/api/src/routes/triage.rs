@@ -99,7 +99,7 @@ pub(crate) async fn apply(
         (status = 200, description = "The triage now", body = TriageState, headers(("etag" = String, description = "Triage version"))),
         (status = 412, description = "Somebody changed it meanwhile; `ETag` is the version now", body = problem::ProblemDocument, content_type = "application/problem+json"),
         (status = 428, description = "`If-Match` is missing", body = problem::ProblemDocument, content_type = "application/problem+json"),
-        (status = "default", description = "A problem", body = problem::ProblemDocument, content_type = "application/problem+json")
+        problem::ProblemDocument
     )
 )]
 pub(crate) async fn change(
@@ -193,7 +193,7 @@ impl From<BulkResult> for BulkOutcomeItem {
     post, path = "/alerts/bulk", operation_id = "change_alerts", tag = "triage", request_body = Bulk,
     responses(
         (status = 200, description = "A result for each", body = BulkOutcome),
-        (status = "default", description = "A problem", body = problem::ProblemDocument, content_type = "application/problem+json")
+        problem::ProblemDocument
     )
 )]
 pub(crate) async fn bulk(
@@ -239,7 +239,7 @@ pub(crate) struct Comment {
     request_body = Comment,
     responses(
         (status = 201, description = "The history's new entry", body = HistoryEntry),
-        (status = "default", description = "A problem", body = problem::ProblemDocument, content_type = "application/problem+json")
+        problem::ProblemDocument
     )
 )]
 pub(crate) async fn comment(

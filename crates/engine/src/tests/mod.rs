@@ -21,6 +21,35 @@ use crate::{Compiled, Detector, Engine, EngineSettings, Output, TopicStanding};
 /// `D` of every source here, and `F`.
 const DISORDER: i64 = 1;
 
+/// A rule for each of the sources `a` and `b` alone, and others.
+fn for_a_and_b(others: &str) -> String {
+    let alone = "
+title: A
+id: 00000000-0000-4000-8000-00000000000a
+name: a
+logsource: {category: a}
+detection: {x: {k: x}, condition: x}
+---
+title: B
+id: 00000000-0000-4000-8000-00000000000b
+name: b
+logsource: {category: b}
+detection: {x: {k: x}, condition: x}
+---
+";
+    [alone, others].concat()
+}
+
+/// A source whose records are its name's category.
+fn source(name: &'static str) -> (&'static str, Json) {
+    (name, json!({"form": "api_json", "logsource": {"category": name}, "fields": {"k": "k", "host": "host"}}))
+}
+
+/// An event of its own host, that a rule for `a` or `b` alone finds.
+fn hit(second: i64) -> Json {
+    json!({"k": "x", "host": format!("h{second}")})
+}
+
 /// A kernel that is fed by hand: topics are numbered by name, times are seconds.
 pub(super) struct Bench {
     compiled: Arc<Compiled>,

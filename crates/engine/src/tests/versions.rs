@@ -2,26 +2,14 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value as Json, json};
+use serde_json::json;
 use vedette_event::Micros;
 use vedette_sigma::{Lists, RuleFile};
 
-use super::Bench;
+use super::{Bench, for_a_and_b, hit};
 use crate::{EngineSettings, TopicStanding, Version};
 
-const RULES: &str = "
-title: A
-id: 00000000-0000-4000-8000-00000000000a
-name: a
-logsource: {category: a}
-detection: {x: {k: x}, condition: x}
----
-title: B
-id: 00000000-0000-4000-8000-00000000000b
-name: b
-logsource: {category: b}
-detection: {x: {k: x}, condition: x}
----
+const EITHER: &str = "\
 title: Either
 id: 00000000-0000-4000-8000-00000000000c
 correlation: {type: event_count, rules: [a, b], group-by: [host], timespan: 10s, condition: {gte: 1}}
@@ -38,11 +26,7 @@ fn bench(topics: &[&str], rules: &str, at_once: usize) -> Bench {
         )
     };
     let settings = EngineSettings { alerts_at_once: at_once, ..EngineSettings::new([0; 32]) };
-    Bench::new(&[source("a"), source("b")], topics, rules, settings)
-}
-
-fn hit(second: i64) -> Json {
-    json!({"k": "x", "host": format!("h{second}")})
+    Bench::new(&["a", "b"].map(source), topics, rules, settings)
 }
 
 /// Other rules from a second on.
@@ -72,12 +56,12 @@ fn outgrow(bench: &mut Bench) -> usize {
 /// A release that stops at a number of alerts has not come to what the partitions have reached.
 #[test]
 fn a_version_is_needed_until_what_was_read_by_it_is_released() {
-    let mut bench = bench(&["a", "b"], RULES, 1);
+    let mut bench = bench(&["a", "b"], &for_a_and_b(EITHER), 1);
     for topic in ["a", "b"] {
         bench.assign(topic, 0);
     }
     bench.read(("a", 0), (0..50).map(|n| (n, 10 * n, hit(n))));
-    reload(&mut bench, &RULES.replace("title: Either", "title: Renamed"), 501);
+    reload(&mut bench, &for_a_and_b(&EITHER.replace("Either", "Renamed")), 501);
     for topic in ["a", "b"] {
         bench.read((topic, 0), [(50, 1_000, json!({}))]);
     }
@@ -98,13 +82,13 @@ fn a_version_is_needed_until_what_was_read_by_it_is_released() {
 /// Events that lie ahead of their records are of the version at their records' time: read again, they need it.
 #[test]
 fn a_version_is_needed_until_what_lies_ahead_of_its_records_is_released() {
-    let mut bench = bench(&["a", "b"], RULES, 1);
+    let mut bench = bench(&["a", "b"], &for_a_and_b(EITHER), 1);
     for topic in ["a", "b"] {
         bench.assign(topic, 0);
     }
     let ahead = |n: i64| json!({"k": "x", "host": format!("h{n}"), "at": 502 + n / 8});
     bench.read(("a", 0), (0..50).map(|n| (n, 500, ahead(n))));
-    reload(&mut bench, &RULES.replace("title: Either", "title: Renamed"), 501);
+    reload(&mut bench, &for_a_and_b(&EITHER.replace("Either", "Renamed")), 501);
     for topic in ["a", "b"] {
         bench.read((topic, 0), [(50, 1_000, json!({}))]);
     }
@@ -120,7 +104,7 @@ fn a_version_is_needed_until_what_lies_ahead_of_its_records_is_released() {
 /// Its findings wait for a source of which nothing was ever read, and are read again after a restart.
 #[test]
 fn a_version_is_needed_while_findings_wait_for_a_topic_that_is_not_there_yet() {
-    let mut bench = bench(&["a", "b"], RULES, usize::MAX);
+    let mut bench = bench(&["a", "b"], &for_a_and_b(EITHER), usize::MAX);
     for topic in ["a", "b"] {
         bench.engine.expect(bench.partition(topic, 0).topic, bench.source(topic));
     }
@@ -129,7 +113,7 @@ fn a_version_is_needed_while_findings_wait_for_a_topic_that_is_not_there_yet() {
     bench.topic("b", TopicStanding::Stopped);
     bench.read(("a", 0), (0..50).map(|n| (n, 10 * n, hit(n))));
     // As a list would do it: the rule means the same.
-    reload(&mut bench, &RULES.replace("title: Either", "title: Renamed"), 501);
+    reload(&mut bench, &for_a_and_b(&EITHER.replace("Either", "Renamed")), 501);
     bench.read(("a", 0), [(50, 1_000, json!({}))]);
     let outgrown = outgrow(&mut bench);
     bench.topic("b", TopicStanding::Read);

@@ -7,48 +7,25 @@ use serde_json::{Value as Json, json};
 use vedette_correlate::{HealthSignal, WaitingBudget};
 use vedette_event::Micros;
 
-use super::Bench;
+use super::{Bench, for_a_and_b, hit, source};
 use crate::{EngineSettings, GroupCheckpoint, KEY_GROUPS, TopicStanding};
 
 const BUDGET: usize = 1_000;
 
-/// One rule for each source alone, and one for both in a row.
-const RULES: &str = "
-title: A
-id: 00000000-0000-4000-8000-00000000000a
-name: a
-logsource: {category: a}
-detection: {x: {k: x}, condition: x}
----
-title: B
-id: 00000000-0000-4000-8000-00000000000b
-name: b
-logsource: {category: b}
-detection: {x: {k: x}, condition: x}
----
+/// For both in a row.
+const BOTH: &str = "\
 title: Both
 id: 00000000-0000-4000-8000-00000000000c
 correlation: {type: temporal, rules: [a, b], group-by: [host], timespan: 10s, generate: true}
 ";
 
 fn bench(topics: &[&str], pause: usize) -> Bench {
-    let source = |name: &'static str| {
-        (
-            name,
-            json!({"form": "api_json", "logsource": {"category": name}, "fields": {"k": "k", "host": "host"}}),
-        )
-    };
     Bench::new(
-        &[source("a"), source("b")],
+        &["a", "b"].map(source),
         topics,
-        RULES,
+        &for_a_and_b(BOTH),
         EngineSettings { waiting: WaitingBudget { pause, refuse: 1 << 20 }, ..EngineSettings::new([0; 32]) },
     )
-}
-
-/// An event of its own host.
-fn hit(second: i64) -> Json {
-    json!({"k": "x", "host": format!("h{second}")})
 }
 
 /// One that has no leader from the beginning on is waited for, unless its topic is stopped.
