@@ -33,6 +33,7 @@ use crate::{
 /// What every token starts with, so that a leaked one is recognised by scanners.
 pub const TOKEN_PREFIX: &str = "vdt_";
 
+/// 256 bits: nobody guesses one, and so its hash needs no salt and no slowness.
 const RANDOM_BYTES: usize = 32;
 
 /// A new token: the text is shown once, the hash is stored.

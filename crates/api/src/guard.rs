@@ -36,6 +36,7 @@ const MAX_SEARCHES: usize = 16;
 const MAX_WRITES: usize = 32;
 /// Bodies being read; one is at most 256 KiB.
 const MAX_BODIES: usize = 64;
+/// For an answer: beyond it nobody looks at the page any more, while its permit would keep others waiting.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a whole body: the largest needs 200 kbit/s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);

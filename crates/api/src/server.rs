@@ -98,6 +98,7 @@ impl Limits {
     };
 }
 
+/// For answers under way; half of the ten seconds in which the process ends.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Mark of a request that came over a place of the reserve: only probes are answered.

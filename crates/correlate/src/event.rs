@@ -296,6 +296,7 @@ pub struct Ends {
 }
 
 impl Ends {
+    /// An alert names its first and last five events as evidence.
     const EACH: u8 = 5;
 
     /// Appends an event.

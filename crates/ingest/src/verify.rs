@@ -44,6 +44,7 @@ pub(crate) enum Unjudged {
 
 /// Partition numbers for people, the first few.
 pub(crate) fn list(numbers: &[i32]) -> String {
+    // A topic may have thousands, and an operator needs to know which to begin with.
     const SHOWN: usize = 5;
     let shown: Vec<_> = numbers.iter().take(SHOWN).map(i32::to_string).collect();
     let more = numbers.len().saturating_sub(SHOWN);

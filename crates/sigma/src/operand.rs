@@ -16,6 +16,7 @@ use crate::{
 
 /// Longest regular expression, and the most memory its automaton may take.
 const MAX_REGEX_BYTES: usize = 8192;
+/// The bound that the crate `regex` has by itself, so that what other tools compile is compiled here.
 const MAX_REGEX_SIZE: usize = 10 << 20;
 
 /// A regular expression with its flags.

@@ -4,6 +4,9 @@
 //! Invariants: scalars keep their text and whether they were plain, so that `010`, `'5'` and `5` stay apart; size,
 //! depth, node count and alias expansion are bounded while events are pulled, before anything large is built; a
 //! mapping has no key twice. It pulls events from the parser itself, since a loader would build first and count later.
+//!
+//! saphyr, because it gives the raw text, the quoting and the place of every scalar. serde_yaml and its heirs let the last of two equal
+//! keys win, and reading without types makes 8 or 10 of `010` and true of `yes`, which rules must not.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -9,6 +9,10 @@
 //! - revisions never touch the triage version, and triage never touches a body;
 //! - one SQL text for SQLite and PostgreSQL: `$n`, bigint for booleans, `on conflict`, row values;
 //! - readers never block the writer, nor the writer readers (write-ahead log).
+//!
+//! sqlx, because one text ran on SQLite and on PostgreSQL alike: upserts with a condition, paging by row values, migrations. Its `Any`
+//! driver cannot read SQLite's booleans, hence bigint, and its query builder writes `?`, hence `$n`. Stores of keys and values
+//! (redb, fjall) were looked at and have no other server to grow to.
 
 #[macro_use]
 mod triage;

@@ -104,10 +104,12 @@ impl Inner {
     }
 }
 
+/// Pages and API calls that read through an index: each takes milliseconds, so four serve many people, and leave cores to detection.
 const READERS: u32 = 4;
 /// A search that was given up goes on until its statement ends, and holds its connection until then; so searches have
 /// connections of their own, and as many as may cost a core.
 const SEARCHERS: u32 = 2;
+/// Longer than any request is let run (`api`, ten seconds), so that it is the API that says what took too long.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Ids are hashes, so that rows of one moment lie all over the tables: with the usual 2 MB of cache the writer would read
 /// pages again and again, and with the usual 1,000 pages between two foldings of the journal it would write them as often.

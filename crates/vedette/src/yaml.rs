@@ -2,7 +2,7 @@
 //!
 //! In: paths and text. Out: values, and errors that name the file, the line and the column.
 //! Invariants: a file that never ends is read no further than the bound; an error quotes nothing of the file but the
-//! value that is wrong.
+//! value that is wrong. The bounds are below the library's own, with which a small file could take seconds.
 
 use std::{collections::BTreeMap, fmt, fs::File, io::Read as _, path::Path};
 

@@ -13,6 +13,7 @@ const LEFT: f64 = 52.0;
 const RIGHT: f64 = 748.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 164.0;
+/// A point each six units of the width: closer ones lie upon each other.
 const MAX_POINTS: usize = 120;
 
 /// What the template draws in a box of 760 × 190.

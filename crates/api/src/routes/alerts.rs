@@ -26,6 +26,7 @@ use crate::{
     wire::{AlertDocument, AlertOrNotice, contents},
 };
 
+/// Rows unless asked otherwise: what a person looks through.
 const PAGE: u32 = 50;
 
 /// Which alerts.

@@ -44,6 +44,7 @@ use crate::{
 
 /// Changes looked at in one step.
 const STEP: u32 = 256;
+/// Proxies give up connections on which nothing comes for 30 to 60 seconds.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Changes committed by another process do not wake us.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);

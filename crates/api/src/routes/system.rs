@@ -29,6 +29,7 @@ use crate::{
     process::Process,
 };
 
+/// The newest: what began and ended lately; all of them are in the store and in the log.
 const HEALTH_EVENTS: u32 = 50;
 /// Characters of a dead letter's record that are shown.
 const SHOWN: usize = 4_096;

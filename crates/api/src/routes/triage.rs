@@ -20,6 +20,7 @@ use crate::{
     wire::{DispositionName, StatusName, TriageState},
 };
 
+/// Characters of an owner and of a comment. Both are kept for ever with the audit: longer texts belong into a ticket.
 const MAX_NAME: usize = 100;
 const MAX_COMMENT: usize = 4_000;
 
