@@ -14,6 +14,7 @@ fn every_misuse_has_its_status_and_names_what_is_wrong() {
     folder.write("rules/good.yml", RULE);
     folder.write("refused/bad.yml", &RULE.replace("action:", "action|contians:"));
     folder.write("empty/readme.txt", "no rules");
+    folder.write("emptied/bad.yml", "# nothing\n");
     folder.write("log", "{\"event\": \"x\"}\n");
     folder.write("damaged.gz", "\u{1f}\u{0}");
     folder.write("wrong.yml", "kafka: {brokers: a:1, topics: [{name: t, source: json}], brokerz: b}\n");
@@ -45,6 +46,8 @@ fn every_misuse_has_its_status_and_names_what_is_wrong() {
         ("decode - -", 2, "`-` is there twice"),
         ("check rules", 0, ""),
         ("check refused", 1, ""),
+        ("check rules emptied", 1, ""),
+        ("scan --rules rules --rules emptied log", 1, "delete the file: that removes the rules it held"),
         ("check empty", 2, "no rule file (*.yml) in empty"),
         ("check --format yaml rules", 2, "[possible values: text, json, sarif, junit]"),
         ("run", 2, "start from vedette.example.yml"),

@@ -49,6 +49,10 @@ pub struct ReadFile {
 
 type ReadDocument = (document::Label, Result<document::Draft, fault::Fault>);
 
+/// The code of a file without any rule. It is refused because that is how a file looks between an editor's or a copy's truncating and
+/// its writing: taken as meant, it would take rules away that nobody removed.
+pub const NO_RULE: &str = "no-rule";
+
 /// Reads, checks and lowers the documents of one file. Nothing of it depends on other files, so that files can be read on several threads.
 #[must_use]
 pub fn read(file: &RuleFile, lists: &Lists) -> ReadFile {
@@ -65,7 +69,15 @@ pub fn read(file: &RuleFile, lists: &Lists) -> ReadFile {
         }
         read
     };
-    ReadFile { path: file.path.clone(), documents: yaml::documents(&file.text).map(read) }
+    let some = |documents: Vec<yaml::Document>| {
+        let start = fault::Place { line: 1, column: 1 };
+        let none = || {
+            fault::Fault::new(start, NO_RULE, "the file holds no rule")
+                .help("write one, or delete the file: that removes the rules it held")
+        };
+        if documents.is_empty() { Err(none()) } else { Ok(documents) }
+    };
+    ReadFile { path: file.path.clone(), documents: yaml::documents(&file.text).and_then(some).map(read) }
 }
 
 /// Joins what was read of all files, in their order. Never fails as a whole: what cannot be honoured is in [`RuleSet::rejected`].

@@ -150,7 +150,8 @@ pub fn take(
             rules = text.load(&sources);
         }
         let lost = |rejection: &&Rejection| {
-            let good = !before.refused.contains(&*rejection.file);
+            // Texts from before empty files were refused name none.
+            let good = !before.refused.contains(&*rejection.file) && rejection.code != vedette_sigma::NO_RULE;
             let same =
                 before.rules.get(&*rejection.file).is_some_and(|old| old == text.text_of(&rejection.file));
             good && same

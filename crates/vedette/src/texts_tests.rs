@@ -54,6 +54,33 @@ fn a_refused_file_keeps_what_was_good_before() {
     assert!(ids(&take_all(disk(&[("b.yml", &b)], &[]), Some(&first.texts)).unwrap()) == ["b"]);
 }
 
+/// An editor or a copy truncates a file before it writes it: that takes no rule away, deleting the file does.
+#[test]
+fn an_emptied_file_keeps_what_was_good_before() {
+    let (a, b) = (rule("a", "1"), rule("b", "1"));
+    let first = take_all(disk(&[("a.yml", &a), ("b.yml", &b)], &[]), None).unwrap();
+    for emptied in ["", "# title: a\n\n"] {
+        let second = take_all(disk(&[("a.yml", emptied), ("b.yml", &b)], &[]), Some(&first.texts)).unwrap();
+        assert_eq!((ids(&second), second.texts == first.texts), (vec!["a", "b"], true), "{emptied:?}");
+        let [refused] = &second.refused[..] else { panic!("{:?}", second.refused) };
+        assert!(refused.kept && &*refused.what.file == "a.yml", "{refused:?}");
+    }
+    assert_eq!(ids(&take_all(disk(&[("b.yml", &b)], &[]), Some(&first.texts)).unwrap()), ["b"]);
+    // One that never held a rule keeps nothing, and is in nobody's way.
+    let never = take_all(disk(&[("a.yml", &a), ("c.yml", "")], &[]), None).unwrap();
+    assert_eq!((ids(&never), never.refused.len(), never.refused[0].kept), (vec!["a"], 1, false));
+    let changed = rule("a", "2");
+    for empty in ["", "# nothing\n"] {
+        let then = take_all(disk(&[("a.yml", &changed), ("c.yml", empty)], &[]), Some(&never.texts)).unwrap();
+        assert_eq!(Difference::of(&never.rules, &then.rules).changed, ["a"], "{empty:?}");
+        // Texts of a version before empty files were refused.
+        let mut accepted = never.texts.clone();
+        accepted.refused.clear();
+        let then = take_all(disk(&[("a.yml", &changed), ("c.yml", empty)], &[]), Some(&accepted)).unwrap();
+        assert_eq!(Difference::of(&never.rules, &then.rules).changed, ["a"], "{empty:?}");
+    }
+}
+
 #[test]
 fn what_would_break_a_file_that_did_not_change_is_refused_as_a_whole() {
     let chain = "title: c\nid: c\ncorrelation:\n  type: event_count\n  rules: [a]\n  group-by: [x]\n  \

@@ -75,6 +75,9 @@ fn refused_beside_a_detection(#[case] head: &str, #[case] code: &str) {
 #[case("title: t\nlogsource: {produkt: x}\ndetection: {s: {f: 1}, condition: s}\n", "unknown-logsource-key")]
 #[case("title: t\nlogsource: {product: x}\ncorrelation: {type: temporal}\n", "meaningless-key")]
 #[case("title: 'x\n", "yaml-syntax")]
+#[case("", "no-rule")]
+#[case("\n# title: t\n\n", "no-rule")]
+#[case("---\n# one\n---\n---\n", "no-rule")]
 fn refused_as_a_whole(#[case] text: &str, #[case] code: &str) {
     assert_eq!(refused(text).2, code);
 }

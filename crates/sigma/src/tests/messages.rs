@@ -34,6 +34,7 @@ fn messages_show_the_place() {
         format!("{}vedette:\n  respond: block\n", rule_with("  s: {f: 1}\n  condition: s\n")),
         format!("{}level: hihg\n", rule_with("  s: {f: 1}\n  condition: s\n")),
         "title: t\nfilter: {}\n".to_owned(),
+        "# title: t\n".to_owned(),
     ];
     let mut shown = String::new();
     for text in &texts {

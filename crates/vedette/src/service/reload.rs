@@ -48,7 +48,7 @@ pub enum Ask {
     Api(oneshot::Sender<Result<Reloaded, Unavailable>>),
 }
 
-/// Says in the log which rules came, changed and went: an editor that empties a file takes its rules away, too.
+/// Says in the log which rules came, changed and went: a file that is deleted or moved takes its rules away.
 fn say_changes(reloaded: &Reloaded) {
     let Reloaded { version, new, changed, removed, .. } = reloaded;
     for (what, ids) in [("new", new), ("changed", changed)] {
