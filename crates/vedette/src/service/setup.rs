@@ -269,13 +269,14 @@ fn take(
     let newer = schemas.parse().unwrap_or_default();
     let adjust = |all: Sources| sources(config, &all);
     let taken = texts::take(text, schemas, before, adjust);
+    let older = |all: Sources| sources(config, &content::completed(all, &newer));
+    let taken = taken.and_then(|taken| said_before(taken, before, older));
     let taken = taken.and_then(|taken| versions::one_more(taken, before, versions));
     let taken = match (taken, before) {
         (Ok(taken), _) => taken,
         (Err(error), Some(before)) => {
-            let adjust = |all: Sources| sources(config, &content::completed(all, &newer));
             // Where these cannot be either, what is wrong on disk is what to mend.
-            let Ok((rules, sources)) = before.load(adjust) else { return Err(Failure::Usage(error)) };
+            let Ok((rules, sources)) = before.load(older) else { return Err(Failure::Usage(error)) };
             tracing::error!("the rules stay that were in force before: {error:#}");
             let refused = vec![texts::kept("rules", None, format!("{error:#}"))];
             TakenUp { texts: before.clone(), rules, sources, refused }
@@ -288,6 +289,20 @@ fn take(
         return Err(Failure::Usage(config.places.wrong("rules", what)));
     }
     Ok(taken)
+}
+
+/// What was taken up, and where it says what the texts before say, with these: what is only written otherwise is no version more, of which
+/// only so many may be. The rules are those of what was taken up, whose lines are those on disk. `older` is what the configuration
+/// says of sources of before.
+fn said_before(
+    taken: TakenUp,
+    before: Option<&Texts>,
+    older: impl Fn(Sources) -> anyhow::Result<Sources>,
+) -> anyhow::Result<TakenUp> {
+    let Some(before) = before.filter(|before| **before != taken.texts) else { return Ok(taken) };
+    let (rules, _) = before.load(older)?;
+    let same = taken.texts.says_the_same(before, (&taken.rules, &rules))?;
+    Ok(if same { TakenUp { texts: before.clone(), ..taken } } else { taken })
 }
 
 /// The first version that is stored with its texts: of a new store, in force from the beginning; of a store that knows only what

@@ -95,6 +95,39 @@ fn rules_that_stay_as_they_were_are_read_of_a_source_that_was_added() {
 }
 
 #[test]
+fn what_is_only_written_otherwise_is_no_version_for_a_start_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), &["paloalto"]);
+    let schemas = || content::schemas(None).unwrap();
+    let row = |number| RuleVersion { number, ..stored(&config, (rules(1, "1m"), schemas())) };
+    let find = |rows: &[RuleVersion], edit: &dyn Fn(&mut RuleText, &mut Schemas)| {
+        let (mut rules, mut schemas) = (rules(1, "1m"), schemas());
+        edit(&mut rules, &mut schemas);
+        find(&config, (rules, schemas), rows).unwrap()
+    };
+    let commented = |rules: &mut RuleText, schemas: &mut Schemas| {
+        for file in &mut rules.files {
+            file.text = format!("# why\r\n{}", file.text.replace('\n', "\r\n"));
+        }
+        schemas.fields.1.push_str("\n# why\n");
+    };
+    let same = find(&[row(1)], &commented);
+    assert_eq!((same.fresh, same.next.is_none(), same.known.len(), same.refused.len()), (None, true, 1, 0));
+    assert_eq!(same.numbers, [1]);
+    let lines = |found: &Found| found.known[0].rules.rules.iter().map(|rule| rule.line).collect::<Vec<_>>();
+    assert_eq!(lines(&same), [2, 2], "as they are on disk");
+    // The next reload and the next start compare with what is stored.
+    assert_eq!(same.texts, Texts::unpack(&row(1).texts).unwrap());
+    let full: Vec<_> = (1..=versions::MOST as u64).map(row).collect();
+    assert!(find(&full, &commented).refused.is_empty(), "that needs no place");
+    let titled = |rules: &mut RuleText, _: &mut Schemas| {
+        rules.files[1].text = rules.files[1].text.replace("title: d", "title: D");
+    };
+    assert_eq!(find(&[row(1)], &titled).fresh, Some(2));
+    assert_eq!(find(&full, &titled).refused.len(), 1);
+}
+
+#[test]
 fn versions_that_run_out_need_no_room_for_a_start() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path(), &["paloalto"]);
