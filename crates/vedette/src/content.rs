@@ -44,14 +44,12 @@ pub struct RuleText {
     pub lists: Lists,
     /// Files that could not be read as rules or lists.
     pub unreadable: Vec<Rejection>,
-    /// Folders of lists that were read.
-    lists_of: BTreeSet<PathBuf>,
 }
 
 impl RuleText {
     /// These files and lists.
     pub fn of(files: Vec<RuleFile>, lists: Lists) -> Self {
-        Self { files, lists, ..Self::default() }
+        Self { files, lists, unreadable: Vec::new() }
     }
 
     /// Parses, checks and lowers all of it, on all cores.
@@ -61,25 +59,8 @@ impl RuleText {
 
     /// The same, file by file on so many threads: that is two thirds of a start with thousands of rules.
     pub fn load_on(&self, threads: u16, sources: &Sources) -> RuleSet {
-        let threads = usize::from(threads).min(self.files.len().div_ceil(FILES_A_THREAD)).max(1);
-        let next = AtomicUsize::new(0);
-        let some = || {
-            let taken = iter::from_fn(|| {
-                let at = next.fetch_add(1, Ordering::Relaxed);
-                Some((at, self.files.get(at)?))
-            });
-            taken.map(|(at, file)| (at, vedette_sigma::read(file, &self.lists))).collect::<Vec<_>>()
-        };
-        let mut read = thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(some)).collect();
-            let mut read = some();
-            for other in others {
-                read.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            }
-            read
-        });
-        read.sort_unstable_by_key(|(at, _)| *at);
-        let mut rules = vedette_sigma::link(read.into_iter().map(|(_, file)| file), sources);
+        let read = on_threads(threads, &self.files, |file| vedette_sigma::read(file, &self.lists));
+        let mut rules = vedette_sigma::link(read, sources);
         rules.rejected.extend(self.unreadable.iter().cloned());
         rules.rejected.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
         rules
@@ -239,31 +220,35 @@ pub fn completed(mut sources: Sources, newer: &Sources) -> Sources {
     Sources::new(sources.fields, sources.defs)
 }
 
-/// Reads rule files and folders. `playbooks/` and `lists/` hold no rules; lists are read for placeholders.
+/// Reads rule files and folders, on all cores. `playbooks/` and `lists/` hold no rules; lists are read for placeholders.
 ///
 /// # Errors
 /// If a path is not there, or if there is no rule file at all.
 pub fn rules(paths: &[PathBuf]) -> Result<RuleText> {
-    let mut text = RuleText::default();
+    rules_on(pipeline::cores(), paths)
+}
+
+/// The same on so many threads: with thousands of files that is a tenth of a start.
+pub fn rules_on(threads: u16, paths: &[PathBuf]) -> Result<RuleText> {
+    let mut found = Found::default();
     for path in paths {
         if path.is_dir() {
-            walk(path, &mut Vec::new(), &mut text);
+            found.walk(path, &mut Vec::new());
         } else if path.exists() {
-            add(path, None, &mut text);
+            found.rules.push(path.clone());
             let lists = path.with_file_name("lists");
             if lists.is_dir() {
-                walk(&lists, &mut Vec::new(), &mut text);
+                found.walk(&lists, &mut Vec::new());
             }
         } else {
             bail!("there is no rule file or folder `{}`", path.display());
         }
     }
+    let text = found.read(threads);
     if text.files.is_empty() && text.unreadable.is_empty() {
         let paths: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
         bail!("no rule file (*.yml) in {}", paths.join(", "));
     }
-    text.files.sort_by(|a, b| a.path.cmp(&b.path));
-    text.files.dedup_by(|a, b| a.path == b.path);
     Ok(text)
 }
 
@@ -294,64 +279,112 @@ fn embedded_walk(dir: &Dir<'_>, text: &mut RuleText) -> Result<()> {
     dir.dirs().try_for_each(|d| embedded_walk(d, text))
 }
 
-/// Takes all files of a folder and of those in it. `above` are the folders that it is in, without links.
-fn walk(dir: &Path, above: &mut Vec<PathBuf>, text: &mut RuleText) {
-    let fault = |message: String| FileFault { file: dir.display().to_string(), at: None, message };
-    let no_folder = |e: std::io::Error| fault(format!("this folder cannot be read: {e}"));
-    let (own, entries) = match dir.canonicalize().and_then(|own| Ok((own, sorted(dir)?))) {
-        Ok(read) => read,
-        Err(e) => return text.refuse(no_folder(e)),
-    };
-    if above.contains(&own) {
-        return text.refuse(fault("this link leads back to a folder that it is in; remove it".into()));
-    }
-    if above.len() > MAX_DEPTH {
-        return text.refuse(fault(format!("folders are nested deeper than {MAX_DEPTH}; move this one up")));
-    }
-    let kind = dir.file_name().and_then(|n| n.to_str());
-    if kind == Some("lists") && !text.lists_of.insert(own.clone()) {
-        return;
-    }
-    above.push(own);
-    for path in entries {
-        if path.is_dir() {
-            walk(&path, above, text);
-        } else if is_yaml(&path) {
-            match path.metadata() {
+/// Files that were found, before any of them is read.
+#[derive(Default)]
+struct Found {
+    rules: Vec<PathBuf>,
+    lists: Vec<PathBuf>,
+    /// Folders of lists that were walked through.
+    lists_of: BTreeSet<PathBuf>,
+    refused: Vec<FileFault>,
+}
+
+impl Found {
+    /// Takes all files of a folder and of those in it. `above` are the folders that it is in, without links.
+    fn walk(&mut self, dir: &Path, above: &mut Vec<PathBuf>) {
+        let fault = |message: String| FileFault { file: dir.display().to_string(), at: None, message };
+        let no_folder = |e: std::io::Error| fault(format!("this folder cannot be read: {e}"));
+        let (own, entries) = match dir.canonicalize().and_then(|own| Ok((own, sorted(dir)?))) {
+            Ok(read) => read,
+            Err(e) => return self.refused.push(no_folder(e)),
+        };
+        if above.contains(&own) {
+            let back = "this link leads back to a folder that it is in; remove it";
+            return self.refused.push(fault(back.into()));
+        }
+        if above.len() > MAX_DEPTH {
+            let deep = format!("folders are nested deeper than {MAX_DEPTH}; move this one up");
+            return self.refused.push(fault(deep));
+        }
+        let kind = dir.file_name().and_then(|n| n.to_str());
+        if kind == Some("lists") && !self.lists_of.insert(own.clone()) {
+            return;
+        }
+        above.push(own);
+        for path in entries {
+            let kind_of = path.metadata().map(|found| (found.is_dir(), found.is_file()));
+            match kind_of {
+                Ok((true, _)) => self.walk(&path, above),
+                _ if !is_yaml(&path) => {}
                 // A pipe would be waited for until somebody writes into it.
-                Ok(found) if !found.is_file() => text.refuse(FileFault {
+                Ok((_, false)) => self.refused.push(FileFault {
                     file: path.display().to_string(),
                     at: None,
                     message: "this is no regular file; remove it".into(),
                 }),
-                _ => add(&path, kind, text),
+                _ => match kind {
+                    Some("playbooks") => {}
+                    Some("lists") => self.lists.push(path),
+                    _ => self.rules.push(path),
+                },
             }
         }
+        above.pop();
     }
-    above.pop();
+
+    /// Reads all of them.
+    fn read(self, threads: u16) -> RuleText {
+        let mut text = RuleText::default();
+        self.refused.into_iter().for_each(|fault| text.refuse(fault));
+        for path in self.lists {
+            let name = path.display().to_string();
+            let content = yaml::read(&path, MAX_RULE_BYTES);
+            let added = content.and_then(|content| add_list(&path, &name, &content, &mut text.lists));
+            added.unwrap_or_else(|fault| text.refuse(fault));
+        }
+        let contents = on_threads(threads, &self.rules, |path| yaml::read(path, MAX_RULE_BYTES));
+        for (path, content) in self.rules.iter().zip(contents) {
+            match content {
+                Ok(content) => {
+                    text.files.push(RuleFile { path: path.display().to_string().into(), text: content });
+                }
+                Err(fault) => text.refuse(fault),
+            }
+        }
+        text.files.sort_by(|a, b| a.path.cmp(&b.path));
+        text.files.dedup_by(|a, b| a.path == b.path);
+        text.unreadable.sort_by(|a, b| a.file.cmp(&b.file));
+        text
+    }
+}
+
+/// What comes of each item, in their order, on so many threads at most.
+fn on_threads<T: Sync, R: Send>(threads: u16, items: &[T], each: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = usize::from(threads).min(items.len().div_ceil(FILES_A_THREAD)).max(1);
+    let next = AtomicUsize::new(0);
+    let some = || {
+        let taken = iter::from_fn(|| {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            Some((at, items.get(at)?))
+        });
+        taken.map(|(at, item)| (at, each(item))).collect::<Vec<_>>()
+    };
+    let mut done = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(some)).collect();
+        let mut done = some();
+        for other in others {
+            done.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        done
+    });
+    done.sort_unstable_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, of)| of).collect()
 }
 
 fn sorted(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut paths = std::fs::read_dir(dir)?.map(|e| Ok(e?.path())).collect::<std::io::Result<Vec<_>>>()?;
     paths.sort();
     Ok(paths)
-}
-
-/// Takes one file of a folder of that kind.
-fn add(path: &Path, kind: Option<&str>, text: &mut RuleText) {
-    let name = path.display().to_string();
-    if kind == Some("playbooks") {
-        return;
-    }
-    let added = match (kind, yaml::read(path, MAX_RULE_BYTES)) {
-        (Some("lists"), read) => read.and_then(|content| add_list(path, &name, &content, &mut text.lists)),
-        (_, read) => {
-            read.map(|content| text.files.push(RuleFile { path: name.as_str().into(), text: content }))
-        }
-    };
-    if let Err(fault) = added {
-        text.refuse(fault);
-    }
 }
 
 /// A list is a YAML sequence of texts, named after its file.

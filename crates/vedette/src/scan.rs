@@ -107,10 +107,10 @@ enum Format {
 pub fn run(args: &Args) -> Result<u8, Failure> {
     telemetry::start(&LogConfig { level: args.log.clone(), format: LogFormat::Text })
         .map_err(Failure::Usage)?;
-    let text = content::rules(&args.rules).map_err(Failure::Usage)?;
+    let threads = args.threads.unwrap_or_else(pipeline::cores);
+    let text = content::rules_on(threads, &args.rules).map_err(Failure::Usage)?;
     let all = content::sources_here().map_err(Failure::Usage)?;
     let (sources, inputs) = inputs::open(&args.files, &args.source, &all)?;
-    let threads = args.threads.unwrap_or_else(pipeline::cores);
     let rules = Arc::new(text.load_on(threads, &sources));
     print_rejected(&rules, &text);
     let sources = Arc::new(sources);
