@@ -305,7 +305,10 @@ listener.name.secure.ssl.keystore.location={dir}/keystore.pem
 
     /// A producer of large compressed batches, as shippers are: one fetch brings many times its size.
     pub fn compressing_producer(&self) -> Result<BaseProducer> {
-        Ok(self.config().set("compression.type", "lz4").set("linger.ms", "50").create()?)
+        // Without idempotence a request that is sent again comes behind others: on a busy machine record 1 was not the second.
+        let mut config = self.config();
+        config.set("enable.idempotence", "true").set("compression.type", "lz4").set("linger.ms", "50");
+        Ok(config.create()?)
     }
 
     /// Appends records and waits until they are there.
