@@ -318,3 +318,21 @@ fn a_group_written_before_others_has_said_what_the_rules_before_say() {
     let all = [&steps[..], &[Step::Outgrow(true), Step::Checkpoint(0, 1), Step::Kill]].concat();
     assert_eq!(agrees(&world, &edits, &all, (1, 0, false)).unwrap(), 2);
 }
+
+/// An event that lies behind a change, while its record lies before it, takes part in neither version, also when it is read
+/// again: the version that evaluated it is needed until all that may lie so far ahead of its record is let through.
+#[test]
+fn what_lies_ahead_of_its_record_over_a_change_takes_part_in_neither_version_after_a_restart() {
+    let mut world = one_log(&TWO_IN_TEN.replace("gte: 2", "gte: 1"), [(10, json!({"u": "x"}))]);
+    // As far ahead as may be.
+    world.logs[0].records[0].ts_log = Some(MIDNIGHT);
+    let edits = [(vec![Edit::No], false, false), (vec![Edit::No, Edit::Change], false, false)];
+    // All that is let through lies between the change and the event.
+    let idle = [0, 1, 2].map(|log| Step::Idle(log, 70_000_000));
+    let steps = [
+        &[Step::Read(0, 1), Step::Reload(0)][..],
+        &idle,
+        &[Step::Outgrow(true), Step::Checkpoint(0, 1), Step::Kill],
+    ];
+    assert_eq!(agrees(&world, &edits, &steps.concat(), (1, 0, false)).unwrap(), 2);
+}
