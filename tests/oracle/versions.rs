@@ -336,3 +336,27 @@ fn what_lies_ahead_of_its_record_over_a_change_takes_part_in_neither_version_aft
     ];
     assert_eq!(agrees(&world, &edits, &steps.concat(), (1, 0, false)).unwrap(), 2);
 }
+
+/// A version goes once every key group was written, also one that would begin where reading stands: what it knows of how far it
+/// was let through may be older than what lies ahead of its record, and that is read again for another group's sake.
+#[test]
+fn a_group_that_has_nothing_to_read_again_knows_how_far_it_was_let_through_when_a_version_goes() {
+    let events = [(0, json!({"k": "none"})), (10, json!({"u": "x"})), (40, json!({"u": "y"}))];
+    let mut world = one_log(&TWO_IN_TEN.replace("gte: 2", "gte: 1"), events);
+    world.logs[0].records[1].ts_log = Some(MIDNIGHT);
+    let edits = [(vec![Edit::No], false, false), (vec![Edit::No, Edit::Change], false, false)];
+    let steps = [
+        Step::Read(0, 1),
+        Step::Reload(0),
+        Step::Read(0, 2),
+        Step::Idle(1, 400_000_000),
+        Step::Idle(2, 400_000_000),
+        Step::Checkpoint(0, 1),
+        // Past the event of the version before, not past the one after it.
+        Step::Idle(0, 95_000_000),
+        Step::Outgrow(true),
+        Step::Checkpoint(0, 1),
+        Step::Kill,
+    ];
+    assert_eq!(agrees(&world, &edits, &steps, (1, 0, false)).unwrap(), 2);
+}

@@ -91,6 +91,12 @@ impl Adopter {
         Self { asked, numbers, in_force, coming: None, outgrown: None }
     }
 
+    /// Whether every key group is to be written, also one that would begin where reading stands: what an ended rule no longer
+    /// takes in does not wait, so how far the group was let through may be from before it.
+    pub const fn wants_all(&self) -> bool {
+        matches!(self.outgrown, Some(Outgrown { unwritten: 1.., .. }))
+    }
+
     /// Notes that a key group's checkpoint is as new as it can be; once all are, the oldest version whose texts any needs.
     pub fn written(&mut self) -> Option<u64> {
         let Outgrown { versions, unwritten } = self.outgrown.as_mut()?;
@@ -188,8 +194,16 @@ mod tests {
         let (_, asked) = crossbeam_channel::unbounded();
         let mut changes = Adopter::new(asked, [3, 4, 5].into(), watch::Sender::new(compiled()));
         assert_eq!(changes.written(), None, "nothing is outgrown");
+        assert!(!changes.wants_all());
         changes.outgrown = Some(Outgrown { versions: 2, unwritten: KEY_GROUPS });
-        let written: Vec<_> = (0..2 * KEY_GROUPS).map(|_| changes.written()).collect();
+        let mut wanted = 0;
+        let written: Vec<_> = (0..2 * KEY_GROUPS)
+            .map(|_| {
+                wanted += u8::from(changes.wants_all());
+                changes.written()
+            })
+            .collect();
+        assert_eq!(wanted, KEY_GROUPS);
         assert_eq!(written.iter().position(Option::is_some), Some(usize::from(KEY_GROUPS) - 1));
         assert_eq!(written.into_iter().flatten().collect::<Vec<_>>(), [5]);
     }

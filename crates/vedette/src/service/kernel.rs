@@ -442,7 +442,7 @@ impl Kernel {
     }
 
     /// Adds the checkpoints of the groups whose turn it is: of all at once while they are small. One that would begin where
-    /// reading stands has nothing to gain; a clean stop writes all that it has time for.
+    /// reading stands has nothing to gain, unless a version is to go; a clean stop writes all that it has time for.
     fn add_checkpoints(&mut self, last: bool) -> Result<u8> {
         let due = Instant::now() >= self.next_checkpoint && !self.backlog.holds_checkpoints();
         if !last && !due {
@@ -460,8 +460,8 @@ impl Kernel {
             }
             // Written now, or as good as written now.
             self.view.checkpointed(group);
-            let oldest = self.changes.written();
-            if last || self.engine.behind(group) {
+            let (wanted, oldest) = (last || self.changes.wants_all(), self.changes.written());
+            if wanted || self.engine.behind(group) {
                 bytes += self.add_checkpoint(group)?;
             }
             if let Some(number) = oldest {
