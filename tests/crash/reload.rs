@@ -202,6 +202,13 @@ fn a_reload_says_what_came_of_it() -> Result<()> {
         };
         events.iter().any(told).then_some(())
     })?;
+    // As an editor leaves it before it writes.
+    write(&deployment, "")?;
+    let emptied = reload()?;
+    ensure!(
+        emptied["version"] == 2 && emptied["removed"] == json!([]) && emptied["refused"][0]["kept"] == true,
+        "{emptied}"
+    );
     // A start keeps it, too.
     process.kill()?;
     let mut process = deployment.run()?;
@@ -216,6 +223,13 @@ fn a_reload_says_what_came_of_it() -> Result<()> {
         let status = api(&address, "/api/v1/status", &token).ok()?;
         (status["rule_set"]["number"] == 3 && status["rule_set"]["rejected"] == 0).then_some(())
     })?;
+    process.stop()?;
+    // Written otherwise, it is no version for a start.
+    write(&deployment, &format!("# why\n{}", edited(2)?))?;
+    let mut process = deployment.run()?;
+    process.says("reading")?;
+    let status = api(&process.address()?, "/api/v1/status", &token)?;
+    ensure!(status["rule_set"]["number"] == 3 && status["rule_set"]["rejected"] == 0, "{status}");
     process.stop()?;
     Ok(())
 }
