@@ -1,6 +1,6 @@
 //! Rules, sources, status, dead letters, probes, metrics.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::body::Body;
 
@@ -77,6 +77,68 @@ async fn readiness_says_what_stands_in_the_way() {
     // Others are told the code alone.
     let beyond = empty(|app| app.loopback = false).await;
     assert_eq!(beyond.get("/readyz").await.json()["detail"], "starting");
+}
+
+/// The metrics that a line of PromQL names, each with the labels that it selects by.
+fn named(expr: &str) -> Vec<(&str, Vec<&str>)> {
+    let part_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut found = Vec::new();
+    let mut rest = expr;
+    while let Some(start) = rest.find(part_of_name) {
+        let end = rest[start..].find(|c| !part_of_name(c)).map_or(rest.len(), |len| start + len);
+        let (name, behind) = (&rest[start..end], &rest[end..]);
+        rest = behind;
+        if name.starts_with("vedette_") || name.starts_with("process_") {
+            let selector = behind.strip_prefix('{').and_then(|text| text.split_once('}'));
+            let pairs = selector.map(|(pairs, _)| pairs.split(',')).into_iter().flatten();
+            found.push((name, pairs.filter_map(|pair| pair.split(['=', '!']).next()).collect()));
+            rest = selector.map_or(behind, |(_, rest)| rest);
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn dashboards_and_alarms_name_metrics_that_there_are() {
+    let api = seeded().await;
+    api.get("/api/v1/alerts").await;
+    let scrape = api.get("/metrics").await.text();
+    let samples = |metric: Metric| {
+        let (name, labels, _) = metric.parts();
+        let kind = scrape.lines().find_map(|line| line.strip_prefix(&format!("# TYPE {name} ")));
+        let suffixes: &[&str] = match kind.unwrap() {
+            "counter" => &["_total"],
+            "histogram" => &["_bucket", "_sum", "_count"],
+            _ => &[""],
+        };
+        suffixes.iter().map(move |suffix| (format!("{name}{suffix}"), labels))
+    };
+    let known: BTreeMap<_, _> = Metric::all().flat_map(samples).collect();
+    let dashboard = include_str!("../../../../dashboards/grafana/vedette.json");
+    let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let mut exprs: Vec<&str> = targets.map(|target| target["expr"].as_str().unwrap()).collect();
+    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    exprs.extend(variables.iter().filter_map(|variable| variable["query"].as_str()));
+    assert!(exprs.len() > 20);
+    let alarms = include_str!("../../../../dashboards/grafana/alerts.yml");
+    let before = exprs.len();
+    exprs.extend(alarms.lines().filter_map(|line| line.trim().strip_prefix("expr: ")));
+    assert_eq!(exprs.len() - before, alarms.matches("- alert: ").count());
+    for expr in exprs {
+        let names = named(expr);
+        assert!(!names.is_empty() || expr.starts_with("up{") || expr == "prometheus", "{expr}");
+        for (name, selected) in names {
+            let labels = known.get(name).unwrap_or_else(|| panic!("there is no {name}: {expr}"));
+            for label in selected {
+                let there = labels.split(',').chain(["job", "instance"]).any(|own| own == label);
+                assert!(there, "{name} has no label {label}: {expr}");
+            }
+        }
+    }
+    // What it would find.
+    assert_eq!(named("rate(vedette_x_total{a=\"1\",b!=\"2\"}[5m])"), [("vedette_x_total", vec!["a", "b"])]);
 }
 
 #[tokio::test]
