@@ -18,6 +18,7 @@ mod params;
 mod problem;
 mod process;
 pub mod reload;
+mod router;
 mod routes;
 mod server;
 mod socket;
@@ -26,10 +27,10 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use app::openapi_document;
 pub use bind::{bind_policy, is_loopback};
 pub use error::Error;
 pub use metrics::{Metric, Metrics};
 pub use problem::Problem;
+pub use router::openapi_document;
 pub use server::{Server, ServerSettings, TlsFiles};
 pub use wire::alert_schema;

@@ -55,6 +55,7 @@ use crate::{
     live::LiveView,
     metrics::Metrics,
     reload::Reloads,
+    router::router,
     routes::stream,
     socket::Socket,
 };
@@ -197,7 +198,7 @@ impl Server {
             stream_reads: Semaphore::new(app::STREAM_READS),
             stopping: watch_stopping.clone(),
         };
-        let front = Front { router: app::router(app), tls, limits, stopping: watch_stopping };
+        let front = Front { router: router(app), tls, limits, stopping: watch_stopping };
         Ok(Self { listener, address, front, connections, tokens: changes, stopping })
     }
 

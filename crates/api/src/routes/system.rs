@@ -11,7 +11,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use utoipa::{IntoParams, ToSchema, openapi};
+use utoipa::{IntoParams, ToSchema};
 use vedette_event::{Incarnation, Micros, Severity};
 use vedette_store::{
     Sizes,
@@ -20,7 +20,7 @@ use vedette_store::{
 
 use super::alerts::{Listed, NoParams, page_size};
 use crate::{
-    app::{App, MAX_STREAMS, openapi_document},
+    app::{App, MAX_STREAMS},
     auth::Caller,
     live::{Live, Obstacle, Readiness, SourceStatus, StageState, StageStatus, Status},
     metrics::{Metric, Sample},
@@ -273,7 +273,6 @@ pub(crate) fn probes() -> Router<Arc<App>> {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .route("/api/v1/openapi.json", get(async || Json::<&openapi::OpenApi>(openapi_document())))
 }
 
 /// 200 if the process works; 503 if a stage has work and has shown no sign of life for long: only a restart helps then.

@@ -26,11 +26,12 @@ use vedette_event::Micros;
 use vedette_store::{Access, Store};
 
 use crate::{
-    app::{App, router},
+    app::App,
     auth::Tokens,
     connections::{Connections, Places},
     live::{Live, LiveView, Mode},
     metrics::Metrics,
+    router::router,
 };
 
 /// 2026-01-31T12:00:00Z, the seed's present.
