@@ -1,0 +1,101 @@
+//! All routes, behind the guard, and their OpenAPI document: the top, which everything else lies below.
+//!
+//! In: the shared state. Out: one router. Invariant: the document served is generated from the routes that are served.
+
+use std::sync::{Arc, LazyLock};
+
+use axum::{Json, Router, extract::DefaultBodyLimit, middleware, routing::get};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        self,
+        security::{Http, HttpAuthScheme, SecurityScheme},
+    },
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    app::App,
+    console,
+    guard::{self, Guard},
+    routes::{alerts, rules, stream, system, triage},
+    wire,
+};
+
+/// A body larger than this is refused: the largest is a bulk change.
+const MAX_BODY: usize = 256 * 1024;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Vedette",
+        description = "Alerts of a streaming detection engine: list, follow, triage; rules, sources and their coverage. \
+                       Times are RFC 3339 in UTC, lists page by cursor, errors are problem documents (RFC 9457).",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    components(schemas(wire::AlertOrNotice)),
+    modifiers(&Bearer),
+    security(("token" = [])),
+    tags(
+        (name = "alerts", description = "Alerts and notices"),
+        (name = "triage", description = "What analysts do with them"),
+        (name = "detection", description = "Rules and their coverage"),
+        (name = "operation", description = "Sources, status, dead letters")
+    )
+)]
+struct OpenApiDocument;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let mut http = Http::new(HttpAuthScheme::Bearer);
+        http.description = Some("A token made by `vedette token create`.".to_owned());
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(http));
+    }
+}
+
+fn api() -> OpenApiRouter<Arc<App>> {
+    let routes = OpenApiRouter::new()
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::summary))
+        .routes(routes!(stream::follow))
+        .routes(routes!(triage::bulk))
+        .routes(routes!(alerts::one, triage::change))
+        .routes(routes!(triage::comment))
+        .routes(routes!(alerts::history))
+        .routes(routes!(rules::list))
+        .routes(routes!(rules::one))
+        .routes(routes!(rules::coverage))
+        .routes(routes!(rules::reload))
+        .routes(routes!(system::sources))
+        .routes(routes!(system::status))
+        .routes(routes!(system::dead_letters));
+    OpenApiRouter::with_openapi(OpenApiDocument::openapi()).nest("/api/v1", routes)
+}
+
+/// The OpenAPI document.
+#[must_use]
+pub fn openapi_document() -> &'static openapi::OpenApi {
+    static DOCUMENT: LazyLock<openapi::OpenApi> = LazyLock::new(|| api().split_for_parts().1);
+    &DOCUMENT
+}
+
+/// All routes behind the guard.
+pub(crate) fn router(app: App) -> Router {
+    let app = Arc::new(app);
+    let mut routes = api().split_for_parts().0.merge(system::probes());
+    routes =
+        routes.route("/api/v1/openapi.json", get(async || Json::<&openapi::OpenApi>(openapi_document())));
+    if app.console {
+        routes = routes.merge(console::routes());
+    }
+    routes
+        .fallback(guard::no_route)
+        .method_not_allowed_fallback(guard::no_method)
+        .layer(middleware::from_fn_with_state(Guard::new(Arc::clone(&app)), guard::guard))
+        // Outside the guard, which reads bodies.
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(app)
+}
