@@ -1,7 +1,7 @@
 //! The table of routes: the least role that each takes, and which kind of work it is.
 //!
 //! In: a method and a route's template. Out: a [`Door`]. Invariants: every route that is served stands in the table
-//! (a test walks the OpenAPI document); a path that is none is told to nobody below an analyst; kinds of work have
+//! (a test walks the OpenAPI document); a path that is none is told to no stranger and no scraper; kinds of work have
 //! permits of their own, so that slow bodies, searches and writes never keep out a probe or a list.
 
 use axum::http::{Method, Uri};
@@ -31,6 +31,7 @@ pub(crate) enum WorkKind {
 }
 
 const METRICS: Option<Role> = Some(Role::Metrics);
+const READER: Option<Role> = Some(Role::Reader);
 const ANALYST: Option<Role> = Some(Role::Analyst);
 const ENGINEER: Option<Role> = Some(Role::Engineer);
 
@@ -40,32 +41,59 @@ pub(crate) const ROUTES: &[(Method, &str, Option<Role>, WorkKind)] = &[
     (Method::GET, "/healthz", None, WorkKind::Probe),
     (Method::GET, "/readyz", None, WorkKind::Probe),
     (Method::GET, "/metrics", METRICS, WorkKind::Probe),
-    (Method::GET, "/api/v1/openapi.json", ANALYST, WorkKind::Read),
-    (Method::GET, "/api/v1/alerts", ANALYST, WorkKind::Read),
-    (Method::GET, "/api/v1/alerts/summary", ANALYST, WorkKind::Search),
-    (Method::GET, "/api/v1/alerts/stream", ANALYST, WorkKind::Stream),
+    (Method::GET, "/api/v1/openapi.json", READER, WorkKind::Read),
+    (Method::GET, "/api/v1/alerts", READER, WorkKind::Read),
+    (Method::GET, "/api/v1/alerts/summary", READER, WorkKind::Search),
+    (Method::GET, "/api/v1/alerts/stream", READER, WorkKind::Stream),
     (Method::POST, "/api/v1/alerts/bulk", ANALYST, WorkKind::Write),
-    (Method::GET, "/api/v1/alerts/{id}", ANALYST, WorkKind::Read),
+    (Method::GET, "/api/v1/alerts/{id}", READER, WorkKind::Read),
     (Method::PATCH, "/api/v1/alerts/{id}", ANALYST, WorkKind::Write),
     (Method::POST, "/api/v1/alerts/{id}/comments", ANALYST, WorkKind::Write),
-    (Method::GET, "/api/v1/alerts/{id}/history", ANALYST, WorkKind::Read),
-    (Method::GET, "/api/v1/rules", ANALYST, WorkKind::Read),
-    (Method::GET, "/api/v1/rules/{id}", ANALYST, WorkKind::Read),
-    (Method::GET, "/api/v1/rules/{id}/coverage", ANALYST, WorkKind::Read),
+    (Method::GET, "/api/v1/alerts/{id}/history", READER, WorkKind::Read),
+    (Method::GET, "/api/v1/rules", READER, WorkKind::Read),
+    (Method::GET, "/api/v1/rules/{id}", READER, WorkKind::Read),
+    (Method::GET, "/api/v1/rules/{id}/coverage", READER, WorkKind::Read),
     (Method::POST, "/api/v1/reload", ENGINEER, WorkKind::Write),
-    (Method::GET, "/api/v1/sources", ANALYST, WorkKind::Read),
-    (Method::GET, "/api/v1/status", ANALYST, WorkKind::Read),
-    (Method::GET, "/api/v1/dead-letters", ANALYST, WorkKind::Read),
-    (Method::GET, "/", ANALYST, WorkKind::Search),
-    (Method::GET, "/alerts/{id}", ANALYST, WorkKind::Read),
+    (Method::GET, "/api/v1/sources", READER, WorkKind::Read),
+    (Method::GET, "/api/v1/status", READER, WorkKind::Read),
+    (Method::GET, "/api/v1/dead-letters", READER, WorkKind::Read),
+    (Method::GET, "/", READER, WorkKind::Search),
+    (Method::GET, "/alerts/{id}", READER, WorkKind::Read),
     (Method::POST, "/alerts/{id}/triage", ANALYST, WorkKind::Write),
     (Method::POST, "/alerts/{id}/comments", ANALYST, WorkKind::Write),
-    (Method::GET, "/rules", ANALYST, WorkKind::Read),
-    (Method::GET, "/rules/{id}", ANALYST, WorkKind::Read),
-    (Method::GET, "/sources", ANALYST, WorkKind::Read),
-    (Method::GET, "/dead-letters", ANALYST, WorkKind::Read),
+    (Method::GET, "/rules", READER, WorkKind::Read),
+    (Method::GET, "/rules/{id}", READER, WorkKind::Read),
+    (Method::GET, "/sources", READER, WorkKind::Read),
+    (Method::GET, "/dead-letters", READER, WorkKind::Read),
     (Method::GET, "/assets/{name}", None, WorkKind::Read),
 ];
+
+/// What is allowed beside the routes: parts of an answer, and what a page offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permission {
+    /// To change alerts: triage, comments, cases, snoozes.
+    Triage,
+    /// To see records as they came, whose fields may hold more than an alert shows.
+    RawRecords,
+    /// To see the records of dead letters, whose secrets nobody has masked.
+    DeadLetterRecords,
+    /// To have what is watched changed.
+    Operate,
+    /// To manage people and the sessions of others.
+    ManagePeople,
+}
+
+impl Permission {
+    /// The least role that has it.
+    #[must_use]
+    pub const fn least(self) -> Role {
+        match self {
+            Self::Triage | Self::RawRecords => Role::Analyst,
+            Self::DeadLetterRecords | Self::Operate => Role::Engineer,
+            Self::ManagePeople => Role::Admin,
+        }
+    }
+}
 
 /// The door of a request; `template` is its route's, if there is one.
 pub(crate) fn door(method: &Method, template: Option<&str>, uri: &Uri) -> Door {
@@ -76,7 +104,7 @@ pub(crate) fn door(method: &Method, template: Option<&str>, uri: &Uri) -> Door {
     };
     let Some((_, path, role, work)) = ROUTES.iter().find(of) else {
         let work = if method.is_safe() { WorkKind::Read } else { WorkKind::Write };
-        return Door { role: ANALYST, work };
+        return Door { role: READER, work };
     };
     let searches = *path == "/api/v1/alerts" && is_search(uri.query().unwrap_or_default());
     Door { role: *role, work: if searches { WorkKind::Search } else { *work } }
@@ -119,10 +147,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_no_table_needs_an_analyst() {
+    fn what_is_in_no_table_needs_a_reader() {
         let unknown = door(&Method::GET, None, &"/nothing".parse().unwrap());
-        assert_eq!(unknown, Door { role: ANALYST, work: WorkKind::Read });
-        assert_eq!(of("DELETE", "/healthz", "/healthz"), Door { role: ANALYST, work: WorkKind::Write });
+        assert_eq!(unknown, Door { role: READER, work: WorkKind::Read });
+        assert_eq!(of("DELETE", "/healthz", "/healthz"), Door { role: READER, work: WorkKind::Write });
         assert_eq!(of("HEAD", "/metrics", "/metrics").role, METRICS);
     }
 

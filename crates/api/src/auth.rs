@@ -25,6 +25,7 @@ use vedette_store::{
 };
 
 use crate::{
+    access::Permission,
     error::Error,
     metrics::now,
     problem::{Kind, Problem},
@@ -87,6 +88,12 @@ impl Caller {
         Self { name: "local".to_owned(), role: Role::Admin, ambient: true }
     }
 
+    /// True if the caller has this permission.
+    #[must_use]
+    pub fn may(&self, permission: Permission) -> bool {
+        self.role >= permission.least()
+    }
+
     /// Refuses a role below `least`.
     ///
     /// # Errors
@@ -95,7 +102,7 @@ impl Caller {
         if self.role >= least {
             return Ok(());
         }
-        let detail = format!("This needs the role {}; the token has {}.", least.name(), self.role.name());
+        let detail = format!("This needs the role {}; yours is {}.", least.name(), self.role.name());
         Err(Problem::new(Kind::Forbidden, detail))
     }
 }

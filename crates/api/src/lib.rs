@@ -27,6 +27,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use access::Permission;
 pub use bind::{bind_policy, is_loopback};
 pub use error::Error;
 pub use metrics::{Metric, Metrics};

@@ -151,6 +151,24 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A user of this name is there.
+    #[error("a user named `{name}` exists already; names are given once, so choose another")]
+    UserExists {
+        /// The name.
+        name: String,
+    },
+    /// More users than are held in memory.
+    #[error("there are {max} users already, and no more are let in")]
+    TooManyUsers {
+        /// The limit.
+        max: i64,
+    },
+    /// A user without a password.
+    #[error("`{name}` signs in at an identity provider and has no password or authenticator here")]
+    NotLocal {
+        /// The name.
+        name: String,
+    },
     /// A body could not be written as JSON.
     #[error("cannot write the body as JSON")]
     Encode(#[from] serde_json::Error),

@@ -337,24 +337,28 @@ async fn identity(connection: &mut AnyConnection, folder: &Path) -> Result<Vec<u
     Ok(row.await?.try_get("value")?)
 }
 
-/// The steps of the format, in order; one that was released is never changed.
-pub(crate) const STEPS: &[(&str, &str)] = &[
-    ("foundation", include_str!("../migrations/0001_foundation.sql")),
-    ("evidence and topics", include_str!("../migrations/0002_evidence_topics.sql")),
-    ("retention", include_str!("../migrations/0003_retention.sql")),
-    ("withdrawn notices", include_str!("../migrations/0004_withdrawn_notices.sql")),
-    ("rule version order", include_str!("../migrations/0005_rule_version_order.sql")),
-    ("removal by storage", include_str!("../migrations/0006_removal_by_storage.sql")),
-    ("evidence incarnations", include_str!("../migrations/0007_evidence_incarnations.sql")),
-    ("narrow indexes", include_str!("../migrations/0008_narrow_indexes.sql")),
-    ("version texts", include_str!("../migrations/0009_version_texts.sql")),
+/// The steps of the format, by number; one that was released is never changed.
+pub(crate) const STEPS: &[Step] = &[
+    (1, "foundation", include_str!("../migrations/0001_foundation.sql")),
+    (2, "evidence and topics", include_str!("../migrations/0002_evidence_topics.sql")),
+    (3, "retention", include_str!("../migrations/0003_retention.sql")),
+    (4, "withdrawn notices", include_str!("../migrations/0004_withdrawn_notices.sql")),
+    (5, "rule version order", include_str!("../migrations/0005_rule_version_order.sql")),
+    (6, "removal by storage", include_str!("../migrations/0006_removal_by_storage.sql")),
+    (7, "evidence incarnations", include_str!("../migrations/0007_evidence_incarnations.sql")),
+    (8, "narrow indexes", include_str!("../migrations/0008_narrow_indexes.sql")),
+    (9, "version texts", include_str!("../migrations/0009_version_texts.sql")),
+    (11, "people", include_str!("../migrations/0011_people.sql")),
 ];
 
-pub(crate) fn migrator(steps: &[(&'static str, &'static str)]) -> Migrator {
-    let step = |(version, (name, sql)): (i64, &(&'static str, &'static str))| {
-        Migration::new(version, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false)
+/// Number, name and text of a step.
+pub(crate) type Step = (i64, &'static str, &'static str);
+
+pub(crate) fn migrator(steps: &[Step]) -> Migrator {
+    let step = |(version, name, sql): &Step| {
+        Migration::new(*version, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
-    Migrator::with_migrations((1..).zip(steps).map(step).collect())
+    Migrator::with_migrations(steps.iter().map(step).collect())
 }
 
 /// True if the store has any format of ours.

@@ -8,7 +8,7 @@ use vedette_event::Micros;
 
 use crate::{
     error::Error,
-    model::{ChangeKind, Role, Token},
+    model::{Role, Token},
     store::{Store, now},
     transaction::Audit,
 };
@@ -27,15 +27,20 @@ impl Store {
         if tx.one(known).await?.is_some() {
             return Err(Error::TokenExists { name: name.to_owned() });
         }
+        // A name says who did what.
+        let user = sqlx::query("select 1 from users where name = $1").bind(name.to_lowercase());
+        if tx.one(user).await?.is_some() {
+            return Err(Error::UserExists { name: name.to_owned() });
+        }
         let insert = sqlx::query("insert into tokens (hash, name, role, created_at) values ($1, $2, $3, $4)")
             .bind(hash.to_vec())
             .bind(name)
             .bind(role.name())
             .bind(tx.now.0);
         tx.run(insert).await?;
-        let seq = tx.change(ChangeKind::Admin, name);
         let after = Some(serde_json::to_string(&role)?);
-        tx.audit(seq, Audit { actor, action: "token_created", target: name, before: None, after }).await?;
+        tx.access_changed(Audit { actor, action: "token_created", target: name, before: None, after })
+            .await?;
         tx.commit().await.map(drop)
     }
 
@@ -46,8 +51,7 @@ impl Store {
         if tx.run(update.bind(tx.now.0).bind(name)).await? == 0 {
             return Err(Error::NotFound { what: "token", id: name.to_owned() });
         }
-        let seq = tx.change(ChangeKind::Admin, name);
-        tx.audit(seq, Audit { actor, action: "token_revoked", target: name, before: None, after: None })
+        tx.access_changed(Audit { actor, action: "token_revoked", target: name, before: None, after: None })
             .await?;
         tx.commit().await.map(drop)
     }

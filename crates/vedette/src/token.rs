@@ -37,7 +37,7 @@ enum Action {
         /// A name, by which it can be revoked.
         #[arg(long, value_parser = name)]
         name: String,
-        /// What it allows: `metrics` reads /metrics and nothing else, `analyst` reads and triages, `engineer` also reads the records of dead letters, `admin` the same so far.
+        /// What it allows: `metrics` reads /metrics and nothing else, `reader` reads, `analyst` also triages and sees raw records, `engineer` also reloads rules and sees the records of dead letters, `admin` also manages people.
         #[arg(long, value_parser = role)]
         role: Role,
     },
@@ -63,13 +63,15 @@ fn name(text: &str) -> Result<String, String> {
 fn refused(error: vedette_store::Error) -> Failure {
     use vedette_store::Error;
     match error {
-        Error::TokenExists { .. } | Error::NotFound { .. } => Failure::Usage(error.into()),
+        Error::TokenExists { .. } | Error::UserExists { .. } | Error::NotFound { .. } => {
+            Failure::Usage(error.into())
+        }
         error => Failure::World(error.into()),
     }
 }
 
 fn role(text: &str) -> Result<Role, String> {
-    Role::parse(text).ok_or_else(|| "write metrics, analyst, engineer or admin".to_owned())
+    Role::parse(text).ok_or_else(|| "write metrics, reader, analyst, engineer or admin".to_owned())
 }
 
 /// Runs the command.

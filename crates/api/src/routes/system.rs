@@ -15,11 +15,12 @@ use utoipa::{IntoParams, ToSchema};
 use vedette_event::{Incarnation, Micros, Severity};
 use vedette_store::{
     Sizes,
-    model::{DeadLetterRow, HealthEvent, LostInterval, Role},
+    model::{DeadLetterRow, HealthEvent, LostInterval},
 };
 
 use super::alerts::{Listed, NoParams, page_size};
 use crate::{
+    access::Permission,
     app::{App, MAX_STREAMS},
     auth::Caller,
     live::{Live, Obstacle, Readiness, SourceStatus, StageState, StageStatus, Status},
@@ -262,7 +263,7 @@ pub(crate) async fn letters(
 ) -> Result<Listed<DeadLetter>, Problem> {
     let limit = page_size(params.limit.as_deref())?;
     let page = app.store.dead_letters(params.source.as_deref(), limit, params.cursor.as_deref()).await?;
-    let show = caller.role >= Role::Engineer;
+    let show = caller.may(Permission::DeadLetterRecords);
     let items = page.items.into_iter().map(|row| DeadLetter::of(row, show)).collect();
     Ok(Listed { items, next_cursor: page.next_cursor })
 }

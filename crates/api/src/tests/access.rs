@@ -91,7 +91,7 @@ async fn each_role_has_its_routes() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(vedette_store::StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
     let mut callers = vec![("stranger", None)];
-    for role in [Role::Metrics, Role::Analyst, Role::Engineer, Role::Admin] {
+    for role in Role::ALL.iter().copied() {
         let token = create_token().unwrap();
         store.create_token(role.name(), role, token.hash, "test").await.unwrap();
         callers.push((role.name(), Some(token.text)));

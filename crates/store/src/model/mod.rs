@@ -95,20 +95,28 @@ pub enum Withdrawal {
 }
 names!(Withdrawal { Uncovered = "uncovered", RuleChanged = "rule_changed" });
 
-/// What a token allows; each role includes those before it.
+/// What a caller may do; each role includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Reads `/metrics`, and nothing else.
     Metrics,
-    /// Reads alerts and triages.
+    /// Sees what analysts see, but for records as they came, and changes nothing.
+    Reader,
+    /// Triages, and sees records as they came.
     Analyst,
-    /// Also sees rules' insides, sources and dead letters.
+    /// Also changes what is watched, and sees the records of dead letters.
     Engineer,
-    /// Everything.
+    /// Also manages people, tokens and the sessions of others.
     Admin,
 }
-names!(Role { Metrics = "metrics", Analyst = "analyst", Engineer = "engineer", Admin = "admin" });
+names!(Role {
+    Metrics = "metrics",
+    Reader = "reader",
+    Analyst = "analyst",
+    Engineer = "engineer",
+    Admin = "admin",
+});
 
 /// Whom a row is about, as text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -134,12 +142,14 @@ pub struct Triage {
 }
 
 mod evidence;
+mod people;
 mod publication;
 mod query;
 mod retention;
 mod rows;
 
 pub use evidence::*;
+pub use people::*;
 pub use publication::*;
 pub use query::*;
 pub use retention::*;

@@ -1,11 +1,11 @@
-//! What is read back: rows of the queue, changes, audit entries, dead letters, tokens.
+//! What is read back: rows of the queue, changes, audit entries, dead letters.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use vedette_event::{Micros, Severity};
 
-use super::{EntityRef, Role, RowState, Triage, Withdrawal};
+use super::{EntityRef, RowState, Triage, Withdrawal};
 
 /// One alert or notice with its envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,29 +204,13 @@ pub struct AuditEntry {
     pub at: Micros,
     /// Who; `vedette` for the system itself.
     pub actor: String,
-    /// `triage`, `comment`, `recurred`, `inherited`, `token_created`, `token_revoked`, `incarnation`.
+    /// `triage`, `comment`, `recurred`, `inherited`, `token_created`, `token_revoked`, `incarnation`, `user_added`,
+    /// `signed_in` and what else the store's rooms name.
     pub action: String,
-    /// The alert, notice, token or topic.
+    /// The alert, notice, token, user or topic.
     pub target: String,
     /// State before, as JSON; `None` if there was none.
     pub from: Option<String>,
     /// State after, as JSON; for a comment its text as a JSON string.
     pub to: Option<String>,
-}
-
-/// An API token. The token itself is never stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Token {
-    /// Its name; unique among tokens in force.
-    pub name: String,
-    /// What it allows.
-    pub role: Role,
-    /// SHA-256 of the token.
-    pub hash: [u8; 32],
-    /// When it was made.
-    pub created_at: Micros,
-    /// When it was revoked.
-    pub revoked_at: Option<Micros>,
-    /// When it was last used, to the minute.
-    pub last_used_at: Option<Micros>,
 }

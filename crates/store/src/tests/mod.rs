@@ -7,6 +7,7 @@ mod dead_letters;
 mod evidence;
 mod opening;
 mod parts;
+mod people;
 mod publishing;
 mod reading;
 mod replay;

@@ -1,0 +1,150 @@
+//! Users and their sessions.
+
+use vedette_event::Span;
+
+use super::*;
+use crate::{Error, MAX_SESSIONS, NewSession};
+
+fn password() -> Proof {
+    Proof::Password { hash: "$argon2id$…".to_owned(), totp: None }
+}
+
+fn session<'a>(user: &'a str, n: u8, id: &'a str) -> NewSession<'a> {
+    let method = Method::Password;
+    NewSession { hash: [n; 32], id, user, method, step: None, address: "10.0.0.1", agent: "browser" }
+}
+
+async fn actions(store: &Store) -> Vec<String> {
+    store.audit_log(None, 50).await.unwrap().into_iter().rev().map(|entry| entry.action).collect()
+}
+
+#[tokio::test]
+async fn a_name_is_given_once_to_users_and_tokens() {
+    let (_folder, store) = store().await;
+    store.add_user("Ann", Role::Analyst, &password(), "root").await.unwrap();
+    assert_eq!(store.user("ANN").await.unwrap().unwrap().name, "ann");
+    for name in ["ann", "aNN"] {
+        let again = store.add_user(name, Role::Admin, &password(), "root").await;
+        assert!(matches!(again, Err(Error::UserExists { .. })));
+        let token = store.create_token(name, Role::Admin, [1; 32], "root").await;
+        assert!(matches!(token, Err(Error::UserExists { .. })));
+    }
+    store.create_token("Siem", Role::Reader, [1; 32], "root").await.unwrap();
+    let taken = store.add_user("siem", Role::Reader, &password(), "root").await;
+    assert!(matches!(taken, Err(Error::TokenExists { .. })));
+    store.set_user_disabled("ann", true, "root").await.unwrap();
+    let again = store.add_user("ann", Role::Admin, &password(), "root").await;
+    assert!(matches!(again, Err(Error::UserExists { .. })), "nobody inherits a name");
+}
+
+#[tokio::test]
+async fn who_is_kept_out_has_no_session_and_gets_none() {
+    let (_folder, store) = store().await;
+    for name in ["ann", "bob"] {
+        store.add_user(name, Role::Analyst, &password(), "root").await.unwrap();
+        assert!(store.begin_session(&session(name, name.as_bytes()[0], name)).await.unwrap());
+    }
+    assert!(!store.begin_session(&session("eve", 9, "eve")).await.unwrap());
+    let before = store.access_version().await.unwrap();
+    assert!(store.set_user_disabled("ann", true, "root").await.unwrap());
+    assert!(!store.set_user_disabled("ann", true, "root").await.unwrap());
+    assert!(store.access_version().await.unwrap() > before);
+    let users: Vec<_> = store.sessions().await.unwrap().into_iter().map(|session| session.user).collect();
+    assert_eq!(users, ["bob"]);
+    assert!(!store.begin_session(&session("ann", 2, "b")).await.unwrap());
+    assert!(store.set_user_disabled("ann", false, "root").await.unwrap());
+    assert!(store.begin_session(&session("ann", 2, "b")).await.unwrap());
+    assert!(store.user("ann").await.unwrap().unwrap().last_signed_in_at.is_some());
+    assert_eq!(
+        actions(&store).await,
+        ["user_added", "signed_in", "user_added", "signed_in", "user_disabled", "user_enabled", "signed_in"]
+    );
+}
+
+#[tokio::test]
+async fn a_new_password_ends_all_sessions_and_stays_out_of_the_audit() {
+    let (_folder, store) = store().await;
+    store.add_user("ann", Role::Analyst, &password(), "root").await.unwrap();
+    store.begin_session(&session("ann", 1, "a")).await.unwrap();
+    store.set_password("ann", "$argon2id$new", "root").await.unwrap();
+    assert_eq!(store.sessions().await.unwrap(), []);
+    let user = store.user("ann").await.unwrap().unwrap();
+    assert!(user.proof == Proof::Password { hash: "$argon2id$new".to_owned(), totp: None });
+    assert!(!format!("{:?} {user:?}", store.audit_log(None, 50).await.unwrap()).contains("argon2id"));
+    assert!(matches!(store.set_password("eve", "x", "root").await, Err(Error::NotFound { .. })));
+}
+
+#[tokio::test]
+async fn a_code_begins_one_session() {
+    let (_folder, store) = store().await;
+    store.add_user("ann", Role::Analyst, &password(), "root").await.unwrap();
+    let totp = Totp { secret: vec![7; 20], step: 100 };
+    store.set_totp("ann", Some(&totp), "ann").await.unwrap();
+    let with = |n, step, id| NewSession { step: Some(step), ..session("ann", n, id) };
+    assert!(!store.begin_session(&with(1, 100, "a")).await.unwrap(), "taken when it was set up");
+    assert!(store.begin_session(&with(1, 101, "a")).await.unwrap());
+    assert!(!store.begin_session(&with(2, 101, "b")).await.unwrap());
+    assert!(store.begin_session(&with(2, 102, "b")).await.unwrap());
+    store.set_totp("ann", None, "root").await.unwrap();
+    assert!(store.begin_session(&session("ann", 3, "c")).await.unwrap());
+}
+
+#[tokio::test]
+async fn who_comes_from_a_provider_has_no_password() {
+    let (_folder, store) = store().await;
+    let identity = Identity { issuer: "https://id.example".to_owned(), subject: "17".to_owned() };
+    let proof = Proof::Provider(identity.clone());
+    store.add_user("ann", Role::Analyst, &proof, "provider").await.unwrap();
+    assert_eq!(store.user_of(&identity).await.unwrap().unwrap().name, "ann");
+    let other = Identity { subject: "18".to_owned(), ..identity };
+    assert!(store.user_of(&other).await.unwrap().is_none());
+    assert!(matches!(store.set_password("ann", "x", "root").await, Err(Error::NotLocal { .. })));
+    assert!(matches!(store.set_totp("ann", None, "root").await, Err(Error::NotLocal { .. })));
+    assert!(store.set_user_role("ann", Role::Engineer, "provider").await.unwrap());
+    assert!(!store.set_user_role("ann", Role::Engineer, "provider").await.unwrap());
+    let entry = store.audit_log(None, 1).await.unwrap().remove(0);
+    assert_eq!((entry.from.as_deref(), entry.to.as_deref()), (Some("\"analyst\""), Some("\"engineer\"")));
+}
+
+#[tokio::test]
+async fn sessions_are_bounded_ended_and_forgotten() {
+    let (_folder, store) = store().await;
+    for name in ["ann", "bob"] {
+        store.add_user(name, Role::Analyst, &password(), "root").await.unwrap();
+    }
+    let ids: Vec<String> = (0..30).map(|n| format!("s{n}")).collect();
+    for (n, id) in (0_u8..).zip(&ids) {
+        assert!(store.begin_session(&session("ann", n, id)).await.unwrap());
+    }
+    let there = store.sessions().await.unwrap();
+    assert_eq!(there.len() as i64, MAX_SESSIONS);
+    assert!(
+        there.iter().any(|session| session.id == "s29") && there.iter().all(|session| session.id != "s0")
+    );
+    let foreign = store.end_session("s29", Some("bob"), "bob").await;
+    assert!(matches!(foreign, Err(Error::NotFound { .. })));
+    store.end_session("s29", Some("ann"), "ann").await.unwrap();
+    store.end_session("s28", None, "root").await.unwrap();
+    assert_eq!(actions(&store).await[32..], ["signed_out", "session_revoked"]);
+    let now = there[0].created_at;
+    let back = |secs: i64| Micros(now.0 - Span::secs(secs).0);
+    assert_eq!(store.remove_sessions(back(3_600), back(3_600)).await.unwrap(), 0);
+    let left = store.remove_sessions(back(3_600), Micros(now.0 + 1)).await.unwrap();
+    assert_eq!(left as i64, MAX_SESSIONS - 2);
+}
+
+#[tokio::test]
+async fn a_use_is_written_once_a_minute() {
+    let (_folder, store) = store().await;
+    store.add_user("ann", Role::Analyst, &password(), "root").await.unwrap();
+    store.begin_session(&session("ann", 1, "a")).await.unwrap();
+    let version = store.access_version().await.unwrap();
+    store.session_used([1; 32]).await.unwrap();
+    assert_eq!(store.access_version().await.unwrap(), version);
+    let old = "update sessions set last_used_at = last_used_at - 61000000";
+    sqlx::query(old).execute(&store.inner.writer).await.unwrap();
+    store.session_used([1; 32]).await.unwrap();
+    let admitted = store.admitted().await.unwrap();
+    assert_eq!(admitted.version, version + 1);
+    assert!(admitted.sessions[0].last_used_at >= admitted.sessions[0].created_at);
+}
