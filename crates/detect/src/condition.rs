@@ -5,10 +5,10 @@
 //! Invariant: fields that stand for several columns, `Not`, null and existence are spelled out here, so that an atom is
 //! about one column, or about the strings of the event.
 
-use std::sync::Arc;
+use std::{hash::BuildHasher as _, sync::Arc};
 
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashTable, hash_table::Entry};
 use vedette_event::SourceDef;
 use vedette_sigma::{Detection, Expr, Leaf, Pattern, Piece, Relation, Test};
 
@@ -33,18 +33,24 @@ pub(crate) enum Atom {
 #[derive(Debug, Default)]
 pub(crate) struct Atoms {
     pub(crate) list: Vec<Atom>,
-    index: HashMap<Atom, u32, FixedState>,
+    /// Places in `list`, by their atoms.
+    index: HashTable<u32>,
 }
 
 impl Atoms {
     fn intern(&mut self, atom: Atom) -> u32 {
-        if let Some(at) = self.index.get(&atom) {
-            return *at;
+        let Self { list, index } = self;
+        let hash = |atom: &Atom| FixedState::default().hash_one(atom);
+        let same = |at: &u32| list[*at as usize] == atom;
+        match index.entry(hash(&atom), same, |at| hash(&list[*at as usize])) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(free) => {
+                let at = list.len() as u32;
+                free.insert(at);
+                list.push(atom);
+                at
+            }
         }
-        let at = self.list.len() as u32;
-        self.list.push(atom.clone());
-        self.index.insert(atom, at);
-        at
     }
 }
 
