@@ -143,6 +143,54 @@ fn sources() -> Vec<PathBuf> {
     files
 }
 
+/// In the API: who may not name what. Use cases know no face, and no face knows another.
+const ROOMS: &[(&str, &[&str])] = &[
+    (
+        "desk",
+        &["axum", "askama", "http", "hyper", "console", "routes", "router", "server", "guard", "params"],
+    ),
+    ("routes", &["askama", "console", "router", "server"]),
+    ("console", &["routes", "router", "server"]),
+    ("app.rs", &["axum", "desk", "console", "routes", "router", "server", "guard"]),
+];
+
+/// The lines that name one of these as a path, comments apart.
+fn naming<'a>(source: &'a str, names: &'a [&str]) -> impl Iterator<Item = &'a str> {
+    let named = |line: &str| {
+        let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let used = line.contains("use ") || line.contains("::") || line.trim_end().ends_with([',', '{']);
+        used && names.iter().any(|name| words.contains(name))
+    };
+    source.lines().filter(move |line| !line.trim_start().starts_with("//") && named(line))
+}
+
+#[test]
+fn naming_is_seen_however_it_is_written() {
+    for line in ["use axum::Json;", "    axum::Json,", "    console,", "    routes::{", "crate::routes::a();"]
+    {
+        assert_eq!(naming(line, &["axum", "console", "routes"]).count(), 1, "{line}");
+    }
+    for line in ["//! no axum, here", "let console = 1;", "use axum_extra::Json;"] {
+        assert_eq!(naming(line, &["axum", "console", "routes"]).count(), 0, "{line}");
+    }
+}
+
+#[test]
+fn use_cases_know_no_face_and_no_face_knows_another() {
+    let base = root().join("crates/api/src");
+    let mut wrong = Vec::new();
+    for (room, names) in ROOMS {
+        let files: Vec<_> = sources().into_iter().filter(|path| path.starts_with(base.join(room))).collect();
+        assert!(!files.is_empty(), "{room} was not found");
+        for path in files {
+            let content = fs::read_to_string(&path).expect("a source file is readable");
+            let shown = path.strip_prefix(&base).unwrap_or(&path).display().to_string();
+            wrong.extend(naming(&content, names).map(|line| format!("{shown}: {}", line.trim())));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn every_file_is_short_and_says_what_it_is() {
     let mut wrong = Vec::new();

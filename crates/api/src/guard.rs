@@ -22,8 +22,8 @@ use crate::{
     app::App,
     auth::{Caller, bearer},
     console,
-    params::{refused_body, short},
-    problem::{Kind, Problem},
+    params::refused_body,
+    problem::{Kind, Problem, short},
     server::Reserve,
 };
 

@@ -10,6 +10,7 @@ pub mod auth;
 mod bind;
 mod connections;
 mod console;
+mod desk;
 mod error;
 mod guard;
 pub mod live;

@@ -9,10 +9,10 @@ use axum::{
     http::{Request, header, request::Parts},
     response::IntoResponse as _,
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::IntoParams;
 
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, short};
 
 /// The one variable segment of the path; one that is no text names nothing that is here.
 #[derive(Debug)]
@@ -89,7 +89,6 @@ pub(crate) fn refused_body(rejection: BytesRejection) -> Problem {
     }
 }
 
-/// The first 64 characters of something a stranger sent.
-pub(crate) fn short(text: &str) -> String {
-    text.chars().take(64).collect()
-}
+/// A route without query parameters.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(crate) struct NoParams {}

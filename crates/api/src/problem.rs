@@ -17,7 +17,10 @@ use utoipa::{
 };
 use vedette_store::{Error as StoreError, model::Triage};
 
-use crate::params::short;
+/// The first 64 characters of something a stranger sent.
+pub(crate) fn short(text: &str) -> String {
+    text.chars().take(64).collect()
+}
 
 /// Characters of a detail.
 const MAX_DETAIL: usize = 500;

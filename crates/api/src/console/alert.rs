@@ -18,10 +18,13 @@ use super::{
 };
 use crate::{
     app::App,
+    desk::{
+        alert,
+        history::{self, HistoryEntry},
+    },
     live::Live,
-    params::{Segment, Strict},
+    params::{NoParams, Segment, Strict},
     problem::{Kind, Problem},
-    routes::alerts::{HistoryEntry, NoParams, full},
     wire::{AlertDocument, Envelope, Revision},
 };
 
@@ -88,13 +91,13 @@ pub(super) async fn page(
 /// The page, with a word on why a form was not saved.
 pub(super) async fn show(app: &App, id: &str, conflict: Option<String>) -> Result<Response, Problem> {
     let seq = app.store.newest_seq().await?;
-    let document = full(app, id).await?;
-    let history = app.store.history(&document.row.id).await?;
+    let document = alert::full(app, id).await?;
+    let history = history::of(app, &document.row).await?;
     let live = app.live.now();
     let body = body(&document.row)?;
     let known = app.store.there_at(&children::ids(&body), i64::MAX).await?;
     let mut page = compose(document, &body, &known, &live);
-    page.history = entries(history.into_iter().map(Into::into).collect(), &page);
+    page.history = entries(history.items, &page);
     page.conflict = conflict;
     page.stream = href("/api/v1/alerts/stream", &[("after", &seq.to_string()), ("rule", &page.rule_id)]);
     render(&page)

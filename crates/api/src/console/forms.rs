@@ -14,9 +14,12 @@ use super::{alert, segment};
 use crate::{
     app::App,
     auth::Caller,
+    desk::{
+        comment,
+        triage::{self, Change},
+    },
     params::Segment,
     problem::{Kind, Problem},
-    routes::triage::{Change, add_comment, apply},
 };
 
 /// A form's body as a `T`.
@@ -59,7 +62,7 @@ pub(super) async fn triage(
 ) -> Result<Response, Problem> {
     let TriageForm { version, seen_revision, status, disposition, assignee } = form;
     let change = Change { status, assignee, disposition, seen_revision };
-    match apply(&app, &id, version, change, &caller).await {
+    match triage::apply(&app, &id, version, change, &caller).await {
         Ok(_) => Ok(Redirect::to(&segment("/alerts/", &id)).into_response()),
         Err(problem) if problem.is(Kind::VersionMismatch) || problem.is(Kind::InvalidBody) => {
             let mut page = alert::show(&app, &id, Some(problem.detail().to_owned())).await?;
@@ -83,6 +86,6 @@ pub(super) async fn comment(
     Extension(caller): Extension<Caller>,
     FormBody(form): FormBody<CommentForm>,
 ) -> Result<Response, Problem> {
-    add_comment(&app, &id, &form.text, &caller).await?;
+    comment::add(&app, &id, &form.text, &caller).await?;
     Ok(Redirect::to(&segment("/alerts/", &id)).into_response())
 }

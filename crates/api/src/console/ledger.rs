@@ -10,15 +10,14 @@ use super::{Frame, Stamp, href, queue::Chip, render, segment, words};
 use crate::{
     app::App,
     auth::Caller,
+    desk::{
+        dead_letters::{self, DeadLetter, DeadLetterParams},
+        rules::{RuleCoverage, find},
+    },
     live::{Coverage, Degradation, PartitionStatus, Rejected, RuleStatus, SourceStatus, TimeSource},
     metrics::now,
-    params::{Segment, Strict},
+    params::{NoParams, Segment, Strict},
     problem::Problem,
-    routes::{
-        alerts::NoParams,
-        rules::{RuleCoverage, find},
-        system::{DeadLetter, DeadLetterParams, letters},
-    },
 };
 
 struct RuleRow {
@@ -313,7 +312,7 @@ pub(super) async fn dead_letters(
     Extension(caller): Extension<Caller>,
     Strict(params): Strict<DeadLetterParams>,
 ) -> Result<Response, Problem> {
-    let page = letters(&app, &caller, &params).await?;
+    let page = dead_letters::page(&app, &caller, &params).await?;
     let live = app.live.now();
     let source = params.source.as_deref();
     let chip =

@@ -12,9 +12,12 @@ use vedette_store::model::{AlertRow, Filter, RowState, Status, SummaryBy};
 use super::{Frame, Stamp, href, render, words};
 use crate::{
     app::App,
+    desk::{
+        filter::FilterParams,
+        list::{ListParams, PageParams},
+    },
     params::Strict,
     problem::Problem,
-    routes::alerts::{FilterParams, ListParams, PageParams},
 };
 
 const ROWS: &str = "100";

@@ -33,10 +33,10 @@ use vedette_store::{
     model::{ChangeKind, Changes, Filter, Token},
 };
 
-use super::alerts::FilterParams;
 use crate::{
     app::App,
     auth::bearer,
+    desk::filter::FilterParams,
     params::Strict,
     problem::{self, Kind, Problem},
     wire::AlertDocument,

@@ -9,31 +9,31 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use vedette_event::{Incarnation, Micros, Severity};
 use vedette_store::{
     Sizes,
-    model::{DeadLetterRow, HealthEvent, LostInterval},
+    model::{HealthEvent, LostInterval},
 };
 
-use super::alerts::{Listed, NoParams, page_size};
 use crate::{
-    access::Permission,
     app::{App, MAX_STREAMS},
     auth::Caller,
+    desk::{
+        dead_letters::{self, DeadLetter, DeadLetterParams},
+        list::Listed,
+    },
     live::{Live, Obstacle, Readiness, SourceStatus, StageState, StageStatus, Status},
     metrics::{Metric, Sample},
-    params::Strict,
+    params::{NoParams, Strict},
     problem::{self, Kind, Problem},
     process::Process,
 };
 
 /// The newest: what began and ended lately; all of them are in the store and in the log.
 const HEALTH_EVENTS: u32 = 50;
-/// Characters of a dead letter's record that are shown.
-const SHOWN: usize = 4_096;
 
 /// All sources.
 #[derive(Debug, Serialize, ToSchema)]
@@ -148,19 +148,6 @@ pub(crate) async fn status(
     Ok(Json(StatusReport { ready, status, as_of, stages, lost, health }))
 }
 
-/// Which dead letters.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct DeadLetterParams {
-    /// Of this source.
-    pub source: Option<String>,
-    /// At most so many: 1 to 500. Default: 50.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
-    pub limit: Option<String>,
-    /// `next_cursor` of the page before.
-    pub cursor: Option<String>,
-}
-
 /// One page of dead letters.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "only its schema is used")]
@@ -170,73 +157,6 @@ pub(crate) struct DeadLetterPage {
     /// Where the next page starts; null on the last.
     #[schema(required = true)]
     next_cursor: Option<String>,
-}
-
-/// A record, or one event of it, that ended unevaluated.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct DeadLetter {
-    /// Place in commit order.
-    pub seq: i64,
-    /// When it was stored.
-    #[schema(value_type = String, format = DateTime)]
-    pub stored_at: Micros,
-    /// The source.
-    pub source: String,
-    /// The topic.
-    pub topic: String,
-    /// The partition.
-    pub partition: i32,
-    /// The offset.
-    pub offset: i64,
-    /// The event within the record; null if the record as a whole.
-    #[schema(required = true)]
-    pub index: Option<u32>,
-    /// Broker time, where known.
-    #[schema(value_type = Option<String>, format = DateTime, required = true)]
-    pub ts_log: Option<Micros>,
-    /// The stable reason.
-    pub reason: String,
-    /// What exactly was wrong.
-    pub detail: String,
-    /// The record as it came, unmasked, its first 4,096 characters; only for engineers and admins, else null.
-    #[schema(required = true)]
-    pub payload: Option<String>,
-    /// Bytes of the record.
-    pub payload_bytes: u64,
-}
-
-impl DeadLetter {
-    fn of(row: DeadLetterRow, show: bool) -> Self {
-        let DeadLetterRow {
-            seq,
-            stored_at,
-            source,
-            topic,
-            partition,
-            offset,
-            index,
-            ts_log,
-            reason,
-            detail,
-            start,
-            bytes,
-        } = row;
-        let text = show.then(|| String::from_utf8_lossy(&start).chars().take(SHOWN).collect());
-        Self {
-            seq,
-            stored_at,
-            source,
-            topic,
-            partition,
-            offset,
-            index,
-            ts_log,
-            reason,
-            detail,
-            payload: text,
-            payload_bytes: bytes,
-        }
-    }
 }
 
 /// Lists dead letters, newest first.
@@ -252,20 +172,7 @@ pub(crate) async fn dead_letters(
     Extension(caller): Extension<Caller>,
     Strict(params): Strict<DeadLetterParams>,
 ) -> Result<Json<Listed<DeadLetter>>, Problem> {
-    letters(&app, &caller, &params).await.map(Json)
-}
-
-/// One page of dead letters.
-pub(crate) async fn letters(
-    app: &App,
-    caller: &Caller,
-    params: &DeadLetterParams,
-) -> Result<Listed<DeadLetter>, Problem> {
-    let limit = page_size(params.limit.as_deref())?;
-    let page = app.store.dead_letters(params.source.as_deref(), limit, params.cursor.as_deref()).await?;
-    let show = caller.may(Permission::DeadLetterRecords);
-    let items = page.items.into_iter().map(|row| DeadLetter::of(row, show)).collect();
-    Ok(Listed { items, next_cursor: page.next_cursor })
+    dead_letters::page(&app, &caller, &params).await.map(Json)
 }
 
 /// What stands outside the OpenAPI document.

@@ -1,0 +1,110 @@
+//! Changing the triage of many alerts at once.
+//!
+//! In: alerts at versions, or a filter with `as_of`; one change; who makes it. Out: what became of each. Invariants: each succeeds or
+//! fails on its own; nothing that was not seen is changed.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use vedette_store::model::{BulkItem, BulkResult, BulkTarget, Disposition, Status};
+
+use super::{filter::FilterParams, triage::Change};
+use crate::{
+    app::App,
+    auth::Caller,
+    problem::{self, Kind, Problem},
+};
+
+/// Many alerts and one change: `items`, or `filter` with `as_of`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Bulk {
+    /// These alerts, at these versions.
+    #[serde(default)]
+    pub items: Option<Vec<BulkEntry>>,
+    /// All alerts that match and existed at `as_of`.
+    #[serde(default)]
+    pub filter: Option<BulkFilter>,
+    /// The `seq` that you saw; needed with `filter`. Triage changed since is a conflict, a revision since counts as unseen.
+    #[serde(default)]
+    pub as_of: Option<i64>,
+    /// The change.
+    pub change: Change,
+}
+
+/// One alert of a bulk change.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BulkEntry {
+    /// alert_id or notice_id.
+    pub id: String,
+    /// The triage version that you saw.
+    pub version: i64,
+}
+
+/// The filters of the list, written as there.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct BulkFilter {
+    status: Option<String>,
+    state: Option<String>,
+    severity: Option<String>,
+    rule: Option<String>,
+    entity: Option<String>,
+    source: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    q: Option<String>,
+}
+
+/// What became of each alert.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BulkOutcome {
+    /// One for each alert.
+    items: Vec<BulkOutcomeItem>,
+}
+
+/// What became of one alert.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BulkOutcomeItem {
+    /// alert_id or notice_id.
+    id: String,
+    /// Its triage version now; null if it was not changed.
+    #[schema(required = true)]
+    version: Option<i64>,
+    /// Why it was not changed; null if it was.
+    #[schema(value_type = Option<problem::ProblemDocument>, required = true)]
+    problem: Option<Problem>,
+}
+
+impl From<BulkResult> for BulkOutcomeItem {
+    fn from(BulkResult { id, outcome }: BulkResult) -> Self {
+        match outcome {
+            Ok(triage) => Self { id, version: Some(triage.version), problem: None },
+            Err(error) => Self { id, version: None, problem: Some(error.into()) },
+        }
+    }
+}
+
+/// Changes the triage of many alerts.
+pub(crate) async fn apply(app: &App, bulk: Bulk, caller: &Caller) -> Result<BulkOutcome, Problem> {
+    let target = match (bulk.items, bulk.filter, bulk.as_of) {
+        (Some(items), None, None) => BulkTarget::Items(
+            items.into_iter().map(|BulkEntry { id, version }| BulkItem { id, version }).collect(),
+        ),
+        (None, Some(filter), Some(as_of)) => {
+            let BulkFilter { status, state, severity, rule, entity, source, since, until, q } = filter;
+            let filter = FilterParams { status, state, severity, rule, entity, source, since, until, q };
+            BulkTarget::Matching { filter: Box::new(filter.filter()?), as_of }
+        }
+        _ => {
+            let detail = "Give either `items`, or `filter` with `as_of`.";
+            return Err(Problem::new(Kind::InvalidBody, detail).valid(["items", "filter", "as_of"]));
+        }
+    };
+    if bulk.change.status == Some(Status::Closed) && bulk.change.disposition.is_none() {
+        let valid = Disposition::ALL.iter().map(|disposition| disposition.name());
+        return Err(Problem::new(Kind::InvalidBody, "Closing alerts needs a `disposition`.").valid(valid));
+    }
+    let results = app.store.bulk_triage(&target, &bulk.change.patch()?, &caller.name).await?;
+    Ok(BulkOutcome { items: results.into_iter().map(Into::into).collect() })
+}

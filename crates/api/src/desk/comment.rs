@@ -1,0 +1,34 @@
+//! Adding a comment to an alert.
+//!
+//! In: an id, a text, who writes it. Out: the history's new entry. Invariant: a comment is never changed.
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::history::HistoryEntry;
+use crate::{
+    app::App,
+    auth::Caller,
+    problem::{Kind, Problem},
+};
+
+/// Characters of a comment. It is kept for ever with the audit: longer texts belong into a ticket.
+const MAX_COMMENT: usize = 4_000;
+
+/// A comment.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Comment {
+    /// Its text: 1 to 4,000 characters.
+    pub text: String,
+}
+
+/// Checks and stores a comment.
+pub(crate) async fn add(app: &App, id: &str, text: &str, caller: &Caller) -> Result<HistoryEntry, Problem> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > MAX_COMMENT {
+        let detail = format!("A comment has 1 to {MAX_COMMENT} characters.");
+        return Err(Problem::new(Kind::InvalidBody, detail));
+    }
+    Ok(app.store.comment(id, text, &caller.name).await?.into())
+}

@@ -1,0 +1,105 @@
+//! Which alerts: the words of a filter, as a person or a program gives them.
+//!
+//! In: texts by name. Out: the store's filter, or a problem that names what would be valid. Invariants: what is not understood is
+//! refused, never left out; the list, its counts, its stream and a bulk change understand the same words.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use utoipa::IntoParams;
+use vedette_event::{Micros, Severity};
+use vedette_store::model::{Filter, RowState, Status};
+
+use crate::problem::{Kind, Problem, short};
+
+/// Which alerts.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct FilterParams {
+    /// Any of `new`, `acknowledged`, `in_progress`, `closed`, separated by commas.
+    pub status: Option<String>,
+    /// Any of `notice`, `active`, `ended`, separated by commas.
+    pub state: Option<String>,
+    /// Any of `informational`, `low`, `medium`, `high`, `critical`, separated by commas.
+    pub severity: Option<String>,
+    /// Any of these rules' ids, separated by commas.
+    pub rule: Option<String>,
+    /// The entity's value, exactly.
+    pub entity: Option<String>,
+    /// A source that the rule reads.
+    pub source: Option<String>,
+    /// Crossed at or after this time (RFC 3339).
+    #[param(value_type = Option<String>, format = DateTime)]
+    pub since: Option<String>,
+    /// Crossed before this time (RFC 3339).
+    #[param(value_type = Option<String>, format = DateTime)]
+    pub until: Option<String>,
+    /// A part of the id, title, rule id, summary or entity, ignoring case.
+    pub q: Option<String>,
+}
+
+impl FilterParams {
+    /// The filter they mean.
+    pub fn filter(&self) -> Result<Filter, Problem> {
+        let statuses = Status::ALL.iter().map(|status| status.name()).collect::<Vec<_>>();
+        let states = RowState::ALL.iter().map(|state| state.name()).collect::<Vec<_>>();
+        let severities = Severity::ALL.map(Severity::name);
+        Ok(Filter {
+            status: any_of("status", self.status.as_deref(), Status::parse, &statuses)?,
+            state: any_of("state", self.state.as_deref(), RowState::parse, &states)?,
+            severity: any_of("severity", self.severity.as_deref(), Severity::parse, &severities)?,
+            rule: any_of("rule", self.rule.as_deref(), |id| Some(id.to_owned()), &[])?,
+            entity_type: None,
+            entity: self.entity.clone(),
+            source: self.source.clone(),
+            since: time("since", self.since.as_deref())?,
+            until: time("until", self.until.as_deref())?,
+            q: match &self.q {
+                Some(q) if q.trim().is_empty() => return Err(empty("q")),
+                q => q.clone(),
+            },
+        })
+    }
+}
+
+/// Values that one filter takes at most.
+const MAX_VALUES: usize = 100;
+
+fn any_of<T: Ord>(
+    name: &str,
+    given: Option<&str>,
+    parse: impl Fn(&str) -> Option<T>,
+    valid: &[&'static str],
+) -> Result<BTreeSet<T>, Problem> {
+    let Some(given) = given else { return Ok(BTreeSet::new()) };
+    if given.split(',').count() > MAX_VALUES {
+        let detail = format!("`{name}` has more than {MAX_VALUES} values.");
+        return Err(Problem::new(Kind::InvalidParameter, detail));
+    }
+    let parsed = given.split(',').map(str::trim).map(|item| {
+        if item.is_empty() {
+            return Err(empty(name).valid(valid.iter().copied()));
+        }
+        parse(item).ok_or_else(|| {
+            let detail = format!("`{}` is no value of `{name}`.", short(item));
+            Problem::new(Kind::InvalidParameter, detail).valid(valid.iter().copied())
+        })
+    });
+    parsed.collect()
+}
+
+fn empty(name: &str) -> Problem {
+    let detail = format!("`{name}` has an empty value; leave the filter out to have all.");
+    Problem::new(Kind::InvalidParameter, detail)
+}
+
+fn time(name: &str, given: Option<&str>) -> Result<Option<Micros>, Problem> {
+    let parse = |text| {
+        Micros::parse_rfc3339(text).ok_or_else(|| {
+            let detail =
+                format!("`{name}={}` is no RFC 3339 time such as 2026-01-31T12:00:00Z.", short(text));
+            Problem::new(Kind::InvalidParameter, detail)
+        })
+    };
+    given.map(parse).transpose()
+}

@@ -1,0 +1,16 @@
+//! The desk: what can be done with alerts, rules and dead letters, one file for each use case.
+//!
+//! In: the shared state, what is asked for in its own words, and who asks. Out: typed results, or a problem. Invariants: no use case
+//! knows how it was asked: nothing here names axum, a page or a route; the faces (`routes` for JSON, `console` for pages) call
+//! in here and never one another.
+
+pub(crate) mod alert;
+pub(crate) mod bulk;
+pub(crate) mod comment;
+pub(crate) mod dead_letters;
+pub(crate) mod filter;
+pub(crate) mod history;
+pub(crate) mod list;
+pub(crate) mod rules;
+pub(crate) mod summary;
+pub(crate) mod triage;

@@ -1,0 +1,69 @@
+//! How many alerts there are of each kind.
+//!
+//! In: a property and a filter. Out: a count for each of its values. Invariant: the filter is the list's.
+
+use serde::{Deserialize, Serialize};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::path::{Parameter, ParameterIn},
+};
+use vedette_store::model::SummaryBy;
+
+use super::filter::FilterParams;
+use crate::{
+    app::App,
+    problem::{Kind, Problem, short},
+};
+
+/// What to count by.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ByParams {
+    /// `severity`, `status`, `rule` or `state`.
+    pub by: String,
+}
+
+/// The parameters of the summary.
+#[derive(Debug, Deserialize)]
+pub(crate) struct SummaryParams {
+    #[serde(flatten)]
+    pub by: ByParams,
+    #[serde(flatten)]
+    pub filter: FilterParams,
+}
+
+impl IntoParams for SummaryParams {
+    fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        [ByParams::into_params(&place), FilterParams::into_params(&place)].concat()
+    }
+}
+
+/// Counts of alerts.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Summary {
+    /// What was counted by.
+    pub by: String,
+    /// The counts.
+    pub items: Vec<SummaryItem>,
+}
+
+/// How many alerts have one value.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SummaryItem {
+    /// The value.
+    pub name: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// Counts alerts and notices by one of their properties.
+pub(crate) async fn count(app: &App, params: &SummaryParams) -> Result<Summary, Problem> {
+    let name = &params.by.by;
+    let by = SummaryBy::parse(name).ok_or_else(|| {
+        let detail = format!("Alerts are not counted by `{}`.", short(name));
+        Problem::new(Kind::InvalidParameter, detail).valid(SummaryBy::ALL.iter().map(|by| by.name()))
+    })?;
+    let counts = app.store.summary(by, &params.filter.filter()?).await?;
+    let items = counts.into_iter().map(|(name, count)| SummaryItem { name, count }).collect();
+    Ok(Summary { by: by.name().to_owned(), items })
+}
