@@ -154,14 +154,18 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("app.rs", &["axum", "desk", "console", "routes", "router", "server", "guard"]),
 ];
 
-/// The lines that name one of these as a path, comments apart.
+/// The lines that take something from one of these: by a path, or as a part of a `use`.
 fn naming<'a>(source: &'a str, names: &'a [&str]) -> impl Iterator<Item = &'a str> {
-    let named = |line: &str| {
-        let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
-        let used = line.contains("use ") || line.contains("::") || line.trim_end().ends_with([',', '{']);
-        used && names.iter().any(|name| words.contains(name))
+    let named = |line: &str, name: &str| {
+        let path = line
+            .match_indices(&format!("{name}::"))
+            .any(|(at, _)| !line[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_'));
+        let part = line.starts_with("use ")
+            && line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == name);
+        path || part || line.trim() == format!("{name},")
     };
-    source.lines().filter(move |line| !line.trim_start().starts_with("//") && named(line))
+    let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.filter(move |line| names.iter().any(|name| named(line, name)))
 }
 
 #[test]
@@ -170,7 +174,13 @@ fn naming_is_seen_however_it_is_written() {
     {
         assert_eq!(naming(line, &["axum", "console", "routes"]).count(), 1, "{line}");
     }
-    for line in ["//! no axum, here", "let console = 1;", "use axum_extra::Json;"] {
+    for line in [
+        "//! no axum::Json here",
+        "let console = 1;",
+        "use axum_extra::Json;",
+        "fn routes() {",
+        "not_axum::a()",
+    ] {
         assert_eq!(naming(line, &["axum", "console", "routes"]).count(), 0, "{line}");
     }
 }

@@ -17,6 +17,10 @@ use tokio::sync::Notify;
 
 use crate::bind::is_loopback;
 
+/// Mark of a request that came over a place of the reserve: only probes are answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reserve;
+
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Places {

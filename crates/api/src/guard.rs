@@ -21,10 +21,10 @@ use crate::{
     access::{Door, WorkKind, door},
     app::App,
     auth::{Caller, bearer},
+    connections::Reserve,
     console,
     params::refused_body,
     problem::{Kind, Problem, short},
-    server::Reserve,
 };
 
 /// Pages read at once: more than the store's connections, so that it never idles, and few enough that the last one

@@ -50,7 +50,7 @@ use crate::{
     app::{self, App},
     auth::Tokens,
     bind::{bind_policy, is_loopback},
-    connections::{Connections, Places, Progress, Slot},
+    connections::{Connections, Places, Progress, Reserve, Slot},
     error::Error,
     live::LiveView,
     metrics::Metrics,
@@ -101,10 +101,6 @@ impl Limits {
 
 /// For answers under way; half of the ten seconds in which the process ends.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Mark of a request that came over a place of the reserve: only probes are answered.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Reserve;
 
 /// How to serve.
 #[derive(Debug, Clone)]
