@@ -15,7 +15,7 @@ use utoipa::{
     IntoResponses, ToSchema,
     openapi::{self, ContentBuilder, Ref, RefOr, ResponseBuilder},
 };
-use vedette_store::{Error as StoreError, model::Triage};
+use vedette_store::Error as StoreError;
 
 /// The first 64 characters of something a stranger sent.
 pub(crate) fn short(text: &str) -> String {
@@ -52,6 +52,12 @@ pub enum Kind {
     VersionRequired,
     /// `If-Match` names another version than the current one.
     VersionMismatch,
+    /// It does not go together with what is there.
+    Conflict,
+    /// More of something than is kept.
+    LimitReached,
+    /// The `Idempotency-Key` came with another request before.
+    KeyReused,
     /// Too many requests at once.
     TooManyRequests,
     /// It took too long.
@@ -80,7 +86,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order in which they are documented.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Unauthenticated,
@@ -93,6 +99,9 @@ impl Kind {
         Self::UnsupportedMediaType,
         Self::VersionRequired,
         Self::VersionMismatch,
+        Self::Conflict,
+        Self::LimitReached,
+        Self::KeyReused,
         Self::TooManyRequests,
         Self::Timeout,
         Self::BodyTooSlow,
@@ -127,6 +136,9 @@ impl Kind {
             }
             Self::VersionRequired => ("urn:vedette:problem:version-required", 428, "If-Match needed"),
             Self::VersionMismatch => ("urn:vedette:problem:version-mismatch", 412, "Changed by someone else"),
+            Self::Conflict => ("urn:vedette:problem:conflict", 409, "Not possible as things are"),
+            Self::LimitReached => ("urn:vedette:problem:limit-reached", 409, "No more of these"),
+            Self::KeyReused => ("urn:vedette:problem:idempotency-key-reused", 422, "Idempotency key reused"),
             Self::TooManyRequests => ("urn:vedette:problem:too-many-requests", 429, "Too many requests"),
             Self::Timeout => ("urn:vedette:problem:timeout", 503, "Took too long"),
             Self::BodyTooSlow => ("urn:vedette:problem:body-too-slow", 408, "Body too slow"),
@@ -281,7 +293,17 @@ impl From<StoreError> for Problem {
             StoreError::NotFound { what, id } => {
                 Self::new(Kind::NotFound, format!("There is no {what} `{}`.", short(&id)))
             }
-            StoreError::Conflict { current, .. } => version_mismatch(&current),
+            StoreError::Conflict { current, .. } => version_mismatch(current.version),
+            StoreError::Stale { version, .. } => version_mismatch(version),
+            StoreError::Clash { detail } => Self::new(Kind::Conflict, detail),
+            StoreError::Full { what, max } => {
+                Self::new(Kind::LimitReached, format!("There is room for {max} {what}, and no more."))
+            }
+            StoreError::KeyReused => {
+                let detail =
+                    "This Idempotency-Key came with another request in the last 24 hours; use a new one.";
+                Self::new(Kind::KeyReused, detail)
+            }
             StoreError::BadCursor => {
                 Self::new(Kind::InvalidCursor, "The cursor is not one that this list gave out.")
             }
@@ -306,10 +328,10 @@ impl From<StoreError> for Problem {
 }
 
 /// The problem for an outdated `If-Match`; its `ETag` is the current version.
-fn version_mismatch(current: &Triage) -> Problem {
-    let detail = format!("Somebody changed it in the meantime; it has version {} now.", current.version);
+fn version_mismatch(current: i64) -> Problem {
+    let detail = format!("Somebody changed it in the meantime; it has version {current} now.");
     let problem = Problem::new(Kind::VersionMismatch, detail);
-    match HeaderValue::from_str(&etag(current.version)) {
+    match HeaderValue::from_str(&etag(current)) {
         Ok(tag) => problem.header(header::ETAG, tag),
         Err(_) => problem,
     }

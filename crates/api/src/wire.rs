@@ -95,6 +95,12 @@ pub(crate) struct Envelope {
     pub covers: Vec<String>,
     /// The analysts' side.
     pub triage: TriageState,
+    /// The case it is in.
+    #[schema(required = true)]
+    pub case_id: Option<i64>,
+    /// The snooze that keeps it out of the queue.
+    #[schema(required = true)]
+    pub snooze_id: Option<i64>,
     /// The evidence's content; only where a single alert is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<Vec<EventContent>>,
@@ -216,6 +222,8 @@ impl Envelope {
             successor: row.successor.clone(),
             covers: row.covers.clone(),
             triage: TriageState::of(&row.triage, row.recurred, row.since_closed),
+            case_id: row.case,
+            snooze_id: row.snooze,
             events: None,
             revisions: None,
         }

@@ -12,6 +12,7 @@ use vedette_event::{Severity, State, time::DAY};
 
 use crate::{
     bulk::Bulk,
+    cases::CaseNews,
     error::Error,
     model::{AlertRevision, ChangeKind, EntityRef, Status},
     transaction::{Audit, SYSTEM, WriteTx},
@@ -23,13 +24,14 @@ const ROWS: Bulk = Bulk {
     head: "insert into alerts (id, state, revision, rule_id, rule_title, severity, group_key, entity_type, \
            entity_value, first_seen, crossed_at, last_seen, covers_until, event_count, summary, search, body, \
            evidence_pending, predecessor, successor, status, assignee, disposition, triage_version, recurred, \
-           closed_severity, closed_count, closed_here, closed_at, created_at, created_seq, revision_seq, triage_seq, seq) values ",
-    columns: 34,
+           closed_severity, closed_count, closed_here, closed_at, created_at, created_seq, revision_seq, triage_seq, seq, case_id, snooze_id) values ",
+    columns: 36,
     tail: " on conflict (id) do update set state = excluded.state, revision = excluded.revision, \
            rule_title = excluded.rule_title, severity = excluded.severity, first_seen = excluded.first_seen, \
            last_seen = excluded.last_seen, covers_until = excluded.covers_until, event_count = excluded.event_count, \
            summary = excluded.summary, search = excluded.search, body = excluded.body, \
-           evidence_pending = excluded.evidence_pending, revision_seq = excluded.revision_seq, seq = excluded.seq",
+           evidence_pending = excluded.evidence_pending, revision_seq = excluded.revision_seq, seq = excluded.seq, \
+           case_id = excluded.case_id, snooze_id = excluded.snooze_id",
 };
 const SOURCES: Bulk = Bulk {
     head: "insert into alert_sources (id, source) values ",
@@ -176,6 +178,8 @@ impl WriteTx {
         let mut notices = self.notices_of(&applied).await?;
         let mut links = Links::default();
         let mut taken = BTreeSet::new();
+        let snoozes = self.snoozes_in_force().await?;
+        let mut news = CaseNews::default();
         for at in 0..applied.len() {
             if applied[at].is_new && applied[at].alert.continuation {
                 let stored = predecessors.remove(&at).and_then(|mut found| found.pop());
@@ -184,6 +188,12 @@ impl WriteTx {
             let covered = notices.remove(&at).unwrap_or_default();
             let covered = covered.into_iter().filter(|notice| taken.insert(notice.from.clone()));
             self.apply(&mut applied[at], covered.collect(), &mut links).await?;
+            let (alert, row) = (applied[at].alert, &mut applied[at].triage);
+            row.snooze = snoozes.hiding(&alert.rule_id, alert.entity.as_ref(), alert.severity);
+            if let Some(case) = row.case {
+                let highest = news.highest.entry(case).or_insert(alert.severity);
+                *highest = alert.severity.max(*highest);
+            }
         }
         let rows: Vec<QueueRow<'_>> = applied.iter().map(Applied::queue_row).collect();
         self.write_queue_rows(&rows).await?;
@@ -205,6 +215,7 @@ impl WriteTx {
             update.bind(id).bind(*alert).bind(seq)
         })
         .await?;
+        self.tell_cases(news).await?;
         self.run_bulk(SUCCEED, &links.succeeded, |update, (id, next, seq)| {
             update.bind(id).bind(*next).bind(seq)
         })
@@ -372,6 +383,9 @@ impl WriteTx {
 
     /// Gives a row that nobody has touched the triage of the row it goes on from.
     async fn inherit(&mut self, row: &mut Applied<'_>, from: Inherited) -> Result<(), Error> {
+        if let (None, Some(case)) = (row.triage.case, from.triage.case) {
+            row.triage.case = self.inherit_case(&row.alert.alert_id, case).await?;
+        }
         if row.triage.triage.version > 0 || from.triage.triage.version == 0 {
             return Ok(());
         }
@@ -440,6 +454,8 @@ impl WriteTx {
                 .bind(row.revision_seq)
                 .bind(*triage_seq)
                 .bind(row.seq)
+                .bind(row.triage.case)
+                .bind(row.triage.snooze)
         })
         .await?;
         let sources = rows.iter().flat_map(|row| row.sources.iter().map(|source| (row.id, source)));

@@ -27,7 +27,7 @@ macro_rules! row_columns {
     () => {
         "id, state, revision, seq, created_at, created_seq, rule_id, rule_title, severity, entity_type, entity_value, \
          crossed_at, last_seen, event_count, summary, body, predecessor, successor, status, assignee, disposition, \
-         triage_version, recurred, closed_count, closed_here, withdrawn, withdrawn_at"
+         triage_version, recurred, closed_count, closed_here, withdrawn, withdrawn_at, case_id, snooze_id"
     };
 }
 
@@ -201,6 +201,8 @@ fn alert_row(row: &AnyRow) -> Result<AlertRow, Error> {
         recurred: row.try_get::<i64, _>("recurred")? == 1,
         since_closed,
         withdrawn: withdrawn_of(row)?,
+        case: row.try_get("case_id")?,
+        snooze: row.try_get("snooze_id")?,
         id,
     })
 }

@@ -169,6 +169,33 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A case, a snooze or a view has another version, or is in another state, than the change needs.
+    #[error("{what} {id} was changed; it has version {version} now")]
+    Stale {
+        /// Of what.
+        what: &'static str,
+        /// Which.
+        id: i64,
+        /// Its version now.
+        version: i64,
+    },
+    /// What is asked for does not go together with what is there.
+    #[error("{detail}")]
+    Clash {
+        /// What stands against it, and what can be done.
+        detail: String,
+    },
+    /// More of something than is kept.
+    #[error("{what}: at most {max}")]
+    Full {
+        /// Of what, in words.
+        what: &'static str,
+        /// The limit.
+        max: usize,
+    },
+    /// A key that came with another request before.
+    #[error("the key came with another request before")]
+    KeyReused,
     /// A body could not be written as JSON.
     #[error("cannot write the body as JSON")]
     Encode(#[from] serde_json::Error),

@@ -69,6 +69,12 @@ impl Select {
         if let Some(until) = filter.until {
             select.and_int("crossed_at < ", until.0);
         }
+        if let Some(case) = filter.case {
+            select.and_int("case_id = ", case);
+        }
+        if let Some(snoozed) = filter.snoozed {
+            select.push(if snoozed { " and snooze_id is not null" } else { " and snooze_id is null" });
+        }
         if let Some(part) = &filter.q {
             select.and_text("search like ", like(part));
             select.push(" escape '\\'");
@@ -172,7 +178,7 @@ impl Select {
 }
 
 /// A pattern that finds `part` anywhere, its own wildcards taken literally.
-fn like(part: &str) -> String {
+pub(crate) fn like(part: &str) -> String {
     let mut pattern = String::from("%");
     for c in part.to_lowercase().chars().take(MAX_SEARCH) {
         if matches!(c, '%' | '_' | '\\') {

@@ -18,7 +18,9 @@
 mod triage;
 mod alert_rows;
 mod alerts;
+mod audit;
 mod bulk;
+mod cases;
 mod changes;
 mod checkpoint;
 mod database_files;
@@ -26,6 +28,7 @@ mod dead_letters;
 mod error;
 mod evidence;
 mod filter;
+mod kept_answers;
 mod lease;
 mod ledger;
 pub mod model;
@@ -34,15 +37,18 @@ mod people;
 mod publish;
 mod retention;
 mod sessions;
+mod snoozes;
 mod store;
 mod tokens;
 mod topics;
 mod transaction;
+mod views;
 mod withdrawal;
 
 #[cfg(test)]
 mod tests;
 
+pub use cases::{MAX_CASE_ALERTS, MAX_CASE_NOTES};
 pub use database_files::Sizes;
 pub use error::Error;
 pub use filter::MAX_PAGE;
@@ -50,6 +56,8 @@ pub use people::MAX_USERS;
 pub use publish::MAX_ROWS;
 pub use retention::Sweep;
 pub use sessions::{MAX_SESSIONS, NewSession};
+pub use snoozes::{LONGEST_SNOOZE, MAX_SNOOZES};
 pub use store::{Access, Store, StoreSettings};
 pub use topics::recreated;
 pub use triage::MAX_BULK;
+pub use views::MAX_VIEWS;

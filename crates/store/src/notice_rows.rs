@@ -42,6 +42,7 @@ impl WriteTx {
             known.iter().map(|row| Ok(row.try_get("n")?)).collect::<Result<BTreeSet<i64>, Error>>()?;
         let (mut ids, mut open) = (BTreeSet::new(), BTreeSet::new());
         let mut rows = Vec::new();
+        let snoozes = self.snoozes_in_force().await?;
         for (n, notice) in numbered {
             if known.contains(&n)
                 || !ids.insert(&notice.notice_id)
@@ -52,6 +53,7 @@ impl WriteTx {
             let seq = self.change(ChangeKind::Notice, &notice.notice_id);
             let mut triage = TriageRow::fresh(notice.severity);
             triage.triage_seq = seq;
+            triage.snooze = snoozes.hiding(&notice.rule_id, notice.entity.as_ref(), notice.severity);
             rows.push(QueueRow {
                 id: &notice.notice_id,
                 state: "notice",

@@ -15,6 +15,7 @@ use crate::{
     alerts::unsigned,
     bulk::Bulk,
     error::Error,
+    kept_answers::KEPT,
     model::{LogStart, Removal, Retention},
     store::{Store, now},
     topics::{RECREATED, incarnation},
@@ -25,6 +26,8 @@ use crate::{
 const STEP: i64 = 256;
 /// Alerts that one step removes: each has up to ten contents, its revisions and its notices.
 const ALERTS: i64 = 64;
+/// Cases that one step removes: each lets go of up to 500 alerts.
+const CASES: i64 = 4;
 
 const COUNT: Bulk = Bulk {
     head: "insert into removed (kind, subject, day, n) values ",
@@ -95,6 +98,9 @@ impl Store {
             3 => self.remove_counts(before(retention.ledger)).await?,
             4 => self.remove_health(before(retention.ledger)).await?,
             5 => self.remove_placements(starts).await?,
+            6 => self.forget_cases(before(retention.alerts), CASES).await?,
+            7 => self.forget_snoozes(before(retention.ledger), STEP).await?,
+            8 => self.forget_answers(before(KEPT), STEP).await?,
             _ => return Ok(false),
         };
         sweep.removed += removed;
@@ -127,7 +133,7 @@ impl Store {
     async fn remove_alerts(&self, before: Micros) -> Result<(u64, bool), Error> {
         let rows = sqlx::query(
             "select id, rule_id from alerts where closed_at < $1 and state <> 'active' and last_seen < $1 \
-             and covered_by is null and (state <> 'notice' or withdrawn is not null) order by closed_at, id limit $2",
+             and case_id is null and covered_by is null and (state <> 'notice' or withdrawn is not null) order by closed_at, id limit $2",
         )
         .bind(before.0)
         .bind(ALERTS)
@@ -140,7 +146,7 @@ impl Store {
         let mut tx = self.begin_as_engine().await?;
         // Somebody may have opened one again since.
         let still = Bulk {
-            head: "select id, rule_id from alerts where closed_at is not null and id in (",
+            head: "select id, rule_id from alerts where closed_at is not null and case_id is null and id in (",
             columns: 1,
             tail: ")",
         };
@@ -336,7 +342,7 @@ impl Store {
 }
 
 impl WriteTx {
-    async fn count_removed(
+    pub(crate) async fn count_removed(
         &mut self,
         kind: &'static str,
         subjects: BTreeMap<String, i64>,

@@ -349,6 +349,7 @@ pub(crate) const STEPS: &[Step] = &[
     (8, "narrow indexes", include_str!("../migrations/0008_narrow_indexes.sql")),
     (9, "version texts", include_str!("../migrations/0009_version_texts.sql")),
     (11, "people", include_str!("../migrations/0011_people.sql")),
+    (12, "desk", include_str!("../migrations/0012_desk.sql")),
 ];
 
 /// Number, name and text of a step.

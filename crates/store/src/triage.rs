@@ -28,7 +28,7 @@ const MAX_HISTORY: i64 = 1_000;
 macro_rules! triage_columns {
     () => {
         "id, revision, severity, event_count, status, assignee, disposition, triage_version, recurred, \
-         closed_severity, closed_count, closed_here, revision_seq, triage_seq, covered_by"
+         closed_severity, closed_count, closed_here, revision_seq, triage_seq, covered_by, case_id, snooze_id"
     };
 }
 
@@ -52,9 +52,11 @@ pub(crate) struct TriageRow {
     pub(crate) count: i64,
     pub(crate) recurred: bool,
     pub(crate) closing: Option<Closing>,
-    revision_seq: i64,
+    pub(crate) revision_seq: i64,
     pub(crate) triage_seq: i64,
     covered_by: Option<String>,
+    pub(crate) case: Option<i64>,
+    pub(crate) snooze: Option<i64>,
 }
 
 impl TriageRow {
@@ -70,6 +72,8 @@ impl TriageRow {
             revision_seq: 0,
             triage_seq: 0,
             covered_by: None,
+            case: None,
+            snooze: None,
         }
     }
 
@@ -93,6 +97,8 @@ impl TriageRow {
             revision_seq: row.try_get("revision_seq")?,
             triage_seq: row.try_get("triage_seq")?,
             covered_by: row.try_get("covered_by")?,
+            case: row.try_get("case_id")?,
+            snooze: row.try_get("snooze_id")?,
         })
     }
 
@@ -144,7 +150,7 @@ pub(crate) async fn load(tx: &mut WriteTx, id: &str) -> Result<TriageRow, Error>
 }
 
 /// As [`load`], going from a covered notice to the alert that covers it; with the id of that row.
-async fn load_covering(tx: &mut WriteTx, id: &str) -> Result<(String, TriageRow), Error> {
+pub(crate) async fn load_covering(tx: &mut WriteTx, id: &str) -> Result<(String, TriageRow), Error> {
     let row = load(tx, id).await?;
     match row.covered_by.clone() {
         Some(alert) => {
@@ -170,7 +176,7 @@ pub(crate) async fn reopen(tx: &mut WriteTx, id: &str, row: &mut TriageRow) -> R
 }
 
 /// Applies a patch; `unseen` says that the newest revision came after what the analyst saw.
-async fn apply(
+pub(crate) async fn apply(
     tx: &mut WriteTx,
     id: &str,
     row: TriageRow,
@@ -323,18 +329,6 @@ impl Store {
         .await?;
         rows.iter().rev().map(audit_entry).collect()
     }
-
-    /// The audit log, newest first: entries before this `seq` (`None`: from the newest).
-    pub async fn audit_log(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>, Error> {
-        let rows = sqlx::query(
-            "select seq, at, actor, action, target, before, after from audit where seq < $1 order by seq desc limit $2",
-        )
-        .bind(before.unwrap_or(i64::MAX))
-        .bind(i64::from(limit))
-        .fetch_all(&self.inner.readers)
-        .await?;
-        rows.iter().map(audit_entry).collect()
-    }
 }
 
 impl WriteTx {
@@ -376,7 +370,7 @@ impl WriteTx {
 }
 
 /// Conflicts, unknown ids and unknown revisions concern one row; anything else fails the whole change.
-fn tolerable(outcome: Result<Triage, Error>) -> Result<Result<Triage, Error>, Error> {
+pub(crate) fn tolerable(outcome: Result<Triage, Error>) -> Result<Result<Triage, Error>, Error> {
     match outcome {
         Err(error @ (Error::Conflict { .. } | Error::NotFound { .. } | Error::Unseen { .. })) => {
             Ok(Err(error))
@@ -386,7 +380,7 @@ fn tolerable(outcome: Result<Triage, Error>) -> Result<Result<Triage, Error>, Er
     }
 }
 
-fn audit_entry(row: &AnyRow) -> Result<AuditEntry, Error> {
+pub(crate) fn audit_entry(row: &AnyRow) -> Result<AuditEntry, Error> {
     Ok(AuditEntry {
         seq: row.try_get("seq")?,
         at: vedette_event::Micros(row.try_get("at")?),

@@ -36,12 +36,15 @@ pub(super) struct QueueParams {
     entity: Option<String>,
     q: Option<String>,
     sort: Option<String>,
+    case: Option<String>,
+    /// `yes`: what a snooze hides. Where neither a status nor a case is asked for, that is left out.
+    snoozed: Option<String>,
     cursor: Option<String>,
 }
 
 impl QueueParams {
-    fn pairs(&self) -> [(&'static str, Option<&str>); 8] {
-        let Self { status, severity, state, source, rule, entity, q, sort, cursor: _ } = self;
+    fn pairs(&self) -> [(&'static str, Option<&str>); 10] {
+        let Self { status, severity, state, source, rule, entity, q, sort, case, snoozed, cursor: _ } = self;
         [
             ("status", status.as_deref()),
             ("severity", severity.as_deref()),
@@ -51,6 +54,8 @@ impl QueueParams {
             ("entity", entity.as_deref()),
             ("q", q.as_deref().filter(|q| !q.is_empty())),
             ("sort", sort.as_deref()),
+            ("case", case.as_deref()),
+            ("snoozed", snoozed.as_deref()),
         ]
     }
 
@@ -69,7 +74,10 @@ impl QueueParams {
 
     /// The API's parameters for the same rows.
     fn list(&self) -> ListParams {
-        let Self { status, severity, state, source, rule, entity, q, sort, cursor } = self.clone();
+        let Self { status, severity, state, source, rule, entity, q, sort, case, snoozed, cursor } =
+            self.clone();
+        let queue = status.is_none() && case.is_none() && snoozed.is_none();
+        let snoozed = if queue { Some("no".to_owned()) } else { snoozed };
         let status = match status.as_deref() {
             None => Some(OPEN.to_owned()),
             Some("all") => None,
@@ -87,6 +95,8 @@ impl QueueParams {
                 until: None,
                 // The search form sends an empty text too.
                 q: q.filter(|q| !q.trim().is_empty()),
+                case,
+                snoozed,
             },
             page: PageParams { sort, limit: Some(ROWS.to_owned()), cursor },
         }
@@ -105,6 +115,8 @@ impl QueueParams {
             ("entity", &filter.entity),
             ("source", &filter.source),
             ("q", &filter.q),
+            ("case", &filter.case),
+            ("snoozed", &filter.snoozed),
         ];
         pairs.extend(kept.iter().filter_map(|(name, value)| value.as_deref().map(|value| (*name, value))));
         href("/api/v1/alerts/stream", &pairs)
@@ -238,6 +250,8 @@ struct QueuePage {
     tallies: Vec<Tally>,
     sets: Vec<Set>,
     chips: Vec<Chip>,
+    /// How many rows snoozes hide, and where they are.
+    snoozed: Option<(u64, String)>,
     kept: Vec<(&'static str, String)>,
     q: String,
     filtered: bool,
@@ -261,6 +275,7 @@ pub(super) async fn page(
     render(&QueuePage {
         frame: Frame::new(&live, "/"),
         stream: params.stream(seq),
+        snoozed: snoozed(&app, &params, &query.filter).await?,
         tallies: tallies(&app, &params, query.filter).await?,
         sets: sets(&params, &sources),
         chips: chips(&params, &live),
@@ -271,6 +286,16 @@ pub(super) async fn page(
         rows: page.items.into_iter().map(Row::of).collect(),
         next: page.next_cursor.map(|cursor| params.with("cursor", Some(&cursor))),
     })
+}
+
+/// What snoozes keep out of this page.
+async fn snoozed(app: &App, params: &QueueParams, filter: &Filter) -> Result<Option<(u64, String)>, Problem> {
+    if filter.snoozed != Some(false) {
+        return Ok(None);
+    }
+    let hidden = Filter { snoozed: Some(true), ..filter.clone() };
+    let count = app.store.summary(SummaryBy::Severity, &hidden).await?.iter().map(|(_, count)| count).sum();
+    Ok(Some((count, params.with("snoozed", Some("yes")))).filter(|(count, _)| *count > 0))
 }
 
 /// Counts by severity of what the other filters leave.
@@ -324,6 +349,8 @@ fn chips(params: &QueueParams, live: &crate::live::Live) -> Vec<Chip> {
     let on = [
         ("rule", rule),
         ("entity", params.entity.clone()),
+        ("case", params.case.clone()),
+        ("snoozed", params.snoozed.clone()),
         ("q", params.q.clone().filter(|q| !q.is_empty())),
     ];
     let chip = |(name, value): (&'static str, Option<String>)| {

@@ -54,6 +54,8 @@ pub(crate) struct BulkFilter {
     since: Option<String>,
     until: Option<String>,
     q: Option<String>,
+    case: Option<String>,
+    snoozed: Option<String>,
 }
 
 /// What became of each alert.
@@ -92,8 +94,21 @@ pub(crate) async fn apply(app: &App, bulk: Bulk, caller: &Caller) -> Result<Bulk
             items.into_iter().map(|BulkEntry { id, version }| BulkItem { id, version }).collect(),
         ),
         (None, Some(filter), Some(as_of)) => {
-            let BulkFilter { status, state, severity, rule, entity, source, since, until, q } = filter;
-            let filter = FilterParams { status, state, severity, rule, entity, source, since, until, q };
+            let BulkFilter { status, state, severity, rule, entity, source, since, until, q, case, snoozed } =
+                filter;
+            let filter = FilterParams {
+                status,
+                state,
+                severity,
+                rule,
+                entity,
+                source,
+                since,
+                until,
+                q,
+                case,
+                snoozed,
+            };
             BulkTarget::Matching { filter: Box::new(filter.filter()?), as_of }
         }
         _ => {

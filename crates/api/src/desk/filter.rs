@@ -36,6 +36,10 @@ pub(crate) struct FilterParams {
     pub until: Option<String>,
     /// A part of the id, title, rule id, summary or entity, ignoring case.
     pub q: Option<String>,
+    /// Of the case of this number.
+    pub case: Option<String>,
+    /// `yes`: only what a snooze hides from the queue; `no`: only what none hides. Default: both.
+    pub snoozed: Option<String>,
 }
 
 impl FilterParams {
@@ -54,6 +58,8 @@ impl FilterParams {
             source: self.source.clone(),
             since: time("since", self.since.as_deref())?,
             until: time("until", self.until.as_deref())?,
+            case: self.case.as_deref().map(|number| case_number("case", number)).transpose()?,
+            snoozed: snoozed(self.snoozed.as_deref())?,
             q: match &self.q {
                 Some(q) if q.trim().is_empty() => return Err(empty("q")),
                 q => q.clone(),
@@ -62,10 +68,30 @@ impl FilterParams {
     }
 }
 
+/// The number of a case.
+pub(crate) fn case_number(name: &str, given: &str) -> Result<i64, Problem> {
+    given.parse().ok().filter(|number| *number > 0).ok_or_else(|| {
+        let detail = format!("`{name}={}` is no number of a case.", short(given));
+        Problem::new(Kind::InvalidParameter, detail)
+    })
+}
+
+fn snoozed(given: Option<&str>) -> Result<Option<bool>, Problem> {
+    match given {
+        None => Ok(None),
+        Some("yes") => Ok(Some(true)),
+        Some("no") => Ok(Some(false)),
+        Some(other) => {
+            let detail = format!("`{}` is no value of `snoozed`.", short(other));
+            Err(Problem::new(Kind::InvalidParameter, detail).valid(["yes", "no"]))
+        }
+    }
+}
+
 /// Values that one filter takes at most.
 const MAX_VALUES: usize = 100;
 
-fn any_of<T: Ord>(
+pub(super) fn any_of<T: Ord>(
     name: &str,
     given: Option<&str>,
     parse: impl Fn(&str) -> Option<T>,
@@ -93,7 +119,7 @@ fn empty(name: &str) -> Problem {
     Problem::new(Kind::InvalidParameter, detail)
 }
 
-fn time(name: &str, given: Option<&str>) -> Result<Option<Micros>, Problem> {
+pub(super) fn time(name: &str, given: Option<&str>) -> Result<Option<Micros>, Problem> {
     let parse = |text| {
         Micros::parse_rfc3339(text).ok_or_else(|| {
             let detail =

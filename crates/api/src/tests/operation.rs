@@ -329,7 +329,12 @@ async fn rules_are_read_again_when_asked() {
             }
             Err(Unavailable::Stopping) => assert_eq!(said.status, 503),
         }
-        let audit = api.store.audit_log(None, 1).await.unwrap();
+        let audit = api
+            .store
+            .audit(&vedette_store::model::AuditQuery { limit: 1, ..Default::default() })
+            .await
+            .unwrap()
+            .items;
         assert_eq!((audit[0].action.as_str(), audit[0].actor.as_str()), ("rules_reloaded", "local"));
     }
     assert_eq!(post(&seeded().await).await.status, 503, "built in");

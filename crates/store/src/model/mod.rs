@@ -141,6 +141,7 @@ pub struct Triage {
     pub version: i64,
 }
 
+mod desk;
 mod evidence;
 mod people;
 mod publication;
@@ -148,6 +149,7 @@ mod query;
 mod retention;
 mod rows;
 
+pub use desk::*;
 pub use evidence::*;
 pub use people::*;
 pub use publication::*;

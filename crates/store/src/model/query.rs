@@ -32,6 +32,10 @@ pub struct Filter {
     pub until: Option<Micros>,
     /// A part of the id, title, rule id, summary or entity, ignoring case; its first thousand characters count.
     pub q: Option<String>,
+    /// Of this case.
+    pub case: Option<i64>,
+    /// Only what a snooze hides, or only what none hides.
+    pub snoozed: Option<bool>,
 }
 
 impl Filter {

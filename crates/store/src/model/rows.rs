@@ -52,6 +52,10 @@ pub struct AlertRow {
     pub since_closed: Option<u64>,
     /// A notice that no alert can cover any more.
     pub withdrawn: Option<Withdrawn>,
+    /// The case it is in.
+    pub case: Option<i64>,
+    /// The snooze that keeps it out of the queue.
+    pub snooze: Option<i64>,
 }
 
 /// Why a notice is withdrawn, and since when.
@@ -157,6 +161,8 @@ pub enum ChangeKind {
     Health,
     /// A topic's new incarnation, a token, a value of `meta` (id: its name).
     Admin,
+    /// A case, a snooze or a saved view (id: `case:7`, `snooze:7`, `view:7`).
+    Desk,
 }
 names!(ChangeKind {
     Alert = "alert",
@@ -170,6 +176,7 @@ names!(ChangeKind {
     Lost = "lost",
     Health = "health",
     Admin = "admin",
+    Desk = "desk",
 });
 
 /// One change in commit order.
@@ -204,10 +211,11 @@ pub struct AuditEntry {
     pub at: Micros,
     /// Who; `vedette` for the system itself.
     pub actor: String,
-    /// `triage`, `comment`, `recurred`, `inherited`, `token_created`, `token_revoked`, `incarnation`, `user_added`,
-    /// `signed_in` and what else the store's rooms name.
+    /// `triage`, `comment`, `recurred`, `inherited`, `case`; `case_opened`, `case_changed`, `case_note`, `case_alerts`,
+    /// `case_merged`, `case_split`, `case_severity`; `snoozed`, `snooze_lifted`, `snooze_over`; `view_saved`, `view_removed`;
+    /// `token_created`, `token_revoked`, `incarnation`; and those of people and sessions.
     pub action: String,
-    /// The alert, notice, token, user or topic.
+    /// The alert, notice, token or topic; `case:7`, `snooze:7`, `view:7`.
     pub target: String,
     /// State before, as JSON; `None` if there was none.
     pub from: Option<String>,

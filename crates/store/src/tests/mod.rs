@@ -1,6 +1,7 @@
 //! Tests on real files in temporary folders.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod cases;
 mod concurrency;
 mod database_files;
 mod dead_letters;
@@ -12,8 +13,10 @@ mod publishing;
 mod reading;
 mod replay;
 mod retention;
+mod snoozes;
 mod topics;
 mod triage;
+mod views;
 mod withdrawal;
 
 use tempfile::TempDir;
@@ -121,5 +124,23 @@ async fn placements(store: &Store) -> Vec<vedette_event::StoredPlacement> {
             return all;
         }
         all.extend(page);
+    }
+}
+
+/// The newest entries of the audit log.
+fn newest(limit: u32) -> AuditQuery {
+    AuditQuery { limit, ..AuditQuery::default() }
+}
+
+/// A request with this key, that is answered with a number.
+fn once<T>(key: &str, request: u8, answer: fn(&T) -> serde_json::Result<String>) -> Once<T> {
+    Once { key: Key { caller: "ann".to_owned(), name: key.to_owned(), request: [request; 32] }, answer }
+}
+
+/// What was made just now.
+fn made<T: std::fmt::Debug>(made: Made<T>) -> T {
+    match made {
+        Made::New(made) => made,
+        Made::Again(answer) => panic!("made before: {answer}"),
     }
 }

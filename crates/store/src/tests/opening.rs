@@ -260,7 +260,7 @@ async fn checkpoints_are_dropped_but_for_one_that_is_whole() {
     damage(9).await.unwrap();
     assert_eq!(store.drop_checkpoints_but(64, "root").await.unwrap(), 2);
     assert_eq!(checkpoints(&store).await.unwrap(), saved[2..]);
-    assert_eq!(store.audit_log(None, 1).await.unwrap()[0].action, "checkpoints_dropped");
+    assert_eq!(store.audit(&newest(1)).await.unwrap().items[0].action, "checkpoints_dropped");
     store.save_checkpoints(&saved[..1]).await.unwrap();
     damage(64).await.unwrap();
     let damaged = store.drop_checkpoints_but(64, "root").await;
@@ -282,7 +282,7 @@ async fn small_values_and_incarnations_last() {
     assert_eq!(store.meta("secret").await.unwrap().unwrap(), b"first");
     assert_eq!(store.meta("semantics_version").await.unwrap().unwrap(), b"1");
     assert_eq!(store.incarnations().await.unwrap()["waf"], 2);
-    assert_eq!(store.audit_log(None, 10).await.unwrap()[0].to.as_deref(), Some("2"));
+    assert_eq!(store.audit(&newest(10)).await.unwrap().items[0].to.as_deref(), Some("2"));
 }
 
 #[tokio::test]
@@ -301,6 +301,6 @@ async fn tokens_are_listed_revoked_and_audited() {
     let tokens = store.tokens().await.unwrap();
     assert_eq!(tokens.iter().filter(|token| token.revoked_at.is_none()).count(), 1);
     let actions: Vec<_> =
-        store.audit_log(None, 10).await.unwrap().into_iter().map(|entry| entry.action).collect();
+        store.audit(&newest(10)).await.unwrap().items.into_iter().map(|entry| entry.action).collect();
     assert_eq!(actions, ["token_created", "token_revoked", "token_created"]);
 }

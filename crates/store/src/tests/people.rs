@@ -15,7 +15,7 @@ fn session<'a>(user: &'a str, n: u8, id: &'a str) -> NewSession<'a> {
 }
 
 async fn actions(store: &Store) -> Vec<String> {
-    store.audit_log(None, 50).await.unwrap().into_iter().rev().map(|entry| entry.action).collect()
+    store.audit(&newest(50)).await.unwrap().items.into_iter().rev().map(|entry| entry.action).collect()
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn a_new_password_ends_all_sessions_and_stays_out_of_the_audit() {
     assert_eq!(store.sessions().await.unwrap(), []);
     let user = store.user("ann").await.unwrap().unwrap();
     assert!(user.proof == Proof::Password { hash: "$argon2id$new".to_owned(), totp: None });
-    assert!(!format!("{:?} {user:?}", store.audit_log(None, 50).await.unwrap()).contains("argon2id"));
+    assert!(!format!("{:?} {user:?}", store.audit(&newest(50)).await.unwrap().items).contains("argon2id"));
     assert!(matches!(store.set_password("eve", "x", "root").await, Err(Error::NotFound { .. })));
 }
 
@@ -102,7 +102,7 @@ async fn who_comes_from_a_provider_has_no_password() {
     assert!(matches!(store.set_totp("ann", None, "root").await, Err(Error::NotLocal { .. })));
     assert!(store.set_user_role("ann", Role::Engineer, "provider").await.unwrap());
     assert!(!store.set_user_role("ann", Role::Engineer, "provider").await.unwrap());
-    let entry = store.audit_log(None, 1).await.unwrap().remove(0);
+    let entry = store.audit(&newest(1)).await.unwrap().items.remove(0);
     assert_eq!((entry.from.as_deref(), entry.to.as_deref()), (Some("\"analyst\""), Some("\"engineer\"")));
 }
 

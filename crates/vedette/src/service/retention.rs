@@ -58,6 +58,9 @@ pub fn run(wires: &Wires, runtime: &Handle, stage: &Stage) -> Result<()> {
             passing(runtime.block_on(stage.awaits("store", store.verify())))
                 .context("looking for the store")?;
             passing(runtime.block_on(stage.awaits("store", store.bound_journal())).map(drop))?;
+            // A step; what is left of it is done at the next look.
+            let settled = runtime.block_on(stage.awaits("store", store.settle_snoozes()));
+            passing(settled.map(drop)).context("ending snoozes")?;
             looked = Some(Instant::now());
         }
         if let Some(done) = check.take_if(|check| check.is_finished()) {

@@ -1,0 +1,94 @@
+//! Answers kept for requests that come with a key: carried out once, answered as often as they are sent.
+//!
+//! In: [`Once`]: a key and the request it came with. Out: the answer given before. Invariants: an answer is written in the transaction that makes what it
+//! tells of, so that a crash leaves both or neither; of one caller the newest [`MAX_KEPT`] are kept, for a day; a key that
+//! comes with another request is refused.
+
+use sqlx::Row;
+use vedette_event::{Micros, Span};
+
+use crate::{
+    error::Error,
+    model::{Made, Once},
+    store::Store,
+    transaction::WriteTx,
+};
+
+/// How long an answer is kept.
+pub(crate) const KEPT: Span = Span::secs(86_400);
+
+/// Answers of one caller: with a few hundred bytes each, less than a megabyte.
+pub(crate) const MAX_KEPT: i64 = 1_000;
+
+/// A transaction that is to make something, unless it was made before.
+pub(crate) enum Begun {
+    New(WriteTx),
+    Again(String),
+}
+
+impl Store {
+    /// Begins a transaction, or gives what was answered to the same request before.
+    pub(crate) async fn begin_once<T>(&self, once: Option<&Once<T>>) -> Result<Begun, Error> {
+        let mut tx = self.begin().await?;
+        let Some(Once { key, .. }) = once else { return Ok(Begun::New(tx)) };
+        let known = sqlx::query(
+            "select request, answer from kept_answers where caller = $1 and name = $2 and at > $3",
+        )
+        .bind(&key.caller)
+        .bind(&key.name)
+        .bind(tx.now.minus(KEPT).0);
+        match tx.one(known).await? {
+            None => Ok(Begun::New(tx)),
+            Some(row) if row.try_get::<Vec<u8>, _>("request")? == key.request => {
+                Ok(Begun::Again(row.try_get("answer")?))
+            }
+            Some(_) => Err(Error::KeyReused),
+        }
+    }
+
+    /// Forgets answers that were kept before this.
+    pub(crate) async fn forget_answers(&self, before: Micros, limit: i64) -> Result<(u64, bool), Error> {
+        let old = sqlx::query("select 1 from kept_answers where at < $1 limit 1").bind(before.0);
+        if old.fetch_optional(&self.inner.readers).await?.is_none() {
+            return Ok((0, false));
+        }
+        let mut tx = self.begin_as_engine().await?;
+        let delete = sqlx::query(
+            "delete from kept_answers where (caller, name) in (select caller, name from kept_answers \
+             where at < $1 order by at limit $2)",
+        );
+        let removed = tx.run(delete.bind(before.0).bind(limit)).await?;
+        tx.commit().await?;
+        Ok((removed, true))
+    }
+}
+
+impl WriteTx {
+    /// Commits what was made, with its answer if it is to be kept.
+    pub(crate) async fn commit_once<T>(mut self, once: Option<&Once<T>>, made: T) -> Result<Made<T>, Error> {
+        if let Some(Once { key, answer }) = once {
+            let insert = sqlx::query(
+                "insert into kept_answers (caller, name, request, answer, at) values ($1, $2, $3, $4, $5) \
+                 on conflict (caller, name) do update set request = excluded.request, answer = excluded.answer, \
+                 at = excluded.at",
+            );
+            let insert = insert.bind(&key.caller).bind(&key.name).bind(key.request.to_vec());
+            self.run(insert.bind(answer(&made)?).bind(self.now.0)).await?;
+            let surplus = sqlx::query(
+                "delete from kept_answers where caller = $1 and name in (select name from kept_answers \
+                 where caller = $1 order by at desc, name limit $2 offset $3)",
+            );
+            self.run(surplus.bind(&key.caller).bind(MAX_KEPT).bind(MAX_KEPT)).await?;
+        }
+        self.commit().await?;
+        Ok(Made::New(made))
+    }
+
+    /// The next number of this kind of thing.
+    pub(crate) async fn number(&mut self, kind: &'static str) -> Result<i64, Error> {
+        let next = sqlx::query("update desk_numbers set last = last + 1 where kind = $1 returning last");
+        let row = self.one(next.bind(kind)).await?;
+        let row = row.ok_or_else(|| Error::Corrupt { detail: format!("no numbers for {kind}") })?;
+        Ok(row.try_get("last")?)
+    }
+}
