@@ -6,7 +6,7 @@
 use axum::{
     body::{Body, Bytes},
     extract::{FromRequest, FromRequestParts, Path, Query, rejection::BytesRejection},
-    http::{Request, header, request::Parts},
+    http::{HeaderMap, Request, header, request::Parts},
     response::IntoResponse as _,
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -67,18 +67,27 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Problem> {
-        let media = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let essence = media.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-        let json = ["application/json", "application/merge-patch+json"];
-        if !json.iter().any(|valid| essence.eq_ignore_ascii_case(valid)) {
-            let detail = "The body must be application/json.";
-            return Err(Problem::new(Kind::UnsupportedMediaType, detail).valid(json));
-        }
+        is_json(request.headers())?;
         let bytes = Bytes::from_request(request, state).await.map_err(refused_body)?;
-        serde_json::from_slice(&bytes)
-            .map(Self)
-            .map_err(|e| Problem::new(Kind::InvalidBody, format!("The body cannot be read: {e}.")))
+        json(&bytes).map(Self)
     }
+}
+
+/// Refuses bodies that say they are something else than JSON.
+pub(crate) fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = media.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let json = ["application/json", "application/merge-patch+json"];
+    if json.iter().any(|valid| essence.eq_ignore_ascii_case(valid)) {
+        return Ok(());
+    }
+    Err(Problem::new(Kind::UnsupportedMediaType, "The body must be application/json.").valid(json))
+}
+
+/// A body as a `T`.
+pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes)
+        .map_err(|e| Problem::new(Kind::InvalidBody, format!("The body cannot be read: {e}.")))
 }
 
 /// The problem for a body that could not be taken in.

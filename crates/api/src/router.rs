@@ -18,7 +18,7 @@ use crate::{
     app::App,
     console,
     guard::{self, Guard},
-    routes::{alerts, rules, stream, system, triage},
+    routes::{alerts, cases, desk, rules, stream, system, triage},
     wire,
 };
 
@@ -39,6 +39,10 @@ const MAX_BODY: usize = 256 * 1024;
     tags(
         (name = "alerts", description = "Alerts and notices"),
         (name = "triage", description = "What analysts do with them"),
+        (name = "cases", description = "Alerts that are looked at together"),
+        (name = "snoozes", description = "What stays out of the queue for a while"),
+        (name = "views", description = "The queue's filters by name"),
+        (name = "audit", description = "Who changed what"),
         (name = "detection", description = "Rules and their coverage"),
         (name = "operation", description = "Sources, status, dead letters")
     )
@@ -65,6 +69,20 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(alerts::one, triage::change))
         .routes(routes!(triage::comment))
         .routes(routes!(alerts::history))
+        .routes(routes!(desk::exception))
+        .routes(routes!(cases::list, cases::open))
+        .routes(routes!(cases::one, cases::change))
+        .routes(routes!(cases::add))
+        .routes(routes!(cases::remove))
+        .routes(routes!(cases::note))
+        .routes(routes!(cases::merge))
+        .routes(routes!(cases::split))
+        .routes(routes!(cases::history))
+        .routes(routes!(desk::snoozes, desk::begin_snooze))
+        .routes(routes!(desk::lift_snooze))
+        .routes(routes!(desk::views, desk::save_view))
+        .routes(routes!(desk::remove_view))
+        .routes(routes!(desk::audit))
         .routes(routes!(rules::list))
         .routes(routes!(rules::one))
         .routes(routes!(rules::coverage))

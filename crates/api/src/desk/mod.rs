@@ -5,12 +5,17 @@
 //! in here and never one another.
 
 pub(crate) mod alert;
+pub(crate) mod audit;
 pub(crate) mod bulk;
+pub(crate) mod case;
 pub(crate) mod comment;
 pub(crate) mod dead_letters;
+pub(crate) mod exception;
 pub(crate) mod filter;
 pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod rules;
+pub(crate) mod snooze;
 pub(crate) mod summary;
 pub(crate) mod triage;
+pub(crate) mod view;

@@ -39,7 +39,9 @@ pub(crate) struct Change {
 }
 
 /// Null means the same as the empty text: no owner.
-fn nullable<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+pub(super) fn nullable<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
     Ok(Some(Option::deserialize(deserializer)?.unwrap_or_default()))
 }
 
@@ -51,16 +53,19 @@ impl Change {
             let detail = "The body changes nothing; give `status`, `assignee` or `disposition`.";
             return Err(Problem::new(Kind::InvalidBody, detail).valid(["status", "assignee", "disposition"]));
         }
-        let assignee = assignee.map(|name| name.trim().to_owned());
-        if assignee
-            .as_ref()
-            .is_some_and(|name| name.chars().count() > MAX_NAME || name.chars().any(char::is_control))
-        {
-            let detail = format!("`assignee` must be at most {MAX_NAME} characters on one line.");
-            return Err(Problem::new(Kind::InvalidBody, detail));
-        }
+        let assignee = assignee.map(owner).transpose()?;
         Ok(TriagePatch { status, assignee, disposition, seen_revision })
     }
+}
+
+/// An owner's name, checked.
+pub(super) fn owner(name: String) -> Result<String, Problem> {
+    let name = name.trim();
+    if name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
+        let detail = format!("`assignee` must be at most {MAX_NAME} characters on one line.");
+        return Err(Problem::new(Kind::InvalidBody, detail));
+    }
+    Ok(name.to_owned())
 }
 
 /// Changes the triage of one row.

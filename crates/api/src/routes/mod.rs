@@ -1,6 +1,9 @@
 //! The routes below `/api/v1`, and the probes beside it.
 
 pub(crate) mod alerts;
+pub(crate) mod cases;
+pub(crate) mod desk;
+pub(crate) mod keyed;
 pub(crate) mod rules;
 pub(crate) mod stream;
 pub(crate) mod system;

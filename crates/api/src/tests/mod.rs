@@ -4,6 +4,7 @@
 mod access;
 mod alerts;
 mod contract;
+mod desk;
 mod operation;
 mod pages;
 mod pressure;
