@@ -10,6 +10,7 @@ use vedette_store::model::{AlertRow, RowState, Withdrawal};
 
 use super::{
     Frame, Stamp,
+    alert_desk::AlertDesk,
     children::{self, Block},
     events::{Contents, Event},
     href, picture,
@@ -39,6 +40,7 @@ struct HistoryItem {
 #[template(path = "alert.html")]
 struct AlertPage {
     frame: Frame,
+    desk: AlertDesk,
     stream: String,
     conflict: Option<String>,
     id: String,
@@ -96,9 +98,11 @@ pub(super) async fn show(app: &App, id: &str, conflict: Option<String>) -> Resul
     let live = app.live.now();
     let body = body(&document.row)?;
     let known = app.store.there_at(&children::ids(&body), i64::MAX).await?;
+    let desk = AlertDesk::of(app, &document.row).await?;
     let mut page = compose(document, &body, &known, &live);
     page.history = entries(history.items, &page);
     page.conflict = conflict;
+    page.desk = desk;
     page.stream = href("/api/v1/alerts/stream", &[("after", &seq.to_string()), ("rule", &page.rule_id)]);
     render(&page)
 }
@@ -174,6 +178,7 @@ fn compose(document: AlertDocument, body: &Alert, known: &BTreeSet<String>, live
     let children = children::blocks(body, known, &contents);
     AlertPage {
         frame: Frame::new(live, "/"),
+        desk: AlertDesk::default(),
         stream: String::new(),
         conflict: None,
         entity: Who::of(&row),
@@ -250,6 +255,15 @@ fn entry(entry: HistoryEntry) -> HistoryItem {
         "withdrawn" => {
             let reason = to.as_ref().and_then(Value::as_str).and_then(Withdrawal::parse);
             ("Withdrawn".to_owned(), reason.map(|reason| words::withdrawn(reason).to_owned()))
+        }
+        "case" => {
+            let case = |state: &Option<Value>| state.as_ref()?.get("case")?.as_i64();
+            let said = match (case(&from), case(&to)) {
+                (_, Some(to)) => format!("Into case {to}"),
+                (Some(from), None) => format!("Out of case {from}"),
+                (None, None) => "Case".to_owned(),
+            };
+            (said, None)
         }
         "inherited" => ("Triage taken over from a notice or predecessor".to_owned(), None),
         _ => (changed(from.as_ref(), to.as_ref()), None),

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A form's body as a `T`.
-pub(super) struct FormBody<T>(T);
+pub(super) struct FormBody<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for FormBody<T> {
     type Rejection = Problem;

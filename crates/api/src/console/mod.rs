@@ -4,7 +4,10 @@
 //! load nothing from elsewhere, and show exactly what the API would say; no HTML is made by joining strings.
 
 mod alert;
+mod alert_desk;
+mod cases;
 mod children;
+mod desk;
 mod events;
 mod forms;
 mod ledger;
@@ -52,6 +55,19 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/alerts/{id}", get(alert::page))
         .route("/alerts/{id}/triage", post(forms::triage))
         .route("/alerts/{id}/comments", post(forms::comment))
+        .route("/alerts/{id}/exception", get(desk::exception))
+        .route("/cases", get(cases::list).post(cases::open))
+        .route("/cases/{id}", get(cases::page))
+        .route("/cases/{id}/change", post(cases::change))
+        .route("/cases/{id}/notes", post(cases::note))
+        .route("/cases/{id}/merge", post(cases::merge))
+        .route("/cases/{id}/remove", post(cases::remove))
+        .route("/cases/{id}/split", post(cases::split))
+        .route("/snoozes", get(desk::snoozes).post(desk::begin_snooze))
+        .route("/snoozes/{id}/lift", post(desk::lift_snooze))
+        .route("/views", get(desk::views).post(desk::save_view))
+        .route("/views/{id}/remove", post(desk::remove_view))
+        .route("/audit", get(desk::audit))
         .route("/rules", get(ledger::rules))
         .route("/rules/{id}", get(ledger::rule))
         .route("/sources", get(ledger::sources))
@@ -106,9 +122,18 @@ impl Frame {
         }
     }
 
-    fn nav(&self) -> [(&'static str, &'static str, bool); 4] {
-        [("/", "Alerts"), ("/rules", "Rules"), ("/sources", "Sources"), ("/dead-letters", "Dead letters")]
-            .map(|(path, name)| (path, name, path == self.current))
+    fn nav(&self) -> [(&'static str, &'static str, bool); 8] {
+        [
+            ("/", "Alerts"),
+            ("/cases", "Cases"),
+            ("/snoozes", "Snoozes"),
+            ("/views", "Views"),
+            ("/rules", "Rules"),
+            ("/sources", "Sources"),
+            ("/dead-letters", "Dead letters"),
+            ("/audit", "Audit"),
+        ]
+        .map(|(path, name)| (path, name, path == self.current))
     }
 }
 

@@ -5,6 +5,7 @@ mod access;
 mod alerts;
 mod contract;
 mod desk;
+mod desk_pages;
 mod operation;
 mod pages;
 mod pressure;
