@@ -1,6 +1,7 @@
 //! The one integration-test binary: scenarios over the whole engine, checked from outside.
 
 mod binary;
+mod browser;
 mod conformance;
 mod crash;
 mod kafka;

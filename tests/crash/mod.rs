@@ -14,7 +14,7 @@ mod log;
 mod notices;
 mod operator;
 mod poison;
-mod program;
+pub mod program;
 mod reload;
 mod standing;
 pub mod stored;

@@ -1,0 +1,198 @@
+//! What an analyst does in a shift.
+
+use anyhow::{Context, Result, ensure};
+
+use super::{
+    act::{act, act_with},
+    driver::{Browser, Scripts},
+    line::Line,
+};
+
+/// Ids of the rows in the queue.
+async fn rows(browser: &Browser) -> Result<Vec<String>> {
+    let ids = browser
+        .script("return [...document.querySelectorAll('[id^=row-]')].map(row => row.id.slice(4))")
+        .await?;
+    let ids = ids.as_array().context("a list")?.iter();
+    Ok(ids.filter_map(|id| Some(id.as_str()?.to_owned())).collect())
+}
+
+/// Marks the page, so that one sees whether it is still the same.
+async fn mark(browser: &Browser) -> Result<()> {
+    browser.script("window.marked = true").await.map(drop)
+}
+
+async fn is_marked(browser: &Browser) -> Result<bool> {
+    Ok(browser.script("return window.marked === true").await? == true)
+}
+
+#[test]
+fn the_queue_fills_while_somebody_looks() -> Result<()> {
+    act("queue", async |demo, browser| {
+        browser.go(&demo.at("/")).await?;
+        mark(browser).await?;
+        let first = browser.until("a row", async || Ok(rows(browser).await?.into_iter().next())).await?;
+        browser.until("more rows", async || Ok((rows(browser).await?.len() >= 3).then_some(()))).await?;
+        ensure!(is_marked(browser).await?, "the page was loaded again");
+        ensure!(demo.says(&format!("alerts/{first}")).is_ok(), "{first} is no alert");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_alert_is_opened_owned_discussed_and_closed() -> Result<()> {
+    act("triage", async |demo, browser| {
+        let id = demo.active(1).await?.remove(0);
+        browser.go(&demo.at("/")).await?;
+        browser.leaving(async || browser.click(&format!("a[href='/alerts/{id}']")).await).await?;
+        ensure!(browser.place().await? == format!("/alerts/{id}"));
+        let title = browser.text("h1").await?;
+
+        browser.press_button("Acknowledge").await?;
+        browser.shows("#triage .status", "Acknowledged").await?;
+        browser.write("#assignee", "ann").await?;
+        browser.press_button("Assign").await?;
+        let text = "Seen before: the load test of <b>Tuesday</b> & its \"bots\".";
+        browser.write("#comment", text).await?;
+        browser.press_button("Add comment").await?;
+        browser.shows("#history", text).await?;
+        browser.choose("#disposition", "false_positive").await?;
+        browser.press_button("Close").await?;
+        browser.shows("#triage .status", "Closed").await?;
+
+        browser.reload().await?;
+        browser.shows("#triage", "False positive").await?;
+        browser.shows("#history", text).await?;
+        let alert = demo.says(&format!("alerts/{id}"))?;
+        ensure!(alert["triage"]["status"] == "closed" && alert["triage"]["assignee"] == "ann", "{alert}");
+        browser.go(&demo.at("/")).await?;
+        ensure!(!rows(browser).await?.contains(&id), "a closed alert stands among the open ones");
+        browser.go(&demo.at("/?status=closed")).await?;
+        browser.shows(&format!("[id='row-{id}']"), &title).await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn filters_are_in_the_address_and_find_what_they_say() -> Result<()> {
+    act("filter", async |demo, browser| {
+        let id = demo.active(2).await?.remove(0);
+        let alert = demo.says(&format!("alerts/{id}"))?;
+        let (severity, entity) = (alert["severity"].as_str(), alert["entity"]["value"].as_str());
+        let (severity, entity) = (severity.context("a severity")?, entity.context("an entity")?);
+        browser.go(&demo.at("/")).await?;
+        browser.write("input[name=q]", entity).await?;
+        browser.leaving(async || browser.key(ENTER).await).await?;
+        ensure!(browser.place().await?.contains("q="), "{}", browser.place().await?);
+        ensure!(rows(browser).await?.contains(&id), "{entity} does not find {id}");
+        browser.go(&demo.at("/?q=nothing-has-this-name")).await?;
+        browser.shows("main", "Nothing matches").await?;
+        for level in ["critical", "high", "medium", "low"] {
+            browser.go(&demo.at(&format!("/?severity={level}"))).await?;
+            ensure!(rows(browser).await?.contains(&id) == (level == severity), "{level}: {id} is {severity}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn two_people_change_one_alert_and_the_second_is_told() -> Result<()> {
+    act("conflict", async |demo, browser| {
+        let id = demo.active(1).await?.remove(0);
+        let other = Browser::start(Scripts::Run).await?;
+        let both = async {
+            let page = demo.at(&format!("/alerts/{id}"));
+            browser.go(&page).await?;
+            browser.choose("#disposition", "benign").await?;
+            other.go(&page).await?;
+            other.press_button("Acknowledge").await?;
+            browser.press_button("Close").await?;
+            browser.shows("[role=alert]", "Not saved").await?;
+            browser.shows("#triage .status", "Acknowledged").await?;
+            let alert = demo.says(&format!("alerts/{id}"))?;
+            ensure!(alert["triage"]["status"] == "acknowledged", "{alert}");
+            Ok(())
+        };
+        let played = both.await;
+        other.close().await?;
+        played
+    })
+}
+
+#[test]
+fn a_page_that_lost_its_connection_says_so_and_comes_back() -> Result<()> {
+    act("line", async |demo, browser| {
+        let line = Line::to(&demo.address)?;
+        browser.go(&format!("http://{}/", line.address)).await?;
+        mark(browser).await?;
+        browser.shows("#live", "Live").await?;
+        line.cut();
+        browser.shows("body", "Connection lost").await?;
+        let known = rows(browser).await?.len();
+        demo.active(known + 1).await?;
+        line.mend();
+        browser.until("new rows", async || Ok((rows(browser).await?.len() > known).then_some(()))).await?;
+        ensure!(is_marked(browser).await?, "the page was loaded again");
+        Ok(())
+    })
+}
+
+#[test]
+fn all_of_it_works_without_scripts() -> Result<()> {
+    act_with("plain", Scripts::Off, async |demo, browser, _| {
+        let id = demo.active(1).await?.remove(0);
+        browser.go(&demo.at("/")).await?;
+        browser.leaving(async || browser.click(&format!("a[href='/alerts/{id}']")).await).await?;
+        browser.press_button("Acknowledge").await?;
+        browser.shows("#triage .status", "Acknowledged").await?;
+        browser.write("#comment", "by hand").await?;
+        browser.press_button("Add comment").await?;
+        browser.shows("#history", "by hand").await?;
+        browser.choose("#disposition", "true_positive").await?;
+        browser.press_button("Close").await?;
+        browser.shows("#triage .status", "Closed").await?;
+        browser.go(&demo.at("/")).await?;
+        ensure!(!rows(browser).await?.contains(&id));
+        Ok(())
+    })
+}
+
+const TAB: char = '\u{E004}';
+const ENTER: char = '\u{E007}';
+
+/// Goes on with Tab until something has the focus whose name holds this; gives how many presses that took.
+async fn tab_to(browser: &Browser, part: &str, most: usize) -> Result<usize> {
+    let mut passed = Vec::new();
+    for presses in 1..=most {
+        browser.key(TAB).await?;
+        let focus = browser.focus().await?;
+        if focus.contains(part) {
+            return Ok(presses);
+        }
+        passed.push(focus);
+    }
+    anyhow::bail!("{most} presses of Tab do not lead to {part}: {passed:#?}")
+}
+
+#[test]
+fn hands_stay_on_the_keyboard() -> Result<()> {
+    act("keyboard", async |demo, browser| {
+        let id = demo.active(1).await?.remove(0);
+        browser.go(&demo.at("/?state=active")).await?;
+        tab_to(browser, "Skip to content", 1).await?;
+        browser.key(ENTER).await?;
+        tab_to(browser, &format!("/alerts/{id}"), 80).await?;
+        browser.leaving(async || browser.key(ENTER).await).await?;
+        tab_to(browser, "Acknowledge", 40).await?;
+        browser.leaving(async || browser.key(ENTER).await).await?;
+        browser.shows("#triage .status", "Acknowledged").await?;
+        tab_to(browser, "textarea text", 40).await?;
+        for key in "on it".chars() {
+            browser.key(key).await?;
+        }
+        tab_to(browser, "Add comment", 1).await?;
+        browser.leaving(async || browser.key(ENTER).await).await?;
+        browser.shows("#history", "on it").await?;
+        Ok(())
+    })
+}

@@ -1,0 +1,9 @@
+//! The console in a real browser, acting as an analyst would: headless Chromium, driven over WebDriver, against a real
+//! process on loopback. Without Chromium, its driver and axe-core (`VEDETTE_BROWSER`) each test says that it is skipped.
+
+mod act;
+mod analyst;
+mod demo;
+mod driver;
+mod line;
+mod looks;
