@@ -64,6 +64,11 @@ fn every_misuse_has_its_status_and_names_what_is_wrong() {
             2,
             "lost.yml:1:50: kafka.topics[0].source: there is no source `lost`; there are: ",
         ),
+        (
+            "demo --no-browser --port 0 --rules nowhere",
+            2,
+            "--rules: there is no rule file or folder `nowhere`",
+        ),
         ("token revoke --name nobody -c fine.yml", 2, "there is no token `nobody`"),
         ("token create --role admin --name -c fine.yml", 2, "--name"),
         ("token create --name a/b --role admin -c fine.yml", 2, "letters, digits"),

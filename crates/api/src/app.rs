@@ -8,7 +8,9 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 use vedette_store::Store;
 
-use crate::{auth::Tokens, connections::Connections, live::LiveView, metrics::Metrics, reload::Reloads};
+use crate::{
+    auth::Tokens, connections::Connections, live::LiveView, metrics::Metrics, pace::Pace, reload::Reloads,
+};
 
 /// Event streams open at once.
 pub(crate) const MAX_STREAMS: usize = 256;
@@ -22,6 +24,8 @@ pub(crate) struct App {
     pub store: Store,
     pub live: LiveView,
     pub metrics: Arc<Metrics>,
+    /// How counters moved lately.
+    pub pace: Arc<Pace>,
     pub tokens: Tokens,
     pub connections: Arc<Connections>,
     /// No token is needed.

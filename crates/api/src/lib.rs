@@ -6,6 +6,7 @@
 
 mod access;
 mod app;
+mod attack;
 pub mod auth;
 mod bind;
 mod connections;
@@ -15,6 +16,7 @@ mod error;
 mod guard;
 pub mod live;
 mod metrics;
+mod pace;
 mod params;
 mod problem;
 mod process;

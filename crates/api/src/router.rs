@@ -84,12 +84,17 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(desk::remove_view))
         .routes(routes!(desk::audit))
         .routes(routes!(rules::list))
+        .routes(routes!(rules::outcomes))
+        .routes(routes!(rules::attack))
+        .routes(routes!(rules::navigator))
         .routes(routes!(rules::one))
         .routes(routes!(rules::coverage))
         .routes(routes!(rules::reload))
         .routes(routes!(system::sources))
         .routes(routes!(system::status))
-        .routes(routes!(system::dead_letters));
+        .routes(routes!(system::dead_letters))
+        .routes(routes!(system::dead_letter_totals))
+        .routes(routes!(system::overview));
     OpenApiRouter::with_openapi(OpenApiDocument::openapi()).nest("/api/v1", routes)
 }
 

@@ -34,7 +34,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{Semaphore, mpsc, watch},
-    time::{sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_rustls::{
     TlsAcceptor,
@@ -53,7 +53,8 @@ use crate::{
     connections::{Connections, Places, Progress, Reserve, Slot},
     error::Error,
     live::LiveView,
-    metrics::Metrics,
+    metrics::{Metrics, now},
+    pace::{self, Pace},
     reload::Reloads,
     router::router,
     routes::stream,
@@ -138,6 +139,8 @@ pub struct Server {
     connections: Arc<Connections>,
     tokens: watch::Receiver<Arc<[Token]>>,
     stopping: watch::Sender<bool>,
+    /// What is looked at while it runs, and where that is kept.
+    watch: (LiveView, Arc<Pace>),
 }
 
 /// What every connection needs.
@@ -179,10 +182,12 @@ impl Server {
         let connections = Arc::new(Connections::new(limits.places, settings.proxy_tls));
         let (stopping, watch_stopping) = watch::channel(false);
         let changes = tokens.changes();
+        let pace = Arc::<Pace>::default();
         let app = App {
             store,
-            live,
+            live: live.clone(),
             metrics,
+            pace: Arc::clone(&pace),
             tokens,
             connections: Arc::clone(&connections),
             open: settings.open_loopback && is_loopback(address.ip()),
@@ -195,7 +200,7 @@ impl Server {
             stopping: watch_stopping.clone(),
         };
         let front = Front { router: router(app), tls, limits, stopping: watch_stopping };
-        Ok(Self { listener, address, front, connections, tokens: changes, stopping })
+        Ok(Self { listener, address, front, connections, tokens: changes, stopping, watch: (live, pace) })
     }
 
     /// Where it listens.
@@ -207,7 +212,9 @@ impl Server {
     /// Serves until `shutdown` is ready, then answers what is under way, for at most five seconds. It ends by itself if
     /// tokens are not read any more: one that was revoked would let in for ever.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, front, connections, mut tokens, stopping, .. } = self;
+        let Self { listener, front, connections, mut tokens, stopping, watch: (live, pace), .. } = self;
+        let mut looks = interval(pace::EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Every connection holds a sender, and nothing is sent: the end of the channel is the end of the last one.
         let (open, mut ended) = mpsc::channel::<()>(1);
         let mut shutdown = pin!(shutdown);
@@ -215,6 +222,10 @@ impl Server {
             let accepted = tokio::select! {
                 () = &mut shutdown => break,
                 accepted = listener.accept() => accepted,
+                _ = looks.tick() => {
+                    pace.look(&live.now(), now());
+                    continue;
+                }
                 () = async { while tokens.changed().await.is_ok() {} } => {
                     tracing::error!("tokens are not read any more");
                     break;

@@ -1,13 +1,14 @@
 //! `vedette demo`: everything in one process on loopback, with the simulator.
 //!
-//! In: a seed and a rate. Out: a console with live alerts. The records go through an in-process broker and the
-//! ordinary Kafka path; rules and schemas are the built-in ones; the store is a folder that goes with the process.
+//! In: a seed and a rate, rules if not the built-in ones. Out: a console with live alerts. The records go through an in-process broker and the
+//! ordinary Kafka path; schemas are the built-in ones; the store is a folder that goes with the process.
 
 use std::{
     collections::BTreeMap,
     io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::DirBuilderExt as _,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,7 +26,7 @@ use vedette_store::model::SummaryBy;
 use crate::{
     Failure, World as _,
     config::Config,
-    content,
+    content::{self, RuleText},
     service::{self, Stage},
     yaml,
 };
@@ -40,7 +41,8 @@ const DISORDER: Span = Span::secs(2);
 /// What `demo` is asked for.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
-  vedette demo --rate 2000")]
+  vedette demo --rate 2000
+  vedette demo --rules my-rules/")]
 pub struct Args {
     /// Port of console and API; 0 takes a free one.
     #[arg(long, default_value_t = 8080)]
@@ -51,6 +53,9 @@ pub struct Args {
     /// Background events a second.
     #[arg(long, value_name = "EVENTS_PER_S", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     rate: u32,
+    /// Rules instead of the built-in ones: a folder or a file; may be given more than once.
+    #[arg(long, value_name = "DIR")]
+    rules: Vec<PathBuf>,
     /// Do not open a browser.
     #[arg(long)]
     no_browser: bool,
@@ -65,7 +70,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let folder = Folder::make().world()?;
     let config = configuration(&broker.bootstrap_servers(), &folder, args.port).world()?;
     crate::telemetry::start(&config.log).map_err(Failure::Usage)?;
-    let text = content::built_in_rules().world()?;
+    let text = rules(&args.rules)?;
     let runtime = service::runtime().world()?;
     let written = Arc::new(Written::default());
     let started = Instant::now();
@@ -89,6 +94,14 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     // What hangs in it is not waited for.
     runtime.shutdown_background();
     done.map(|()| 0)
+}
+
+/// Those asked for, else the built-in ones.
+fn rules(paths: &[PathBuf]) -> Result<RuleText, Failure> {
+    if paths.is_empty() {
+        return content::built_in_rules().world();
+    }
+    content::rules(paths).map_err(|e| Failure::Usage(e.context("--rules")))
 }
 
 fn configuration(brokers: &str, folder: &Folder, port: u16) -> Result<Config> {

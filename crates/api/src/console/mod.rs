@@ -7,12 +7,16 @@ mod alert;
 mod alert_desk;
 mod cases;
 mod children;
+mod coverage;
+mod dead_letters;
 mod desk;
 mod events;
 mod forms;
-mod ledger;
+mod overview;
 mod picture;
 mod queue;
+mod rules;
+mod sources;
 mod visible;
 mod words;
 
@@ -68,10 +72,12 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/views", get(desk::views).post(desk::save_view))
         .route("/views/{id}/remove", post(desk::remove_view))
         .route("/audit", get(desk::audit))
-        .route("/rules", get(ledger::rules))
-        .route("/rules/{id}", get(ledger::rule))
-        .route("/sources", get(ledger::sources))
-        .route("/dead-letters", get(ledger::dead_letters))
+        .route("/rules", get(rules::page))
+        .route("/rules/{id}", get(rules::one))
+        .route("/attack", get(coverage::page))
+        .route("/overview", get(overview::page))
+        .route("/sources", get(sources::page))
+        .route("/dead-letters", get(dead_letters::page))
         .route("/assets/{name}", get(asset))
 }
 
@@ -122,8 +128,9 @@ impl Frame {
         }
     }
 
-    fn nav(&self) -> [(&'static str, &'static str, bool); 8] {
+    fn nav(&self) -> [(&'static str, &'static str, bool); 9] {
         [
+            ("/overview", "Overview"),
             ("/", "Alerts"),
             ("/cases", "Cases"),
             ("/snoozes", "Snoozes"),

@@ -5,11 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use vedette_event::Micros;
-use vedette_store::model::DeadLetterRow;
+use vedette_event::{Micros, Span};
+use vedette_store::{DeadLetterTotal, model::DeadLetterRow};
 
 use super::list::{Listed, page_size};
-use crate::{access::Permission, app::App, auth::Caller, problem::Problem};
+use crate::{access::Permission, app::App, auth::Caller, metrics::now, problem::Problem};
 
 /// Characters of a dead letter's record that are shown.
 const SHOWN: usize = 4_096;
@@ -105,4 +105,51 @@ pub(crate) async fn page(
     let show = caller.may(Permission::DeadLetterRecords);
     let items = page.items.into_iter().map(|row| DeadLetter::of(row, show)).collect();
     Ok(Listed { items, next_cursor: page.next_cursor })
+}
+
+/// What dead letters are told of together.
+const LOOK_BACK: Span = Span::secs(24 * 60 * 60);
+
+/// Where dead letters came from in the last day.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeadLetterTotals {
+    /// By source, reason, topic and partition, those of the most first; at most 500.
+    pub items: Vec<DeadLetterTotalItem>,
+    /// From then on, to the hour.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Micros,
+    /// Always null: all are on one page.
+    #[schema(required = true)]
+    pub next_cursor: Option<String>,
+}
+
+/// Dead letters of one source, reason and partition.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct DeadLetterTotalItem {
+    /// The source.
+    pub source: String,
+    /// The stable reason.
+    pub reason: String,
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// How many, those too of which only the number is kept.
+    pub count: u64,
+    /// When the newest was stored.
+    #[schema(value_type = String, format = DateTime)]
+    pub last: Micros,
+}
+
+impl From<DeadLetterTotal> for DeadLetterTotalItem {
+    fn from(DeadLetterTotal { source, reason, topic, partition, count, last }: DeadLetterTotal) -> Self {
+        Self { source, reason, topic, partition, count, last }
+    }
+}
+
+/// Where dead letters came from in the last day.
+pub(crate) async fn totals(app: &App) -> Result<DeadLetterTotals, Problem> {
+    let since = now().minus(LOOK_BACK);
+    let totals = app.store.dead_letter_totals(since).await?;
+    Ok(DeadLetterTotals { items: totals.into_iter().map(Into::into).collect(), since, next_cursor: None })
 }

@@ -2,15 +2,24 @@
 
 use std::sync::Arc;
 
-use axum::{Extension, Json, extract::State};
+use axum::{
+    Extension, Json,
+    extract::State,
+    http::{HeaderName, header},
+};
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 use vedette_event::Micros;
 
 use crate::{
     app::App,
     auth::Caller,
-    desk::rules::{RuleCoverage, find},
+    desk::{
+        coverage::AttackCoverage,
+        outcomes::{self, Outcomes},
+        rules::{RuleCoverage, find},
+    },
     live::{Live, Rejected, RuleStatus},
     params::{NoParams, Segment, Strict},
     problem::{self, Kind, Problem},
@@ -83,6 +92,53 @@ pub(crate) async fn coverage(
     find(&live, &id).map(|rule| Json(RuleCoverage::of(rule, &live)))
 }
 
+/// What came of each rule in force: its alerts of thirty days, its newest, and how those that were closed turned out.
+#[utoipa::path(
+    get, path = "/rules/outcomes", operation_id = "list_rule_outcomes", tag = "detection",
+    responses(
+        (status = 200, description = "The figures", body = Outcomes),
+        problem::ProblemDocument
+    )
+)]
+pub(crate) async fn outcomes(
+    State(app): State<Arc<App>>,
+    Strict(NoParams {}): Strict<NoParams>,
+) -> Result<Json<Outcomes>, Problem> {
+    outcomes::of(&app).await.map(Json)
+}
+
+/// Which of ATT&CK's techniques the rules in force look for.
+#[utoipa::path(
+    get, path = "/rules/attack", operation_id = "get_attack_coverage", tag = "detection",
+    responses(
+        (status = 200, description = "Tactics and techniques", body = AttackCoverage),
+        problem::ProblemDocument
+    )
+)]
+pub(crate) async fn attack(
+    State(app): State<Arc<App>>,
+    Strict(NoParams {}): Strict<NoParams>,
+) -> Json<AttackCoverage> {
+    Json(AttackCoverage::of(&app.live.now()))
+}
+
+/// The same as a layer of the ATT&CK Navigator (layer format 4.5), to be opened there.
+#[utoipa::path(
+    get, path = "/rules/navigator", operation_id = "get_navigator_layer", tag = "detection",
+    responses(
+        (status = 200, description = "The layer", body = Object),
+        problem::ProblemDocument
+    )
+)]
+pub(crate) async fn navigator(
+    State(app): State<Arc<App>>,
+    Strict(NoParams {}): Strict<NoParams>,
+) -> ([(HeaderName, &'static str); 1], Json<Value>) {
+    let live = app.live.now();
+    let name = [(header::CONTENT_DISPOSITION, "attachment; filename=\"vedette-navigator-layer.json\"")];
+    (name, Json(AttackCoverage::of(&live).layer(&live)))
+}
+
 /// Reads rules, lists and sources again, without a restart.
 ///
 /// What is new comes into force for all records from a moment on that lies above all that was read. What is refused keeps what was
@@ -100,10 +156,7 @@ pub(crate) async fn reload(
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<Json<Reloaded>, Problem> {
     let Some(reloads) = &app.reloads else {
-        return Err(Problem::new(
-            Kind::NotReady,
-            "These rules are built in: there is nothing to read again.",
-        ));
+        return Err(Problem::new(Kind::NotReady, "A demo reads its rules once, when it starts."));
     };
     // Before: it goes on even if nobody waits for the answer.
     app.store.note_reload(&caller.name).await?;

@@ -22,8 +22,9 @@ use crate::{
     app::{App, MAX_STREAMS},
     auth::Caller,
     desk::{
-        dead_letters::{self, DeadLetter, DeadLetterParams},
+        dead_letters::{self, DeadLetter, DeadLetterParams, DeadLetterTotals},
         list::Listed,
+        overview::{self, Overview},
     },
     live::{Live, Obstacle, Readiness, SourceStatus, StageState, StageStatus, Status},
     metrics::{Metric, Sample},
@@ -173,6 +174,36 @@ pub(crate) async fn dead_letters(
     Strict(params): Strict<DeadLetterParams>,
 ) -> Result<Json<Listed<DeadLetter>>, Problem> {
     dead_letters::page(&app, &caller, &params).await.map(Json)
+}
+
+/// Counts the dead letters of the last day by source, reason, topic and partition.
+#[utoipa::path(
+    get, path = "/dead-letters/summary", operation_id = "summarise_dead_letters", tag = "operation",
+    responses(
+        (status = 200, description = "The counts", body = DeadLetterTotals),
+        problem::ProblemDocument
+    )
+)]
+pub(crate) async fn dead_letter_totals(
+    State(app): State<Arc<App>>,
+    Strict(NoParams {}): Strict<NoParams>,
+) -> Result<Json<DeadLetterTotals>, Problem> {
+    dead_letters::totals(&app).await.map(Json)
+}
+
+/// Tells how the watch goes: what could not be seen, events and alerts over time.
+#[utoipa::path(
+    get, path = "/overview", operation_id = "get_overview", tag = "operation",
+    responses(
+        (status = 200, description = "The overview", body = Overview),
+        problem::ProblemDocument
+    )
+)]
+pub(crate) async fn overview(
+    State(app): State<Arc<App>>,
+    Strict(NoParams {}): Strict<NoParams>,
+) -> Result<Json<Overview>, Problem> {
+    overview::of(&app).await.map(Json)
 }
 
 /// What stands outside the OpenAPI document.

@@ -9,7 +9,7 @@ mod desk_pages;
 mod operation;
 mod pages;
 mod pressure;
-mod seed;
+pub(crate) mod seed;
 mod served;
 mod triage;
 
@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// 2026-01-31T12:00:00Z, the seed's present.
-const NOON: Micros = Micros(1_769_860_800_000_000);
+pub(crate) const NOON: Micros = Micros(1_769_860_800_000_000);
 
 struct Api {
     router: Router,
@@ -101,6 +101,7 @@ async fn app(store: &Store, live: LiveView, stopping: watch::Receiver<bool>) -> 
         store: store.clone(),
         live: live.clone(),
         metrics: Arc::new(Metrics::new(live)),
+        pace: Arc::default(),
         tokens: Tokens::follow(store).await.unwrap(),
         connections: Arc::new(Connections::new(Places::USUAL, false)),
         open: true,

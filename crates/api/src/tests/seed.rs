@@ -370,7 +370,7 @@ fn alert(case: &Case, now: Micros, revision: u32) -> Alert {
 }
 
 /// Publishes everything.
-pub(super) async fn fill(store: &Store, now: Micros) {
+pub(crate) async fn fill(store: &Store, now: Micros) {
     let cases = cases();
     let most = cases.iter().map(|case| case.span.3).max().unwrap();
     for revision in 1..=most {
@@ -481,7 +481,7 @@ fn dead_letters(now: Micros) -> Vec<NewDeadLetter> {
 }
 
 /// The engine's snapshot.
-pub(super) fn live(now: Micros) -> Live {
+pub(crate) fn live(now: Micros) -> Live {
     let cases = cases();
     let base = [
         ("api-login-failed", "Failed log-in"),

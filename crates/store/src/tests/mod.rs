@@ -6,6 +6,7 @@ mod concurrency;
 mod database_files;
 mod dead_letters;
 mod evidence;
+mod figures;
 mod opening;
 mod parts;
 mod people;

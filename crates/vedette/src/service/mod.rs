@@ -157,9 +157,7 @@ async fn start_all(
     let (runtime, opened) = (Handle::current(), store.clone());
     let prepared = aside("start", move || {
         let prepared = runtime.block_on(setup::prepare(&config, (text, schemas), &opened))?;
-        if mode == Mode::Run {
-            print_refused(&prepared.content);
-        }
+        print_refused(&prepared.content);
         Ok((prepared, config))
     });
     let (prepared, config) = prepared.await?;

@@ -1,0 +1,259 @@
+//! The overview: what could not be seen at the top, then events, lateness and alerts over time.
+//!
+//! In: the desk's overview. Out: a page with pictures that are also told in words. Invariants: every figure is one of
+//! `/api/v1/overview`, with its `as_of`; a picture says nothing of times at which nobody looked.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::{extract::State, response::Response};
+use vedette_event::{Micros, Span};
+
+use super::{Frame, Stamp, render, words};
+use crate::{
+    app::App,
+    desk::overview::{self, AlertStep, EventStep, Overview, Unseen, UnseenKind},
+    live::{Live, StageStatus},
+    metrics::now,
+    params::{NoParams, Strict},
+    problem::Problem,
+};
+
+/// Of a picture, in its own units.
+const WIDTH: i64 = 720;
+const HEIGHT: i64 = 96;
+
+/// Something that could not be seen, with the page that says more.
+struct Missed {
+    label: &'static str,
+    bad: bool,
+    count: Option<String>,
+    message: String,
+    since: Option<Stamp>,
+    href: &'static str,
+}
+
+impl Missed {
+    fn of(unseen: Unseen) -> Self {
+        let (label, bad, href) = match unseen.kind {
+            UnseenKind::Obstacle => ("Not ready", true, "/sources"),
+            UnseenKind::Degraded => ("Degraded", true, "/sources"),
+            UnseenKind::Source => ("Source", true, "/sources"),
+            UnseenKind::Lost => ("Lost", true, "/sources"),
+            UnseenKind::Unevaluated => ("Not evaluated", true, "/rules?show=impaired"),
+            UnseenKind::OverBudget => ("Over budget", true, "/rules?show=impaired"),
+            UnseenKind::DeadLetters => ("Dead letters", false, "/dead-letters"),
+            UnseenKind::TimeReplaced => ("Late or forged", false, "/sources"),
+            UnseenKind::RefusedRules => ("Refused", false, "/rules#refused"),
+        };
+        Self {
+            label,
+            bad,
+            count: unseen.count.map(words::number),
+            message: unseen.message,
+            since: unseen.since.map(Stamp::of),
+            href,
+        }
+    }
+}
+
+/// One bar of a picture, with its figure for who points at it.
+struct Bar {
+    x: i64,
+    y: i64,
+    width: i64,
+    height: i64,
+    title: String,
+}
+
+/// Figures over time.
+struct Picture {
+    bars: Vec<Bar>,
+    label: String,
+    from: Stamp,
+    until: Stamp,
+    top: String,
+}
+
+/// A time, until when, a figure and how it is told.
+type Point = (Micros, Micros, u64, String);
+
+impl Picture {
+    /// Bars by time; none where there is nothing to show.
+    fn of(points: &[Point], what: &str) -> Option<Self> {
+        let ((from, ..), (_, until, ..)) = (points.first()?, points.last()?);
+        let (from, until) = (*from, *until);
+        let whole = until.since(from).0.max(1);
+        let most = points.iter().map(|(_, _, n, _)| *n).max().unwrap_or(0).max(1);
+        let place =
+            |at: Micros| (i128::from(at.since(from).0) * i128::from(WIDTH) / i128::from(whole)) as i64;
+        let bar = |(a, b, n, told): &Point| {
+            let (x, end) = (place(*a), place(*b));
+            // What is there is seen, however little it is.
+            let height = (u128::from(*n) * HEIGHT as u128 / u128::from(most)) as i64;
+            let height = if *n > 0 { height.max(2) } else { 0 };
+            let title = format!("{}: {told}", Stamp::of(*a).text);
+            Bar { x, y: HEIGHT - height, width: (end - x - 1).max(1), height, title }
+        };
+        let total: u64 = points.iter().map(|(_, _, n, _)| *n).sum();
+        Some(Self {
+            bars: points.iter().map(bar).filter(|bar| bar.height > 0).collect(),
+            label: format!(
+                "{what} from {} to {} UTC: {} in all, at most {} in one step",
+                Stamp::of(from).text,
+                Stamp::of(until).text,
+                words::number(total),
+                words::number(most)
+            ),
+            from: Stamp::of(from),
+            until: Stamp::of(until),
+            top: words::number(most),
+        })
+    }
+}
+
+fn events(steps: &[EventStep]) -> Option<Picture> {
+    let rate = |step: &EventStep| {
+        let seconds = (step.until.since(step.from).0 / 1_000_000).max(1).unsigned_abs();
+        let n = step.events / seconds;
+        (step.from, step.until, n, format!("{} events a second", words::number(n)))
+    };
+    Picture::of(&steps.iter().map(rate).collect::<Vec<_>>(), "Events a second")
+}
+
+fn lateness(steps: &[EventStep]) -> Option<Picture> {
+    let late = |step: &EventStep| {
+        let seconds = step.behind_seconds?.max(0);
+        let told = format!("{} behind", words::span(Span::secs(seconds)));
+        Some((step.from, step.until, seconds.unsigned_abs(), told))
+    };
+    Picture::of(&steps.iter().filter_map(late).collect::<Vec<_>>(), "Seconds behind")
+}
+
+fn alerts(steps: &[AlertStep]) -> Option<Picture> {
+    let point = |step: &AlertStep| {
+        (step.from, step.until, step.alerts, format!("{} alerts", words::number(step.alerts)))
+    };
+    Picture::of(&steps.iter().map(point).collect::<Vec<_>>(), "Alerts")
+}
+
+struct Stage {
+    name: String,
+    state: &'static str,
+    bad: bool,
+    moved: Stamp,
+    waits_for: Option<String>,
+}
+
+impl Stage {
+    fn of(stage: &StageStatus) -> Self {
+        Self {
+            name: words::label(&stage.name),
+            state: stage.state.name(),
+            bad: stage.state.stands_still(),
+            moved: Stamp::of(stage.moved_at),
+            waits_for: stage.waits_for.clone(),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct OverviewPage {
+    frame: Frame,
+    as_of: Stamp,
+    missed: Vec<Missed>,
+    figures: Vec<(&'static str, String, String)>,
+    events: Option<Picture>,
+    lateness: Option<Picture>,
+    alerts: Option<Picture>,
+    stages: Vec<Stage>,
+    watched: Vec<(String, String)>,
+}
+
+/// `GET /overview`.
+pub(super) async fn page(
+    State(app): State<Arc<App>>,
+    Strict(NoParams {}): Strict<NoParams>,
+) -> Result<Response, Problem> {
+    let live = app.live.now();
+    let Overview { unseen, events: by_time, alerts: alerts_by_time, as_of } = overview::of(&app).await?;
+    let alerted: u64 = alerts_by_time.iter().map(|step| step.alerts).sum();
+    render(&OverviewPage {
+        frame: Frame::new(&live, "/overview"),
+        as_of: Stamp::of(as_of),
+        missed: unseen.into_iter().map(Missed::of).collect(),
+        figures: figures(&live, alerted),
+        events: events(&by_time),
+        lateness: lateness(&by_time),
+        alerts: alerts(&alerts_by_time),
+        stages: live.stages.iter().map(Stage::of).collect(),
+        watched: watched(&live),
+    })
+}
+
+fn figures(live: &Live, alerted: u64) -> Vec<(&'static str, String, String)> {
+    let now = now();
+    let slowest =
+        live.sources.iter().filter_map(|source| source.watermark.map(|at| (at, &source.name))).min();
+    let (behind, whose) = slowest.map_or_else(
+        || ("–".to_owned(), "no source has a watermark yet".to_owned()),
+        |(at, name)| (words::span(now.since(at)), format!("the slowest source, {name}")),
+    );
+    let published = live.status.publish.last_at.map_or_else(
+        || ("–".to_owned(), "nothing yet".to_owned()),
+        |at| (words::span(now.since(at)), "ago".to_owned()),
+    );
+    let events: u64 = live.sources.iter().map(|source| source.events).sum();
+    let lag: u64 = live.sources.iter().map(|source| source.lag).sum();
+    vec![
+        ("Behind", behind, whose),
+        ("Last published", published.0, published.1),
+        ("Unread records", words::number(lag), "in all partitions".to_owned()),
+        ("Alerts", words::number(alerted), "in the last day".to_owned()),
+        ("Events", words::number(events), format!("since {}", Stamp::of(live.status.started_at).text)),
+    ]
+}
+
+/// What stands behind the figures, for who runs it.
+fn watched(live: &Live) -> Vec<(String, String)> {
+    let status = &live.status;
+    let of = |name: &str, value: String| (name.to_owned(), value);
+    let bytes = |n: u64| format!("{} MiB", words::number(n >> 20));
+    let mut all = vec![
+        of("Rules in force", format!("{}, version {}", status.rule_set.accepted, status.rule_set.version)),
+        of("Sources", words::number(live.sources.len() as u64)),
+        of("Keys with state", words::number(status.load.keys)),
+        of(
+            "Findings that wait",
+            format!(
+                "{} of {}",
+                words::number(status.load.waiting),
+                words::number(status.load.waiting_budget)
+            ),
+        ),
+        of("Version", status.version.clone()),
+    ];
+    let held = status.memory.resident.map_or_else(|| "unknown".to_owned(), bytes);
+    all.push(of("Memory", format!("{held} of {}", bytes(status.memory.budget))));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn bars_stand_where_their_time_is_and_what_is_little_is_seen() {
+        let at = |seconds: i64| Micros(1_769_860_800_000_000).plus(Span::secs(seconds));
+        let points: Vec<Point> = [(0, 1_000_000), (30, 0), (60, 1)]
+            .map(|(from, n)| (at(from), at(from + 30), n, format!("{n} events")))
+            .into();
+        let picture = Picture::of(&points, "Events").unwrap();
+        let bars: Vec<_> = picture.bars.iter().map(|bar| (bar.x, bar.width, bar.y, bar.height)).collect();
+        assert_eq!(bars, [(0, 239, 0, HEIGHT), (480, 239, HEIGHT - 2, 2)]);
+        assert!(picture.label.contains("in all, at most"), "{}", picture.label);
+        assert!(Picture::of(&[], "Events").is_none());
+    }
+}
