@@ -5,7 +5,6 @@
 //! see it.
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -225,7 +224,8 @@ pub(super) async fn page(
         letters.entry(&total.source).or_default().push(total);
     }
     let mut sources: Vec<&SourceStatus> = live.sources.iter().collect();
-    sources.sort_by_key(|source| (rank(source.health), Reverse(source.lag)));
+    // Not by figures: nothing moves while it is looked at.
+    sources.sort_by_key(|source| rank(source.health));
     let mut cards = Vec::new();
     for source in sources {
         let own = letters.get(source.name.as_str()).map_or(&[][..], |own| own);

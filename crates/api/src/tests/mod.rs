@@ -6,6 +6,7 @@ mod alerts;
 mod contract;
 mod desk;
 mod desk_pages;
+mod ledger;
 mod operation;
 mod pages;
 mod pressure;
