@@ -24,6 +24,8 @@ pub(crate) enum WorkKind {
     Read,
     /// Reads rows one by one.
     Search,
+    /// Takes a password's turn, and anybody may ask for it.
+    SignIn,
     /// Takes a body and the store's writer.
     Write,
     /// An event stream, which has permits for its whole life.
@@ -34,6 +36,7 @@ const METRICS: Option<Role> = Some(Role::Metrics);
 const READER: Option<Role> = Some(Role::Reader);
 const ANALYST: Option<Role> = Some(Role::Analyst);
 const ENGINEER: Option<Role> = Some(Role::Engineer);
+const ADMIN: Option<Role> = Some(Role::Admin);
 
 /// Every route: method, template, least role, work. Health and the console's own files tell a stranger nothing. What of
 /// a dead letter an analyst sees, the route decides.
@@ -80,6 +83,10 @@ pub(crate) const ROUTES: &[(Method, &str, Option<Role>, WorkKind)] = &[
     (Method::GET, "/api/v1/dead-letters", READER, WorkKind::Read),
     (Method::GET, "/api/v1/dead-letters/summary", READER, WorkKind::Read),
     (Method::GET, "/api/v1/overview", READER, WorkKind::Search),
+    (Method::GET, "/api/v1/account", READER, WorkKind::Read),
+    (Method::GET, "/api/v1/sessions", READER, WorkKind::Read),
+    (Method::DELETE, "/api/v1/sessions/{id}", READER, WorkKind::Write),
+    (Method::GET, "/api/v1/users", ADMIN, WorkKind::Read),
     (Method::GET, "/", READER, WorkKind::Search),
     (Method::GET, "/alerts/{id}", READER, WorkKind::Read),
     (Method::POST, "/alerts/{id}/triage", ANALYST, WorkKind::Write),
@@ -106,6 +113,15 @@ pub(crate) const ROUTES: &[(Method, &str, Option<Role>, WorkKind)] = &[
     (Method::GET, "/overview", READER, WorkKind::Search),
     (Method::GET, "/sources", READER, WorkKind::Read),
     (Method::GET, "/dead-letters", READER, WorkKind::Read),
+    (Method::GET, "/account", READER, WorkKind::Read),
+    (Method::POST, "/account/password", READER, WorkKind::Write),
+    (Method::POST, "/account/authenticator", READER, WorkKind::Write),
+    (Method::POST, "/account/authenticator/remove", READER, WorkKind::Write),
+    // Whose sessions, the use case decides.
+    (Method::POST, "/account/sessions/{id}/end", READER, WorkKind::Write),
+    (Method::GET, "/sign-in", None, WorkKind::Read),
+    (Method::POST, "/sign-in", None, WorkKind::SignIn),
+    (Method::POST, "/sign-out", READER, WorkKind::Write),
     (Method::GET, "/assets/{name}", None, WorkKind::Read),
 ];
 

@@ -9,7 +9,8 @@ use tokio::sync::{Semaphore, watch};
 use vedette_store::Store;
 
 use crate::{
-    auth::Tokens, connections::Connections, live::LiveView, metrics::Metrics, pace::Pace, reload::Reloads,
+    admission::Admission, connections::Connections, live::LiveView, metrics::Metrics, pace::Pace,
+    reload::Reloads, sign_in::SignIn,
 };
 
 /// Event streams open at once.
@@ -26,10 +27,15 @@ pub(crate) struct App {
     pub metrics: Arc<Metrics>,
     /// How counters moved lately.
     pub pace: Arc<Pace>,
-    pub tokens: Tokens,
+    pub admission: Admission,
+    pub sign_in: SignIn,
     pub connections: Arc<Connections>,
-    /// No token is needed.
+    /// Nobody needs to sign in.
     pub open: bool,
+    /// Browsers come over TLS, to this process or to a proxy in front of it.
+    pub secure: bool,
+    /// A proxy is in front, which says from where a request comes.
+    pub proxied: bool,
     /// The server listens on loopback.
     pub loopback: bool,
     pub console: bool,

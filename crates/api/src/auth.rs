@@ -1,33 +1,22 @@
-//! Who is calling: bearer tokens and their roles.
+//! Who is calling, and the bearer tokens of programs.
 //!
 //! In: an `Authorization` header and the stored hashes. Out: a [`Caller`].
 //! Invariants: a token is never stored, logged or shown again; only its SHA-256 is kept, and it is compared in
-//! constant time with every stored hash, so timing tells nothing about any of them; letting somebody in waits for
-//! nothing; a token made or revoked elsewhere counts within a second.
+//! constant time with every stored hash, so timing tells nothing about any of them.
 
-use std::{
-    collections::HashMap,
-    fmt::Write as _,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
-use tokio::{
-    sync::{mpsc, watch},
-    task::AbortHandle,
-};
-use vedette_event::{Micros, Span};
-use vedette_store::{
-    Store,
-    model::{Role, Token},
-};
+use vedette_store::model::{Role, Token};
 
+pub use crate::sign_in::{
+    password::{acceptable as acceptable_password, hash as hash_password},
+    totp::{create as create_authenticator, link as authenticator_link, written as written_authenticator},
+};
 use crate::{
     access::Permission,
     error::Error,
-    metrics::now,
     problem::{Kind, Problem},
 };
 
@@ -50,9 +39,7 @@ pub struct NewToken {
 /// # Errors
 /// [`Error::Random`] if the system gives none.
 pub fn create_token() -> Result<NewToken, Error> {
-    let mut random = [0_u8; RANDOM_BYTES];
-    getrandom::fill(&mut random).map_err(|e| Error::Random(e.to_string()))?;
-    let text = format!("{TOKEN_PREFIX}{}", hex(&random));
+    let text = format!("{TOKEN_PREFIX}{}", random_hex::<RANDOM_BYTES>()?);
     let hash = hash_token(&text);
     Ok(NewToken { text, hash })
 }
@@ -63,7 +50,14 @@ pub fn hash_token(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// `N` random bytes of the operating system, in hexadecimal digits.
+pub(crate) fn random_hex<const N: usize>() -> Result<String, Error> {
+    let mut random = [0_u8; N];
+    getrandom::fill(&mut random).map_err(|e| Error::Random(e.to_string()))?;
+    Ok(hex(&random))
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
@@ -73,19 +67,63 @@ fn hex(bytes: &[u8]) -> String {
 /// Who makes a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The token's name; `local` where no token is needed.
+    /// The user's or the token's name; `local` where nothing is needed.
     pub name: String,
     /// What it may do.
     pub role: Role,
-    /// True if no credential was shown, so that a browser could have been talked into the request.
+    /// True if a browser could have been talked into the request: nothing was shown, or a cookie that it sends by itself.
     pub ambient: bool,
+    /// What they came with.
+    pub credential: Credential,
+}
+
+tokio::task_local! {
+    static ASKING: Option<Caller>;
+}
+
+/// Answers a request on behalf of whoever asks, so that the frame around every page can say who that is without each page
+/// handing it on.
+pub(crate) async fn on_behalf_of<T>(caller: Option<Caller>, answer: impl Future<Output = T>) -> T {
+    ASKING.scope(caller, answer).await
+}
+
+/// Who asks for what is being answered.
+pub(crate) fn asking() -> Option<Caller> {
+    ASKING.try_with(Clone::clone).ok().flatten()
+}
+
+/// What a caller came with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// Nothing, where nothing is needed.
+    None,
+    /// The token of this hash.
+    Token([u8; 32]),
+    /// A session.
+    Session {
+        /// Its hash.
+        hash: [u8; 32],
+        /// What lists call it.
+        id: String,
+        /// What its forms carry.
+        csrf: String,
+    },
 }
 
 impl Caller {
     /// The person at a loopback console that needs no token.
     #[must_use]
     pub fn local() -> Self {
-        Self { name: "local".to_owned(), role: Role::Admin, ambient: true }
+        Self { name: "local".to_owned(), role: Role::Admin, ambient: true, credential: Credential::None }
+    }
+
+    /// What the forms of the caller's session carry.
+    #[must_use]
+    pub fn csrf(&self) -> Option<&str> {
+        match &self.credential {
+            Credential::Session { csrf, .. } => Some(csrf),
+            _ => None,
+        }
     }
 
     /// True if the caller has this permission.
@@ -117,118 +155,6 @@ pub fn find_token<'a>(presented: &str, known: &'a [Token]) -> Option<&'a Token> 
         at = u64::conditional_select(&at, &(index as u64), same);
     }
     usize::try_from(at).ok().and_then(|at| known.get(at)).filter(|token| token.revoked_at.is_none())
-}
-
-/// The tokens in force, held in memory, so that no request reads or writes the store to be let in: a store that is
-/// busy, full of searches or locked keeps nobody out. One task reads them again a few times a second, and a second one
-/// notes their use.
-#[derive(Debug)]
-pub(crate) struct Tokens {
-    known: watch::Receiver<Arc<[Token]>>,
-    /// When each was last handed over to be noted.
-    noted: Mutex<HashMap<[u8; 32], Micros>>,
-    used: mpsc::Sender<Token>,
-    tasks: [AbortHandle; 2],
-}
-
-/// How often they are read. A change counts within a second, and this is a quarter: reading a few rows takes less than
-/// a millisecond, and tokens made or revoked by another process announce themselves in no other way.
-const READ_AGAIN: Duration = Duration::from_millis(250);
-/// Uses that may wait to be noted. More are dropped, and noted at the next use.
-const USES: usize = 64;
-const MINUTE: Span = Span::secs(60);
-
-impl Tokens {
-    /// Reads them, and keeps on reading.
-    pub async fn follow(store: &Store) -> Result<Self, Error> {
-        let (send, known) = watch::channel(Arc::from(store.tokens_in_force().await?));
-        let (used, uses) = mpsc::channel(USES);
-        let reading = tokio::spawn(read_again(store.clone(), send));
-        let noting = tokio::spawn(note_uses(store.clone(), uses));
-        let tasks = [reading.abort_handle(), noting.abort_handle()];
-        Ok(Self { known, noted: Mutex::default(), used, tasks })
-    }
-
-    /// True if there is one.
-    pub fn any(&self) -> bool {
-        !self.known.borrow().is_empty()
-    }
-
-    /// Ready at each change, for streams.
-    pub fn changes(&self) -> watch::Receiver<Arc<[Token]>> {
-        self.known.clone()
-    }
-
-    /// Whose token this is. Never waits.
-    pub fn caller(&self, presented: &str) -> Result<Caller, Problem> {
-        let known = Arc::clone(&self.known.borrow());
-        let Some(token) = find_token(presented, &known) else {
-            return Err(Problem::new(Kind::Unauthenticated, "This token is not known or was revoked."));
-        };
-        self.note_use(token, &known);
-        Ok(Caller { name: token.name.clone(), role: token.role, ambient: false })
-    }
-
-    /// Hands a use over to be noted, about once a minute for each token.
-    fn note_use(&self, token: &Token, known: &[Token]) {
-        let now = now();
-        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = noted.get(&token.hash).copied().max(token.last_used_at);
-        if last.is_some_and(|last| now.since(last) < MINUTE) {
-            return;
-        }
-        if self.used.try_send(token.clone()).is_ok() {
-            noted.retain(|hash, _| known.iter().any(|token| token.hash == *hash));
-            noted.insert(token.hash, now);
-        }
-    }
-}
-
-impl Drop for Tokens {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
-    }
-}
-
-/// Reads the tokens again and again. A store that does not answer changes nothing: it makes and revokes none.
-async fn read_again(store: Store, known: watch::Sender<Arc<[Token]>>) {
-    let mut failing = false;
-    loop {
-        tokio::time::sleep(READ_AGAIN).await;
-        match store.tokens_in_force().await {
-            Ok(tokens) => {
-                failing = false;
-                known.send_if_modified(|known| {
-                    let changed = !same(known, &tokens);
-                    *known = tokens.into();
-                    changed
-                });
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "tokens cannot be read; those known stay in force until they can"
-                    );
-                }
-            }
-        }
-    }
-}
-
-/// True if both let in the same tokens with the same roles; when they were used says nothing.
-fn same(a: &[Token], b: &[Token]) -> bool {
-    let part = |token: &Token| (token.hash, token.role);
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| part(a) == part(b))
-}
-
-/// Notes the use of tokens, one write after the other, as slow as the store may be.
-async fn note_uses(store: Store, mut uses: mpsc::Receiver<Token>) {
-    while let Some(token) = uses.recv().await {
-        if let Err(error) = store.token_used(&token).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a token's use could not be noted");
-        }
-    }
 }
 
 /// The token in an `Authorization` header's value.
@@ -291,7 +217,8 @@ mod tests {
 
     #[test]
     fn roles_are_ordered() {
-        let caller = Caller { name: "ann".into(), role: Role::Engineer, ambient: false };
+        let caller =
+            Caller { name: "ann".into(), role: Role::Engineer, ambient: false, credential: Credential::None };
         assert!(caller.require(Role::Analyst).is_ok());
         assert!(caller.require(Role::Engineer).is_ok());
         assert!(caller.require(Role::Admin).is_err());

@@ -1,4 +1,4 @@
-//! Where the server may listen: beyond loopback only with tokens and with TLS by someone's word.
+//! Where the server may listen: beyond loopback only where somebody may come in, and with TLS by someone's word.
 //!
 //! In: the address and what protects it. Out: yes, or an error that says what is missing.
 
@@ -8,16 +8,16 @@ use crate::error::Error;
 
 /// Checks that an address may be listened on.
 ///
-/// `tls` is true if this process does TLS itself, `proxy_tls` if the operator says that a proxy in front of it does.
+/// `anybody` is true if there is a user or a token, `tls` if this process does TLS itself, `proxy_tls` if the operator says that a proxy in front of it does.
 ///
 /// # Errors
-/// [`Error::NoTokens`] or [`Error::NoTls`] for an address beyond loopback without them.
-pub fn bind_policy(address: SocketAddr, has_tokens: bool, tls: bool, proxy_tls: bool) -> Result<(), Error> {
+/// [`Error::Nobody`] or [`Error::NoTls`] for an address beyond loopback without them.
+pub fn bind_policy(address: SocketAddr, anybody: bool, tls: bool, proxy_tls: bool) -> Result<(), Error> {
     if is_loopback(address.ip()) {
         return Ok(());
     }
-    if !has_tokens {
-        return Err(Error::NoTokens(address));
+    if !anybody {
+        return Err(Error::Nobody(address));
     }
     if !tls && !proxy_tls {
         return Err(Error::NoTls(address));
@@ -44,10 +44,10 @@ mod tests {
     }
 
     #[test]
-    fn beyond_loopback_needs_tokens_and_tls() {
+    fn beyond_loopback_needs_somebody_and_tls() {
         for address in ["0.0.0.0:8080", "[::]:8080", "10.0.0.1:8080", "[::ffff:10.0.0.1]:8080"] {
             let address = address.parse().unwrap();
-            assert!(matches!(bind_policy(address, false, true, true), Err(Error::NoTokens(_))));
+            assert!(matches!(bind_policy(address, false, true, true), Err(Error::Nobody(_))));
             assert!(matches!(bind_policy(address, true, false, false), Err(Error::NoTls(_))));
             assert!(bind_policy(address, true, true, false).is_ok());
             assert!(bind_policy(address, true, false, true).is_ok());

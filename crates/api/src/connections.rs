@@ -21,6 +21,10 @@ use crate::bind::is_loopback;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reserve;
 
+/// Who is at the other end of the connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Visiting(pub IpAddr);
+
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Places {

@@ -8,12 +8,12 @@ pub enum Error {
     /// The operating system gives no random bytes.
     #[error("the operating system gave no random bytes: {0}")]
     Random(String),
-    /// Beyond loopback without tokens.
+    /// Beyond loopback while nobody may come in.
     #[error(
-        "refusing to listen on {0}, which others can reach, while there is no token; \
-         create one with `vedette token create`, or listen on 127.0.0.1"
+        "refusing to listen on {0}, which others can reach, while there is no user and no token; \
+         make the first one with `vedette user add --name NAME --role admin`, or listen on 127.0.0.1"
     )]
-    NoTokens(SocketAddr),
+    Nobody(SocketAddr),
     /// Beyond loopback without TLS.
     #[error(
         "refusing to listen on {0}, which others can reach, without TLS; \

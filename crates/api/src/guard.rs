@@ -1,8 +1,8 @@
 //! What every request passes before a route sees it, and every response before it leaves.
 //!
 //! In: a request. Out: its answer with security headers, or a problem: wrong host (DNS rebinding), no or unknown
-//! token, too low a role, a state change from another site, too many at once, too slow, a panic.
-//! Invariants: no response leaves without the headers; a panic is an answer, never a lost connection; nothing that one
+//! token, no session, too low a role, a state change from another site or without the form's token, too many at once, too
+//! slow, a panic. Invariants: a browser that nobody signed in with is shown where to, and no more; no response leaves without the headers; a panic is an answer, never a lost connection; nothing that one
 //! kind of work waits for (a body, a search, the store's writer) takes a permit of another kind.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -20,11 +20,12 @@ use tokio::{sync::Semaphore, time::timeout};
 use crate::{
     access::{Door, WorkKind, door},
     app::App,
-    auth::{Caller, bearer},
+    auth::{self, Caller, bearer},
     connections::Reserve,
     console,
     params::refused_body,
     problem::{Kind, Problem, short},
+    session::{self, CSRF_FIELD, CSRF_HEADER, Cookie},
 };
 
 /// Pages read at once: more than the store's connections, so that it never idles, and few enough that the last one
@@ -34,6 +35,9 @@ const MAX_READS: usize = 128;
 const MAX_SEARCHES: usize = 16;
 /// Changes under way or waiting for the store's writer.
 const MAX_WRITES: usize = 32;
+/// Attempts to sign in under way or waiting for a password's turn, and their bodies: apart from those of people who are in,
+/// so that strangers hold nobody up.
+const MAX_SIGN_INS: usize = 16;
 /// Bodies being read; one is at most 256 KiB.
 const MAX_BODIES: usize = 64;
 /// For an answer: beyond it nobody looks at the page any more, while its permit would keep others waiting.
@@ -67,6 +71,8 @@ struct Permits {
     searches: Semaphore,
     writes: Semaphore,
     bodies: Semaphore,
+    sign_ins: Semaphore,
+    sign_in_bodies: Semaphore,
 }
 
 impl Guard {
@@ -76,6 +82,8 @@ impl Guard {
             searches: Semaphore::new(MAX_SEARCHES),
             writes: Semaphore::new(MAX_WRITES),
             bodies: Semaphore::new(MAX_BODIES),
+            sign_ins: Semaphore::new(MAX_SIGN_INS),
+            sign_in_bodies: Semaphore::new(MAX_SIGN_INS),
         };
         Self { app, permits: Arc::new(permits) }
     }
@@ -87,14 +95,28 @@ pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
     let route =
         request.extensions().get::<MatchedPath>().map_or("unmatched", |path| path.as_str()).to_owned();
     let page = guard.app.console && wants_page(&request);
-    let answer = AssertUnwindSafe(admit(&guard, request, next)).catch_unwind().await;
+    // Where to go on after signing in; a change that was refused is not done by itself later.
+    let wanted = if method.is_safe() {
+        request.uri().path_and_query().map(|path| path.as_str().to_owned())
+    } else {
+        None
+    };
+    let who = authenticate(&guard.app, request.headers());
+    let caller = who.as_ref().ok().cloned();
+    let admitted = auth::on_behalf_of(caller.clone(), admit(&guard, who, request, next));
+    let answer = AssertUnwindSafe(admitted).catch_unwind().await;
     let answer = answer.unwrap_or_else(|_| {
         tracing::error!(%method, route, "a request panicked");
         Err(Problem::new(Kind::Internal, "This request hit a fault in Vedette; the log says more."))
     });
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     if page && let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        response = console::error_page(&guard.app, &problem);
+        response = match caller {
+            None if problem.is(Kind::Unauthenticated) => {
+                console::to_sign_in(wanted.as_deref().unwrap_or("/"))
+            }
+            caller => console::error_page(&guard.app, caller, &problem).await,
+        };
     }
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
@@ -105,7 +127,12 @@ pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
     response
 }
 
-async fn admit(guard: &Guard, mut request: Request, next: Next) -> Result<Response, Problem> {
+async fn admit(
+    guard: &Guard,
+    who: Result<Caller, Problem>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
     let app = &guard.app;
     let template = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let Door { role, work } = door(request.method(), template, request.uri());
@@ -114,25 +141,38 @@ async fn admit(guard: &Guard, mut request: Request, next: Next) -> Result<Respon
         return Err(Problem::new(Kind::Overloaded, detail));
     }
     check_host(app, request.headers())?;
-    if let Some(least) = role {
-        let caller = authenticate(app, request.headers())?;
-        if caller.ambient && !request.method().is_safe() {
-            check_same_site(request.headers())?;
+    let changes = !request.method().is_safe();
+    let caller = match role {
+        Some(least) => {
+            let caller = who?;
+            if caller.ambient && changes {
+                check_same_site(request.headers())?;
+            }
+            caller.require(least)?;
+            Some(caller)
         }
-        caller.require(least)?;
+        None if changes => {
+            check_same_site(request.headers())?;
+            who.ok()
+        }
+        None => who.ok(),
+    };
+    let permits = &guard.permits;
+    if changes {
+        let bodies = if work == WorkKind::SignIn { &permits.sign_in_bodies } else { &permits.bodies };
+        request = whole(bodies, request, caller.as_ref().and_then(Caller::csrf)).await?;
+    }
+    if let Some(caller) = caller {
         request.extensions_mut().insert(caller);
     }
-    let permits = &guard.permits;
     let (permit, what) = match work {
         WorkKind::Probe => return Ok(next.run(request).await),
         // Its permit is for the whole stream, and taken where that begins.
         WorkKind::Stream => return in_time(next.run(request)).await,
+        WorkKind::SignIn => (permits.sign_ins.try_acquire(), "attempts to sign in"),
         WorkKind::Read => (permits.reads.try_acquire(), "requests"),
         WorkKind::Search => (permits.searches.try_acquire(), "searches"),
-        WorkKind::Write => {
-            request = whole(permits, request).await?;
-            (permits.writes.try_acquire(), "changes")
-        }
+        WorkKind::Write => (permits.writes.try_acquire(), "changes"),
     };
     let _permit = permit.map_err(|_| too_many(what))?;
     in_time(next.run(request)).await
@@ -147,17 +187,55 @@ fn too_many(what: &str) -> Problem {
     Problem::new(Kind::TooManyRequests, format!("Too many {what} are under way. Try again in a moment."))
 }
 
-/// The request with its whole body, so that no work waits for bytes that may never come.
-async fn whole(permits: &Permits, request: Request) -> Result<Request, Problem> {
-    let _permit = permits.bodies.try_acquire().map_err(|_| too_many("bodies"))?;
+/// The request with its whole body, so that no work waits for bytes that may never come; of a session only if it bears the
+/// form's token, which no route sees.
+async fn whole(bodies: &Semaphore, request: Request, csrf: Option<&str>) -> Result<Request, Problem> {
+    let _permit = bodies.try_acquire().map_err(|_| too_many("bodies"))?;
     let (parts, body) = request.into_parts();
     // The extractor knows the limit that the router sets, and takes a whole request.
     let coming = Bytes::from_request(Request::from_parts(parts.clone(), body), &());
     match timeout(BODY_TIMEOUT, coming).await {
-        Ok(Ok(bytes)) => Ok(Request::from_parts(parts, Body::from(bytes))),
+        Ok(Ok(bytes)) => {
+            let bytes = match csrf {
+                Some(csrf) => check_form(&parts.headers, bytes, csrf)?,
+                None => bytes,
+            };
+            Ok(Request::from_parts(parts, Body::from(bytes)))
+        }
         Ok(Err(rejection)) => Err(refused_body(rejection)),
         Err(_) => Err(Problem::new(Kind::BodyTooSlow, "The body did not come within 10 seconds.")),
     }
+}
+
+/// The body without the form's token, if that is the session's. A page of another site can send forms, plain text and
+/// nothing at all; anything else it has to ask for first, and is not answered. What scripts of ours send otherwise says where
+/// it comes from, as all browsers do.
+fn check_form(headers: &HeaderMap, body: Bytes, csrf: &str) -> Result<Bytes, Problem> {
+    let expired = || {
+        let detail = "This form is not of your present session, or the page is old. Load it again and repeat the change.";
+        Problem::new(Kind::FormExpired, detail)
+    };
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let media = text("content-type").unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if text(CSRF_HEADER).is_some_and(|given| session::same(given, csrf)) {
+        return Ok(body);
+    }
+    if media.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        let (mut given, mut rest) = (None, form_urlencoded::Serializer::new(String::new()));
+        for (name, value) in form_urlencoded::parse(&body) {
+            if name == CSRF_FIELD {
+                given = Some(value);
+            } else {
+                rest.append_pair(&name, &value);
+            }
+        }
+        let same = given.is_some_and(|given| session::same(&given, csrf));
+        return if same { Ok(rest.finish().into()) } else { Err(expired()) };
+    }
+    let says = headers.contains_key("sec-fetch-site") || headers.contains_key(header::ORIGIN);
+    let simple =
+        ["", "text/plain", "multipart/form-data"].iter().any(|simple| media.eq_ignore_ascii_case(simple));
+    if simple || !says { Err(expired()) } else { Ok(body) }
 }
 
 fn wants_page(request: &Request<Body>) -> bool {
@@ -169,13 +247,18 @@ fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
     match headers.get(header::AUTHORIZATION) {
         Some(value) => {
             let token = bearer(value.to_str().unwrap_or_default())?;
-            app.tokens.caller(token)
+            app.admission.token(token)
         }
-        None if app.open => Ok(Caller::local()),
-        None => Err(Problem::new(
-            Kind::Unauthenticated,
-            "Send `Authorization: Bearer vdt_…`; `vedette token create` makes a token.",
-        )),
+        None => {
+            let session = Cookie::Session.read(headers, app.secure);
+            let caller = session.and_then(|secret| app.admission.session(secret));
+            caller.or_else(|| app.open.then(Caller::local)).ok_or_else(|| {
+                Problem::new(
+                    Kind::Unauthenticated,
+                    "Sign in, or send `Authorization: Bearer vdt_…`; `vedette token create` makes a token.",
+                )
+            })
+        }
     }
 }
 

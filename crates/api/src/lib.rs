@@ -2,9 +2,10 @@
 //!
 //! In: the [`Store`](vedette_store::Store), [`live::Live`] snapshots that the binary publishes, [`ServerSettings`].
 //! Out: a [`Server`]. Invariants: the only user of axum; every refusal is a problem document; the OpenAPI document is
-//! generated from the routes; nothing is served beyond loopback without tokens and TLS.
+//! generated from the routes; nothing is served beyond loopback without TLS and somebody who may come in.
 
 mod access;
+mod admission;
 mod app;
 mod attack;
 pub mod auth;
@@ -24,6 +25,8 @@ pub mod reload;
 mod router;
 mod routes;
 mod server;
+mod session;
+mod sign_in;
 mod socket;
 mod wire;
 
@@ -31,6 +34,7 @@ mod wire;
 mod tests;
 
 pub use access::Permission;
+pub use admission::SessionLimits;
 pub use bind::{bind_policy, is_loopback};
 pub use error::Error;
 pub use metrics::{Metric, Metrics};

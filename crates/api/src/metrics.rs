@@ -95,6 +95,8 @@ pub enum Metric {
     HttpConnectionsShed,
     /// Event streams open.
     HttpStreams,
+    /// Attempts to sign in.
+    SignIns,
     /// Processor time.
     CpuSeconds,
     /// Memory in use.
@@ -109,9 +111,19 @@ pub enum Metric {
     StartTime,
 }
 
+impl SignInOutcome {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::SignedIn => "signed_in",
+            Self::Refused => "refused",
+            Self::Held => "held",
+        }
+    }
+}
+
 impl Metric {
     /// All metrics in the order in which they are declared, since each finds its own by its place: stable name, labels, what it means.
-    const CATALOGUE: [(Self, &'static str, &'static str, &'static str); 40] = [
+    const CATALOGUE: [(Self, &'static str, &'static str, &'static str); 41] = [
         (Self::Ready, "vedette_ready", "", "1 if the service does its work, else 0"),
         (Self::Records, "vedette_records", "source", "Records read"),
         (Self::Events, "vedette_events", "source", "Events evaluated"),
@@ -236,6 +248,12 @@ impl Metric {
             "Connections closed because a new one needed the place and they had waited longest for their peer",
         ),
         (Self::HttpStreams, "vedette_http_streams", "", "Event streams open"),
+        (
+            Self::SignIns,
+            "vedette_sign_ins",
+            "outcome",
+            "Attempts to sign in: signed_in, refused, or held since there were too many",
+        ),
         // The names that all of Prometheus's exporters give.
         (
             Self::CpuSeconds,
@@ -265,6 +283,7 @@ impl Metric {
 }
 
 type HttpLabels = [(&'static str, String); 3];
+type SignInLabels = [(&'static str, &'static str); 1];
 
 /// The instruments that are not in the snapshot, and the registry of them all.
 #[derive(Debug)]
@@ -272,6 +291,16 @@ pub struct Metrics {
     registry: Registry,
     publish_latency: Histogram,
     http_requests: Family<HttpLabels, Counter>,
+    sign_ins: Family<SignInLabels, Counter>,
+}
+
+/// What became of an attempt to sign in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SignInOutcome {
+    SignedIn,
+    Refused,
+    /// Too many attempts.
+    Held,
 }
 
 impl Metrics {
@@ -286,7 +315,14 @@ impl Metrics {
         registry.register(name, help, publish_latency.clone());
         let (name, _, help) = Metric::HttpRequests.parts();
         registry.register(name, help, http_requests.clone());
-        Self { registry, publish_latency, http_requests }
+        let sign_ins = Family::<SignInLabels, Counter>::default();
+        let (name, _, help) = Metric::SignIns.parts();
+        registry.register(name, help, sign_ins.clone());
+        // From the start, so that the first refusal is a rise.
+        for outcome in [SignInOutcome::SignedIn, SignInOutcome::Refused, SignInOutcome::Held] {
+            let _ = sign_ins.get_or_create(&[("outcome", outcome.name())]);
+        }
+        Self { registry, publish_latency, http_requests, sign_ins }
     }
 
     /// Notes how long a publish transaction took from the moment there was something to publish.
@@ -301,6 +337,11 @@ impl Metrics {
         let labels =
             [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
         self.http_requests.get_or_create(&labels).inc();
+    }
+
+    /// Notes an attempt to sign in.
+    pub(crate) fn count_sign_in(&self, outcome: SignInOutcome) {
+        self.sign_ins.get_or_create(&[("outcome", outcome.name())]).inc();
     }
 
     /// All metrics as text, and these.

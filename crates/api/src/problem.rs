@@ -32,10 +32,14 @@ pub enum Kind {
     NotFound,
     /// The path exists, the method does not.
     MethodNotAllowed,
-    /// No token, or one that is not known.
+    /// No session and no token, or one that is not known.
     Unauthenticated,
-    /// The token's role is too low.
+    /// The caller's role is too low.
     Forbidden,
+    /// Name, password or code is wrong, or the user may not sign in.
+    SignInRefused,
+    /// A form without the token of the session.
+    FormExpired,
     /// A query parameter that the route does not have.
     UnknownParameter,
     /// A parameter's value makes no sense.
@@ -86,11 +90,13 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order in which they are documented.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Unauthenticated,
         Self::Forbidden,
+        Self::SignInRefused,
+        Self::FormExpired,
         Self::UnknownParameter,
         Self::InvalidParameter,
         Self::InvalidCursor,
@@ -124,6 +130,8 @@ impl Kind {
             Self::MethodNotAllowed => ("urn:vedette:problem:method-not-allowed", 405, "Method not allowed"),
             Self::Unauthenticated => ("urn:vedette:problem:unauthenticated", 401, "Authentication needed"),
             Self::Forbidden => ("urn:vedette:problem:forbidden", 403, "Not allowed"),
+            Self::SignInRefused => ("urn:vedette:problem:sign-in-refused", 401, "Not signed in"),
+            Self::FormExpired => ("urn:vedette:problem:form-expired", 403, "Form expired"),
             Self::UnknownParameter => {
                 ("urn:vedette:problem:unknown-parameter", 400, "Unknown query parameter")
             }
@@ -245,6 +253,17 @@ impl Problem {
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.header = Some(Box::new((name, value)));
         self
+    }
+
+    /// Says when to try again.
+    #[must_use]
+    pub(crate) fn retry_after(self, seconds: i64) -> Self {
+        self.header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    /// The value of a header that it bears.
+    pub(crate) fn header_value(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.header.as_deref().filter(|header| header.0 == *name).map(|header| &header.1)
     }
 
     /// The HTTP status.

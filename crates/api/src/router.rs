@@ -18,7 +18,7 @@ use crate::{
     app::App,
     console,
     guard::{self, Guard},
-    routes::{alerts, cases, desk, rules, stream, system, triage},
+    routes::{alerts, cases, desk, people, rules, stream, system, triage},
     wire,
 };
 
@@ -44,6 +44,7 @@ const MAX_BODY: usize = 256 * 1024;
         (name = "views", description = "The queue's filters by name"),
         (name = "audit", description = "Who changed what"),
         (name = "detection", description = "Rules and their coverage"),
+        (name = "access", description = "Who may come in"),
         (name = "operation", description = "Sources, status, dead letters")
     )
 )]
@@ -94,7 +95,11 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(system::status))
         .routes(routes!(system::dead_letters))
         .routes(routes!(system::dead_letter_totals))
-        .routes(routes!(system::overview));
+        .routes(routes!(system::overview))
+        .routes(routes!(people::account))
+        .routes(routes!(people::sessions))
+        .routes(routes!(people::end_session))
+        .routes(routes!(people::users));
     OpenApiRouter::with_openapi(OpenApiDocument::openapi()).nest("/api/v1", routes)
 }
 

@@ -44,13 +44,13 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     },
 };
-use vedette_store::{Store, model::Token};
+use vedette_store::Store;
 
 use crate::{
+    admission::{Admission, Known, SessionLimits},
     app::{self, App},
-    auth::Tokens,
     bind::{bind_policy, is_loopback},
-    connections::{Connections, Places, Progress, Reserve, Slot},
+    connections::{Connections, Places, Progress, Reserve, Slot, Visiting},
     error::Error,
     live::LiveView,
     metrics::{Metrics, now},
@@ -58,6 +58,7 @@ use crate::{
     reload::Reloads,
     router::router,
     routes::stream,
+    sign_in::SignIn,
     socket::Socket,
 };
 
@@ -108,10 +109,12 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct ServerSettings {
     /// Where to listen; port 0 takes a free one.
     pub address: SocketAddr,
-    /// On loopback no token is needed; has no effect elsewhere.
+    /// On loopback nobody needs to sign in; has no effect elsewhere.
     pub open_loopback: bool,
     /// Whether to serve the console's pages.
     pub console: bool,
+    /// How long sessions last.
+    pub sessions: SessionLimits,
     /// The operator's word that a proxy in front of it does TLS.
     pub proxy_tls: bool,
     /// Do TLS in this process.
@@ -137,7 +140,7 @@ pub struct Server {
     address: SocketAddr,
     front: Front,
     connections: Arc<Connections>,
-    tokens: watch::Receiver<Arc<[Token]>>,
+    access: watch::Receiver<Arc<Known>>,
     stopping: watch::Sender<bool>,
     /// What is looked at while it runs, and where that is kept.
     watch: (LiveView, Arc<Pace>),
@@ -173,24 +176,27 @@ impl Server {
         live: LiveView,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Error> {
-        let tokens = Tokens::follow(&store).await?;
-        bind_policy(settings.address, tokens.any(), settings.tls.is_some(), settings.proxy_tls)?;
+        let admission = Admission::follow(&store, settings.sessions).await?;
+        bind_policy(settings.address, admission.any(), settings.tls.is_some(), settings.proxy_tls)?;
         let tls = settings.tls.as_ref().map(acceptor).transpose()?;
         let bind = |source| Error::Bind { address: settings.address, source };
         let listener = listen(settings.address, limits.send_buffer).map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         let connections = Arc::new(Connections::new(limits.places, settings.proxy_tls));
         let (stopping, watch_stopping) = watch::channel(false);
-        let changes = tokens.changes();
+        let access = admission.changes();
         let pace = Arc::<Pace>::default();
         let app = App {
             store,
             live: live.clone(),
             metrics,
             pace: Arc::clone(&pace),
-            tokens,
+            admission,
+            sign_in: SignIn::default(),
             connections: Arc::clone(&connections),
             open: settings.open_loopback && is_loopback(address.ip()),
+            secure: settings.tls.is_some() || settings.proxy_tls,
+            proxied: settings.proxy_tls,
             loopback: is_loopback(address.ip()),
             console: settings.console,
             hosts: settings.hosts,
@@ -200,7 +206,7 @@ impl Server {
             stopping: watch_stopping.clone(),
         };
         let front = Front { router: router(app), tls, limits, stopping: watch_stopping };
-        Ok(Self { listener, address, front, connections, tokens: changes, stopping, watch: (live, pace) })
+        Ok(Self { listener, address, front, connections, access, stopping, watch: (live, pace) })
     }
 
     /// Where it listens.
@@ -209,10 +215,17 @@ impl Server {
         self.address
     }
 
+    /// True if there is no user and no token, so that nobody can come in.
+    #[must_use]
+    pub fn admits_nobody(&self) -> bool {
+        let known = self.access.borrow();
+        known.admitted.users.is_empty() && known.admitted.tokens.is_empty()
+    }
+
     /// Serves until `shutdown` is ready, then answers what is under way, for at most five seconds. It ends by itself if
-    /// tokens are not read any more: one that was revoked would let in for ever.
+    /// users and tokens are not read any more: who was kept out would be let in for ever.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, front, connections, mut tokens, stopping, watch: (live, pace), .. } = self;
+        let Self { listener, front, connections, mut access, stopping, watch: (live, pace), .. } = self;
         let mut looks = interval(pace::EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Every connection holds a sender, and nothing is sent: the end of the channel is the end of the last one.
@@ -226,8 +239,8 @@ impl Server {
                     pace.look(&live.now(), now());
                     continue;
                 }
-                () = async { while tokens.changed().await.is_ok() {} } => {
-                    tracing::error!("tokens are not read any more");
+                () = async { while access.changed().await.is_ok() {} } => {
+                    tracing::error!("users and tokens are not read any more");
                     break;
                 }
             };
@@ -280,12 +293,15 @@ impl Front {
     async fn serve(self, stream: TcpStream, slot: Slot) {
         let limits = self.limits;
         let progress = Arc::clone(&slot.progress);
+        // Who has hung up already is asked nothing.
+        let Ok(peer) = stream.peer_addr() else { return };
+        let peer = Visiting(peer.ip());
         let stream = Socket::new(stream, Arc::clone(&progress), limits.write);
         let served = async {
             match self.tls.clone() {
-                None => self.http(stream, &slot).await,
+                None => self.http(stream, peer, &slot).await,
                 Some(tls) => match timeout(limits.handshake, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => self.http(stream, &slot).await,
+                    Ok(Ok(stream)) => self.http(stream, peer, &slot).await,
                     Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
                     Err(_) => tracing::debug!("TLS handshake took too long"),
                 },
@@ -302,7 +318,7 @@ impl Front {
         }
     }
 
-    async fn http<S>(&self, stream: S, slot: &Slot)
+    async fn http<S>(&self, stream: S, peer: Visiting, slot: &Slot)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -311,6 +327,7 @@ impl Front {
         let (reserve, connections) = (slot.reserve, Arc::clone(&slot.connections));
         let service = service_fn(move |mut request: Request<Incoming>| {
             progress.asked();
+            request.extensions_mut().insert(peer);
             if reserve {
                 request.extensions_mut().insert(Reserve);
             }

@@ -4,6 +4,7 @@
 //! Out: [`Config`]. Invariants: unknown keys are refused; every value is checked before anything starts; an error
 //! names the file, the line, the key and what would be valid; secrets have no `Debug`.
 
+mod access;
 pub mod bytes;
 mod check;
 pub mod memory;
@@ -153,6 +154,9 @@ pub struct ApiConfig {
     /// Host names to answer to besides loopback's own; beyond loopback an empty list means any.
     #[serde(default)]
     pub hosts: Vec<String>,
+    /// How long people stay signed in.
+    #[serde(default)]
+    pub sessions: access::SessionConfig,
 }
 
 /// A certificate and its key.
@@ -224,7 +228,13 @@ impl Default for EngineConfig {
 
 impl Default for ApiConfig {
     fn default() -> Self {
-        Self { listen: defaults::listen(), tls: None, proxy_tls: false, hosts: Vec::new() }
+        Self {
+            listen: defaults::listen(),
+            tls: None,
+            proxy_tls: false,
+            hosts: Vec::new(),
+            sessions: access::SessionConfig::default(),
+        }
     }
 }
 
@@ -364,6 +374,14 @@ mod tests {
         says(
             &with("store: {dead_letter_bytes: 5}"),
             "v.yml:2:28: store.dead_letter_bytes: `5B` must be at least 16MiB",
+        );
+        says(
+            &with("api: {sessions: {idle: 1m}}"),
+            "v.yml:2:24: api.sessions.idle: `1m` must lie between 5m and 90d",
+        );
+        says(
+            &with("api: {sessions: {idle: 8d}}"),
+            "v.yml:2:24: api.sessions.idle: `8d` is more than longest, `7d`",
         );
         says(
             &with("api: {tls: {certificate: no.pem, key: no.pem}}"),

@@ -32,6 +32,7 @@ mod telemetry;
 mod texts;
 mod token;
 mod topic;
+mod user;
 mod yaml;
 
 use std::{io, process::ExitCode};
@@ -77,7 +78,9 @@ enum Command {
     Decode(decode::Args),
     /// Parse, lint, compile and test rules.
     Check(check::Args),
-    /// Manage access to the API.
+    /// Manage the people who may sign in.
+    User(user::Args),
+    /// Manage programs' access to the API.
     Token(token::Args),
     /// Decide about input topics: accept one that was recreated.
     Topic(topic::Args),
@@ -126,6 +129,7 @@ fn main() -> ExitCode {
         Command::Scan(args) => scan::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::User(args) => user::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Topic(args) => topic::run(&args),
         Command::Checkpoint(args) => checkpoint::run(&args),

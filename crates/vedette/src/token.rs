@@ -53,19 +53,22 @@ enum Action {
     },
 }
 
-fn name(text: &str) -> Result<String, String> {
+/// A name as audits and lists show it.
+pub fn name(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '@');
     let fits = (1..=64).contains(&text.chars().count()) && text.chars().all(plain);
     fits.then(|| text.to_owned()).ok_or_else(|| "write 1 to 64 letters, digits and - _ . @".to_owned())
 }
 
 /// What the caller can mend is wrong use; all else is the world's.
-fn refused(error: vedette_store::Error) -> Failure {
+pub fn refused(error: vedette_store::Error) -> Failure {
     use vedette_store::Error;
     match error {
-        Error::TokenExists { .. } | Error::UserExists { .. } | Error::NotFound { .. } => {
-            Failure::Usage(error.into())
-        }
+        Error::TokenExists { .. }
+        | Error::UserExists { .. }
+        | Error::TooManyUsers { .. }
+        | Error::NotLocal { .. }
+        | Error::NotFound { .. } => Failure::Usage(error.into()),
         error => Failure::World(error.into()),
     }
 }

@@ -3,6 +3,7 @@
 //! In: requests of a browser. Out: HTML through templates that escape everything. Invariants: pages need no script,
 //! load nothing from elsewhere, and show exactly what the API would say; no HTML is made by joining strings.
 
+mod account;
 mod alert;
 mod alert_desk;
 mod cases;
@@ -17,6 +18,8 @@ mod picture;
 mod queue;
 mod rules;
 mod sources;
+mod sheet;
+mod sign_in;
 mod visible;
 mod words;
 
@@ -26,7 +29,7 @@ use askama::Template;
 use axum::{
     Router,
     http::{HeaderValue, StatusCode, header},
-    response::{Html, IntoResponse, Response},
+    response::{Html, IntoResponse, Redirect, Response},
     routing::{get, post},
 };
 use include_dir::{Dir, include_dir};
@@ -34,10 +37,12 @@ use vedette_event::{Micros, Span};
 
 use crate::{
     app::App,
+    auth::{self, Caller},
     live::{Live, Mode, Readiness},
     metrics::now,
     params::Segment,
     problem::{Kind, Problem},
+    session::checked_path,
 };
 
 static ASSETS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../dashboards/console/assets");
@@ -78,6 +83,13 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/overview", get(overview::page))
         .route("/sources", get(sources::page))
         .route("/dead-letters", get(dead_letters::page))
+        .route("/account", get(account::page))
+        .route("/account/password", post(account::password))
+        .route("/account/authenticator", post(account::authenticator))
+        .route("/account/authenticator/remove", post(account::remove_authenticator))
+        .route("/account/sessions/{id}/end", post(account::end_session))
+        .route("/sign-in", get(sign_in::page).post(sign_in::sign_in))
+        .route("/sign-out", post(sign_in::sign_out))
         .route("/assets/{name}", get(asset))
 }
 
@@ -108,10 +120,21 @@ pub(crate) struct Frame {
     obstacles: Vec<(String, String)>,
     degraded: Vec<(String, String)>,
     rejected: usize,
+    /// Who asks, where somebody has to sign in.
+    person: Option<Person>,
+    /// What forms carry.
+    csrf: Option<String>,
+}
+
+/// Who signed in.
+struct Person {
+    name: String,
+    role: &'static str,
 }
 
 impl Frame {
     fn new(live: &Live, current: &'static str) -> Self {
+        let asking = auth::asking();
         let (tone, pulse) = pulse(live);
         let told = |message: &String, since: Micros| (message.clone(), Stamp::of(since).text);
         let Readiness { obstacles, degraded, .. } = &live.ready;
@@ -125,6 +148,10 @@ impl Frame {
             obstacles: obstacles.iter().map(|o| told(&o.message, o.since)).collect(),
             degraded: degraded.iter().map(|d| told(&d.message, d.since)).collect(),
             rejected: live.rejected.len(),
+            csrf: asking.as_ref().and_then(|caller| caller.csrf().map(str::to_owned)),
+            person: asking
+                .filter(|caller| caller.csrf().is_some())
+                .map(|caller| Person { name: caller.name, role: caller.role.name() }),
         }
     }
 
@@ -195,8 +222,36 @@ struct ErrorPage<'a> {
     detail: &'a str,
 }
 
-/// A problem as a page.
-pub(crate) fn error_page(app: &App, problem: &Problem) -> Response {
+#[derive(Template)]
+#[template(path = "stranger_error.html")]
+struct StrangerErrorPage<'a> {
+    assets: &'static str,
+    title: &'a str,
+    detail: &'a str,
+}
+
+/// Sends a browser to where people sign in, and back afterwards.
+pub(crate) fn to_sign_in(wanted: &str) -> Response {
+    let next = checked_path(wanted);
+    let pairs: &[(&str, &str)] = if next == "/" { &[] } else { &[("next", next)] };
+    Redirect::to(&href("/sign-in", pairs)).into_response()
+}
+
+/// A problem as a page; who has not signed in is told nothing of what is around it.
+pub(crate) async fn error_page(app: &App, caller: Option<Caller>, problem: &Problem) -> Response {
+    match caller {
+        Some(caller) => auth::on_behalf_of(Some(caller), async { framed_error(app, problem) }).await,
+        None => {
+            let (title, detail) = (problem.title(), problem.detail());
+            let page = StrangerErrorPage { assets: &ASSETS_VERSION, title, detail };
+            let mut response = render(&page).unwrap_or_else(IntoResponse::into_response);
+            *response.status_mut() = problem.status();
+            response
+        }
+    }
+}
+
+fn framed_error(app: &App, problem: &Problem) -> Response {
     let live = app.live.now();
     let page = ErrorPage { frame: Frame::new(&live, ""), title: problem.title(), detail: problem.detail() };
     let mut response = render(&page).unwrap_or_else(IntoResponse::into_response);

@@ -4,6 +4,7 @@ pub(crate) mod alerts;
 pub(crate) mod cases;
 pub(crate) mod desk;
 pub(crate) mod keyed;
+pub(crate) mod people;
 pub(crate) mod rules;
 pub(crate) mod stream;
 pub(crate) mod system;

@@ -3,7 +3,7 @@
 //! In: the list's filters and the last `seq` seen. Out: `alert` (the row as in the list), `leave` (it stopped matching),
 //! `reset` (the `seq` is too old: read the list again). Invariants: an event's id is its `seq`, so a browser resumes by
 //! itself; `leave` is for rows that the reader may know, once; a reader that lags is sent the newest state of each row,
-//! never a growing queue; a stream ends when its token is revoked, when the server stops, and after an hour.
+//! never a growing queue; a stream ends when its token or session is over, when the server stops, and after an hour.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -14,8 +14,9 @@ use std::{
 };
 
 use axum::{
+    Extension,
     extract::State,
-    http::{HeaderMap, header},
+    http::HeaderMap,
     response::sse::{Event, KeepAlive, Sse},
 };
 use futures::{Stream, stream};
@@ -30,12 +31,13 @@ use utoipa::{
 };
 use vedette_store::{
     Error,
-    model::{ChangeKind, Changes, Filter, Token},
+    model::{ChangeKind, Changes, Filter},
 };
 
 use crate::{
+    admission::Known as Admitted,
     app::App,
-    auth::bearer,
+    auth::Caller,
     desk::filter::FilterParams,
     params::Strict,
     problem::{self, Kind, Problem},
@@ -103,6 +105,7 @@ struct Reset {
 )]
 pub(crate) async fn follow(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     Strict(params): Strict<StreamParams>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
@@ -121,17 +124,15 @@ pub(crate) async fn follow(
         Some(seq) => seq,
         None => app.store.newest_seq().await?,
     };
-    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = token.and_then(|value| bearer(value).ok()).map(str::to_owned);
     let permit = Arc::clone(&app.streams).try_acquire_owned();
     let permit = permit.map_err(|_| Problem::new(Kind::TooManyRequests, "Too many streams are open."))?;
     let follower = Follower {
         ends: Instant::now() + MAX_TIME,
         newest: app.store.watch(),
-        access: app.tokens.changes(),
+        access: app.admission.changes(),
         stopping: app.stopping.clone(),
         app,
-        token,
+        caller,
         filter,
         after,
         known: Known::before(given.unwrap_or(i64::MIN)),
@@ -176,15 +177,14 @@ impl Known {
 
 struct Follower {
     app: Arc<App>,
-    /// As it was shown; none where none is needed.
-    token: Option<String>,
+    caller: Caller,
     filter: Filter,
     after: i64,
     known: Known,
     ready: VecDeque<Event>,
     ends: Instant,
     newest: watch::Receiver<i64>,
-    access: watch::Receiver<Arc<[Token]>>,
+    access: watch::Receiver<Arc<Admitted>>,
     stopping: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 }
@@ -218,10 +218,10 @@ impl Follower {
         }
     }
 
-    /// True if the token is not in force any more.
+    /// True if the token or the session is not in force any more.
     fn revoked(&mut self) -> bool {
         self.access.mark_unchanged();
-        self.token.as_ref().is_some_and(|token| self.app.tokens.caller(token).is_err())
+        !self.app.admission.still_lets_in(&self.caller)
     }
 
     /// Looks at the next changes; true if there were any.

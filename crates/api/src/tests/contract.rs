@@ -65,7 +65,7 @@ fn operations_have_names_of_their_own() {
     let mut names: Vec<_> = names.into_iter().map(|operation| operation["operationId"].to_string()).collect();
     names.sort();
     names.dedup();
-    assert_eq!((names.len(), all), (38, 38));
+    assert!(all >= 15 && names.len() == all, "{names:?}");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod desk_pages;
 mod ledger;
 mod operation;
 mod pages;
+mod people;
 mod pressure;
 pub(crate) mod seed;
 mod served;
@@ -29,12 +30,13 @@ use vedette_event::Micros;
 use vedette_store::{Access, Store};
 
 use crate::{
+    admission::{Admission, SessionLimits},
     app::App,
-    auth::Tokens,
     connections::{Connections, Places},
     live::{Live, LiveView, Mode},
     metrics::Metrics,
     router::router,
+    sign_in::SignIn,
 };
 
 /// 2026-01-31T12:00:00Z, the seed's present.
@@ -103,7 +105,10 @@ async fn app(store: &Store, live: LiveView, stopping: watch::Receiver<bool>) -> 
         live: live.clone(),
         metrics: Arc::new(Metrics::new(live)),
         pace: Arc::default(),
-        tokens: Tokens::follow(store).await.unwrap(),
+        admission: Admission::follow(store, SessionLimits::USUAL).await.unwrap(),
+        sign_in: SignIn::default(),
+        secure: false,
+        proxied: false,
         connections: Arc::new(Connections::new(Places::USUAL, false)),
         open: true,
         loopback: true,

@@ -56,6 +56,7 @@ async fn serve(limits: Limits, tls: Option<TlsFiles>) -> Served {
         address: "127.0.0.1:0".parse().unwrap(),
         open_loopback: false,
         console: false,
+        sessions: crate::SessionLimits::USUAL,
         proxy_tls: false,
         tls: tls.clone(),
         hosts: Vec::new(),

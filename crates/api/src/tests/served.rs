@@ -20,7 +20,7 @@ use vedette_store::{Access, Store};
 
 use super::{NOON, watched};
 use crate::{
-    Error, Metrics, Server, ServerSettings, TlsFiles,
+    Error, Metrics, Server, ServerSettings, SessionLimits, TlsFiles,
     live::{Live, Mode},
 };
 
@@ -38,6 +38,7 @@ async fn bind_with(address: &str, proxy_tls: bool, tls: Option<TlsFiles>) -> Bou
         address: address.parse().unwrap(),
         open_loopback: true,
         console: true,
+        sessions: SessionLimits::USUAL,
         proxy_tls,
         tls,
         hosts: Vec::new(),
@@ -55,7 +56,7 @@ async fn ask(address: SocketAddr, head: &str) -> TcpStream {
 
 #[tokio::test]
 async fn beyond_loopback_it_does_not_start_unprotected() {
-    assert!(matches!(bind("0.0.0.0:0", true).await.0, Err(Error::NoTokens(_))));
+    assert!(matches!(bind("0.0.0.0:0", true).await.0, Err(Error::Nobody(_))));
     let (taken, _store, _folder) = bind("127.0.0.1:0", false).await;
     let address = taken.as_ref().unwrap().address();
     assert!(matches!(bind(&address.to_string(), false).await.0, Err(Error::Bind { .. })));

@@ -23,6 +23,7 @@ pub fn check(config: &Config, purpose: For) -> Result<()> {
     brokers_and_credentials(config, purpose)?;
     topics(config)?;
     engine(config)?;
+    super::access::check(config)?;
     super::store::check(config)
 }
 

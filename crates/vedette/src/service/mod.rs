@@ -331,7 +331,8 @@ async fn serve(
     let settings = vedette_api::ServerSettings {
         address: api.listen,
         open_loopback: demo,
-        console: demo,
+        console: true,
+        sessions: api.sessions.limits(),
         proxy_tls: api.proxy_tls,
         tls: api
             .tls
@@ -344,7 +345,7 @@ async fn serve(
     let shutdown = async move { told.asked_to_stop().await };
     let server = vedette_api::Server::bind(settings, store.clone(), live, metrics).await;
     let server = server.map_err(|e| match e {
-        vedette_api::Error::NoTokens(_) | vedette_api::Error::NoTls(_) => {
+        vedette_api::Error::Nobody(_) | vedette_api::Error::NoTls(_) => {
             Failure::Usage(config.places.wrong("api.listen", e))
         }
         vedette_api::Error::Tls(_) => {
@@ -355,6 +356,12 @@ async fn serve(
         e => Failure::World(e.into()),
     })?;
     let address = server.address();
+    if !demo && server.admits_nobody() {
+        say!(
+            "nobody can come in yet: there is no user and no token. `vedette user add --name NAME --role admin` \
+             makes the first one, with this configuration and beside the running service"
+        );
+    }
     supervisor.task(Name::Api, server.run(shutdown));
     Ok(address)
 }
