@@ -43,7 +43,7 @@ impl Store {
         let mut tx = self.begin().await?;
         let now = tx.now.0;
         let enter = sqlx::query(
-            "update users set last_signed_in_at = $1, totp_step = $2 where name = $3 and disabled_at is null \
+            "update users set last_signed_in_at = $1, totp_step = case when $2 = 0 then totp_step else $2 end where name = $3 and disabled_at is null \
              and ($2 = 0 or totp_step < $2)",
         );
         if tx.run(enter.bind(now).bind(new.step.unwrap_or(0)).bind(new.user)).await? == 0 {

@@ -17,9 +17,8 @@ mod overview;
 mod picture;
 mod queue;
 mod rules;
-mod sources;
-mod sheet;
 mod sign_in;
+mod sources;
 mod visible;
 mod words;
 

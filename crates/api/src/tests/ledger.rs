@@ -53,7 +53,9 @@ async fn verdicts_are_told_by_rule() {
     let of = |rule: &str| items.iter().find(|item| item["rule_id"] == rule).unwrap();
     let verdicts = json!({"closed": 1, "true_positive": 0, "benign": 0, "false_positive": 1, "duplicate": 0});
     assert_eq!(of("bot-stuffing")["verdicts"], verdicts);
-    assert_eq!(of("bot-stuffing")["last_alert"], listed["items"][0]["crossed_at"]);
+    // A notice is the early word of one, and counts.
+    let newest = api.get("/api/v1/alerts?rule=bot-stuffing").await.json();
+    assert_eq!(of("bot-stuffing")["last_alert"], newest["items"][0]["crossed_at"]);
     assert_eq!(of("fw-denied")["last_alert"], json!(null));
     for page in ["/rules?q=bot-stuffing", "/rules/bot-stuffing"] {
         let page = api.get(page).await.text();
@@ -116,8 +118,9 @@ async fn what_could_not_be_seen_stands_at_the_top() {
     assert!(!page.contains("Nothing: every record"));
     let overview = api.get("/api/v1/overview").await.json();
     for item in overview["unseen"].as_array().unwrap() {
-        assert!(page.contains(item["message"].as_str().unwrap()), "{item}");
+        let message = item["message"].as_str().unwrap().replace('\'', "&#39;");
+        assert!(page.contains(&message), "{item}");
     }
     assert_eq!(overview["alerts"].as_array().unwrap().len(), 48);
-    assert_eq!(overview["as_of"], "2026-01-31T11:59:59Z");
+    assert_eq!(overview["as_of"], "2026-01-31T11:59:59.000000Z");
 }
