@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use serde::Deserialize;
-use vedette_store::model::{Proof, Session, User};
+use vedette_store::model::{Method, Proof, Session, User};
 
 use super::{Frame, Stamp, forms::FormBody, render};
 use crate::{
@@ -18,7 +18,6 @@ use crate::{
     auth::{Caller, Credential},
     params::Segment,
     problem::{Kind, Problem},
-    routes::people::method_words,
     sign_in::{Visitor, account, no_random, totp},
 };
 
@@ -243,4 +242,13 @@ pub(super) async fn end_session(
 ) -> Result<Response, Problem> {
     let done = account::end_session(&app, &id, &caller).await;
     answer(&app, &caller, done).await
+}
+
+/// A method in words.
+fn method_words(method: Method) -> &'static str {
+    match method {
+        Method::Password => "password",
+        Method::PasswordAndCode => "password and code",
+        Method::Provider => "single sign-on",
+    }
 }

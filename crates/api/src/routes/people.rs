@@ -112,15 +112,6 @@ pub(crate) struct UserList {
     items: Vec<UserDocument>,
 }
 
-/// A method in words.
-pub(crate) fn method_words(method: Method) -> &'static str {
-    match method {
-        Method::Password => "password",
-        Method::PasswordAndCode => "password and code",
-        Method::Provider => "single sign-on",
-    }
-}
-
 /// Who asks, and with which role.
 #[utoipa::path(
     get, path = "/account", operation_id = "get_account", tag = "access",
