@@ -52,7 +52,17 @@ struct CoveragePage {
     techniques: usize,
     tactics: Vec<Tactic>,
     /// The cells of the matrix by rows: one of each tactic, or none.
-    grid: Vec<Vec<Option<(String, String, String, usize, usize)>>>,
+    grid: Vec<Vec<Option<Square>>>,
+}
+
+/// A technique in the matrix.
+struct Square {
+    id: String,
+    name: String,
+    /// Where the table below tells of it.
+    place: String,
+    count: usize,
+    shade: usize,
 }
 
 /// `GET /attack`.
@@ -71,7 +81,8 @@ pub(super) async fn page(
     let deepest = tactics.iter().map(|tactic| tactic.cells.len()).max().unwrap_or(0);
     let cell = |tactic: &Tactic, row: usize| {
         let cell = tactic.cells.get(row)?;
-        Some((cell.id.clone(), cell.name.clone(), cell.place.clone(), cell.count, cell.shade))
+        let (id, name, place) = (cell.id.clone(), cell.name.clone(), cell.place.clone());
+        Some(Square { id, name, place, count: cell.count, shade: cell.shade })
     };
     let row = |row| tactics.iter().map(|tactic| cell(tactic, row)).collect();
     render(&CoveragePage {

@@ -426,7 +426,7 @@ struct Tag {
 }
 
 impl Tag {
-    fn of(tag: &String) -> Self {
+    fn of(tag: &str) -> Self {
         match Attack::of(tag) {
             Some(attack) => Self {
                 text: attack
@@ -434,9 +434,9 @@ impl Tag {
                     .as_ref()
                     .map_or_else(|| attack.id.clone(), |name| format!("{} {name}", attack.id)),
                 href: Some(attack.url()),
-                title: Some(tag.clone()),
+                title: Some(tag.to_owned()),
             },
-            None => Self { text: tag.clone(), href: None, title: None },
+            None => Self { text: tag.to_owned(), href: None, title: None },
         }
     }
 }
@@ -497,7 +497,7 @@ pub(super) async fn one(
         refers_to: rule.refers_to.iter().map(|id| (segment("/rules/", id), title(id))).collect(),
         serves: serves.map(|rule| (segment("/rules/", &rule.id), rule.title.clone())).collect(),
         false_positives: rule.false_positives.clone(),
-        tags: rule.tags.iter().map(Tag::of).collect(),
+        tags: rule.tags.iter().map(|tag| Tag::of(tag)).collect(),
         coverage: coverage(rule, &live),
         degradations: rule.coverage.degradations.clone(),
         refused: live.rejected.iter().filter(|item| item.file == rule.file).map(Refused::of).collect(),

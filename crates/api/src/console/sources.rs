@@ -123,7 +123,7 @@ impl SourceCard {
             flags: flags.map(|(flag, n)| (flag.clone(), words::number(*n))).collect(),
             lost: words::number(source.lost),
             topics: source.topics.iter().filter(unread).map(topic_row).collect(),
-            partitions: source.partitions.iter().map(|of| partition_row(of, &place)).collect(),
+            partitions: source.partitions.iter().map(|of| partition_row(of, place)).collect(),
             letters: letters
                 .iter()
                 .take(REASONS)
