@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 use vedette_event::{Micros, Span};
-use vedette_store::{RuleAlerts, Verdicts, model::Disposition};
+use vedette_store::{RuleAlerts, Verdicts};
 
 use crate::{app::App, metrics::now, problem::Problem};
 
@@ -64,10 +64,10 @@ impl From<Verdicts> for RuleVerdicts {
     fn from(verdicts: Verdicts) -> Self {
         Self {
             closed: verdicts.total(),
-            true_positive: verdicts.of(Disposition::TruePositive),
-            benign: verdicts.of(Disposition::Benign),
-            false_positive: verdicts.of(Disposition::FalsePositive),
-            duplicate: verdicts.of(Disposition::Duplicate),
+            true_positive: verdicts.true_positive,
+            benign: verdicts.benign,
+            false_positive: verdicts.false_positive,
+            duplicate: verdicts.duplicate,
         }
     }
 }
