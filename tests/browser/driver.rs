@@ -144,9 +144,9 @@ impl Browser {
         element.click().await.with_context(|| format!("clicking {css}"))
     }
 
-    /// Clicks the button with this name, and waits for the page that its form leads to.
+    /// Clicks the button with this name, beside which its key may stand, and waits for the page that its form leads to.
     pub async fn press_button(&self, name: &str) -> Result<()> {
-        let xpath = format!("//button[normalize-space()='{name}']");
+        let xpath = format!("//button[normalize-space()='{name}' or normalize-space(text())='{name}']");
         let button = self.client.find(Locator::XPath(&xpath)).await;
         let button = button.with_context(|| format!("there is no button `{name}`"))?;
         self.leaving(async || Ok(button.click().await?)).await
@@ -170,11 +170,6 @@ impl Browser {
         let field = self.find(css).await?;
         field.clear().await?;
         Ok(field.send_keys(text).await?)
-    }
-
-    /// Chooses the option of this value.
-    pub async fn choose(&self, css: &str, value: &str) -> Result<()> {
-        Ok(self.find(css).await?.select_by_value(value).await?)
     }
 
     /// Presses and releases one key, wherever the focus is.

@@ -48,7 +48,9 @@ fn alert(id: &str, topic: &str, of: &[(i32, i64, u32)]) -> AlertRevision {
         last_seen: Micros(1),
         covers_until: Micros(1),
         count: of.len() as u64,
+        measured: None,
         summary: "an earlier alert".to_owned(),
+        concerns: Vec::new(),
         body: serde_json::json!({ "evidence": evidence }).to_string(),
     }
 }

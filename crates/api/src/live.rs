@@ -375,6 +375,14 @@ pub struct RuleStatus {
     pub timespan: Option<Span>,
     /// The condition in words, such as `at least 20 events`.
     pub condition: Option<String>,
+    /// What an analyst does first, as the rule's author says.
+    pub next_steps: Vec<String>,
+    /// Its document, for people.
+    #[serde(skip)]
+    pub text: Arc<str>,
+    /// What it looks for in an event, by the names that events have; what it excludes is not among it.
+    #[serde(skip)]
+    pub looks_for: Arc<[vedette_sigma::Leaf]>,
     /// What it has seen and done.
     pub coverage: Coverage,
 }

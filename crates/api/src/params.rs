@@ -29,6 +29,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
     }
 }
 
+/// The two variable segments of the path.
+#[derive(Debug)]
+pub struct Segments(pub String, pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segments {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let segments = Path::from_request_parts(parts, state).await;
+        segments.map(|Path((first, second))| Self(first, second)).map_err(|_| {
+            Problem::new(Kind::NotFound, "A part of the path is not UTF-8, and all names here are.")
+        })
+    }
+}
+
 /// The query string as a `T`.
 #[derive(Debug)]
 pub struct Strict<T>(pub T);

@@ -18,7 +18,7 @@ use crate::{
     app::App,
     console,
     guard::{self, Guard},
-    routes::{alerts, cases, desk, people, rules, stream, system, triage},
+    routes::{alerts, cases, desk, entities, export, people, rules, stream, system, triage},
     wire,
 };
 
@@ -65,6 +65,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
     let routes = OpenApiRouter::new()
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::summary))
+        .routes(routes!(export::alerts))
         .routes(routes!(stream::follow))
         .routes(routes!(triage::bulk))
         .routes(routes!(alerts::one, triage::change))
@@ -84,6 +85,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(desk::views, desk::save_view))
         .routes(routes!(desk::remove_view))
         .routes(routes!(desk::audit))
+        .routes(routes!(entities::one))
         .routes(routes!(rules::list))
         .routes(routes!(rules::outcomes))
         .routes(routes!(rules::attack))

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
 use serde_json::{Map, Value, value::RawValue};
 use utoipa::{PartialSchema as _, ToSchema};
-use vedette_event::{Evidence, Incarnation, Micros, Severity};
+use vedette_event::{Evidence, Incarnation, Micros, Severity, alert::Number};
 use vedette_store::model::{
     AlertRow, Content, Disposition, EvidenceContent, RevisionPoint, RowState, Status, Triage, Withdrawal,
     Withdrawn,
@@ -174,7 +174,7 @@ pub(crate) enum ContentState {
 }
 
 /// Time and count of one revision.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, ToSchema)]
 pub(crate) struct Revision {
     /// From 1.
     pub revision: u32,
@@ -183,6 +183,9 @@ pub(crate) struct Revision {
     pub last_seen: Micros,
     /// How many events then.
     pub count: u64,
+    /// What the condition measured then; null of revisions from before it was kept.
+    #[schema(value_type = Option<f64>, required = true)]
+    pub value: Option<Number>,
     /// Severity then.
     pub severity: Severity,
     /// When it was stored.
@@ -245,8 +248,9 @@ impl TriageState {
 
 impl From<RevisionPoint> for Revision {
     fn from(point: RevisionPoint) -> Self {
-        let RevisionPoint { revision, last_seen, count, severity, stored_at } = point;
-        Self { revision, last_seen, count, severity, stored_at }
+        let RevisionPoint { revision, last_seen, count, measured, severity, stored_at } = point;
+        let value = measured.and_then(|text| serde_json::from_str(&text).ok());
+        Self { revision, last_seen, count, value, severity, stored_at }
     }
 }
 

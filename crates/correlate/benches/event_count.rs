@@ -36,6 +36,7 @@ fn rule(id: &str, emits: bool, kind: RuleKind) -> Rule {
         extras: Extras::default(),
         meaning: [0; 32],
         tests: Vec::new(),
+        text: "".into(),
     }
 }
 

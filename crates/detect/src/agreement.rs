@@ -276,6 +276,7 @@ fn rule_of(leaf: Leaf) -> Rule {
         extras: Extras::default(),
         meaning: [0; 32],
         tests: Vec::new(),
+        text: "".into(),
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct Label {
     /// The rules a correlation refers to, and whether it lets them raise alerts of their own.
     pub governs: Vec<Arc<str>>,
     pub generate: bool,
+    /// The document as it stands in the file.
+    pub text: Arc<str>,
 }
 
 /// The two sorts of rule.
@@ -103,7 +105,7 @@ const MISPLACED: [(&str, &str); 8] = [
 ];
 
 /// Reads a document's id and name, if it has any.
-pub(crate) fn label(document: &Document, file: &Arc<str>) -> Label {
+pub(crate) fn label(document: &Document, file: &Arc<str>, text_of: &str) -> Label {
     let entries = document.root.map("").unwrap_or_default();
     let text = |key| {
         let entry = yaml::find(entries, key)?;
@@ -125,6 +127,7 @@ pub(crate) fn label(document: &Document, file: &Arc<str>) -> Label {
         name: name.map(|(name, _)| name),
         governs,
         generate,
+        text: text_of.into(),
     }
 }
 

@@ -24,14 +24,16 @@ pub(crate) struct Extension {
     pub off: Option<Place>,
 }
 
-const KEYS: [&str; 6] = ["emit", "entity", "risk", "summary", "mode", "tests"];
+const KEYS: [&str; 7] = ["emit", "entity", "risk", "summary", "next_steps", "mode", "tests"];
 const LATER: [&str; 9] =
     ["until", "step_max", "anchor", "look", "require_live", "indicator", "except", "respond", "severity_by"];
 
 /// Highest score of a risk.
 const MAX_RISK: u64 = 1000;
-/// Longest summary, in characters.
+/// Longest summary, in characters, and longest step.
 const MAX_SUMMARY: usize = 500;
+/// Most steps: who has more to say writes a page of its own and links to it.
+const MAX_STEPS: usize = 10;
 
 /// Reads the map.
 pub(crate) fn read(node: &Node, body: &Body, budget: &mut FileBudget) -> Result<Extension, Fault> {
@@ -46,6 +48,7 @@ pub(crate) fn read(node: &Node, body: &Body, budget: &mut FileBudget) -> Result<
             "entity" => out.extras.entity = Some(entity(entry, correlation)?),
             "risk" => out.extras.risk = Some(risk(entry)?),
             "summary" => out.extras.summary = Some(summary(entry, correlation)?),
+            "next_steps" => out.extras.next_steps = next_steps(entry)?,
             "mode" => out.off = mode(entry)?,
             "tests" => out.tests = inline_test::read(&entry.value, budget)?,
             _ => return Err(unknown(entry, "vedette", &KEYS, &LATER)),
@@ -147,6 +150,21 @@ fn summary(entry: &Entry, correlation: Option<&RawCorrelation>) -> Result<Arc<st
         rest = tail;
     }
     Ok(text.into())
+}
+
+fn next_steps(entry: &Entry) -> Result<Vec<Arc<str>>, Fault> {
+    let steps = entry.value.items("`next_steps`")?;
+    if steps.len() > MAX_STEPS {
+        return Err(entry.value.wrong("`next_steps`", "a list of at most 10 lines"));
+    }
+    let step = |step: &Node| {
+        let text = step.text("a step")?.trim();
+        if text.is_empty() || text.chars().count() > MAX_SUMMARY || text.contains('\n') {
+            return Err(step.wrong("a step", "one line of at most 500 characters"));
+        }
+        Ok(Arc::from(text))
+    };
+    steps.iter().map(step).collect()
 }
 
 fn mode(entry: &Entry) -> Result<Option<Place>, Fault> {

@@ -72,7 +72,12 @@ pub struct Rule {
     pub meaning: [u8; 32],
     /// Its inline tests.
     pub tests: Vec<RuleTest>,
+    /// Its document as it stands in the file; what is longer than [`MAX_TEXT`] is cut.
+    pub text: Arc<str>,
 }
+
+/// Bytes of a rule's text that are kept for people: with thousands of rules they are megabytes, and no ordinary rule is longer.
+pub const MAX_TEXT: usize = 16 * 1024;
 
 /// The two sorts of rule.
 #[derive(Debug, Clone)]
@@ -96,6 +101,8 @@ pub struct Extras {
     pub risk: Option<u32>,
     /// `summary`: a template with `{field}` of the key, `{count}`, `{value}`, `{title}`.
     pub summary: Option<Arc<str>>,
+    /// `next_steps`: what an analyst does first, one line each.
+    pub next_steps: Vec<Arc<str>>,
 }
 
 /// One inline test of a rule.

@@ -60,8 +60,9 @@ pub fn read(file: &RuleFile, lists: &Lists) -> ReadFile {
         let mut global = None;
         let mut budget = budget::FileBudget::default();
         let mut read = Vec::with_capacity(documents.len());
-        for document in &documents {
-            let label = document::label(document, &file.path);
+        let texts = texts(&file.text, &documents);
+        for (document, text) in documents.iter().zip(texts) {
+            let label = document::label(document, &file.path, text);
             let draft = document::below(global, document)
                 .and_then(|()| document::read(document, label.clone(), lists, &mut budget));
             read.push((label, draft));
@@ -78,6 +79,22 @@ pub fn read(file: &RuleFile, lists: &Lists) -> ReadFile {
         if documents.is_empty() { Err(none()) } else { Ok(documents) }
     };
     ReadFile { path: file.path.clone(), documents: yaml::documents(&file.text).and_then(some).map(read) }
+}
+
+/// What stands in the file for each document: from the line where it begins to where the next one does, without the marks between.
+fn texts<'a>(text: &'a str, documents: &[yaml::Document]) -> Vec<&'a str> {
+    let starts: Vec<usize> =
+        std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+    let line = |line: usize| starts.get(line.saturating_sub(1)).copied().unwrap_or(text.len());
+    let begins: Vec<usize> = documents.iter().map(|document| line(document.root.at.line)).collect();
+    let ends = begins.iter().skip(1).copied().chain([text.len()]);
+    let cut = |(from, to): (usize, usize)| {
+        let whole = text.get(from..to).unwrap_or_default().trim_end();
+        let whole = whole.strip_suffix("---").unwrap_or(whole).trim_end();
+        let end = (0..=ir::MAX_TEXT.min(whole.len())).rev().find(|end| whole.is_char_boundary(*end));
+        whole.get(..end.unwrap_or(0)).unwrap_or_default()
+    };
+    begins.iter().copied().zip(ends).map(cut).collect()
 }
 
 /// Joins what was read of all files, in their order. Never fails as a whole: what cannot be honoured is in [`RuleSet::rejected`].

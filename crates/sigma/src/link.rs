@@ -540,6 +540,7 @@ impl Output<'_> {
             extras: draft.extras,
             meaning,
             tests: draft.tests,
+            text: draft.label.text,
         });
         ix
     }

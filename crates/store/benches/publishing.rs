@@ -61,7 +61,9 @@ fn alert(rule: usize, entity: usize, revision: u32) -> AlertRevision {
         last_seen: at.plus(vedette_event::Span::secs(1)),
         covers_until: at.plus(vedette_event::Span::secs(300)),
         count: 10 * u64::from(revision),
+        measured: None,
         summary: format!("10 refused sessions from 10.0.0.{entity} within 5 minutes"),
+        concerns: Vec::new(),
         body: body(&id, entity, revision),
         alert_id: id,
     }
@@ -71,6 +73,7 @@ fn notice(rule: usize, entity: usize) -> NewNotice {
     let of = alert(rule, entity, 1);
     let id = id(rule, entity, "n");
     NewNotice {
+        concerns: Vec::new(),
         body: body(&id, entity, 0),
         notice_id: id,
         rule_id: of.rule_id,

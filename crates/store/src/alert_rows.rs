@@ -14,7 +14,7 @@ use crate::{
     bulk::Bulk,
     cases::CaseNews,
     error::Error,
-    model::{AlertRevision, ChangeKind, EntityRef, Status},
+    model::{AlertRevision, ChangeKind, Concern, EntityRef, Status},
     transaction::{Audit, SYSTEM, WriteTx},
     triage::{self, Closing, TriageRow},
 };
@@ -36,11 +36,6 @@ const ROWS: Bulk = Bulk {
 const SOURCES: Bulk = Bulk {
     head: "insert into alert_sources (id, source) values ",
     columns: 2,
-    tail: " on conflict do nothing",
-};
-const POINTS: Bulk = Bulk {
-    head: "insert into alert_revisions (id, revision, last_seen, event_count, severity, stored_at) values ",
-    columns: 6,
     tail: " on conflict do nothing",
 };
 const STORED: Bulk =
@@ -90,6 +85,7 @@ pub(crate) struct QueueRow<'a> {
     pub(crate) key: &'a str,
     pub(crate) entity: Option<&'a EntityRef>,
     pub(crate) sources: &'a [String],
+    pub(crate) concerns: &'a [Concern],
     /// First seen, crossed, last seen, covers until.
     pub(crate) times: [i64; 4],
     pub(crate) count: u64,
@@ -133,6 +129,7 @@ impl<'a> Applied<'a> {
             key: &alert.key,
             entity: alert.entity.as_ref(),
             sources: if self.is_new { &alert.sources } else { &[] },
+            concerns: if self.is_new { &alert.concerns } else { &[] },
             times: [alert.first_seen.0, alert.crossed_at.0, alert.last_seen.0, alert.covers_until.0],
             count: alert.count,
             summary: &alert.summary,
@@ -195,19 +192,12 @@ impl WriteTx {
                 *highest = alert.severity.max(*highest);
             }
         }
+        let revised = applied.iter().filter(|row| !row.is_new).map(|row| row.alert.alert_id.as_str());
+        let before = self.bodies(&revised.collect::<Vec<_>>()).await?;
+        let seqs = applied.iter().map(|row| (row.alert.alert_id.as_str(), row.revision_seq)).collect();
         let rows: Vec<QueueRow<'_>> = applied.iter().map(Applied::queue_row).collect();
         self.write_queue_rows(&rows).await?;
-        let now = self.now.0;
-        self.run_bulk(POINTS, &points, |insert, point| {
-            insert
-                .bind(&point.alert_id)
-                .bind(i64::from(point.revision))
-                .bind(point.last_seen.0)
-                .bind(signed(point.count))
-                .bind(point.severity as i64)
-                .bind(now)
-        })
-        .await?;
+        self.write_points(&points, &seqs, before).await?;
         for row in applied.iter().filter(|row| row.triaged && !row.is_new) {
             row.triage.store(self, &row.alert.alert_id, row.triage.triage_seq).await?;
         }
@@ -461,7 +451,8 @@ impl WriteTx {
         let sources = rows.iter().flat_map(|row| row.sources.iter().map(|source| (row.id, source)));
         let sources: Vec<(&str, &String)> = sources.collect();
         self.run_bulk(SOURCES, &sources, |insert, (id, source)| insert.bind(*id).bind(*source)).await?;
-        Ok(())
+        let concerns = rows.iter().flat_map(|row| row.concerns.iter().map(|of| (row.revision_seq, of)));
+        self.write_concerns(&concerns.collect::<Vec<_>>()).await
     }
 }
 

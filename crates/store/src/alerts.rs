@@ -98,24 +98,13 @@ impl Store {
     /// Time and count of an alert's revisions, in order: at most the newest 2,000.
     pub async fn revisions(&self, id: &str) -> Result<Vec<RevisionPoint>, Error> {
         let rows = sqlx::query(
-            "select revision, last_seen, event_count, severity, stored_at from alert_revisions where id = $1 \
+            "select revision, last_seen, event_count, measured, severity, stored_at from alert_revisions where id = $1 \
              order by revision desc limit 2000",
         )
         .bind(id)
         .fetch_all(&self.inner.readers)
         .await?;
-        rows.iter()
-            .rev()
-            .map(|row| {
-                Ok(RevisionPoint {
-                    revision: narrow(row.try_get("revision")?),
-                    last_seen: Micros(row.try_get("last_seen")?),
-                    count: unsigned(row.try_get("event_count")?),
-                    severity: severity_of(row.try_get("severity")?)?,
-                    stored_at: Micros(row.try_get("stored_at")?),
-                })
-            })
-            .collect()
+        rows.iter().rev().map(crate::course::point).collect()
     }
 
     /// How many rows match, by severity, status, state or rule; the names in order.
@@ -139,6 +128,40 @@ impl Store {
                 Ok((name, unsigned(row.try_get("n")?)))
             })
             .collect()
+    }
+
+    /// A row by its own id, a covered notice too.
+    pub(crate) async fn own_row(&self, id: &str) -> Result<Option<AlertRow>, Error> {
+        let row = sqlx::query(concat!("select ", row_columns!(), " from alerts where id = $1")).bind(id);
+        let row = row.fetch_all(&self.inner.readers).await?;
+        Ok(self.with_covers(&row).await?.pop())
+    }
+
+    /// Rows by the number with which they appeared; covered notices are not among them.
+    pub(crate) async fn by_number(&self, numbers: &[i64]) -> Result<Vec<(i64, AlertRow)>, Error> {
+        self.by_number_where(numbers, "").await
+    }
+
+    /// As [`Store::by_number`], those of which our own condition holds.
+    pub(crate) async fn by_number_where(
+        &self,
+        numbers: &[i64],
+        condition: &'static str,
+    ) -> Result<Vec<(i64, AlertRow)>, Error> {
+        if numbers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let places: Vec<String> = (1..=numbers.len()).map(|n| format!("${n}")).collect();
+        let sql = format!(
+            "select {} from alerts where covered_by is null and created_seq in ({}){condition} order by created_seq",
+            row_columns!(),
+            places.join(", ")
+        );
+        let select = sqlx::query(sqlx::AssertSqlSafe(sql));
+        let select = numbers.iter().fold(select, |select, number| select.bind(*number));
+        let rows = select.fetch_all(&self.inner.readers).await?;
+        let numbers = rows.iter().map(|row| row.try_get("created_seq")).collect::<Result<Vec<i64>, _>>()?;
+        Ok(numbers.into_iter().zip(self.with_covers(&rows).await?).collect())
     }
 
     /// Reads the rows and adds the notices that each covers.

@@ -13,8 +13,9 @@ use vedette_event::{Evidence, alert::references};
 use crate::{
     alerts::narrow,
     bulk::Bulk,
+    concern,
     error::Error,
-    model::{AwaitingEvidence, ChangeKind, Content, EvidenceContent, EvidenceOf},
+    model::{AwaitingEvidence, ChangeKind, Concern, Content, EvidenceContent, EvidenceOf},
     store::Store,
     topics::incarnation,
     transaction::{Statement, WriteTx},
@@ -23,8 +24,11 @@ use crate::{
 /// Topic, incarnation, partition, offset, index.
 type Reference = (String, i64, i64, i64, i64);
 
-const BODIES: Bulk =
-    Bulk { head: "select id, body, covered_by from alerts where id in (", columns: 1, tail: ")" };
+const BODIES: Bulk = Bulk {
+    head: "select id, body, covered_by, created_seq from alerts where id in (",
+    columns: 1,
+    tail: ")",
+};
 const STORED: Bulk = Bulk {
     head: "select id, topic, incarnation, partition_no, offset_no, index_no, case when content is null then 0 else 1 end as present \
            from evidence where id in (",
@@ -52,6 +56,8 @@ const NOTE: Bulk = Bulk {
 /// What is known of a row whose evidence is written.
 #[derive(Default)]
 struct Known {
+    /// With which number the row appeared.
+    created: i64,
     referred: BTreeSet<Reference>,
     /// Which of them have an answer, and whether that is a content.
     stored: BTreeMap<Reference, bool>,
@@ -146,7 +152,8 @@ impl WriteTx {
             let body: String = row.try_get("body")?;
             let referred = references(&body).iter().map(reference).collect();
             let covered = row.try_get::<Option<String>, _>("covered_by")?.is_some();
-            rows.insert(row.try_get("id")?, Known { referred, covered, ..Known::default() });
+            let created = row.try_get("created_seq")?;
+            rows.insert(row.try_get("id")?, Known { created, referred, covered, ..Known::default() });
         }
         let mut stale = Vec::new();
         for row in self.all_bulk(STORED, &ids, |select, id| select.bind(*id)).await? {
@@ -159,7 +166,7 @@ impl WriteTx {
                 stale.push((id, reference));
             }
         }
-        let mut contents = Vec::new();
+        let (mut contents, mut concerns) = (Vec::new(), Vec::new());
         for (of, content) in all.iter().flat_map(|of| of.contents.iter().map(move |content| (of, content))) {
             let Some(known) = rows.get_mut(&of.id) else { continue };
             let reference = content_reference(content);
@@ -171,6 +178,9 @@ impl WriteTx {
                 known.changed = true;
                 known.stored.insert(reference, present);
                 contents.push((of.id.as_str(), content));
+                if let Content::Present(text) = &content.content {
+                    concerns.extend(concern::of_content(text).into_iter().map(|of| (known.created, of)));
+                }
             }
         }
         self.run_bulk(DROP, &stale, |delete, (id, (topic, incarnation, partition, offset, index))| {
@@ -178,10 +188,14 @@ impl WriteTx {
         })
         .await?;
         self.run_bulk(CONTENTS, &contents, |insert, (id, of)| bind_content(insert, id, of)).await?;
+        let concerns: Vec<(i64, &Concern)> = concerns.iter().map(|(created, of)| (*created, of)).collect();
+        self.write_concerns(&concerns).await?;
         let mut noted = Vec::new();
         for (id, known) in &rows {
             let awaits = !known.covered && !known.referred.iter().all(|of| known.stored.contains_key(of));
-            let seq = known.changed.then(|| self.change(ChangeKind::Alert, id));
+            // A covered row's place is that at which it was covered.
+            let changed = known.changed && !known.covered;
+            let seq = changed.then(|| self.change(ChangeKind::Alert, id));
             noted.push((id, i64::from(awaits), seq));
         }
         self.run_bulk(NOTE, &noted, |update, (id, awaits, seq)| update.bind(*id).bind(awaits).bind(seq))

@@ -64,6 +64,7 @@ impl WriteTx {
                 key: &notice.key,
                 entity: notice.entity.as_ref(),
                 sources: &notice.sources,
+                concerns: &notice.concerns,
                 times: [notice.crossed_at.0; 4],
                 count: notice.count,
                 summary: &notice.summary,

@@ -35,7 +35,12 @@ const COUNT: Bulk = Bulk {
     tail: " on conflict (kind, subject, day) do update set n = removed.n + excluded.n",
 };
 /// In this order: what refers to a row goes before it.
-const OF_ALERTS: [Bulk; 4] = [
+const OF_ALERTS: [Bulk; 5] = [
+    Bulk {
+        head: "delete from alert_entities where created_seq in (select created_seq from alerts where id in (",
+        columns: 1,
+        tail: "))",
+    },
     Bulk { head: "delete from evidence where id in (", columns: 1, tail: ")" },
     Bulk { head: "delete from alert_sources where id in (", columns: 1, tail: ")" },
     Bulk { head: "delete from alert_revisions where id in (", columns: 1, tail: ")" },

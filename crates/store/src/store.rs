@@ -350,6 +350,7 @@ pub(crate) const STEPS: &[Step] = &[
     (9, "version texts", include_str!("../migrations/0009_version_texts.sql")),
     (11, "people", include_str!("../migrations/0011_people.sql")),
     (12, "desk", include_str!("../migrations/0012_desk.sql")),
+    (13, "past and entities", include_str!("../migrations/0013_past_and_entities.sql")),
     (14, "figures", include_str!("../migrations/0014_figures.sql")),
 ];
 

@@ -5,7 +5,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
 use sqlx::{Any, Row, Transaction, any::AnyArguments, any::AnyRow, query::Query};
@@ -20,12 +20,19 @@ use crate::{
 
 const CHANGES: Bulk = Bulk { head: "insert into changes (seq, kind, id) values ", columns: 3, tail: "" };
 
+/// The minute of a time, counted from 1970.
+pub(crate) const fn minute(time: Micros) -> i64 {
+    time.0.div_euclid(60_000_000)
+}
+
 /// Counts what writing takes.
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
     statements: AtomicU64,
     transactions: AtomicU64,
     most_rows: AtomicU64,
+    /// The minute of the last change.
+    minute: AtomicI64,
 }
 
 /// Who acts when nobody does.
@@ -38,7 +45,7 @@ pub(crate) type Statement<'q> = Query<'q, Any, AnyArguments>;
 pub(crate) struct WriteTx {
     inner: Arc<Inner>,
     transaction: Transaction<'static, Any>,
-    first_seq: i64,
+    pub(crate) first_seq: i64,
     /// Written at the commit, all at once.
     changes: Vec<(i64, ChangeKind, String)>,
     rows: u64,
@@ -52,7 +59,7 @@ impl Store {
     /// What writing took since the store was opened.
     #[must_use]
     pub fn written(&self) -> Written {
-        let Counter { statements, transactions, most_rows } = &self.inner.counter;
+        let Counter { statements, transactions, most_rows, .. } = &self.inner.counter;
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Written { statements: read(statements), transactions: read(transactions), most_rows: read(most_rows) }
     }
@@ -161,17 +168,26 @@ impl WriteTx {
                 insert.bind(seq).bind(kind.name()).bind(id)
             })
             .await?;
+            self.note_minute().await?;
             self.run(sqlx::query("update engine set seq = $1 where id = 1").bind(self.seq)).await?;
             self.forget_old_changes().await?;
         }
-        let Self { inner, transaction, seq, rows, .. } = self;
+        let Self { inner, transaction, seq, rows, first_seq, now, .. } = self;
         if let Err(error) = transaction.commit().await {
             return Err(inner.noted(Error::from(error)));
+        }
+        if seq > first_seq {
+            inner.counter.minute.store(minute(now), Ordering::Relaxed);
         }
         inner.counter.transactions.fetch_add(1, Ordering::Relaxed);
         inner.counter.most_rows.fetch_max(rows, Ordering::Relaxed);
         inner.newest.send_if_modified(|newest| std::mem::replace(newest, seq) != seq);
         Ok(seq)
+    }
+
+    /// True if something changed in this minute before, as far as this process knows.
+    pub(crate) fn minute_noted(&self) -> bool {
+        self.inner.counter.minute.load(Ordering::Relaxed) == minute(self.now)
     }
 
     /// Drops the oldest changes, an eighth of what is kept at a time.

@@ -53,6 +53,7 @@ impl Rules {
             extras: Extras::default(),
             meaning: [at as u8; 32],
             tests: Vec::new(),
+            text: "".into(),
         });
         RuleIx(at as u32)
     }

@@ -1,39 +1,62 @@
-//! An alert's page: what, who, why, evidence, the picture, triage and history.
+//! An alert's page: what, who, why, evidence, the picture, one form, one line of time.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use askama::Template;
-use axum::{extract::State, response::Response};
-use serde_json::Value;
+use axum::{Extension, extract::State, response::Response};
+use serde::Deserialize;
+use utoipa::IntoParams;
 use vedette_event::{Alert, Flags, Notice, State as Liveness, alert::Explanation};
-use vedette_store::model::{AlertRow, RowState, Withdrawal};
+use vedette_store::model::{AlertRow, RowState};
 
 use super::{
     Frame, Stamp,
     alert_desk::AlertDesk,
     children::{self, Block},
-    events::{Contents, Event},
-    href, picture,
-    queue::Who,
-    render, segment, words,
+    events::{Cell, Contents, Only, Table, entity_href, place},
+    href,
+    marks::Marks,
+    picture, render, segment,
+    sheet::{About, Before, Who},
+    timeline, words,
 };
 use crate::{
+    access::Permission,
     app::App,
-    desk::{
-        alert,
-        history::{self, HistoryEntry},
-    },
+    auth::Caller,
+    desk::dossier::{self, Dossier},
     live::Live,
-    params::{NoParams, Segment, Strict},
+    metrics::now,
+    params::{NoParams, Segment, Segments, Strict},
     problem::{Kind, Problem},
-    wire::{AlertDocument, Envelope, Revision},
+    wire::{Envelope, Revision},
 };
 
-struct HistoryItem {
-    what: String,
-    who: Option<String>,
-    at: Stamp,
-    text: Option<String>,
+/// The page's own parameters.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AlertParams {
+    /// Show only events with this value: `field:value`.
+    only: Option<String>,
+    /// Show only events without this value: `field:value`.
+    without: Option<String>,
+}
+
+impl AlertParams {
+    fn filters(&self) -> Result<Vec<Only>, Problem> {
+        let parse = |text: &String, without| {
+            Only::parse(text, without)
+                .ok_or_else(|| Problem::new(Kind::InvalidParameter, "Events are filtered by `field:value`."))
+        };
+        let only = self.only.iter().map(|text| parse(text, false));
+        only.chain(self.without.iter().map(|text| parse(text, true))).collect()
+    }
+}
+
+/// A filter that is on, with a link that takes it off.
+struct Chip {
+    text: String,
+    off: String,
 }
 
 #[derive(Template)]
@@ -44,7 +67,9 @@ struct AlertPage {
     stream: String,
     conflict: Option<String>,
     id: String,
+    link: String,
     title: String,
+    whose: String,
     summary: String,
     severity: &'static str,
     severity_label: String,
@@ -60,55 +85,67 @@ struct AlertPage {
     crossed_at: Stamp,
     duration: String,
     risk: u32,
-    rule_href: String,
-    rule_id: String,
-    rule_version: String,
-    tags: Vec<String>,
+    about: About,
     why: words::Why,
     flags: Vec<(String, &'static str)>,
     picture: Option<picture::Picture>,
     evidence_note: String,
+    chips: Vec<Chip>,
     children: Vec<Block>,
     children_note: String,
-    events: Vec<Event>,
+    events: Table,
     key: Vec<(String, String)>,
     related: Vec<(&'static str, String)>,
+    before: Vec<Before>,
     status: &'static str,
     status_label: String,
     disposition: Option<String>,
     assignee: Option<String>,
     version: i64,
-    history: Vec<HistoryItem>,
+    draft: String,
+    timeline: Vec<timeline::Entry>,
 }
 
 /// `GET /alerts/{id}`.
 pub(super) async fn page(
     State(app): State<Arc<App>>,
     Segment(id): Segment,
-    Strict(NoParams {}): Strict<NoParams>,
+    Strict(params): Strict<AlertParams>,
 ) -> Result<Response, Problem> {
-    show(&app, &id, None).await
+    show(&app, &id, &params, None).await
+}
+
+/// What a form that was not saved said, and why it was not.
+pub(super) struct Unsaved {
+    pub why: String,
+    pub text: String,
 }
 
 /// The page, with a word on why a form was not saved.
-pub(super) async fn show(app: &App, id: &str, conflict: Option<String>) -> Result<Response, Problem> {
+pub(super) async fn show(
+    app: &App,
+    id: &str,
+    params: &AlertParams,
+    unsaved: Option<Unsaved>,
+) -> Result<Response, Problem> {
     let seq = app.store.newest_seq().await?;
-    let document = alert::full(app, id).await?;
-    let history = history::of(app, &document.row).await?;
+    let filters = params.filters()?;
+    let dossier = dossier::of(app, id, now()).await?;
     let live = app.live.now();
-    let body = body(&document.row)?;
+    let body = body(&dossier.document.row)?;
     let known = app.store.there_at(&children::ids(&body), i64::MAX).await?;
-    let desk = AlertDesk::of(app, &document.row).await?;
-    let mut page = compose(document, &body, &known, &live);
-    page.history = entries(history.items, &page);
-    page.conflict = conflict;
-    page.desk = desk;
-    page.stream = href("/api/v1/alerts/stream", &[("after", &seq.to_string()), ("rule", &page.rule_id)]);
+    let desk = AlertDesk::of(app, &dossier.document.row).await?;
+    let mut page = compose(dossier, desk, &body, &known, &live, filters);
+    if let Some(Unsaved { why, text }) = unsaved {
+        (page.conflict, page.draft) = (Some(why), text);
+    }
+    let rule = page.about.id.clone();
+    page.stream = href("/api/v1/alerts/stream", &[("after", &seq.to_string()), ("rule", &rule)]);
     render(&page)
 }
 
 /// The body of a row; that of a notice is brought into an alert's shape.
-fn body(row: &AlertRow) -> Result<Alert, Problem> {
+pub(super) fn body(row: &AlertRow) -> Result<Alert, Problem> {
     let parsed = match row.state {
         RowState::Notice => serde_json::from_str(&row.body).map(of_notice),
         RowState::Active | RowState::Ended => serde_json::from_str(&row.body),
@@ -156,38 +193,44 @@ fn of_notice(notice: Notice) -> Alert {
     }
 }
 
-fn compose(document: AlertDocument, body: &Alert, known: &BTreeSet<String>, live: &Live) -> AlertPage {
-    let AlertDocument { row, envelope } = document;
+fn compose(
+    dossier: Dossier,
+    desk: AlertDesk,
+    body: &Alert,
+    known: &BTreeSet<String>,
+    live: &Live,
+    only: Vec<Only>,
+) -> AlertPage {
+    let Dossier { document, history, standing, earlier, covered } = dossier;
+    let (row, envelope) = (document.row, document.envelope);
     let Envelope { predecessor, successor, covers, events, revisions, .. } = envelope;
     let revisions: Vec<Revision> = revisions.unwrap_or_default();
     let mut related = Vec::new();
     related.extend(predecessor.map(|id| ("Continues", id)));
     related.extend(successor.map(|id| ("Continued by", id)));
     related.extend(covers.into_iter().map(|id| ("Covers", id)));
-    let notice = row.state == RowState::Notice;
-    let withdrawn = row.withdrawn.map(|withdrawn| withdrawn.reason);
-    let why = match (notice, withdrawn) {
-        (true, None) => announced(body),
-        (true, Some(reason)) => {
-            words::Why { sentence: words::withdrawn(reason).to_owned(), facts: Vec::new() }
-        }
-        (false, _) => words::why(body, live),
-    };
-    let shown = body.evidence.len() as u64;
-    let contents = Contents::new(events.unwrap_or_default());
+    let chips = chips(&row.id, &only);
+    let marks = Marks::of(live, &body.rule.id);
+    let contents = Contents::new(&row.id, events.unwrap_or_default(), marks, only);
     let children = children::blocks(body, known, &contents);
+    let entity = Who::of(&row, standing);
+    let title = body.rule.title.to_string();
+    let whose = entity.as_ref().map(|who| who.value.clone()).unwrap_or_default();
+    let table = contents.table("ev", &body.evidence, body.evidence_total);
     AlertPage {
         frame: Frame::new(live, "/"),
-        desk: AlertDesk::default(),
+        desk,
         stream: String::new(),
         conflict: None,
-        entity: Who::of(&row),
-        title: body.rule.title.to_string(),
-        summary: words::without_title(&body.summary, &body.rule.title),
+        link: format!("{}#{}", segment("/alerts/", &row.id), slug(&title, &whose)),
+        whose,
+        entity,
+        summary: words::without_title(&body.summary, &title),
+        title,
         severity: body.severity.name(),
         severity_label: words::label(body.severity.name()),
         state: row.state.name(),
-        withdrawn: withdrawn.is_some(),
+        withdrawn: row.withdrawn.is_some(),
         recurred: row.recurred,
         since_closed: row.since_closed.filter(|n| *n > 0),
         count: words::number(body.count),
@@ -197,30 +240,80 @@ fn compose(document: AlertDocument, body: &Alert, known: &BTreeSet<String>, live
         crossed_at: Stamp::of(body.crossed_at),
         duration: words::lasted(body.first_seen, body.last_seen),
         risk: body.risk,
-        rule_href: segment("/rules/", &body.rule.id),
-        rule_version: body.rule.version.to_string(),
-        tags: body.rule.tags.iter().map(ToString::to_string).collect(),
+        about: About::of(body, live),
+        why: why(&row, body, live),
         flags: body.flags.names().map(|flag| (flag.to_owned(), words::flag(flag))).collect(),
-        picture: if notice { None } else { picture::picture(body.first_seen, &revisions) },
-        evidence_note: match body.evidence_total {
-            1 => "1 event".to_owned(),
-            total if total <= shown => format!("{total} events"),
-            total => format!("first and last of {} events", words::number(total)),
-        },
+        picture: picture::picture(body, &revisions).filter(|_| row.state != RowState::Notice),
+        evidence_note: note(body, &table),
+        chips,
         children_note: children::note(body, children.len()),
         children,
-        events: contents.events(&body.evidence, body.evidence_total),
+        events: table,
         key: body.key.iter().map(|(name, value)| (name.to_string(), value.text().to_owned())).collect(),
-        rule_id: body.rule.id.to_string(),
-        why,
         related,
+        before: earlier.into_iter().map(Before::of).collect(),
+        timeline: timeline::entries(body, row.state, &revisions, &covered, history),
         status: row.triage.status.name(),
         status_label: words::label(row.triage.status.name()),
         disposition: row.triage.disposition.map(|disposition| words::label(disposition.name())),
         assignee: row.triage.assignee,
         version: row.triage.version,
-        history: Vec::new(),
+        draft: String::new(),
         id: row.id,
+    }
+}
+
+/// `10 of 412 events`, and how many of these a filter leaves.
+fn note(body: &Alert, table: &Table) -> String {
+    let (total, listed) = (body.evidence_total, body.evidence.len());
+    let all = match total {
+        1 => "1 event".to_owned(),
+        total if total <= listed as u64 => format!("{total} events"),
+        total => format!("{listed} of {} events: the first and the last", words::number(total)),
+    };
+    match table.hidden {
+        0 => all,
+        _ => format!("{} shown, {all}", table.events.len()),
+    }
+}
+
+fn chips(id: &str, only: &[Only]) -> Vec<Chip> {
+    let page = segment("/alerts/", id);
+    let chip = |of: &Only| {
+        let others = only.iter().filter(|other| *other != of);
+        let others: Vec<(&str, String)> = others
+            .map(|other| {
+                let name = if other.without { "without" } else { "only" };
+                (name, format!("{}:{}", other.field, other.value))
+            })
+            .collect();
+        let pairs: Vec<(&str, &str)> = others.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let word = if of.without { "is not" } else { "is" };
+        Chip {
+            text: format!("{} {word} {}", of.field, of.value),
+            off: format!("{}#evidence", href(&page, &pairs)),
+        }
+    };
+    only.iter().map(chip).collect()
+}
+
+/// Words of a title and of whom it is about as the end of an address, so that a link says what it leads to.
+fn slug(title: &str, whose: &str) -> String {
+    let kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':');
+    let text = format!("{title} {whose}");
+    let words = text.split(|c: char| !kept(c)).filter(|word| !word.is_empty());
+    let mut slug = words.collect::<Vec<_>>().join("-").to_ascii_lowercase();
+    slug.truncate(100);
+    slug
+}
+
+fn why(row: &AlertRow, body: &Alert, live: &Live) -> words::Why {
+    match (row.state == RowState::Notice, row.withdrawn) {
+        (true, None) => announced(body),
+        (true, Some(withdrawn)) => {
+            words::Why { sentence: words::withdrawn(withdrawn.reason).to_owned(), facts: Vec::new() }
+        }
+        (false, _) => words::why(body, live),
     }
 }
 
@@ -233,67 +326,69 @@ fn announced(body: &Alert) -> words::Why {
     words::Why { sentence, facts: Vec::new() }
 }
 
-fn entries(history: Vec<HistoryEntry>, page: &AlertPage) -> Vec<HistoryItem> {
-    let opened = HistoryItem {
-        what: if page.state == "notice" { "Announced".to_owned() } else { "Condition met".to_owned() },
-        who: None,
-        at: page.crossed_at.clone(),
-        text: None,
-    };
-    let mut entries: Vec<HistoryItem> = history.into_iter().rev().map(entry).collect();
-    entries.push(opened);
-    entries
+#[derive(Template)]
+#[template(path = "event.html")]
+struct EventPage {
+    frame: Frame,
+    id: String,
+    title: String,
+    time: Stamp,
+    place: String,
+    cells: Vec<Cell>,
+    record: Option<String>,
+    sees_records: bool,
 }
 
-fn entry(entry: HistoryEntry) -> HistoryItem {
-    let HistoryEntry { at, actor, action, from, to, .. } = entry;
-    let at = Stamp::of(at);
-    let who = (actor != "vedette").then_some(actor);
-    let (what, text) = match action.as_str() {
-        "comment" => ("Comment".to_owned(), to.as_ref().map(words::scalar)),
-        "recurred" => ("Came back to the queue".to_owned(), None),
-        "withdrawn" => {
-            let reason = to.as_ref().and_then(Value::as_str).and_then(Withdrawal::parse);
-            ("Withdrawn".to_owned(), reason.map(|reason| words::withdrawn(reason).to_owned()))
-        }
-        "case" => {
-            let case = |state: &Option<Value>| state.as_ref()?.get("case")?.as_i64();
-            let said = match (case(&from), case(&to)) {
-                (_, Some(to)) => format!("Into case {to}"),
-                (Some(from), None) => format!("Out of case {from}"),
-                (None, None) => "Case".to_owned(),
-            };
-            (said, None)
-        }
-        "inherited" => ("Triage taken over from a notice or predecessor".to_owned(), None),
-        _ => (changed(from.as_ref(), to.as_ref()), None),
-    };
-    HistoryItem { what, who, at, text }
+/// `GET /alerts/{id}/events/{number}`: one event of the evidence with everything that is stored of it.
+pub(super) async fn event(
+    State(app): State<Arc<App>>,
+    Segments(id, number): Segments,
+    Extension(caller): Extension<Caller>,
+    Strict(NoParams {}): Strict<NoParams>,
+) -> Result<Response, Problem> {
+    let document = crate::desk::alert::full(&app, &id).await?;
+    let live = app.live.now();
+    let body = body(&document.row)?;
+    let contents = Contents::new(
+        &document.row.id,
+        document.envelope.events.unwrap_or_default(),
+        Marks::of(&live, &body.rule.id),
+        Vec::new(),
+    );
+    let found = number.parse().ok().and_then(|number| contents.whole(number, &document.row.body));
+    let (reference, cells, record) =
+        found.ok_or_else(|| Problem::new(Kind::NotFound, "The alert keeps no such event."))?;
+    let sees_records = caller.may(Permission::RawRecords);
+    render(&EventPage {
+        frame: Frame::new(&live, "/"),
+        title: body.rule.title.to_string(),
+        time: Stamp::of(reference.time),
+        place: place(&reference),
+        cells,
+        record: record.filter(|_| sees_records),
+        sees_records,
+        id: document.row.id,
+    })
 }
 
-/// What differs between two states of triage.
-fn changed(from: Option<&Value>, to: Option<&Value>) -> String {
-    let of = |state: Option<&Value>, name: &str| {
-        state.and_then(|state| state.get(name)).filter(|value| !value.is_null()).map(words::scalar)
-    };
-    let mut parts = Vec::new();
-    if of(from, "status") != of(to, "status")
-        && let Some(status) = of(to, "status")
-    {
-        parts.push(words::label(&status));
+impl Who {
+    /// Where all that concerns it is.
+    pub fn href(&self) -> String {
+        entity_href(&self.kind, &self.value)
     }
-    if of(from, "disposition") != of(to, "disposition")
-        && let Some(disposition) = of(to, "disposition")
-    {
-        parts.push(format!("as {}", words::label(&disposition).to_lowercase()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_say_what_they_lead_to() {
+        assert_eq!(
+            slug("Credential stuffing from one address", "203.0.113.54"),
+            "credential-stuffing-from-one-address-203.0.113.54"
+        );
+        assert_eq!(slug("<b>\u{202e}é", ""), "b");
+        assert_eq!(slug(&"x ".repeat(500), "").len(), 100);
     }
-    if of(from, "assignee") != of(to, "assignee") {
-        parts.push(match of(to, "assignee") {
-            Some(owner) => format!("assigned to {owner}"),
-            None => "owner removed".to_owned(),
-        });
-    }
-    let text = parts.join(", ");
-    let mut chars = text.chars();
-    chars.next().map_or_else(|| "Looked at".to_owned(), |first| first.to_uppercase().chain(chars).collect())
 }

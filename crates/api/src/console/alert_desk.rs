@@ -8,7 +8,6 @@ use super::Stamp;
 use crate::{app::App, problem::Problem};
 
 /// What an alert's page shows of cases and snoozes, and offers.
-#[derive(Default)]
 pub(super) struct AlertDesk {
     pub id: String,
     pub title: String,

@@ -8,8 +8,8 @@ use vedette_event::{Alert, alert::Child};
 
 use super::{
     Stamp,
-    events::{Contents, Event},
-    href, segment, words,
+    events::{Contents, Table, entity_href},
+    segment, words,
 };
 
 /// Deeper ones are drawn no further in.
@@ -24,8 +24,6 @@ pub(super) struct Part {
 
 /// One episode.
 pub(super) struct Block {
-    /// Tells its events from those of others.
-    pub of: String,
     pub depth: usize,
     pub title: String,
     pub rule_href: String,
@@ -39,7 +37,7 @@ pub(super) struct Block {
     pub duration: String,
     pub measured: String,
     pub flags: Vec<String>,
-    pub events: Vec<Event>,
+    pub table: Table,
 }
 
 /// The ids that the children's own alerts would have.
@@ -64,7 +62,6 @@ fn flat(body: &Alert) -> Vec<(usize, &Child)> {
 /// The blocks of a body's children; `known` are the alerts that the store has.
 pub(super) fn blocks(body: &Alert, known: &BTreeSet<String>, contents: &Contents) -> Vec<Block> {
     let block = |(number, (depth, child)): (usize, (usize, &Child))| Block {
-        of: format!("child-{number}"),
         depth: depth.min(DEEPEST),
         title: child.rule.title.to_string(),
         rule_href: segment("/rules/", &child.rule.id),
@@ -81,17 +78,13 @@ pub(super) fn blocks(body: &Alert, known: &BTreeSet<String>, contents: &Contents
         duration: words::lasted(child.first_seen, child.last_seen),
         measured: measured(child),
         flags: words::flags(child.flags),
-        events: contents.events(&child.evidence, child.count),
+        table: contents.table(&format!("child-{number}"), &child.evidence, child.count),
     };
     flat(body).into_iter().enumerate().map(block).collect()
 }
 
 fn part(name: &str, value: &str) -> Part {
-    Part {
-        name: name.to_owned(),
-        value: value.to_owned(),
-        href: href("/", &[("status", "all"), ("entity", value)]),
-    }
+    Part { name: name.to_owned(), value: value.to_owned(), href: entity_href(name, value) }
 }
 
 /// `5 events`, `12 distinct values in 40 events`.

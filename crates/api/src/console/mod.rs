@@ -11,14 +11,18 @@ mod children;
 mod coverage;
 mod dead_letters;
 mod desk;
+mod entity;
 mod events;
 mod forms;
+mod marks;
 mod overview;
 mod picture;
 mod queue;
 mod rules;
+mod sheet;
 mod sign_in;
 mod sources;
+mod timeline;
 mod visible;
 mod words;
 
@@ -27,14 +31,16 @@ use std::sync::{Arc, LazyLock};
 use askama::Template;
 use axum::{
     Router,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, header},
     response::{Html, IntoResponse, Redirect, Response},
     routing::{get, post},
 };
 use include_dir::{Dir, include_dir};
 use vedette_event::{Micros, Span};
+use vedette_store::model::Role;
 
 use crate::{
+    access::{Permission, ROUTES},
     app::App,
     auth::{self, Caller},
     live::{Live, Mode, Readiness},
@@ -61,6 +67,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/", get(queue::page))
         .route("/alerts/{id}", get(alert::page))
+        .route("/alerts/{id}/events/{number}", get(alert::event))
         .route("/alerts/{id}/triage", post(forms::triage))
         .route("/alerts/{id}/comments", post(forms::comment))
         .route("/alerts/{id}/exception", get(desk::exception))
@@ -89,6 +96,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/account/sessions/{id}/end", post(account::end_session))
         .route("/sign-in", get(sign_in::page).post(sign_in::sign_in))
         .route("/sign-out", post(sign_in::sign_out))
+        .route("/entities/{type}/{value}", get(entity::page))
         .route("/assets/{name}", get(asset))
 }
 
@@ -123,6 +131,9 @@ pub(crate) struct Frame {
     person: Option<Person>,
     /// What forms carry.
     csrf: Option<String>,
+    /// Whether who asks may change alerts: nobody is shown a button that would refuse him.
+    triages: bool,
+    role: Option<Role>,
 }
 
 /// Who signed in.
@@ -147,6 +158,8 @@ impl Frame {
             obstacles: obstacles.iter().map(|o| told(&o.message, o.since)).collect(),
             degraded: degraded.iter().map(|d| told(&d.message, d.since)).collect(),
             rejected: live.rejected.len(),
+            role: asking.as_ref().map(|caller| caller.role),
+            triages: asking.as_ref().is_some_and(|caller| caller.may(Permission::Triage)),
             csrf: asking.as_ref().and_then(|caller| caller.csrf().map(str::to_owned)),
             person: asking
                 .filter(|caller| caller.csrf().is_some())
@@ -154,7 +167,8 @@ impl Frame {
         }
     }
 
-    fn nav(&self) -> [(&'static str, &'static str, bool); 9] {
+    /// The pages that who asks may open.
+    fn nav(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
         [
             ("/overview", "Overview"),
             ("/", "Alerts"),
@@ -166,8 +180,15 @@ impl Frame {
             ("/dead-letters", "Dead letters"),
             ("/audit", "Audit"),
         ]
+        .into_iter()
+        .filter(|(path, _)| self.role.is_some_and(|role| Some(role) >= least(path)))
         .map(|(path, name)| (path, name, path == self.current))
     }
+}
+
+/// The least role that a page of the console takes.
+fn least(path: &str) -> Option<Role> {
+    ROUTES.iter().find(|(method, own, ..)| *method == Method::GET && *own == path).and_then(|route| route.2)
 }
 
 /// How far behind the slowest source is, in words and as a colour.

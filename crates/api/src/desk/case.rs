@@ -18,6 +18,7 @@ use vedette_store::{
 use super::{
     audit::AuditDocument,
     bulk::BulkOutcomeItem,
+    entity::EntityName,
     filter::{any_of, case_number},
     list::{Listed, page_size},
     triage::{nullable, owner},
@@ -139,7 +140,7 @@ pub(crate) struct CaseAlert {
     /// Its triage version.
     pub version: i64,
     /// Whom it is about.
-    #[schema(value_type = Option<Who>, required = true)]
+    #[schema(value_type = Option<EntityName>, required = true)]
     pub entity: Option<EntityRef>,
     /// Time of its crossing event.
     #[schema(value_type = String, format = DateTime)]
@@ -149,17 +150,6 @@ pub(crate) struct CaseAlert {
     pub last_seen: Micros,
     /// How many events.
     pub count: u64,
-}
-
-/// Whom something is about.
-#[derive(ToSchema)]
-#[schema(as = EntityName)]
-#[allow(dead_code, reason = "only its schema is used")]
-pub(crate) struct Who {
-    /// The field's name.
-    r#type: String,
-    /// Its value's text.
-    value: String,
 }
 
 impl From<AlertRow> for CaseAlert {

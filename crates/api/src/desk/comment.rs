@@ -26,9 +26,15 @@ pub(crate) struct Comment {
 /// Checks and stores a comment.
 pub(crate) async fn add(app: &App, id: &str, text: &str, caller: &Caller) -> Result<HistoryEntry, Problem> {
     let text = text.trim();
+    checked(text)?;
+    Ok(app.store.comment(id, text, &caller.name).await?.into())
+}
+
+/// Refuses a comment that is empty or too long.
+pub(crate) fn checked(text: &str) -> Result<(), Problem> {
     if text.is_empty() || text.chars().count() > MAX_COMMENT {
         let detail = format!("A comment has 1 to {MAX_COMMENT} characters.");
         return Err(Problem::new(Kind::InvalidBody, detail));
     }
-    Ok(app.store.comment(id, text, &caller.name).await?.into())
+    Ok(())
 }

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use vedette_event::{Micros, Span};
 use vedette_store::model::{EntityRef, WouldHide};
 
-use super::{alert, case::Who};
+use super::{alert, entity::EntityName};
 use crate::{
     app::App,
     auth::Caller,
@@ -29,7 +29,7 @@ pub(crate) struct ExceptionDocument {
     /// The rule's id.
     pub rule: String,
     /// Whom the alert is about.
-    #[schema(value_type = Who)]
+    #[schema(value_type = EntityName)]
     pub entity: EntityRef,
     /// The file of the list that `except` names, for `detections/lists/`.
     pub list: String,

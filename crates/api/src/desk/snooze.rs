@@ -11,7 +11,7 @@ use vedette_store::{
     model::{EntityRef, Key, Made, NewSnooze, Once, Snooze},
 };
 
-use super::{alert, case::Who};
+use super::{alert, entity::EntityName};
 use crate::{
     app::App,
     auth::Caller,
@@ -32,7 +32,7 @@ pub(crate) struct SnoozeDocument {
     /// The rule's title when it began.
     pub rule_title: String,
     /// Whom it is about.
-    #[schema(value_type = Who)]
+    #[schema(value_type = EntityName)]
     pub entity: EntityRef,
     /// The highest severity that was to be seen when it began: an alert above it is not hidden.
     pub severity: Severity,
@@ -102,7 +102,7 @@ pub(crate) struct SnoozeBody {
     #[serde(default)]
     pub rule: Option<String>,
     /// Whom it is about.
-    #[schema(value_type = Option<Who>)]
+    #[schema(value_type = Option<EntityName>)]
     #[serde(default)]
     pub entity: Option<EntityRef>,
     /// Until when (RFC 3339): at most 7 days from now.

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{HeaderMap, HeaderName, header},
 };
 use utoipa::ToSchema;
 
 use crate::{
+    access::Permission,
     app::App,
+    auth::Caller,
     desk::{
         alert,
+        dossier::without_records,
         history::{self, History},
         list::{self, ListParams, Listed},
         summary::{self, Summary, SummaryParams},
@@ -60,9 +63,13 @@ pub(crate) async fn list(
 pub(crate) async fn one(
     State(app): State<Arc<App>>,
     Segment(id): Segment,
+    Extension(caller): Extension<Caller>,
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<([(HeaderName, String); 1], Json<AlertDocument>), Problem> {
-    let document = alert::full(&app, &id).await?;
+    let mut document = alert::full(&app, &id).await?;
+    if !caller.may(Permission::RawRecords) {
+        without_records(&mut document);
+    }
     Ok((tag(document.row.triage.version), Json(document)))
 }
 

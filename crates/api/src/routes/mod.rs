@@ -3,6 +3,8 @@
 pub(crate) mod alerts;
 pub(crate) mod cases;
 pub(crate) mod desk;
+pub(crate) mod entities;
+pub(crate) mod export;
 pub(crate) mod keyed;
 pub(crate) mod people;
 pub(crate) mod rules;

@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod access;
+mod alert_page;
 mod alerts;
 mod contract;
 mod desk;
 mod desk_pages;
+mod export;
 mod ledger;
 mod operation;
 mod pages;

@@ -117,7 +117,7 @@ async fn a_chain_s_page_shows_the_episodes_below_it() {
             "Second factor reset again and again",
             "5 events",
             "11:53:40",
-            "href=\"/?status=all&#38;entity=u-48213\"",
+            "href=\"/entities/user.id/u-48213\"",
             "/rules/api-login-failed",
         ],
         ["Credential stuffing from one address", "15 events", "5 more between", "clock=late", "203.0.113.54"],

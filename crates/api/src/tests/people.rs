@@ -281,6 +281,69 @@ async fn sessions_have_the_roles_of_the_table() {
     }
 }
 
+/// Whether a role is let into the route of this path.
+fn let_in(role: Role, method: &str, path: &str) -> bool {
+    let path = path.split(['?', '#']).next().unwrap();
+    let fits = |template: &str| {
+        let (own, given): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
+        own.len() == given.len()
+            && own.iter().zip(given).all(|(own, given)| own.starts_with('{') || *own == given)
+    };
+    let route = ROUTES.iter().find(|(own, template, ..)| *own == *method && fits(template));
+    route.unwrap_or_else(|| panic!("{method} {path}")).2.is_none_or(|least| role >= least)
+}
+
+/// What the attribute says, wherever it stands on the page.
+fn said<'a>(page: &'a str, attribute: &str) -> Vec<&'a str> {
+    page.split(&format!(" {attribute}=\"")).skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn nobody_is_shown_a_button_that_would_refuse_him() {
+    let api = staffed().await;
+    let id = api_first(&api).await;
+    let analyst = api.cookie("analyst").await;
+    let csrf = csrf_of(&api.page("/account", &analyst).await);
+    let csrf = ("csrf", csrf.as_str());
+    let case = [("title", "A case"), ("alert", &id), csrf];
+    assert_eq!(api.form("/cases", &analyst, &case).await.status, 303);
+    let snooze = [("alert", id.as_str()), ("hours", "1"), ("reason", "A test"), csrf];
+    assert_eq!(api.form("/snoozes", &analyst, &snooze).await.status, 303);
+    let alert = format!("/alerts/{id}");
+    let exception = format!("{alert}/exception");
+    let pages = [
+        "/", &alert, &exception, "/cases", "/cases/1", "/snoozes", "/views", "/rules", "/sources", "/account",
+    ];
+    let mut forms = Vec::new();
+    for role in [Role::Reader, Role::Analyst] {
+        let cookie = api.cookie(role.name()).await;
+        let mut of_role = 0;
+        for path in pages {
+            let page = api.page(path, &cookie).await.text();
+            let posts: Vec<_> =
+                page.split("<form method=\"post\"").skip(1).map(|form| said(form, "action")[0]).collect();
+            for action in posts.into_iter().chain(said(&page, "formaction")) {
+                assert!(let_in(role, "POST", action), "{role} on {path}: {action}");
+                of_role += 1;
+            }
+            let nav = page.split("<nav class=\"nav\"").nth(1).unwrap().split("</nav>").next().unwrap();
+            let links = said(nav, "href");
+            assert!(
+                links.len() > 6 && links.iter().all(|link| let_in(role, "GET", link)),
+                "{role} on {path}: {links:?}"
+            );
+        }
+        forms.push(of_role);
+        // What is not his to change he still sees.
+        let page = api.page(&alert, &cookie).await.text();
+        assert!(
+            page.contains("case 1") && page.contains("id=\"triage\"") && page.contains("Snoozed by analyst")
+        );
+        assert_eq!(page.contains("name=\"act\""), role == Role::Analyst);
+    }
+    assert!(forms[0] >= 10 && forms[1] >= forms[0] + 8, "{forms:?}");
+}
+
 #[tokio::test]
 async fn a_disabled_user_and_a_new_role_count_within_a_second() {
     let api = staffed().await;

@@ -7,6 +7,7 @@ use vedette_event::{
     Alert, Entity, Evidence, Flags, Micros, Notice, RuleIx, RuleRef, Severity, Span, State, Value,
     alert::{Number, references},
 };
+use vedette_sigma::{Leaf, Pattern, Piece, Test};
 use vedette_store::{
     Store,
     model::{
@@ -369,6 +370,13 @@ fn alert(case: &Case, now: Micros, revision: u32) -> Alert {
     }
 }
 
+/// The last revision of a rule's alert.
+pub(super) fn revision(rule: &str, now: Micros) -> AlertRevision {
+    let case = cases().into_iter().find(|case| case.rule == rule).unwrap();
+    let alert = alert(&case, now, case.span.3);
+    AlertRevision::of(&alert, vec![case.source.into()], alert.last_seen.plus(Span::secs(300))).unwrap()
+}
+
 /// Publishes everything.
 pub(crate) async fn fill(store: &Store, now: Micros) {
     let cases = cases();
@@ -478,6 +486,20 @@ fn dead_letters(now: Micros) -> Vec<NewDeadLetter> {
             b"1,2026/01/31 11:50:00,0011C1,HIPMATCH,0",
         ),
     ]
+}
+
+/// What the case's rule looks for: an address in full, a part of a name.
+fn looks_for(case: &Case) -> Arc<[Leaf]> {
+    let text = |pieces: Vec<Piece>| Test::Text { pattern: Pattern(pieces), cased: false };
+    let leaf = |field: &str, test| Leaf { field: Some(field.into()), test };
+    match case.kind {
+        "single" => [leaf("destination.ip", text(vec![Piece::Literal("10.40.0.8".into())]))].into(),
+        _ => [
+            leaf("event.outcome", text(vec![Piece::Literal("failure".into())])),
+            leaf("user.name", text(vec![Piece::Many, Piece::Literal("OKA".into()), Piece::Many])),
+        ]
+        .into(),
+    }
 }
 
 /// The engine's snapshot.
@@ -614,6 +636,9 @@ fn rule_status(case: &Case, now: Micros) -> RuleStatus {
         group_by: case.key.iter().map(|(name, _)| (*name).into()).collect(),
         timespan: (case.kind != "single").then_some(Span::secs(300)),
         condition: (case.kind != "single").then(|| "at least 20 events".into()),
+        next_steps: vec!["Look whether the address belongs to a customer".into()],
+        text: format!("title: {}\nid: {}\n", case.title, case.rule).into(),
+        looks_for: looks_for(case),
         coverage: Coverage {
             through: Some(at(now, 4)),
             in_force_from: degraded.then(|| at(now, 60)),

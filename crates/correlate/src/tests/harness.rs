@@ -44,6 +44,7 @@ fn rule(id: &str, kind: RuleKind) -> Rule {
         extras: Extras::default(),
         meaning: *blake3::hash(id.as_bytes()).as_bytes(),
         tests: Vec::new(),
+        text: "".into(),
     }
 }
 

@@ -21,7 +21,7 @@ fn correlation_with(map: &str) -> String {
 #[test]
 fn extras_are_read() {
     let rule = only(&with(
-        "  emit: {rearm: 10m, update: 30s}\n  entity: src_ip\n  risk: {score: 70}\n  summary: '{count} from {source.ip}'\n  mode: live\n",
+        "  emit: {rearm: 10m, update: 30s}\n  entity: src_ip\n  risk: {score: 70}\n  next_steps: [Ask the owner, 'Look at {source.ip}']\n  summary: '{count} from {source.ip}'\n  mode: live\n",
     ));
     let expected = Extras {
         rearm: Some(Span::secs(600)),
@@ -29,11 +29,14 @@ fn extras_are_read() {
         entity: Some("src_ip".into()),
         risk: Some(70),
         summary: Some("{count} from {source.ip}".into()),
+        next_steps: vec!["Ask the owner".into(), "Look at {source.ip}".into()],
     };
     assert_eq!(rule.extras, expected);
 }
 
 #[rstest]
+#[case("  next_steps: 5\n", "wrong-type")]
+#[case("  next_steps: ['']\n", "wrong-type")]
 #[case("  until: x\n", "not-supported")]
 #[case("  mode: shadow\n", "not-supported")]
 #[case("  risk: {entity: x}\n", "not-supported")]

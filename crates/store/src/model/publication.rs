@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use vedette_event::{Alert, Incarnation, Micros, Notice, Severity, State, StoredPlacement, order::Topics};
 
-use super::{EntityRef, Withdrawal};
-use crate::error::Error;
+use super::{Concern, EntityRef, Withdrawal};
+use crate::{concern, error::Error};
 
 /// One revision of an alert on its way into the store.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,8 +39,12 @@ pub struct AlertRevision {
     pub covers_until: Micros,
     /// How many events.
     pub count: u64,
+    /// What the condition measured, as a JSON number.
+    pub measured: Option<String>,
     /// One line for an analyst.
     pub summary: String,
+    /// Whom it concerns.
+    pub concerns: Vec<Concern>,
     /// The body, kept byte for byte; its `evidence` says which contents are awaited.
     pub body: String,
 }
@@ -64,7 +68,9 @@ impl AlertRevision {
             last_seen: alert.last_seen,
             covers_until,
             count: alert.count,
+            measured: Some(serde_json::to_string(&alert.value)?),
             summary: alert.summary.clone(),
+            concerns: concern::of_alert(alert),
             body: serde_json::to_string(alert)?,
         })
     }
@@ -93,6 +99,8 @@ pub struct NewNotice {
     pub count: u64,
     /// One line for an analyst.
     pub summary: String,
+    /// Whom it concerns.
+    pub concerns: Vec<Concern>,
     /// The body, kept byte for byte; its `evidence` says which contents are awaited.
     pub body: String,
 }
@@ -111,6 +119,7 @@ impl NewNotice {
             crossed_at: notice.crossed_at,
             count: notice.count,
             summary: notice.summary.clone(),
+            concerns: concern::of_notice(notice),
             body: serde_json::to_string(notice)?,
         })
     }

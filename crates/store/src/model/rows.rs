@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use vedette_event::{Micros, Severity};
 
-use super::{EntityRef, RowState, Triage, Withdrawal};
+use super::{Disposition, EntityRef, RowState, Triage, Withdrawal};
 
 /// One alert or notice with its envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +76,8 @@ pub struct RevisionPoint {
     pub last_seen: Micros,
     /// How many events then.
     pub count: u64,
+    /// What the condition measured then, as a JSON number; none of points from before it was kept.
+    pub measured: Option<String>,
     /// Severity then.
     pub severity: Severity,
     /// When it was stored.
@@ -221,4 +223,89 @@ pub struct AuditEntry {
     pub from: Option<String>,
     /// State after, as JSON; for a comment its text as a JSON string.
     pub to: Option<String>,
+}
+
+/// What part an entity plays in a row of the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConcernRole {
+    /// The row is about it.
+    Entity,
+    /// It is a part of the key.
+    Key,
+    /// It is a part of the key of an episode below.
+    Child,
+    /// An event of the evidence names it.
+    Evidence,
+}
+
+impl ConcernRole {
+    /// All of them, as they are stored.
+    pub const ALL: [Self; 4] = [Self::Entity, Self::Key, Self::Child, Self::Evidence];
+}
+
+/// An entity that a row concerns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Concern {
+    /// Which.
+    pub entity: EntityRef,
+    /// What part it plays.
+    pub role: ConcernRole,
+}
+
+/// Rows that concern an entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntityRows {
+    /// The newest first, each with the part that the entity plays.
+    pub rows: Vec<(AlertRow, ConcernRole)>,
+    /// From before which number the next page goes on; none on the last.
+    pub next: Option<i64>,
+}
+
+/// Another entity in the same rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Which.
+    pub entity: EntityRef,
+    /// In how many rows of those looked at.
+    pub alerts: u64,
+}
+
+/// A verdict on an earlier row of the same rule about the same entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EarlierVerdict {
+    /// The row.
+    pub id: String,
+    /// When its condition was met.
+    pub crossed_at: Micros,
+    /// When it was closed.
+    pub closed_at: Micros,
+    /// How many events it had.
+    pub count: u64,
+    /// As what it was closed.
+    pub disposition: Disposition,
+    /// By whom.
+    pub by: Option<String>,
+    /// The last comment on it.
+    pub reason: Option<String>,
+}
+
+/// A notice that an alert covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Covered {
+    /// The notice.
+    pub id: String,
+    /// When it was announced.
+    pub created_at: Micros,
+    /// Its place in commit order then.
+    pub created_seq: i64,
+}
+
+/// A row as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastRow {
+    /// The row.
+    pub row: AlertRow,
+    /// False if its course from then is not kept any more, and this is the oldest that can be made.
+    pub exact: bool,
 }

@@ -9,6 +9,7 @@ mod evidence;
 mod figures;
 mod opening;
 mod parts;
+mod past;
 mod people;
 mod publishing;
 mod reading;
@@ -51,7 +52,9 @@ fn alert(id: &str, revision: u32, second: i64, count: u64) -> AlertRevision {
         last_seen: at,
         covers_until: Micros(at.0 + 60_000_000),
         count,
+        measured: Some(count.to_string()),
         summary: format!("{count} logins of {id}"),
+        concerns: Vec::new(),
         body: format!("{{\"alert_id\":\"{id}\",\"revision\":{revision},\"count\":{count}}}"),
     }
 }
@@ -68,6 +71,7 @@ fn notice(id: &str, of: &AlertRevision) -> NewNotice {
         crossed_at: of.crossed_at,
         count: of.count,
         summary: of.summary.clone(),
+        concerns: Vec::new(),
         body: format!("{{\"notice_id\":\"{id}\"}}"),
     }
 }

@@ -3,12 +3,15 @@
 //! In: the rules in force, the kernel's figures. Out: [`Rules`]. Invariant: the kernel, which looks at all rules once a second, copies no
 //! text; that is done by who asks, at most once a word.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
 use vedette_api::live::{Coverage, RuleStatus};
 use vedette_engine::Compiled;
 use vedette_event::RuleIx;
-use vedette_sigma::RuleKind;
+use vedette_sigma::{Expr, Leaf, RuleKind};
 
 /// The rules of a word. The kernel gathers figures alone, and shares the texts, which are a few kilobytes a rule: put together they
 /// are by who asks first, so nobody pays for them between requests.
@@ -76,8 +79,41 @@ fn unseen(compiled: &Compiled, ix: RuleIx) -> RuleStatus {
         group_by,
         timespan,
         condition,
+        next_steps: rule.extras.next_steps.iter().map(ToString::to_string).collect(),
+        text: rule.text.clone(),
+        looks_for: looks_for(compiled, ix),
         coverage: Coverage::default(),
     }
+}
+
+/// What a rule about one event looks for, by the names that its sources give to fields; what it excludes is not looked for.
+fn looks_for(compiled: &Compiled, ix: RuleIx) -> Arc<[Leaf]> {
+    fn wanted(condition: &Expr, to: &mut BTreeSet<usize>) {
+        match condition {
+            Expr::And(parts) | Expr::Or(parts) => parts.iter().for_each(|part| wanted(part, to)),
+            Expr::Leaf(at) => {
+                to.insert(*at);
+            }
+            Expr::Not(_) => {}
+        }
+    }
+    let RuleKind::Detection(detection) = &compiled.rules.get(ix).kind else { return Arc::default() };
+    let mut places = BTreeSet::new();
+    wanted(&detection.condition, &mut places);
+    let names = compiled.sources_of(ix);
+    let sources: Vec<_> = names.iter().filter_map(|name| compiled.sources.find(name)).collect();
+    let mut found: Vec<Leaf> = Vec::new();
+    for leaf in places.iter().filter_map(|at| detection.leaves.get(*at)) {
+        let fields: BTreeSet<Option<Arc<str>>> = match &leaf.field {
+            None => BTreeSet::from([None]),
+            Some(written) => {
+                let resolved = sources.iter().flat_map(|ix| compiled.sources.get(*ix).resolve(written));
+                resolved.map(|name| Some(Arc::from(name))).collect()
+            }
+        };
+        found.extend(fields.into_iter().map(|field| Leaf { field, test: leaf.test.clone() }));
+    }
+    found.into()
 }
 
 /// A condition for people, such as `at least 20 events`.

@@ -1,0 +1,115 @@
+//! An entity's page: all that concerns one address, user, key or host, over time, with its neighbours.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::{extract::State, response::Response};
+use vedette_store::model::ConcernRole;
+
+use super::{Frame, Stamp, events::entity_href, href, render, segment, words};
+use crate::{
+    app::App,
+    desk::entity::{self, EntityDocument, EntityParams},
+    metrics::now,
+    params::{Segments, Strict},
+    problem::Problem,
+    wire::AlertDocument,
+};
+
+/// An alert that concerns it.
+struct Line {
+    href: String,
+    at: Stamp,
+    severity: &'static str,
+    severity_label: String,
+    title: String,
+    summary: String,
+    count: String,
+    status: &'static str,
+    status_label: String,
+    disposition: Option<String>,
+    assignee: Option<String>,
+    role: &'static str,
+}
+
+struct Neighbour {
+    kind: String,
+    value: String,
+    href: String,
+    alerts: String,
+}
+
+#[derive(Template)]
+#[template(path = "entity.html")]
+struct EntityPage {
+    frame: Frame,
+    kind: String,
+    value: String,
+    queue: String,
+    first: bool,
+    open: Vec<Line>,
+    verdicts: Vec<(String, &'static str)>,
+    neighbours: Vec<Neighbour>,
+    neighbours_of: String,
+    lines: Vec<Line>,
+    next: Option<String>,
+}
+
+/// `GET /entities/{type}/{value}`.
+pub(super) async fn page(
+    State(app): State<Arc<App>>,
+    Segments(kind, value): Segments,
+    Strict(params): Strict<EntityParams>,
+) -> Result<Response, Problem> {
+    let first = params.cursor.is_none();
+    let document = entity::of(&app, (kind, value), &params, now()).await?;
+    let live = app.live.now();
+    let EntityDocument { entity, open, verdicts, neighbours, neighbours_of, items, next_cursor } = document;
+    let own = entity_href(&entity.kind, &entity.value);
+    let verdict = |(disposition, n): (&vedette_store::model::Disposition, &u64)| {
+        let name = words::label(disposition.name()).to_lowercase();
+        (format!("{} {name}", words::number(*n)), disposition.name())
+    };
+    let neighbour = |of: entity::NeighbourCount| Neighbour {
+        href: entity_href(&of.entity.kind, &of.entity.value),
+        alerts: words::number(of.alerts),
+        kind: of.entity.kind,
+        value: of.entity.value,
+    };
+    render(&EntityPage {
+        frame: Frame::new(&live, "/"),
+        queue: href("/", &[("status", "all"), ("entity", &entity.value)]),
+        first,
+        open: open.into_iter().map(|document| line(document, ConcernRole::Entity)).collect(),
+        verdicts: verdicts.iter().map(verdict).collect(),
+        neighbours: neighbours.into_iter().map(neighbour).collect(),
+        neighbours_of: words::number(neighbours_of),
+        lines: items.into_iter().map(|item| line(item.alert, item.role)).collect(),
+        next: next_cursor.map(|cursor| href(&own, &[("cursor", &cursor)])),
+        kind: entity.kind,
+        value: entity.value,
+    })
+}
+
+fn line(document: AlertDocument, role: ConcernRole) -> Line {
+    let row = document.row;
+    Line {
+        href: segment("/alerts/", &row.id),
+        at: Stamp::of(row.crossed_at),
+        severity: row.severity.name(),
+        severity_label: words::label(row.severity.name()),
+        summary: words::without_title(&row.summary, &row.rule_title),
+        title: row.rule_title,
+        count: words::number(row.count),
+        status: row.triage.status.name(),
+        status_label: words::label(row.triage.status.name()),
+        disposition: row.triage.disposition.map(|disposition| words::label(disposition.name())),
+        assignee: row.triage.assignee,
+        role: match role {
+            ConcernRole::Entity => "about it",
+            ConcernRole::Key => "in the key",
+            ConcernRole::Child => "in an episode below",
+            ConcernRole::Evidence => "in the evidence",
+        },
+    }
+}

@@ -1,0 +1,90 @@
+//! All that is known of one alert beside itself: who it is about, what was said of that before, what it rests on.
+//!
+//! In: an id. Out: a [`Dossier`]. Invariants: every part has a bound; nothing here knows what it looks like.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use vedette_event::{Micros, Span};
+use vedette_store::model::{
+    AlertRow, Covered, Disposition, EarlierVerdict, EntityRef, Filter, ListQuery, Sort, Status,
+};
+
+use super::{alert, history::HistoryEntry};
+use crate::{app::App, problem::Problem, wire::AlertDocument};
+
+/// Open rows of an entity that are listed.
+const OPEN: u32 = 6;
+/// How far back verdicts are counted.
+pub(crate) const VERDICTS: Span = Span::secs(30 * 86_400);
+
+/// How an entity stands.
+pub(crate) struct Standing {
+    /// Its other rows that are not closed, the worst first.
+    pub open: Vec<AlertRow>,
+    /// Whether there are more than these.
+    pub more: bool,
+    /// As what its rows were closed in the last thirty days.
+    pub verdicts: BTreeMap<Disposition, u64>,
+}
+
+/// An alert with all that is known of it.
+pub(crate) struct Dossier {
+    pub document: AlertDocument,
+    pub history: Vec<HistoryEntry>,
+    /// None where the alert is about nobody in particular.
+    pub standing: Option<Standing>,
+    /// Verdicts on earlier alerts of its rule about its entity, the newest first.
+    pub earlier: Vec<EarlierVerdict>,
+    /// The notices it covers.
+    pub covered: Vec<Covered>,
+}
+
+/// Everything about one alert or notice.
+pub(crate) async fn of(app: &App, id: &str, now: Micros) -> Result<Dossier, Problem> {
+    let document = alert::full(app, id).await?;
+    let row = &document.row;
+    let history = app.store.history(&row.id).await?.into_iter().map(Into::into).collect();
+    let covered = app.store.covered(&row.id).await?;
+    let (standing, earlier) = match &row.entity {
+        None => (None, Vec::new()),
+        Some(entity) => {
+            let standing = standing(app, entity, &row.id, now).await?;
+            let earlier = app.store.earlier_verdicts((&row.rule_id, entity), &row.id, now).await?;
+            (Some(standing), earlier)
+        }
+    };
+    Ok(Dossier { document, history, standing, earlier, covered })
+}
+
+async fn standing(app: &App, entity: &EntityRef, but: &str, now: Micros) -> Result<Standing, Problem> {
+    let open = [Status::New, Status::Acknowledged, Status::InProgress];
+    let filter = Filter {
+        status: open.into(),
+        entity_type: Some(entity.kind.clone()),
+        entity: Some(entity.value.clone()),
+        ..Filter::default()
+    };
+    let sort = Sort::parse("-severity").unwrap_or_default();
+    let page = app.store.list(&ListQuery { filter, sort, limit: OPEN + 1, cursor: None }).await?;
+    let mut open: Vec<AlertRow> = page.items.into_iter().filter(|row| row.id != but).collect();
+    let more = page.next_cursor.is_some() || open.len() > OPEN as usize;
+    open.truncate(OPEN as usize);
+    let verdicts = app.store.entity_verdicts(entity, (now.minus(VERDICTS), now)).await?;
+    Ok(Standing { open, more, verdicts })
+}
+
+/// The name under which an event's content has the record as it came.
+pub(crate) const RECORD: &str = "event.original";
+
+/// Leaves the records as they came out of a document: the fields stay. Of an event that is nothing but text, that is all.
+pub(crate) fn without_records(document: &mut AlertDocument) {
+    for event in document.envelope.events.iter_mut().flatten() {
+        match &mut event.content {
+            Some(Value::Object(members)) => {
+                members.remove(RECORD);
+            }
+            content => *content = None,
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Exports over HTTP: the list as a file, streamed.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderName, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+
+use crate::{
+    app::App,
+    desk::export::{self, Export, ExportParams, MOST_ROWS},
+    params::Strict,
+    problem::{self, Problem},
+};
+
+/// Alerts and notices as a file, in the order in which they appeared. `X-Total-Count` says how many match, `X-Row-Limit` how many
+/// are written at most: where there are more, ask for a range of time after the other.
+#[utoipa::path(
+    get, path = "/alerts/export", operation_id = "export_alerts", tag = "alerts", params(ExportParams),
+    responses(
+        (
+            status = 200, description = "The rows", body = String, content_type = "application/x-ndjson",
+            headers(("x-total-count" = u64, description = "Rows that match"), ("x-row-limit" = u64, description = "Rows that are written at most"))
+        ),
+        problem::ProblemDocument
+    )
+)]
+pub(crate) async fn alerts(
+    State(app): State<Arc<App>>,
+    Strict(params): Strict<ExportParams>,
+) -> Result<Response, Problem> {
+    let export: Export = export::begin(&app, &params).await?;
+    let format = export.format;
+    let file = format!("attachment; filename=\"{}\"", format.file());
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(format.media())),
+        (
+            header::CONTENT_DISPOSITION,
+            HeaderValue::from_str(&file).unwrap_or(HeaderValue::from_static("attachment")),
+        ),
+        (HeaderName::from_static("x-total-count"), HeaderValue::from(export.matching)),
+        (HeaderName::from_static("x-row-limit"), HeaderValue::from(MOST_ROWS)),
+    ];
+    Ok((headers, Body::from_stream(export.pieces())).into_response())
+}
