@@ -110,6 +110,21 @@ impl Store {
         Ok(EntityRows { rows: rows.collect(), next: end.filter(|_| more) })
     }
 
+    /// As [`Store::entity_rows`], each row as it was at `seq`. Notices that were covered since are not among them.
+    pub async fn entity_rows_at(
+        &self,
+        entity: &EntityRef,
+        page: (Option<i64>, u32),
+        seq: i64,
+    ) -> Result<EntityRows, Error> {
+        let found = self.entity_rows(entity, page, seq).await?;
+        let mut rows = Vec::with_capacity(found.rows.len());
+        for (row, role) in found.rows {
+            rows.push((self.as_it_was(row, seq).await?.row, role));
+        }
+        Ok(EntityRows { rows, next: found.next })
+    }
+
     /// The newest rows that concern an entity and are not closed.
     pub async fn entity_open(&self, entity: &EntityRef, limit: u32) -> Result<Vec<AlertRow>, Error> {
         let of = self.spellings(entity).await?;

@@ -22,13 +22,14 @@ struct Handling {
     triage: Triage,
     recurred: bool,
     withdrawn: Option<Withdrawn>,
+    case: Option<i64>,
 }
 
 impl Handling {
     /// What the entries up to some time, in order, come to.
     fn after(entries: &[AuditEntry]) -> Self {
         let fresh = Triage { status: Status::New, assignee: None, disposition: None, version: 0 };
-        let mut handling = Self { triage: fresh, recurred: false, withdrawn: None };
+        let mut handling = Self { triage: fresh, recurred: false, withdrawn: None, case: None };
         for entry in entries {
             let to = entry.to.as_deref().unwrap_or_default();
             match entry.action.as_str() {
@@ -44,6 +45,10 @@ impl Handling {
                     let reason = reason.as_deref().and_then(Withdrawal::parse);
                     handling.withdrawn = reason.map(|reason| Withdrawn { reason, at: entry.at });
                     handling.triage.status = Status::Closed;
+                }
+                "case" => {
+                    let state = serde_json::from_str::<Value>(to).ok();
+                    handling.case = state.as_ref().and_then(|state| state.get("case")?.as_i64());
                 }
                 _ => {}
             }
@@ -88,7 +93,8 @@ impl Store {
         let entries = entries.iter().map(audit_entry).collect::<Result<Vec<_>, _>>()?;
         let handling = Handling::after(&entries);
         (row.triage, row.recurred, row.withdrawn) = (handling.triage, handling.recurred, handling.withdrawn);
-        row.since_closed = None;
+        (row.since_closed, row.case) = (None, handling.case);
+        row.snooze = self.snooze_at(&row, &entries, seq).await?;
         let covers = sqlx::query("select id from alerts where covered_by = $1 and seq <= $2 order by id");
         let covers = covers.bind(&row.id).bind(seq).fetch_all(&self.inner.readers).await?;
         row.covers = covers.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>()?;
@@ -99,6 +105,31 @@ impl Store {
         }
         row.seq = seq;
         Ok(PastRow { row, exact })
+    }
+
+    /// The snooze that hid a row of this kind then, unless it is forgotten by now.
+    async fn snooze_at(
+        &self,
+        row: &AlertRow,
+        entries: &[AuditEntry],
+        seq: i64,
+    ) -> Result<Option<i64>, Error> {
+        let Some(entity) = &row.entity else { return Ok(None) };
+        let select = sqlx::query(
+            "select s.id, b.seq from snoozes s join audit b on b.target = 'snooze:' || s.id and b.action = 'snoozed' and b.seq <= $1 \
+             where s.rule_id = $2 and s.entity_value = $3 and s.entity_type = $4 and s.severity >= $5 and not exists \
+             (select 1 from audit e where e.target = b.target and e.action in ('snooze_lifted', 'snooze_over') and e.seq <= $1) \
+             order by s.id desc limit 1",
+        );
+        let select = select.bind(seq).bind(&row.rule_id).bind(&entity.value).bind(&entity.kind);
+        let found = select.bind(row.severity as i64).fetch_optional(&self.inner.readers).await?;
+        let Some(found) = found else { return Ok(None) };
+        // What was closed before it began it passed by.
+        let began: i64 = found.try_get("seq")?;
+        let before = entries.get(..entries.partition_point(|entry| entry.seq <= began)).unwrap_or_default();
+        let closed = |triage: &Triage| triage.status == Status::Closed;
+        let passed_by = closed(&row.triage) && closed(&Handling::after(before).triage);
+        Ok(if passed_by { None } else { Some(found.try_get("id")?) })
     }
 
     /// The `seq` that a time stands for, to the minute: all that had been committed when its minute began or, where nothing was

@@ -24,7 +24,10 @@ use crate::{
     access::Permission,
     app::App,
     auth::Caller,
-    desk::dossier::{self, Dossier},
+    desk::{
+        dossier::{self, Dossier},
+        past::AsOfParams,
+    },
     live::Live,
     metrics::now,
     params::{NoParams, Segment, Segments, Strict},
@@ -40,6 +43,8 @@ pub(super) struct AlertParams {
     only: Option<String>,
     /// Show only events without this value: `field:value`.
     without: Option<String>,
+    /// As it was at this `seq`, or at this time.
+    as_of: Option<String>,
 }
 
 impl AlertParams {
@@ -59,6 +64,14 @@ struct Chip {
     off: String,
 }
 
+/// That a page shows the past.
+pub(super) struct Past {
+    pub seq: i64,
+    pub exact: bool,
+    /// The same page as it is now.
+    pub now: String,
+}
+
 #[derive(Template)]
 #[template(path = "alert.html")]
 struct AlertPage {
@@ -66,6 +79,9 @@ struct AlertPage {
     desk: AlertDesk,
     stream: String,
     conflict: Option<String>,
+    past: Option<Past>,
+    /// This page as it is shown, for ever.
+    lasting: String,
     id: String,
     link: String,
     title: String,
@@ -130,15 +146,25 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let seq = app.store.newest_seq().await?;
     let filters = params.filters()?;
-    let dossier = dossier::of(app, id, now()).await?;
+    let at = AsOfParams { as_of: params.as_of.clone() }.seq(app).await?;
+    let (dossier, exact) = match at {
+        None => (dossier::of(app, id, now()).await?, true),
+        Some(at) => dossier::at(app, id, at).await?,
+    };
     let live = app.live.now();
     let body = body(&dossier.document.row)?;
-    let known = app.store.there_at(&children::ids(&body), i64::MAX).await?;
+    let known = app.store.there_at(&children::ids(&body), at.unwrap_or(i64::MAX)).await?;
     let desk = AlertDesk::of(app, &dossier.document.row).await?;
-    let mut page = compose(dossier, desk, &body, &known, &live, filters);
+    let mut page = compose(dossier, desk, &body, &known, &live, (filters, at));
     if let Some(Unsaved { why, text }) = unsaved {
         (page.conflict, page.draft) = (Some(why), text);
     }
+    let own = segment("/alerts/", &page.id);
+    // Nothing can be changed in the past.
+    page.frame.triages &= at.is_none();
+    page.past = at.map(|seq| Past { seq, exact, now: own.clone() });
+    let fragment = page.link.split_once('#').map(|(_, fragment)| fragment.to_owned()).unwrap_or_default();
+    page.lasting = format!("{}#{fragment}", href(&own, &[("as_of", &at.unwrap_or(seq).to_string())]));
     let rule = page.about.id.clone();
     page.stream = href("/api/v1/alerts/stream", &[("after", &seq.to_string()), ("rule", &rule)]);
     render(&page)
@@ -199,7 +225,7 @@ fn compose(
     body: &Alert,
     known: &BTreeSet<String>,
     live: &Live,
-    only: Vec<Only>,
+    (only, at): (Vec<Only>, Option<i64>),
 ) -> AlertPage {
     let Dossier { document, history, standing, earlier, covered } = dossier;
     let (row, envelope) = (document.row, document.envelope);
@@ -209,9 +235,9 @@ fn compose(
     related.extend(predecessor.map(|id| ("Continues", id)));
     related.extend(successor.map(|id| ("Continued by", id)));
     related.extend(covers.into_iter().map(|id| ("Covers", id)));
-    let chips = chips(&row.id, &only);
+    let chips = chips(&row.id, &only, at);
     let marks = Marks::of(live, &body.rule.id);
-    let contents = Contents::new(&row.id, events.unwrap_or_default(), marks, only);
+    let contents = Contents::new((&row.id, at), events.unwrap_or_default(), marks, only);
     let children = children::blocks(body, known, &contents);
     let entity = Who::of(&row, standing);
     let title = body.rule.title.to_string();
@@ -222,6 +248,8 @@ fn compose(
         desk,
         stream: String::new(),
         conflict: None,
+        past: None,
+        lasting: String::new(),
         link: format!("{}#{}", segment("/alerts/", &row.id), slug(&title, &whose)),
         whose,
         entity,
@@ -277,16 +305,17 @@ fn note(body: &Alert, table: &Table) -> String {
     }
 }
 
-fn chips(id: &str, only: &[Only]) -> Vec<Chip> {
+fn chips(id: &str, only: &[Only], at: Option<i64>) -> Vec<Chip> {
     let page = segment("/alerts/", id);
     let chip = |of: &Only| {
         let others = only.iter().filter(|other| *other != of);
-        let others: Vec<(&str, String)> = others
+        let mut others: Vec<(&str, String)> = others
             .map(|other| {
                 let name = if other.without { "without" } else { "only" };
                 (name, format!("{}:{}", other.field, other.value))
             })
             .collect();
+        others.extend(at.map(|at| ("as_of", at.to_string())));
         let pairs: Vec<(&str, &str)> = others.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let word = if of.without { "is not" } else { "is" };
         Chip {
@@ -350,7 +379,7 @@ pub(super) async fn event(
     let live = app.live.now();
     let body = body(&document.row)?;
     let contents = Contents::new(
-        &document.row.id,
+        (&document.row.id, None),
         document.envelope.events.unwrap_or_default(),
         Marks::of(&live, &body.rule.id),
         Vec::new(),

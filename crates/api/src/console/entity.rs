@@ -6,10 +6,13 @@ use askama::Template;
 use axum::{extract::State, response::Response};
 use vedette_store::model::ConcernRole;
 
-use super::{Frame, Stamp, events::entity_href, href, render, segment, words};
+use super::{Frame, Stamp, alert::Past, events::entity_href, href, render, segment, words};
 use crate::{
     app::App,
-    desk::entity::{self, EntityDocument, EntityParams},
+    desk::{
+        entity::{self, EntityDocument, EntityParams},
+        past::AsOfParams,
+    },
     metrics::now,
     params::{Segments, Strict},
     problem::Problem,
@@ -47,6 +50,9 @@ struct EntityPage {
     value: String,
     queue: String,
     first: bool,
+    past: Option<Past>,
+    /// This page as it is shown, for ever.
+    lasting: String,
     open: Vec<Line>,
     verdicts: Vec<(String, &'static str)>,
     neighbours: Vec<Neighbour>,
@@ -62,10 +68,13 @@ pub(super) async fn page(
     Strict(params): Strict<EntityParams>,
 ) -> Result<Response, Problem> {
     let first = params.cursor.is_none();
+    let newest = app.store.newest_seq().await?;
+    let at = AsOfParams { as_of: params.as_of.clone() }.seq(&app).await?;
     let document = entity::of(&app, (kind, value), &params, now()).await?;
     let live = app.live.now();
     let EntityDocument { entity, open, verdicts, neighbours, neighbours_of, items, next_cursor } = document;
     let own = entity_href(&entity.kind, &entity.value);
+    let as_of = at.map(|at| at.to_string());
     let verdict = |(disposition, n): (&vedette_store::model::Disposition, &u64)| {
         let name = words::label(disposition.name()).to_lowercase();
         (format!("{} {name}", words::number(*n)), disposition.name())
@@ -85,7 +94,13 @@ pub(super) async fn page(
         neighbours: neighbours.into_iter().map(neighbour).collect(),
         neighbours_of: words::number(neighbours_of),
         lines: items.into_iter().map(|item| line(item.alert, item.role)).collect(),
-        next: next_cursor.map(|cursor| href(&own, &[("cursor", &cursor)])),
+        next: next_cursor.map(|cursor| {
+            let mut pairs = vec![("cursor", cursor.as_str())];
+            pairs.extend(as_of.as_deref().map(|at| ("as_of", at)));
+            href(&own, &pairs)
+        }),
+        past: at.map(|seq| Past { seq, exact: true, now: own.clone() }),
+        lasting: href(&own, &[("as_of", &at.unwrap_or(newest).to_string())]),
         kind: entity.kind,
         value: entity.value,
     })

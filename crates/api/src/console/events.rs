@@ -126,15 +126,22 @@ pub(super) struct Contents {
     /// By reference: the number among those that are fetched, and what was.
     fetched: BTreeMap<Place, (usize, EventContent)>,
     id: String,
+    /// The past that is shown.
+    as_of: Option<String>,
     marks: Marks,
     only: Vec<Only>,
 }
 
 impl Contents {
-    pub fn new(id: &str, fetched: Vec<EventContent>, marks: Marks, only: Vec<Only>) -> Self {
+    pub fn new(
+        (id, at): (&str, Option<i64>),
+        fetched: Vec<EventContent>,
+        marks: Marks,
+        only: Vec<Only>,
+    ) -> Self {
         let place = |of: &EventContent| (of.topic.clone(), of.incarnation, of.partition, of.offset, of.index);
         let fetched = fetched.into_iter().enumerate().map(|(n, of)| (place(&of), (n, of))).collect();
-        Self { fetched, id: id.to_owned(), marks, only }
+        Self { fetched, id: id.to_owned(), as_of: at.map(|at| at.to_string()), marks, only }
     }
 
     /// The events of some references, of which there are so many in all: the first five, and the last.
@@ -222,9 +229,14 @@ impl Contents {
         let short = value.chars().nth(IN_LINK).is_none() && !value.is_empty();
         let page = segment("/alerts/", &self.id);
         let pair = format!("{name}:{value}");
+        let link = |name| {
+            let mut pairs = vec![(name, pair.as_str())];
+            pairs.extend(self.as_of.as_deref().map(|at| ("as_of", at)));
+            format!("{}#evidence", href(&page, &pairs))
+        };
         let links = short.then(|| Links {
-            only: format!("{}#evidence", href(&page, &[("only", &pair)])),
-            without: format!("{}#evidence", href(&page, &[("without", &pair)])),
+            only: link("only"),
+            without: link("without"),
             find: href("/", &[("status", "all"), ("q", value)]),
         });
         let entity = (short && is_entity_field(name)).then(|| entity_href(name, value));

@@ -122,13 +122,16 @@ pub(super) struct Who {
     /// `11 false positive`, the most frequent first.
     pub verdicts: Vec<(String, &'static str)>,
     pub queue: String,
+    /// Whether it is known how it stands.
+    pub known: bool,
 }
 
 impl Who {
     /// The entity of a row.
     pub fn of(row: &AlertRow, standing: Option<Standing>) -> Option<Self> {
         let entity = row.entity.as_ref()?;
-        let Standing { open, more, verdicts } = standing?;
+        let known = standing.is_some();
+        let Standing { open, more, verdicts } = standing.unwrap_or_default();
         let link = |row: &AlertRow| Link {
             text: row.rule_title.clone(),
             href: segment("/alerts/", &row.id),
@@ -146,6 +149,7 @@ impl Who {
             open: open.iter().map(link).collect(),
             more: more.then(|| entity_href(&entity.kind, &entity.value)),
             verdicts: counted.into_iter().map(verdict).collect(),
+            known,
             queue: href("/", &[("status", "all"), ("entity", &entity.value)]),
         })
     }

@@ -10,7 +10,11 @@ use vedette_store::model::{
     AlertRow, Covered, Disposition, EarlierVerdict, EntityRef, Filter, ListQuery, Sort, Status,
 };
 
-use super::{alert, history::HistoryEntry};
+use super::{
+    alert,
+    history::HistoryEntry,
+    past::{self, Past},
+};
 use crate::{app::App, problem::Problem, wire::AlertDocument};
 
 /// Open rows of an entity that are listed.
@@ -19,6 +23,7 @@ const OPEN: u32 = 6;
 pub(crate) const VERDICTS: Span = Span::secs(30 * 86_400);
 
 /// How an entity stands.
+#[derive(Default)]
 pub(crate) struct Standing {
     /// Its other rows that are not closed, the worst first.
     pub open: Vec<AlertRow>,
@@ -38,6 +43,15 @@ pub(crate) struct Dossier {
     pub earlier: Vec<EarlierVerdict>,
     /// The notices it covers.
     pub covered: Vec<Covered>,
+}
+
+/// An alert or notice as it was. Who it is about is not told: how that stood then nobody noted.
+pub(crate) async fn at(app: &App, id: &str, seq: i64) -> Result<(Dossier, bool), Problem> {
+    let Past { document, exact } = past::full(app, id, seq).await?;
+    let history = past::history(app, &document.row.id, seq).await?;
+    let mut covered = app.store.covered(&document.row.id).await?;
+    covered.retain(|notice| document.row.covers.contains(&notice.id));
+    Ok((Dossier { document, history, standing: None, earlier: Vec::new(), covered }, exact))
 }
 
 /// Everything about one alert or notice.

@@ -10,10 +10,10 @@ use utoipa::{IntoParams, ToSchema};
 use vedette_event::Micros;
 use vedette_store::{
     MAX_PAGE,
-    model::{AlertRow, ConcernRole, Disposition, EntityRef, Neighbour},
+    model::{AlertRow, ConcernRole, Disposition, EntityRef, Neighbour, Status},
 };
 
-use super::{dossier::VERDICTS, list::page_size};
+use super::{dossier::VERDICTS, list::page_size, past::AsOfParams};
 use crate::{
     app::App,
     problem::{Kind, Problem},
@@ -22,6 +22,8 @@ use crate::{
 
 /// Open rows that come first on the first page.
 const OPEN: u32 = 50;
+/// Rows of a page of the past, each of which is made by itself.
+const PAST: u32 = 50;
 
 /// From where, how many.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
@@ -32,6 +34,8 @@ pub(crate) struct EntityParams {
     pub limit: Option<String>,
     /// `next_cursor` of the page before.
     pub cursor: Option<String>,
+    /// As it was at this `seq`, or at this time (RFC 3339, to the minute); 50 alerts a page at most.
+    pub as_of: Option<String>,
 }
 
 /// What part an entity plays in an alert.
@@ -116,6 +120,10 @@ pub(crate) async fn of(
             .map_err(|_| Problem::new(Kind::InvalidCursor, "The cursor is none of this list."))
     });
     let before = before.transpose()?;
+    let at = AsOfParams { as_of: params.as_of.clone() }.seq(app).await?;
+    if let Some(seq) = at {
+        return as_of(app, entity, (before, limit.min(PAST)), seq).await;
+    }
     let page = app.store.entity_rows(&entity, (before, limit), i64::MAX).await?;
     let (mut open, mut neighbours, mut looked) = (Vec::new(), Vec::new(), 0);
     if before.is_none() {
@@ -131,6 +139,35 @@ pub(crate) async fn of(
         neighbours: neighbours.into_iter().map(neighbour).collect(),
         neighbours_of: looked,
         items: page.rows.into_iter().map(item).collect(),
+        next_cursor: page.next.map(|next| next.to_string()),
+    })
+}
+
+/// As [`of`], at a place in commit order. Verdicts are counted by when they were given, and how long ago that was then nobody noted,
+/// so none are told.
+async fn as_of(
+    app: &App,
+    entity: EntityRef,
+    (before, limit): (Option<i64>, u32),
+    seq: i64,
+) -> Result<EntityDocument, Problem> {
+    let page = app.store.entity_rows_at(&entity, (before, limit), seq).await?;
+    let (mut neighbours, mut looked) = (Vec::new(), 0);
+    if before.is_none() {
+        (neighbours, looked) = app.store.neighbours(&entity, seq).await?;
+    }
+    let open = page.rows.iter().filter(|(row, _)| row.triage.status != Status::Closed);
+    Ok(EntityDocument {
+        entity: EntityName { kind: entity.kind, value: entity.value },
+        open: open.map(|(row, _)| AlertDocument::of(row.clone())).collect(),
+        verdicts: BTreeMap::new(),
+        neighbours: neighbours.into_iter().map(neighbour).collect(),
+        neighbours_of: looked,
+        items: page
+            .rows
+            .into_iter()
+            .map(|(row, role)| EntityAlert { role, alert: AlertDocument::of(row) })
+            .collect(),
         next_cursor: page.next.map(|next| next.to_string()),
     })
 }

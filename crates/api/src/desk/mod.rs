@@ -20,6 +20,7 @@ pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod outcomes;
 pub(crate) mod overview;
+pub(crate) mod past;
 pub(crate) mod rules;
 pub(crate) mod snooze;
 pub(crate) mod summary;

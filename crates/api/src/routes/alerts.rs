@@ -18,6 +18,7 @@ use crate::{
         dossier::without_records,
         history::{self, History},
         list::{self, ListParams, Listed},
+        past::{self, AsOfParams},
         summary::{self, Summary, SummaryParams},
     },
     params::{NoParams, Segment, Strict},
@@ -54,7 +55,7 @@ pub(crate) async fn list(
 /// One alert or notice, with the content of its evidence and its revisions. `ETag` is the triage version.
 #[utoipa::path(
     get, path = "/alerts/{id}", operation_id = "get_alert", tag = "alerts",
-    params(("id" = String, Path, description = "alert_id or notice_id")),
+    params(("id" = String, Path, description = "alert_id or notice_id"), AsOfParams),
     responses(
         (status = 200, description = "The alert or notice", body = AlertOrNotice, headers(("etag" = String, description = "Triage version"))),
         problem::ProblemDocument
@@ -64,9 +65,12 @@ pub(crate) async fn one(
     State(app): State<Arc<App>>,
     Segment(id): Segment,
     Extension(caller): Extension<Caller>,
-    Strict(NoParams {}): Strict<NoParams>,
+    Strict(params): Strict<AsOfParams>,
 ) -> Result<([(HeaderName, String); 1], Json<AlertDocument>), Problem> {
-    let mut document = alert::full(&app, &id).await?;
+    let mut document = match params.seq(&app).await? {
+        None => alert::full(&app, &id).await?,
+        Some(seq) => past::full(&app, &id, seq).await?.document,
+    };
     if !caller.may(Permission::RawRecords) {
         without_records(&mut document);
     }

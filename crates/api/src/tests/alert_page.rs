@@ -265,3 +265,39 @@ async fn records_need_a_role_that_may_read_them() {
     }
     assert_eq!(seen, [(false, false, true), (true, true, false)]);
 }
+
+/// A link opened tomorrow shows what was seen today.
+#[tokio::test]
+async fn the_past_is_shown_as_it_was_and_cannot_be_changed() {
+    let api = seeded().await;
+    let id = id_of(&api, "bot-stuffing").await;
+    let seq = api.store.newest_seq().await.unwrap();
+    let path = format!("/api/v1/alerts/{id}");
+    let before = api.get(&path).await.json();
+    let page_now = api.get(&format!("/alerts/{id}")).await.text();
+    let lasting =
+        page_now.split("Link to what is shown here").next().unwrap().rsplit("href=\"").next().unwrap();
+    assert!(lasting.starts_with(&format!("/alerts/{id}?as_of={seq}#credential-stuffing")), "{lasting}");
+    assert_eq!(act(&api, &id, "version=0&seen_revision=9&act=benign&text=Later").await.status, 303);
+    let mut past = api.get(&format!("{path}?as_of={seq}")).await.json();
+    past["seq"] = before["seq"].clone();
+    assert_eq!(past, before);
+    let page = api.get(&format!("/alerts/{id}?as_of={seq}")).await.text();
+    assert!(page.contains("This is the past") && !page.contains("<form") && !page.contains("id=\"live\""));
+    assert!(!page.contains("Later") && part(&page, "triage").contains("New"));
+    let now = api.get(&format!("/alerts/{id}")).await.text();
+    assert!(now.contains("Later") && now.contains("<form") && !now.contains("This is the past"));
+    // Three revisions earlier there were fewer events.
+    let first = api.get(&format!("{path}?as_of={}", before["seq"].as_i64().unwrap() - 30)).await;
+    if first.status == 200 {
+        assert!(first.json()["count"].as_u64() < before["count"].as_u64());
+    }
+    let entity = format!("entities/client.ip/203.0.113.54?as_of={seq}");
+    let then = api.get(&format!("/api/v1/{entity}")).await.json();
+    assert_eq!(then["items"][0]["alert"]["triage"]["status"], "new");
+    assert!(api.get(&format!("/{entity}")).await.text().contains("This is the past"));
+    for wrong in ["x", "-1", "99999999", "2026-13-01T00:00:00Z"] {
+        assert_eq!(api.get(&format!("{path}?as_of={wrong}")).await.status, 400, "{wrong}");
+    }
+    assert_eq!(api.get(&format!("{path}?as_of=0")).await.status, 404);
+}

@@ -6,7 +6,12 @@ use super::*;
 
 /// A body with what revisions move on.
 fn revised(id: &str, revision: u32, count: u64) -> AlertRevision {
-    let events: Vec<_> = (0..5.min(count)).chain(count.saturating_sub(5).max(5)..count).collect();
+    let event = |n: u64| {
+        let time = Micros(100_000_000 + i64::try_from(n).unwrap()).to_string();
+        serde_json::json!({"topic": "firewall", "partition": 0, "offset": 48_000 + n, "index": 0, "time": time, "flags": []})
+    };
+    let events = (0..5.min(count)).chain(count.saturating_sub(5).max(5)..count).map(event);
+    let events: Vec<_> = events.collect();
     let mut alert = alert(id, revision, 100 + i64::from(revision), count);
     (alert.first_seen, alert.crossed_at) = (Micros(100_000_000), Micros(100_000_000));
     alert.body = serde_json::json!({
@@ -33,7 +38,9 @@ fn seen(row: &AlertRow) -> serde_json::Value {
         row.recurred,
         row.withdrawn,
         row.covers,
-        row.successor
+        row.successor,
+        row.case,
+        row.snooze
     ])
 }
 
@@ -56,6 +63,24 @@ async fn each_row_is_at_each_seq_what_it_was_then() {
     publish_alerts(&store, vec![revised("a", 1, 5)]).await;
     note(&mut then).await;
     publish_alerts(&store, vec![revised("a", 2, 7), revised("b", 1, 9), revised("a", 3, 12)]).await;
+    note(&mut then).await;
+    let case = NewCase { title: "x".to_owned(), alerts: vec!["a".to_owned()], ..NewCase::default() };
+    store.create_case(&case, "ann", None).await.unwrap();
+    note(&mut then).await;
+    let row = get(&store, "a").await;
+    let snooze = NewSnooze {
+        rule_id: row.rule_id.clone(),
+        entity: row.entity.clone().unwrap(),
+        until: crate::store::now().plus(vedette_event::Span::secs(3_600)),
+        reason: "known scanner".to_owned(),
+    };
+    store.snooze(&snooze, "ann", None).await.unwrap();
+    note(&mut then).await;
+    store.lift_snooze(1, "ann").await.unwrap();
+    note(&mut then).await;
+    store.snooze(&snooze, "ann", None).await.unwrap();
+    note(&mut then).await;
+    store.remove_from_case(1, &["a".to_owned()], "ann").await.unwrap();
     note(&mut then).await;
     let close = TriagePatch { disposition: Some(Disposition::Benign), ..to(Status::Closed) };
     store.patch_triage("a", 1, &close, "bob").await.unwrap();
