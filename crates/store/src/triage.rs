@@ -11,8 +11,10 @@ use crate::{
     alerts::severity_of,
     error::Error,
     filter::Select,
+    kept_answers::Begun,
     model::{
-        AuditEntry, BulkResult, BulkTarget, ChangeKind, Disposition, Filter, Status, Triage, TriagePatch,
+        AuditEntry, BulkResult, BulkTarget, ChangeKind, Disposition, Filter, Made, Once, Status, Triage,
+        TriagePatch,
     },
     store::Store,
     transaction::{Audit, SYSTEM, WriteTx},
@@ -295,25 +297,33 @@ impl Store {
     }
 
     /// Adds a comment; the triage version stays.
-    pub async fn comment(&self, id: &str, text: &str, actor: &str) -> Result<AuditEntry, Error> {
-        let mut tx = self.begin().await?;
+    pub async fn comment(
+        &self,
+        id: &str,
+        text: &str,
+        actor: &str,
+        once: Option<&Once<AuditEntry>>,
+    ) -> Result<Made<AuditEntry>, Error> {
+        let mut tx = match self.begin_once(once).await? {
+            Begun::New(tx) => tx,
+            Begun::Again(answer) => return Ok(Made::Again(answer)),
+        };
         let (id, _) = load_covering(&mut tx, id).await?;
         let seq = tx.change(ChangeKind::Triage, &id);
         tx.run(sqlx::query("update alerts set seq = $1 where id = $2").bind(seq).bind(&id)).await?;
         let after = Some(serde_json::to_string(text)?);
         let entry = Audit { actor, action: "comment", target: &id, before: None, after: after.clone() };
         tx.audit(seq, entry).await?;
-        let at = tx.now;
-        tx.commit().await?;
-        Ok(AuditEntry {
+        let made = AuditEntry {
             seq,
-            at,
+            at: tx.now,
             actor: actor.to_owned(),
             action: "comment".to_owned(),
             target: id,
             from: None,
             to: after,
-        })
+        };
+        tx.commit_once(once, made).await
     }
 
     /// Who changed what about an alert (and the notices it covers), oldest first; the newest thousand entries.

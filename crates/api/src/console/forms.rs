@@ -121,7 +121,7 @@ pub(super) async fn triage(
             triage::apply(&app, &id, form.version, change, &caller).await?;
         }
         if let Some(text) = &text {
-            comment::add(&app, &id, text, &caller).await?;
+            comment::add(&app, &id, text, None, &caller).await?;
         }
         Ok::<_, Problem>(())
     };
@@ -150,6 +150,6 @@ pub(super) async fn comment(
     Extension(caller): Extension<Caller>,
     FormBody(form): FormBody<CommentForm>,
 ) -> Result<Response, Problem> {
-    comment::add(&app, &id, &form.text, &caller).await?;
+    comment::add(&app, &id, &form.text, None, &caller).await?;
     Ok(Redirect::to(&segment("/alerts/", &id)).into_response())
 }

@@ -1,9 +1,11 @@
 //! Adding a comment to an alert.
 //!
-//! In: an id, a text, who writes it. Out: the history's new entry. Invariant: a comment is never changed.
+//! In: an id, a text, who writes it. Out: the history's new entry. Invariants: a comment is never changed; one that is sent again
+//! under its key is there once.
 
 use serde::Deserialize;
 use utoipa::ToSchema;
+use vedette_store::model::{AuditEntry, Key, Made, Once};
 
 use super::history::HistoryEntry;
 use crate::{
@@ -24,10 +26,21 @@ pub(crate) struct Comment {
 }
 
 /// Checks and stores a comment.
-pub(crate) async fn add(app: &App, id: &str, text: &str, caller: &Caller) -> Result<HistoryEntry, Problem> {
+pub(crate) async fn add(
+    app: &App,
+    id: &str,
+    text: &str,
+    key: Option<Key>,
+    caller: &Caller,
+) -> Result<Made<HistoryEntry>, Problem> {
     let text = text.trim();
     checked(text)?;
-    Ok(app.store.comment(id, text, &caller.name).await?.into())
+    let answer = |entry: &AuditEntry| serde_json::to_string(&HistoryEntry::from(entry.clone()));
+    let once = key.map(|key| Once { key, answer });
+    match app.store.comment(id, text, &caller.name, once.as_ref()).await? {
+        Made::New(entry) => Ok(Made::New(entry.into())),
+        Made::Again(answer) => Ok(Made::Again(answer)),
+    }
 }
 
 /// Refuses a comment that is empty or too long.

@@ -5,10 +5,14 @@ use std::sync::Arc;
 use axum::{
     Extension, Json,
     extract::State,
-    http::{HeaderMap, HeaderName, StatusCode},
+    http::{HeaderMap, HeaderName},
+    response::Response,
 };
 
-use super::alerts::{if_match, tag};
+use super::{
+    alerts::{if_match, tag},
+    keyed::{Keyed, created},
+};
 use crate::{
     app::App,
     auth::Caller,
@@ -74,7 +78,10 @@ pub(crate) async fn bulk(
 /// Adds a comment to an alert or notice.
 #[utoipa::path(
     post, path = "/alerts/{id}/comments", operation_id = "add_comment", tag = "triage",
-    params(("id" = String, Path, description = "alert_id or notice_id")),
+    params(
+        ("id" = String, Path, description = "alert_id or notice_id"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same request again gets the same answer, for 24 hours")
+    ),
     request_body = Comment,
     responses(
         (status = 201, description = "The history's new entry", body = HistoryEntry),
@@ -86,8 +93,7 @@ pub(crate) async fn comment(
     Segment(id): Segment,
     Extension(caller): Extension<Caller>,
     Strict(NoParams {}): Strict<NoParams>,
-    JsonBody(comment): JsonBody<Comment>,
-) -> Result<(StatusCode, Json<HistoryEntry>), Problem> {
-    let entry = comment::add(&app, &id, &comment.text, &caller).await?;
-    Ok((StatusCode::CREATED, Json(entry)))
+    Keyed { body, key }: Keyed<Comment>,
+) -> Result<Response, Problem> {
+    Ok(created(comment::add(&app, &id, &body.text, key, &caller).await?))
 }

@@ -208,8 +208,10 @@ async fn a_snoozed_pair_is_out_of_the_queue_and_counted_there() {
 async fn a_request_sent_again_makes_nothing_twice() {
     let api = seeded().await;
     let id = ids(&api, "rule=bot-stuffing&entity=203.0.113.54").await.remove(0);
+    let comments = format!("/api/v1/alerts/{id}/comments");
     for (path, body, other) in [
         ("/api/v1/cases", json!({"title": "a"}), json!({"title": "b"})),
+        (comments.as_str(), json!({"text": "a"}), json!({"text": "b"})),
         ("/api/v1/cases/1/notes", json!({"text": "a"}), json!({"text": "b"})),
         ("/api/v1/views", json!({"name": "a", "query": "severity=high"}), json!({"name": "b", "query": ""})),
         (
@@ -237,6 +239,9 @@ async fn a_request_sent_again_makes_nothing_twice() {
         assert_eq!(problem(&reused), (422, "idempotency-key-reused".to_owned()), "{path}");
     }
     assert_eq!(api.get("/api/v1/cases").await.json()["items"].as_array().unwrap().len(), 2);
+    let history = api.get(&format!("/api/v1/alerts/{id}/history")).await.json();
+    let said = history["items"].as_array().unwrap().iter().filter(|entry| entry["action"] == "comment");
+    assert_eq!(said.count(), 1);
     for key in ["", &"k".repeat(201)] {
         let refused = post(&api, "/api/v1/cases", Some(key), &json!({"title": "a"})).await;
         assert_eq!(problem(&refused).1, "invalid-parameter");

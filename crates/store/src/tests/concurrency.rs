@@ -18,7 +18,7 @@ async fn writers_in_and_beside_the_engine_take_turns() {
         });
         tasks.spawn(async move {
             tool.create_token(&format!("t{n}"), Role::Analyst, [n; 32], "root").await.unwrap();
-            tool.comment("a", "seen", "ann").await.unwrap();
+            tool.comment("a", "seen", "ann", None).await.unwrap();
         });
     }
     while let Some(done) = tasks.join_next().await {

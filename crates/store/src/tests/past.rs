@@ -85,7 +85,7 @@ async fn each_row_is_at_each_seq_what_it_was_then() {
     let close = TriagePatch { disposition: Some(Disposition::Benign), ..to(Status::Closed) };
     store.patch_triage("a", 1, &close, "bob").await.unwrap();
     note(&mut then).await;
-    store.comment("a", "a scanner", "bob").await.unwrap();
+    store.comment("a", "a scanner", "bob", None).await.unwrap();
     note(&mut then).await;
     // Ten times as many: it comes back.
     let mut worse = revised("a", 4, 130);

@@ -134,10 +134,10 @@ async fn a_bulk_change_by_filter_is_for_what_was_there() {
 async fn comments_are_history_and_change_no_version() {
     let (_folder, store) = store().await;
     publish_alerts(&store, vec![alert("a", 1, 1, 5)]).await;
-    let entry = store.comment("a", "looked \"odd\"", "ann").await.unwrap();
+    let entry = made(store.comment("a", "looked \"odd\"", "ann", None).await.unwrap());
     assert_eq!(store.history("a").await.unwrap(), [entry]);
     assert_eq!(get(&store, "a").await.triage.version, 0);
-    assert!(matches!(store.comment("b", "?", "ann").await, Err(Error::NotFound { .. })));
+    assert!(matches!(store.comment("b", "?", "ann", None).await, Err(Error::NotFound { .. })));
 }
 
 #[tokio::test]

@@ -90,9 +90,9 @@ async fn of_one_caller_the_newest_answers_are_kept() {
 async fn the_audit_log_is_read_by_who_what_and_when() {
     let (_folder, store) = store().await;
     publish_alerts(&store, vec![alert("a", 1, 1, 5), alert("b", 1, 1, 5)]).await;
-    store.comment("a", "one", "ann").await.unwrap();
+    store.comment("a", "one", "ann", None).await.unwrap();
     let between = crate::store::now();
-    store.comment("b", "two", "bob").await.unwrap();
+    store.comment("b", "two", "bob", None).await.unwrap();
     store.patch_triage("a", 0, &to(Status::Acknowledged), "ann").await.unwrap();
     let found = async |query: AuditQuery| {
         let page = store.audit(&AuditQuery { limit: 10, ..query }).await.unwrap();
