@@ -39,6 +39,7 @@ fn alert(id: &str, topic: &str, of: &[(i32, i64, u32)]) -> AlertRevision {
         continuation: false,
         rule_id: "earlier".to_owned(),
         rule_title: "Earlier".to_owned(),
+        tags: Vec::new(),
         severity: Severity::Low,
         key: "{}".to_owned(),
         entity: None,

@@ -51,13 +51,13 @@ use crate::{
     app::{self, App},
     bind::{bind_policy, is_loopback},
     connections::{Connections, Places, Progress, Reserve, Slot, Visiting},
+    desk::follow,
     error::Error,
     live::LiveView,
     metrics::{Metrics, now},
     pace::{self, Pace},
     reload::Reloads,
     router::router,
-    routes::stream,
     sign_in::SignIn,
     socket::Socket,
 };
@@ -364,7 +364,7 @@ impl Front {
             Err(()) => {
                 connection.as_mut().graceful_shutdown();
                 // A stream ends by itself: when its time is over, its token is revoked, or the server stops.
-                let time = if slot.progress.is_stream() { stream::MAX_TIME } else { Duration::ZERO };
+                let time = if slot.progress.is_stream() { follow::MAX_TIME } else { Duration::ZERO };
                 match timeout(time + limits.last, connection).await {
                     Ok(ended) => ended,
                     Err(_) => return tracing::debug!("a connection ended at its greatest age"),

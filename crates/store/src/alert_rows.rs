@@ -15,6 +15,8 @@ use crate::{
     cases::CaseNews,
     error::Error,
     model::{AlertRevision, ChangeKind, Concern, EntityRef, Status},
+    search::FoundBy,
+    techniques,
     transaction::{Audit, SYSTEM, WriteTx},
     triage::{self, Closing, TriageRow},
 };
@@ -22,24 +24,33 @@ use crate::{
 /// Rows of the queue. A row that is there keeps its triage, its links and when it appeared.
 const ROWS: Bulk = Bulk {
     head: "insert into alerts (id, state, revision, rule_id, rule_title, severity, group_key, entity_type, \
-           entity_value, first_seen, crossed_at, last_seen, covers_until, event_count, summary, search, body, \
+           entity_value, first_seen, crossed_at, last_seen, covers_until, event_count, summary, techniques, body_bytes, \
            evidence_pending, predecessor, successor, status, assignee, disposition, triage_version, recurred, \
            closed_severity, closed_count, closed_here, closed_at, created_at, created_seq, revision_seq, triage_seq, seq, case_id, snooze_id) values ",
     columns: 36,
     tail: " on conflict (id) do update set state = excluded.state, revision = excluded.revision, \
            rule_title = excluded.rule_title, severity = excluded.severity, first_seen = excluded.first_seen, \
            last_seen = excluded.last_seen, covers_until = excluded.covers_until, event_count = excluded.event_count, \
-           summary = excluded.summary, search = excluded.search, body = excluded.body, \
+           summary = excluded.summary, techniques = excluded.techniques, body_bytes = excluded.body_bytes, \
            evidence_pending = excluded.evidence_pending, revision_seq = excluded.revision_seq, seq = excluded.seq, \
            case_id = excluded.case_id, snooze_id = excluded.snooze_id",
+};
+/// The bodies, apart from the rows that are walked.
+const BODIES: Bulk = Bulk {
+    head: "insert into alert_bodies (created_seq, body) values ",
+    columns: 2,
+    tail: " on conflict (created_seq) do update set body = excluded.body",
 };
 const SOURCES: Bulk = Bulk {
     head: "insert into alert_sources (id, source) values ",
     columns: 2,
     tail: " on conflict do nothing",
 };
-const STORED: Bulk =
-    Bulk { head: concat!("select ", triage_columns!(), " from alerts where id in ("), columns: 1, tail: ")" };
+const STORED: Bulk = Bulk {
+    head: concat!("select rule_title, techniques, ", triage_columns!(), " from alerts where id in ("),
+    columns: 1,
+    tail: ")",
+};
 // `cross join` keeps SQLite from walking all alerts and looking each up among the wanted.
 /// The episode that midnight cut crossed on the very day before.
 const PREDECESSORS: Bulk = Bulk {
@@ -81,6 +92,9 @@ pub(crate) struct QueueRow<'a> {
     pub(crate) revision: i64,
     pub(crate) rule_id: &'a str,
     pub(crate) rule_title: &'a str,
+    pub(crate) tags: &'a [String],
+    /// Whether what it is found by is new: that of a new row, or of one whose rule has another title or other tags.
+    pub(crate) is_found_anew: bool,
     pub(crate) severity: Severity,
     pub(crate) key: &'a str,
     pub(crate) entity: Option<&'a EntityRef>,
@@ -95,6 +109,8 @@ pub(crate) struct QueueRow<'a> {
     pub(crate) successor: Option<&'a str>,
     /// As it appears; a row that is there keeps its own.
     pub(crate) triage: TriageRow,
+    /// The number with which it appeared.
+    pub(crate) created_seq: i64,
     pub(crate) revision_seq: i64,
     pub(crate) seq: i64,
 }
@@ -106,6 +122,7 @@ struct Applied<'a> {
     /// From the earliest first event to the latest end of what the revisions cover.
     covers: (i64, i64),
     is_new: bool,
+    is_found_anew: bool,
     triage: TriageRow,
     triaged: bool,
     predecessor: Option<String>,
@@ -125,6 +142,8 @@ impl<'a> Applied<'a> {
             revision: i64::from(alert.revision),
             rule_id: &alert.rule_id,
             rule_title: &alert.rule_title,
+            tags: &alert.tags,
+            is_found_anew: self.is_found_anew,
             severity: alert.severity,
             key: &alert.key,
             entity: alert.entity.as_ref(),
@@ -137,6 +156,7 @@ impl<'a> Applied<'a> {
             predecessor: self.predecessor.clone(),
             successor: self.successor,
             triage: self.triage.clone(),
+            created_seq: if self.is_new { self.revision_seq } else { self.triage.created_seq },
             revision_seq: self.revision_seq,
             seq: self.revision_seq.max(self.triage.triage_seq),
         }
@@ -157,6 +177,8 @@ type Found = BTreeMap<usize, Vec<Inherited>>;
 struct Links<'a> {
     /// Notice, alert, `seq`.
     covered: Vec<(String, &'a str, i64)>,
+    /// The notices' numbers.
+    hidden: Vec<i64>,
     /// Predecessor, alert, `seq`.
     succeeded: Vec<(String, &'a str, i64)>,
 }
@@ -205,6 +227,7 @@ impl WriteTx {
             update.bind(id).bind(*alert).bind(seq)
         })
         .await?;
+        self.forget_words(&links.hidden).await?;
         self.tell_cases(news).await?;
         self.run_bulk(SUCCEED, &links.succeeded, |update, (id, next, seq)| {
             update.bind(id).bind(*next).bind(seq)
@@ -223,7 +246,8 @@ impl WriteTx {
         let mut stored = BTreeMap::new();
         for row in self.all_bulk(STORED, &ids, |select, id| select.bind(*id)).await? {
             let id: String = row.try_get("id")?;
-            stored.insert(id, TriageRow::read(&row)?);
+            let found_by: (String, String) = (row.try_get("rule_title")?, row.try_get("techniques")?);
+            stored.insert(id, (found_by, TriageRow::read(&row)?));
         }
         let mut applied: Vec<Applied<'_>> = Vec::new();
         let mut points = Vec::new();
@@ -241,7 +265,7 @@ impl WriteTx {
                 }
                 Entry::Vacant(place) => {
                     let known = stored.remove(&alert.alert_id);
-                    if known.as_ref().is_some_and(|row| row.revision >= i64::from(alert.revision)) {
+                    if known.as_ref().is_some_and(|(_, row)| row.revision >= i64::from(alert.revision)) {
                         // A later one in the same publication may still be newer.
                         stored.extend(known.map(|row| (alert.alert_id.clone(), row)));
                         continue;
@@ -251,7 +275,10 @@ impl WriteTx {
                         alert,
                         covers,
                         is_new: known.is_none(),
-                        triage: known.unwrap_or_else(|| TriageRow::fresh(alert.severity)),
+                        is_found_anew: known.as_ref().is_none_or(|((title, set), _)| {
+                            *title != alert.rule_title || *set != techniques::named(&alert.tags)
+                        }),
+                        triage: known.map_or_else(|| TriageRow::fresh(alert.severity), |(_, row)| row),
                         triaged: false,
                         predecessor: None,
                         successor: None,
@@ -352,6 +379,7 @@ impl WriteTx {
         for notice in &notices {
             let seq = self.change(ChangeKind::Covered, &notice.from);
             links.covered.push((notice.from.clone(), &alert.alert_id, seq));
+            links.hidden.push(notice.triage.created_seq);
         }
         row.revision_seq = self.change(ChangeKind::Alert, &alert.alert_id);
         if row.is_new && !row.triaged {
@@ -407,7 +435,6 @@ impl WriteTx {
         let now = self.now.0;
         self.run_bulk(ROWS, rows, |insert, row| {
             let entity = row.entity.map(|entity| entity.value.as_str());
-            let search = [row.id, row.rule_id, row.rule_title, row.summary, entity.unwrap_or_default()];
             let TriageRow { triage, recurred, closing, triage_seq, .. } = &row.triage;
             insert
                 .bind(row.id)
@@ -425,8 +452,8 @@ impl WriteTx {
                 .bind(row.times[3])
                 .bind(signed(row.count))
                 .bind(row.summary)
-                .bind(search.join("\n").to_lowercase())
-                .bind(row.body)
+                .bind(techniques::named(row.tags))
+                .bind(row.body.len() as i64)
                 .bind(1_i64)
                 .bind(row.predecessor.as_deref())
                 .bind(row.successor)
@@ -440,7 +467,7 @@ impl WriteTx {
                 .bind(i64::from(closing.is_some_and(|closing| closing.here)))
                 .bind((triage.status == Status::Closed).then_some(now))
                 .bind(now)
-                .bind(row.revision_seq)
+                .bind(row.created_seq)
                 .bind(row.revision_seq)
                 .bind(*triage_seq)
                 .bind(row.seq)
@@ -448,11 +475,31 @@ impl WriteTx {
                 .bind(row.triage.snooze)
         })
         .await?;
+        self.run_bulk(BODIES, rows, |insert, row| insert.bind(row.created_seq).bind(row.body)).await?;
+        self.index_queue_rows(rows).await?;
         let sources = rows.iter().flat_map(|row| row.sources.iter().map(|source| (row.id, source)));
         let sources: Vec<(&str, &String)> = sources.collect();
         self.run_bulk(SOURCES, &sources, |insert, (id, source)| insert.bind(*id).bind(*source)).await?;
         let concerns = rows.iter().flat_map(|row| row.concerns.iter().map(|of| (row.revision_seq, of)));
         self.write_concerns(&concerns.collect::<Vec<_>>()).await
+    }
+
+    /// Makes new rows, and those whose rule has another title, found by their words and techniques.
+    async fn index_queue_rows(&mut self, rows: &[QueueRow<'_>]) -> Result<(), Error> {
+        let anew: Vec<&QueueRow<'_>> = rows.iter().filter(|row| row.is_found_anew).collect();
+        let sets = rows.iter().map(|row| techniques::named(row.tags)).collect();
+        self.write_technique_sets(&sets).await?;
+        let retitled: Vec<i64> = anew
+            .iter()
+            .filter(|row| row.created_seq != row.revision_seq)
+            .map(|row| row.created_seq)
+            .collect();
+        self.forget_words(&retitled).await?;
+        let words = anew.iter().map(|row| {
+            let QueueRow { rule_id, rule_title, entity, key, tags, .. } = **row;
+            (row.created_seq, FoundBy { rule_id, rule_title, entity, key, tags }.words())
+        });
+        self.write_words(&words.collect::<Vec<_>>()).await
     }
 }
 

@@ -12,7 +12,10 @@ use vedette_event::{Micros, Severity};
 use crate::{
     error::Error,
     filter::{self, MAX_PAGE, PageEnd, Select},
-    model::{AlertRow, EntityRef, Filter, ListQuery, Page, RevisionPoint, RowState, SummaryBy},
+    model::{
+        AlertRow, EntityRef, Filter, Group, ListQuery, Page, RevisionPoint, RowState, Summary, SummaryBy,
+    },
+    search,
     store::Store,
     triage::triage_of,
     withdrawal::withdrawn_of,
@@ -20,13 +23,19 @@ use crate::{
 
 /// Bytes of bodies after which a page ends, though fewer rows than asked for are in it: thousands of ordinary alerts, and
 /// what a reader and the API can hold.
-pub(crate) const PAGE_BYTES: usize = 4 << 20;
+pub(crate) const PAGE_BYTES: u64 = 4 << 20;
+
+/// Revisions that the course of an alert in a list shows.
+const COURSE: i64 = 16;
+
+/// Groups of a summary at most.
+pub const MAX_GROUPS: usize = 500;
 
 /// The columns of [`alert_row`].
 macro_rules! row_columns {
     () => {
-        "id, state, revision, seq, created_at, created_seq, rule_id, rule_title, severity, entity_type, entity_value, \
-         crossed_at, last_seen, event_count, summary, body, predecessor, successor, status, assignee, disposition, \
+        "id, state, revision, seq, created_at, created_seq, rule_id, rule_title, techniques, severity, entity_type, entity_value, \
+         crossed_at, last_seen, event_count, summary, body_bytes, predecessor, successor, status, assignee, disposition, \
          triage_version, recurred, closed_count, closed_here, withdrawn, withdrawn_at, case_id, snooze_id"
     };
 }
@@ -40,14 +49,14 @@ impl Store {
         select.push(" limit ");
         select.int(i64::from(limit) + 1);
         let pool = if query.filter.searches() { &self.inner.searchers } else { &self.inner.readers };
-        let (mut rows, mut bytes, mut more) = (Vec::new(), 0, false);
+        let (mut rows, mut bytes, mut more) = (Vec::new(), 0_u64, false);
         let mut found = select.statement().fetch(pool);
         while let Some(row) = found.try_next().await? {
             if rows.len() == limit as usize || bytes > PAGE_BYTES {
                 more = true;
                 break;
             }
-            bytes += row.try_get::<&str, _>("body")?.len();
+            bytes += unsigned(row.try_get("body_bytes")?);
             rows.push(row);
         }
         drop(found);
@@ -59,18 +68,23 @@ impl Store {
             }
             _ => None,
         };
-        let items = self.with_covers(&rows).await?;
+        let items = self.whole(&rows).await?;
         Ok(Page { items, next_cursor })
     }
 
     /// Those of these rows (at most [`MAX_PAGE`] ids) that match the filter now; what the stream asks after a change.
     pub async fn matching(&self, filter: &Filter, ids: &[String]) -> Result<Vec<AlertRow>, Error> {
         let ids = ids.get(..MAX_PAGE as usize).unwrap_or(ids);
-        let mut select = Select::new(row_columns!(), filter);
+        let mut select = Select::new(row_columns!(), &Filter { q: None, ..filter.clone() });
         select.ids(ids);
         select.push(" order by seq");
         let rows = select.statement().fetch_all(&self.inner.readers).await?;
-        self.with_covers(&rows).await
+        let mut rows = self.whole(&rows).await?;
+        // Of a few rows the words are at hand; the index of all would have to be asked for everything that they find.
+        if let Some(text) = &filter.q {
+            rows.retain(|row| search::finds(text, row));
+        }
+        Ok(rows)
     }
 
     /// Those of these rows (at most [`MAX_PAGE`] ids), covered notices too, that were there at `seq`.
@@ -92,7 +106,7 @@ impl Store {
         .bind(id)
         .fetch_all(&self.inner.readers)
         .await?;
-        Ok(self.with_covers(&row).await?.pop())
+        Ok(self.whole(&row).await?.pop())
     }
 
     /// Time and count of an alert's revisions, in order: at most the newest 2,000.
@@ -107,34 +121,33 @@ impl Store {
         rows.iter().rev().map(crate::course::point).collect()
     }
 
-    /// How many rows match, by severity, status, state or rule; the names in order.
-    pub async fn summary(&self, by: SummaryBy, filter: &Filter) -> Result<Vec<(String, u64)>, Error> {
-        let (columns, group) = match by {
-            SummaryBy::Severity => ("cast(severity as text) as name, count(*) as n", "severity"),
-            SummaryBy::Status => ("status as name, count(*) as n", "status"),
-            SummaryBy::Rule => ("rule_id as name, count(*) as n", "rule_id"),
-            SummaryBy::State => ("state as name, count(*) as n", "state"),
-        };
-        let mut select = Select::new(columns, filter);
-        select.push(&format!(" group by {group} order by {group}"));
-        let rows = select.statement().fetch_all(&self.inner.searchers).await?;
-        rows.iter()
-            .map(|row| {
-                let name: String = row.try_get("name")?;
-                let name = match by {
-                    SummaryBy::Severity => severity_of(name.parse().unwrap_or(-1))?.name().to_owned(),
-                    _ => name,
-                };
-                Ok((name, unsigned(row.try_get("n")?)))
-            })
-            .collect()
+    /// How the counts of these alerts (at most [`MAX_PAGE`] ids) rose, by id: those of the newest [`COURSE`] revisions of each.
+    pub async fn courses(&self, ids: &[&str]) -> Result<BTreeMap<String, Vec<u64>>, Error> {
+        let ids = ids.get(..MAX_PAGE as usize).unwrap_or(ids);
+        let mut courses: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        if ids.is_empty() {
+            return Ok(courses);
+        }
+        let places = vec!["?"; ids.len()].join(", ");
+        let sql = format!(
+            "select r.id, r.event_count from alerts a join alert_revisions r on r.id = a.id \
+             and r.revision > a.revision - {COURSE} where a.id in ({places}) order by r.id, r.revision"
+        );
+        let mut select = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for id in ids {
+            select = select.bind(*id);
+        }
+        for row in select.fetch_all(&self.inner.readers).await? {
+            courses.entry(row.try_get("id")?).or_default().push(unsigned(row.try_get("event_count")?));
+        }
+        Ok(courses)
     }
 
     /// A row by its own id, a covered notice too.
     pub(crate) async fn own_row(&self, id: &str) -> Result<Option<AlertRow>, Error> {
         let row = sqlx::query(concat!("select ", row_columns!(), " from alerts where id = $1")).bind(id);
         let row = row.fetch_all(&self.inner.readers).await?;
-        Ok(self.with_covers(&row).await?.pop())
+        Ok(self.whole(&row).await?.pop())
     }
 
     /// Rows by the number with which they appeared; covered notices are not among them.
@@ -161,12 +174,53 @@ impl Store {
         let select = numbers.iter().fold(select, |select, number| select.bind(*number));
         let rows = select.fetch_all(&self.inner.readers).await?;
         let numbers = rows.iter().map(|row| row.try_get("created_seq")).collect::<Result<Vec<i64>, _>>()?;
-        Ok(numbers.into_iter().zip(self.with_covers(&rows).await?).collect())
+        Ok(numbers.into_iter().zip(self.whole(&rows).await?).collect())
     }
 
-    /// Reads the rows and adds the notices that each covers.
-    async fn with_covers(&self, rows: &[AnyRow]) -> Result<Vec<AlertRow>, Error> {
-        let mut alerts = rows.iter().map(alert_row).collect::<Result<Vec<_>, _>>()?;
+    /// How many rows match, by what they have in common.
+    pub async fn summary(&self, by: SummaryBy, filter: &Filter) -> Result<Summary, Error> {
+        let capped = self.search_capped(filter).await?;
+        let rows = grouped(by, filter).statement().fetch_all(&self.inner.searchers).await?;
+        let mut groups = rows.iter().map(|row| group(by, row)).collect::<Result<Vec<_>, Error>>()?;
+        let more = groups.len() > MAX_GROUPS;
+        groups.truncate(MAX_GROUPS);
+        match by {
+            SummaryBy::Severity => groups.sort_by_key(|group| group.severity),
+            SummaryBy::Status | SummaryBy::State | SummaryBy::Rule => {
+                groups.sort_by(|one, other| one.name.cmp(&other.name));
+            }
+            SummaryBy::Entity | SummaryBy::Technique => {}
+        }
+        Ok(Summary { groups, more, capped })
+    }
+
+    /// The bodies of these rows, by the number with which each appeared.
+    async fn bodies(&self, rows: &[AnyRow]) -> Result<BTreeMap<i64, String>, Error> {
+        let mut bodies = BTreeMap::new();
+        if rows.is_empty() {
+            return Ok(bodies);
+        }
+        let places = vec!["?"; rows.len()].join(", ");
+        let sql = format!("select created_seq, body from alert_bodies where created_seq in ({places})");
+        let mut select = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for row in rows {
+            select = select.bind(row.try_get::<i64, _>("created_seq")?);
+        }
+        for row in select.fetch_all(&self.inner.readers).await? {
+            bodies.insert(row.try_get("created_seq")?, row.try_get("body")?);
+        }
+        Ok(bodies)
+    }
+
+    /// Reads the rows and adds the body of each and the notices that it covers.
+    async fn whole(&self, rows: &[AnyRow]) -> Result<Vec<AlertRow>, Error> {
+        let mut bodies = self.bodies(rows).await?;
+        let with_body = |row| {
+            let mut alert = alert_row(row)?;
+            alert.body = bodies.remove(&row.try_get::<i64, _>("created_seq")?).unwrap_or_default();
+            Ok(alert)
+        };
+        let mut alerts = rows.iter().map(with_body).collect::<Result<Vec<_>, Error>>()?;
         if alerts.is_empty() {
             return Ok(alerts);
         }
@@ -186,6 +240,56 @@ impl Store {
         }
         Ok(alerts)
     }
+}
+
+/// Counts rows by what they have in common, the largest groups first.
+///
+/// All but entities are counted in two steps: first by all columns of `alerts_open_facets`, in its order, which needs no sorting,
+/// then what is left of that, a few rows for each rule.
+fn grouped(by: SummaryBy, filter: &Filter) -> Select {
+    const FACETS: &str = "rule_id, techniques, severity, status, state";
+    let (columns, kind, from) = match by {
+        SummaryBy::Severity => ("cast(severity as text)", "null", ""),
+        SummaryBy::Status => ("status", "null", ""),
+        SummaryBy::Rule => ("rule_id", "null", ""),
+        SummaryBy::State => ("state", "null", ""),
+        SummaryBy::Technique => {
+            ("technique", "null", " join technique_sets s on s.techniques = facets.techniques")
+        }
+        SummaryBy::Entity => ("coalesce(entity_value, '')", "entity_type", ""),
+    };
+    let mut select = match by {
+        SummaryBy::Entity => {
+            let columns = "entity_value, entity_type, count(*) as n, max(severity) as severity";
+            let mut select = Select::new(columns, filter);
+            select.push(" group by entity_value, entity_type");
+            select
+        }
+        _ => {
+            let mut select = Select::new(&format!("{FACETS}, count(*) as n"), filter);
+            select.push(&format!(" group by {FACETS}"));
+            select
+        }
+    };
+    // `max` of the type: it is the same in the whole group, which a database cannot know.
+    select.wrap(&format!(
+        "select {columns} as name, max({kind}) as entity_type, cast(sum(n) as bigint) as total, \
+         max(severity) as severity from ("
+    ));
+    let kind = if by == SummaryBy::Entity { ", entity_type" } else { "" };
+    select.push(&format!(") facets{from} group by {columns}{kind} order by total desc, name limit "));
+    select.int(MAX_GROUPS as i64 + 1);
+    select
+}
+
+fn group(by: SummaryBy, row: &AnyRow) -> Result<Group, Error> {
+    let severity = severity_of(row.try_get("severity")?)?;
+    let name: String = match by {
+        SummaryBy::Severity => severity.name().to_owned(),
+        _ => row.try_get("name")?,
+    };
+    let entity_type = row.try_get("entity_type")?;
+    Ok(Group { name, entity_type, count: unsigned(row.try_get("total")?), severity })
 }
 
 fn alert_row(row: &AnyRow) -> Result<AlertRow, Error> {
@@ -210,13 +314,14 @@ fn alert_row(row: &AnyRow) -> Result<AlertRow, Error> {
         created_at: Micros(row.try_get("created_at")?),
         rule_id: row.try_get("rule_id")?,
         rule_title: row.try_get("rule_title")?,
+        techniques: row.try_get::<String, _>("techniques")?.split_whitespace().map(str::to_owned).collect(),
         severity: severity_of(row.try_get("severity")?)?,
         entity: kind.zip(value).map(|(kind, value)| EntityRef { kind, value }),
         crossed_at: Micros(row.try_get("crossed_at")?),
         last_seen: Micros(row.try_get("last_seen")?),
         count: unsigned(count),
         summary: row.try_get("summary")?,
-        body: row.try_get("body")?,
+        body: String::new(),
         predecessor: row.try_get("predecessor")?,
         successor: row.try_get("successor")?,
         covers: Vec::new(),

@@ -26,7 +26,11 @@ const POINTS: Bulk = Bulk {
     columns: 9,
     tail: " on conflict do nothing",
 };
-const BODIES: Bulk = Bulk { head: "select id, body from alerts where id in (", columns: 1, tail: ")" };
+const BODIES: Bulk = Bulk {
+    head: "select id, body from alerts join alert_bodies using (created_seq) where id in (",
+    columns: 1,
+    tail: ")",
+};
 
 /// Points of one alert that are read at once, the newest.
 const MOST_POINTS: i64 = 2_000;

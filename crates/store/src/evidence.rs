@@ -25,7 +25,7 @@ use crate::{
 type Reference = (String, i64, i64, i64, i64);
 
 const BODIES: Bulk = Bulk {
-    head: "select id, body, covered_by, created_seq from alerts where id in (",
+    head: "select id, body, covered_by, created_seq from alerts join alert_bodies using (created_seq) where id in (",
     columns: 1,
     tail: ")",
 };
@@ -69,7 +69,8 @@ impl Store {
     /// Rows that await evidence, last changed after the `seq` given, in the order of their last change.
     pub async fn awaiting_evidence(&self, after: i64, limit: u32) -> Result<Vec<AwaitingEvidence>, Error> {
         let rows = sqlx::query(
-            "select id, seq, body from alerts where evidence_pending = 1 and seq > $1 order by seq limit $2",
+            "select id, seq, body from alerts join alert_bodies using (created_seq) where evidence_pending = 1 and seq > $1 \
+             order by seq limit $2",
         )
         .bind(after)
         .bind(i64::from(limit))

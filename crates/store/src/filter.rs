@@ -8,13 +8,14 @@ use sqlx::AssertSqlSafe;
 use crate::{
     error::Error,
     model::{Filter, Sort, SortKey, Status},
+    search,
     transaction::Statement,
 };
 
 /// Rows on one page at most.
 pub const MAX_PAGE: u32 = 500;
 
-/// Characters of a text search that count.
+/// Characters of a pattern that count.
 const MAX_SEARCH: usize = 1_000;
 
 /// A cursor longer than this is none of ours.
@@ -33,20 +34,68 @@ pub(crate) struct Select {
 
 impl Select {
     /// All rows, covered notices too; `columns` is our own text.
-    pub(crate) fn every(columns: &'static str) -> Self {
+    pub(crate) fn every(columns: &str) -> Self {
         Self { sql: format!("select {columns} from alerts where 1 = 1"), arguments: Vec::new() }
     }
 
-    /// `select <columns> from alerts where <filter>`; `columns` is our own text.
-    pub(crate) fn new(columns: &'static str, filter: &Filter) -> Self {
-        let mut select = Self {
-            sql: format!("select {columns} from alerts where covered_by is null"),
-            arguments: Vec::new(),
-        };
+    /// `select <columns> from alerts where <filter>`; `columns` is our own text. Of the rows that hold the filter's words the
+    /// newest [`search::MAX_FOUND`].
+    pub(crate) fn new(columns: &str, filter: &Filter) -> Self {
+        Self::of_found(columns, filter, search::MAX_FOUND)
+    }
+
+    /// As [`Select::new`], with every row that holds the words.
+    pub(crate) fn uncapped(columns: &str, filter: &Filter) -> Self {
+        Self::of_found(columns, filter, i64::MAX)
+    }
+
+    fn of_found(columns: &str, filter: &Filter, most: i64) -> Self {
+        let mut select = Self { sql: String::new(), arguments: Vec::new() };
+        match filter.q.as_deref() {
+            None => select.push(&format!("select {columns} from alerts")),
+            // What holds the words is looked for first, and walked: the other way round each row that the walk passes
+            // would be a question to the index of words.
+            Some(text) => {
+                select.push("with found (n) as materialized (");
+                select.found(text, most);
+                select.push(&format!(") select {columns} from found cross join alerts on created_seq = n"));
+            }
+        }
+        select.push(" where covered_by is null");
+        select.narrow(filter);
+        select
+    }
+
+    /// The numbers of rows that hold the words, or whose id begins with the text.
+    fn found(&mut self, text: &str, most: i64) {
+        match search::query(text) {
+            Some(query) => {
+                self.push("select rowid from (select rowid from alert_search where alert_search match ");
+                self.text(query);
+                self.push(" order by rowid desc limit ");
+                self.int(most);
+                self.push(")");
+            }
+            None => self.push("select 0 where 1 = 0"),
+        }
+        if let Some((from, to)) = search::id_bounds(text) {
+            self.push(" union select created_seq from (select created_seq from alerts where id >= ");
+            self.text(from);
+            self.push(" and id < ");
+            self.text(to);
+            self.push(" limit 100)");
+        }
+    }
+
+    fn narrow(&mut self, filter: &Filter) {
+        let select = self;
         // Several values of an indexed column would be looked up one by one and then sorted; walking in order is better.
         let status = if filter.status.len() > 1 { "coalesce(status, '')" } else { "status" };
         if !filter.status.is_empty() && !filter.status.contains(&Status::Closed) {
             select.push(" and status <> 'closed'");
+        }
+        if !filter.status.is_empty() && !filter.status.contains(&Status::New) {
+            select.push(" and status <> 'new'");
         }
         select.any_of(status, filter.status.iter().map(|status| Argument::Text(status.name().to_owned())));
         select.any_of("state", filter.state.iter().map(|state| Argument::Text(state.name().to_owned())));
@@ -63,6 +112,16 @@ impl Select {
             select.text(source.clone());
             select.push(")");
         }
+        match filter.assignee.as_deref() {
+            None => {}
+            Some("") => select.push(" and assignee is null"),
+            Some(name) => select.and_text("assignee = ", name.to_owned()),
+        }
+        if !filter.technique.is_empty() {
+            select.push(" and techniques in (select techniques from technique_sets where 1 = 1");
+            select.any_of("technique", filter.technique.iter().map(|name| Argument::Text(name.clone())));
+            select.push(") and techniques <> ''");
+        }
         if let Some(since) = filter.since {
             select.and_int("crossed_at >= ", since.0);
         }
@@ -75,11 +134,6 @@ impl Select {
         if let Some(snoozed) = filter.snoozed {
             select.push(if snoozed { " and snooze_id is not null" } else { " and snooze_id is null" });
         }
-        if let Some(part) = &filter.q {
-            select.and_text("search like ", like(part));
-            select.push(" escape '\\'");
-        }
-        select
     }
 
     /// Restricts it to these ids.
@@ -113,6 +167,11 @@ impl Select {
     /// Appends our own SQL text.
     pub(crate) fn push(&mut self, sql: &str) {
         self.sql.push_str(sql);
+    }
+
+    /// Puts our own SQL text before it; what was a `with` stays inside.
+    pub(crate) fn wrap(&mut self, sql: &str) {
+        self.sql.insert_str(0, sql);
     }
 
     /// Appends a number as an argument.
@@ -177,7 +236,7 @@ impl Select {
     }
 }
 
-/// A pattern that finds `part` anywhere, its own wildcards taken literally.
+/// A pattern that finds `part` anywhere, its own wildcards taken literally; for what is looked through and not indexed.
 pub(crate) fn like(part: &str) -> String {
     let mut pattern = String::from("%");
     for c in part.to_lowercase().chars().take(MAX_SEARCH) {

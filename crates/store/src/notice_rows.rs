@@ -60,6 +60,8 @@ impl WriteTx {
                 revision: 0,
                 rule_id: &notice.rule_id,
                 rule_title: &notice.rule_title,
+                tags: &notice.tags,
+                is_found_anew: true,
                 severity: notice.severity,
                 key: &notice.key,
                 entity: notice.entity.as_ref(),
@@ -72,6 +74,7 @@ impl WriteTx {
                 predecessor: None,
                 successor: None,
                 triage,
+                created_seq: seq,
                 revision_seq: seq,
                 seq,
             });

@@ -35,7 +35,7 @@ const COUNT: Bulk = Bulk {
     tail: " on conflict (kind, subject, day) do update set n = removed.n + excluded.n",
 };
 /// In this order: what refers to a row goes before it.
-const OF_ALERTS: [Bulk; 5] = [
+const OF_ALERTS: [Bulk; 6] = [
     Bulk {
         head: "delete from alert_entities where created_seq in (select created_seq from alerts where id in (",
         columns: 1,
@@ -44,6 +44,11 @@ const OF_ALERTS: [Bulk; 5] = [
     Bulk { head: "delete from evidence where id in (", columns: 1, tail: ")" },
     Bulk { head: "delete from alert_sources where id in (", columns: 1, tail: ")" },
     Bulk { head: "delete from alert_revisions where id in (", columns: 1, tail: ")" },
+    Bulk {
+        head: "delete from alert_bodies where created_seq in (select created_seq from alerts where id in (",
+        columns: 1,
+        tail: "))",
+    },
     Bulk { head: "delete from alerts where id in (", columns: 1, tail: ")" },
 ];
 const SUCCESSORS: Bulk = Bulk {
@@ -62,6 +67,11 @@ const COVERED: Bulk = Bulk { head: "select id from alerts where covered_by in ("
 const OLD_HEALTH: &str = "select seq, kind from health where at < $1 and (substr(event_key, 1, length($2)) <> $2 \
     or exists (select 1 from topics where event_key <> $2 || name || '/' || incarnation \
     and substr(event_key, 1, length($2 || name || '/')) = $2 || name || '/')) order by at, seq limit $3";
+/// Covered notices are of the rule of their alert, which has the set as long as they are there.
+const UNUSED_SETS: &str = "select techniques from technique_sets s where not exists (select 1 from alerts a \
+    where a.techniques = s.techniques and a.techniques <> '' and a.covered_by is null) limit $1";
+const REMOVE_SET: &str = "delete from technique_sets where techniques = $1 and not exists (select 1 from alerts a \
+    where a.techniques = $1 and a.techniques <> '' and a.covered_by is null)";
 const HEALTH: Bulk = Bulk { head: "delete from health where seq in (", columns: 1, tail: ")" };
 const LETTERS: Bulk = Bulk { head: "delete from dead_letters where seq in (", columns: 1, tail: ")" };
 const LESS_BYTES: Bulk = Bulk {
@@ -106,6 +116,7 @@ impl Store {
             6 => self.forget_cases(before(retention.alerts), CASES).await?,
             7 => self.forget_snoozes(before(retention.ledger), STEP).await?,
             8 => self.forget_answers(before(KEPT), STEP).await?,
+            9 => self.remove_technique_sets().await?,
             _ => return Ok(false),
         };
         sweep.removed += removed;
@@ -151,16 +162,17 @@ impl Store {
         let mut tx = self.begin_as_engine().await?;
         // Somebody may have opened one again since.
         let still = Bulk {
-            head: "select id, rule_id from alerts where closed_at is not null and case_id is null and id in (",
+            head: "select id, rule_id, created_seq from alerts where closed_at is not null and case_id is null and id in (",
             columns: 1,
             tail: ")",
         };
         let rows = tx.all_bulk(still, &ids, |select, id| select.bind(id)).await?;
         let mut rules: BTreeMap<String, i64> = BTreeMap::new();
-        let mut ids = Vec::new();
+        let (mut ids, mut numbers) = (Vec::new(), Vec::new());
         for row in &rows {
             *rules.entry(row.try_get("rule_id")?).or_default() += 1;
             ids.push(row.try_get::<String, _>("id")?);
+            numbers.push(row.try_get::<i64, _>("created_seq")?);
         }
         let covered = tx.all_bulk(COVERED, &ids, |select, id| select.bind(id)).await?;
         tx.run_bulk(PREDECESSORS, &ids, |update, id| update.bind(id)).await?;
@@ -168,6 +180,8 @@ impl Store {
         for row in &covered {
             ids.push(row.try_get("id")?);
         }
+        // The words of what is covered went when it was.
+        tx.forget_words(&numbers).await?;
         for statement in OF_ALERTS {
             tx.run_bulk(statement, &ids, |delete, id| delete.bind(id)).await?;
         }
@@ -330,6 +344,27 @@ impl Store {
             return self.remove_of(topic, delete).await;
         }
         Ok((0, false))
+    }
+
+    /// The sets of techniques that no row has any more.
+    async fn remove_technique_sets(&self) -> Result<(u64, bool), Error> {
+        let unused = sqlx::query(UNUSED_SETS).bind(STEP).fetch_all(&self.inner.readers).await?;
+        let mut sets: BTreeSet<String> = BTreeSet::new();
+        for row in &unused {
+            sets.insert(row.try_get("techniques")?);
+        }
+        if sets.is_empty() {
+            return Ok((0, false));
+        }
+        let mut tx = self.begin_as_engine().await?;
+        let mut removed = 0;
+        for set in &sets {
+            // A row may have come with it meanwhile.
+            removed += tx.run(sqlx::query(REMOVE_SET).bind(set)).await?;
+        }
+        tx.commit().await?;
+        // Names of groups are nothing that anybody misses: they are not counted.
+        Ok((0, removed > 0))
     }
 
     async fn remove_of(

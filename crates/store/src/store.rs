@@ -24,6 +24,7 @@ use crate::{
     database_files::{self, DatabaseFiles, IDENTITY, Left, Sizes},
     error::Error,
     lease::{self, Lease},
+    search,
     transaction::Counter,
 };
 
@@ -150,7 +151,7 @@ impl Store {
         // One plain connection first: a pool would try again and again, and in the end say only that time ran out.
         let mut first = AnyConnection::connect(&url).await?;
         prepare(&mut first, WRITER_PRAGMAS).await?;
-        if !is_current(&mut first).await? {
+        if !(is_current(&mut first).await? && search::is_current(&mut first).await?) {
             if matches!(left, Left::Closed | Left::Unknown) && !is_ours(&mut first).await? {
                 return Err(database_files::gone(folder));
             }
@@ -159,6 +160,7 @@ impl Store {
                 None => lease::lock(folder)?,
             };
             migrator(STEPS).run(&mut first).await.map_err(migration_error)?;
+            search::index_all(&mut first).await?;
             lock = (settings.access == Access::Engine).then_some(held);
         }
         if settings.access == Access::Engine || left == Left::Nowhere {
@@ -348,10 +350,19 @@ pub(crate) const STEPS: &[Step] = &[
     (7, "evidence incarnations", include_str!("../migrations/0007_evidence_incarnations.sql")),
     (8, "narrow indexes", include_str!("../migrations/0008_narrow_indexes.sql")),
     (9, "version texts", include_str!("../migrations/0009_version_texts.sql")),
+    (
+        10,
+        "queue",
+        concat!(
+            include_str!("../migrations/0010_queue.sql"),
+            include_str!("../migrations/0010_search.sqlite.sql")
+        ),
+    ),
     (11, "people", include_str!("../migrations/0011_people.sql")),
     (12, "desk", include_str!("../migrations/0012_desk.sql")),
     (13, "past and entities", include_str!("../migrations/0013_past_and_entities.sql")),
     (14, "figures", include_str!("../migrations/0014_figures.sql")),
+    (15, "groups", include_str!("../migrations/0015_groups.sql")),
 ];
 
 /// Number, name and text of a step.

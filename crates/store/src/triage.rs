@@ -4,6 +4,8 @@
 //! Invariants: a change at another version than the stored one changes nothing; every change is in the audit log;
 //! a row closed from an older revision than the newest comes back at once, marked as recurred.
 
+use std::collections::{BTreeMap, btree_map::Entry};
+
 use sqlx::{Row, any::AnyRow};
 use vedette_event::Severity;
 
@@ -20,8 +22,11 @@ use crate::{
     transaction::{Audit, SYSTEM, WriteTx},
 };
 
-/// Rows that one bulk change takes at most.
+/// Rows that one bulk change names at most; what it finds by a filter has no bound.
 pub const MAX_BULK: usize = 1_000;
+
+/// Rows of a bulk change in one transaction: publishing waits for some tens of milliseconds at most.
+const AT_ONCE: usize = 512;
 
 /// The newest entries of a history that are read at once.
 const MAX_HISTORY: i64 = 1_000;
@@ -30,7 +35,7 @@ const MAX_HISTORY: i64 = 1_000;
 macro_rules! triage_columns {
     () => {
         "id, revision, severity, event_count, status, assignee, disposition, triage_version, recurred, \
-         closed_severity, closed_count, closed_here, revision_seq, triage_seq, covered_by, case_id, snooze_id"
+         closed_severity, closed_count, closed_here, created_seq, revision_seq, triage_seq, covered_by, case_id, snooze_id"
     };
 }
 
@@ -54,6 +59,8 @@ pub(crate) struct TriageRow {
     pub(crate) count: i64,
     pub(crate) recurred: bool,
     pub(crate) closing: Option<Closing>,
+    /// The number with which the row appeared.
+    pub(crate) created_seq: i64,
     pub(crate) revision_seq: i64,
     pub(crate) triage_seq: i64,
     covered_by: Option<String>,
@@ -71,6 +78,7 @@ impl TriageRow {
             count: 0,
             recurred: false,
             closing: None,
+            created_seq: 0,
             revision_seq: 0,
             triage_seq: 0,
             covered_by: None,
@@ -96,6 +104,7 @@ impl TriageRow {
             count: row.try_get("event_count")?,
             recurred: row.try_get::<i64, _>("recurred")? == 1,
             closing,
+            created_seq: row.try_get("created_seq")?,
             revision_seq: row.try_get("revision_seq")?,
             triage_seq: row.try_get("triage_seq")?,
             covered_by: row.try_get("covered_by")?,
@@ -206,8 +215,20 @@ pub(crate) async fn apply(
     } else if new.triage.status != Status::Closed {
         new.closing = None;
     }
+    write(tx, id, &row, new, actor, closes && unseen).await
+}
+
+/// Writes what a row's triage has become, if that is anything new; `returns` says that it was closed from an older revision.
+async fn write(
+    tx: &mut WriteTx,
+    id: &str,
+    row: &TriageRow,
+    mut new: TriageRow,
+    actor: &str,
+    returns: bool,
+) -> Result<Triage, Error> {
     if new.triage == row.triage && new.closing == row.closing {
-        return Ok(row.triage);
+        return Ok(new.triage);
     }
     new.triage.version += 1;
     let mut seq = tx.change(ChangeKind::Triage, id);
@@ -219,7 +240,7 @@ pub(crate) async fn apply(
         after: Some(serde_json::to_string(&new.triage)?),
     };
     tx.audit(seq, entry).await?;
-    if closes && unseen {
+    if returns {
         seq = reopen(tx, id, &mut new).await?;
     }
     new.store(tx, id, seq).await?;
@@ -243,57 +264,95 @@ impl Store {
         Ok(triage)
     }
 
-    /// Changes many rows in one transaction; each succeeds or fails on its own.
+    /// Changes many rows; each succeeds or fails on its own. What a filter finds is changed in several transactions, so that
+    /// nothing waits for all of it; after a failure some of it may be changed, and asking again changes the rest.
     pub async fn bulk_triage(
         &self,
         target: &BulkTarget,
         patch: &TriagePatch,
         actor: &str,
     ) -> Result<Vec<BulkResult>, Error> {
-        // Looked for before the transaction, since that may mean reading every row, and nothing is published meanwhile.
-        let found = match target {
-            BulkTarget::Items(_) => Vec::new(),
-            BulkTarget::Matching { filter, as_of } => self.existing_at(filter, *as_of).await?,
-        };
-        let mut tx = self.begin().await?;
-        let mut results = Vec::new();
         match target {
-            BulkTarget::Items(items) if items.len() > MAX_BULK => {
-                return Err(Error::TooMany { max: MAX_BULK });
-            }
+            BulkTarget::Items(items) if items.len() > MAX_BULK => Err(Error::TooMany { max: MAX_BULK }),
             BulkTarget::Items(items) => {
+                let mut tx = self.begin().await?;
+                let mut results = Vec::new();
                 for item in items {
                     let outcome = tx.patch(&item.id, item.version, patch, actor).await;
                     results.push(BulkResult { id: item.id.clone(), outcome: tolerable(outcome)? });
                 }
+                tx.commit().await?;
+                Ok(results)
             }
             BulkTarget::Matching { filter, as_of } => {
-                for (id, row) in tx.matching(filter, *as_of, &found).await? {
-                    let outcome = if row.triage_seq > *as_of {
-                        Err(Error::Conflict { id: id.clone(), current: row.triage })
-                    } else {
-                        let unseen = row.revision_seq > *as_of;
-                        apply(&mut tx, &id, row, patch, actor, unseen).await
-                    };
-                    results.push(BulkResult { id, outcome: tolerable(outcome)? });
+                let newest = self.newest_seq().await?;
+                if *as_of > newest {
+                    return Err(Error::Unseen { what: "seq", seen: *as_of, newest });
                 }
+                // Looked for before the transactions, since that may mean reading every row.
+                let found = self.existing_at(filter, *as_of).await?;
+                let mut results = Vec::with_capacity(found.len());
+                for some in found.chunks(AT_ONCE) {
+                    let mut tx = self.begin().await?;
+                    for (id, row) in tx.matching(filter, some).await? {
+                        let outcome = if row.triage_seq > *as_of {
+                            Err(Error::Conflict { id: id.clone(), current: row.triage })
+                        } else {
+                            let unseen = row.revision_seq > *as_of;
+                            apply(&mut tx, &id, row, patch, actor, unseen).await
+                        };
+                        results.push(BulkResult { id, outcome: tolerable(outcome)? });
+                    }
+                    tx.commit().await?;
+                }
+                Ok(results)
             }
         }
-        tx.commit().await?;
-        Ok(results)
     }
 
     /// The rows that match and existed at `as_of`.
     async fn existing_at(&self, filter: &Filter, as_of: i64) -> Result<Vec<String>, Error> {
-        let mut select = Select::new("id", filter);
+        let mut select = Select::uncapped("id", filter);
         select.and_int("created_seq <= ", as_of);
-        select.push(" order by created_seq limit ");
-        select.int(MAX_BULK as i64 + 1);
+        select.push(" order by created_seq");
         let rows = select.statement().fetch_all(&self.inner.searchers).await?;
-        if rows.len() > MAX_BULK {
-            return Err(Error::TooMany { max: MAX_BULK });
-        }
         rows.iter().map(|row| Ok(row.try_get("id")?)).collect()
+    }
+
+    /// Takes back what somebody changed from `after` (without it) to `until`: each row that nobody has changed since gets the
+    /// status, owner and disposition that it had before the first of these changes; a result for each.
+    pub async fn undo_triage(&self, after: i64, until: i64, actor: &str) -> Result<Vec<BulkResult>, Error> {
+        let rows = sqlx::query(
+            "select target, before, after from audit where seq > $1 and seq <= $2 and actor = $3 and action = 'triage' \
+             order by seq",
+        )
+        .bind(after)
+        .bind(until)
+        .bind(actor)
+        .fetch_all(&self.inner.searchers)
+        .await?;
+        let mut done: BTreeMap<String, (Triage, Triage)> = BTreeMap::new();
+        for row in &rows {
+            let (before, after): (Option<String>, Option<String>) =
+                (row.try_get("before")?, row.try_get("after")?);
+            let (Some(before), Some(after)) = (before, after) else { continue };
+            let after: Triage = serde_json::from_str(&after)?;
+            match done.entry(row.try_get("target")?) {
+                Entry::Vacant(entry) => drop(entry.insert((serde_json::from_str(&before)?, after))),
+                Entry::Occupied(mut entry) => entry.get_mut().1 = after,
+            }
+        }
+        let done: Vec<(String, (Triage, Triage))> = done.into_iter().collect();
+        let mut results = Vec::with_capacity(done.len());
+        for some in done.chunks(AT_ONCE) {
+            let mut tx = self.begin().await?;
+            for (id, (before, after)) in some {
+                let outcome = tx.restore(id, before, after.version, actor).await;
+                results.push(BulkResult { id: id.clone(), outcome: tolerable(outcome)? });
+            }
+            tx.commit().await?;
+        }
+        Ok(results)
     }
 
     /// Adds a comment; the triage version stays.
@@ -361,17 +420,35 @@ impl WriteTx {
         apply(self, &id, row, patch, actor, unseen).await
     }
 
-    /// Those of these rows that match now, oldest first.
+    /// Gives a row back the triage that it had, if it still has this version.
+    async fn restore(
+        &mut self,
+        id: &str,
+        before: &Triage,
+        version: i64,
+        actor: &str,
+    ) -> Result<Triage, Error> {
+        let (id, row) = load_covering(self, id).await?;
+        if row.triage.version != version {
+            return Err(Error::Conflict { id, current: row.triage });
+        }
+        let mut new = row.clone();
+        new.triage = Triage { version, ..before.clone() };
+        new.closing = match before.status {
+            // Closed again, as it is now.
+            Status::Closed => Some(Closing { severity: row.severity, count: row.count, here: true }),
+            _ => None,
+        };
+        write(self, &id, &row, new, actor, false).await
+    }
+
+    /// Those of these rows that match now, oldest first. What words they hold does not change.
     async fn matching(
         &mut self,
         filter: &Filter,
-        as_of: i64,
         found: &[String],
     ) -> Result<Vec<(String, TriageRow)>, Error> {
-        if as_of > self.seq {
-            return Err(Error::Unseen { what: "seq", seen: as_of, newest: self.seq });
-        }
-        let mut select = Select::new(triage_columns!(), filter);
+        let mut select = Select::new(triage_columns!(), &Filter { q: None, ..filter.clone() });
         select.ids(found);
         select.push(" order by created_seq");
         let rows = self.all(select.statement()).await?;

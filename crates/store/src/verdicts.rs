@@ -1,14 +1,24 @@
-//! Verdicts: how alerts that are closed turned out, by rule.
+//! Verdicts: how alerts that are closed turned out, by rule and entity.
 //!
-//! In: a time. Out: of each rule, how many alerts were closed as what since then. Invariants: a figure is counted from the
-//! rows that a filter would list, never kept beside them; covered and withdrawn notices do not count.
+//! In: pairs of a rule and an entity, those of a page of rows at once. Out: how many were closed as what. Invariants: a
+//! figure is counted from the rows that a filter would list, never kept beside them; covered and withdrawn notices do
+//! not count; of each pair and disposition at most [`MAX_COUNTED`] entries of an index are read.
 
 use std::collections::BTreeMap;
 
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 use vedette_event::Micros;
 
-use crate::{alerts::unsigned, error::Error, model::Disposition, store::Store};
+use crate::{
+    alerts::unsigned,
+    error::Error,
+    filter::MAX_PAGE,
+    model::{Disposition, EntityRef},
+    store::Store,
+};
+
+/// What is more is not counted on.
+pub const MAX_COUNTED: u64 = 1_000;
 
 /// How closed alerts turned out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,6 +42,24 @@ impl Verdicts {
         self.true_positive + self.benign + self.false_positive + self.duplicate + self.undecided
     }
 
+    /// True if some figure may be higher, because it reached [`MAX_COUNTED`].
+    #[must_use]
+    pub fn capped(&self) -> bool {
+        [self.true_positive, self.benign, self.false_positive, self.duplicate, self.undecided]
+            .contains(&MAX_COUNTED)
+    }
+
+    /// The figure of a disposition.
+    #[must_use]
+    pub fn of(&self, disposition: Disposition) -> u64 {
+        match disposition {
+            Disposition::TruePositive => self.true_positive,
+            Disposition::Benign => self.benign,
+            Disposition::FalsePositive => self.false_positive,
+            Disposition::Duplicate => self.duplicate,
+        }
+    }
+
     fn set(&mut self, disposition: Option<&str>, count: u64) {
         let place = match disposition.and_then(Disposition::parse) {
             Some(Disposition::TruePositive) => &mut self.true_positive,
@@ -44,7 +72,65 @@ impl Verdicts {
     }
 }
 
+/// Counts entries of `alerts_verdicts` of a pair, at most [`MAX_COUNTED`].
+macro_rules! counted {
+    ($disposition:literal) => {
+        concat!(
+            "(select count(*) from (select 1 from alerts where rule_id = of_rule and entity_value = of_value \
+             and entity_type = of_type and disposition ",
+            $disposition,
+            " and closed_at >= of_since and covered_by is null and withdrawn is null and status = 'closed' limit 1000))"
+        )
+    };
+}
+
 impl Store {
+    /// The verdicts of each of these pairs of a rule's id and an entity (at most [`MAX_PAGE`]), in their order, closed since
+    /// then; one statement for all of them.
+    pub async fn verdicts(
+        &self,
+        of: &[(&str, &EntityRef)],
+        since: Option<Micros>,
+    ) -> Result<Vec<Verdicts>, Error> {
+        let of = of.get(..MAX_PAGE as usize).unwrap_or(of);
+        let mut numbers: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
+        for (rule, entity) in of {
+            let number = numbers.len();
+            numbers.entry((rule, &entity.kind, &entity.value)).or_insert(number);
+        }
+        if numbers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let places = vec!["(?, ?, ?, ?, ?)"; numbers.len()].join(", ");
+        let sql = format!(
+            "with wanted (n, of_rule, of_type, of_value, of_since) as (values {places}) select n, {}, {}, {}, {}, {} from wanted",
+            concat!(counted!("= 'true_positive'"), " as true_positive"),
+            concat!(counted!("= 'benign'"), " as benign"),
+            concat!(counted!("= 'false_positive'"), " as false_positive"),
+            concat!(counted!("= 'duplicate'"), " as duplicate"),
+            concat!(counted!("is null"), " as undecided"),
+        );
+        let since = since.map_or(i64::MIN, |since| since.0);
+        let mut select = sqlx::query(AssertSqlSafe(sql));
+        for ((rule, kind, value), n) in &numbers {
+            select = select.bind(*n as i64).bind(*rule).bind(*kind).bind(*value).bind(since);
+        }
+        let mut found = vec![Verdicts::default(); numbers.len()];
+        for row in select.fetch_all(&self.inner.readers).await? {
+            let n: i64 = row.try_get("n")?;
+            let Some(verdicts) = usize::try_from(n).ok().and_then(|n| found.get_mut(n)) else { continue };
+            for disposition in Disposition::ALL {
+                verdicts.set(Some(disposition.name()), unsigned(row.try_get(disposition.name())?));
+            }
+            verdicts.set(None, unsigned(row.try_get("undecided")?));
+        }
+        let found = of.iter().filter_map(|(rule, entity)| {
+            let number = numbers.get(&(*rule, &*entity.kind, &*entity.value));
+            number.and_then(|number| found.get(*number)).copied()
+        });
+        Ok(found.collect())
+    }
+
     /// The verdicts of each rule since then, whole: an entry of an index is read for each alert closed.
     pub async fn rule_verdicts(&self, since: Micros) -> Result<BTreeMap<String, Verdicts>, Error> {
         let rows = sqlx::query(

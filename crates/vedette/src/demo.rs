@@ -155,7 +155,8 @@ fn write_records(
 
 async fn summary(store: &vedette_store::Store) -> BTreeMap<String, u64> {
     let counts = store.summary(SummaryBy::Rule, &vedette_store::model::Filter::default()).await;
-    counts.unwrap_or_default().into_iter().collect()
+    let groups = counts.map(|summary| summary.groups).unwrap_or_default();
+    groups.into_iter().map(|group| (group.name, group.count)).collect()
 }
 
 fn print_summary(written: &Written, ran: Duration, alerts: &BTreeMap<String, u64>) {

@@ -91,6 +91,8 @@ impl QueueParams {
                 rule,
                 entity,
                 source,
+                assignee: None,
+                technique: None,
                 since: None,
                 until: None,
                 // The search form sends an empty text too.
@@ -294,7 +296,8 @@ async fn snoozed(app: &App, params: &QueueParams, filter: &Filter) -> Result<Opt
         return Ok(None);
     }
     let hidden = Filter { snoozed: Some(true), ..filter.clone() };
-    let count = app.store.summary(SummaryBy::Severity, &hidden).await?.iter().map(|(_, count)| count).sum();
+    let count =
+        app.store.summary(SummaryBy::Severity, &hidden).await?.groups.iter().map(|group| group.count).sum();
     Ok(Some((count, params.with("snoozed", Some("yes")))).filter(|(count, _)| *count > 0))
 }
 
@@ -308,7 +311,7 @@ async fn tallies(app: &App, params: &QueueParams, filter: Filter) -> Result<Vec<
         Tally {
             name,
             label: words::label(name),
-            count: counts.iter().find(|(counted, _)| counted == name).map_or(0, |(_, count)| *count),
+            count: counts.groups.iter().find(|group| group.name == name).map_or(0, |group| group.count),
             href: params.with("severity", if current { None } else { Some(name) }),
             current,
         }

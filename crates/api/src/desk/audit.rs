@@ -85,7 +85,7 @@ pub(crate) async fn page(app: &App, params: &AuditParams) -> Result<Listed<Audit
     };
     let page = app.store.audit(&query).await?;
     let items = page.items.into_iter().map(Into::into).collect();
-    Ok(Listed { items, next_cursor: page.next_cursor })
+    Ok(Listed { items, next_cursor: page.next_cursor, search_capped: None })
 }
 
 fn place(cursor: &str) -> Result<(i64, i64), Problem> {

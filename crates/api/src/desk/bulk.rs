@@ -51,11 +51,35 @@ pub(crate) struct BulkFilter {
     rule: Option<String>,
     entity: Option<String>,
     source: Option<String>,
+    assignee: Option<String>,
+    technique: Option<String>,
     since: Option<String>,
     until: Option<String>,
     q: Option<String>,
     case: Option<String>,
     snoozed: Option<String>,
+}
+
+impl From<BulkFilter> for FilterParams {
+    fn from(filter: BulkFilter) -> Self {
+        let BulkFilter { status, state, severity, rule, entity, .. } = filter;
+        let BulkFilter { source, assignee, technique, since, until, q, case, snoozed, .. } = filter;
+        Self {
+            status,
+            state,
+            severity,
+            rule,
+            entity,
+            source,
+            assignee,
+            technique,
+            since,
+            until,
+            q,
+            case,
+            snoozed,
+        }
+    }
 }
 
 /// What became of each alert.
@@ -94,22 +118,7 @@ pub(crate) async fn apply(app: &App, bulk: Bulk, caller: &Caller) -> Result<Bulk
             items.into_iter().map(|BulkEntry { id, version }| BulkItem { id, version }).collect(),
         ),
         (None, Some(filter), Some(as_of)) => {
-            let BulkFilter { status, state, severity, rule, entity, source, since, until, q, case, snoozed } =
-                filter;
-            let filter = FilterParams {
-                status,
-                state,
-                severity,
-                rule,
-                entity,
-                source,
-                since,
-                until,
-                q,
-                case,
-                snoozed,
-            };
-            BulkTarget::Matching { filter: Box::new(filter.filter()?), as_of }
+            BulkTarget::Matching { filter: Box::new(FilterParams::from(filter).filter()?), as_of }
         }
         _ => {
             let detail = "Give either `items`, or `filter` with `as_of`.";

@@ -316,7 +316,7 @@ pub(crate) async fn page(app: &App, params: &CaseParams) -> Result<Listed<CaseDo
     };
     let page = app.store.cases(&query).await?;
     let items = page.items.into_iter().map(Into::into).collect();
-    Ok(Listed { items, next_cursor: page.next_cursor })
+    Ok(Listed { items, next_cursor: page.next_cursor, search_capped: None })
 }
 
 fn cursor(text: &str) -> Result<i64, Problem> {

@@ -104,7 +104,7 @@ pub(crate) async fn page(
     let page = app.store.dead_letters(params.source.as_deref(), limit, params.cursor.as_deref()).await?;
     let show = caller.may(Permission::DeadLetterRecords);
     let items = page.items.into_iter().map(|row| DeadLetter::of(row, show)).collect();
-    Ok(Listed { items, next_cursor: page.next_cursor })
+    Ok(Listed { items, next_cursor: page.next_cursor, search_capped: None })
 }
 
 /// What dead letters are told of together.

@@ -8,7 +8,10 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use vedette_event::{Micros, Severity};
-use vedette_store::model::{Filter, RowState, Status};
+use vedette_store::{
+    is_technique,
+    model::{Filter, RowState, Status},
+};
 
 use crate::problem::{Kind, Problem, short};
 
@@ -28,13 +31,17 @@ pub(crate) struct FilterParams {
     pub entity: Option<String>,
     /// A source that the rule reads.
     pub source: Option<String>,
-    /// Crossed at or after this time (RFC 3339).
-    #[param(value_type = Option<String>, format = DateTime)]
+    /// Who handles it; empty: nobody.
+    pub assignee: Option<String>,
+    /// Any of these ATT&CK techniques, separated by commas, as in `T1110` or `T1110.001`; the first finds the second, too.
+    pub technique: Option<String>,
+    /// Crossed at or after this time (RFC 3339), or this day (2026-01-31, which begins at 00:00 UTC).
     pub since: Option<String>,
-    /// Crossed before this time (RFC 3339).
-    #[param(value_type = Option<String>, format = DateTime)]
+    /// Crossed before this time (RFC 3339), or before this day began.
     pub until: Option<String>,
-    /// A part of the id, title, rule id, summary or entity, ignoring case.
+    /// Words that all must be in the title, entity, key, rule id, tags or ATT&CK techniques, ignoring case: each a whole word, or,
+    /// from three characters on, the beginning of one or of a part of one. Or the beginning of an id. Of the rows found the
+    /// newest 10,000 are looked at; `search_capped` says so.
     pub q: Option<String>,
     /// Of the case of this number.
     pub case: Option<String>,
@@ -56,6 +63,8 @@ impl FilterParams {
             entity_type: None,
             entity: self.entity.clone(),
             source: self.source.clone(),
+            assignee: self.assignee.as_deref().map(|name| name.trim().to_owned()),
+            technique: any_of("technique", self.technique.as_deref(), technique, &[])?,
             since: time("since", self.since.as_deref())?,
             until: time("until", self.until.as_deref())?,
             case: self.case.as_deref().map(|number| case_number("case", number)).transpose()?,
@@ -86,6 +95,12 @@ fn snoozed(given: Option<&str>) -> Result<Option<bool>, Problem> {
             Err(Problem::new(Kind::InvalidParameter, detail).valid(["yes", "no"]))
         }
     }
+}
+
+/// A technique's id as the store writes it.
+fn technique(given: &str) -> Option<String> {
+    let name = given.to_ascii_uppercase();
+    is_technique(&name).then_some(name)
 }
 
 /// Values that one filter takes at most.
@@ -121,9 +136,12 @@ fn empty(name: &str) -> Problem {
 
 pub(super) fn time(name: &str, given: Option<&str>) -> Result<Option<Micros>, Problem> {
     let parse = |text| {
-        Micros::parse_rfc3339(text).ok_or_else(|| {
-            let detail =
-                format!("`{name}={}` is no RFC 3339 time such as 2026-01-31T12:00:00Z.", short(text));
+        let day = Micros::parse_rfc3339(&format!("{text}T00:00:00Z"));
+        day.or_else(|| Micros::parse_rfc3339(text)).ok_or_else(|| {
+            let detail = format!(
+                "`{name}={}` is no RFC 3339 time such as 2026-01-31T12:00:00Z, and no day such as 2026-01-31.",
+                short(text)
+            );
             Problem::new(Kind::InvalidParameter, detail)
         })
     };

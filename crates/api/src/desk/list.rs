@@ -8,7 +8,7 @@ use utoipa::{
     openapi::path::{Parameter, ParameterIn},
 };
 use vedette_store::{
-    MAX_PAGE,
+    MAX_FOUND, MAX_PAGE,
     model::{ListQuery, Sort, SortKey},
 };
 
@@ -83,11 +83,16 @@ pub(crate) fn page_size(given: Option<&str>) -> Result<u32, Problem> {
 pub(crate) struct Listed<T> {
     pub items: Vec<T>,
     pub next_cursor: Option<String>,
+    /// How many of the rows found a search looked at, if there were more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search_capped: Option<i64>,
 }
 
 /// One page of alerts and notices.
 pub(crate) async fn page(app: &App, params: &ListParams) -> Result<Listed<AlertDocument>, Problem> {
-    let page = app.store.list(&params.query()?).await?;
+    let query = params.query()?;
+    let page = app.store.list(&query).await?;
+    let capped = app.store.search_capped(&query.filter).await?;
     let items = page.items.into_iter().map(AlertDocument::of).collect();
-    Ok(Listed { items, next_cursor: page.next_cursor })
+    Ok(Listed { items, next_cursor: page.next_cursor, search_capped: capped.then_some(MAX_FOUND) })
 }

@@ -16,6 +16,7 @@ pub(crate) mod entity;
 pub(crate) mod exception;
 pub(crate) mod export;
 pub(crate) mod filter;
+pub(crate) mod follow;
 pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod outcomes;

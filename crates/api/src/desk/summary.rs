@@ -7,7 +7,11 @@ use utoipa::{
     IntoParams, ToSchema,
     openapi::path::{Parameter, ParameterIn},
 };
-use vedette_store::model::SummaryBy;
+use vedette_event::Severity;
+use vedette_store::{
+    MAX_FOUND,
+    model::{Group, SummaryBy},
+};
 
 use super::filter::FilterParams;
 use crate::{
@@ -19,7 +23,7 @@ use crate::{
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ByParams {
-    /// `severity`, `status`, `rule` or `state`.
+    /// `severity`, `status`, `rule`, `state`, `entity` or `technique`.
     pub by: String,
 }
 
@@ -43,8 +47,13 @@ impl IntoParams for SummaryParams {
 pub(crate) struct Summary {
     /// What was counted by.
     pub by: String,
-    /// The counts.
+    /// The counts: of entities and techniques the largest first, at most 500.
     pub items: Vec<SummaryItem>,
+    /// True if there are more than these.
+    pub more: bool,
+    /// How many of the rows found a search looked at, if there were more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search_capped: Option<i64>,
 }
 
 /// How many alerts have one value.
@@ -52,8 +61,13 @@ pub(crate) struct Summary {
 pub(crate) struct SummaryItem {
     /// The value.
     pub name: String,
+    /// Of an entity, its type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entity_type: Option<String>,
     /// How many.
     pub count: u64,
+    /// The highest severity among them.
+    pub severity: Severity,
 }
 
 /// Counts alerts and notices by one of their properties.
@@ -63,7 +77,15 @@ pub(crate) async fn count(app: &App, params: &SummaryParams) -> Result<Summary, 
         let detail = format!("Alerts are not counted by `{}`.", short(name));
         Problem::new(Kind::InvalidParameter, detail).valid(SummaryBy::ALL.iter().map(|by| by.name()))
     })?;
-    let counts = app.store.summary(by, &params.filter.filter()?).await?;
-    let items = counts.into_iter().map(|(name, count)| SummaryItem { name, count }).collect();
-    Ok(Summary { by: by.name().to_owned(), items })
+    let summary = app.store.summary(by, &params.filter.filter()?).await?;
+    let item = |group: Group| {
+        let Group { name, entity_type, count, severity } = group;
+        SummaryItem { name, entity_type, count, severity }
+    };
+    Ok(Summary {
+        by: by.name().to_owned(),
+        items: summary.groups.into_iter().map(item).collect(),
+        more: summary.more,
+        search_capped: summary.capped.then_some(MAX_FOUND),
+    })
 }

@@ -35,6 +35,8 @@ pub(crate) struct AlertPage {
     /// Where the next page starts; null on the last.
     #[schema(required = true)]
     next_cursor: Option<String>,
+    /// How many of the rows found a search looked at, if there were more.
+    search_capped: Option<i64>,
 }
 
 /// Lists alerts and notices.

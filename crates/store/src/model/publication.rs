@@ -21,6 +21,8 @@ pub struct AlertRevision {
     pub rule_id: String,
     /// The rule's title.
     pub rule_title: String,
+    /// The rule's tags, as written.
+    pub tags: Vec<String>,
     /// Current severity.
     pub severity: Severity,
     /// The group key as JSON text.
@@ -59,6 +61,7 @@ impl AlertRevision {
             continuation: alert.continuation,
             rule_id: alert.rule.id.to_string(),
             rule_title: alert.rule.title.to_string(),
+            tags: alert.rule.tags.iter().map(ToString::to_string).collect(),
             severity: alert.severity,
             key: serde_json::to_string(&alert.key)?,
             entity: alert.entity.as_ref().map(entity_ref),
@@ -85,6 +88,8 @@ pub struct NewNotice {
     pub rule_id: String,
     /// The rule's title.
     pub rule_title: String,
+    /// The rule's tags, as written.
+    pub tags: Vec<String>,
     /// The rule's level.
     pub severity: Severity,
     /// The group key as JSON text.
@@ -112,6 +117,7 @@ impl NewNotice {
             notice_id: notice.notice_id.to_string(),
             rule_id: notice.rule.id.to_string(),
             rule_title: notice.rule.title.to_string(),
+            tags: notice.rule.tags.iter().map(ToString::to_string).collect(),
             severity: notice.severity,
             key: serde_json::to_string(&notice.key)?,
             entity: notice.entity.as_ref().map(entity_ref),

@@ -26,11 +26,16 @@ pub struct Filter {
     pub entity: Option<String>,
     /// A source that the rule reads.
     pub source: Option<String>,
+    /// Who handles it; an empty text: nobody.
+    pub assignee: Option<String>,
+    /// Any of these ATT&CK techniques, as in `T1110` or `T1110.001`; the first finds the second, too.
+    pub technique: BTreeSet<String>,
     /// Crossed at or after.
     pub since: Option<Micros>,
     /// Crossed before.
     pub until: Option<Micros>,
-    /// A part of the id, title, rule id, summary or entity, ignoring case; its first thousand characters count.
+    /// Words that all must be there, in the title, entity, key, rule id, tags or techniques, ignoring case: each a word, the
+    /// beginning of one, or of a part of one. Or the beginning of an id.
     pub q: Option<String>,
     /// Of this case.
     pub case: Option<i64>,
@@ -129,8 +134,43 @@ pub enum SummaryBy {
     Rule,
     /// Notice, active, ended.
     State,
+    /// Entity.
+    Entity,
+    /// ATT&CK technique; a row counts for each that its rule names, and for those that they are parts of.
+    Technique,
 }
-names!(SummaryBy { Severity = "severity", Status = "status", Rule = "rule", State = "state" });
+names!(SummaryBy {
+    Severity = "severity",
+    Status = "status",
+    Rule = "rule",
+    State = "state",
+    Entity = "entity",
+    Technique = "technique",
+});
+
+/// How many rows have a thing in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// What they have in common: a severity, a rule's id, an entity's value; empty where rows have none.
+    pub name: String,
+    /// Of entities, the type.
+    pub entity_type: Option<String>,
+    /// How many rows.
+    pub count: u64,
+    /// The highest severity among them.
+    pub severity: Severity,
+}
+
+/// A summary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// The groups; entities and techniques with the most rows first, others by name.
+    pub groups: Vec<Group>,
+    /// There are more groups than [`crate::MAX_GROUPS`]; the smallest were left out.
+    pub more: bool,
+    /// More rows hold the words than a search looks at ([`crate::MAX_FOUND`]): older ones were left out.
+    pub capped: bool,
+}
 
 /// A change of triage; `None` leaves a part as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

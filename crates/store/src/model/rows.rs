@@ -24,6 +24,8 @@ pub struct AlertRow {
     pub rule_id: String,
     /// The rule's title.
     pub rule_title: String,
+    /// The ATT&CK techniques that the rule names, in order.
+    pub techniques: Vec<String>,
     /// Current severity.
     pub severity: Severity,
     /// Whom it is about.

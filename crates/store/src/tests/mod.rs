@@ -15,9 +15,11 @@ mod publishing;
 mod reading;
 mod replay;
 mod retention;
+mod search;
 mod snoozes;
 mod topics;
 mod triage;
+mod verdicts;
 mod views;
 mod withdrawal;
 
@@ -43,6 +45,7 @@ fn alert(id: &str, revision: u32, second: i64, count: u64) -> AlertRevision {
         continuation: false,
         rule_id: "rule-1".to_owned(),
         rule_title: "Many Logins".to_owned(),
+        tags: vec!["attack.t1110.001".to_owned(), "attack.credential-access".to_owned()],
         severity: Severity::Medium,
         key: format!("{{\"user\":\"{id}\"}}"),
         entity: Some(EntityRef { kind: "user.name".to_owned(), value: format!("user-{id}") }),
@@ -64,6 +67,7 @@ fn notice(id: &str, of: &AlertRevision) -> NewNotice {
         notice_id: id.to_owned(),
         rule_id: of.rule_id.clone(),
         rule_title: of.rule_title.clone(),
+        tags: of.tags.clone(),
         severity: of.severity,
         key: of.key.clone(),
         entity: of.entity.clone(),

@@ -103,7 +103,8 @@ async fn a_store_of_the_first_format_is_brought_up_and_tells_the_truth_about_its
         "insert into alerts (id, state, revision, rule_id, rule_title, severity, group_key, first_seen, \
          crossed_at, last_seen, covers_until, event_count, summary, search, body, evidence_pending, status, \
          triage_version, recurred, closed_here, created_at, created_seq, revision_seq, triage_seq, seq) \
-         values ('a', 'a', 0, 'a', 'a', 0, 'a', 0, 0, 0, 0, 0, 'a', 'a', 'a', 0, 'a', 0, 0, 0, 0, 0, 0, 0, 0)",
+         values ('a', 'active', 0, 'rule-1', 'Port Scan', 0, '{\"source.ip\":\"10.0.0.1\"}', 0, 0, 0, 0, 0, 'a', 'a', \
+         '{\"rule\":{\"tags\":[\"attack.t1046\"]}}', 0, 'new', 0, 0, 0, 0, 0, 0, 0, 0)",
         "insert into topics (name, incarnation) values ('api', 3)",
         "insert into changes (seq, kind, id) values (7, 'rule_version', 'old'), (9, 'rule_version', 'new')",
         "insert into rule_versions (version, in_force_from, content) values ('new', 5, ''), ('old', 8, '')",
@@ -120,18 +121,32 @@ async fn a_store_of_the_first_format_is_brought_up_and_tells_the_truth_about_its
     assert_eq!(store.incarnations().await.unwrap()["api"], 3);
     let versions = store.rule_versions().await.unwrap().into_iter().map(|v| v.version);
     assert_eq!(versions.collect::<Vec<_>>(), ["old", "new"]);
+    let row = get(&store, "a").await;
+    assert_eq!(row.body, "{\"rule\":{\"tags\":[\"attack.t1046\"]}}");
+    assert_eq!(row.techniques, ["T1046"]);
+    for q in ["t1046", "10.0.0.1", "port sca"] {
+        let filter = Filter { q: Some(q.into()), ..Default::default() };
+        assert_eq!(
+            store.list(&ListQuery { filter, ..Default::default() }).await.unwrap().items.len(),
+            1,
+            "{q}"
+        );
+    }
+    let technique = Filter { technique: ["T1046".to_owned()].into(), ..Default::default() };
+    let found = store.list(&ListQuery { filter: technique, ..Default::default() }).await.unwrap();
+    assert_eq!(found.items.len(), 1);
 }
 
 /// Steps are added between others where several are made at a time: a store that has later ones takes it up all the same.
 #[tokio::test]
 async fn a_store_that_lacks_a_step_between_others_is_brought_up() {
     use sqlx::Connection as _;
-    for lacking in [13, 14] {
+    for lacking in [&[10, 13, 15][..], &[10, 14, 15], &[10, 15]] {
         let folder = tempfile::tempdir().unwrap();
         sqlx::any::install_default_drivers();
         let url = database_url(&folder.path().join("vedette.db"));
         let mut old = sqlx::AnyConnection::connect(&url).await.unwrap();
-        let steps: Vec<_> = STEPS.iter().filter(|step| step.0 != lacking).copied().collect();
+        let steps: Vec<_> = STEPS.iter().filter(|step| !lacking.contains(&step.0)).copied().collect();
         migrator(&steps).run(&mut old).await.unwrap();
         sqlx::query(
             "insert into alerts (id, state, revision, rule_id, rule_title, severity, entity_type, entity_value, \
@@ -157,7 +172,7 @@ async fn a_store_that_lacks_a_step_between_others_is_brought_up() {
         let row = store.alert("a").await.unwrap().unwrap();
         let entity = row.entity.clone().unwrap();
         let found = store.entity_rows(&entity, (None, 10), i64::MAX).await.unwrap();
-        if lacking == 13 {
+        if lacking.contains(&13) {
             // Of the alerts of then the entity is known, and the newest revision's place; the one before cannot be made.
             assert_eq!(found.rows.len(), 1);
             let then = store.alert_at("a", 5).await.unwrap().unwrap();

@@ -150,3 +150,44 @@ async fn owners_are_set_and_removed() {
     let triage = store.patch_triage("a", 1, &owner(""), "ann").await.unwrap();
     assert_eq!((triage.assignee, triage.version), (None, 2));
 }
+
+#[tokio::test]
+async fn what_a_filter_finds_is_changed_however_much_it_is_and_taken_back() {
+    let (_folder, store) = store().await;
+    let many = 2 * crate::MAX_BULK as i64 + 7;
+    publish_alerts(&store, (0..many).map(|n| alert(&format!("a{n}"), 1, n, 5)).collect()).await;
+    store.patch_triage("a3", 0, &to(Status::InProgress), "bob").await.unwrap();
+    let as_of = store.newest_seq().await.unwrap();
+    let open = Filter { status: [Status::New, Status::InProgress].into(), ..Default::default() };
+    let target = BulkTarget::Matching { filter: Box::new(open), as_of };
+    let close = TriagePatch { disposition: Some(Disposition::Benign), ..to(Status::Closed) };
+    let before = store.written();
+    let results = store.bulk_triage(&target, &close, "ann").await.unwrap();
+    assert_eq!(results.iter().filter(|result| result.outcome.is_ok()).count(), many as usize);
+    let transactions = store.written().transactions - before.transactions;
+    assert_eq!(transactions, 4, "publishing has its turn in between");
+    let until = store.newest_seq().await.unwrap();
+    store.patch_triage("a9", 1, &to(Status::New), "bob").await.unwrap();
+    let taken_back = store.undo_triage(as_of, until, "bob").await.unwrap();
+    assert!(taken_back.is_empty(), "only one's own");
+    let taken_back = store.undo_triage(as_of, until, "ann").await.unwrap();
+    let refused: Vec<_> = taken_back.iter().filter(|result| result.outcome.is_err()).collect();
+    assert_eq!((taken_back.len(), refused.len(), refused[0].id.as_str()), (many as usize, 1, "a9"));
+    let row = get(&store, "a1").await;
+    assert_eq!((row.triage.status, row.triage.disposition, row.triage.version), (Status::New, None, 2));
+    assert_eq!(get(&store, "a3").await.triage.status, Status::InProgress);
+    let actions: Vec<_> = store.history("a1").await.unwrap().into_iter().map(|entry| entry.actor).collect();
+    assert_eq!(actions, ["ann", "ann"]);
+    // Closed again: it counts on from what it is now.
+    let until = store.newest_seq().await.unwrap();
+    store.undo_triage(until - 1, until, "ann").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_course_is_of_the_newest_revisions() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, (1..=40).map(|n| alert("a", n, 10, u64::from(n) * 2)).collect()).await;
+    let courses = store.courses(&["a", "nobody"]).await.unwrap();
+    assert_eq!(courses["a"], (25..=40).map(|n| n * 2).collect::<Vec<u64>>());
+    assert_eq!(courses.len(), 1);
+}
