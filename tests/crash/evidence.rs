@@ -102,7 +102,8 @@ fn a_storm_s_evidence_is_fetched_and_what_cannot_be_had_holds_nothing_up() -> Re
             Ok(store.summary(vedette_store::model::SummaryBy::State, &Default::default()).await?)
         });
         // Ended or active, and the earlier three and the first.
-        let alerts: u64 = ids.ok()?.iter().filter(|(state, _)| state != "notice").map(|(_, n)| n).sum();
+        let groups = ids.ok()?.groups;
+        let alerts: u64 = groups.iter().filter(|group| group.name != "notice").map(|group| group.count).sum();
         (alerts >= STORM as u64 + 4).then_some(())
     })?;
     let alerted = began.elapsed();
