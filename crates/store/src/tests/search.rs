@@ -14,7 +14,8 @@ async fn found(store: &Store, q: &str) -> Vec<String> {
     let one_by_one = store.matching(&filter, &every).await.unwrap();
     let mut one_by_one: Vec<String> = one_by_one.into_iter().map(|row| row.id).collect();
     let mut sorted = list.clone();
-    (one_by_one.sort(), sorted.sort());
+    one_by_one.sort();
+    sorted.sort();
     assert_eq!(one_by_one, sorted, "{q}");
     list
 }
