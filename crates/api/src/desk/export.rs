@@ -16,8 +16,8 @@ use utoipa::{
 };
 use vedette_event::{Alert, Micros, Severity};
 use vedette_store::{
-    Error,
-    model::{AlertRow, Disposition, ListQuery, RowState, Sort, SortKey, Status},
+    Error, MAX_FOUND,
+    model::{AlertRow, Disposition, ListQuery, RowState, Sort, SortKey, Status, SummaryBy},
 };
 
 use super::filter::FilterParams;
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Rows of one export: some hundred megabytes at most. Who needs more asks for a range of time after the other.
-pub(crate) const MOST_ROWS: u64 = 100_000;
+const MOST_ROWS: u64 = 100_000;
 /// Rows that are read at once.
 const STEP: u32 = 200;
 /// The version of the schema that findings are written by.
@@ -108,6 +108,8 @@ pub(crate) struct Export {
     left: u64,
     /// How many rows match, which is said before the first.
     pub matching: u64,
+    /// More rows hold the words than a search looks at.
+    capped: bool,
     ready: VecDeque<String>,
     over: bool,
     _permit: OwnedSemaphorePermit,
@@ -124,7 +126,7 @@ pub(crate) async fn begin(app: &Arc<App>, params: &ExportParams) -> Result<Expor
     let permit = Arc::clone(&app.streams).try_acquire_owned();
     let permit = permit
         .map_err(|_| Problem::new(Kind::TooManyRequests, "Too many streams and exports are under way."))?;
-    let counts = app.store.summary(vedette_store::model::SummaryBy::State, &filter).await?;
+    let counts = app.store.summary(SummaryBy::State, &filter).await?;
     // By when they appeared, which never changes: no row is missed or told twice while others come and change.
     let sort = Sort { key: SortKey::Created, descending: false };
     let mut ready = VecDeque::new();
@@ -136,7 +138,8 @@ pub(crate) async fn begin(app: &Arc<App>, params: &ExportParams) -> Result<Expor
         format,
         query: ListQuery { filter, sort, limit: STEP, cursor: None },
         left: MOST_ROWS,
-        matching: counts.iter().map(|(_, n)| n).sum(),
+        capped: counts.capped,
+        matching: counts.groups.iter().map(|group| group.count).sum(),
         ready,
         over: false,
         _permit: permit,
@@ -144,6 +147,11 @@ pub(crate) async fn begin(app: &Arc<App>, params: &ExportParams) -> Result<Expor
 }
 
 impl Export {
+    /// How many rows are written at most.
+    pub fn most(&self) -> u64 {
+        if self.capped { MAX_FOUND.unsigned_abs() } else { MOST_ROWS }
+    }
+
     /// Its text in pieces. A store that fails on the way ends it with an error, so that nobody takes a part for the whole.
     pub fn pieces(self) -> impl Stream<Item = Result<String, Error>> {
         futures::stream::unfold(self, |mut export| async move {

@@ -11,7 +11,7 @@ use axum::{
 
 use crate::{
     app::App,
-    desk::export::{self, Export, ExportParams, MOST_ROWS},
+    desk::export::{self, Export, ExportParams},
     params::Strict,
     problem::{self, Problem},
 };
@@ -23,7 +23,7 @@ use crate::{
     responses(
         (
             status = 200, description = "The rows", body = String, content_type = "application/x-ndjson",
-            headers(("x-total-count" = u64, description = "Rows that match"), ("x-row-limit" = u64, description = "Rows that are written at most"))
+            headers(("x-total-count" = u64, description = "Rows that match; of a search whose words more rows hold than it looks at, those that it looks at"), ("x-row-limit" = u64, description = "Rows that are written at most"))
         ),
         problem::ProblemDocument
     )
@@ -42,7 +42,7 @@ pub(crate) async fn alerts(
             HeaderValue::from_str(&file).unwrap_or(HeaderValue::from_static("attachment")),
         ),
         (HeaderName::from_static("x-total-count"), HeaderValue::from(export.matching)),
-        (HeaderName::from_static("x-row-limit"), HeaderValue::from(MOST_ROWS)),
+        (HeaderName::from_static("x-row-limit"), HeaderValue::from(export.most())),
     ];
     Ok((headers, Body::from_stream(export.pieces())).into_response())
 }
