@@ -151,7 +151,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("routes", &["askama", "console", "router", "server"]),
     ("console", &["routes", "router", "server"]),
-    ("app.rs", &["axum", "desk", "console", "routes", "router", "server", "guard"]),
+    ("sign_in", &["axum", "askama", "console", "routes", "router", "server", "guard"]),
+    ("app.rs", &["axum", "desk", "sign_in", "console", "routes", "router", "server", "guard"]),
+    ("proof", &["axum", "app", "desk", "sign_in", "console", "routes", "router", "server", "guard"]),
 ];
 
 /// The lines that take something from one of these: by a path, or as a part of a `use`.

@@ -10,7 +10,7 @@ use vedette_store::Store;
 
 use crate::{
     admission::Admission, connections::Connections, live::LiveView, metrics::Metrics, pace::Pace,
-    reload::Reloads, sign_in::SignIn,
+    proof::Proofs, reload::Reloads,
 };
 
 /// Event streams open at once.
@@ -28,7 +28,7 @@ pub(crate) struct App {
     /// How counters moved lately.
     pub pace: Arc<Pace>,
     pub admission: Admission,
-    pub sign_in: SignIn,
+    pub proofs: Proofs,
     pub connections: Arc<Connections>,
     /// Nobody needs to sign in.
     pub open: bool,

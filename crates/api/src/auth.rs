@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use vedette_store::model::{Role, Token};
 
-pub use crate::sign_in::{
+pub use crate::proof::{
     password::{acceptable as acceptable_password, hash as hash_password},
     totp::{create as create_authenticator, link as authenticator_link, written as written_authenticator},
 };

@@ -21,6 +21,7 @@ mod pace;
 mod params;
 mod problem;
 mod process;
+mod proof;
 pub mod reload;
 mod router;
 mod routes;

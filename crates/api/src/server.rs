@@ -56,9 +56,9 @@ use crate::{
     live::LiveView,
     metrics::{Metrics, now},
     pace::{self, Pace},
+    proof::Proofs,
     reload::Reloads,
     router::router,
-    sign_in::SignIn,
     socket::Socket,
 };
 
@@ -192,7 +192,7 @@ impl Server {
             metrics,
             pace: Arc::clone(&pace),
             admission,
-            sign_in: SignIn::default(),
+            proofs: Proofs::default(),
             connections: Arc::clone(&connections),
             open: settings.open_loopback && is_loopback(address.ip()),
             secure: settings.tls.is_some() || settings.proxy_tls,

@@ -18,7 +18,8 @@ use crate::{
     auth::{Caller, Credential},
     params::Segment,
     problem::{Kind, Problem},
-    sign_in::{Visitor, account, no_random, totp},
+    proof::{no_random, totp},
+    sign_in::{Visitor, account},
 };
 
 /// Rows of a table: the newest of so many.

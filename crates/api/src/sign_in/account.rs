@@ -5,13 +5,14 @@
 
 use vedette_store::model::{Proof, Session, Totp, User};
 
-use super::{SignIn, Typed, Visitor, confirm, password, totp};
+use super::{Typed, Visitor, confirm};
 use crate::{
     access::Permission,
     app::App,
     auth::{Caller, Credential},
     metrics::now,
     problem::{Kind, Problem},
+    proof::{Proofs, password, totp},
 };
 
 /// The user who asks; a problem for tokens and for the open console.
@@ -67,7 +68,7 @@ pub(crate) async fn change_password(
     password::acceptable(&caller.name, new)
         .map_err(|what| Problem::new(Kind::InvalidBody, sentence(&what)))?;
     confirm(app, &caller.name, &Typed { name: &caller.name, password: present, code }, visitor).await?;
-    let SignIn { passwords, .. } = &app.sign_in;
+    let Proofs { passwords, .. } = &app.proofs;
     let hash = passwords.hash(new).await?;
     app.store.set_password(&caller.name, &hash, &caller.name).await?;
     Ok(app.admission.catch_up().await?)

@@ -6,24 +6,19 @@
 //! audit log.
 
 pub(crate) mod account;
-pub(crate) mod lockout;
-pub(crate) mod password;
-pub(crate) mod totp;
 
 use std::net::IpAddr;
 
-use vedette_event::Micros;
 use vedette_store::{
     NewSession, Store,
     model::{Method, Proof, User},
 };
 
-use self::{lockout::Lockout, password::Passwords};
 use crate::{
     app::App,
-    error::Error,
     metrics::{SignInOutcome, now},
     problem::{Kind, Problem},
+    proof::{Proofs, no_random, totp},
     session::{self, NewSecret},
 };
 
@@ -31,13 +26,6 @@ use crate::{
 const MAX_TYPED: usize = 256;
 /// Characters of what a browser calls itself.
 const MAX_AGENT: usize = 200;
-
-/// What signing in needs between requests.
-#[derive(Debug, Default)]
-pub(crate) struct SignIn {
-    pub lockout: Lockout,
-    pub passwords: Passwords,
-}
 
 /// Who tries.
 #[derive(Debug, Clone)]
@@ -87,7 +75,7 @@ async fn attempt(app: &App, name: &str, typed: &Typed<'_>, visitor: &Visitor) ->
             let method = if step.is_some() { Method::PasswordAndCode } else { Method::Password };
             match begin(&app.store, user, method, step, visitor).await? {
                 Some(secret) => {
-                    app.sign_in.lockout.succeeded(name);
+                    app.proofs.lockout.succeeded(name);
                     app.admission.catch_up().await?;
                     Ok(secret)
                 }
@@ -108,7 +96,7 @@ pub(crate) async fn confirm(
     let user = app.store.user(name).await?;
     match check(app, name, user.as_ref(), typed, visitor).await? {
         Some((user, _)) => {
-            app.sign_in.lockout.succeeded(name);
+            app.proofs.lockout.succeeded(name);
             Ok(user.clone())
         }
         None => refuse(app, user.as_ref(), visitor).await,
@@ -123,7 +111,7 @@ async fn check<'a>(
     typed: &Typed<'_>,
     visitor: &Visitor,
 ) -> Result<Option<(&'a User, Option<i64>)>, Problem> {
-    let SignIn { lockout, passwords } = &app.sign_in;
+    let Proofs { lockout, passwords } = &app.proofs;
     lockout.begin(name, visitor.address, now()).map_err(|wait| held(wait.0))?;
     let proof = user.filter(|user| user.disabled_at.is_none()).map(|user| &user.proof);
     let (hash, totp) = match proof {
@@ -161,11 +149,6 @@ pub(crate) async fn begin(
     Ok(store.begin_session(&new).await?.then_some(secret))
 }
 
-pub(crate) fn no_random(error: Error) -> Problem {
-    tracing::error!(error = &error as &dyn std::error::Error, "nobody can sign in");
-    Problem::new(Kind::Internal, "The system gives no random numbers; the log says more.")
-}
-
 async fn refuse<T>(app: &App, user: Option<&User>, visitor: &Visitor) -> Result<T, Problem> {
     if let Some(user) = user {
         let why = if user.disabled_at.is_some() { "disabled" } else { "wrong" };
@@ -184,9 +167,4 @@ fn held(micros: i64) -> Problem {
     let seconds = (micros / 1_000_000).max(1);
     let detail = format!("Too many attempts. Try again in {seconds} s; trying earlier makes no difference.");
     Problem::new(Kind::TooManyRequests, detail).retry_after(seconds)
-}
-
-/// The second of a moment, for what counts in seconds.
-pub(crate) fn seconds(at: Micros) -> i64 {
-    at.0.div_euclid(1_000_000)
 }

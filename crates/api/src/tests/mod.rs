@@ -37,8 +37,8 @@ use crate::{
     connections::{Connections, Places},
     live::{Live, LiveView, Mode},
     metrics::Metrics,
+    proof::Proofs,
     router::router,
-    sign_in::SignIn,
 };
 
 /// 2026-01-31T12:00:00Z, the seed's present.
@@ -108,7 +108,7 @@ async fn app(store: &Store, live: LiveView, stopping: watch::Receiver<bool>) -> 
         metrics: Arc::new(Metrics::new(live)),
         pace: Arc::default(),
         admission: Admission::follow(store, SessionLimits::USUAL).await.unwrap(),
-        sign_in: SignIn::default(),
+        proofs: Proofs::default(),
         secure: false,
         proxied: false,
         connections: Arc::new(Connections::new(Places::USUAL, false)),

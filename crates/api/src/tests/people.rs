@@ -12,7 +12,7 @@ use crate::{
     access::ROUTES,
     admission::{Admission, SessionLimits},
     auth::create_authenticator,
-    sign_in::password,
+    proof::password,
 };
 
 const PASSWORD: &str = "correct horse battery";
