@@ -30,6 +30,7 @@ pub fn act_with(
     })
 }
 
-fn wait<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+/// Waits for what is done in a browser.
+pub fn wait<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
 }

@@ -40,7 +40,7 @@ const FLAGS: &[&str] = &[
     "--disable-sync",
     "--disable-extensions",
     "--force-prefers-reduced-motion",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
     "--window-size=1280,900",
 ];
 

@@ -7,3 +7,4 @@ mod demo;
 mod driver;
 mod line;
 mod looks;
+mod single_sign_on;

@@ -44,11 +44,18 @@ impl Deployment {
 
     /// The same with rules of these files and folders.
     pub fn configure_rules(&self, kafka: &str, rules: &str, more: &str) -> Result<()> {
+        self.write(kafka, rules, "{listen: \"127.0.0.1:0\"}", more)
+    }
+
+    /// The same with this map for the API, and no rules.
+    pub fn configure_api(&self, kafka: &str, api: &str) -> Result<()> {
+        self.write(kafka, "", api, "")
+    }
+
+    fn write(&self, kafka: &str, rules: &str, api: &str, more: &str) -> Result<()> {
         let kafka: String = kafka.lines().map(|line| format!("  {line}\n")).collect();
-        let text = format!(
-            "data: {}\nrules: [{rules}]\nkafka:\n{kafka}api: {{listen: \"127.0.0.1:0\"}}\n{more}",
-            self.data().display(),
-        );
+        let text =
+            format!("data: {}\nrules: [{rules}]\nkafka:\n{kafka}api: {api}\n{more}", self.data().display(),);
         Ok(fs::write(self.config(), text)?)
     }
 

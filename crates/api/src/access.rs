@@ -7,6 +7,8 @@
 use axum::http::{Method, Uri};
 use vedette_store::model::Role;
 
+use crate::proof::oidc::CALLBACK;
+
 /// What a request is let in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Door {
@@ -26,6 +28,8 @@ pub(crate) enum WorkKind {
     Search,
     /// Takes a password's turn, and anybody may ask for it.
     SignIn,
+    /// Waits for the identity provider, and anybody may ask for it.
+    Provider,
     /// Takes a body and the store's writer.
     Write,
     /// An event stream, which has permits for its whole life.
@@ -125,6 +129,8 @@ pub(crate) const ROUTES: &[(Method, &str, Option<Role>, WorkKind)] = &[
     (Method::POST, "/account/sessions/{id}/end", READER, WorkKind::Write),
     (Method::GET, "/sign-in", None, WorkKind::Read),
     (Method::POST, "/sign-in", None, WorkKind::SignIn),
+    (Method::GET, "/sign-in/begin", None, WorkKind::Provider),
+    (Method::GET, CALLBACK, None, WorkKind::Provider),
     (Method::POST, "/sign-out", READER, WorkKind::Write),
     (Method::GET, "/assets/{name}", None, WorkKind::Read),
 ];

@@ -31,6 +31,9 @@ pub enum Error {
     /// The certificate or key cannot be used.
     #[error("cannot use the TLS certificate and key: {0}")]
     Tls(String),
+    /// Single sign-on cannot be set up.
+    #[error("cannot set up single sign-on: {0}")]
+    Oidc(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] vedette_store::Error),

@@ -38,6 +38,9 @@ const MAX_WRITES: usize = 32;
 /// Attempts to sign in under way or waiting for a password's turn, and their bodies: apart from those of people who are in,
 /// so that strangers hold nobody up.
 const MAX_SIGN_INS: usize = 16;
+/// Requests that wait for the identity provider, for eight seconds at most: apart from all others, so that a provider that
+/// hangs holds up nobody else.
+const MAX_AT_PROVIDER: usize = 32;
 /// Bodies being read; one is at most 256 KiB.
 const MAX_BODIES: usize = 64;
 /// For an answer: beyond it nobody looks at the page any more, while its permit would keep others waiting.
@@ -73,6 +76,7 @@ struct Permits {
     bodies: Semaphore,
     sign_ins: Semaphore,
     sign_in_bodies: Semaphore,
+    at_provider: Semaphore,
 }
 
 impl Guard {
@@ -84,6 +88,7 @@ impl Guard {
             bodies: Semaphore::new(MAX_BODIES),
             sign_ins: Semaphore::new(MAX_SIGN_INS),
             sign_in_bodies: Semaphore::new(MAX_SIGN_INS),
+            at_provider: Semaphore::new(MAX_AT_PROVIDER),
         };
         Self { app, permits: Arc::new(permits) }
     }
@@ -170,6 +175,7 @@ async fn admit(
         // Its permit is for the whole stream, and taken where that begins.
         WorkKind::Stream => return in_time(next.run(request)).await,
         WorkKind::SignIn => (permits.sign_ins.try_acquire(), "attempts to sign in"),
+        WorkKind::Provider => (permits.at_provider.try_acquire(), "sign-ins at the identity provider"),
         WorkKind::Read => (permits.reads.try_acquire(), "requests"),
         WorkKind::Search => (permits.searches.try_acquire(), "searches"),
         WorkKind::Write => (permits.writes.try_acquire(), "changes"),

@@ -40,6 +40,7 @@ pub use bind::{bind_policy, is_loopback};
 pub use error::Error;
 pub use metrics::{Metric, Metrics};
 pub use problem::Problem;
+pub use proof::oidc::{self, OidcSettings};
 pub use router::openapi_document;
 pub use server::{Server, ServerSettings, TlsFiles};
 pub use wire::alert_schema;

@@ -84,13 +84,15 @@ pub enum Kind {
     Stuck,
     /// The store did not answer; trying again can help.
     StoreUnavailable,
+    /// The identity provider did not answer; trying again can help.
+    ProviderUnavailable,
     /// A fault of ours.
     Internal,
 }
 
 impl Kind {
     /// All kinds, in the order in which they are documented.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Unauthenticated,
@@ -119,6 +121,7 @@ impl Kind {
         Self::RulesRefused,
         Self::Stuck,
         Self::StoreUnavailable,
+        Self::ProviderUnavailable,
         Self::Internal,
     ];
 
@@ -158,6 +161,9 @@ impl Kind {
             Self::RulesRefused => ("urn:vedette:problem:rules-refused", 409, "The rules in force stay"),
             Self::Stuck => ("urn:vedette:problem:stuck", 503, "Stuck"),
             Self::StoreUnavailable => ("urn:vedette:problem:store-unavailable", 503, "Store unavailable"),
+            Self::ProviderUnavailable => {
+                ("urn:vedette:problem:provider-unavailable", 503, "Identity provider unavailable")
+            }
             Self::Internal => ("urn:vedette:problem:internal", 500, "Internal error"),
         }
     }

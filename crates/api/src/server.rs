@@ -56,7 +56,10 @@ use crate::{
     live::LiveView,
     metrics::{Metrics, now},
     pace::{self, Pace},
-    proof::Proofs,
+    proof::{
+        Proofs,
+        oidc::{OidcSettings, Provider},
+    },
     reload::Reloads,
     router::router,
     socket::Socket,
@@ -113,6 +116,8 @@ pub struct ServerSettings {
     pub open_loopback: bool,
     /// Whether to serve the console's pages.
     pub console: bool,
+    /// Where people sign in besides with passwords, if anywhere.
+    pub oidc: Option<OidcSettings>,
     /// How long sessions last.
     pub sessions: SessionLimits,
     /// The operator's word that a proxy in front of it does TLS.
@@ -141,6 +146,8 @@ pub struct Server {
     front: Front,
     connections: Arc<Connections>,
     access: watch::Receiver<Arc<Known>>,
+    /// People may come in by the word of a provider.
+    vouched_for: bool,
     stopping: watch::Sender<bool>,
     /// What is looked at while it runs, and where that is kept.
     watch: (LiveView, Arc<Pace>),
@@ -177,7 +184,9 @@ impl Server {
         metrics: Arc<Metrics>,
     ) -> Result<Self, Error> {
         let admission = Admission::follow(&store, settings.sessions).await?;
-        bind_policy(settings.address, admission.any(), settings.tls.is_some(), settings.proxy_tls)?;
+        let provider = settings.oidc.map(Provider::new).transpose()?.map(Arc::new);
+        let anybody = admission.any() || provider.is_some();
+        bind_policy(settings.address, anybody, settings.tls.is_some(), settings.proxy_tls)?;
         let tls = settings.tls.as_ref().map(acceptor).transpose()?;
         let bind = |source| Error::Bind { address: settings.address, source };
         let listener = listen(settings.address, limits.send_buffer).map_err(bind)?;
@@ -192,7 +201,7 @@ impl Server {
             metrics,
             pace: Arc::clone(&pace),
             admission,
-            proofs: Proofs::default(),
+            proofs: Proofs { provider: provider.clone(), ..Proofs::default() },
             connections: Arc::clone(&connections),
             open: settings.open_loopback && is_loopback(address.ip()),
             secure: settings.tls.is_some() || settings.proxy_tls,
@@ -206,7 +215,12 @@ impl Server {
             stopping: watch_stopping.clone(),
         };
         let front = Front { router: router(app), tls, limits, stopping: watch_stopping };
-        Ok(Self { listener, address, front, connections, access, stopping, watch: (live, pace) })
+        let vouched_for = provider.is_some();
+        if let Some(provider) = provider {
+            // Nobody waits for it, and it ends within seconds.
+            tokio::spawn(async move { provider.look().await });
+        }
+        Ok(Self { listener, address, front, connections, access, vouched_for, stopping, watch: (live, pace) })
     }
 
     /// Where it listens.
@@ -215,11 +229,11 @@ impl Server {
         self.address
     }
 
-    /// True if there is no user and no token, so that nobody can come in.
+    /// True if there is no user, no token and no provider that vouches for people, so that nobody can come in.
     #[must_use]
     pub fn admits_nobody(&self) -> bool {
         let known = self.access.borrow();
-        known.admitted.users.is_empty() && known.admitted.tokens.is_empty()
+        !self.vouched_for && known.admitted.users.is_empty() && known.admitted.tokens.is_empty()
     }
 
     /// Serves until `shutdown` is ready, then answers what is under way, for at most five seconds. It ends by itself if

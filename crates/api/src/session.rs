@@ -20,6 +20,8 @@ pub(crate) const CSRF_HEADER: &str = "x-csrf-token";
 pub(crate) enum Cookie {
     /// The session.
     Session,
+    /// A sign-in under way at the identity provider.
+    SignIn,
 }
 
 impl Cookie {
@@ -27,6 +29,8 @@ impl Cookie {
         match (self, secure) {
             (Self::Session, true) => "__Host-vedette",
             (Self::Session, false) => "vedette",
+            (Self::SignIn, true) => "__Host-vedette-sign-in",
+            (Self::SignIn, false) => "vedette-sign-in",
         }
     }
 
@@ -124,6 +128,10 @@ mod tests {
             .insert(header::COOKIE, HeaderValue::from_static("a=b; vedette=1;__Host-vedette=2; vedette=3"));
         assert_eq!(Cookie::Session.read(&headers, false), Some("1"));
         assert_eq!(Cookie::Session.read(&headers, true), Some("2"));
+        assert_eq!(Cookie::SignIn.read(&headers, true), None);
+        let cleared = Cookie::SignIn.clear(true).unwrap();
+        let expected = "__Host-vedette-sign-in=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax; Secure";
+        assert_eq!(cleared.to_str().unwrap(), expected);
     }
 
     #[test]

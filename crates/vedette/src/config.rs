@@ -8,6 +8,7 @@ mod access;
 pub mod bytes;
 mod check;
 pub mod memory;
+pub mod oidc;
 mod store;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -154,6 +155,12 @@ pub struct ApiConfig {
     /// Host names to answer to besides loopback's own; beyond loopback an empty list means any.
     #[serde(default)]
     pub hosts: Vec<String>,
+    /// Under which address browsers reach the console.
+    #[serde(default)]
+    pub public_url: Option<String>,
+    /// Single sign-on.
+    #[serde(default)]
+    pub oidc: Option<oidc::OidcConfig>,
     /// How long people stay signed in.
     #[serde(default)]
     pub sessions: access::SessionConfig,
@@ -233,6 +240,8 @@ impl Default for ApiConfig {
             tls: None,
             proxy_tls: false,
             hosts: Vec::new(),
+            public_url: None,
+            oidc: None,
             sessions: access::SessionConfig::default(),
         }
     }
@@ -299,6 +308,12 @@ fn override_from(config: &mut Config, env: impl Fn(&str) -> Option<String>) -> R
     }
     if let Some(password) = given("VEDETTE_KAFKA_PASSWORD", "kafka.security.password") {
         config.kafka.security.password = Some(Password::new(password));
+    }
+    if let Some(secret) = given(oidc::VARIABLE, "api.oidc.client_secret_file") {
+        let Some(of) = &mut config.api.oidc else {
+            bail!("{}: has no meaning without api.oidc", oidc::VARIABLE)
+        };
+        of.secret = Some(oidc::Secret(secret));
     }
     if let Some(data) = given("VEDETTE_DATA", "data") {
         config.data = data.into();

@@ -47,6 +47,7 @@ use crate::{
     metrics::now,
     params::Segment,
     problem::{Kind, Problem},
+    proof::oidc::CALLBACK,
     session::checked_path,
 };
 
@@ -95,6 +96,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/account/authenticator/remove", post(account::remove_authenticator))
         .route("/account/sessions/{id}/end", post(account::end_session))
         .route("/sign-in", get(sign_in::page).post(sign_in::sign_in))
+        .route("/sign-in/begin", get(sign_in::begin))
+        .route(CALLBACK, get(sign_in::callback))
         .route("/sign-out", post(sign_in::sign_out))
         .route("/entities/{type}/{value}", get(entity::page))
         .route("/assets/{name}", get(asset))

@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use serde::Deserialize;
+use vedette_store::model::{Method, Proof, User};
 
 use super::{ASSETS_VERSION, forms::FormBody, render};
 use crate::{
@@ -17,9 +18,13 @@ use crate::{
     auth::Caller,
     connections::Visiting,
     problem::{Kind, Problem},
+    proof::oidc::{LASTS, Provider, Returned},
     session::{Cookie, checked_path},
-    sign_in::{self, Typed, Visitor, account},
+    sign_in::{self, Typed, Visitor, account, oidc},
 };
+
+/// The parameter that says that somebody just signed out whom the provider vouched for.
+const SIGNED_OUT: &str = "signed_out";
 
 /// Who is at the other end: what the connection says, or where a proxy is in front, the last address that it wrote down,
 /// since all before that may be the visitor's own words.
@@ -46,17 +51,58 @@ struct SignInPage<'a> {
     problem: Option<&'a str>,
     /// Nobody can sign in yet.
     nobody: bool,
+    /// There are users with passwords.
+    passwords: bool,
+    provider: Option<ProviderPart>,
 }
 
-fn show(app: &App, name: &str, next: &str, problem: Option<&Problem>) -> Result<Response, Problem> {
-    let nobody = app.admission.known().admitted.users.is_empty();
-    let detail = problem.map(Problem::detail);
+/// Signing in elsewhere.
+struct ProviderPart {
+    name: String,
+    /// What begins it.
+    begin: String,
+    /// It did not answer when it was last asked.
+    away: bool,
+    /// Where one signs out there too, for who just signed out here.
+    sign_out: Option<String>,
+}
+
+impl ProviderPart {
+    fn of(provider: &Provider, next: &str, signed_out: bool) -> Self {
+        let next: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
+        Self {
+            name: provider.name().to_owned(),
+            begin: format!("/sign-in/begin?next={next}"),
+            away: provider.is_away(),
+            sign_out: signed_out.then(|| provider.sign_out_url()).flatten(),
+        }
+    }
+}
+
+/// What the page is shown with.
+#[derive(Default)]
+struct Shown<'a> {
+    name: &'a str,
+    next: &'a str,
+    problem: Option<&'a Problem>,
+    /// By somebody whom the provider vouched for.
+    signed_out: bool,
+}
+
+fn show(app: &App, shown: &Shown<'_>) -> Result<Response, Problem> {
+    let Shown { name, next, problem, signed_out } = *shown;
+    let known = app.admission.known();
+    let provider = app.proofs.provider.as_deref();
+    let next = checked_path(next);
+    let local = |user: &User| matches!(user.proof, Proof::Password { .. });
     let mut response = render(&SignInPage {
         assets: &ASSETS_VERSION,
         name,
-        next: checked_path(next),
-        problem: detail,
-        nobody,
+        next,
+        problem: problem.map(Problem::detail),
+        nobody: known.admitted.users.is_empty() && provider.is_none(),
+        passwords: provider.is_none() || known.admitted.users.iter().any(local),
+        provider: provider.map(|provider| ProviderPart::of(provider, next, signed_out)),
     })?;
     if let Some(problem) = problem {
         *response.status_mut() = problem.status();
@@ -73,12 +119,59 @@ pub(super) async fn page(
     caller: Option<Extension<Caller>>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let mut pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-    let next = pairs.find(|(name, _)| name == "next").map(|(_, next)| next.into_owned()).unwrap_or_default();
+    let next = parameter(&uri, "next").unwrap_or_default();
     if caller.is_some() {
         return Ok(Redirect::to(checked_path(&next)).into_response());
     }
-    show(&app, "", &next, None)
+    let signed_out = parameter(&uri, SIGNED_OUT).is_some();
+    show(&app, &Shown { next: &next, signed_out, ..Shown::default() })
+}
+
+/// The first parameter of this name.
+fn parameter(uri: &Uri, name: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    pairs.find(|(given, _)| given == name).map(|(_, value)| value.into_owned())
+}
+
+/// `GET /sign-in/begin`: a link and not a form, because a browser lets no form of a page that may only send to its own host
+/// lead to another one. It changes nothing but a cookie.
+pub(super) async fn begin(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
+    let next = parameter(&uri, "next").unwrap_or_default();
+    let next = checked_path(&next);
+    match oidc::to_provider(&app, next).await {
+        Ok(begun) => {
+            let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, begun.url)]).into_response();
+            append(response.headers_mut(), Cookie::SignIn.set(&begun.cookie, LASTS, app.secure));
+            Ok(response)
+        }
+        Err(problem) if problem.is(Kind::NotFound) => Err(problem),
+        Err(problem) => show(&app, &Shown { next, problem: Some(&problem), ..Shown::default() }),
+    }
+}
+
+/// `GET /sign-in/callback`: back from the provider.
+pub(super) async fn callback(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let returned = Returned {
+        code: parameter(&uri, "code"),
+        state: parameter(&uri, "state"),
+        issuer: parameter(&uri, "iss"),
+        error: parameter(&uri, "error"),
+        description: parameter(&uri, "error_description"),
+    };
+    let cookie = Cookie::SignIn.read(&headers, app.secure);
+    let mut response = match oidc::from_provider(&app, cookie, &returned, &visitor).await {
+        Ok(entered) => enter(&app, &entered.secret.text, &entered.next),
+        Err(problem) if problem.is(Kind::NotFound) => return Err(problem),
+        Err(problem) => show(&app, &Shown { problem: Some(&problem), ..Shown::default() })?,
+    };
+    // Whatever came of it, it is over.
+    append(response.headers_mut(), Cookie::SignIn.clear(app.secure));
+    Ok(response)
 }
 
 #[derive(Deserialize)]
@@ -103,7 +196,7 @@ pub(super) async fn sign_in(
     match sign_in::with_password(&app, typed, &visitor).await {
         Ok(secret) => Ok(enter(&app, &secret.text, &next)),
         Err(problem) if problem.is(Kind::SignInRefused) || problem.is(Kind::TooManyRequests) => {
-            show(&app, &name, &next, Some(&problem))
+            show(&app, &Shown { name: &name, next: &next, problem: Some(&problem), signed_out: false })
         }
         Err(problem) => Err(problem),
     }
@@ -128,8 +221,10 @@ pub(super) async fn sign_out(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Problem> {
-    account::sign_out(&app, &caller).await?;
-    let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, "/sign-in")]).into_response();
+    let method = account::sign_out(&app, &caller).await?;
+    let vouched_for = method == Some(Method::Provider);
+    let place = if vouched_for { format!("/sign-in?{SIGNED_OUT}=1") } else { "/sign-in".to_owned() };
+    let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, place)]).into_response();
     append(response.headers_mut(), Cookie::Session.clear(app.secure));
     Ok(response)
 }

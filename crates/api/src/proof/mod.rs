@@ -4,22 +4,27 @@
 //! store or the shared state, so that both the state and what is done with it can rest on it.
 
 pub(crate) mod lockout;
+pub mod oidc;
 pub(crate) mod password;
 pub(crate) mod totp;
 
+use std::sync::Arc;
+
 use vedette_event::Micros;
 
-use self::{lockout::Lockout, password::Passwords};
+use self::{lockout::Lockout, oidc::Provider, password::Passwords};
 use crate::{
     error::Error,
     problem::{Kind, Problem},
 };
 
 /// What signing in needs between requests.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Proofs {
     pub lockout: Lockout,
     pub passwords: Passwords,
+    /// Where people sign in besides, if anywhere.
+    pub provider: Option<Arc<Provider>>,
 }
 
 /// The second of a moment, for what counts in seconds.

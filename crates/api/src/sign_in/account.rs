@@ -3,7 +3,7 @@
 //! In: the caller and what they ask. Out: it is done, or a problem. Invariants: who changes what they sign in with shows that
 //! they are who they are, so that a browser left open gives nobody the account; sessions of others are an admin's.
 
-use vedette_store::model::{Proof, Session, Totp, User};
+use vedette_store::model::{Method, Proof, Session, Totp, User};
 
 use super::{Typed, Visitor, confirm};
 use crate::{
@@ -47,13 +47,14 @@ pub(crate) async fn end_session(app: &App, id: &str, caller: &Caller) -> Result<
     Ok(app.admission.catch_up().await?)
 }
 
-/// Ends the session with which the caller came.
-pub(crate) async fn sign_out(app: &App, caller: &Caller) -> Result<(), Problem> {
-    if let Credential::Session { id, .. } = &caller.credential {
-        app.store.end_session(id, Some(&caller.name), &caller.name).await?;
-        app.admission.catch_up().await?;
-    }
-    Ok(())
+/// Ends the session with which the caller came; how they had signed in.
+pub(crate) async fn sign_out(app: &App, caller: &Caller) -> Result<Option<Method>, Problem> {
+    let Credential::Session { id, .. } = &caller.credential else { return Ok(None) };
+    let known = app.admission.known();
+    let method = known.admitted.sessions.iter().find(|session| session.id == *id).map(|s| s.method);
+    app.store.end_session(id, Some(&caller.name), &caller.name).await?;
+    app.admission.catch_up().await?;
+    Ok(method)
 }
 
 /// Gives the caller another password; all their sessions end, this one too.

@@ -6,6 +6,7 @@
 //! audit log.
 
 pub(crate) mod account;
+pub(crate) mod oidc;
 
 use std::net::IpAddr;
 
@@ -111,7 +112,7 @@ async fn check<'a>(
     typed: &Typed<'_>,
     visitor: &Visitor,
 ) -> Result<Option<(&'a User, Option<i64>)>, Problem> {
-    let Proofs { lockout, passwords } = &app.proofs;
+    let Proofs { lockout, passwords, .. } = &app.proofs;
     lockout.begin(name, visitor.address, now()).map_err(|wait| held(wait.0))?;
     let proof = user.filter(|user| user.disabled_at.is_none()).map(|user| &user.proof);
     let (hash, totp) = match proof {

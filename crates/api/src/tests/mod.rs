@@ -14,7 +14,8 @@ mod pages;
 mod people;
 mod pressure;
 pub(crate) mod seed;
-mod served;
+pub(crate) mod served;
+mod single_sign_on;
 mod triage;
 
 use std::sync::Arc;

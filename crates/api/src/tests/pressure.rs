@@ -60,6 +60,7 @@ async fn serve(limits: Limits, tls: Option<TlsFiles>) -> Served {
         proxy_tls: false,
         tls: tls.clone(),
         hosts: Vec::new(),
+        oidc: None,
         reloads: None,
     };
     let metrics = Arc::new(Metrics::new(live.clone()));

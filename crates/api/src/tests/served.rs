@@ -42,6 +42,7 @@ async fn bind_with(address: &str, proxy_tls: bool, tls: Option<TlsFiles>) -> Bou
         proxy_tls,
         tls,
         hosts: Vec::new(),
+        oidc: None,
         reloads: None,
     };
     let metrics = Arc::new(Metrics::new(live.clone()));
@@ -90,7 +91,7 @@ async fn shutdown_ends_streams_and_answers_what_is_under_way() {
 }
 
 /// A certificate of its own for `localhost`; `None` where there is no `openssl`.
-pub(super) fn certificate(folder: &Path) -> Option<TlsFiles> {
+pub(crate) fn certificate(folder: &Path) -> Option<TlsFiles> {
     let files = TlsFiles { certificate: folder.join("certificate.pem"), key: folder.join("key.pem") };
     let made = Command::new("openssl")
         .args([

@@ -24,6 +24,7 @@ pub fn check(config: &Config, purpose: For) -> Result<()> {
     topics(config)?;
     engine(config)?;
     super::access::check(config)?;
+    super::oidc::check(config, purpose)?;
     super::store::check(config)
 }
 

@@ -54,7 +54,7 @@ use supervisor::{End, Name, StageHeartbeat, Supervisor};
 
 use crate::{
     Failure, World as _,
-    config::{Config, memory::Memory},
+    config::{Config, memory::Memory, oidc},
     content::{self, RuleText},
     pipeline::Pipeline,
     rejected::print_refused,
@@ -332,6 +332,7 @@ async fn serve(
         address: api.listen,
         open_loopback: demo,
         console: true,
+        oidc: oidc::settings(config).map_err(Failure::Usage)?,
         sessions: api.sessions.limits(),
         proxy_tls: api.proxy_tls,
         tls: api
@@ -353,6 +354,7 @@ async fn serve(
                 "certificate is a PEM file with the server's own first, key the private key to that one";
             Failure::Usage(config.places.wrong("api.tls", format!("{e}; {right}")))
         }
+        vedette_api::Error::Oidc(_) => Failure::Usage(config.places.wrong("api.oidc", e)),
         e => Failure::World(e.into()),
     })?;
     let address = server.address();
