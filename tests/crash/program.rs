@@ -47,9 +47,9 @@ impl Deployment {
         self.write(kafka, rules, "{listen: \"127.0.0.1:0\"}", more)
     }
 
-    /// The same with this map for the API, and no rules.
+    /// The same with this map for the API.
     pub fn configure_api(&self, kafka: &str, api: &str) -> Result<()> {
-        self.write(kafka, "", api, "")
+        self.write(kafka, &root().join("detections").display().to_string(), api, "")
     }
 
     fn write(&self, kafka: &str, rules: &str, api: &str, more: &str) -> Result<()> {
