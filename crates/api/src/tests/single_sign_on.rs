@@ -302,8 +302,8 @@ impl World {
 
 fn session(answer: &Answer) -> String {
     let cookies = answer.headers.get_all(header::SET_COOKIE).iter().map(|value| value.to_str().unwrap());
-    let cookie = cookies.map(|cookie| cookie.split(';').next().unwrap());
-    cookie.filter(|cookie| cookie.starts_with("__Host-vedette=")).last().unwrap_or_default().to_owned()
+    let mut pairs = cookies.map(|cookie| cookie.split(';').next().unwrap());
+    pairs.find(|pair| pair.starts_with("__Host-vedette=")).unwrap_or_default().to_owned()
 }
 
 fn cleared(answer: &Answer) -> bool {
