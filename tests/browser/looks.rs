@@ -99,6 +99,10 @@ async fn look(demo: &Demo, browser: &Browser, axe: &str, shape: &str, path: &str
         for scheme in ["light", "dark"] {
             view(browser, *width, scheme).await?;
             picture(browser, shape, *width, scheme).await?;
+            let wide = browser.script("return document.documentElement.scrollWidth").await?.as_u64();
+            if wide > Some(u64::from(*width)) {
+                wrong.push(format!("{path} at {width}: {wide:?} wide"));
+            }
             let found = violations(browser, axe).await?;
             wrong.extend(found.into_iter().map(|text| format!("{path} at {width}, {scheme}: {text}")));
         }

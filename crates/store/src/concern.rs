@@ -28,8 +28,7 @@ const CONCERNS: Bulk = Bulk {
 };
 
 /// Whether a field names somebody or something that one would ask for: an address, a user, a key, a host, an account.
-#[must_use]
-pub fn is_entity_field(field: &str) -> bool {
+fn is_entity_field(field: &str) -> bool {
     const NAMES: [&str; 9] = [
         "ip",
         "user",
@@ -58,6 +57,12 @@ pub fn is_entity_field(field: &str) -> bool {
     ];
     let field = field.to_ascii_lowercase();
     NAMES.contains(&field.as_str()) || ENDS.iter().any(|end| field.ends_with(end))
+}
+
+/// Whether a field and its value name somebody or something: a session without translation is from 0.0.0.0, which is nobody.
+#[must_use]
+pub fn is_entity(field: &str, value: &str) -> bool {
+    is_entity_field(field) && !matches!(value, "" | "-" | "0.0.0.0" | "::")
 }
 
 /// Whom an alert's body names.
@@ -112,7 +117,7 @@ impl Found {
     }
 
     fn field(&mut self, name: &str, value: &str, role: ConcernRole) {
-        if is_entity_field(name) {
+        if is_entity(name, value) {
             self.add(name, value, role);
         }
     }
@@ -191,7 +196,7 @@ mod tests {
     #[test]
     fn an_event_names_so_many_at_most_and_only_what_is_a_name() {
         let content = serde_json::json!({"client.ip": "192.0.2.1", "user": {"name": "ann", "roles": ["x"]}, "url.path": "/",
-            "related.ip": ["192.0.2.1", "192.0.2.2", 5], "host.name": "x".repeat(LONGEST + 1), "user.id": 7});
+            "related.ip": ["192.0.2.1", "192.0.2.2", 5], "source.nat.ip": "0.0.0.0", "client.user.name": "-", "host.name": "x".repeat(LONGEST + 1), "user.id": 7});
         let found = of_content(&content.to_string());
         let told: Vec<_> =
             found.iter().map(|of| (of.entity.kind.as_str(), of.entity.value.as_str())).collect();

@@ -154,8 +154,10 @@ impl Store {
     pub async fn neighbours(&self, entity: &EntityRef, as_of: i64) -> Result<(Vec<Neighbour>, u64), Error> {
         let of = self.spellings(entity).await?;
         let next = of.next();
+        // A covered notice names the same as its alert beside it.
         let rows = format!(
-            "select distinct created_seq from alert_entities where {} and created_seq <= ${next} \
+            "select distinct created_seq from alert_entities where {} and created_seq <= ${next} and exists (select 1 from \
+             alerts a where a.created_seq = alert_entities.created_seq and a.covered_by is null) \
              order by created_seq desc limit ${}",
             of.sql(),
             next + 1

@@ -59,7 +59,7 @@ mod tests;
 
 pub use alerts::MAX_GROUPS;
 pub use cases::{MAX_CASE_ALERTS, MAX_CASE_NOTES};
-pub use concern::is_entity_field;
+pub use concern::is_entity;
 pub use database_files::Sizes;
 pub use error::Error;
 pub use figures::{DeadLetterTotal, MAX_TOTALS, RuleAlerts};

@@ -6,7 +6,7 @@ use askama::Template;
 use axum::{Extension, extract::State, response::Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
-use vedette_event::{Alert, Flags, Notice, State as Liveness, alert::Explanation};
+use vedette_event::{Alert, Flags, Micros, Notice, State as Liveness, alert::Explanation};
 use vedette_store::model::{AlertRow, RowState};
 
 use super::{
@@ -97,8 +97,10 @@ struct AlertPage {
     count: String,
     revision: u32,
     first_seen: Stamp,
+    first_age: String,
     last_seen: Stamp,
     crossed_at: Stamp,
+    crossed_age: String,
     duration: String,
     risk: u32,
     about: About,
@@ -264,8 +266,10 @@ fn compose(
         count: words::number(body.count),
         revision: row.revision,
         first_seen: Stamp::of(body.first_seen),
+        first_age: age(body.first_seen),
         last_seen: Stamp::of(body.last_seen),
         crossed_at: Stamp::of(body.crossed_at),
+        crossed_age: age(body.crossed_at),
         duration: words::lasted(body.first_seen, body.last_seen),
         risk: body.risk,
         about: About::of(body, live),
@@ -334,6 +338,11 @@ fn slug(title: &str, whose: &str) -> String {
     let mut slug = words.collect::<Vec<_>>().join("-").to_ascii_lowercase();
     slug.truncate(100);
     slug
+}
+
+/// How long ago that was, kept up by the page's script.
+fn age(time: Micros) -> String {
+    format!("{} ago", words::span(now().since(time)))
 }
 
 fn why(row: &AlertRow, body: &Alert, live: &Live) -> words::Why {

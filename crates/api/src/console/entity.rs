@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::{extract::State, response::Response};
-use vedette_store::model::ConcernRole;
+use vedette_event::{Micros, Severity};
+use vedette_store::model::{AlertRow, ConcernRole, Status};
 
 use super::{Frame, Stamp, alert::Past, events::entity_href, href, render, segment, words};
 use crate::{
     app::App,
     desk::{
-        entity::{self, EntityDocument, EntityParams},
+        entity::{self, EntityAlert, EntityDocument, EntityParams},
         past::AsOfParams,
     },
     metrics::now,
@@ -42,6 +43,58 @@ struct Neighbour {
     alerts: String,
 }
 
+/// What is listed, over time: a lane for each severity, a dot for each alert.
+struct Course {
+    label: String,
+    lanes: Vec<(u32, String)>,
+    /// x, y, severity, whether it is closed, in words.
+    dots: Vec<(String, u32, &'static str, bool, String)>,
+    from: Stamp,
+    until: Stamp,
+}
+
+/// Between these are the dots of a [`Course`], in a box of 760 × 124.
+const LEFT: f64 = 104.0;
+const RIGHT: f64 = 748.0;
+/// From lane to lane.
+const LANE: u32 = 20;
+
+impl Course {
+    /// The course of these alerts until then; none where there is no stretch of time.
+    fn of(items: &[EntityAlert], until: Micros) -> Option<Self> {
+        let rows = || items.iter().map(|item| &item.alert.row);
+        let from = rows().map(|row| row.crossed_at).min()?;
+        let until = rows().map(|row| row.crossed_at).max()?.max(until);
+        let length = until.since(from).0;
+        if length <= 0 || items.len() < 2 {
+            return None;
+        }
+        let lane = |severity: Severity| 14 + LANE * (Severity::Critical as u32 - severity as u32);
+        let dot = |row: &AlertRow| {
+            let x = LEFT + (RIGHT - LEFT) * (row.crossed_at.since(from).0 as f64 / length as f64);
+            let closed = row.triage.status == Status::Closed;
+            let told = format!("{}, {}", Stamp::of(row.crossed_at).text, row.rule_title);
+            (format!("{x:.1}"), lane(row.severity), row.severity.name(), closed, told)
+        };
+        let severities =
+            [Severity::Critical, Severity::High, Severity::Medium, Severity::Low, Severity::Informational];
+        let (from_text, until_text) = (Stamp::of(from), Stamp::of(until));
+        let open = rows().filter(|row| row.triage.status != Status::Closed).count();
+        Some(Self {
+            label: format!(
+                "{} alerts from {} to {}, {open} of them open",
+                items.len(),
+                from_text.text,
+                until_text.text
+            ),
+            lanes: severities.map(|severity| (lane(severity), words::label(severity.name()))).into(),
+            dots: rows().map(dot).collect(),
+            from: from_text,
+            until: until_text,
+        })
+    }
+}
+
 #[derive(Template)]
 #[template(path = "entity.html")]
 struct EntityPage {
@@ -57,6 +110,7 @@ struct EntityPage {
     verdicts: Vec<(String, &'static str)>,
     neighbours: Vec<Neighbour>,
     neighbours_of: String,
+    course: Option<Course>,
     lines: Vec<Line>,
     next: Option<String>,
 }
@@ -93,6 +147,8 @@ pub(super) async fn page(
         verdicts: verdicts.iter().map(verdict).collect(),
         neighbours: neighbours.into_iter().map(neighbour).collect(),
         neighbours_of: words::number(neighbours_of),
+        // The past ends with the last of its alerts: which time its place stands for is not known to the second.
+        course: Course::of(&items, if at.is_some() { Micros::MIN } else { now() }),
         lines: items.into_iter().map(|item| line(item.alert, item.role)).collect(),
         next: next_cursor.map(|cursor| {
             let mut pairs = vec![("cursor", cursor.as_str())];

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use vedette_event::{Evidence, Incarnation, alert::references};
-use vedette_store::is_entity_field;
+use vedette_store::is_entity;
 
 use super::{
     Stamp, href,
@@ -239,7 +239,7 @@ impl Contents {
             without: link("without"),
             find: href("/", &[("status", "all"), ("q", value)]),
         });
-        let entity = (short && is_entity_field(name)).then(|| entity_href(name, value));
+        let entity = (short && is_entity(name, value)).then(|| entity_href(name, value));
         let long = value.chars().nth(ON_A_LINE).is_some();
         Cell { name: name.to_owned(), parts, cut, long, entity, links }
     }

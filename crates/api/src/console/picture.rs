@@ -47,6 +47,9 @@ pub(super) struct Picture {
 pub(super) struct Threshold {
     pub y: i32,
     pub label: String,
+    /// Where its label is written: at the end that the crossing is not at.
+    pub x: i32,
+    pub anchor: &'static str,
 }
 
 /// When the condition was met.
@@ -88,6 +91,7 @@ pub(super) fn picture(body: &Alert, revisions: &[Revision]) -> Option<Picture> {
         points.push((format!("{x:.1}"), format!("{y:.1}"), label));
     }
     let crossed = x(body.crossed_at);
+    let late = crossed > (LEFT + RIGHT) / 2.0;
     Some(Picture {
         area: format!("{line} V{BOTTOM:.1} Z"),
         steps: line,
@@ -99,11 +103,13 @@ pub(super) fn picture(body: &Alert, revisions: &[Revision]) -> Option<Picture> {
         threshold: threshold.map(|n| Threshold {
             y: y(n as f64).round() as i32,
             label: format!("threshold {}", words::number(n)),
+            x: if late { LEFT + 6.0 } else { RIGHT - 2.0 } as i32,
+            anchor: if late { "start" } else { "end" },
         }),
         crossing: Crossing {
             x: format!("{crossed:.1}"),
             label: format!("crossed {}", Stamp::of(body.crossed_at).text),
-            anchor: if crossed > (LEFT + RIGHT) / 2.0 { "end" } else { "start" },
+            anchor: if late { "end" } else { "start" },
         },
         from: Stamp::of(first).text,
         to: Stamp::of(last).text,
@@ -165,7 +171,7 @@ fn measured(body: &Alert, revisions: &[Revision]) -> Option<(&'static str, Optio
         }
     }
     if of_values {
-        steps.insert(0, Step { at: body.first_seen, value: 0.0, how: "first event".to_owned() });
+        steps.insert(0, Step { at: body.first_seen, value: 1.0, how: "first event".to_owned() });
         return Some(("distinct values", bound, steps));
     }
     // Events that weigh more than one are counted by weight against the threshold, and by number here.
@@ -279,6 +285,8 @@ mod tests {
         assert_eq!(values[4..], rest);
         let threshold = picture.threshold.unwrap();
         assert_eq!((threshold.y, threshold.label.as_str()), (93, "threshold 5"));
+        // Their labels stand apart.
+        assert_eq!((threshold.anchor, picture.crossing.anchor), ("end", "start"));
         assert_eq!(picture.crossing.x, "330.4");
         assert_eq!(
             picture.alt,
@@ -295,7 +303,7 @@ mod tests {
             (drawn.unit, drawn.threshold.unwrap().label.as_str()),
             ("distinct values", "threshold 15")
         );
-        assert_eq!(drawn.table.iter().map(|(_, v, _)| v.as_str()).collect::<Vec<_>>(), ["0", "15", "31"]);
+        assert_eq!(drawn.table.iter().map(|(_, v, _)| v.as_str()).collect::<Vec<_>>(), ["1", "15", "31"]);
         // Where they do not, events are, and no threshold that they are not compared with.
         let old = Revision { value: None, ..revision(1, 10, 20, 0) };
         let drawn = picture(&body, &[old]).unwrap();

@@ -110,7 +110,7 @@ async fn each_row_is_at_each_seq_what_it_was_then() {
     assert_eq!(store.alert_at("nothing", i64::MAX).await.unwrap(), None);
 }
 
-/// What each revision adds to the store, as it is for an alert of the simulator: printed with `--nocapture`.
+/// What each revision adds to the store where three of its ten references are new: printed with `--nocapture`.
 #[tokio::test]
 async fn a_revision_keeps_what_the_one_before_had_otherwise() {
     let (_folder, store) = store().await;

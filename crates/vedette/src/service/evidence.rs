@@ -19,7 +19,7 @@ use std::{
 
 use anyhow::Result;
 use tokio::{runtime::Handle, sync::watch};
-use vedette_decode::Inspector;
+use vedette_decode::{Inspector, RefusedRecord};
 use vedette_engine::Compiled;
 use vedette_event::{Evidence, Incarnation, Partition};
 use vedette_ingest::{Found, ReadBack};
@@ -359,10 +359,14 @@ impl Record {
 /// The events of a record as JSON objects of canonical fields, secrets masked, what is too long cut.
 fn show(inspector: &mut Inspector, offset: i64, found: Found<'_>) -> Record {
     let Found::Record(payload) = found else { return Record::Gone };
-    let inspected = catch_unwind(AssertUnwindSafe(|| inspector.inspect(offset, payload)));
+    let text = payload.and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
+    let inspected = catch_unwind(AssertUnwindSafe(|| {
+        let events = inspector.inspect(offset, payload)?;
+        Ok::<_, RefusedRecord>((events, inspector.mask(text)))
+    }));
     match inspected {
-        Ok(Ok(events)) => {
-            let json = events.into_iter().map(|event| serde_json::to_string(&excerpt(event)));
+        Ok(Ok((events, record))) => {
+            let json = events.into_iter().map(|event| serde_json::to_string(&excerpt(event, &record)));
             let json = json.collect::<Result<_, _>>();
             json.map_or_else(|e| Record::Refused(e.to_string()), Record::Events)
         }

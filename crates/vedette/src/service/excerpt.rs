@@ -1,7 +1,7 @@
 //! What is stored and shown of an event that an alert refers to.
 //!
-//! In: an event's fields, masked. Out: the same, long texts and what is too much cut, each cut with a mark.
-//! Invariant: no excerpt is much longer than [`EVENT_BYTES`], whatever the record. Ten events of up to 1 MiB stand behind
+//! In: an event's fields and its record, masked. Out: the same, long texts and what is too much cut, each cut with a mark.
+//! Invariant: no excerpt is much longer than [`EVENT_BYTES`] and [`TEXT_BYTES`], whatever the record. Ten events of up to 1 MiB stand behind
 //! each alert, and one record may stand behind an alert of every rule, so that whole ones would let who writes the log
 //! fill the disk; the record itself stays in Kafka.
 
@@ -18,9 +18,16 @@ const LEAST: usize = 8;
 /// The member that says how many others are left out.
 const MARK: &str = "…";
 
-/// What is shown of an event.
-pub fn excerpt(event: Map<String, Value>) -> Map<String, Value> {
-    members(event, &mut { EVENT_BYTES })
+/// The record as it came, unless the event names one itself.
+const RECORD: &str = "event.original";
+
+/// What is shown of an event, and of the record that it is from, which has room of its own, so that it displaces no field.
+pub fn excerpt(event: Map<String, Value>, record: &str) -> Map<String, Value> {
+    let mut shown = members(event, &mut { EVENT_BYTES });
+    if !shown.contains_key(RECORD) {
+        shown.insert(RECORD.to_owned(), part(Value::String(record.to_owned()), &mut { TEXT_BYTES }));
+    }
+    shown
 }
 
 fn members(object: Map<String, Value>, left: &mut usize) -> Map<String, Value> {
@@ -102,7 +109,19 @@ mod tests {
 
     fn of(event: Value) -> Map<String, Value> {
         let Value::Object(event) = event else { panic!("no object") };
-        excerpt(event)
+        let mut shown = excerpt(event, "the record");
+        assert_eq!(shown.remove(RECORD).unwrap(), "the record");
+        shown
+    }
+
+    #[test]
+    fn a_record_displaces_no_field_and_is_cut_itself() {
+        let event: Map<_, _> = (0..5).map(|n| (format!("f{n}"), "x".repeat(TEXT_BYTES).into())).collect();
+        let shown = excerpt(event.clone(), &"r".repeat(3 * TEXT_BYTES));
+        assert_eq!(shown.keys().filter(|name| name.starts_with('f')).count(), 4);
+        assert!(shown[RECORD].as_str().unwrap().ends_with("… (16384 more bytes)"));
+        let own = Map::from_iter([(RECORD.to_owned(), Value::from("its own"))]);
+        assert_eq!(excerpt(own, "another")[RECORD], "its own");
     }
 
     #[test]
