@@ -13,7 +13,8 @@ use crate::{
     error::Error,
     filter::{self, MAX_PAGE, PageEnd, Select},
     model::{
-        AlertRow, EntityRef, Filter, Group, ListQuery, Page, RevisionPoint, RowState, Summary, SummaryBy,
+        AlertRow, EntityRef, Filter, Group, ListQuery, Page, RevisionPoint, RowState, Sort, Summary,
+        SummaryBy,
     },
     search,
     store::Store,
@@ -40,6 +41,13 @@ macro_rules! row_columns {
     };
 }
 
+/// The cursor behind a row.
+fn place(row: &AnyRow, sort: Sort) -> Result<String, Error> {
+    let values = filter::columns(sort.key).iter().map(|column| row.try_get(*column));
+    let place = PageEnd { values: values.collect::<Result<_, _>>()? };
+    Ok(place.write(sort))
+}
+
 impl Store {
     /// One page of the queue. Covered notices are not in it: their alert is.
     pub async fn list(&self, query: &ListQuery) -> Result<Page<AlertRow>, Error> {
@@ -61,15 +69,39 @@ impl Store {
         }
         drop(found);
         let next_cursor = match rows.last() {
-            Some(last) if more => {
-                let values = filter::columns(query.sort.key).iter().map(|column| last.try_get(*column));
-                let place = PageEnd { values: values.collect::<Result<_, _>>()? };
-                Some(place.write(query.sort))
-            }
+            Some(last) if more => Some(place(last, query.sort)?),
             _ => None,
         };
         let items = self.whole(&rows).await?;
         Ok(Page { items, next_cursor })
+    }
+
+    /// Rows that were there at `seq`, as they are now, in the order and from the place that a list asks for, each with the cursor
+    /// behind it; and whether there are more.
+    pub(crate) async fn walk_at(
+        &self,
+        query: &ListQuery,
+        seq: i64,
+    ) -> Result<(Vec<(String, AlertRow)>, bool), Error> {
+        let mut select = Select::new(row_columns!(), &query.filter);
+        select.and_int("created_seq <= ", seq);
+        select.page(query.sort, query.cursor.as_deref())?;
+        select.push(" limit ");
+        select.int(i64::from(query.limit) + 1);
+        let pool = if query.filter.searches() { &self.inner.searchers } else { &self.inner.readers };
+        let mut found = select.statement().fetch_all(pool).await?;
+        let all = found.len();
+        let (mut bytes, mut kept) = (0_u64, 0);
+        for row in found.iter().take(query.limit as usize) {
+            if bytes > PAGE_BYTES {
+                break;
+            }
+            bytes += unsigned(row.try_get("body_bytes")?);
+            kept += 1;
+        }
+        found.truncate(kept);
+        let places = found.iter().map(|row| place(row, query.sort)).collect::<Result<Vec<_>, _>>()?;
+        Ok((places.into_iter().zip(self.whole(&found).await?).collect(), kept < all))
     }
 
     /// Those of these rows (at most [`MAX_PAGE`] ids) that match the filter now; what the stream asks after a change.

@@ -4,6 +4,8 @@
 //! from the audit log, bodies from the differences that each revision keeps; where points of the course are not kept any more,
 //! the oldest that can be made is given, and said to be that; a row that was not there yet is not there.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use sqlx::Row;
 use vedette_event::{Micros, Severity};
@@ -11,11 +13,18 @@ use vedette_event::{Micros, Severity};
 use crate::{
     alerts::unsigned,
     error::Error,
-    model::{AlertRow, AuditEntry, PastRow, RowState, Status, Triage, Withdrawal, Withdrawn},
+    filter::MAX_PAGE,
+    model::{
+        AlertRow, AuditEntry, Filter, ListQuery, Page, PastRow, RowState, Status, Triage, Withdrawal,
+        Withdrawn,
+    },
     store::Store,
     transaction::{WriteTx, minute},
     triage::audit_entry,
 };
+
+/// Rows that one page of the past looks at, each of which is made by some questions of its own.
+const LOOKED_AT: u32 = 200;
 
 /// The analysts' side of a row at some time.
 struct Handling {
@@ -69,6 +78,37 @@ impl Store {
         let covered = covered_by.filter(|_| row.try_get::<i64, _>("seq").is_ok_and(|at| at <= seq));
         let Some(row) = self.own_row(covered.as_deref().unwrap_or(id)).await? else { return Ok(None) };
         self.as_it_was(row, seq).await.map(Some)
+    }
+
+    /// One page of the queue as it was at `seq`, sorted by what never changes: time of crossing, or of appearing. So many rows at
+    /// most are looked at, so that a page can hold fewer than asked for, or none, and yet have a next one. Notices that were
+    /// covered since are not among them.
+    pub async fn list_at(&self, query: &ListQuery, seq: i64) -> Result<Page<AlertRow>, Error> {
+        let limit = query.limit.clamp(1, MAX_PAGE) as usize;
+        // What a row is about never changes; what becomes of it is asked of what it was.
+        let filter = Filter {
+            status: BTreeSet::new(),
+            state: BTreeSet::new(),
+            severity: BTreeSet::new(),
+            assignee: None,
+            case: None,
+            snoozed: None,
+            ..query.filter.clone()
+        };
+        let walk = ListQuery { filter, limit: LOOKED_AT, ..query.clone() };
+        let (found, more) = self.walk_at(&walk, seq).await?;
+        let (mut items, mut end, mut left) = (Vec::new(), None, found.len());
+        for (place, row) in found {
+            let past = self.as_it_was(row, seq).await?.row;
+            (end, left) = (Some(place), left - 1);
+            if query.filter.holds(&past) {
+                items.push(past);
+            }
+            if items.len() == limit {
+                break;
+            }
+        }
+        Ok(Page { items, next_cursor: end.filter(|_| more || left > 0) })
     }
 
     /// A row as it was at `seq`, from what it is.

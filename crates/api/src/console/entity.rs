@@ -87,7 +87,13 @@ impl Course {
                 from_text.text,
                 until_text.text
             ),
-            lanes: severities.map(|severity| (lane(severity), words::label(severity.name()))).into(),
+            lanes: severities
+                .map(|severity| {
+                    let informational = severity == Severity::Informational;
+                    let label = if informational { "Info".to_owned() } else { words::label(severity.name()) };
+                    (lane(severity), label)
+                })
+                .into(),
             dots: rows().map(dot).collect(),
             from: from_text,
             until: until_text,

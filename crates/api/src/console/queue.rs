@@ -15,6 +15,7 @@ use crate::{
     desk::{
         filter::FilterParams,
         list::{ListParams, PageParams},
+        past::AsOfParams,
     },
     params::Strict,
     problem::Problem,
@@ -101,6 +102,7 @@ impl QueueParams {
                 snoozed,
             },
             page: PageParams { sort, limit: Some(ROWS.to_owned()), cursor },
+            past: AsOfParams::default(),
         }
     }
 

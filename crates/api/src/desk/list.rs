@@ -9,10 +9,10 @@ use utoipa::{
 };
 use vedette_store::{
     MAX_FOUND, MAX_PAGE,
-    model::{ListQuery, Sort, SortKey},
+    model::{AlertRow, ListQuery, Page, Sort, SortKey},
 };
 
-use super::filter::FilterParams;
+use super::{filter::FilterParams, past::AsOfParams};
 use crate::{
     app::App,
     problem::{Kind, Problem, short},
@@ -42,11 +42,14 @@ pub(crate) struct ListParams {
     pub filter: FilterParams,
     #[serde(flatten)]
     pub page: PageParams,
+    #[serde(flatten)]
+    pub past: AsOfParams,
 }
 
 impl IntoParams for ListParams {
     fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        [FilterParams::into_params(&place), PageParams::into_params(&place)].concat()
+        [FilterParams::into_params(&place), PageParams::into_params(&place), AsOfParams::into_params(&place)]
+            .concat()
     }
 }
 
@@ -78,6 +81,23 @@ pub(crate) fn page_size(given: Option<&str>) -> Result<u32, Problem> {
     })
 }
 
+/// The rows, as they are or as they were at `seq`.
+pub(crate) async fn rows(app: &App, query: &ListQuery, seq: Option<i64>) -> Result<Page<AlertRow>, Problem> {
+    let Some(seq) = seq else { return Ok(app.store.list(query).await?) };
+    if !lasts(query) {
+        let detail =
+            format!("With `as_of` a list is not sorted by `{}`, which changes.", query.sort.key.name());
+        let valid = ["crossed_at", "-crossed_at", "created", "-created"];
+        return Err(Problem::new(Kind::InvalidParameter, detail).valid(valid));
+    }
+    Ok(app.store.list_at(query, seq).await?)
+}
+
+/// Whether the list is sorted by what never changes, as one of the past has to be.
+pub(crate) fn lasts(query: &ListQuery) -> bool {
+    matches!(query.sort.key, SortKey::CrossedAt | SortKey::Created)
+}
+
 /// One page of a list.
 #[derive(Debug, Serialize)]
 pub(crate) struct Listed<T> {
@@ -91,7 +111,7 @@ pub(crate) struct Listed<T> {
 /// One page of alerts and notices.
 pub(crate) async fn page(app: &App, params: &ListParams) -> Result<Listed<AlertDocument>, Problem> {
     let query = params.query()?;
-    let page = app.store.list(&query).await?;
+    let page = rows(app, &query, params.past.seq(app).await?).await?;
     let capped = app.store.search_capped(&query.filter).await?;
     let items = page.items.into_iter().map(AlertDocument::of).collect();
     Ok(Listed { items, next_cursor: page.next_cursor, search_capped: capped.then_some(MAX_FOUND) })

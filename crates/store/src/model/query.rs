@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt};
 use serde::{Deserialize, Serialize};
 use vedette_event::{Micros, Severity};
 
-use super::{Disposition, RowState, Status, Triage};
+use super::{AlertRow, Disposition, RowState, Status, Triage};
 use crate::error::Error;
 
 /// Which rows; an empty list or `None` leaves that side open.
@@ -48,6 +48,22 @@ impl Filter {
     #[must_use]
     pub fn searches(&self) -> bool {
         self.q.is_some() || self.source.is_some()
+    }
+
+    /// Whether a row is what the filter asks of what becomes of it: status, state, severity, owner, case, snooze.
+    pub(crate) fn holds(&self, row: &AlertRow) -> bool {
+        fn any<T: Ord>(asked: &BTreeSet<T>, own: &T) -> bool {
+            asked.is_empty() || asked.contains(own)
+        }
+        any(&self.status, &row.triage.status)
+            && any(&self.state, &row.state)
+            && any(&self.severity, &row.severity)
+            && self
+                .assignee
+                .as_ref()
+                .is_none_or(|name| row.triage.assignee.as_deref().unwrap_or_default() == name)
+            && self.case.is_none_or(|case| row.case == Some(case))
+            && self.snoozed.is_none_or(|snoozed| row.snooze.is_some() == snoozed)
     }
 }
 

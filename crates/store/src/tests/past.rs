@@ -44,30 +44,61 @@ fn seen(row: &AlertRow) -> serde_json::Value {
     ])
 }
 
-#[tokio::test]
-async fn each_row_is_at_each_seq_what_it_was_then() {
-    let (_folder, store) = store().await;
-    let mut then = Vec::new();
-    let ids = ["a", "b", "n"];
-    let note = async |then: &mut Vec<(i64, Vec<Option<serde_json::Value>>)>| {
-        let mut rows = Vec::new();
-        for id in ids {
+/// The lists that are compared.
+fn lists() -> [ListQuery; 9] {
+    let filters = [
+        Filter::default(),
+        Filter { status: [Status::Closed].into(), ..Filter::default() },
+        Filter { status: [Status::New, Status::Acknowledged].into(), ..Filter::default() },
+        Filter { severity: [Severity::High].into(), ..Filter::default() },
+        Filter { state: [RowState::Ended].into(), ..Filter::default() },
+        Filter { case: Some(1), ..Filter::default() },
+        Filter { snoozed: Some(true), ..Filter::default() },
+        Filter { snoozed: Some(false), assignee: Some(String::new()), ..Filter::default() },
+        Filter { assignee: Some("eve".to_owned()), q: Some("rule".to_owned()), ..Filter::default() },
+    ];
+    filters.map(|filter| ListQuery { filter, limit: 10, ..ListQuery::default() })
+}
+
+/// What was seen at a place in commit order: of each of some rows, and in each of the lists.
+struct Seen {
+    seq: i64,
+    rows: Vec<Option<serde_json::Value>>,
+    lists: Vec<Vec<serde_json::Value>>,
+}
+
+const IDS: [&str; 3] = ["a", "b", "n"];
+
+#[derive(Default)]
+struct Then(Vec<Seen>);
+
+impl Then {
+    async fn note(&mut self, store: &Store) {
+        let (mut rows, mut listed) = (Vec::new(), Vec::new());
+        for id in IDS {
             rows.push(store.alert(id).await.unwrap().as_ref().map(seen));
         }
-        then.push((store.newest_seq().await.unwrap(), rows));
-    };
-    publish_notices(&store, vec![notice("n", &revised("a", 1, 5))]).await;
-    note(&mut then).await;
+        for query in lists() {
+            listed.push(store.list(&query).await.unwrap().items.iter().map(seen).collect());
+        }
+        self.0.push(Seen { seq: store.newest_seq().await.unwrap(), rows, lists: listed });
+    }
+}
+
+/// All that becomes of an alert.
+async fn happens(store: &Store, then: &mut Then) {
+    publish_notices(store, vec![notice("n", &revised("a", 1, 5))]).await;
+    then.note(store).await;
     store.patch_triage("n", 0, &to(Status::Acknowledged), "ann").await.unwrap();
-    note(&mut then).await;
-    publish_alerts(&store, vec![revised("a", 1, 5)]).await;
-    note(&mut then).await;
-    publish_alerts(&store, vec![revised("a", 2, 7), revised("b", 1, 9), revised("a", 3, 12)]).await;
-    note(&mut then).await;
+    then.note(store).await;
+    publish_alerts(store, vec![revised("a", 1, 5)]).await;
+    then.note(store).await;
+    publish_alerts(store, vec![revised("a", 2, 7), revised("b", 1, 9), revised("a", 3, 12)]).await;
+    then.note(store).await;
     let case = NewCase { title: "x".to_owned(), alerts: vec!["a".to_owned()], ..NewCase::default() };
     store.create_case(&case, "ann", None).await.unwrap();
-    note(&mut then).await;
-    let row = get(&store, "a").await;
+    then.note(store).await;
+    let row = get(store, "a").await;
     let snooze = NewSnooze {
         rule_id: row.rule_id.clone(),
         entity: row.entity.clone().unwrap(),
@@ -75,38 +106,53 @@ async fn each_row_is_at_each_seq_what_it_was_then() {
         reason: "known scanner".to_owned(),
     };
     store.snooze(&snooze, "ann", None).await.unwrap();
-    note(&mut then).await;
+    then.note(store).await;
     store.lift_snooze(1, "ann").await.unwrap();
-    note(&mut then).await;
+    then.note(store).await;
     store.snooze(&snooze, "ann", None).await.unwrap();
-    note(&mut then).await;
+    then.note(store).await;
     store.remove_from_case(1, &["a".to_owned()], "ann").await.unwrap();
-    note(&mut then).await;
+    then.note(store).await;
     let close = TriagePatch { disposition: Some(Disposition::Benign), ..to(Status::Closed) };
     store.patch_triage("a", 1, &close, "bob").await.unwrap();
-    note(&mut then).await;
+    then.note(store).await;
     store.comment("a", "a scanner", "bob", None).await.unwrap();
-    note(&mut then).await;
+    then.note(store).await;
     // Ten times as many: it comes back.
     let mut worse = revised("a", 4, 130);
     worse.severity = Severity::High;
     worse.body = worse.body.replace("medium", "high");
-    publish_alerts(&store, vec![worse]).await;
-    note(&mut then).await;
+    publish_alerts(store, vec![worse]).await;
+    then.note(store).await;
     let mut ended = revised("a", 5, 130);
     ended.state = State::Ended;
     ended.severity = Severity::High;
     ended.body = ended.body.replace("\"active\"", "\"ended\"").replace("medium", "high");
-    publish_alerts(&store, vec![ended]).await;
-    note(&mut then).await;
-    for (seq, rows) in &then {
-        for (id, before) in ids.iter().zip(rows) {
+    publish_alerts(store, vec![ended]).await;
+    then.note(store).await;
+}
+
+#[tokio::test]
+async fn each_row_and_each_list_is_at_each_seq_what_it_was_then() {
+    let (_folder, store) = store().await;
+    let mut then = Then::default();
+    happens(&store, &mut then).await;
+    for Seen { seq, rows, lists: listed } in &then.0 {
+        for (id, before) in IDS.iter().zip(rows) {
             let past = store.alert_at(id, *seq).await.unwrap();
             assert!(past.as_ref().is_none_or(|past| past.exact));
             assert_eq!(&past.map(|past| seen(&past.row)), before, "{id} at {seq}");
         }
+        for (query, before) in lists().iter().zip(listed) {
+            let page = store.list_at(query, *seq).await.unwrap();
+            // Notices that were covered since are in no list of the past.
+            let before: Vec<_> = before.iter().filter(|row| row[0] != "n").cloned().collect();
+            let past: Vec<_> = page.items.iter().map(seen).collect();
+            assert_eq!(past, before, "{query:?} at {seq}");
+            assert_eq!(page.next_cursor, None);
+        }
     }
-    assert_eq!(store.alert_at("a", then[1].0).await.unwrap(), None, "it was not there yet");
+    assert_eq!(store.alert_at("a", then.0[1].seq).await.unwrap(), None, "it was not there yet");
     assert_eq!(store.alert_at("nothing", i64::MAX).await.unwrap(), None);
 }
 
@@ -155,4 +201,38 @@ async fn a_time_is_told_as_what_was_there_when_its_minute_began() {
     assert_eq!(store.seq_at(Micros(now.0 - 5 * minute.0)).await.unwrap(), Some(0));
     let newest = store.newest_seq().await.unwrap();
     assert_eq!(store.seq_at(Micros(now.0 + 5 * minute.0)).await.unwrap(), Some(newest));
+}
+
+#[tokio::test]
+async fn a_page_of_the_past_looks_at_so_many_rows_and_goes_on_from_there() {
+    let (_folder, store) = store().await;
+    let all: Vec<_> = (0..450).map(|n| alert(&format!("a{n:03}"), 1, 1_000 + n, 5)).collect();
+    publish_alerts(&store, all).await;
+    let seq = store.newest_seq().await.unwrap();
+    let close = TriagePatch { disposition: Some(Disposition::Benign), ..to(Status::Closed) };
+    for id in ["a000", "a449"] {
+        store.patch_triage(id, 0, &close, "ann").await.unwrap();
+    }
+    publish_alerts(&store, vec![alert("later", 1, 5_000, 5)]).await;
+    let walk = async |filter: Filter, limit: u32, seq: i64| {
+        let (mut cursor, mut pages) = (None, Vec::new());
+        loop {
+            let query = ListQuery { filter: filter.clone(), limit, cursor, ..ListQuery::default() };
+            let page = store.list_at(&query, seq).await.unwrap();
+            pages.push(page.items.into_iter().map(|row| row.id).collect::<Vec<_>>());
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                return pages;
+            }
+        }
+    };
+    let new = Filter { status: [Status::New].into(), ..Filter::default() };
+    let pages = walk(new.clone(), 100, seq).await;
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [100, 100, 100, 100, 50]);
+    assert_eq!((pages[0][0].as_str(), pages[4][49].as_str()), ("a449", "a000"));
+    let closed = Filter { status: [Status::Closed].into(), ..Filter::default() };
+    assert_eq!(walk(closed.clone(), 100, seq).await, [[""; 0]; 3], "none was closed, and 450 were looked at");
+    let now = store.newest_seq().await.unwrap();
+    assert_eq!(walk(closed, 100, now).await.concat(), ["a449", "a000"]);
+    assert_eq!(walk(new, 500, now).await.concat().len(), 449);
 }
