@@ -1,5 +1,6 @@
 //! The one integration-test binary: scenarios over the whole engine, checked from outside.
 
+mod api;
 mod binary;
 mod browser;
 mod conformance;

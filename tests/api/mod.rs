@@ -1,0 +1,140 @@
+//! The HTTP API against its own description, by tools that know nothing of us: the document is valid OpenAPI, and the real
+//! service answers as the document says, whatever is asked (PyPI's `openapi-spec-validator` and `schemathesis`).
+//! Without them (`VEDETTE_API_TOOLS`) each test says that it is skipped.
+
+use std::{
+    path::PathBuf,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use vedette_event::{Micros, Span};
+use vedette_ingest::{MockBroker, Security, TopicWriter};
+use vedette_simulate::{Feed, Simulator};
+
+use crate::{
+    binary::root,
+    crash::program::{Deployment, api},
+};
+
+/// The folder of the tools, or a word that the test is skipped.
+fn tools(test: &str) -> Option<PathBuf> {
+    let remedy = "run `export VEDETTE_API_TOOLS=\"$(.ci/api/fetch)\"` first";
+    let folder = std::env::var_os("VEDETTE_API_TOOLS").map(PathBuf::from);
+    let found = folder.filter(|folder| folder.join("bin/schemathesis").is_file());
+    if found.is_none() {
+        crate::skipped::say(
+            &format!("api {test}"),
+            &format!("VEDETTE_API_TOOLS names no folder with them; {remedy}"),
+        );
+    }
+    found
+}
+
+/// Runs a tool to its end; an error with all that it said unless it is content.
+fn content(tool: &mut Command) -> Result<String> {
+    let output = tool.output().with_context(|| format!("{tool:?}"))?;
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{tool:?}:\n{said}");
+    Ok(said)
+}
+
+#[test]
+fn the_document_is_valid() -> Result<()> {
+    let Some(tools) = tools("document") else { return Ok(()) };
+    let document = root().join("schemas/openapi.json");
+    content(Command::new(tools.join("bin/openapi-spec-validator")).arg(document)).map(drop)
+}
+
+/// A simulated exchange that writes to a broker of its own, until dropped.
+struct Exchange {
+    broker: MockBroker,
+    stop: Arc<AtomicBool>,
+    writer: Option<thread::JoinHandle<()>>,
+}
+
+impl Exchange {
+    /// Starts with half a minute of the past, so that there are alerts at once.
+    fn start() -> Result<Self> {
+        let broker = MockBroker::start()?;
+        for feed in Feed::ALL {
+            broker.create_topic(feed.topic(), 1)?;
+        }
+        let topics = TopicWriter::connect(&[broker.bootstrap_servers()], &Security::default())?;
+        let mut simulator = Simulator::new(1, now().minus(Span::secs(30)), 50);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let writer = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let record = simulator.next_record();
+                while record.time > now() && !stopped.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                // What is not written is missed by nobody.
+                let _ = topics.write(record.feed.topic(), 0, record.time, record.line.as_bytes());
+            }
+        });
+        Ok(Self { broker, stop, writer: Some(writer) })
+    }
+
+    /// The `kafka` part of a configuration.
+    fn kafka(&self) -> String {
+        let topics = Feed::ALL.iter().map(|feed| {
+            let (name, source) = (feed.topic(), feed.source());
+            format!("  - {{name: {name}, source: {source}, time_source: producer, disorder: 2s}}\n")
+        });
+        format!("brokers: {}\ntopics:\n{}", self.broker.bootstrap_servers(), topics.collect::<String>())
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(writer) = self.writer.take() {
+            // It only writes, and ends within a moment.
+            let _ = writer.join();
+        }
+    }
+}
+
+fn now() -> Micros {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+#[test]
+fn the_service_answers_as_its_document_says() -> Result<()> {
+    let Some(tools) = tools("service") else { return Ok(()) };
+    let exchange = Exchange::start()?;
+    let deployment = Deployment::new(&exchange.kafka(), "")?;
+    let token = deployment.token()?;
+    let mut process = deployment.run()?;
+    let address = process.address()?;
+    process.until("an alert", |_| {
+        let alerts = api(&address, "/api/v1/alerts?state=active", &token).ok()?;
+        (!alerts["items"].as_array()?.is_empty()).then_some(())
+    })?;
+    let mut tester = Command::new(tools.join("bin/schemathesis"));
+    tester.arg("run").arg(root().join("schemas/openapi.json"));
+    tester.args(["--url", &format!("http://{address}")]);
+    tester.args(["--header", &format!("Authorization: Bearer {token}")]);
+    // It waits for the end of an answer, and a stream has none.
+    tester.args(["--exclude-path", "/api/v1/alerts/stream"]);
+    // The same requests each time, a few thousand of them. It finds rules and alerts to ask for in the answers it gets.
+    tester.args(["--seed", "1", "--max-examples", "50", "--request-timeout", "15", "--continue-on-failure"]);
+    tester.args(["--no-color", "--warnings", "off", "--output-truncate", "false"]);
+    tester.current_dir(deployment.folder());
+    let said = content(&mut tester)?;
+    ensure!(said.contains("Test cases:"), "nothing was asked: {said}");
+    // It goes on as if nothing had been.
+    process.ready(200, "ready")?;
+    process.stop()?;
+    Ok(())
+}
