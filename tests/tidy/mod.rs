@@ -147,13 +147,17 @@ fn sources() -> Vec<PathBuf> {
 const ROOMS: &[(&str, &[&str])] = &[
     (
         "desk",
-        &["axum", "askama", "http", "hyper", "console", "routes", "router", "server", "guard", "params"],
+        &[
+            "axum", "askama", "http", "hyper", "console", "mcp", "routes", "router", "server", "guard",
+            "params",
+        ],
     ),
-    ("routes", &["askama", "console", "router", "server"]),
-    ("console", &["routes", "router", "server"]),
-    ("sign_in", &["axum", "askama", "console", "routes", "router", "server", "guard"]),
-    ("app.rs", &["axum", "desk", "sign_in", "console", "routes", "router", "server", "guard"]),
-    ("proof", &["axum", "app", "desk", "sign_in", "console", "routes", "router", "server", "guard"]),
+    ("routes", &["askama", "console", "mcp", "router", "server"]),
+    ("console", &["routes", "mcp", "router", "server"]),
+    ("mcp", &["routes", "console", "router", "server"]),
+    ("sign_in", &["axum", "askama", "console", "mcp", "routes", "router", "server", "guard"]),
+    ("app.rs", &["axum", "desk", "sign_in", "console", "mcp", "routes", "router", "server", "guard"]),
+    ("proof", &["axum", "app", "desk", "sign_in", "console", "mcp", "routes", "router", "server", "guard"]),
 ];
 
 /// The lines that take something from one of these: by a path, or as a part of a `use`.

@@ -32,6 +32,8 @@ pub(crate) enum WorkKind {
     Provider,
     /// Takes a body and the store's writer.
     Write,
+    /// Takes a body that says what to read.
+    Question,
     /// An event stream, which has permits for its whole life.
     Stream,
 }
@@ -93,6 +95,7 @@ pub(crate) const ROUTES: &[(Method, &str, Option<Role>, WorkKind)] = &[
     (Method::GET, "/api/v1/sessions", READER, WorkKind::Read),
     (Method::DELETE, "/api/v1/sessions/{id}", READER, WorkKind::Write),
     (Method::GET, "/api/v1/users", ADMIN, WorkKind::Read),
+    (Method::POST, "/mcp", READER, WorkKind::Question),
     (Method::GET, "/", READER, WorkKind::Search),
     (Method::GET, "/alerts/{id}", READER, WorkKind::Read),
     (Method::GET, "/alerts/{id}/events/{number}", READER, WorkKind::Read),

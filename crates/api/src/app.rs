@@ -9,8 +9,8 @@ use tokio::sync::{Semaphore, watch};
 use vedette_store::Store;
 
 use crate::{
-    admission::Admission, connections::Connections, live::LiveView, metrics::Metrics, pace::Pace,
-    proof::Proofs, reload::Reloads,
+    admission::Admission, checking::RuleCheck, connections::Connections, live::LiveView, metrics::Metrics,
+    pace::Pace, proof::Proofs, reload::Reloads,
 };
 
 /// Event streams open at once.
@@ -41,6 +41,8 @@ pub(crate) struct App {
     pub console: bool,
     pub hosts: Vec<String>,
     pub reloads: Option<Reloads>,
+    /// How a rule's text is checked.
+    pub check: RuleCheck,
     /// One permit for each open event stream.
     pub streams: Arc<Semaphore>,
     /// One permit for each stream that reads the store.

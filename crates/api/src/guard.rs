@@ -179,6 +179,7 @@ async fn admit(
         WorkKind::Read => (permits.reads.try_acquire(), "requests"),
         WorkKind::Search => (permits.searches.try_acquire(), "searches"),
         WorkKind::Write => (permits.writes.try_acquire(), "changes"),
+        WorkKind::Question => (permits.searches.try_acquire(), "searches"),
     };
     let _permit = permit.map_err(|_| too_many(what))?;
     in_time(next.run(request)).await

@@ -6,7 +6,7 @@
 use axum::{
     body::{Body, Bytes},
     extract::{FromRequest, FromRequestParts, Path, Query, rejection::BytesRejection},
-    http::{HeaderMap, Request, header, request::Parts},
+    http::{HeaderMap, Request, Uri, header, request::Parts},
     response::IntoResponse as _,
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -52,26 +52,31 @@ impl<T: DeserializeOwned + IntoParams, S: Sync> FromRequestParts<S> for Strict<T
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let valid: Vec<String> = T::into_params(|| None).into_iter().map(|param| param.name).collect();
-        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
-            .map_err(|_| Problem::new(Kind::InvalidParameter, "The query string cannot be read."))?;
-        for (at, (name, _)) in pairs.iter().enumerate() {
-            if !valid.contains(name) {
-                let detail = format!("`{}` is no parameter of this route.", short(name));
-                return Err(Problem::new(Kind::UnknownParameter, detail).valid(valid));
-            }
-            if pairs.iter().take(at).any(|(earlier, _)| earlier == name) {
-                let detail = format!("`{name}` is given more than once; separate several values by commas.");
-                return Err(Problem::new(Kind::InvalidParameter, detail));
-            }
-        }
-        let Query(value) = Query::try_from_uri(&parts.uri).map_err(|e| {
-            let text = e.to_string();
-            let detail = text.rsplit_once("query string: ").map_or(text.as_str(), |(_, inner)| inner);
-            Problem::new(Kind::InvalidParameter, detail)
-        })?;
-        Ok(Self(value))
+        query(&parts.uri).map(Self)
     }
+}
+
+/// The query of an address as a `T`.
+pub(crate) fn query<T: DeserializeOwned + IntoParams>(uri: &Uri) -> Result<T, Problem> {
+    let valid: Vec<String> = T::into_params(|| None).into_iter().map(|param| param.name).collect();
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .map_err(|_| Problem::new(Kind::InvalidParameter, "The query string cannot be read."))?;
+    for (at, (name, _)) in pairs.iter().enumerate() {
+        if !valid.contains(name) {
+            let detail = format!("`{}` is no parameter of this route.", short(name));
+            return Err(Problem::new(Kind::UnknownParameter, detail).valid(valid));
+        }
+        if pairs.iter().take(at).any(|(earlier, _)| earlier == name) {
+            let detail = format!("`{name}` is given more than once; separate several values by commas.");
+            return Err(Problem::new(Kind::InvalidParameter, detail));
+        }
+    }
+    let Query(value) = Query::try_from_uri(uri).map_err(|e| {
+        let text = e.to_string();
+        let detail = text.rsplit_once("query string: ").map_or(text.as_str(), |(_, inner)| inner);
+        Problem::new(Kind::InvalidParameter, detail)
+    })?;
+    Ok(value)
 }
 
 /// A JSON body as a `T`.

@@ -4,7 +4,12 @@
 
 use std::sync::{Arc, LazyLock};
 
-use axum::{Json, Router, extract::DefaultBodyLimit, middleware, routing::get};
+use axum::{
+    Json, Router,
+    extract::DefaultBodyLimit,
+    middleware,
+    routing::{get, post_service},
+};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -18,6 +23,7 @@ use crate::{
     app::App,
     console,
     guard::{self, Guard},
+    mcp,
     routes::{alerts, cases, desk, entities, export, people, rules, stream, system, triage},
     wire,
 };
@@ -118,6 +124,7 @@ pub(crate) fn router(app: App) -> Router {
     let mut routes = api().split_for_parts().0.merge(system::probes());
     routes =
         routes.route("/api/v1/openapi.json", get(async || Json::<&openapi::OpenApi>(openapi_document())));
+    routes = routes.route_service("/mcp", post_service(mcp::service(Arc::clone(&app))));
     if app.console {
         routes = routes.merge(console::routes());
     }

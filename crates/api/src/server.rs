@@ -50,6 +50,7 @@ use crate::{
     admission::{Admission, Known, SessionLimits},
     app::{self, App},
     bind::{bind_policy, is_loopback},
+    checking::RuleCheck,
     connections::{Connections, Places, Progress, Reserve, Slot, Visiting},
     desk::follow,
     error::Error,
@@ -128,6 +129,8 @@ pub struct ServerSettings {
     pub hosts: Vec<String>,
     /// How the rules are read again, where they can be.
     pub reloads: Option<Reloads>,
+    /// How a rule's text is checked.
+    pub check: RuleCheck,
 }
 
 /// A certificate chain and its key, both PEM.
@@ -210,6 +213,7 @@ impl Server {
             console: settings.console,
             hosts: settings.hosts,
             reloads: settings.reloads,
+            check: settings.check,
             streams: Arc::new(Semaphore::new(app::MAX_STREAMS)),
             stream_reads: Semaphore::new(app::STREAM_READS),
             stopping: watch_stopping.clone(),

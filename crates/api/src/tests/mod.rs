@@ -9,6 +9,7 @@ mod desk;
 mod desk_pages;
 mod export;
 mod ledger;
+mod mcp;
 mod operation;
 mod pages;
 mod people;
@@ -35,6 +36,7 @@ use vedette_store::{Access, Store};
 use crate::{
     admission::{Admission, SessionLimits},
     app::App,
+    checking::RuleCheck,
     connections::{Connections, Places},
     live::{Live, LiveView, Mode},
     metrics::Metrics,
@@ -71,6 +73,14 @@ impl Answer {
     fn header(&self, name: header::HeaderName) -> &str {
         self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
     }
+}
+
+/// Checks a rule's text without sources or lists.
+fn check() -> RuleCheck {
+    RuleCheck::new(|text| {
+        let file = vedette_sigma::RuleFile { path: "text".into(), text };
+        Ok(vedette_sigma::load(&[file], &vedette_sigma::Lists::new(), &vedette_event::Sources::default()))
+    })
 }
 
 /// An open API on loopback over a seeded store.
@@ -118,6 +128,7 @@ async fn app(store: &Store, live: LiveView, stopping: watch::Receiver<bool>) -> 
         console: true,
         hosts: Vec::new(),
         reloads: None,
+        check: check(),
         streams: Arc::new(Semaphore::new(2)),
         stream_reads: Semaphore::new(1),
         stopping,

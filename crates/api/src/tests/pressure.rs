@@ -62,6 +62,7 @@ async fn serve(limits: Limits, tls: Option<TlsFiles>) -> Served {
         hosts: Vec::new(),
         oidc: None,
         reloads: None,
+        check: super::check(),
     };
     let metrics = Arc::new(Metrics::new(live.clone()));
     let server = Server::bind_within(limits, settings, store, live, metrics).await.unwrap();

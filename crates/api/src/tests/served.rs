@@ -44,6 +44,7 @@ async fn bind_with(address: &str, proxy_tls: bool, tls: Option<TlsFiles>) -> Bou
         hosts: Vec::new(),
         oidc: None,
         reloads: None,
+        check: super::check(),
     };
     let metrics = Arc::new(Metrics::new(live.clone()));
     (Server::bind(settings, store.clone(), live, metrics).await, store, folder)

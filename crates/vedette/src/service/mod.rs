@@ -38,10 +38,14 @@ use tokio::{
     sync::{oneshot, watch},
     time::timeout,
 };
-use vedette_api::live::{LiveView, Mode};
-use vedette_api::reload::Reloads;
+use vedette_api::{
+    checking::RuleCheck,
+    live::{LiveView, Mode},
+    reload::Reloads,
+};
 use vedette_engine::InForce;
 use vedette_ingest::Ingested;
+use vedette_sigma::{Lists, RuleFile};
 use vedette_store::{Access, Store};
 
 use adopt::{Adopter, FromReloader};
@@ -150,7 +154,8 @@ async fn start_all(
     let view = LiveView::new(move || looked_at.live());
     let metrics = Arc::new(vedette_api::Metrics::new(view.clone()));
     let reloads = (mode == Mode::Run).then(|| reload::over_the_api(ask));
-    let address = serve(&store, (mode, &config, reloads), view, metrics.clone(), supervisor).await?;
+    let check = check(mode, &config, text.lists.clone());
+    let address = serve(&store, (mode, &config, reloads), check, view, metrics.clone(), supervisor).await?;
     tracing::info!(api = %address, "starting");
 
     // On a thread of its own, so that the word to stop is heard meanwhile.
@@ -319,9 +324,24 @@ fn look_at_ingest(supervisor: &Supervisor, ingest: &vedette_ingest::Ingest) {
     }
 }
 
+/// How a rule's text is checked: with the sources and lists that a reload would read. Those of the demo are its own.
+fn check(mode: Mode, config: &Config, lists: Lists) -> RuleCheck {
+    let (rules, schemas) = (config.rules.clone(), config.schemas.clone());
+    RuleCheck::new(move |text| {
+        let sources = content::sources(schemas.as_deref()).map_err(|e| format!("{e:#}"))?;
+        let lists = match mode {
+            Mode::Run => content::rules(&rules).map_err(|e| format!("{e:#}"))?.lists,
+            Mode::Demo => lists.clone(),
+        };
+        let file = RuleFile { path: "text".into(), text };
+        Ok(vedette_sigma::load(&[file], &lists, &sources))
+    })
+}
+
 async fn serve(
     store: &Store,
     (mode, config, reloads): (Mode, &Config, Option<Reloads>),
+    check: RuleCheck,
     live: LiveView,
     metrics: Arc<vedette_api::Metrics>,
     supervisor: &Supervisor,
@@ -341,6 +361,7 @@ async fn serve(
             .map(|t| vedette_api::TlsFiles { certificate: t.certificate.clone(), key: t.key.clone() }),
         hosts: api.hosts.clone(),
         reloads,
+        check,
     };
     let told = supervisor.clone();
     let shutdown = async move { told.asked_to_stop().await };
