@@ -29,6 +29,7 @@ mod router;
 mod routes;
 mod server;
 mod session;
+mod shape;
 mod sign_in;
 mod socket;
 mod wire;

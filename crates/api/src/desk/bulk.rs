@@ -12,6 +12,7 @@ use crate::{
     app::App,
     auth::Caller,
     problem::{self, Kind, Problem},
+    shape,
 };
 
 /// Many alerts and one change: `items`, or `filter` with `as_of`.
@@ -45,18 +46,28 @@ pub(crate) struct BulkEntry {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct BulkFilter {
+    #[schema(value_type = Option<shape::Statuses>)]
     status: Option<String>,
+    #[schema(value_type = Option<shape::States>)]
     state: Option<String>,
+    #[schema(value_type = Option<shape::Severities>)]
     severity: Option<String>,
+    #[schema(value_type = Option<shape::Ids>)]
     rule: Option<String>,
     entity: Option<String>,
     source: Option<String>,
     assignee: Option<String>,
+    #[schema(value_type = Option<shape::Techniques>)]
     technique: Option<String>,
+    #[schema(value_type = Option<shape::TimeOrDay>)]
     since: Option<String>,
+    #[schema(value_type = Option<shape::TimeOrDay>)]
     until: Option<String>,
+    #[schema(value_type = Option<shape::Search>)]
     q: Option<String>,
+    #[schema(value_type = Option<shape::CaseNumber>)]
     case: Option<String>,
+    #[schema(value_type = Option<shape::YesOrNo>)]
     snoozed: Option<String>,
 }
 

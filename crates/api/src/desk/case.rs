@@ -27,6 +27,7 @@ use crate::{
     app::App,
     auth::Caller,
     problem::{Kind, Problem, short},
+    shape,
     wire::{DispositionName, StatusName},
 };
 
@@ -198,10 +199,12 @@ pub(crate) struct ChangedCase {
 #[into_params(parameter_in = Query)]
 pub(crate) struct CaseParams {
     /// Any of `open`, `in_progress`, `closed`, separated by commas. Default: all.
+    #[param(inline, value_type = Option<shape::CaseStatuses>)]
     pub status: Option<String>,
     /// Who handles it; empty: nobody.
     pub assignee: Option<String>,
     /// At least this severe: `informational`, `low`, `medium`, `high` or `critical`.
+    #[param(inline, value_type = Option<shape::OneSeverity>)]
     pub severity: Option<String>,
     /// A part of the title, ignoring case.
     pub q: Option<String>,
@@ -217,11 +220,14 @@ pub(crate) struct CaseParams {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CaseBody {
     /// One line: 1 to 200 characters.
+    #[schema(value_type = shape::CaseTitle)]
     pub title: String,
     /// alert_ids or notice_ids, at most 500; all of them go into the case, or there is none.
+    #[schema(max_items = 500)]
     #[serde(default)]
     pub alert_ids: Vec<String>,
     /// Who handles it.
+    #[schema(value_type = Option<shape::Owner>)]
     #[serde(default)]
     pub assignee: Option<String>,
     /// What you say it is at least.
@@ -229,11 +235,37 @@ pub(crate) struct CaseBody {
     pub severity_floor: Option<Severity>,
 }
 
+/// A case to be, of some of another's alerts.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SplitBody {
+    /// One line: 1 to 200 characters.
+    #[schema(value_type = shape::CaseTitle)]
+    pub title: String,
+    /// Which of them, 1 to 500.
+    #[schema(min_items = 1, max_items = 500)]
+    pub alert_ids: Vec<String>,
+    /// Who handles it.
+    #[schema(value_type = Option<shape::Owner>)]
+    #[serde(default)]
+    pub assignee: Option<String>,
+    /// What you say it is at least.
+    #[serde(default)]
+    pub severity_floor: Option<Severity>,
+}
+
+impl From<SplitBody> for CaseBody {
+    fn from(SplitBody { title, alert_ids, assignee, severity_floor }: SplitBody) -> Self {
+        Self { title, alert_ids, assignee, severity_floor }
+    }
+}
+
 /// A change of a case; what is missing stays as it is.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CaseChange {
     /// One line: 1 to 200 characters.
+    #[schema(value_type = Option<shape::CaseTitle>)]
     #[serde(default)]
     pub title: Option<String>,
     /// New status. Closing needs a disposition, here or from before; opening again removes it.
@@ -241,6 +273,7 @@ pub(crate) struct CaseChange {
     #[serde(default)]
     pub status: Option<CaseStatus>,
     /// New owner; an empty text or null removes the owner.
+    #[schema(value_type = Option<shape::Owner>)]
     #[serde(default, deserialize_with = "nullable")]
     pub assignee: Option<String>,
     /// What it turned out to be.
@@ -269,6 +302,7 @@ fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Opt
 #[serde(deny_unknown_fields)]
 pub(crate) struct Selection {
     /// alert_ids or notice_ids, 1 to 500.
+    #[schema(min_items = 1, max_items = 500)]
     pub alert_ids: Vec<String>,
 }
 
@@ -277,6 +311,7 @@ pub(crate) struct Selection {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Note {
     /// Its text: 1 to 4,000 characters.
+    #[schema(value_type = shape::CommentText)]
     pub text: String,
 }
 

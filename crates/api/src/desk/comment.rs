@@ -12,6 +12,7 @@ use crate::{
     app::App,
     auth::Caller,
     problem::{Kind, Problem},
+    shape,
 };
 
 /// Characters of a comment. It is kept for ever with the audit: longer texts belong into a ticket.
@@ -22,6 +23,7 @@ const MAX_COMMENT: usize = 4_000;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Comment {
     /// Its text: 1 to 4,000 characters.
+    #[schema(value_type = shape::CommentText)]
     pub text: String,
 }
 

@@ -17,6 +17,7 @@ use super::{dossier::VERDICTS, list::page_size, past::AsOfParams};
 use crate::{
     app::App,
     problem::{Kind, Problem},
+    shape,
     wire::{AlertDocument, AlertOrNotice},
 };
 
@@ -35,6 +36,7 @@ pub(crate) struct EntityParams {
     /// `next_cursor` of the page before.
     pub cursor: Option<String>,
     /// As it was at this `seq`, or at this time (RFC 3339, to the minute); 50 alerts a page at most.
+    #[param(inline, value_type = Option<shape::Place>)]
     pub as_of: Option<String>,
 }
 

@@ -25,6 +25,7 @@ use crate::{
     app::App,
     attack::Attack,
     problem::{Kind, Problem, short},
+    shape,
     wire::AlertDocument,
 };
 
@@ -82,6 +83,7 @@ impl Format {
 pub(crate) struct FormatParams {
     /// `ndjson` (default): as in the list, one a line; `csv`: RFC 4180, texts that a spreadsheet would take for a formula have `'` in
     /// front; `ocsf`: OCSF 1.8.0 Detection Finding (class 2004), one a line.
+    #[param(inline, value_type = Option<shape::ExportFormat>)]
     pub format: Option<String>,
 }
 

@@ -13,19 +13,26 @@ use vedette_store::{
     model::{Filter, RowState, Status},
 };
 
-use crate::problem::{Kind, Problem, short};
+use crate::{
+    problem::{Kind, Problem, short},
+    shape,
+};
 
 /// Which alerts.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct FilterParams {
     /// Any of `new`, `acknowledged`, `in_progress`, `closed`, separated by commas.
+    #[param(inline, value_type = Option<shape::Statuses>)]
     pub status: Option<String>,
     /// Any of `notice`, `active`, `ended`, separated by commas.
+    #[param(inline, value_type = Option<shape::States>)]
     pub state: Option<String>,
     /// Any of `informational`, `low`, `medium`, `high`, `critical`, separated by commas.
+    #[param(inline, value_type = Option<shape::Severities>)]
     pub severity: Option<String>,
     /// Any of these rules' ids, separated by commas.
+    #[param(inline, value_type = Option<shape::Ids>)]
     pub rule: Option<String>,
     /// The entity's value, exactly.
     pub entity: Option<String>,
@@ -34,18 +41,24 @@ pub(crate) struct FilterParams {
     /// Who handles it; empty: nobody.
     pub assignee: Option<String>,
     /// Any of these ATT&CK techniques, separated by commas, as in `T1110` or `T1110.001`; the first finds the second, too.
+    #[param(inline, value_type = Option<shape::Techniques>)]
     pub technique: Option<String>,
     /// Crossed at or after this time (RFC 3339), or this day (2026-01-31, which begins at 00:00 UTC).
+    #[param(inline, value_type = Option<shape::TimeOrDay>)]
     pub since: Option<String>,
     /// Crossed before this time (RFC 3339), or before this day began.
+    #[param(inline, value_type = Option<shape::TimeOrDay>)]
     pub until: Option<String>,
     /// Words that all must be in the title, entity, key, rule id, tags or ATT&CK techniques, ignoring case: each a whole word, or,
     /// from three characters on, the beginning of one or of a part of one. Or the beginning of an id. Of the rows found the
     /// newest 10,000 are looked at; `search_capped` says so.
+    #[param(inline, value_type = Option<shape::Search>)]
     pub q: Option<String>,
     /// Of the case of this number.
+    #[param(inline, value_type = Option<shape::CaseNumber>)]
     pub case: Option<String>,
     /// `yes`: only what a snooze hides from the queue; `no`: only what none hides. Default: both.
+    #[param(inline, value_type = Option<shape::YesOrNo>)]
     pub snoozed: Option<String>,
 }
 

@@ -16,6 +16,7 @@ use super::{filter::FilterParams, past::AsOfParams};
 use crate::{
     app::App,
     problem::{Kind, Problem, short},
+    shape,
     wire::AlertDocument,
 };
 
@@ -27,6 +28,7 @@ const PAGE: u32 = 50;
 #[into_params(parameter_in = Query)]
 pub(crate) struct PageParams {
     /// `crossed_at`, `last_seen`, `severity`, `count` or `created`; `-` in front: highest first. Default: `-crossed_at`.
+    #[param(inline, value_type = Option<shape::Order>)]
     pub sort: Option<String>,
     /// At most so many: 1 to 500, fewer where their bodies are long. Default: 50.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]

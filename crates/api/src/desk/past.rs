@@ -11,6 +11,7 @@ use super::history::HistoryEntry;
 use crate::{
     app::App,
     problem::{Kind, Problem, short},
+    shape,
     wire::{AlertDocument, contents},
 };
 
@@ -19,6 +20,7 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub(crate) struct AsOfParams {
     /// As it was at this `seq`, or at this time (RFC 3339, to the minute).
+    #[param(inline, value_type = Option<shape::Place>)]
     pub as_of: Option<String>,
 }
 

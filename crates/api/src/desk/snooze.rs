@@ -17,6 +17,7 @@ use crate::{
     auth::Caller,
     metrics::now,
     problem::{Kind, Problem, short},
+    shape,
 };
 
 /// Characters of a reason.
@@ -88,6 +89,7 @@ pub(crate) struct SnoozeList {
 #[into_params(parameter_in = Query)]
 pub(crate) struct SnoozeParams {
     /// `in_force` (the default) or `ended`.
+    #[param(inline, value_type = Option<shape::SnoozeState>)]
     pub state: Option<String>,
 }
 
@@ -109,6 +111,7 @@ pub(crate) struct SnoozeBody {
     #[schema(format = DateTime)]
     pub until: String,
     /// Why: 1 to 500 characters.
+    #[schema(value_type = shape::Reason)]
     pub reason: String,
 }
 

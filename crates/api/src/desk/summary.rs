@@ -17,6 +17,7 @@ use super::filter::FilterParams;
 use crate::{
     app::App,
     problem::{Kind, Problem, short},
+    shape,
 };
 
 /// What to count by.
@@ -24,6 +25,7 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub(crate) struct ByParams {
     /// `severity`, `status`, `rule`, `state`, `entity` or `technique`.
+    #[param(inline, value_type = shape::By)]
     pub by: String,
 }
 

@@ -12,6 +12,7 @@ use crate::{
     app::App,
     auth::Caller,
     problem::{Kind, Problem},
+    shape,
     wire::{DispositionName, StatusName},
 };
 
@@ -27,6 +28,7 @@ pub(crate) struct Change {
     #[serde(default)]
     pub status: Option<Status>,
     /// New owner; an empty text or null removes the owner.
+    #[schema(value_type = Option<shape::Owner>)]
     #[serde(default, deserialize_with = "nullable")]
     pub assignee: Option<String>,
     /// What it turned out to be.

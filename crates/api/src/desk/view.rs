@@ -12,6 +12,7 @@ use crate::{
     app::App,
     auth::Caller,
     problem::{Kind, Problem, short},
+    shape,
 };
 
 /// Characters of a name.
@@ -56,8 +57,10 @@ pub(crate) struct ViewList {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ViewBody {
     /// Its name: 1 to 60 characters.
+    #[schema(value_type = shape::ViewName)]
     pub name: String,
     /// The queue's query string, as in `severity=high&rule=bot-stuffing`: at most 2,000 bytes.
+    #[schema(max_length = 2000)]
     pub query: String,
     /// Shown to everybody.
     #[serde(default)]

@@ -7,7 +7,7 @@ use axum::{
     extract::State,
     http::{HeaderMap, HeaderName, header},
 };
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     access::Permission,
@@ -23,6 +23,7 @@ use crate::{
     },
     params::{NoParams, Segment, Strict},
     problem::{self, Kind, Problem, etag},
+    shape,
     wire::{AlertDocument, AlertOrNotice},
 };
 
@@ -82,6 +83,16 @@ pub(crate) async fn one(
 /// The `ETag` of a triage version.
 pub(crate) fn tag(version: i64) -> [(HeaderName, String); 1] {
     [(header::ETAG, etag(version))]
+}
+
+/// The header with the version that was seen.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code, reason = "only its description is used")]
+pub(crate) struct IfMatchHeader {
+    /// The version that you saw, as in `ETag`.
+    #[param(rename = "If-Match", inline, value_type = shape::Version)]
+    version: String,
 }
 
 /// The version in `If-Match`.

@@ -11,8 +11,8 @@ use axum::{
 use utoipa::ToSchema;
 
 use super::{
-    alerts::{if_match, tag},
-    keyed::{Keyed, created},
+    alerts::{IfMatchHeader, if_match, tag},
+    keyed::{KeyHeader, Keyed, created},
 };
 use crate::{
     app::App,
@@ -21,7 +21,7 @@ use crate::{
         audit::AuditDocument,
         case::{
             self, CaseBody, CaseChange, CaseDocument, CaseHistory, CaseParams, ChangedCase, Merge, Note,
-            Selection, WholeCase,
+            Selection, SplitBody, WholeCase,
         },
         list::Listed,
     },
@@ -55,7 +55,7 @@ pub(crate) async fn list(
 /// Opens a case with its first alerts: all of them, or there is no case.
 #[utoipa::path(
     post, path = "/cases", operation_id = "open_case", tag = "cases", request_body = CaseBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "The same request again gets the same answer, for 24 hours")),
+    params(KeyHeader),
     responses(
         (status = 201, description = "The case", body = CaseDocument),
         (status = 409, description = "An alert is in another case", body = problem::ProblemDocument, content_type = "application/problem+json"),
@@ -95,7 +95,7 @@ pub(crate) async fn one(
     patch, path = "/cases/{id}", operation_id = "change_case", tag = "cases", request_body = CaseChange,
     params(
         ("id" = String, Path, description = "The case's number"),
-        ("If-Match" = String, Header, description = "The version that you saw, as in `ETag`")
+        IfMatchHeader
     ),
     responses(
         (status = 200, description = "The case now", body = ChangedCase, headers(("etag" = String, description = "Its version"))),
@@ -159,7 +159,7 @@ pub(crate) async fn remove(
     post, path = "/cases/{id}/notes", operation_id = "add_case_note", tag = "cases", request_body = Note,
     params(
         ("id" = String, Path, description = "The case's number"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same request again gets the same answer, for 24 hours")
+        KeyHeader
     ),
     responses((status = 201, description = "The history's new entry", body = AuditDocument), problem::ProblemDocument)
 )]
@@ -191,10 +191,10 @@ pub(crate) async fn merge(
 
 /// Makes a case of its own of some of a case's alerts. Both name the other.
 #[utoipa::path(
-    post, path = "/cases/{id}/split", operation_id = "split_case", tag = "cases", request_body = CaseBody,
+    post, path = "/cases/{id}/split", operation_id = "split_case", tag = "cases", request_body = SplitBody,
     params(
         ("id" = String, Path, description = "The case's number"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same request again gets the same answer, for 24 hours")
+        KeyHeader
     ),
     responses((status = 201, description = "The new case", body = CaseDocument), problem::ProblemDocument)
 )]
@@ -203,9 +203,9 @@ pub(crate) async fn split(
     Segment(id): Segment,
     Extension(caller): Extension<Caller>,
     Strict(NoParams {}): Strict<NoParams>,
-    Keyed { body, key }: Keyed<CaseBody>,
+    Keyed { body, key }: Keyed<SplitBody>,
 ) -> Result<Response, Problem> {
-    Ok(created(case::split(&app, case::number(&id)?, body, key, &caller).await?))
+    Ok(created(case::split(&app, case::number(&id)?, body.into(), key, &caller).await?))
 }
 
 /// Who did what to a case, and to those that were merged into it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Extension, Json, extract::State, http::StatusCode, response::Response};
 use utoipa::ToSchema;
 
-use super::keyed::{Keyed, created};
+use super::keyed::{KeyHeader, Keyed, created};
 use crate::{
     app::App,
     auth::Caller,
@@ -36,7 +36,7 @@ pub(crate) async fn snoozes(
 /// `snoozed=no`; one whose severity rises above what was to be seen is in the queue again.
 #[utoipa::path(
     post, path = "/snoozes", operation_id = "snooze", tag = "snoozes", request_body = SnoozeBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "The same request again gets the same answer, for 24 hours")),
+    params(KeyHeader),
     responses(
         (status = 201, description = "The snooze", body = SnoozeDocument),
         (status = 409, description = "One is in force for this rule and entity", body = problem::ProblemDocument, content_type = "application/problem+json"),
@@ -83,7 +83,7 @@ pub(crate) async fn views(
 /// Saves a view of the queue, at most 50 a person.
 #[utoipa::path(
     post, path = "/views", operation_id = "save_view", tag = "views", request_body = ViewBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "The same request again gets the same answer, for 24 hours")),
+    params(KeyHeader),
     responses((status = 201, description = "The view", body = ViewDocument), problem::ProblemDocument)
 )]
 pub(crate) async fn save_view(

@@ -22,7 +22,7 @@ use crate::{
     get, path = "/alerts/export", operation_id = "export_alerts", tag = "alerts", params(ExportParams),
     responses(
         (
-            status = 200, description = "The rows", body = String, content_type = "application/x-ndjson",
+            status = 200, description = "The rows", content((String = "application/x-ndjson"), (String = "text/csv")),
             headers(("x-total-count" = u64, description = "Rows that match; of a search whose words more rows hold than it looks at, those that it looks at"), ("x-row-limit" = u64, description = "Rows that are written at most"))
         ),
         problem::ProblemDocument

@@ -12,12 +12,14 @@ use axum::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
+use utoipa::IntoParams;
 use vedette_store::model::{Key, Made};
 
 use crate::{
     auth::Caller,
     params::{is_json, json, refused_body},
     problem::{Kind, Problem},
+    shape,
 };
 
 /// Characters of a key.
@@ -26,6 +28,16 @@ const MAX_KEY: usize = 200;
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// On an answer that was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// The header with the key.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code, reason = "only its description is used")]
+pub(crate) struct KeyHeader {
+    /// The same request again gets the same answer, for 24 hours.
+    #[param(rename = "Idempotency-Key", inline, value_type = shape::RequestKey, required = false)]
+    key: String,
+}
 
 /// A JSON body as a `T`, and its key.
 pub(crate) struct Keyed<T> {

@@ -10,8 +10,8 @@ use axum::{
 };
 
 use super::{
-    alerts::{if_match, tag},
-    keyed::{Keyed, created},
+    alerts::{IfMatchHeader, if_match, tag},
+    keyed::{KeyHeader, Keyed, created},
 };
 use crate::{
     app::App,
@@ -33,7 +33,7 @@ use crate::{
     patch, path = "/alerts/{id}", operation_id = "change_alert", tag = "triage",
     params(
         ("id" = String, Path, description = "alert_id or notice_id"),
-        ("If-Match" = String, Header, description = "The triage version that you saw, as in `ETag`")
+        IfMatchHeader
     ),
     request_body = Change,
     responses(
@@ -80,7 +80,7 @@ pub(crate) async fn bulk(
     post, path = "/alerts/{id}/comments", operation_id = "add_comment", tag = "triage",
     params(
         ("id" = String, Path, description = "alert_id or notice_id"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same request again gets the same answer, for 24 hours")
+        KeyHeader
     ),
     request_body = Comment,
     responses(
