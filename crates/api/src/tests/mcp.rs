@@ -1,9 +1,13 @@
 //! The tools for assistants, asked as a client asks: JSON-RPC over POST.
 
+use std::time::Duration;
+
 use axum::{body::Body, http::header};
 use serde_json::{Value, json};
+use vedette_store::model::Role;
 
 use super::{Answer, Api, empty, request, seeded};
+use crate::auth::create_token;
 
 /// A message and its answer; `token` is shown if there is one.
 async fn post(api: &Api, token: &str, message: &Value) -> Answer {
@@ -162,4 +166,34 @@ async fn a_stranger_and_another_site_are_kept_out() {
     let foreign = request("POST", "/mcp").header(header::ORIGIN, "https://elsewhere.example");
     let foreign = foreign.header(header::CONTENT_TYPE, "application/json");
     assert_eq!(api.send(foreign.body(list.to_string().into()).unwrap()).await.status, 403);
+}
+
+#[tokio::test]
+async fn records_as_they_came_are_for_those_only_who_may_see_them() {
+    let api = empty(|app| app.open = false).await;
+    super::seed::fill(&api.store, super::NOON).await;
+    let mut seen = Vec::new();
+    for role in [Role::Reader, Role::Analyst] {
+        let token = create_token().unwrap();
+        api.store.create_token(role.name(), role, token.hash, "test").await.unwrap();
+        // In which a token made elsewhere counts.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let ask = async |tool: &str, arguments: Value| {
+            let params = json!({"name": tool, "arguments": arguments});
+            let message = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params});
+            post(&api, &token.text, &message).await.json()["result"]["structuredContent"]["data"].clone()
+        };
+        let listed = ask("list_alerts", json!({"state": "active"})).await;
+        let mut records = 0;
+        for item in listed["items"].as_array().unwrap() {
+            let alert = ask("get_alert", json!({"id": item["alert_id"]})).await;
+            assert!(alert["alert"]["events"].is_array(), "{alert}");
+            let explained = ask("explain_alert", json!({"id": item["alert_id"]})).await;
+            assert!(explained["alert"].is_object(), "{explained}");
+            records += alert.to_string().matches("event.original").count();
+            assert!(!explained.to_string().contains("event.original"), "{explained}");
+        }
+        seen.push(records > 0);
+    }
+    assert_eq!(seen, [false, true]);
 }
