@@ -110,6 +110,12 @@ fn two_people_change_one_alert_and_the_second_is_told() -> Result<()> {
             browser.shows("[role=alert]", "Not saved").await?;
             let typed = browser.script("return document.getElementById('comment').value").await?;
             ensure!(typed == "The load test.", "what was typed is lost: {typed}");
+            // It is still there when the page has heard of something else.
+            other.write("#comment", "Looking at it.").await?;
+            other.press_button("Save").await?;
+            browser.shows("#history", "Looking at it.").await?;
+            let typed = browser.script("return document.getElementById('comment').value").await?;
+            ensure!(typed == "The load test.", "what was typed is overwritten: {typed}");
             browser.shows("#triage .status", "Acknowledged").await?;
             let alert = demo.says(&format!("alerts/{id}"))?;
             ensure!(alert["triage"]["status"] == "acknowledged", "{alert}");

@@ -34,9 +34,21 @@
     try {
       await navigator.clipboard.writeText(value.textContent);
       copy.textContent = "Copied";
-      copy.closest("details").open = false;
+      setTimeout(() => { copy.textContent = "Copy"; copy.closest("details").open = false; }, 700);
     } catch { copy.textContent = "Not allowed"; }
   });
+
+  // The answer to a form that was not saved stands at the form's address, where nothing can be fetched again.
+  const own = document.querySelector("[data-own]");
+  if (own && location.pathname !== own.pathname) history.replaceState(null, "", own.href);
+
+  // What was typed and not saved is more than what the page came with: it is kept when the page is fetched again.
+  const draft = document.getElementById("comment");
+  if (draft?.value) {
+    const typed = draft.value;
+    draft.defaultValue = "";
+    draft.value = typed;
+  }
 
   dress();
   new MutationObserver(dress).observe(document.getElementById("main"), { childList: true, subtree: true });
