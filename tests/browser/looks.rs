@@ -17,7 +17,7 @@ use super::{
 /// Pages of one shape (`/alerts/…`) are one page.
 const MAX_PAGES: usize = 40;
 /// Shapes whose pages are looked at on a telephone, too.
-const NARROW: &[&str] = &["/", "/alerts/*", "/entities/*", "/entities/*/*", "/login"];
+const NARROW: &[&str] = &["/", "/alerts/*", "/entities/*", "/entities/*/*", "/sign-in"];
 
 /// The shape of a path: what stands for a name in it is a star.
 fn shape(path: &str) -> String {
@@ -90,11 +90,10 @@ async fn picture(browser: &Browser, shape: &str, width: u32, scheme: &str) -> Re
     Ok(std::fs::write(folder.join(format!("{name}-{width}-{scheme}.png")), browser.screenshot().await?)?)
 }
 
-/// What is wrong with one page.
-async fn look(demo: &Demo, browser: &Browser, axe: &str, shape: &str, path: &str) -> Result<Vec<String>> {
+/// What is wrong with the page that is shown, at these widths.
+pub async fn faults(browser: &Browser, axe: &str, shape: &str, widths: &[u32]) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
-    browser.go(&demo.at(path)).await?;
-    let widths: &[u32] = if NARROW.contains(&shape) { &[1280, 390] } else { &[1280] };
+    let path = browser.place().await?;
     for width in widths {
         for scheme in ["light", "dark"] {
             view(browser, *width, scheme).await?;
@@ -107,9 +106,17 @@ async fn look(demo: &Demo, browser: &Browser, axe: &str, shape: &str, path: &str
             wrong.extend(found.into_iter().map(|text| format!("{path} at {width}, {scheme}: {text}")));
         }
     }
+    Ok(wrong)
+}
+
+/// What is wrong with one page of the console at `home`, and with what it asks for.
+pub async fn look(home: &str, browser: &Browser, axe: &str, shape: &str, path: &str) -> Result<Vec<String>> {
+    browser.go(&format!("{home}{path}")).await?;
+    let widths: &[u32] = if NARROW.contains(&shape) { &[1280, 390] } else { &[1280] };
+    let mut wrong = faults(browser, axe, shape, widths).await?;
     wrong.extend(browser.complaints().await?.into_iter().map(|text| format!("{path}: {text}")));
-    let home = demo.at("/");
-    let foreign = browser.requests().await?.into_iter().filter(|url| !url.starts_with(&home));
+    let own = format!("{home}/");
+    let foreign = browser.requests().await?.into_iter().filter(|url| !url.starts_with(&own));
     wrong.extend(foreign.map(|url| format!("{path} asks for {url}")));
     Ok(wrong)
 }
@@ -120,9 +127,9 @@ fn every_page_is_accessible_and_asks_nobody_else() -> Result<()> {
         let pages = pages(demo, browser).await?;
         browser.complaints().await?;
         browser.requests().await?;
-        let mut wrong = Vec::new();
+        let (mut wrong, home) = (Vec::new(), demo.at(""));
         for (shape, path) in &pages {
-            wrong.extend(look(demo, browser, axe, shape, path).await?);
+            wrong.extend(look(&home, browser, axe, shape, path).await?);
         }
         // What never finds anything proves nothing.
         browser.go(&demo.at("/")).await?;

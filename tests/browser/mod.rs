@@ -7,4 +7,5 @@ mod demo;
 mod driver;
 mod line;
 mod looks;
+mod sign_in;
 mod single_sign_on;

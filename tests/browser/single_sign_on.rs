@@ -17,14 +17,12 @@ use serde_json::json;
 use super::{
     act::wait,
     driver::{Browser, Scripts, axe},
+    sign_in::NOWHERE,
 };
 use crate::{
     binary::root,
     crash::program::{Deployment, Process},
 };
-
-/// Nobody listens there.
-const NOWHERE: &str = "brokers: 127.0.0.1:9\ntopics: [{name: api, source: exchange_api}]";
 
 /// The provider's process.
 struct Provider(Child);
