@@ -1,9 +1,11 @@
 //! What an analyst does in a shift.
 
 use anyhow::{Context, Result, ensure};
+use vedette_event::Severity;
 
 use super::{
     act::{act, act_with},
+    demo::Demo,
     driver::{Browser, Scripts},
     line::Line,
 };
@@ -160,6 +162,79 @@ fn all_of_it_works_without_scripts() -> Result<()> {
         browser.shows("#triage .status", "Closed").await?;
         browser.go(&demo.at("/")).await?;
         ensure!(!rows(browser).await?.contains(&id));
+        Ok(())
+    })
+}
+
+/// Two active alerts, the first less severe than the second, each with its severity.
+async fn unequal(demo: &Demo, browser: &Browser) -> Result<[(Severity, String); 2]> {
+    browser
+        .until("two severities", async || {
+            let mut alerts = Vec::new();
+            for id in demo.active(2).await? {
+                let alert = demo.says(&format!("alerts/{id}"))?;
+                let severity = alert["severity"].as_str().and_then(Severity::parse).context("a severity")?;
+                alerts.push((severity, id));
+            }
+            alerts.sort();
+            let (Some(least), Some(most)) = (alerts.first(), alerts.last()) else { return Ok(None) };
+            Ok((least.0 < most.0).then(|| [least.clone(), most.clone()]))
+        })
+        .await
+}
+
+/// Opens a case from an alert's page and writes a note; gives the page's address.
+async fn open_case(demo: &Demo, browser: &Browser, alert: &str, title: &str, note: &str) -> Result<String> {
+    browser.go(&demo.at(&format!("/alerts/{alert}"))).await?;
+    browser.write("#case-title", title).await?;
+    browser.press_button("Open").await?;
+    browser.shows("h1", title).await?;
+    browser.write("#note", note).await?;
+    browser.press_button("Add note").await?;
+    browser.shows("#history", note).await?;
+    browser.place().await
+}
+
+#[test]
+fn two_cases_become_one_with_both_trails_and_the_highest_severity() -> Result<()> {
+    act("merge", async |demo, browser| {
+        let [(lower, mild), (higher, grave)] = unequal(demo, browser).await?;
+        let first = open_case(demo, browser, &mild, "Scan of the edge", "The range of a partner.").await?;
+        let severity = ".cols .head .sev";
+        ensure!(browser.text(severity).await?.to_lowercase() == lower.name());
+        let second = open_case(demo, browser, &grave, "Keys from elsewhere", "Asked the owner.").await?;
+        let number = second.rsplit('/').next().context("a number")?;
+
+        browser.go(&demo.at(&first)).await?;
+        browser.write("#from", number).await?;
+        browser.press_button("Merge").await?;
+        ensure!(browser.place().await? == first, "{}", browser.place().await?);
+        browser.shows("h1", "Scan of the edge").await?;
+        ensure!(browser.text(severity).await?.to_lowercase() == higher.name(), "the highest severity stays");
+        for alert in [&mild, &grave] {
+            ensure!(
+                !browser.all(&format!("#alerts a[href='/alerts/{alert}']")).await?.is_empty(),
+                "no {alert}"
+            );
+        }
+        let merged = format!("Case {number} merged in, with 1 alert");
+        for moment in
+            ["The range of a partner.", "Asked the owner.", &merged, &format!("case {number}: Opened")]
+        {
+            browser.shows("#history", moment).await?;
+        }
+        let case = demo.says(&first[1..])?;
+        ensure!(case["severity"] == higher.name() && case["alert_count"] == 2, "{case}");
+
+        // The other says where it went, keeps its trail, and takes nothing more.
+        browser.leaving(async || browser.click(&format!("#history a[href='{second}']")).await).await?;
+        browser.shows(".tag", "Merged into case").await?;
+        browser.shows("#history", "Asked the owner.").await?;
+        ensure!(browser.all("#from, #note").await?.is_empty(), "a merged case takes changes");
+        browser.leaving(async || browser.click(&format!(".tag a[href='{first}']")).await).await?;
+        ensure!(browser.place().await? == first);
+        let complaints = browser.complaints().await?;
+        ensure!(complaints.is_empty(), "{complaints:?}");
         Ok(())
     })
 }
