@@ -281,3 +281,67 @@ fn hands_stay_on_the_keyboard() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn one_key_closes_in_the_queue_and_one_takes_it_back() -> Result<()> {
+    act("queue keys", async |demo, browser| {
+        let id = demo.active(2).await?.remove(0);
+        browser.go(&demo.at(&format!("/?status=all&q={id}"))).await?;
+        browser.shows("#live", "Live").await?;
+        mark(browser).await?;
+        let status = format!("[id='row-{id}'] .status");
+        browser.key('j').await?;
+        browser.key('3').await?;
+        browser.shows("#did", "1 closed as false positive").await?;
+        browser.shows(&status, "Closed").await?;
+        let alert = demo.says(&format!("alerts/{id}"))?;
+        ensure!(alert["triage"]["disposition"] == "false_positive", "{alert}");
+        browser.key('u').await?;
+        browser.shows("#did", "1 as before").await?;
+        browser.shows(&status, "New").await?;
+        ensure!(demo.says(&format!("alerts/{id}"))?["triage"]["status"] == "new");
+        ensure!(is_marked(browser).await?, "the page was loaded again");
+        Ok(())
+    })
+}
+
+#[test]
+fn new_rows_wait_while_something_is_selected() -> Result<()> {
+    act("queue waits", async |demo, browser| {
+        demo.active(1).await?;
+        browser.go(&demo.at("/")).await?;
+        browser.shows("#live", "Live").await?;
+        browser.key('j').await?;
+        browser.key('x').await?;
+        let held = rows(browser).await?;
+        browser.shows("#chosen", "1 selected").await?;
+        browser.shows("#new", "new").await?;
+        ensure!(rows(browser).await? == held, "rows moved under the cursor");
+        browser.key('.').await?;
+        browser
+            .until("the new rows", async || Ok((rows(browser).await?.len() > held.len()).then_some(())))
+            .await
+    })
+}
+
+#[test]
+fn a_selection_is_changed_and_taken_back_without_scripts() -> Result<()> {
+    act_with("bulk by hand", Scripts::Off, async |demo, browser, _| {
+        let ids = demo.active(2).await?;
+        let chosen = &ids[..2];
+        browser.go(&demo.at("/?status=all")).await?;
+        for id in chosen {
+            browser.click(&format!("[id='row-{id}'] input[type=checkbox]")).await?;
+        }
+        browser.press_button("Benign").await?;
+        browser.shows("#did", "2 changed").await?;
+        for id in chosen {
+            browser.shows(&format!("[id='row-{id}'] .status"), "Closed").await?;
+        }
+        browser.press_button("Undo").await?;
+        for id in chosen {
+            browser.shows(&format!("[id='row-{id}'] .status"), "New").await?;
+        }
+        Ok(())
+    })
+}

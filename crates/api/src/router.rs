@@ -74,6 +74,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(export::alerts))
         .routes(routes!(stream::follow))
         .routes(routes!(triage::bulk))
+        .routes(routes!(triage::undo))
         .routes(routes!(alerts::one, triage::change))
         .routes(routes!(triage::comment))
         .routes(routes!(alerts::history))

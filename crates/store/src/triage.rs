@@ -278,7 +278,9 @@ impl Store {
                 let mut tx = self.begin().await?;
                 let mut results = Vec::new();
                 for item in items {
-                    let outcome = tx.patch(&item.id, item.version, patch, actor).await;
+                    let seen_revision = item.seen_revision.or(patch.seen_revision);
+                    let patch = TriagePatch { seen_revision, ..patch.clone() };
+                    let outcome = tx.patch(&item.id, item.version, &patch, actor).await;
                     results.push(BulkResult { id: item.id.clone(), outcome: tolerable(outcome)? });
                 }
                 tx.commit().await?;

@@ -1,14 +1,13 @@
-// Keeps the parts of a page marked data-live fresh: the event stream says that something changed, the page is fetched
-// again and its live parts are replaced. Without this file every page works by reloading it.
+// What all pages share: ages and times, the stream of changes, keys that lead somewhere. Without this file every page works by
+// reloading it.
 "use strict";
 
-(() => {
+window.vedette = (() => {
   const live = document.getElementById("live");
-  const hold = document.getElementById("hold");
-  let held = false;
-  let waiting = 0;
-  let timer = null;
-  let busy = false;
+  const root = document.documentElement;
+  const kept = (name) => { try { return localStorage.getItem(name); } catch { return null; } };
+  const keep = (name, value) => { try { localStorage.setItem(name, value); } catch { /* not allowed: for this page only */ } };
+  let local = kept("times") === "local";
 
   const say = (text, on = false) => {
     if (!live || live.hidden) return;
@@ -16,15 +15,72 @@
     live.classList.toggle("on", on);
   };
 
-  const ages = () => {
-    for (const time of document.querySelectorAll("time[data-age]")) {
+  const here = (iso) => {
+    const at = new Date(iso);
+    const two = (n) => String(n).padStart(2, "0");
+    const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+    const clock = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+    return at.toDateString() === new Date().toDateString() ? clock : `${day} ${clock}`;
+  };
+
+  // Ages go on; `t` turns other times to the clock of the room, and back.
+  const times = () => {
+    for (const time of document.querySelectorAll("time[datetime]")) {
+      if (time.dataset.utc === undefined) time.dataset.utc = time.textContent;
       const seconds = Math.round((Date.now() - Date.parse(time.dateTime)) / 1000);
-      const text = seconds < 0 ? null
-        : seconds < 60 ? `${seconds} s ago`
-        : seconds < 3600 ? `${Math.floor(seconds / 60)} min ago`
-        : seconds < 86400 ? `${Math.floor(seconds / 3600)} h ago` : null;
-      if (text) time.textContent = text;
+      const age = "age" in time.dataset && seconds >= 0 && seconds < 172800
+        ? seconds < 60 ? `${seconds} s ago`
+          : seconds < 3600 ? `${Math.floor(seconds / 60)} min ago`
+            : `${Math.floor(seconds / 3600)} h ago` : null;
+      const text = age ?? (local ? here(time.dateTime) : time.dataset.utc);
+      if (time.textContent !== text) time.textContent = text;
     }
+  };
+
+  // Since when nothing was heard; a grey word of it over the page.
+  let stale = null;
+  const told = (since) => {
+    if (since === null) { stale?.remove(); stale = null; return; }
+    if (stale) return;
+    stale = document.createElement("div");
+    stale.className = "stale";
+    stale.setAttribute("role", "status");
+    stale.textContent = `Stale since ${new Date(since).toISOString().slice(11, 19)} UTC: nothing was heard from the service.`;
+    document.getElementById("main").before(stale);
+  };
+
+  // Changes after a place. Only a page that is looked at follows: a browser has six connections to a service, and each hidden page
+  // would hold one. It goes on where it was when it is looked at again.
+  const follow = (address, happened) => {
+    let source = null;
+    let after = null;
+    let heard = Date.now();
+    const open = () => {
+      if (source || document.hidden) return;
+      const at = new URL(address, location.href);
+      if (after) at.searchParams.set("after", after);
+      heard = Date.now();
+      source = new EventSource(at);
+      source.onopen = () => { heard = Date.now(); told(null); say("Live", true); happened("open", {}); };
+      source.onerror = () => say("Connection lost, trying again…");
+      for (const kind of ["row", "leave", "reset", "quiet"]) {
+        source.addEventListener(kind, (event) => {
+          heard = Date.now();
+          told(null);
+          if (event.lastEventId) after = event.lastEventId;
+          happened(kind, JSON.parse(event.data));
+        });
+      }
+    };
+    const close = () => { source?.close(); source = null; };
+    document.addEventListener("visibilitychange", () => { if (document.hidden) close(); else open(); });
+    setInterval(() => {
+      if (document.hidden) return;
+      if (source?.readyState === EventSource.CLOSED) close();
+      open();
+      if (Date.now() - heard > 30000) told(heard);
+    }, 3000);
+    open();
   };
 
   // A part in which somebody selects text or fills in a form is left alone.
@@ -35,62 +91,75 @@
     return inputs.some((input) => input === document.activeElement || input.value !== (input.defaultValue ?? ""));
   };
 
-  const replace = (fresh) => {
-    const before = new Map([...document.querySelectorAll("tr[data-seq]")].map((row) => [row.id, row.dataset.seq]));
-    const open = [...document.querySelectorAll("details[open][id]")].map((details) => details.id);
-    const focused = document.activeElement?.closest("tr[id]")?.id;
-    for (const part of document.querySelectorAll("[data-live]")) {
-      const next = fresh.getElementById(part.id);
-      if (next && !inUse(part)) part.replaceWith(next);
-    }
-    for (const row of document.querySelectorAll("tr[data-seq]")) {
-      if (before.size && before.get(row.id) !== row.dataset.seq) row.classList.add("fresh");
-    }
-    for (const id of open) { const details = document.getElementById(id); if (details) details.open = true; }
-    if (focused) document.getElementById(focused)?.querySelector("a")?.focus({ preventScroll: true });
-    ages();
-  };
-
-  const refresh = async () => {
-    timer = null;
-    if (busy || document.hidden) { if (busy) later(); return; }
+  let busy = false;
+  // Fetches the page again and replaces these parts of it.
+  const refresh = async (parts = "[data-live]") => {
+    if (busy || document.hidden) return false;
     busy = true;
+    let done = false;
     try {
       const response = await fetch(location.href, { headers: { accept: "text/html" } });
       if (response.ok) {
-        replace(new DOMParser().parseFromString(await response.text(), "text/html"));
-        waiting = 0;
+        const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+        const open = [...document.querySelectorAll("details[open][id]")].map((details) => details.id);
+        for (const part of document.querySelectorAll(parts)) {
+          const next = fresh.getElementById(part.id);
+          if (next && !inUse(part)) part.replaceWith(next);
+        }
+        for (const id of open) { const details = document.getElementById(id); if (details) details.open = true; }
+        times();
+        done = true;
       }
     } catch { /* the stream reconnects and asks again */ }
     busy = false;
+    return done;
   };
-  const later = () => { if (timer === null) timer = setTimeout(refresh, 700); };
 
-  const changed = (event) => {
+  const keys = document.getElementById("keys");
+  const on = document.getElementById("keys-on");
+  const switched = (to) => { root.dataset.keys = to; if (on) on.checked = to === "on"; };
+  switched(kept("keys") ?? "on");
+  on?.addEventListener("change", () => { switched(on.checked ? "on" : "off"); keep("keys", root.dataset.keys); });
+  const help = () => keys?.showModal();
+  for (const button of document.querySelectorAll("[data-keys]:not(html)")) { button.hidden = false; button.onclick = help; }
+
+  // Whether a key is meant for the page, and not for what is written in or a dialog.
+  const meant = (event) => !(event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || keys?.open
+    || root.dataset.keys === "off" || event.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable]"));
+
+  const beside = (step) => {
+    let ids = [];
+    try { ids = JSON.parse(sessionStorage.getItem("queue") ?? "[]"); } catch { /* none */ }
+    const at = ids.indexOf(decodeURIComponent(location.pathname.split("/")[2] ?? ""));
+    return at < 0 ? null : ids[at + step] ?? null;
+  };
+  const pages = { n: ["next", 1], p: ["prev", -1] };
+  document.addEventListener("keydown", (event) => {
+    if (!meant(event)) return;
+    const search = document.querySelector("input[type=search]");
+    if (event.key === "?") help();
+    else if (event.key === "/" && search) search.focus();
+    else if (event.key === "t") { local = !local; keep("times", local ? "local" : "utc"); times(); say(local ? "Times are of this place" : "Times are UTC"); }
+    else if (pages[event.key]) {
+      const [rel, step] = pages[event.key];
+      const link = document.querySelector(`a[rel=${rel}]`)?.href;
+      const id = location.pathname.startsWith("/alerts/") ? beside(step) : null;
+      if (id) location.assign(`/alerts/${encodeURIComponent(id)}`); else if (link) location.assign(link); else return;
+    } else return;
+    event.preventDefault();
+  });
+
+  times();
+  setInterval(times, 5000);
+  if (live && live.dataset.rows === undefined && live.dataset.stream) {
     const only = live.dataset.only;
-    if (only && event && event.type !== "reset" && JSON.parse(event.data).id !== only) return;
-    waiting += 1;
-    if (held) say(`Held · ${waiting} change${waiting === 1 ? "" : "s"} waiting`); else later();
-  };
-
-  ages();
-  setInterval(ages, 5000);
-  setInterval(() => { if (!held) later(); }, 15000);
-  if (!live || !window.EventSource) return;
-
-  const stream = new EventSource(live.dataset.stream);
-  stream.onopen = () => { if (!held) say("Live", true); };
-  stream.onerror = () => say("Connection lost, trying again…");
-  for (const kind of ["alert", "leave", "reset"]) stream.addEventListener(kind, changed);
-  document.addEventListener("visibilitychange", () => { if (!document.hidden && !held) later(); });
-  if (hold) {
-    hold.hidden = false;
-    hold.addEventListener("click", () => {
-      held = !held;
-      hold.textContent = held ? "Resume updates" : "Hold updates";
-      hold.setAttribute("aria-pressed", String(held));
-      say(held ? "Held" : "Live", !held);
-      if (!held) later();
+    let waiting = null;
+    const later = () => { waiting ??= setTimeout(async () => { waiting = null; if (!await refresh()) later(); }, 700); };
+    follow(live.dataset.stream, (kind, { id }) => {
+      if (kind === "reset" || ((kind === "row" || kind === "leave") && (!only || id === only))) later();
     });
+  } else if (!live) {
+    setInterval(() => refresh(), 15000);
   }
+  return { follow, refresh, say, times, meant };
 })();

@@ -168,7 +168,7 @@ pub(super) async fn show(
     let fragment = page.link.split_once('#').map(|(_, fragment)| fragment.to_owned()).unwrap_or_default();
     page.lasting = format!("{}#{fragment}", href(&own, &[("as_of", &at.unwrap_or(seq).to_string())]));
     let rule = page.about.id.clone();
-    page.stream = href("/api/v1/alerts/stream", &[("after", &seq.to_string()), ("rule", &rule)]);
+    page.stream = href("/live", &[("after", &seq.to_string()), ("status", "all"), ("rule", &rule)]);
     render(&page)
 }
 

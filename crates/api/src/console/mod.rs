@@ -67,6 +67,9 @@ static ASSETS_VERSION: LazyLock<String> = LazyLock::new(|| {
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/", get(queue::page))
+        .route("/live", get(queue::live::follow))
+        .route("/alerts/bulk", post(queue::acts::bulk))
+        .route("/alerts/undo", post(queue::acts::undo))
         .route("/alerts/{id}", get(alert::page))
         .route("/alerts/{id}/events/{number}", get(alert::event))
         .route("/alerts/{id}/triage", post(forms::triage))

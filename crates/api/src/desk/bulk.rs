@@ -40,6 +40,19 @@ pub(crate) struct BulkEntry {
     pub id: String,
     /// The triage version that you saw.
     pub version: i64,
+    /// The revision that you saw: an alert closed from an older one comes back.
+    #[serde(default)]
+    pub seen_revision: Option<u32>,
+}
+
+/// A change of many alerts that is to be taken back: what you changed in between.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Undo {
+    /// The `after` of the change.
+    pub after: i64,
+    /// The `until` of the change.
+    pub until: i64,
 }
 
 /// The filters of the list, written as there.
@@ -71,6 +84,28 @@ pub(crate) struct BulkFilter {
     snoozed: Option<String>,
 }
 
+impl From<FilterParams> for BulkFilter {
+    fn from(filter: FilterParams) -> Self {
+        let FilterParams { status, state, severity, rule, entity, .. } = filter;
+        let FilterParams { source, assignee, technique, since, until, q, case, snoozed, .. } = filter;
+        Self {
+            status,
+            state,
+            severity,
+            rule,
+            entity,
+            source,
+            assignee,
+            technique,
+            since,
+            until,
+            q,
+            case,
+            snoozed,
+        }
+    }
+}
+
 impl From<BulkFilter> for FilterParams {
     fn from(filter: BulkFilter) -> Self {
         let BulkFilter { status, state, severity, rule, entity, .. } = filter;
@@ -97,20 +132,24 @@ impl From<BulkFilter> for FilterParams {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BulkOutcome {
     /// One for each alert.
-    items: Vec<BulkOutcomeItem>,
+    pub items: Vec<BulkOutcomeItem>,
+    /// The newest `seq` before the change, and after it: what takes it back names both.
+    pub after: i64,
+    /// See `after`.
+    pub until: i64,
 }
 
 /// What became of one alert.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BulkOutcomeItem {
     /// alert_id or notice_id.
-    id: String,
+    pub id: String,
     /// Its triage version now; null if it was not changed.
     #[schema(required = true)]
     version: Option<i64>,
     /// Why it was not changed; null if it was.
     #[schema(value_type = Option<problem::ProblemDocument>, required = true)]
-    problem: Option<Problem>,
+    pub problem: Option<Problem>,
 }
 
 impl From<BulkResult> for BulkOutcomeItem {
@@ -125,9 +164,7 @@ impl From<BulkResult> for BulkOutcomeItem {
 /// Changes the triage of many alerts.
 pub(crate) async fn apply(app: &App, bulk: Bulk, caller: &Caller) -> Result<BulkOutcome, Problem> {
     let target = match (bulk.items, bulk.filter, bulk.as_of) {
-        (Some(items), None, None) => BulkTarget::Items(
-            items.into_iter().map(|BulkEntry { id, version }| BulkItem { id, version }).collect(),
-        ),
+        (Some(items), None, None) => BulkTarget::Items(items.into_iter().map(item).collect()),
         (None, Some(filter), Some(as_of)) => {
             BulkTarget::Matching { filter: Box::new(FilterParams::from(filter).filter()?), as_of }
         }
@@ -140,6 +177,25 @@ pub(crate) async fn apply(app: &App, bulk: Bulk, caller: &Caller) -> Result<Bulk
         let valid = Disposition::ALL.iter().map(|disposition| disposition.name());
         return Err(Problem::new(Kind::InvalidBody, "Closing alerts needs a `disposition`.").valid(valid));
     }
-    let results = app.store.bulk_triage(&target, &bulk.change.patch()?, &caller.name).await?;
-    Ok(BulkOutcome { items: results.into_iter().map(Into::into).collect() })
+    let patch = bulk.change.patch()?;
+    let after = app.store.newest_seq().await?;
+    let results = app.store.bulk_triage(&target, &patch, &caller.name).await?;
+    outcome(app, after, results).await
+}
+
+/// Takes back what somebody changed: each alert that nobody has changed since has the triage from before again.
+pub(crate) async fn undo(app: &App, undo: &Undo, caller: &Caller) -> Result<BulkOutcome, Problem> {
+    let after = app.store.newest_seq().await?;
+    let results = app.store.undo_triage(undo.after, undo.until, &caller.name).await?;
+    outcome(app, after, results).await
+}
+
+async fn outcome(app: &App, after: i64, results: Vec<BulkResult>) -> Result<BulkOutcome, Problem> {
+    let until = app.store.newest_seq().await?;
+    Ok(BulkOutcome { items: results.into_iter().map(Into::into).collect(), after, until })
+}
+
+fn item(entry: BulkEntry) -> BulkItem {
+    let BulkEntry { id, version, seen_revision } = entry;
+    BulkItem { id, version, seen_revision }
 }

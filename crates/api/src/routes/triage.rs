@@ -18,7 +18,7 @@ use crate::{
     auth::Caller,
     desk::{
         alert,
-        bulk::{self, Bulk, BulkOutcome},
+        bulk::{self, Bulk, BulkOutcome, Undo},
         comment::{self, Comment},
         history::HistoryEntry,
         triage::{self, Change},
@@ -73,6 +73,23 @@ pub(crate) async fn bulk(
     JsonBody(bulk): JsonBody<Bulk>,
 ) -> Result<Json<BulkOutcome>, Problem> {
     bulk::apply(&app, bulk, &caller).await.map(Json)
+}
+
+/// Takes back a change of many alerts: each that nobody has changed since gets the triage from before.
+#[utoipa::path(
+    post, path = "/alerts/undo", operation_id = "undo_changes", tag = "triage", request_body = Undo,
+    responses(
+        (status = 200, description = "A result for each", body = BulkOutcome),
+        problem::ProblemDocument
+    )
+)]
+pub(crate) async fn undo(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Strict(NoParams {}): Strict<NoParams>,
+    JsonBody(undo): JsonBody<Undo>,
+) -> Result<Json<BulkOutcome>, Problem> {
+    bulk::undo(&app, &undo, &caller).await.map(Json)
 }
 
 /// Adds a comment to an alert or notice.

@@ -209,6 +209,8 @@ pub struct BulkItem {
     pub id: String,
     /// The triage version that the analyst saw.
     pub version: i64,
+    /// The revision that the analyst saw; `None` means that of the change.
+    pub seen_revision: Option<u32>,
 }
 
 /// Which rows a bulk change is for.

@@ -84,7 +84,7 @@ async fn what_is_not_there_yet_was_not_seen() {
     let patch = TriagePatch { seen_revision: Some(2), ..to(Status::Closed) };
     let refused = store.patch_triage("a", 0, &patch, "ann").await.unwrap_err();
     assert!(matches!(refused, Error::Unseen { what: "revision", seen: 2, newest: 1 }), "{refused}");
-    let items = BulkTarget::Items(vec![BulkItem { id: "a".to_owned(), version: 0 }]);
+    let items = BulkTarget::Items(vec![BulkItem { id: "a".to_owned(), version: 0, seen_revision: None }]);
     let refused = store.bulk_triage(&items, &patch, "ann").await.unwrap().remove(0).outcome;
     assert!(matches!(refused, Err(Error::Unseen { .. })));
     let seq = store.newest_seq().await.unwrap();
@@ -99,13 +99,13 @@ async fn bulk_changes_answer_for_each_row() {
     let (_folder, store) = store().await;
     publish_alerts(&store, vec![alert("a", 1, 1, 5), alert("b", 1, 2, 5)]).await;
     store.patch_triage("b", 0, &to(Status::Acknowledged), "bob").await.unwrap();
-    let items = ["a", "b", "c"].map(|id| BulkItem { id: id.to_owned(), version: 0 });
+    let items = ["a", "b", "c"].map(|id| BulkItem { id: id.to_owned(), version: 0, seen_revision: None });
     let results =
         store.bulk_triage(&BulkTarget::Items(items.to_vec()), &to(Status::Closed), "ann").await.unwrap();
     assert_eq!(results[0].outcome.as_ref().unwrap().status, Status::Closed);
     assert!(matches!(results[1].outcome, Err(Error::Conflict { .. })));
     assert!(matches!(results[2].outcome, Err(Error::NotFound { .. })));
-    let many = vec![BulkItem { id: "a".to_owned(), version: 0 }; crate::MAX_BULK + 1];
+    let many = vec![BulkItem { id: "a".to_owned(), version: 0, seen_revision: None }; crate::MAX_BULK + 1];
     let refused = store.bulk_triage(&BulkTarget::Items(many), &to(Status::Closed), "ann").await;
     assert!(matches!(refused, Err(Error::TooMany { .. })));
 }

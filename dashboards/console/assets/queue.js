@@ -1,0 +1,217 @@
+// The queue as it changes: rows change in place, new ones wait unless one is at the top with nothing selected; keys and buttons act
+// at once, and what was refused is as it was, with the reason. Without this file the same form does it.
+"use strict";
+
+(() => {
+  const { follow, refresh, say, times, meant } = window.vedette;
+  const live = document.getElementById("live");
+  const fresh = document.getElementById("new");
+  const bulk = document.getElementById("bulk");
+  const did = document.getElementById("did");
+  const first = live.dataset.rows === "first";
+  const MOST = 200;
+  const waiting = new Map();
+  let cursor = null;
+  let last = null;
+  let dirty = false;
+
+  const body = () => document.querySelector(".lines tbody");
+  const rows = () => [...document.querySelectorAll(".lines tbody tr")];
+  const row = (id) => document.getElementById(`row-${id}`);
+  const boxes = () => [...document.querySelectorAll(".pick input[type=checkbox]")];
+  const chosen = () => boxes().filter((box) => box.checked).map((box) => box.closest("tr"));
+  const still = () => scrollY < 80 && cursor === null && chosen().length === 0 && !body()?.matches(":hover");
+
+  const made = (html) => {
+    const template = document.createElement("template");
+    template.innerHTML = html;
+    return template.content.querySelector("tr");
+  };
+
+  const count = () => {
+    const n = chosen().length;
+    if (!bulk) return;
+    bulk.hidden = n === 0;
+    document.querySelector("#chosen b").textContent = `${n} selected`;
+  };
+
+  const offer = () => {
+    fresh.hidden = waiting.size === 0;
+    fresh.textContent = `${waiting.size} new`;
+    fresh.setAttribute("aria-keyshortcuts", ".");
+  };
+
+  const insert = (tr) => {
+    tr.classList.add("fresh");
+    body().prepend(tr);
+    for (const extra of rows().slice(MOST)) extra.remove();
+  };
+
+  const show = () => {
+    for (const html of waiting.values()) insert(made(html));
+    waiting.clear();
+    for (const gone of document.querySelectorAll("tr.gone")) gone.remove();
+    if (cursor && !row(cursor)) cursor = null;
+    scrollTo({ top: 0 });
+    offer();
+    times();
+    count();
+  };
+
+  const replace = (tr, html) => {
+    const next = made(html);
+    const checked = tr.querySelector(".pick input")?.checked;
+    const focused = tr.contains(document.activeElement) ? document.activeElement.closest("a, input") : null;
+    const at = focused ? [...tr.querySelectorAll("a, input")].indexOf(focused) : -1;
+    next.classList.add("fresh");
+    if (tr.classList.contains("cursor")) next.classList.add("cursor");
+    tr.replaceWith(next);
+    if (checked) next.querySelector(".pick input").checked = true;
+    if (at >= 0) next.querySelectorAll("a, input")[at]?.focus({ preventScroll: true });
+  };
+
+  const happened = (kind, { id, html }) => {
+    if (kind === "reset") { refresh("#rows, [data-live]"); return; }
+    if (kind !== "row" && kind !== "leave") return;
+    dirty = true;
+    const tr = row(id);
+    if (kind === "row" && tr) replace(tr, html);
+    else if (kind === "row" && first) {
+      if (!body()) { refresh("#rows, [data-live]"); return; }
+      waiting.delete(id);
+      if (still()) insert(made(html)); else waiting.set(id, html);
+    } else if (kind === "leave") {
+      waiting.delete(id);
+      if (tr && still()) tr.remove(); else tr?.classList.add("gone");
+      const box = tr?.querySelector(".pick input");
+      if (box) { box.checked = false; box.disabled = true; }
+    }
+    offer();
+    times();
+    count();
+  };
+
+  const tell = (text, bad = false) => {
+    const line = document.createElement("p");
+    line.className = bad ? "told bad" : "told";
+    line.textContent = text;
+    did.replaceChildren(line);
+  };
+
+  const post = async (path, content) => {
+    const token = bulk.querySelector("input[name=csrf]")?.value;
+    const headers = { "content-type": "application/json", accept: "application/json" };
+    if (token) headers["x-csrf-token"] = token;
+    const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(content) });
+    const answer = await response.json();
+    if (!response.ok) throw new Error(answer.detail ?? answer.title ?? `The service answered ${response.status}.`);
+    return answer;
+  };
+
+  const closes = (disposition) => ({ status: "closed", disposition });
+  const acts = {
+    acknowledge: [{ status: "acknowledged" }, "acknowledged"],
+    take: [{ status: "acknowledged", assignee: document.querySelector(".person a")?.textContent ?? "local" }, "taken"],
+    renew: [{ status: "new" }, "new again"],
+    true_positive: [closes("true_positive"), "closed as true positive"],
+    benign: [closes("benign"), "closed as benign"],
+    false_positive: [closes("false_positive"), "closed as false positive"],
+    duplicate: [closes("duplicate"), "closed as duplicate"],
+  };
+  const keyed = { a: "acknowledge", m: "take", 1: "true_positive", 2: "benign", 3: "false_positive", 4: "duplicate" };
+
+  const act = async (name, targets) => {
+    const [change, words] = acts[name];
+    if (!bulk || targets.length === 0) return;
+    const before = new Map();
+    for (const tr of targets) {
+      before.set(tr.dataset.id, tr.outerHTML);
+      tr.querySelector(".pick input").checked = false;
+      const status = tr.querySelector(".status");
+      tr.classList.remove("new", "acknowledged", "in_progress", "closed");
+      tr.classList.add(change.status);
+      status.className = `status ${change.status}`;
+      status.textContent = change.status.charAt(0).toUpperCase() + change.status.slice(1);
+    }
+    count();
+    const restore = (id) => { const tr = row(id); if (tr) replace(tr, before.get(id)); };
+    const items = targets.map((tr) => ({
+      id: tr.dataset.id, version: Number(tr.dataset.version), seen_revision: Number(tr.dataset.revision),
+    }));
+    try {
+      const answer = await post("/api/v1/alerts/bulk", { items, change });
+      const failed = answer.items.filter((item) => item.problem);
+      for (const item of answer.items) {
+        const tr = row(item.id);
+        if (item.problem) restore(item.id); else if (tr) tr.dataset.version = item.version;
+      }
+      const done = answer.items.length - failed.length;
+      last = done ? { after: answer.after, until: answer.until } : null;
+      const refused = failed.length ? ` ${failed.length} not: ${failed[0].problem.detail}` : "";
+      tell(`${done} ${words}.${refused}${done ? " u takes it back." : ""}`, failed.length > 0);
+    } catch (error) {
+      for (const id of before.keys()) restore(id);
+      tell(`Nothing was changed. ${error.message}`, true);
+    }
+  };
+
+  const undo = async () => {
+    const form = did.querySelector("form");
+    const what = last ?? (form ? { after: Number(form.dataset.after), until: Number(form.dataset.until) } : null);
+    if (!what || !bulk) { tell("There is nothing to take back."); return; }
+    last = null;
+    try {
+      const answer = await post("/api/v1/alerts/undo", what);
+      const failed = answer.items.filter((item) => item.problem);
+      const refused = failed.length ? ` ${failed.length} not: ${failed[0].problem.detail}` : "";
+      tell(`${answer.items.length - failed.length} as before.${refused}`, failed.length > 0);
+      for (const item of answer.items) row(item.id)?.classList.remove("gone");
+    } catch (error) { tell(`Nothing was taken back. ${error.message}`, true); }
+  };
+
+  const move = (step) => {
+    const all = rows();
+    if (all.length === 0) return;
+    const at = cursor ? all.findIndex((tr) => tr.dataset.id === cursor) : -1;
+    const next = all[Math.min(Math.max(at + step, 0), all.length - 1)];
+    for (const tr of document.querySelectorAll("tr.cursor")) tr.classList.remove("cursor");
+    next.classList.add("cursor");
+    cursor = next.dataset.id;
+    next.querySelector(".what a").focus({ preventScroll: true });
+    next.scrollIntoView({ block: "nearest" });
+  };
+
+  document.addEventListener("keydown", (event) => {
+    if (!meant(event)) return;
+    const at = cursor && row(cursor);
+    const targets = chosen().length ? chosen() : at ? [at] : [];
+    if (event.key === "j" || event.key === "k") move(event.key === "j" ? 1 : -1);
+    else if (event.key === "x" && at) { const box = at.querySelector(".pick input"); if (box && !box.disabled) { box.checked = !box.checked; count(); } }
+    else if (event.key === "Escape") { cursor = null; for (const tr of document.querySelectorAll("tr.cursor")) tr.classList.remove("cursor"); for (const box of boxes()) box.checked = false; document.activeElement.blur(); count(); }
+    else if (event.key === "u") undo();
+    else if (event.key === "." && waiting.size) show();
+    else if (keyed[event.key] && targets.length) { const alone = chosen().length === 0; act(keyed[event.key], targets); if (alone) move(1); }
+    else return;
+    event.preventDefault();
+  });
+
+  fresh.addEventListener("click", show);
+  document.addEventListener("change", (event) => { if (event.target.closest(".pick, #bulk")) count(); });
+  bulk?.addEventListener("submit", (event) => {
+    const name = event.submitter?.value;
+    if (!acts[name] || bulk.querySelector("input[name=all]")?.checked) return;
+    event.preventDefault();
+    act(name, chosen());
+  });
+  did.addEventListener("submit", (event) => { event.preventDefault(); undo(); });
+  document.addEventListener("click", (event) => {
+    if (event.target.closest(".lines .what a")) {
+      try { sessionStorage.setItem("queue", JSON.stringify(rows().map((tr) => tr.dataset.id))); } catch { /* n and p do nothing */ }
+    }
+  });
+  setInterval(async () => { if (dirty && await refresh("#tallies, #pulse, #banner")) dirty = false; }, 4000);
+
+  count();
+  say("Connecting…");
+  follow(live.dataset.stream, happened);
+})();
