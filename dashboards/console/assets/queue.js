@@ -5,6 +5,8 @@
 (() => {
   const { follow, refresh, say, times, meant } = window.vedette;
   const live = document.getElementById("live");
+  // The past does not change, and is not changed.
+  if (!live) return;
   const fresh = document.getElementById("new");
   const bulk = document.getElementById("bulk");
   const did = document.getElementById("did");

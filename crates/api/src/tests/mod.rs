@@ -14,6 +14,7 @@ mod operation;
 mod pages;
 mod people;
 mod pressure;
+mod queue_page;
 pub(crate) mod seed;
 pub(crate) mod served;
 mod single_sign_on;

@@ -19,10 +19,17 @@ use vedette_store::{
 };
 
 use self::{params::QueueParams, row::Row};
-use super::{Frame, Stamp, events::entity_href, href, render, segment, words};
+use super::{Frame, Stamp, alert::Past, events::entity_href, href, render, segment, words};
 use crate::{
-    access::Permission, app::App, attack::Attack, auth::Caller, desk::view, live::Live, metrics::now,
-    params::Strict, problem::Problem,
+    access::Permission,
+    app::App,
+    attack::Attack,
+    auth::Caller,
+    desk::{list, past::AsOfParams, view},
+    live::Live,
+    metrics::now,
+    params::Strict,
+    problem::{Kind, Problem},
 };
 
 /// Saved views that the page names; all of them are on their own.
@@ -71,6 +78,11 @@ struct GroupRow {
 struct QueuePage {
     frame: Frame,
     stream: String,
+    past: Option<Past>,
+    /// This page as it is shown, for ever.
+    lasting: String,
+    /// Whether who looks may change what is shown.
+    triages: bool,
     /// True where new rows belong to the top of what is shown.
     first: bool,
     views: Vec<Choice>,
@@ -113,7 +125,15 @@ pub(super) async fn page(
     let seq = app.store.newest_seq().await?;
     let query = params.list().query()?;
     let group = params.group()?;
-    let triages = caller.may(Permission::Triage);
+    let at = AsOfParams { as_of: params.as_of.clone() }.seq(&app).await?;
+    if group.is_some() && at.is_some() {
+        return Err(Problem::new(
+            Kind::InvalidParameter,
+            "Groups are counted as they are now, not with `as_of`.",
+        ));
+    }
+    // What is shown of the past can be looked at only.
+    let triages = caller.may(Permission::Triage) && at.is_none();
     let (groups, more_groups, page) = match group {
         Some(by) => {
             let summary = app.store.summary(by, &query.filter).await?;
@@ -121,10 +141,13 @@ pub(super) async fn page(
             let rows = summary.groups.into_iter().map(|group| group_row(&params, by, group, &live));
             (Some(rows.collect()), summary.more, Page { items: Vec::new(), next_cursor: None })
         }
-        None => (None, false, app.store.list(&query).await?),
+        None => (None, false, list::rows(&app, &query, at).await?),
     };
     let capped = app.store.search_capped(&query.filter).await?;
-    let rows = row::rows(&app, page.items, triages).await?;
+    let rows = match at {
+        Some(seq) => row::past(page.items, seq),
+        None => row::rows(&app, page.items, triages).await?,
+    };
     let tallies = tallies(&app, &params, query.filter.clone()).await?;
     let chosen = |tally: &&Tally| params.severity.is_none() || tally.current;
     let matching: u64 = tallies.iter().filter(chosen).map(|tally| tally.count).sum();
@@ -138,6 +161,9 @@ pub(super) async fn page(
     render(&QueuePage {
         frame: Frame::new(&live, "/"),
         stream: params.stream(seq),
+        past: at.map(|seq| Past { seq, exact: true, now: params.with("as_of", None) }),
+        lasting: params.with("as_of", Some(&at.unwrap_or(seq).to_string())),
+        triages,
         first: params.cursor.is_none() && params.sort.is_none() && group.is_none(),
         views: views(&app, &params, &caller).await?,
         snoozed: snoozed(&app, &params, &query.filter).await?,
@@ -160,7 +186,7 @@ pub(super) async fn page(
         newest: params.cursor.is_some().then(|| params.with("cursor", None)),
         seq,
         // What a search leaves out would be changed, too.
-        matching: if capped { 0 } else { matching },
+        matching: if capped || at.is_some() { 0 } else { matching },
         matching_text: words::number(matching),
         save: href("/views", &[("query", &own)]),
         query: own,

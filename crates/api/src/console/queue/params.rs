@@ -15,6 +15,7 @@ use crate::{
     desk::{
         filter::FilterParams,
         list::{ListParams, PageParams},
+        past::AsOfParams,
     },
     problem::{Kind, Problem, short},
 };
@@ -45,6 +46,8 @@ pub(in crate::console) struct QueueParams {
     pub snoozed: Option<String>,
     /// `entity`, `rule` or `technique`: how many rows have it in common, instead of the rows.
     pub group: Option<String>,
+    /// The queue as it was at this `seq` or time.
+    pub as_of: Option<String>,
     /// What was changed on the way here: the `seq` before, the `seq` after, how many rows.
     pub did: Option<String>,
     pub cursor: Option<String>,
@@ -69,6 +72,7 @@ impl QueueParams {
             ("case", self.case.as_deref()),
             ("snoozed", self.snoozed.as_deref()),
             ("group", self.group.as_deref()),
+            ("as_of", self.as_of.as_deref()),
         ]
         .into_iter()
     }
@@ -97,7 +101,7 @@ impl QueueParams {
 
     /// True if any filter is on.
     pub fn filters(&self) -> bool {
-        self.pairs().any(|(name, value)| !matches!(name, "sort" | "group") && value.is_some())
+        self.pairs().any(|(name, value)| !matches!(name, "sort" | "group" | "as_of") && value.is_some())
     }
 
     /// What rows are counted by instead of shown.
@@ -156,14 +160,14 @@ impl QueueParams {
     pub fn list(&self) -> ListParams {
         let page =
             PageParams { sort: self.sort.clone(), limit: Some(ROWS.to_owned()), cursor: self.cursor.clone() };
-        ListParams { filter: self.filter(), page }
+        ListParams { filter: self.filter(), page, past: AsOfParams { as_of: self.as_of.clone() } }
     }
 
     /// Where the page hears of changes after `seq`.
     pub fn stream(&self, seq: i64) -> String {
         let after = seq.to_string();
         let mut pairs: Vec<(&str, &str)> = vec![("after", &after)];
-        let kept = self.pairs().filter(|(name, _)| !matches!(*name, "sort" | "group"));
+        let kept = self.pairs().filter(|(name, _)| !matches!(*name, "sort" | "group" | "as_of"));
         pairs.extend(kept.filter_map(|(name, value)| value.map(|value| (name, value))));
         href("/live", &pairs)
     }

@@ -140,6 +140,15 @@ pub(super) async fn rows(app: &App, found: Vec<AlertRow>, triages: bool) -> Resu
     Ok(rows)
 }
 
+/// The rows of a page of the past, which lead to alerts as they were; how others turned out since is not told.
+pub(super) fn past(found: Vec<AlertRow>, seq: i64) -> Vec<Row> {
+    let row = |row| {
+        let row = Row::of(row, None, None, false);
+        Row { href: href(&row.href, &[("as_of", &seq.to_string())]), ..row }
+    };
+    found.into_iter().map(row).collect()
+}
+
 const fn letter(severity: Severity) -> &'static str {
     match severity {
         Severity::Critical => "C",
