@@ -86,7 +86,7 @@ impl Scene {
     }
 }
 
-/// In, out, and to pages behind it.
+/// In, out, and to pages behind it: by going back, which asks nobody by itself, and by an address.
 async fn in_and_out(scene: &Scene) -> Result<()> {
     let browser = &scene.browser;
     scene.go("/rules").await?;
@@ -100,7 +100,7 @@ async fn in_and_out(scene: &Scene) -> Result<()> {
     browser.press_button("Sign out").await?;
     scene.is_at("/sign-in").await?;
     ensure!(scene.cookies().await?.is_empty(), "the cookie stays");
-    scene.go("/rules").await?;
+    browser.leaving(async || browser.back().await).await?;
     browser.shows("h1", "Sign in").await?;
     scene.is_at("/sign-in?next=%2Frules").await?;
     scene.go("/cases").await?;

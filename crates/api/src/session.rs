@@ -4,7 +4,7 @@
 //! secret is ever stored; the cookie is out of reach of scripts and of other sites' requests, and where there is TLS it is
 //! bound to this host (`__Host-`); the form token follows from the secret and does not give it away.
 
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use vedette_event::Span;
@@ -70,6 +70,12 @@ pub(crate) struct NewSecret {
 pub(crate) fn create() -> Result<NewSecret, Error> {
     let text = random_hex::<32>()?;
     Ok(NewSecret { hash: hash(&text), text, id: random_hex::<8>()? })
+}
+
+/// What is sent along where somebody is signed out. Chromium keeps pages whole to go back to them at once, also those that
+/// nobody may store, and shows them to who sits there next (measured: one step back showed the page, without a request).
+pub(crate) fn forget_pages() -> (HeaderName, HeaderValue) {
+    (HeaderName::from_static("clear-site-data"), HeaderValue::from_static("\"cache\""))
 }
 
 /// What a session's secret is known by: 256 random bits need neither salt nor slowness.

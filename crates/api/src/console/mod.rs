@@ -48,7 +48,7 @@ use crate::{
     params::Segment,
     problem::{Kind, Problem},
     proof::oidc::CALLBACK,
-    session::checked_path,
+    session::{checked_path, forget_pages},
 };
 
 static ASSETS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../dashboards/console/assets");
@@ -256,11 +256,11 @@ struct StrangerErrorPage<'a> {
     detail: &'a str,
 }
 
-/// Sends a browser to where people sign in, and back afterwards.
+/// Sends a browser whose session has ended, if it ever had one, to where people sign in, and back afterwards.
 pub(crate) fn to_sign_in(wanted: &str) -> Response {
     let next = checked_path(wanted);
     let pairs: &[(&str, &str)] = if next == "/" { &[] } else { &[("next", next)] };
-    Redirect::to(&href("/sign-in", pairs)).into_response()
+    ([forget_pages()], Redirect::to(&href("/sign-in", pairs))).into_response()
 }
 
 /// A problem as a page; who has not signed in is told nothing of what is around it.

@@ -19,7 +19,7 @@ use crate::{
     connections::Visiting,
     problem::{Kind, Problem},
     proof::oidc::{LASTS, Provider, Returned},
-    session::{Cookie, checked_path},
+    session::{Cookie, checked_path, forget_pages},
     sign_in::{self, Typed, Visitor, account, oidc},
 };
 
@@ -224,7 +224,7 @@ pub(super) async fn sign_out(
     let method = account::sign_out(&app, &caller).await?;
     let vouched_for = method == Some(Method::Provider);
     let place = if vouched_for { format!("/sign-in?{SIGNED_OUT}=1") } else { "/sign-in".to_owned() };
-    let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, place)]).into_response();
+    let mut response = (StatusCode::SEE_OTHER, [forget_pages()], [(header::LOCATION, place)]).into_response();
     append(response.headers_mut(), Cookie::Session.clear(app.secure));
     Ok(response)
 }

@@ -111,6 +111,10 @@ async fn a_browser_is_sent_to_sign_in_and_back() {
     assert_eq!(queue.status, 200);
     assert!(queue.text().contains(">analyst</a>") && queue.text().contains("Sign out"));
     let out = api.form("/sign-out", &cookie, &[("csrf", &csrf_of(&queue))]).await;
+    // What a browser keeps to go back to is shown to nobody any more, nor where a session ended elsewhere.
+    for left in [&out, &api.page("/", &cookie).await] {
+        assert_eq!(left.headers["clear-site-data"], "\"cache\"");
+    }
     assert_eq!((out.status.as_u16(), out.header(header::LOCATION)), (303, "/sign-in"));
     assert!(out.header(header::SET_COOKIE).starts_with("vedette=; Path=/; Max-Age=0;"));
     assert_eq!(api.page("/", &cookie).await.status, 303);
