@@ -134,6 +134,7 @@ pub(crate) const ROUTES: &[(Method, &str, Option<Role>, WorkKind)] = &[
     (Method::POST, "/account/authenticator/remove", READER, WorkKind::Write),
     // Whose sessions, the use case decides.
     (Method::POST, "/account/sessions/{id}/end", READER, WorkKind::Write),
+    (Method::POST, "/account/users/{name}", ADMIN, WorkKind::Write),
     (Method::GET, "/sign-in", None, WorkKind::Read),
     (Method::POST, "/sign-in", None, WorkKind::SignIn),
     (Method::GET, "/sign-in/begin", None, WorkKind::Provider),

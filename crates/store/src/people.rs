@@ -2,14 +2,14 @@
 //!
 //! In: argon2id strings and authenticators' secrets. Out: [`User`]s. Invariants: a name is given once and never to a token
 //! too, so that it says who did what; each change is in the audit log, but for secrets; a change that takes something from
-//! a user ends their sessions.
+//! a user ends their sessions; no admin takes the last one away.
 
 use sqlx::{Row, any::AnyRow};
 use vedette_event::Micros;
 
 use crate::{
     error::Error,
-    model::{Admitted, ChangeKind, Identity, Proof, Role, Totp, User},
+    model::{Admitted, ChangeKind, Identity, Proof, Role, Totp, User, UserChange},
     store::Store,
     transaction::{Audit, WriteTx},
 };
@@ -52,34 +52,49 @@ impl Store {
     pub async fn set_user_role(&self, name: &str, role: Role, actor: &str) -> Result<bool, Error> {
         let mut tx = self.begin().await?;
         let user = tx.user(name).await?;
-        if user.role == role {
-            return Ok(false);
-        }
-        let update = sqlx::query("update users set role = $1 where name = $2");
-        tx.run(update.bind(role.name()).bind(&user.name)).await?;
-        let (before, after) = (Some(serde_json::to_string(&user.role)?), Some(serde_json::to_string(&role)?));
-        tx.access_changed(Audit { actor, action: "user_role", target: &user.name, before, after }).await?;
+        let changed = tx.set_role(&user, role, actor).await?;
         tx.commit().await?;
-        Ok(true)
+        Ok(changed)
     }
 
     /// Keeps a user out, or lets them in again. Who is kept out has no sessions any more.
     pub async fn set_user_disabled(&self, name: &str, disabled: bool, actor: &str) -> Result<bool, Error> {
         let mut tx = self.begin().await?;
         let user = tx.user(name).await?;
-        if user.disabled_at.is_some() == disabled {
-            return Ok(false);
-        }
-        let at = disabled.then_some(tx.now.0);
-        let update = sqlx::query("update users set disabled_at = $1 where name = $2");
-        tx.run(update.bind(at).bind(&user.name)).await?;
-        if disabled {
-            tx.end_sessions(&user.name).await?;
-        }
-        let action = if disabled { "user_disabled" } else { "user_enabled" };
-        tx.access_changed(Audit { actor, action, target: &user.name, before: None, after: None }).await?;
+        let changed = tx.set_disabled(&user, disabled, actor).await?;
         tx.commit().await?;
-        Ok(true)
+        Ok(changed)
+    }
+
+    /// What an admin does with a user. True if that changes something. Unlike the operator's command line, it takes the last
+    /// admin from nobody, because those who are left could not give it back, and keeps to what a provider's claim says.
+    ///
+    /// # Errors
+    /// [`Error::Clash`] where nobody would be left to manage people, or where the provider gives the role.
+    pub async fn manage_user(&self, name: &str, change: UserChange, actor: &str) -> Result<bool, Error> {
+        let mut tx = self.begin().await?;
+        let user = tx.user(name).await?;
+        let stays = match change {
+            UserChange::Role(role) => role == Role::Admin,
+            UserChange::Disabled(disabled) => !disabled,
+            UserChange::SignedOut => true,
+        };
+        if user.is_admitted_admin() && !stays && !tx.has_another_admin(&user.name).await? {
+            let detail =
+                format!("{} is the last admin who may sign in. Make somebody else one first.", user.name);
+            return Err(Error::Clash { detail });
+        }
+        let changed = match change {
+            UserChange::Role(_) if matches!(user.proof, Proof::Provider(_)) => {
+                let detail = format!("{} gets the role from the provider at each sign-in.", user.name);
+                return Err(Error::Clash { detail });
+            }
+            UserChange::Role(role) => tx.set_role(&user, role, actor).await?,
+            UserChange::Disabled(disabled) => tx.set_disabled(&user, disabled, actor).await?,
+            UserChange::SignedOut => tx.sign_out(&user, actor).await?,
+        };
+        tx.commit().await?;
+        Ok(changed)
     }
 
     /// Gives a user another password, which ends their sessions.
@@ -181,6 +196,50 @@ impl WriteTx {
             return Err(Error::UserExists { name: name.to_owned() });
         }
         Ok(())
+    }
+
+    async fn set_role(&mut self, user: &User, role: Role, actor: &str) -> Result<bool, Error> {
+        if user.role == role {
+            return Ok(false);
+        }
+        let update = sqlx::query("update users set role = $1 where name = $2");
+        self.run(update.bind(role.name()).bind(&user.name)).await?;
+        let (before, after) = (Some(serde_json::to_string(&user.role)?), Some(serde_json::to_string(&role)?));
+        self.access_changed(Audit { actor, action: "user_role", target: &user.name, before, after }).await?;
+        Ok(true)
+    }
+
+    async fn set_disabled(&mut self, user: &User, disabled: bool, actor: &str) -> Result<bool, Error> {
+        if user.disabled_at.is_some() == disabled {
+            return Ok(false);
+        }
+        let at = disabled.then_some(self.now.0);
+        let update = sqlx::query("update users set disabled_at = $1 where name = $2");
+        self.run(update.bind(at).bind(&user.name)).await?;
+        if disabled {
+            self.end_sessions(&user.name).await?;
+        }
+        let action = if disabled { "user_disabled" } else { "user_enabled" };
+        self.access_changed(Audit { actor, action, target: &user.name, before: None, after: None }).await?;
+        Ok(true)
+    }
+
+    /// Ends all sessions of a user, and says so in the audit log.
+    async fn sign_out(&mut self, user: &User, actor: &str) -> Result<bool, Error> {
+        let ended = self.end_sessions(&user.name).await?;
+        if ended > 0 {
+            let before = Some(serde_json::json!({"sessions": ended}).to_string());
+            let audit = Audit { actor, action: "sessions_revoked", target: &user.name, before, after: None };
+            self.access_changed(audit).await?;
+        }
+        Ok(ended > 0)
+    }
+
+    /// True if somebody else may sign in and manage people.
+    async fn has_another_admin(&mut self, name: &str) -> Result<bool, Error> {
+        let other =
+            sqlx::query("select 1 from users where role = $1 and disabled_at is null and name <> $2 limit 1");
+        Ok(self.one(other.bind(Role::Admin.name()).bind(name)).await?.is_some())
     }
 
     pub(crate) async fn user(&mut self, name: &str) -> Result<User, Error> {

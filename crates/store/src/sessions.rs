@@ -127,9 +127,9 @@ impl Store {
 }
 
 impl WriteTx {
-    /// Ends all sessions of a user.
-    pub(crate) async fn end_sessions(&mut self, user: &str) -> Result<(), Error> {
-        self.run(sqlx::query("delete from sessions where user_name = $1").bind(user)).await.map(drop)
+    /// Ends all sessions of a user; how many.
+    pub(crate) async fn end_sessions(&mut self, user: &str) -> Result<u64, Error> {
+        self.run(sqlx::query("delete from sessions where user_name = $1").bind(user)).await
     }
 }
 

@@ -1,6 +1,7 @@
-//! Who one is: role, sessions, password, authenticator; for admins everybody's sessions and all users.
+//! Who one is: role, sessions, password, authenticator; for admins everybody's sessions and all users, with what they
+//! can do with each.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use askama::Template;
 use axum::{
@@ -9,9 +10,9 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use serde::Deserialize;
-use vedette_store::model::{Method, Proof, Session, User};
+use vedette_store::model::{Method, Proof, Role, Session, User, UserChange};
 
-use super::{Frame, Stamp, forms::FormBody, render};
+use super::{Frame, Stamp, forms::FormBody, render, segment, words};
 use crate::{
     access::Permission,
     app::App,
@@ -54,14 +55,22 @@ impl SessionRow {
 
 struct UserRow {
     name: String,
+    /// Where its form leads.
+    href: String,
     role: &'static str,
     proof: &'static str,
     disabled: Option<Stamp>,
     signed_in: Option<Stamp>,
+    /// Has sessions.
+    here: bool,
+    /// Gets the role from the provider.
+    provided: bool,
+    /// Nobody else could manage people: stays what they are.
+    last: bool,
 }
 
 impl UserRow {
-    fn of(user: &User) -> Self {
+    fn of(user: &User, here: bool, admins: usize) -> Self {
         let proof = match &user.proof {
             Proof::Password { totp: None, .. } => "password",
             Proof::Password { totp: Some(_), .. } => "password and code",
@@ -69,10 +78,14 @@ impl UserRow {
         };
         Self {
             name: user.name.clone(),
+            href: segment("/account/users/", &user.name),
             role: user.role.name(),
             proof,
             disabled: user.disabled_at.map(Stamp::of),
             signed_in: user.last_signed_in_at.map(Stamp::of),
+            here,
+            provided: matches!(user.proof, Proof::Provider(_)),
+            last: user.is_admitted_admin() && admins == 1,
         }
     }
 }
@@ -100,6 +113,8 @@ struct AccountPage {
     others: Vec<SessionRow>,
     users: Vec<UserRow>,
     more_users: usize,
+    /// Those that people have.
+    roles: Vec<(&'static str, String)>,
     problem: Option<String>,
 }
 
@@ -125,6 +140,10 @@ async fn show(app: &App, caller: &Caller, problem: Option<&Problem>) -> Result<R
     let rows = |sessions: &[Session]| sessions.iter().take(ROWS).map(|s| SessionRow::of(s, caller)).collect();
     let known = app.admission.known();
     let users = if manages { known.admitted.users.as_slice() } else { &[] };
+    let here: HashSet<_> = others.iter().chain(&own).map(|session| session.user.as_str()).collect();
+    let admins = users.iter().filter(|user| user.is_admitted_admin()).count();
+    let user_row = |user: &User| UserRow::of(user, here.contains(user.name.as_str()), admins);
+    let roles = Role::ALL.iter().filter(|role| **role >= Role::Reader);
     let page = AccountPage {
         frame: Frame::new(&app.live.now(), "/account"),
         name: caller.name.clone(),
@@ -136,8 +155,9 @@ async fn show(app: &App, caller: &Caller, problem: Option<&Problem>) -> Result<R
         own: rows(&own),
         manages,
         others: rows(&others),
-        users: users.iter().take(ROWS).map(UserRow::of).collect(),
+        users: users.iter().take(ROWS).map(user_row).collect(),
         more_users: users.len().saturating_sub(ROWS),
+        roles: roles.map(|role| (role.name(), words::label(role.name()))).collect(),
         problem: problem.map(|problem| problem.detail().to_owned()),
     };
     let mut response = render(&page)?;
@@ -152,9 +172,15 @@ async fn answer(app: &App, caller: &Caller, done: Result<(), Problem>) -> Result
     match done {
         Ok(()) => Ok(Redirect::to("/account").into_response()),
         Err(problem)
-            if [Kind::SignInRefused, Kind::TooManyRequests, Kind::InvalidBody, Kind::NotFound]
-                .into_iter()
-                .any(|kind| problem.is(kind)) =>
+            if [
+                Kind::SignInRefused,
+                Kind::TooManyRequests,
+                Kind::InvalidBody,
+                Kind::NotFound,
+                Kind::Conflict,
+            ]
+            .into_iter()
+            .any(|kind| problem.is(kind)) =>
         {
             show(app, caller, Some(&problem)).await
         }
@@ -242,6 +268,44 @@ pub(super) async fn end_session(
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Problem> {
     let done = account::end_session(&app, &id, &caller).await;
+    answer(&app, &caller, done).await
+}
+
+/// What a button of a user's form does.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum UserAct {
+    Role,
+    Disable,
+    Enable,
+    SignOut,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UserForm {
+    act: UserAct,
+    role: Option<Role>,
+}
+
+/// `POST /account/users/{name}`.
+pub(super) async fn manage(
+    State(app): State<Arc<App>>,
+    Segment(name): Segment,
+    Extension(caller): Extension<Caller>,
+    FormBody(form): FormBody<UserForm>,
+) -> Result<Response, Problem> {
+    let change = match (form.act, form.role) {
+        (UserAct::Role, Some(role)) => Some(UserChange::Role(role)),
+        (UserAct::Role, None) => None,
+        (UserAct::Disable, _) => Some(UserChange::Disabled(true)),
+        (UserAct::Enable, _) => Some(UserChange::Disabled(false)),
+        (UserAct::SignOut, _) => Some(UserChange::SignedOut),
+    };
+    let done = match change {
+        Some(change) => account::manage(&app, &name, change, &caller).await,
+        None => Err(Problem::new(Kind::InvalidBody, "The form names no role.")),
+    };
     answer(&app, &caller, done).await
 }
 

@@ -98,6 +98,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/account/authenticator", post(account::authenticator))
         .route("/account/authenticator/remove", post(account::remove_authenticator))
         .route("/account/sessions/{id}/end", post(account::end_session))
+        .route("/account/users/{name}", post(account::manage))
         .route("/sign-in", get(sign_in::page).post(sign_in::sign_in))
         .route("/sign-in/begin", get(sign_in::begin))
         .route(CALLBACK, get(sign_in::callback))

@@ -1,9 +1,10 @@
-//! What people do with their own account, and admins with everybody's sessions.
+//! What people do with their own account, and admins with everybody's.
 //!
 //! In: the caller and what they ask. Out: it is done, or a problem. Invariants: who changes what they sign in with shows that
-//! they are who they are, so that a browser left open gives nobody the account; sessions of others are an admin's.
+//! they are who they are, so that a browser left open gives nobody the account; accounts and sessions of others are an
+//! admin's.
 
-use vedette_store::model::{Method, Proof, Session, Totp, User};
+use vedette_store::model::{Method, Proof, Role, Session, Totp, User, UserChange};
 
 use super::{Typed, Visitor, confirm};
 use crate::{
@@ -108,6 +109,24 @@ pub(crate) async fn remove_authenticator(
     user(app, caller).await?;
     confirm(app, &caller.name, &Typed { name: &caller.name, password, code }, visitor).await?;
     app.store.set_totp(&caller.name, None, &caller.name).await?;
+    Ok(app.admission.catch_up().await?)
+}
+
+/// Changes a user as an admin; who is kept out or signed out is so at once.
+pub(crate) async fn manage(
+    app: &App,
+    name: &str,
+    change: UserChange,
+    caller: &Caller,
+) -> Result<(), Problem> {
+    if !caller.may(Permission::ManagePeople) {
+        return Err(Problem::new(Kind::Forbidden, "People are managed by admins."));
+    }
+    if matches!(change, UserChange::Role(role) if role < Role::Reader) {
+        let detail = "People are reader, analyst, engineer or admin; other roles are for programs.";
+        return Err(Problem::new(Kind::InvalidBody, detail));
+    }
+    app.store.manage_user(name, change, &caller.name).await?;
     Ok(app.admission.catch_up().await?)
 }
 

@@ -423,6 +423,70 @@ async fn sessions_are_seen_and_ended_by_whom_they_concern() {
 }
 
 #[tokio::test]
+async fn an_admin_manages_people_on_the_page() {
+    let api = staffed().await;
+    let (admin, engineer, analyst) =
+        (api.cookie("admin").await, api.cookie("engineer").await, api.cookie("analyst").await);
+    let send = async |cookie: &str, csrf: &str, name: &str, pairs: &[(&str, &str)]| {
+        let pairs: Vec<_> = [("csrf", csrf)].into_iter().chain(pairs.iter().copied()).collect();
+        api.form(&format!("/account/users/{name}"), cookie, &pairs).await
+    };
+    let own = csrf_of(&api.page("/account", &engineer).await);
+    let users = async || api.page("/api/v1/users", &admin).await.json()["items"].clone();
+    let before = users().await;
+    // Neither who is none, nor who has not seen the form, nor what is no role of people.
+    let promoted = [("act", "role"), ("role", "admin")];
+    assert_eq!(send(&engineer, &own, "engineer", &promoted).await.status, 403);
+    assert_eq!(send(&admin, &own, "engineer", &promoted).await.status, 403);
+    let csrf = csrf_of(&api.page("/account", &admin).await);
+    let manage = async |name: &str, pairs: &[(&str, &str)]| send(&admin, &csrf, name, pairs).await;
+    for wrong in [&[("act", "role"), ("role", "metrics")][..], &[("act", "role")], &[("act", "x")], &[]] {
+        assert_eq!(manage("analyst", wrong).await.status, 400, "{wrong:?}");
+    }
+    assert_eq!(manage("nobody", &promoted).await.status, 404);
+    // The last admin stays: the page offers nothing else, and says why to who asks nevertheless.
+    let page = api.page("/account", &admin).await.text();
+    assert!(page.contains("the last admin") && !page.contains("Disable admin"), "{page}");
+    for change in [&[("act", "disable")][..], &[("act", "role"), ("role", "reader")]] {
+        let refused = manage("admin", change).await;
+        assert_eq!(refused.status, 409);
+        assert!(refused.text().contains("admin is the last admin who may sign in."));
+    }
+    assert_eq!(users().await, before);
+
+    // Each counts at once.
+    assert_eq!(manage("analyst", &[("act", "sign_out")]).await.status, 303);
+    assert_eq!(api.page("/rules", &analyst).await.status, 303);
+    assert_eq!(api.page("/rules", &engineer).await.status, 200);
+    assert_eq!(manage("engineer", &promoted).await.status, 303);
+    assert_eq!(api.page("/api/v1/users", &engineer).await.status, 200);
+    assert_eq!(manage("engineer", &[("act", "disable")]).await.status, 303);
+    assert_eq!(api.page("/rules", &engineer).await.status, 303);
+    assert_eq!(api.sign_in("engineer", PASSWORD, "").await.status, 401);
+    assert_eq!(manage("engineer", &[("act", "enable")]).await.status, 303);
+    let engineer = api.cookie("engineer").await;
+    // One admin may take the other's role, who then is none.
+    let own = csrf_of(&api.page("/account", &engineer).await);
+    assert_eq!(send(&engineer, &own, "admin", &[("act", "role"), ("role", "reader")]).await.status, 303);
+    assert_eq!(manage("engineer", &[("act", "disable")]).await.status, 403);
+    let changes = audit(&api, 100).await;
+    let changes: Vec<_> = changes
+        .iter()
+        .rev()
+        .filter(|entry| entry.actor != entry.target && ["admin", "engineer"].contains(&&*entry.actor))
+        .map(|entry| format!("{} {} {}", entry.actor, entry.action, entry.target))
+        .collect();
+    let expected = [
+        "admin sessions_revoked analyst",
+        "admin user_role engineer",
+        "admin user_disabled engineer",
+        "admin user_enabled engineer",
+        "engineer user_role admin",
+    ];
+    assert_eq!(changes, expected);
+}
+
+#[tokio::test]
 async fn sessions_end_when_idle_and_when_old() {
     for limits in [
         SessionLimits { idle: Span::secs(1), longest: Span::secs(60) },

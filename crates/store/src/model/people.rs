@@ -44,6 +44,25 @@ pub struct User {
     pub last_signed_in_at: Option<Micros>,
 }
 
+impl User {
+    /// True if they may sign in and manage people.
+    #[must_use]
+    pub fn is_admitted_admin(&self) -> bool {
+        self.role == Role::Admin && self.disabled_at.is_none()
+    }
+}
+
+/// What an admin does with a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserChange {
+    /// Gives them this role.
+    Role(Role),
+    /// Keeps them out, or lets them in again.
+    Disabled(bool),
+    /// Ends all their sessions.
+    SignedOut,
+}
+
 /// How a person proves who they are.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Proof {

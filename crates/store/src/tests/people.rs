@@ -107,6 +107,55 @@ async fn who_comes_from_a_provider_has_no_password() {
 }
 
 #[tokio::test]
+async fn an_admin_manages_all_but_the_last_admin() {
+    let (_folder, store) = store().await;
+    let identity = Identity { issuer: "https://id.example".to_owned(), subject: "17".to_owned() };
+    store.add_user("ann", Role::Admin, &password(), "root").await.unwrap();
+    store.add_user("bob", Role::Analyst, &password(), "root").await.unwrap();
+    store.add_user("eve", Role::Reader, &Proof::Provider(identity), "root").await.unwrap();
+    let manage = async |name: &str, change| store.manage_user(name, change, "ann").await;
+    let (demoted, out) = (UserChange::Role(Role::Engineer), UserChange::Disabled(true));
+    for change in [demoted, out] {
+        assert!(matches!(manage("ann", change).await, Err(Error::Clash { .. })), "nobody would be left");
+    }
+    // An admin who is kept out is none, and neither takes away nor is the last one.
+    assert!(manage("bob", UserChange::Role(Role::Admin)).await.unwrap());
+    assert!(manage("bob", out).await.unwrap());
+    assert!(matches!(manage("ann", demoted).await, Err(Error::Clash { .. })));
+    assert!(!manage("bob", out).await.unwrap());
+    assert!(manage("bob", UserChange::Disabled(false)).await.unwrap());
+    assert!(manage("ann", demoted).await.unwrap());
+    assert!(matches!(manage("bob", out).await, Err(Error::Clash { .. })), "now it is bob");
+    assert!(!manage("bob", UserChange::Role(Role::Admin)).await.unwrap());
+    // What the next sign-in would undo is not done.
+    assert!(matches!(manage("eve", UserChange::Role(Role::Admin)).await, Err(Error::Clash { .. })));
+    assert!(manage("eve", out).await.unwrap());
+    for (n, id) in [(1, "a"), (2, "b")] {
+        assert!(store.begin_session(&session("ann", n, id)).await.unwrap());
+    }
+    assert!(manage("ann", UserChange::SignedOut).await.unwrap());
+    assert!(!manage("ann", UserChange::SignedOut).await.unwrap());
+    assert_eq!(store.sessions().await.unwrap(), []);
+    assert!(matches!(manage("nobody", out).await, Err(Error::NotFound { .. })));
+    let expected = [
+        "user_added",
+        "user_added",
+        "user_added",
+        "user_role",
+        "user_disabled",
+        "user_enabled",
+        "user_role",
+        "user_disabled",
+        "signed_in",
+        "signed_in",
+        "sessions_revoked",
+    ];
+    assert_eq!(actions(&store).await, expected);
+    // The operator may: whoever reaches the command line can make another one.
+    assert!(store.set_user_disabled("bob", true, "command line").await.unwrap());
+}
+
+#[tokio::test]
 async fn sessions_are_bounded_ended_and_forgotten() {
     let (_folder, store) = store().await;
     for name in ["ann", "bob"] {
