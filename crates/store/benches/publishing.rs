@@ -1,13 +1,17 @@
-//! How many changes a second the store takes.
+//! How many changes a second the store takes, and how long the queue waits for its answers meanwhile.
 //!
-//! In: `cargo bench -p vedette-store --bench publishing -- [--rules N] [--entities N]`, with `--profile dev` before the
+//! In: `cargo bench -p vedette-store --bench publishing -- [--rules N] [--entities N] [--ask ROUNDS]`, with `--profile dev` before the
 //! dashes for a build without optimisation. Out: for notices, first revisions and last revisions of every rule and
 //! entity, as they come when all fire at once: seconds, changes a second, statements and bytes written a change; then the sizes of
-//! database and journal and the most memory resident.
+//! database and journal and the most memory resident. With `--ask`, while 5,000 rows a minute change: milliseconds (half, 99 of 100, all) of what the
+//! queue's page asks, of each grouping, of the search for a word that every row has, of the last page by cursor.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
-use std::time::Instant;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use vedette_event::{Micros, Severity, State};
 use vedette_store::{Access, Store, StoreSettings, model::*};
@@ -132,6 +136,75 @@ async fn measure(
     );
 }
 
+/// What is not closed and not snoozed.
+fn open() -> Filter {
+    let status = BTreeSet::from([Status::New, Status::Acknowledged, Status::InProgress]);
+    Filter { status, snoozed: Some(false), ..Filter::default() }
+}
+
+/// What the queue's page asks for.
+async fn page(store: &Store, query: &ListQuery) -> Page<AlertRow> {
+    let page = store.list(query).await.unwrap();
+    store.search_capped(&query.filter).await.unwrap();
+    let ids: Vec<&str> = page.items.iter().map(|row| row.id.as_str()).collect();
+    store.courses(&ids).await.unwrap();
+    let pairs: Vec<_> =
+        page.items.iter().filter_map(|row| Some((row.rule_id.as_str(), row.entity.as_ref()?))).collect();
+    store.verdicts(&pairs, None).await.unwrap();
+    store.summary(SummaryBy::Severity, &query.filter).await.unwrap();
+    page
+}
+
+async fn told(what: &str, rounds: usize, mut ask: impl AsyncFnMut()) {
+    let mut took = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        let begun = Instant::now();
+        ask().await;
+        took.push(begun.elapsed().as_secs_f64() * 1_000.0);
+    }
+    took.sort_by(f64::total_cmp);
+    let at = |part: usize| took[(took.len() * part / 100).min(took.len() - 1)];
+    println!("{what:<28} {:>7.1} {:>7.1} {:>7.1} ms", at(50), at(99), at(100));
+}
+
+/// Asks while rows change.
+async fn ask(store: &Store, all: &[(usize, usize)], rounds: usize) {
+    let closed = Filter { rule: [alert(0, 0, 1).rule_id].into(), ..Filter::default() };
+    let as_of = store.newest_seq().await.unwrap();
+    let target = BulkTarget::Matching { filter: Box::new(closed), as_of };
+    let patch = TriagePatch {
+        status: Some(Status::Closed),
+        disposition: Some(Disposition::FalsePositive),
+        ..TriagePatch::default()
+    };
+    store.bulk_triage(&target, &patch, "ann").await.unwrap();
+    let writer = {
+        let (store, rows) = (store.clone(), all.to_vec());
+        tokio::spawn(async move {
+            for (round, rows) in rows.chunks(42).cycle().enumerate() {
+                let revision = 3 + (round / rows.len().max(1)) as u32;
+                let alerts = rows.iter().map(|(rule, entity)| alert(*rule, *entity, revision)).collect();
+                store.publish(&Publication { alerts, ..Publication::default() }).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(504)).await;
+            }
+        })
+    };
+    let query = ListQuery { filter: open(), limit: 100, ..ListQuery::default() };
+    told("the queue", rounds, async || drop(page(store, &query).await)).await;
+    for by in [SummaryBy::Entity, SummaryBy::Rule, SummaryBy::Technique] {
+        told(by.name(), rounds, async || drop(store.summary(by, &query.filter).await.unwrap())).await;
+    }
+    let words = Filter { q: Some("storm".to_owned()), ..open() };
+    let search = ListQuery { filter: words, ..query.clone() };
+    told("the commonest word", rounds, async || drop(page(store, &search).await)).await;
+    let mut last = ListQuery { limit: 500, ..query };
+    while let Some(cursor) = store.list(&last).await.unwrap().next_cursor {
+        last.cursor = Some(cursor);
+    }
+    told("the last page", rounds, async || drop(page(store, &last).await)).await;
+    writer.abort();
+}
+
 #[tokio::main]
 async fn main() {
     let (rules, entities) = (argument("--rules", 40), argument("--entities", 1_000));
@@ -151,6 +224,10 @@ async fn main() {
             ..Publication::default()
         })
         .await;
+    }
+    let rounds = argument("--ask", 0);
+    if rounds > 0 {
+        ask(&store, &all, rounds).await;
     }
     for file in ["vedette.db", "vedette.db-wal"] {
         let bytes = std::fs::metadata(folder.path().join(file)).map_or(0, |file| file.len());
