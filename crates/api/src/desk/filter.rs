@@ -51,7 +51,7 @@ pub(crate) struct FilterParams {
     pub until: Option<String>,
     /// Words that all must be in the title, entity, key, rule id, tags or ATT&CK techniques, ignoring case: each a whole word, or,
     /// from three characters on, the beginning of one or of a part of one. Or the beginning of an id. Of the rows found the
-    /// newest 10,000 are looked at; `search_capped` says so.
+    /// newest 1,000 are looked at; `search_capped` says so.
     #[param(inline, value_type = Option<shape::Search>)]
     pub q: Option<String>,
     /// Of the case of this number.

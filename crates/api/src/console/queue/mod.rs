@@ -143,12 +143,11 @@ pub(super) async fn page(
         }
         None => (None, false, list::rows(&app, &query, at).await?),
     };
-    let capped = app.store.search_capped(&query.filter).await?;
     let rows = match at {
         Some(seq) => row::past(page.items, seq),
         None => row::rows(&app, page.items, triages).await?,
     };
-    let tallies = tallies(&app, &params, query.filter.clone()).await?;
+    let (tallies, capped) = tallies(&app, &params, query.filter.clone()).await?;
     let chosen = |tally: &&Tally| params.severity.is_none() || tally.current;
     let matching: u64 = tallies.iter().filter(chosen).map(|tally| tally.count).sum();
     let live = app.live.now();
@@ -328,8 +327,8 @@ async fn snoozed(app: &App, params: &QueueParams, filter: &Filter) -> Result<Opt
     Ok(Some((count, params.with("snoozed", Some("yes")))).filter(|(count, _)| *count > 0))
 }
 
-/// Counts by severity of what the other filters leave.
-async fn tallies(app: &App, params: &QueueParams, filter: Filter) -> Result<Vec<Tally>, Problem> {
+/// Counts by severity of what the other filters leave, and whether a search left out older rows.
+async fn tallies(app: &App, params: &QueueParams, filter: Filter) -> Result<(Vec<Tally>, bool), Problem> {
     let filter = Filter { severity: std::collections::BTreeSet::new(), ..filter };
     let counts = app.store.summary(SummaryBy::Severity, &filter).await?;
     let tally = |severity: Severity| {
@@ -343,7 +342,7 @@ async fn tallies(app: &App, params: &QueueParams, filter: Filter) -> Result<Vec<
             current,
         }
     };
-    Ok(Severity::ALL.into_iter().rev().map(tally).collect())
+    Ok((Severity::ALL.into_iter().rev().map(tally).collect(), counts.capped))
 }
 
 fn sets(params: &QueueParams, sources: &[String]) -> Vec<Set> {
