@@ -35,7 +35,7 @@ fn extras_are_read() {
 }
 
 #[rstest]
-#[case("  next_steps: 5\n", "wrong-type")]
+#[case("  next_steps: {a: b}\n", "wrong-type")]
 #[case("  next_steps: ['']\n", "wrong-type")]
 #[case("  until: x\n", "not-supported")]
 #[case("  mode: shadow\n", "not-supported")]
