@@ -59,7 +59,6 @@ window.vedette = (() => {
       if (source || document.hidden) return;
       const at = new URL(address, location.href);
       if (after) at.searchParams.set("after", after);
-      heard = Date.now();
       source = new EventSource(at);
       source.onopen = () => { heard = Date.now(); told(null); say("Live", true); happened("open", {}); };
       source.onerror = () => say("Connection lost, trying again…");
@@ -73,7 +72,7 @@ window.vedette = (() => {
       }
     };
     const close = () => { source?.close(); source = null; };
-    document.addEventListener("visibilitychange", () => { if (document.hidden) close(); else open(); });
+    document.addEventListener("visibilitychange", () => { if (document.hidden) close(); else { heard = Date.now(); open(); } });
     setInterval(() => {
       if (document.hidden) return;
       if (source?.readyState === EventSource.CLOSED) close();
@@ -99,7 +98,8 @@ window.vedette = (() => {
     let done = false;
     try {
       const response = await fetch(location.href, { headers: { accept: "text/html" } });
-      if (response.ok) {
+      // Where one is signed out, another page comes.
+      if (response.ok && !response.redirected) {
         const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
         const open = [...document.querySelectorAll("details[open][id]")].map((details) => details.id);
         for (const part of document.querySelectorAll(parts)) {

@@ -14,7 +14,9 @@
   const MOST = 200;
   const waiting = new Map();
   let cursor = null;
-  let last = null;
+  // What was changed here, for `u`; one after the other, so that no change lies in the span of another.
+  const done = [];
+  let turn = Promise.resolve();
   let dirty = false;
 
   const body = () => document.querySelector(".lines tbody");
@@ -34,7 +36,9 @@
     const n = chosen().length;
     if (!bulk) return;
     bulk.hidden = n === 0;
-    document.querySelector("#chosen b").textContent = `${n} selected`;
+    const all = bulk.querySelector("input[name=all]");
+    if (all && n === 0) all.checked = false;
+    document.querySelector("#chosen b").textContent = all?.checked ? all.parentElement.textContent.trim() : `${n} selected`;
   };
 
   const offer = () => {
@@ -43,14 +47,33 @@
     fresh.setAttribute("aria-keyshortcuts", ".");
   };
 
-  const insert = (tr) => {
+  // Where it belongs: the newest crossing is first.
+  const insert = (html) => {
+    const tr = made(html);
+    if (row(tr.dataset.id)) { replace(row(tr.dataset.id), html); return; }
     tr.classList.add("fresh");
-    body().prepend(tr);
+    const older = rows().find((other) => other.dataset.crossed <= tr.dataset.crossed);
+    if (older) older.before(tr); else body().append(tr);
     for (const extra of rows().slice(MOST)) extra.remove();
   };
 
+  // What changed of rows on later pages is not for this one.
+  const beyond = (html) => {
+    const end = rows().at(-1)?.dataset.crossed;
+    return document.querySelector("a[rel=next]") !== null && end !== undefined && made(html).dataset.crossed < end;
+  };
+
+  // All rows again, until they came.
+  let again = null;
+  const reload = async () => {
+    waiting.clear();
+    again ??= setInterval(() => reload(), 2000);
+    if (await refresh("#rows, [data-live]")) { clearInterval(again); again = null; }
+    count();
+  };
+
   const show = () => {
-    for (const html of waiting.values()) insert(made(html));
+    for (const html of waiting.values()) insert(html);
     waiting.clear();
     for (const gone of document.querySelectorAll("tr.gone")) gone.remove();
     if (cursor && !row(cursor)) cursor = null;
@@ -73,15 +96,17 @@
   };
 
   const happened = (kind, { id, html }) => {
-    if (kind === "reset") { refresh("#rows, [data-live]"); return; }
+    if (kind === "reset") { reload(); return; }
     if (kind !== "row" && kind !== "leave") return;
     dirty = true;
     const tr = row(id);
     if (kind === "row" && tr) replace(tr, html);
     else if (kind === "row" && first) {
-      if (!body()) { refresh("#rows, [data-live]"); return; }
+      if (!body()) { reload(); return; }
+      if (beyond(html)) return;
       waiting.delete(id);
-      if (still()) insert(made(html)); else waiting.set(id, html);
+      if (still()) insert(html); else waiting.set(id, html);
+      if (waiting.size > MOST) waiting.delete(waiting.keys().next().value);
     } else if (kind === "leave") {
       waiting.delete(id);
       if (tr && still()) tr.remove(); else tr?.classList.add("gone");
@@ -122,12 +147,12 @@
   };
   const keyed = { a: "acknowledge", m: "take", 1: "true_positive", 2: "benign", 3: "false_positive", 4: "duplicate" };
 
-  const act = async (name, targets) => {
-    const [change, words] = acts[name];
+  const act = (name, targets) => {
+    const [change] = acts[name];
     if (!bulk || targets.length === 0) return;
     const before = new Map();
     for (const tr of targets) {
-      before.set(tr.dataset.id, tr.outerHTML);
+      before.set(tr, tr.outerHTML);
       tr.querySelector(".pick input").checked = false;
       const status = tr.querySelector(".status");
       tr.classList.remove("new", "acknowledged", "in_progress", "closed");
@@ -136,32 +161,39 @@
       status.textContent = change.status.charAt(0).toUpperCase() + change.status.slice(1);
     }
     count();
-    const restore = (id) => { const tr = row(id); if (tr) replace(tr, before.get(id)); };
     const items = targets.map((tr) => ({
       id: tr.dataset.id, version: Number(tr.dataset.version), seen_revision: Number(tr.dataset.revision),
     }));
+    turn = turn.then(() => send(name, items, before));
+  };
+
+  // Sends it; a row that was refused is as it was, unless it came anew meanwhile.
+  const send = async (name, items, before) => {
+    const [change, words] = acts[name];
+    const mine = (id) => [...before.keys()].find((tr) => tr.dataset.id === id && tr.isConnected);
+    const restore = (id) => { const tr = mine(id); if (tr) replace(tr, before.get(tr)); };
     try {
       const answer = await post("/api/v1/alerts/bulk", { items, change });
       const failed = answer.items.filter((item) => item.problem);
       for (const item of answer.items) {
-        const tr = row(item.id);
+        const tr = mine(item.id);
         if (item.problem) restore(item.id); else if (tr) tr.dataset.version = item.version;
       }
-      const done = answer.items.length - failed.length;
-      last = done ? { after: answer.after, until: answer.until } : null;
+      const changed = answer.items.length - failed.length;
+      if (changed) done.push({ after: answer.after, until: answer.until });
       const refused = failed.length ? ` ${failed.length} not: ${failed[0].problem.detail}` : "";
-      tell(`${done} ${words}.${refused}${done ? " u takes it back." : ""}`, failed.length > 0);
+      tell(`${changed} ${words}.${refused}${changed ? " u takes it back." : ""}`, failed.length > 0);
     } catch (error) {
-      for (const id of before.keys()) restore(id);
-      tell(`Nothing was changed. ${error.message}`, true);
+      for (const item of items) restore(item.id);
+      tell(`No answer says that anything was changed. ${error.message}`, true);
     }
   };
 
-  const undo = async () => {
+  const undo = () => { turn = turn.then(takeBack); };
+  const takeBack = async () => {
     const form = did.querySelector("form");
-    const what = last ?? (form ? { after: Number(form.dataset.after), until: Number(form.dataset.until) } : null);
+    const what = done.pop() ?? (form ? { after: Number(form.dataset.after), until: Number(form.dataset.until) } : null);
     if (!what || !bulk) { tell("There is nothing to take back."); return; }
-    last = null;
     try {
       const answer = await post("/api/v1/alerts/undo", what);
       const failed = answer.items.filter((item) => item.problem);
@@ -185,6 +217,8 @@
 
   document.addEventListener("keydown", (event) => {
     if (!meant(event)) return;
+    // A key that is held moves on, and changes nothing twice.
+    if (event.repeat && event.key !== "j" && event.key !== "k") return;
     const at = cursor && row(cursor);
     const targets = chosen().length ? chosen() : at ? [at] : [];
     if (event.key === "j" || event.key === "k") move(event.key === "j" ? 1 : -1);
@@ -192,6 +226,7 @@
     else if (event.key === "Escape") { cursor = null; for (const tr of document.querySelectorAll("tr.cursor")) tr.classList.remove("cursor"); for (const box of boxes()) box.checked = false; document.activeElement.blur(); count(); }
     else if (event.key === "u") undo();
     else if (event.key === "." && waiting.size) show();
+    else if (keyed[event.key] && bulk?.querySelector("input[name=all]")?.checked) bulk.querySelector(`button[value=${keyed[event.key]}]`).click();
     else if (keyed[event.key] && targets.length) { const alone = chosen().length === 0; act(keyed[event.key], targets); if (alone) move(1); }
     else return;
     event.preventDefault();
@@ -211,7 +246,11 @@
       try { sessionStorage.setItem("queue", JSON.stringify(rows().map((tr) => tr.dataset.id))); } catch { /* n and p do nothing */ }
     }
   });
-  setInterval(async () => { if (dirty && await refresh("#tallies, #pulse, #banner")) dirty = false; }, 4000);
+  setInterval(async () => {
+    if (!dirty) return;
+    dirty = false;
+    if (!await refresh("#tallies, #pulse, #banner")) dirty = true;
+  }, 4000);
 
   count();
   say("Connecting…");
