@@ -95,11 +95,6 @@ impl Browser {
         Ok(self.client.refresh().await?)
     }
 
-    /// To where it was before.
-    pub async fn back(&self) -> Result<()> {
-        Ok(self.client.back().await?)
-    }
-
     /// Path and query of the page.
     pub async fn place(&self) -> Result<String> {
         let url = self.client.current_url().await?;
