@@ -84,28 +84,6 @@ pub(crate) struct BulkFilter {
     snoozed: Option<String>,
 }
 
-impl From<FilterParams> for BulkFilter {
-    fn from(filter: FilterParams) -> Self {
-        let FilterParams { status, state, severity, rule, entity, .. } = filter;
-        let FilterParams { source, assignee, technique, since, until, q, case, snoozed, .. } = filter;
-        Self {
-            status,
-            state,
-            severity,
-            rule,
-            entity,
-            source,
-            assignee,
-            technique,
-            since,
-            until,
-            q,
-            case,
-            snoozed,
-        }
-    }
-}
-
 impl From<BulkFilter> for FilterParams {
     fn from(filter: BulkFilter) -> Self {
         let BulkFilter { status, state, severity, rule, entity, .. } = filter;
@@ -161,7 +139,7 @@ impl From<BulkResult> for BulkOutcomeItem {
     }
 }
 
-/// Changes the triage of many alerts.
+/// Changes the triage of many alerts, named as a request's body names them.
 pub(crate) async fn apply(app: &App, bulk: Bulk, caller: &Caller) -> Result<BulkOutcome, Problem> {
     let target = match (bulk.items, bulk.filter, bulk.as_of) {
         (Some(items), None, None) => BulkTarget::Items(items.into_iter().map(item).collect()),
@@ -173,13 +151,23 @@ pub(crate) async fn apply(app: &App, bulk: Bulk, caller: &Caller) -> Result<Bulk
             return Err(Problem::new(Kind::InvalidBody, detail).valid(["items", "filter", "as_of"]));
         }
     };
-    if bulk.change.status == Some(Status::Closed) && bulk.change.disposition.is_none() {
+    change_all(app, &target, bulk.change, caller).await
+}
+
+/// Changes the triage of many alerts.
+pub(crate) async fn change_all(
+    app: &App,
+    target: &BulkTarget,
+    change: Change,
+    caller: &Caller,
+) -> Result<BulkOutcome, Problem> {
+    if change.status == Some(Status::Closed) && change.disposition.is_none() {
         let valid = Disposition::ALL.iter().map(|disposition| disposition.name());
         return Err(Problem::new(Kind::InvalidBody, "Closing alerts needs a `disposition`.").valid(valid));
     }
-    let patch = bulk.change.patch()?;
+    let patch = change.patch()?;
     let after = app.store.newest_seq().await?;
-    let results = app.store.bulk_triage(&target, &patch, &caller.name).await?;
+    let results = app.store.bulk_triage(target, &patch, &caller.name).await?;
     outcome(app, after, results).await
 }
 

@@ -13,21 +13,20 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use serde::Deserialize;
-use vedette_store::model::{Disposition, Status};
+use vedette_store::model::{BulkItem, BulkTarget, Disposition, Made, Status};
 
 use super::params::QueueParams;
 use crate::{
     app::App,
     auth::Caller,
-    console::{Frame, forms::FormBody, href, render, segment, words},
+    console::{Frame, forms::FormBody, render, segment, words},
     desk::{
-        bulk::{self, Bulk, BulkEntry, BulkOutcome, Undo},
+        bulk::{self, BulkOutcome, Undo},
         case::{self, CaseBody},
         triage::Change,
     },
     problem::{Kind, Problem},
 };
-use vedette_store::model::Made;
 
 /// What was not changed that a page lists.
 const LISTED: usize = 100;
@@ -97,10 +96,10 @@ fn change(act: &str, caller: &Caller) -> Option<Change> {
 }
 
 /// An entry as the form has it: `id:version:revision`.
-fn seen(text: &str) -> Option<BulkEntry> {
+fn seen(text: &str) -> Option<BulkItem> {
     let mut parts = text.rsplitn(3, ':');
     let (revision, version, id) = (parts.next()?, parts.next()?, parts.next()?);
-    Some(BulkEntry {
+    Some(BulkItem {
         id: id.to_owned(),
         version: version.parse().ok()?,
         seen_revision: Some(revision.parse().ok()?),
@@ -131,18 +130,17 @@ pub(crate) async fn bulk(
     let Some(change) = change(act, &caller) else {
         return Err(Problem::new(Kind::InvalidBody, "No button of this form does that."));
     };
-    let mut asked = Bulk { items: None, filter: None, as_of: None, change };
-    match fields.one("all") {
-        Some(as_of) => {
-            asked.filter = Some(queue.filter().into());
-            asked.as_of = Some(as_of.parse().map_err(|_| unreadable("all"))?);
-        }
+    let target = match fields.one("all") {
+        Some(as_of) => BulkTarget::Matching {
+            filter: Box::new(queue.filter().filter()?),
+            as_of: as_of.parse().map_err(|_| unreadable("all"))?,
+        },
         None => {
-            let shown = fields.all("seen").filter_map(seen).filter(|entry| ids.contains(&entry.id));
-            asked.items = Some(shown.collect());
+            let shown = fields.all("seen").filter_map(seen);
+            BulkTarget::Items(shown.filter(|item| ids.contains(&item.id)).collect())
         }
-    }
-    let outcome = bulk::apply(&app, asked, &caller).await?;
+    };
+    let outcome = bulk::change_all(&app, &target, change, &caller).await?;
     told(&app, outcome, &queue, true)
 }
 
@@ -150,15 +148,10 @@ pub(crate) async fn bulk(
 fn told(app: &App, outcome: BulkOutcome, queue: &QueueParams, undo: bool) -> Result<Response, Problem> {
     let BulkOutcome { items, after, until } = outcome;
     let changed = items.iter().filter(|item| item.problem.is_none()).count();
-    let back = queue.with("", None);
     if changed == items.len() && !items.is_empty() {
         let did = format!("{after}.{until}.{changed}");
-        let query = queue.query();
-        let mut pairs: Vec<(String, String)> =
-            form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        pairs.extend(undo.then(|| ("did".to_owned(), did)));
-        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (&**name, &**value)).collect();
-        return Ok(Redirect::to(&href("/", &pairs)).into_response());
+        let back = queue.changed(&[("did", Some(did.as_str()).filter(|_| undo))]);
+        return Ok(Redirect::to(&back).into_response());
     }
     let failed: Vec<_> = items.into_iter().filter(|item| item.problem.is_some()).collect();
     let more = failed.len().saturating_sub(LISTED);
@@ -173,7 +166,7 @@ fn told(app: &App, outcome: BulkOutcome, queue: &QueueParams, undo: bool) -> Res
         unchanged: unchanged.collect(),
         more,
         undo: (undo && changed > 0).then(|| (after, until, queue.query())),
-        back,
+        back: queue.changed(&[]),
     })
 }
 

@@ -89,8 +89,9 @@ impl QueueParams {
             let value = changes.iter().find(|(other, _)| *other == name).map_or(kept, |(_, value)| *value);
             pairs.extend(value.map(|value| (name, value)));
         }
-        let cursor = changes.iter().find(|(name, _)| *name == "cursor").and_then(|(_, value)| *value);
-        pairs.extend(cursor.map(|cursor| ("cursor", cursor)));
+        // A place in the list and what was done stand in one address only.
+        let once = changes.iter().filter(|(name, _)| matches!(*name, "cursor" | "did"));
+        pairs.extend(once.filter_map(|(name, value)| value.map(|value| (*name, value))));
         href("/", &pairs)
     }
 
