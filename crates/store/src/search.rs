@@ -136,12 +136,16 @@ pub(crate) fn id_bounds(text: &str) -> Option<(String, String)> {
     is_one.then(|| (text.to_ascii_lowercase(), format!("{}~", text.to_ascii_lowercase())))
 }
 
+/// The tags of the rule that a body names.
+fn tags_of(body: &Value) -> Vec<String> {
+    let tags = body.pointer("/rule/tags").and_then(Value::as_array).into_iter().flatten();
+    tags.filter_map(|tag| tag.as_str().map(str::to_owned)).collect()
+}
+
 /// Whether a row is found by a text: what the index would say, for one row.
 pub(crate) fn finds(text: &str, row: &AlertRow) -> bool {
     let body: Value = serde_json::from_str(&row.body).unwrap_or_default();
-    let tags = body.pointer("/rule/tags").and_then(Value::as_array);
-    let tags = tags.into_iter().flatten().filter_map(|tag| tag.as_str().map(str::to_owned));
-    let tags: Vec<String> = tags.collect();
+    let tags = tags_of(&body);
     let key = body.get("key").map(ToString::to_string).unwrap_or_default();
     let of = FoundBy {
         rule_id: &row.rule_id,
@@ -210,9 +214,7 @@ pub(crate) async fn index_all(connection: &mut AnyConnection) -> Result<(), Erro
         for row in &rows {
             last = row.try_get("created_seq")?;
             let body: Value = serde_json::from_str(row.try_get("body")?).unwrap_or_default();
-            let tags = body.pointer("/rule/tags").and_then(Value::as_array);
-            let tags = tags.into_iter().flatten().filter_map(|tag| tag.as_str().map(str::to_owned));
-            let tags: Vec<String> = tags.collect();
+            let tags = tags_of(&body);
             let (kind, value): (Option<String>, Option<String>) =
                 (row.try_get("entity_type")?, row.try_get("entity_value")?);
             let entity = kind.zip(value).map(|(kind, value)| EntityRef { kind, value });

@@ -160,7 +160,9 @@ impl Store {
                 None => lease::lock(folder)?,
             };
             migrator(STEPS).run(&mut first).await.map_err(migration_error)?;
-            search::index_all(&mut first).await?;
+            if !search::is_current(&mut first).await? {
+                search::index_all(&mut first).await?;
+            }
             lock = (settings.access == Access::Engine).then_some(held);
         }
         if settings.access == Access::Engine || left == Left::Nowhere {
