@@ -419,7 +419,8 @@ pub struct Coverage {
     pub lost: u64,
     /// Alerts it has opened.
     pub alerts: u64,
-    /// Microseconds spent on it, where measured.
+    /// Microseconds that it took, estimated: what its conditions take alone (timed on samples) for each event seen, and its part, by findings,
+    /// of the time that placement and correlation took. Missing until it was timed.
     pub time_us: Option<u64>,
     /// Sources it reads that are silent, unreachable or stopped.
     pub silent_sources: Vec<String>,

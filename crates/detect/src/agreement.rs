@@ -348,6 +348,16 @@ proptest! {
             evaluators[round % 2].evaluate(&batch, &mut hits);
             prop_assert_eq!(&hits, &expected);
         }
+        // Each rule alone finds what it finds among the others.
+        for (rule, _) in rules.iter() {
+            let program = Program::alone(&rules, rule, def, &fields);
+            let of_rule: Vec<Hit> = expected.iter().copied().filter(|hit| hit.rule == rule).collect();
+            prop_assert!(program.is_some() || of_rule.is_empty());
+            if let Some(program) = program {
+                Evaluator::new(Arc::new(program)).evaluate(&batch, &mut hits);
+                prop_assert_eq!(&hits, &of_rule);
+            }
+        }
     }
 }
 

@@ -118,11 +118,28 @@ impl Program {
     #[must_use]
     pub fn compile(rules: &RuleSet, source: SourceIx, sources: &Sources, fields: &[Arc<str>]) -> Self {
         let source = sources.get(source);
+        Self::of(rules, applicable(rules, source), source, fields)
+    }
+
+    /// Compiles one rule alone, to see what it costs; `None` if it cannot apply to the source. The columns are those of all rules.
+    #[must_use]
+    pub fn alone(rules: &RuleSet, rule: RuleIx, source: &SourceDef, fields: &[Arc<str>]) -> Option<Self> {
+        let RuleKind::Detection(detection) = &rules.get(rule).kind else { return None };
+        let applies = source.concerns(&detection.logsource);
+        applies.then(|| Self::of(rules, [(rule, detection)], source, fields))
+    }
+
+    fn of<'r>(
+        rules: &'r RuleSet,
+        detections: impl IntoIterator<Item = (RuleIx, &'r Detection)>,
+        source: &SourceDef,
+        fields: &[Arc<str>],
+    ) -> Self {
         let mut lowering = Lowering::new(source, fields);
         let mut names: [HashMap<String, u16, FixedState>; 3] = Default::default();
         let mut compiled = Vec::new();
         let mut prices = Prices::new(fields.len());
-        for (ix, detection) in applicable(rules, source) {
+        for (ix, detection) in detections {
             let logsource = &detection.logsource;
             let keys = [&logsource.product, &logsource.category, &logsource.service];
             let mut ids = [0; 3];

@@ -114,6 +114,14 @@ impl Version {
         Ok(if searched { decoder.searched(def, secret) } else { decoder })
     }
 
+    /// An evaluator of one rule alone over batches of a source, to see what it costs; `None` if it cannot apply to these.
+    #[must_use]
+    pub fn alone(&self, rule: RuleIx, source: SourceIx) -> Option<Evaluator> {
+        let fields = self.projection(source).fields();
+        let program = Program::alone(&self.rules, rule, self.sources.get(source), fields)?;
+        Some(Evaluator::new(Arc::new(program)))
+    }
+
     pub(crate) fn evaluator(&self, source: SourceIx, secret: [u8; 32]) -> Evaluator {
         let hash = blake3::keyed_hash(&secret, b"detect: memo");
         let seed = hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));

@@ -119,10 +119,11 @@ fn impaired(rule: &RuleStatus) -> bool {
 }
 
 /// What a table of rules can be sorted by.
-const SORTS: [(&str, &str, bool); 7] = [
+const SORTS: [(&str, &str, bool); 8] = [
     ("level", "Level", false),
     ("title", "Rule", false),
     ("matched", "Matched", true),
+    ("cost", "Cost", true),
     ("alerts", "Alerts", true),
     ("false_positive", "Verdicts", false),
     ("last", "Last alert", true),
@@ -138,6 +139,7 @@ fn sort(rows: &mut [(&RuleStatus, RuleOutcome)], given: Option<&str>) -> Result<
         Some(match key {
             "level" => rule.level as i64 + 100 * i64::from(rule.emits),
             "matched" => i64::try_from(rule.coverage.matched).unwrap_or(i64::MAX),
+            "cost" => rule.coverage.time_us.map_or(-1, |us| i64::try_from(us).unwrap_or(i64::MAX)),
             "alerts" => i64::try_from(outcome.alerts).unwrap_or(i64::MAX),
             "false_positive" => share(outcome.verdicts).map_or(-1, |n| n as i64),
             "last" => outcome.last_alert.map_or(i64::MIN, |at| at.0),
@@ -248,6 +250,8 @@ struct RuleRow {
     warming: Option<Stamp>,
     seen: String,
     matched: String,
+    /// In all, and of an event.
+    cost: Option<(String, String)>,
     alerts: String,
     alerts_href: String,
     shares: Option<Shares>,
@@ -275,6 +279,7 @@ impl RuleRow {
             warming: warming.map(Stamp::of),
             seen: words::number(coverage.seen),
             matched: words::number(coverage.matched),
+            cost: cost(coverage),
             alerts: words::number(outcome.alerts),
             alerts_href: href("/", &[("status", "all"), ("rule", id)]),
             shares: Shares::of(outcome.verdicts),
@@ -282,6 +287,18 @@ impl RuleRow {
             through: coverage.through.map(Stamp::of),
         }
     }
+}
+
+/// What a rule cost since the process started, and of that an event's part.
+fn cost(Coverage { time_us, seen, .. }: &Coverage) -> Option<(String, String)> {
+    let us = (*time_us)?;
+    let all = match us {
+        0..10_000 => format!("{:.1} ms", us as f64 / 1_000.0),
+        10_000..1_000_000 => format!("{} ms", us / 1_000),
+        _ => format!("{:.1} s", us as f64 / 1_000_000.0),
+    };
+    let each = us.saturating_mul(1_000).checked_div(*seen);
+    Some((all, each.map_or_else(String::new, |ns| format!("{} ns an event", words::number(ns)))))
 }
 
 struct Refused {
@@ -458,6 +475,10 @@ struct RulePage {
     serves: Vec<(String, String)>,
     false_positives: Vec<String>,
     tags: Vec<Tag>,
+    next_steps: Vec<String>,
+    /// Its document.
+    text: Arc<str>,
+    version: String,
     coverage: Vec<(&'static str, String)>,
     degradations: Vec<Degradation>,
     refused: Vec<Refused>,
@@ -498,6 +519,9 @@ pub(super) async fn one(
         serves: serves.map(|rule| (segment("/rules/", &rule.id), rule.title.clone())).collect(),
         false_positives: rule.false_positives.clone(),
         tags: rule.tags.iter().map(|tag| Tag::of(tag)).collect(),
+        next_steps: rule.next_steps.clone(),
+        text: rule.text.clone(),
+        version: rule.version.clone(),
         coverage: coverage(rule, &live),
         degradations: rule.coverage.degradations.clone(),
         refused: live.rejected.iter().filter(|item| item.file == rule.file).map(Refused::of).collect(),
@@ -520,17 +544,8 @@ fn facts(rule: &RuleStatus) -> Vec<(&'static str, String)> {
 }
 
 fn coverage(rule: &RuleStatus, live: &Live) -> Vec<(&'static str, String)> {
-    let Coverage {
-        through,
-        in_force_from,
-        counted_since,
-        unevaluated,
-        dead_lettered,
-        lost,
-        time_us,
-        seen,
-        ..
-    } = rule.coverage;
+    let Coverage { through, in_force_from, counted_since, unevaluated, dead_lettered, lost, .. } =
+        rule.coverage;
     let at = |at| format!("{} UTC", Stamp::of(at).text);
     let mut all = vec![("Evaluated through", through.map_or_else(|| "nothing yet".to_owned(), at))];
     all.push(("In force from", in_force_from.map_or_else(|| "the beginning".to_owned(), at)));
@@ -539,10 +554,7 @@ fn coverage(rule: &RuleStatus, live: &Live) -> Vec<(&'static str, String)> {
     all.push(("Not evaluated", words::number(unevaluated)));
     all.push(("Dead letters", words::number(dead_lettered)));
     all.push(("Lost unread", words::number(lost)));
-    all.extend(time_us.map(|us| {
-        let each =
-            (us * 1_000).checked_div(seen).map_or_else(String::new, |ns| format!(", {ns} ns an event"));
-        ("Cost", format!("{:.1} ms{each}", us as f64 / 1_000.0))
-    }));
+    let cost = cost(&rule.coverage).map(|(all, each)| format!("{all}, {each}"));
+    all.push(("Cost, estimated", cost.unwrap_or_else(|| "not timed yet".to_owned())));
     all
 }

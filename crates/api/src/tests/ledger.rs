@@ -39,6 +39,21 @@ async fn rules_are_sorted_and_filtered_by_the_address() {
 }
 
 #[tokio::test]
+async fn a_rule_shows_what_it_selects_and_what_it_costs() {
+    let api = seeded().await;
+    let live = api.get("/api/v1/rules/waf-fuzz").await.json();
+    assert_eq!(live["coverage"]["time_us"], 48_211);
+    let page = api.get("/rules/waf-fuzz").await.text();
+    for told in ["What it selects", "title: ", "48 ms, ", " ns an event"] {
+        assert!(page.contains(told), "{told}: {page}");
+    }
+    let dearest = api.get("/rules?sort=-cost").await.text();
+    let first = dearest.find("href=\"/rules/").map(|at| &dearest[at..at + 40]);
+    assert!(first.is_some_and(|first| first.contains("/rules/waf-fuzz")), "{first:?}");
+    assert!(dearest.contains("<td class=\"num\">48 ms<small>"), "{dearest}");
+}
+
+#[tokio::test]
 async fn verdicts_are_told_by_rule() {
     let api = seeded().await;
     let listed = api.get("/api/v1/alerts?state=active,ended&rule=bot-stuffing").await.json();

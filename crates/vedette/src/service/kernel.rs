@@ -25,6 +25,7 @@ use vedette_store::model::{
 
 use super::{
     adopt::Adopter,
+    costs::Costs,
     live::{View, Word},
     lost::TopicPartition,
     notices_due::NoticesDue,
@@ -91,6 +92,8 @@ pub struct Wires {
     pub words: watch::Sender<Arc<Word>>,
     /// How far it is.
     pub evaluated: Arc<Evaluated>,
+    /// What rules cost.
+    pub costs: Costs,
 }
 
 impl Kernel {
@@ -170,7 +173,8 @@ impl Kernel {
                 if let Some(topic) = &self.wires.dead_letters {
                     self.view.copies(topic.name(), topic.copies());
                 }
-                self.wires.words.send_replace(Arc::new(self.view.word(&self.engine)));
+                let word = self.view.word(&self.engine, &self.wires.costs);
+                self.wires.words.send_replace(Arc::new(word));
             }
             if stage.stopping() {
                 break;
@@ -193,7 +197,9 @@ impl Kernel {
             return Err(NoStep::NotYet);
         }
         // A long release is work, not rest.
+        let start = Instant::now();
         let more = self.engine.go_on(&mut self.out);
+        self.view.correlated(start.elapsed());
         if pipeline.is_empty() {
             stage.rests();
         }
@@ -275,7 +281,16 @@ impl Kernel {
     fn absorb(&mut self, detected: Detected) {
         let (partition, records) = (detected.partition, detected.records.len());
         self.view.dead_letters(detected.source, &detected.dead);
+        // Versions that run out are not what anybody would change.
+        let newest = self.compiled.versions().iter().enumerate().next_back();
+        if let Some((at, version)) = newest
+            && let Some(batch) = detected.batches.iter().find(|batch| batch.version == at)
+        {
+            self.wires.costs.offer(version, detected.source, &batch.events);
+        }
+        let start = Instant::now();
         self.engine.absorb(detected, &mut self.out);
+        self.view.correlated(start.elapsed());
         self.wires.evaluated.done(partition, records);
     }
 
@@ -407,7 +422,9 @@ impl Kernel {
     /// how many groups.
     pub(super) fn publish(&mut self, last: bool) -> Result<u8> {
         // What has become due goes with it: nothing of it would have been handed over before.
+        let start = Instant::now();
         self.engine.catch_up(&mut self.out);
+        self.view.correlated(start.elapsed());
         let out = std::mem::take(&mut self.out);
         self.view.take_counters(&out.correlated);
         self.say_health(&out);

@@ -3,7 +3,7 @@
 //! In: the kernel's counters and ingest's status. Out: a [`Word`], which [`super::present`] puts beside what the other
 //! stages show at the moment of a request.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use vedette_api::live::{
     Coverage, DeadLetterTopicStatus, Degradation, Health, LoadStatus, RuleLoad, RuleStatus,
@@ -15,6 +15,7 @@ use vedette_ingest::{Copies, LagView, TopicSettings};
 use vedette_sigma::{RuleKind, RuleSet};
 
 use super::{
+    costs::Costs,
     lost::{Lost, TopicPartition},
     reading::{self, InputState, InputTopic, InputTopics},
     rules::{Rules, by_id},
@@ -36,6 +37,8 @@ pub struct View {
     windows: Vec<Span>,
     counters: BTreeMap<RuleIx, Counters>,
     opened: BTreeMap<RuleIx, u64>,
+    /// How long the kernel was at what detection had found.
+    correlating: Duration,
     dead: BTreeMap<SourceIx, BTreeMap<String, u64>>,
     /// Records that were lost.
     lost: Lost,
@@ -104,6 +107,7 @@ impl View {
             compiled: compiled.clone(),
             counters: BTreeMap::new(),
             opened: BTreeMap::new(),
+            correlating: Duration::ZERO,
             dead: BTreeMap::new(),
             lost: Lost::default(),
             degradations: BTreeMap::new(),
@@ -128,6 +132,11 @@ impl View {
         let degradations = std::mem::take(&mut self.degradations).into_iter();
         self.degradations =
             degradations.filter_map(|((rule, group), of)| Some(((number(rule)?, group), of))).collect();
+    }
+
+    /// Counts time in which the kernel was at what detection had found.
+    pub fn correlated(&mut self, took: Duration) {
+        self.correlating += took;
     }
 
     /// The source of a topic.
@@ -307,7 +316,7 @@ impl View {
     }
 
     /// The word of this moment.
-    pub fn word(&mut self, engine: &Engine) -> Word {
+    pub fn word(&mut self, engine: &Engine, costs: &Costs) -> Word {
         let lag = self.lag.report();
         if lag.connected {
             self.last_answer = Some(crate::now());
@@ -322,6 +331,12 @@ impl View {
             }
         };
         let partitions = lag.partitions.into_iter().map(|p| p.partition);
+        let walked: u64 = self.counters.values().map(|counters| counters.matched).sum();
+        let a_finding = self.correlating.div_f64(walked.max(1) as f64);
+        let coverage = |(ix, _): &(RuleIx, _)| Coverage {
+            time_us: self.time_of(*ix, engine, costs, a_finding).map(|time| time.as_micros() as u64),
+            ..self.coverage(*ix, engine)
+        };
         Word {
             at: crate::now(),
             unreachable: self.unreachable.clone(),
@@ -329,10 +344,7 @@ impl View {
             topics: self.topic_states.clone(),
             sources: self.compiled.sources.iter().map(|(ix, _)| (ix, source(ix))).collect(),
             partitions: partitions.filter_map(|p| Some((p, engine.partition_watermark(p)?))).collect(),
-            rules: Rules::new(
-                &self.rules,
-                self.rules.iter().map(|(ix, _)| self.coverage(*ix, engine)).collect(),
-            ),
+            rules: Rules::new(&self.rules, self.rules.iter().map(coverage).collect()),
             load: self.load(engine),
             degradations: self.degradations.values().cloned().collect(),
             oldest_checkpoint: self
@@ -361,6 +373,22 @@ impl View {
             keys_budget: load.keys_budget as u64,
             fullest: load.fullest.map(of_rule),
         }
+    }
+
+    /// What a rule has cost: a detection's conditions what they take alone ([`super::costs`]), a finding of any rule as much as each other.
+    fn time_of(&self, ix: RuleIx, engine: &Engine, costs: &Costs, a_finding: Duration) -> Option<Duration> {
+        let rule = self.compiled.rules.get(ix);
+        let detecting = match &rule.kind {
+            RuleKind::Detection(_) => {
+                let events = |source: &SourceIx| {
+                    (&*self.compiled.sources.get(*source).name, engine.counters(*source).events)
+                };
+                costs.of(&rule.id, self.compiled.reads(ix).iter().map(events))?
+            }
+            RuleKind::Correlation(_) => Duration::ZERO,
+        };
+        let findings = self.counters.get(&ix).map_or(0, |counters| counters.matched);
+        Some(detecting + a_finding.mul_f64(findings as f64))
     }
 
     fn coverage(&self, ix: RuleIx, engine: &Engine) -> Coverage {

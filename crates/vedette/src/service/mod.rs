@@ -10,6 +10,7 @@
 //! until the end; whatever is stuck, the process ends within ten seconds of being asked to.
 
 mod adopt;
+mod costs;
 mod evidence;
 mod excerpt;
 mod kernel;
@@ -43,7 +44,7 @@ use vedette_api::{
     live::{LiveView, Mode},
     reload::Reloads,
 };
-use vedette_engine::InForce;
+use vedette_engine::{Compiled, InForce};
 use vedette_ingest::Ingested;
 use vedette_sigma::{Lists, RuleFile};
 use vedette_store::{Access, Store};
@@ -194,22 +195,8 @@ async fn run_all(
     supervisor: &Supervisor,
     address: SocketAddr,
 ) -> Result<Service, Failure> {
-    let Prepared {
-        compiled,
-        mut content,
-        waiting,
-        dead_letters,
-        engine,
-        ingest_settings,
-        recovery,
-        given_up,
-        bootstrap,
-        pace,
-        skew,
-        retention,
-        threads,
-        memory: may_hold,
-    } = prepared;
+    let Prepared { compiled, mut content, engine, ingest_settings, bootstrap, memory: may_hold, .. } =
+        prepared;
     let (outbox, inbox) = outbox::queues();
     let (words_out, words) = watch::channel(Arc::default());
     let (published, evaluated) = (Arc::default(), Arc::<Evaluated>::default());
@@ -217,31 +204,31 @@ async fn run_all(
     let world = |e: vedette_ingest::Error| Failure::World(e.into());
     let read_back = vedette_ingest::ReadBack::new(&ingest_settings).map_err(world)?;
     let lost = store.lost_intervals().await.world()?;
-    let (ingest, records) = vedette_ingest::Ingest::start(ingest_settings, recovery).map_err(world)?;
+    let (ingest, records) =
+        vedette_ingest::Ingest::start(ingest_settings, prepared.recovery).map_err(world)?;
     let ingest = Arc::new(ingest);
     look_at_ingest(supervisor, &ingest);
-    let asked =
-        topics::accept_asked(store.clone(), compiled.topics.clone(), ingest.clone(), supervisor.clone());
-    supervisor.task(Name::Topics, asked);
+    accept_topics(&store, &compiled, &ingest, supervisor);
 
     let (in_force_out, in_force) = watch::channel(compiled.clone());
     let (to, runtime, crowded) = (store.clone(), Handle::current(), outbox.crowded());
     supervisor
         .spawn(Name::Evidence, move |stage| evidence::run(read_back, in_force, to, crowded, runtime, stage))
         .world()?;
-    let (wires, runtime) =
-        (retention::Wires { store: store.clone(), retention, lag: ingest.lag_view() }, Handle::current());
-    supervisor.spawn(Name::Retention, move |stage| retention::run(&wires, &runtime, stage)).world()?;
-    let wires = publisher::Wires { store: store.clone(), inbox, published, metrics };
-    let (published, runtime) = (wires.published.clone(), Handle::current());
-    supervisor.spawn(Name::Publisher, move |stage| publisher::run(wires, &runtime, stage)).world()?;
+    let keeping =
+        retention::Wires { store: store.clone(), retention: prepared.retention, lag: ingest.lag_view() };
+    let publishing = publisher::Wires { store: store.clone(), inbox, published, metrics };
+    let published = publishing.published.clone();
+    store_stages(keeping, publishing, supervisor).world()?;
 
     let mut view = live::View::new(&compiled, present.started_at(), origin, ingest.lag_view());
     for lost in lost {
         view.lost((lost.topic, lost.incarnation, lost.partition), (lost.from, lost.to));
     }
     // Until the kernel speaks: no topic is read yet.
-    words_out.send_replace(Arc::new(view.word(&engine)));
+    let (costs, timer) = costs::timing();
+    supervisor.spawn(Name::Costs, |stage| timer.run(stage)).world()?;
+    words_out.send_replace(Arc::new(view.word(&engine, &costs)));
     let (new, numbers) = (content.new.take(), std::mem::take(&mut content.numbers));
     let from = (numbers.back().copied().unwrap_or_default(), compiled.newest().from);
     let (contents, changes) = reload(content, from, (reloading, may_hold), supervisor).world()?;
@@ -256,13 +243,21 @@ async fn run_all(
         words,
         memory: may_hold,
     });
-    let pipeline = detectors(InForce::of(&engine), threads, supervisor).world()?;
-    let wires =
-        kernel::Wires { ingest: ingest.clone(), records, outbox, dead_letters, words: words_out, evaluated };
+    let pipeline = detectors(InForce::of(&engine), prepared.threads, supervisor).world()?;
+    let wires = kernel::Wires {
+        ingest: ingest.clone(),
+        records,
+        outbox,
+        dead_letters: prepared.dead_letters,
+        words: words_out,
+        evaluated,
+        costs,
+    };
     let changes = Adopter::new(changes, numbers, in_force_out);
-    let mut kernel = kernel::Kernel::new(compiled, engine, changes, wires, view, (pace, skew), waiting);
+    let (pace, waiting) = ((prepared.pace, prepared.skew), prepared.waiting);
+    let mut kernel = kernel::Kernel::new(compiled, engine, changes, wires, view, pace, waiting);
     new.into_iter().for_each(|row| kernel.note_version(row));
-    kernel.give_up(given_up);
+    kernel.give_up(prepared.given_up);
     supervisor.spawn(Name::Kernel, move |stage| kernel.run(pipeline, stage)).world()?;
     Ok(Service { store, supervisor: supervisor.clone(), ingest, address })
 }
@@ -305,6 +300,30 @@ fn detectors(
         })?;
     }
     Ok(pipeline)
+}
+
+/// Starts those who look after the store and write into it.
+fn store_stages(
+    keeping: retention::Wires,
+    publishing: publisher::Wires,
+    supervisor: &Supervisor,
+) -> std::io::Result<()> {
+    let runtime = Handle::current();
+    supervisor.spawn(Name::Retention, move |stage| retention::run(&keeping, &runtime, stage))?;
+    let runtime = Handle::current();
+    supervisor.spawn(Name::Publisher, move |stage| publisher::run(publishing, &runtime, stage))
+}
+
+/// Passes on what operators decide about topics.
+fn accept_topics(
+    store: &Store,
+    compiled: &Compiled,
+    ingest: &Arc<vedette_ingest::Ingest>,
+    supervisor: &Supervisor,
+) {
+    let topics = compiled.topics.clone();
+    let asked = topics::accept_asked(store.clone(), topics, ingest.clone(), supervisor.clone());
+    supervisor.task(Name::Topics, asked);
 }
 
 /// Ingest's threads are its own; it shows how they are doing.

@@ -40,6 +40,8 @@ pub enum Name {
     Kernel,
     /// Decodes and detects what the kernel gives it; numbered from 1.
     Detector(u16),
+    /// Times rules on samples of what is read.
+    Costs,
     /// Writes into the store.
     Publisher,
     /// Reads evidence back.
@@ -63,6 +65,7 @@ impl Name {
             Self::Reader => "reader",
             Self::Prober => "prober",
             Self::Kernel => "kernel",
+            Self::Costs => "costs",
             Self::Publisher => "publisher",
             Self::Evidence => "evidence",
             Self::Topics => "topics",
@@ -79,7 +82,8 @@ impl Name {
         Duration::from_millis(match self {
             Self::Kernel | Self::Detector(_) => 5_000,
             Self::Simulator | Self::Reader | Self::Prober => 6_000,
-            Self::Publisher
+            Self::Costs
+            | Self::Publisher
             | Self::Evidence
             | Self::Topics
             | Self::Reloader
