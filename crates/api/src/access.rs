@@ -32,6 +32,8 @@ pub(crate) enum WorkKind {
     Provider,
     /// Takes a body and the store's writer.
     Write,
+    /// Takes a body and the store's writer, step by step for as long as it takes.
+    Bulk,
     /// Takes a body that says what to read.
     Question,
     /// An event stream, which has permits for its whole life.
@@ -55,8 +57,8 @@ pub(crate) const ROUTES: &[(Method, &str, Option<Role>, WorkKind)] = &[
     (Method::GET, "/api/v1/alerts/summary", READER, WorkKind::Search),
     (Method::GET, "/api/v1/alerts/export", READER, WorkKind::Search),
     (Method::GET, "/api/v1/alerts/stream", READER, WorkKind::Stream),
-    (Method::POST, "/api/v1/alerts/bulk", ANALYST, WorkKind::Write),
-    (Method::POST, "/api/v1/alerts/undo", ANALYST, WorkKind::Write),
+    (Method::POST, "/api/v1/alerts/bulk", ANALYST, WorkKind::Bulk),
+    (Method::POST, "/api/v1/alerts/undo", ANALYST, WorkKind::Bulk),
     (Method::GET, "/api/v1/alerts/{id}", READER, WorkKind::Read),
     (Method::PATCH, "/api/v1/alerts/{id}", ANALYST, WorkKind::Write),
     (Method::POST, "/api/v1/alerts/{id}/comments", ANALYST, WorkKind::Write),
@@ -99,8 +101,8 @@ pub(crate) const ROUTES: &[(Method, &str, Option<Role>, WorkKind)] = &[
     (Method::POST, "/mcp", READER, WorkKind::Question),
     (Method::GET, "/", READER, WorkKind::Search),
     (Method::GET, "/live", READER, WorkKind::Stream),
-    (Method::POST, "/alerts/bulk", ANALYST, WorkKind::Write),
-    (Method::POST, "/alerts/undo", ANALYST, WorkKind::Write),
+    (Method::POST, "/alerts/bulk", ANALYST, WorkKind::Bulk),
+    (Method::POST, "/alerts/undo", ANALYST, WorkKind::Bulk),
     (Method::GET, "/alerts/{id}", READER, WorkKind::Read),
     (Method::GET, "/alerts/{id}/events/{number}", READER, WorkKind::Read),
     (Method::POST, "/alerts/{id}/triage", ANALYST, WorkKind::Write),
@@ -187,7 +189,8 @@ pub(crate) fn door(method: &Method, template: Option<&str>, uri: &Uri) -> Door {
 
 /// True if the list's parameters make the store read rows one by one.
 fn is_search(query: &str) -> bool {
-    form_urlencoded::parse(query.as_bytes()).any(|(name, _)| matches!(&*name, "q" | "source"))
+    let named = |wanted: &str| form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == wanted);
+    named("q") || named("source") || (named("entity_type") && !named("entity"))
 }
 
 #[cfg(test)]
@@ -236,5 +239,7 @@ mod tests {
         assert_eq!(work("status=new&q=x"), WorkKind::Search);
         assert_eq!(work("%71=x"), WorkKind::Search);
         assert_eq!(work("source=waf"), WorkKind::Search);
+        assert_eq!(work("entity_type=host.name"), WorkKind::Search);
+        assert_eq!(work("entity_type=host.name&entity=web-1"), WorkKind::Read);
     }
 }

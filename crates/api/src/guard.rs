@@ -35,6 +35,9 @@ const MAX_READS: usize = 128;
 const MAX_SEARCHES: usize = 16;
 /// Changes under way or waiting for the store's writer.
 const MAX_WRITES: usize = 32;
+/// Changes of many alerts, or of as many as a filter finds, under way: each takes the writer again and again, some tens of milliseconds
+/// at a time, and for publishing to wait for them all it takes no more than these.
+const MAX_BULKS: usize = 4;
 /// Attempts to sign in under way or waiting for a password's turn, and their bodies: apart from those of people who are in,
 /// so that strangers hold nobody up.
 const MAX_SIGN_INS: usize = 16;
@@ -73,6 +76,7 @@ struct Permits {
     reads: Semaphore,
     searches: Semaphore,
     writes: Semaphore,
+    bulks: Arc<Semaphore>,
     bodies: Semaphore,
     sign_ins: Semaphore,
     sign_in_bodies: Semaphore,
@@ -85,6 +89,7 @@ impl Guard {
             reads: Semaphore::new(MAX_READS),
             searches: Semaphore::new(MAX_SEARCHES),
             writes: Semaphore::new(MAX_WRITES),
+            bulks: Arc::new(Semaphore::new(MAX_BULKS)),
             bodies: Semaphore::new(MAX_BODIES),
             sign_ins: Semaphore::new(MAX_SIGN_INS),
             sign_in_bodies: Semaphore::new(MAX_SIGN_INS),
@@ -167,7 +172,7 @@ async fn admit(
         let bodies = if work == WorkKind::SignIn { &permits.sign_in_bodies } else { &permits.bodies };
         request = whole(bodies, request, caller.as_ref().and_then(Caller::csrf)).await?;
     }
-    if let Some(caller) = caller {
+    if let Some(caller) = caller.clone() {
         request.extensions_mut().insert(caller);
     }
     let (permit, what) = match work {
@@ -179,6 +184,7 @@ async fn admit(
         WorkKind::Read => (permits.reads.try_acquire(), "requests"),
         WorkKind::Search => (permits.searches.try_acquire(), "searches"),
         WorkKind::Write => (permits.writes.try_acquire(), "changes"),
+        WorkKind::Bulk => return to_its_end(&permits.bulks, caller, next.run(request)).await,
         WorkKind::Question => (permits.searches.try_acquire(), "searches"),
     };
     let _permit = permit.map_err(|_| too_many(what))?;
@@ -188,6 +194,25 @@ async fn admit(
 async fn in_time(answer: impl Future<Output = Response>) -> Result<Response, Problem> {
     let detail = "The request took longer than 10 seconds and was given up.";
     timeout(REQUEST_TIMEOUT, answer).await.map_err(|_| Problem::new(Kind::Timeout, detail))
+}
+
+/// Runs to its end what goes in bounded steps, however many, also when nobody waits for the answer any more: half of a change
+/// would be the worse outcome.
+async fn to_its_end(
+    permits: &Arc<Semaphore>,
+    caller: Option<Caller>,
+    answer: impl Future<Output = Response> + Send + 'static,
+) -> Result<Response, Problem> {
+    let permit = Arc::clone(permits).try_acquire_owned().map_err(|_| too_many("changes of many alerts"))?;
+    let answer = tokio::spawn(auth::on_behalf_of(caller, async move {
+        let answer = answer.await;
+        drop(permit);
+        answer
+    }));
+    answer.await.map_err(|error| {
+        tracing::error!(%error, "a change of many alerts ended early");
+        Problem::new(Kind::Internal, "This request hit a fault in Vedette; the log says more.")
+    })
 }
 
 fn too_many(what: &str) -> Problem {

@@ -314,13 +314,33 @@ impl IntoResponse for Problem {
 /// What a store's error looks like from outside; the inside is logged.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&StoreError> for Problem {
+    fn from(error: &StoreError) -> Self {
         match error {
             StoreError::NotFound { what, id } => {
-                Self::new(Kind::NotFound, format!("There is no {what} `{}`.", short(&id)))
+                Self::new(Kind::NotFound, format!("There is no {what} `{}`.", short(id)))
             }
             StoreError::Conflict { current, .. } => version_mismatch(current.version),
-            StoreError::Stale { version, .. } => version_mismatch(version),
-            StoreError::Clash { detail } => Self::new(Kind::Conflict, detail),
+            StoreError::Stale { version, .. } => version_mismatch(*version),
+            StoreError::Clash { detail } => Self::new(Kind::Conflict, detail.clone()),
+            StoreError::NotListed { .. } => {
+                let detail = "It was not in the list that was seen: it has come there since.";
+                Self::new(Kind::Conflict, detail)
+            }
+            StoreError::Unreached => {
+                let detail =
+                    "The change ended before it came to this; the log says why. Ask again for what is left.";
+                Self::new(Kind::StoreUnavailable, detail)
+            }
+            StoreError::OfOther { change, by } => {
+                let detail =
+                    format!("Change {change} is of {}; only who made a change takes it back.", short(by));
+                Self::new(Kind::Forbidden, detail)
+            }
             StoreError::Full { what, max } => {
                 Self::new(Kind::LimitReached, format!("There is room for {max} {what}, and no more."))
             }
@@ -341,11 +361,11 @@ impl From<StoreError> for Problem {
                 Self::new(Kind::InvalidBody, detail)
             }
             error if error.retryable() => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the store is busy");
+                tracing::warn!(error = error as &dyn std::error::Error, "the store is busy");
                 Self::new(Kind::StoreUnavailable, "The store did not answer. Try again in a moment.")
             }
             error => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
+                tracing::error!(error = error as &dyn std::error::Error, "the store failed");
                 Self::new(Kind::Internal, "The store could not do this; the log says why.")
             }
         }

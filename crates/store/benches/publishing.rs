@@ -3,7 +3,8 @@
 //! In: `cargo bench -p vedette-store --bench publishing -- [--rules N] [--entities N] [--ask ROUNDS]`, with `--profile dev` before the
 //! dashes for a build without optimisation. Out: for notices, first revisions and last revisions of every rule and
 //! entity, as they come when all fire at once: seconds, changes a second, statements and bytes written a change; then the sizes of
-//! database and journal and the most memory resident. With `--ask`, while 5,000 rows a minute change: milliseconds (half, 99 of 100, all) of what the
+//! database and journal and the most memory resident. With `--bulk`, how long it takes to close all of them and to take that
+//! back, and publications meanwhile. With `--ask`, while 5,000 rows a minute change: milliseconds (half, 99 of 100, all) of what the
 //! queue's page asks, of each grouping, of the search for a word that every row has, of the last page by cursor.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
@@ -176,7 +177,7 @@ async fn ask(store: &Store, all: &[(usize, usize)], rounds: usize) {
         disposition: Some(Disposition::FalsePositive),
         ..TriagePatch::default()
     };
-    store.bulk_triage(&target, &patch, "ann").await.unwrap();
+    store.bulk_triage(&target, &patch, "ann", None).await.unwrap();
     let writer = {
         let (store, rows) = (store.clone(), all.to_vec());
         tokio::spawn(async move {
@@ -205,6 +206,52 @@ async fn ask(store: &Store, all: &[(usize, usize)], rounds: usize) {
     writer.abort();
 }
 
+/// Closes all that there is and takes it back, while others publish.
+async fn bulk(store: &Store, all: &[(usize, usize)]) {
+    let (ended, mut end) = tokio::sync::watch::channel(false);
+    let publisher = {
+        let (store, rows) = (store.clone(), all.to_vec());
+        tokio::spawn(async move {
+            let mut took = Vec::new();
+            for (round, rows) in rows.chunks(42).cycle().enumerate() {
+                let revision = 3 + (round / rows.len().max(1)) as u32;
+                let alerts = rows.iter().map(|(rule, entity)| alert(*rule, *entity, revision)).collect();
+                let begun = Instant::now();
+                store.publish(&Publication { alerts, ..Publication::default() }).await.unwrap();
+                took.push(begun.elapsed().as_secs_f64() * 1_000.0);
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(100)) => {}
+                    _ = end.changed() => break,
+                }
+            }
+            took.sort_by(f64::total_cmp);
+            took
+        })
+    };
+    let patch = TriagePatch {
+        status: Some(Status::Closed),
+        disposition: Some(Disposition::FalsePositive),
+        ..TriagePatch::default()
+    };
+    let target = BulkTarget::Matching { filter: Box::new(open()), as_of: store.newest_seq().await.unwrap() };
+    let begun = Instant::now();
+    let Made::New(change) = store.bulk_triage(&target, &patch, "ann", None).await.unwrap() else { return };
+    println!("closing {} rows: {:.2} s", change.results.len(), begun.elapsed().as_secs_f64());
+    let (begun, id) = (Instant::now(), change.change_id.unwrap());
+    println!(
+        "counting them: {:?} in {:.1} ms",
+        store.change_of(id, "ann").await.unwrap(),
+        begun.elapsed().as_secs_f64() * 1e3
+    );
+    let begun = Instant::now();
+    let Made::New(back) = store.undo_triage(id, "ann", None).await.unwrap() else { return };
+    println!("taking {} back: {:.2} s", back.results.len(), begun.elapsed().as_secs_f64());
+    ended.send_replace(true);
+    let took = publisher.await.unwrap();
+    let at = |part: usize| took[(took.len() * part / 100).min(took.len() - 1)];
+    println!("{} publications meanwhile: {:.1} {:.1} {:.1} ms", took.len(), at(50), at(99), at(100));
+}
+
 #[tokio::main]
 async fn main() {
     let (rules, entities) = (argument("--rules", 40), argument("--entities", 1_000));
@@ -228,6 +275,9 @@ async fn main() {
     let rounds = argument("--ask", 0);
     if rounds > 0 {
         ask(&store, &all, rounds).await;
+    }
+    if std::env::args().any(|argument| argument == "--bulk") {
+        bulk(&store, &all).await;
     }
     for file in ["vedette.db", "vedette.db-wal"] {
         let bytes = std::fs::metadata(folder.path().join(file)).map_or(0, |file| file.len());

@@ -220,9 +220,10 @@ impl WriteTx {
         let rows: Vec<QueueRow<'_>> = applied.iter().map(Applied::queue_row).collect();
         self.write_queue_rows(&rows).await?;
         self.write_points(&points, &seqs, before).await?;
-        for row in applied.iter().filter(|row| row.triaged && !row.is_new) {
-            row.triage.store(self, &row.alert.alert_id, row.triage.triage_seq).await?;
-        }
+        let triaged = applied.iter().filter(|row| row.triaged && !row.is_new);
+        let triaged =
+            triaged.map(|row| (row.alert.alert_id.clone(), row.triage.clone(), row.triage.triage_seq));
+        self.store_triage(&triaged.collect::<Vec<_>>()).await?;
         self.run_bulk(COVER, &links.covered, |update, (id, alert, seq)| {
             update.bind(id).bind(*alert).bind(seq)
         })
@@ -392,7 +393,7 @@ impl WriteTx {
         }
         // A closed alert whose severity rose, or whose count reached ten times that at closing, is new again.
         let Some(closing) = row.triage.closing else { return Ok(()) };
-        if row.triage.severity > closing.severity || row.triage.count >= closing.count.saturating_mul(10) {
+        if closing.outgrown(row.triage.severity, row.triage.count) {
             row.triage.triage_seq = triage::reopen(self, &alert.alert_id, &mut row.triage).await?;
             row.triaged = true;
         }
@@ -407,7 +408,7 @@ impl WriteTx {
         if row.triage.triage.version > 0 || from.triage.triage.version == 0 {
             return Ok(());
         }
-        let before = serde_json::to_string(&row.triage.triage)?;
+        let before = row.triage.says()?;
         let new = &mut row.triage;
         new.triage = from.triage.triage;
         new.recurred = from.triage.recurred;
@@ -417,7 +418,8 @@ impl WriteTx {
             Status::Closed => from.triage.closing.map(|closing| Closing { here, ..closing }),
             _ => None,
         };
-        let after = serde_json::to_string(&new.triage)?;
+        new.closed_at = (new.triage.status == Status::Closed).then_some(self.now);
+        let after = new.says()?;
         let seq = self.change(ChangeKind::Triage, &row.alert.alert_id);
         (row.triage.triage_seq, row.triaged) = (seq, true);
         let entry = Audit {

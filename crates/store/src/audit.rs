@@ -14,8 +14,9 @@ use crate::{
 impl Store {
     /// One page of the audit log. Its cursor is the last entry's time and `seq`.
     pub async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditEntry>, Error> {
-        let mut sql =
-            String::from("select seq, at, actor, action, target, before, after from audit where 1 = 1");
+        let mut sql = String::from(
+            "select seq, at, actor, action, target, before, after, change_id from audit where 1 = 1",
+        );
         let mut arguments = 0;
         let mut and = |condition: &str| {
             let mut parts = condition.split('?');

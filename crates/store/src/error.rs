@@ -118,6 +118,23 @@ pub enum Error {
         /// Its triage now.
         current: Triage,
     },
+    /// It matches a filter now, and did not at the `seq` that was seen.
+    #[error("`{id}` was not in the list that was seen")]
+    NotListed {
+        /// The alert or notice.
+        id: String,
+    },
+    /// A change of several steps ended before it came to this row.
+    #[error("the change ended before it came to this")]
+    Unreached,
+    /// Only who made a change takes it back.
+    #[error("change {change} is of {by}")]
+    OfOther {
+        /// Which.
+        change: i64,
+        /// Whose it is.
+        by: String,
+    },
     /// A revision or a `seq` that nobody can have seen.
     #[error("there is no {what} {seen} yet; the newest is {newest}")]
     Unseen {

@@ -1,24 +1,51 @@
 //! Answers kept for requests that come with a key: carried out once, answered as often as they are sent.
 //!
 //! In: [`Once`]: a key and the request it came with. Out: the answer given before. Invariants: an answer is written in the transaction that makes what it
-//! tells of, so that a crash leaves both or neither; of one caller the newest [`MAX_KEPT`] are kept, for a day; a key that
-//! comes with another request is refused.
+//! tells of, so that a crash leaves both or neither; where that is several, with the last; of one caller the newest [`MAX_KEPT`] are
+//! kept, and of those the newest long ones, for a day; a key that comes with another request, or while it is under way, is refused.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use sqlx::Row;
 use vedette_event::{Micros, Span};
 
 use crate::{
     error::Error,
-    model::{Made, Once},
-    store::Store,
+    model::{Key, Made, Once},
+    store::{Inner, Store},
     transaction::WriteTx,
 };
 
 /// How long an answer is kept.
 pub(crate) const KEPT: Span = Span::secs(86_400);
 
-/// Answers of one caller: with a few hundred bytes each, less than a megabyte.
+/// Answers of one caller: with a few hundred bytes each, less than a megabyte; see [`MAX_LONG`].
 pub(crate) const MAX_KEPT: i64 = 1_000;
+
+/// Bytes from which on an answer is long: what is told of a thousand rows, and more.
+const LONG: usize = 64 << 10;
+
+/// Long answers of one caller: of 100,000 rows each, some eight megabytes.
+const MAX_LONG: i64 = 8;
+
+/// Keys, by caller, whose requests are under way in several transactions.
+pub(crate) type KeysUnderWay = Mutex<BTreeSet<(String, String)>>;
+
+/// That a request with a key is under way, until this is dropped.
+pub(crate) struct UnderWay {
+    inner: Arc<Inner>,
+    key: (String, String),
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let keys = self.inner.under_way.lock();
+        keys.unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
 
 /// A transaction that is to make something, unless it was made before.
 pub(crate) enum Begun {
@@ -27,6 +54,17 @@ pub(crate) enum Begun {
 }
 
 impl Store {
+    /// Says that the request with this key is under way; refused where it is already.
+    pub(crate) fn under_way(&self, key: &Key) -> Result<UnderWay, Error> {
+        let key = (key.caller.clone(), key.name.clone());
+        let keys = self.inner.under_way.lock();
+        if !keys.unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
+            let detail = "The request with this Idempotency-Key is still under way; ask again in a moment.";
+            return Err(Error::Clash { detail: detail.to_owned() });
+        }
+        Ok(UnderWay { inner: Arc::clone(&self.inner), key })
+    }
+
     /// Begins a transaction, or gives what was answered to the same request before.
     pub(crate) async fn begin_once<T>(&self, once: Option<&Once<T>>) -> Result<Begun, Error> {
         let mut tx = self.begin().await?;
@@ -73,12 +111,22 @@ impl WriteTx {
                  at = excluded.at",
             );
             let insert = insert.bind(&key.caller).bind(&key.name).bind(key.request.to_vec());
-            self.run(insert.bind(answer(&made)?).bind(self.now.0)).await?;
+            let answer = answer(&made)?;
+            let is_long = answer.len() >= LONG;
+            self.run(insert.bind(answer).bind(self.now.0)).await?;
             let surplus = sqlx::query(
                 "delete from kept_answers where caller = $1 and name in (select name from kept_answers \
                  where caller = $1 order by at desc, name limit $2 offset $3)",
             );
             self.run(surplus.bind(&key.caller).bind(MAX_KEPT).bind(MAX_KEPT)).await?;
+            if is_long {
+                let surplus = sqlx::query(
+                    "delete from kept_answers where caller = $1 and name in (select name from kept_answers \
+                     where caller = $1 and octet_length(answer) >= $4 order by at desc, name limit $2 offset $3)",
+                );
+                let surplus = surplus.bind(&key.caller).bind(MAX_KEPT).bind(MAX_LONG);
+                self.run(surplus.bind(LONG as i64)).await?;
+            }
         }
         self.commit().await?;
         Ok(Made::New(made))

@@ -20,7 +20,7 @@ use crate::{
     },
     store::Store,
     transaction::{WriteTx, minute},
-    triage::audit_entry,
+    triage::{Handled, audit_entry},
 };
 
 /// Rows that one page of the past looks at, each of which is made by some questions of its own.
@@ -43,10 +43,11 @@ impl Handling {
             let to = entry.to.as_deref().unwrap_or_default();
             match entry.action.as_str() {
                 "triage" | "recurred" | "inherited" => {
-                    if let Ok(triage) = serde_json::from_str::<Triage>(to) {
-                        let closed = triage.status == Status::Closed;
-                        handling.recurred = entry.action == "recurred" || (handling.recurred && !closed);
-                        handling.triage = triage;
+                    if let Ok(handled) = serde_json::from_str::<Handled>(to) {
+                        let closed = handled.triage.status == Status::Closed;
+                        let before = entry.action == "recurred" || (handling.recurred && !closed);
+                        handling.recurred = handled.recurred.unwrap_or(before);
+                        handling.triage = handled.triage;
                     }
                 }
                 "withdrawn" => {
@@ -127,7 +128,7 @@ impl Store {
             }
         }
         let entries = sqlx::query(
-            "select seq, at, actor, action, target, before, after from audit where target = $1 and seq <= $2 order by seq",
+            "select seq, at, actor, action, target, before, after, change_id from audit where target = $1 and seq <= $2 order by seq",
         );
         let entries = entries.bind(&row.id).bind(seq).fetch_all(&self.inner.readers).await?;
         let entries = entries.iter().map(audit_entry).collect::<Result<Vec<_>, _>>()?;

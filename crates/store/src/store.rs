@@ -23,6 +23,7 @@ use vedette_event::Micros;
 use crate::{
     database_files::{self, DatabaseFiles, IDENTITY, Left, Sizes},
     error::Error,
+    kept_answers::KeysUnderWay,
     lease::{self, Lease},
     search,
     transaction::Counter,
@@ -84,6 +85,7 @@ pub(crate) struct Inner {
     /// Set when a write failed in a way that must stop the node.
     pub(crate) failed: AtomicBool,
     pub(crate) counter: Counter,
+    pub(crate) under_way: KeysUnderWay,
     /// The newest `seq` committed here.
     pub(crate) newest: watch::Sender<i64>,
     _lease: Option<Lease>,
@@ -198,6 +200,7 @@ impl Store {
                 changes_kept: i64::from(settings.changes_kept.max(1)),
                 dead_letter_bytes: i64::try_from(settings.dead_letter_bytes).unwrap_or(i64::MAX),
                 failed: AtomicBool::new(false),
+                under_way: KeysUnderWay::default(),
                 counter: Counter::default(),
                 newest: watch::Sender::new(seq),
                 _lease: lock,
@@ -365,6 +368,7 @@ pub(crate) const STEPS: &[Step] = &[
     (13, "past and entities", include_str!("../migrations/0013_past_and_entities.sql")),
     (14, "figures", include_str!("../migrations/0014_figures.sql")),
     (15, "groups", include_str!("../migrations/0015_groups.sql")),
+    (16, "change ids", include_str!("../migrations/0016_change_ids.sql")),
 ];
 
 /// Number, name and text of a step.

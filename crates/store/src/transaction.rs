@@ -18,6 +18,11 @@ use crate::{
     store::{Inner, Store, now},
 };
 
+const AUDIT: Bulk = Bulk {
+    head: "insert into audit (seq, at, actor, action, target, before, after, change_id) values ",
+    columns: 8,
+    tail: "",
+};
 const CHANGES: Bulk = Bulk { head: "insert into changes (seq, kind, id) values ", columns: 3, tail: "" };
 
 /// The minute of a time, counted from 1970.
@@ -53,6 +58,9 @@ pub(crate) struct WriteTx {
     pub(crate) seq: i64,
     /// The wall clock at its start.
     pub(crate) now: Micros,
+    /// What all entries of the audit log are of that one request makes: the `seq` of the first. A request of several transactions
+    /// hands it on.
+    pub(crate) change_id: Option<i64>,
 }
 
 impl Store {
@@ -78,6 +86,7 @@ impl Store {
             rows: 0,
             seq: 0,
             now: now(),
+            change_id: None,
         };
         let row =
             tx.one(sqlx::query("update engine set seq = seq where id = 1 returning epoch, seq")).await?;
@@ -147,17 +156,20 @@ impl WriteTx {
 
     /// Writes an entry of the audit log for the change of this `seq`.
     pub(crate) async fn audit(&mut self, seq: i64, entry: Audit<'_>) -> Result<(), Error> {
-        let insert = sqlx::query(
-            "insert into audit (seq, at, actor, action, target, before, after) values ($1, $2, $3, $4, $5, $6, $7)",
-        )
-        .bind(seq)
-        .bind(self.now.0)
-        .bind(entry.actor)
-        .bind(entry.action)
-        .bind(entry.target)
-        .bind(entry.before)
-        .bind(entry.after);
-        self.run(insert).await.map(drop)
+        self.audit_all(&[(seq, entry)]).await
+    }
+
+    /// Writes entries of the audit log, each for the change of its `seq`.
+    pub(crate) async fn audit_all(&mut self, entries: &[(i64, Audit<'_>)]) -> Result<(), Error> {
+        let Some((first, _)) = entries.first() else { return Ok(()) };
+        let (change, now) = (*self.change_id.get_or_insert(*first), self.now.0);
+        self.run_bulk(AUDIT, entries, |insert, (seq, entry)| {
+            let Audit { actor, action, target, before, after } = entry;
+            let insert = insert.bind(seq).bind(now).bind(*actor).bind(*action).bind(*target);
+            insert.bind(before.as_deref()).bind(after.as_deref()).bind(change)
+        })
+        .await
+        .map(drop)
     }
 
     /// Commits; the newest `seq`.

@@ -1,32 +1,24 @@
 //! Triage: what analysts do with a row, apart from its revisions and with a version of its own.
 //!
-//! In: [`TriagePatch`]es, bulk changes, comments, each with its actor. Out: the row's new [`Triage`], the history.
-//! Invariants: a change at another version than the stored one changes nothing; every change is in the audit log;
-//! a row closed from an older revision than the newest comes back at once, marked as recurred.
+//! In: [`TriagePatch`]es, comments, each with its actor; what many rows become ([`Changing`]). Out: the row's new [`Triage`], the
+//! history. Invariants: a change at another version than the stored one changes nothing; every change is in the audit log, with all
+//! that it takes to take it back; a row closed from an older revision than the newest comes back at once, marked as recurred.
 
-use std::collections::{BTreeMap, btree_map::Entry};
-
+use serde::{Deserialize, Serialize};
 use sqlx::{Row, any::AnyRow};
-use vedette_event::Severity;
+use vedette_event::{Micros, Severity};
 
 use crate::{
     alerts::severity_of,
+    bulk::Bulk,
     error::Error,
-    filter::Select,
     kept_answers::Begun,
     model::{
-        AuditEntry, BulkResult, BulkTarget, ChangeKind, Disposition, Filter, Made, Once, Status, Triage,
-        TriagePatch,
+        AuditEntry, ChangeKind, Disposition, Effect, Made, Once, PatchedTriage, Status, Triage, TriagePatch,
     },
     store::Store,
     transaction::{Audit, SYSTEM, WriteTx},
 };
-
-/// Rows that one bulk change names at most; what it finds by a filter has no bound.
-pub const MAX_BULK: usize = 1_000;
-
-/// Rows of a bulk change in one transaction: publishing waits for some tens of milliseconds at most.
-const AT_ONCE: usize = 512;
 
 /// The newest entries of a history that are read at once.
 const MAX_HISTORY: i64 = 1_000;
@@ -35,12 +27,25 @@ const MAX_HISTORY: i64 = 1_000;
 macro_rules! triage_columns {
     () => {
         "id, revision, severity, event_count, status, assignee, disposition, triage_version, recurred, \
-         closed_severity, closed_count, closed_here, created_seq, revision_seq, triage_seq, covered_by, case_id, snooze_id"
+         closed_severity, closed_count, closed_here, closed_at, created_seq, revision_seq, triage_seq, covered_by, withdrawn, \
+         case_id, snooze_id"
     };
 }
 
+/// Stands for none in a list of values, which has no null of a kind.
+const NONE: i64 = i64::MIN;
+
+const TRIAGE: Bulk = Bulk {
+    head: "with given (of_id, new_status, owner, verdict, new_version, back, level, events, own, since, at_seq) as (values ",
+    columns: 11,
+    tail: ") update alerts set status = new_status, assignee = nullif(owner, ''), disposition = nullif(verdict, ''), \
+           triage_version = new_version, recurred = back, closed_severity = nullif(level, -9223372036854775808), \
+           closed_count = nullif(events, -9223372036854775808), closed_here = own, \
+           closed_at = nullif(since, -9223372036854775808), triage_seq = at_seq, seq = at_seq from given where id = of_id",
+};
+
 /// What a row was like when it was closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Closing {
     /// Its severity.
     pub(crate) severity: Severity,
@@ -48,6 +53,27 @@ pub(crate) struct Closing {
     pub(crate) count: i64,
     /// False if a continuation took this over from its predecessor; what a notice had shown is its alert's own.
     pub(crate) here: bool,
+}
+
+impl Closing {
+    /// True if a row has become so much worse since that it is new again.
+    pub(crate) fn outgrown(self, severity: Severity, count: i64) -> bool {
+        severity > self.severity || count >= self.count.saturating_mul(10)
+    }
+}
+
+/// What the audit log says of a row before or after a change of its triage.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Handled {
+    #[serde(flatten)]
+    pub(crate) triage: Triage,
+    /// None in entries of earlier builds.
+    #[serde(default)]
+    pub(crate) recurred: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    closing: Option<Closing>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    closed_at: Option<Micros>,
 }
 
 /// The triage side of a row with what decides about its return to the queue.
@@ -59,11 +85,13 @@ pub(crate) struct TriageRow {
     pub(crate) count: i64,
     pub(crate) recurred: bool,
     pub(crate) closing: Option<Closing>,
+    pub(crate) closed_at: Option<Micros>,
     /// The number with which the row appeared.
     pub(crate) created_seq: i64,
     pub(crate) revision_seq: i64,
     pub(crate) triage_seq: i64,
     covered_by: Option<String>,
+    pub(crate) withdrawn: bool,
     pub(crate) case: Option<i64>,
     pub(crate) snooze: Option<i64>,
 }
@@ -78,10 +106,12 @@ impl TriageRow {
             count: 0,
             recurred: false,
             closing: None,
+            closed_at: None,
             created_seq: 0,
             revision_seq: 0,
             triage_seq: 0,
             covered_by: None,
+            withdrawn: false,
             case: None,
             snooze: None,
         }
@@ -104,34 +134,42 @@ impl TriageRow {
             count: row.try_get("event_count")?,
             recurred: row.try_get::<i64, _>("recurred")? == 1,
             closing,
+            closed_at: row.try_get::<Option<i64>, _>("closed_at")?.map(Micros),
             created_seq: row.try_get("created_seq")?,
             revision_seq: row.try_get("revision_seq")?,
             triage_seq: row.try_get("triage_seq")?,
             covered_by: row.try_get("covered_by")?,
+            withdrawn: row.try_get::<Option<String>, _>("withdrawn")?.is_some(),
             case: row.try_get("case_id")?,
             snooze: row.try_get("snooze_id")?,
         })
     }
 
-    /// Writes it to the row `id`.
-    pub(crate) async fn store(&self, tx: &mut WriteTx, id: &str, seq: i64) -> Result<(), Error> {
-        let update = sqlx::query(
-            "update alerts set status = $2, assignee = $3, disposition = $4, triage_version = $5, recurred = $6, \
-             closed_severity = $7, closed_count = $8, closed_here = $9, triage_seq = $10, seq = $10, \
-             closed_at = case when $2 = 'closed' then coalesce(closed_at, $11) end where id = $1",
-        )
-        .bind(id)
-        .bind(self.triage.status.name())
-        .bind(self.triage.assignee.as_deref())
-        .bind(self.triage.disposition.map(Disposition::name))
-        .bind(self.triage.version)
-        .bind(i64::from(self.recurred))
-        .bind(self.closing.map(|closing| closing.severity as i64))
-        .bind(self.closing.map(|closing| closing.count))
-        .bind(i64::from(self.closing.is_some_and(|closing| closing.here)))
-        .bind(seq)
-        .bind(tx.now.0);
-        tx.run(update).await.map(drop)
+    /// What a patch makes of it, if it has this version.
+    pub(crate) fn patched(self, id: String, version: i64, patch: &TriagePatch) -> Result<Changing, Error> {
+        if self.triage.version != version {
+            return Err(Error::Conflict { id, current: self.triage });
+        }
+        let seen = patch.seen_revision.map_or(self.revision, i64::from);
+        if seen > self.revision {
+            return Err(Error::Unseen { what: "revision", seen, newest: self.revision });
+        }
+        let unseen = seen < self.revision;
+        Ok(Changing::by_patch(id, self, patch, unseen))
+    }
+
+    /// What the audit log says of it.
+    pub(crate) fn says(&self) -> Result<String, Error> {
+        let Self { triage, recurred, closing, closed_at, .. } = self.clone();
+        Ok(serde_json::to_string(&Handled { triage, recurred: Some(recurred), closing, closed_at })?)
+    }
+
+    /// Makes a closed row new again. Its version stays: revisions never change it.
+    fn reopen(&mut self) {
+        self.triage.status = Status::New;
+        self.triage.disposition = None;
+        self.recurred = true;
+        (self.closing, self.closed_at) = (None, None);
     }
 }
 
@@ -172,79 +210,129 @@ pub(crate) async fn load_covering(tx: &mut WriteTx, id: &str) -> Result<(String,
     }
 }
 
-/// Makes a closed row new again; the `seq` at which it is to be stored. Its version stays: revisions never change it.
+/// Makes a closed row new again, for a publication that stores it; the `seq` at which it is to be stored.
 pub(crate) async fn reopen(tx: &mut WriteTx, id: &str, row: &mut TriageRow) -> Result<i64, Error> {
-    let before = serde_json::to_string(&row.triage)?;
-    row.triage.status = Status::New;
-    row.triage.disposition = None;
-    row.recurred = true;
-    row.closing = None;
+    let before = Some(row.says()?);
+    row.reopen();
     let seq = tx.change(ChangeKind::Triage, id);
-    let after = Some(serde_json::to_string(&row.triage)?);
-    let entry = Audit { actor: SYSTEM, action: "recurred", target: id, before: Some(before), after };
+    let entry = Audit { actor: SYSTEM, action: "recurred", target: id, before, after: Some(row.says()?) };
     tx.audit(seq, entry).await?;
     Ok(seq)
 }
 
-/// Applies a patch; `unseen` says that the newest revision came after what the analyst saw.
-pub(crate) async fn apply(
-    tx: &mut WriteTx,
-    id: &str,
-    row: TriageRow,
-    patch: &TriagePatch,
-    actor: &str,
-    unseen: bool,
-) -> Result<Triage, Error> {
-    let mut new = row.clone();
-    if let Some(status) = patch.status {
-        if row.triage.status == Status::Closed && status != Status::Closed {
-            new.triage.disposition = None;
-        }
-        new.triage.status = status;
-    }
-    if let Some(assignee) = &patch.assignee {
-        new.triage.assignee = Some(assignee.clone()).filter(|name| !name.is_empty());
-    }
-    if let Some(disposition) = patch.disposition {
-        new.triage.disposition = Some(disposition);
-    }
-    let closes = patch.status == Some(Status::Closed);
-    if closes {
-        new.closing = Some(Closing { severity: row.severity, count: row.count, here: true });
-        new.recurred = false;
-    } else if new.triage.status != Status::Closed {
-        new.closing = None;
-    }
-    write(tx, id, &row, new, actor, closes && unseen).await
+/// What a change makes of a row.
+pub(crate) struct Changing {
+    pub(crate) id: String,
+    pub(crate) before: TriageRow,
+    pub(crate) after: TriageRow,
+    /// It was closed from an older revision, or is worse than it was at closing.
+    pub(crate) returns: bool,
 }
 
-/// Writes what a row's triage has become, if that is anything new; `returns` says that it was closed from an older revision.
-async fn write(
-    tx: &mut WriteTx,
-    id: &str,
-    row: &TriageRow,
-    mut new: TriageRow,
-    actor: &str,
-    returns: bool,
-) -> Result<Triage, Error> {
-    if new.triage == row.triage && new.closing == row.closing {
-        return Ok(new.triage);
+impl Changing {
+    /// By a patch; `unseen` says that the newest revision came after what the analyst saw.
+    pub(crate) fn by_patch(id: String, row: TriageRow, patch: &TriagePatch, unseen: bool) -> Self {
+        let mut new = row.clone();
+        if let Some(status) = patch.status {
+            if row.triage.status == Status::Closed && status != Status::Closed {
+                new.triage.disposition = None;
+            }
+            new.triage.status = status;
+        }
+        if let Some(assignee) = &patch.assignee {
+            new.triage.assignee = Some(assignee.clone()).filter(|name| !name.is_empty());
+        }
+        if let Some(disposition) = patch.disposition {
+            new.triage.disposition = Some(disposition);
+        }
+        let closes = patch.status == Some(Status::Closed);
+        if closes {
+            new.closing = Some(Closing { severity: row.severity, count: row.count, here: true });
+            new.recurred = false;
+        } else if new.triage.status != Status::Closed {
+            new.closing = None;
+        }
+        Self { id, before: row, after: new, returns: closes && unseen }
     }
-    new.triage.version += 1;
-    let mut seq = tx.change(ChangeKind::Triage, id);
-    let entry = Audit {
-        actor,
-        action: "triage",
-        target: id,
-        before: Some(serde_json::to_string(&row.triage)?),
-        after: Some(serde_json::to_string(&new.triage)?),
-    };
-    tx.audit(seq, entry).await?;
-    if returns {
-        seq = reopen(tx, id, &mut new).await?;
+
+    /// Back to what an entry of the audit log says was there before.
+    pub(crate) fn back(id: String, row: TriageRow, was: Handled) -> Self {
+        let mut new = row.clone();
+        new.triage = Triage { version: row.triage.version, ..was.triage };
+        new.recurred = was.recurred.unwrap_or(false);
+        (new.closing, new.closed_at) = (was.closing, was.closed_at);
+        // What came in between counts as if it had stayed closed.
+        let returns = new.closing.is_some_and(|closing| closing.outgrown(row.severity, row.count));
+        Self { id, before: row, after: new, returns }
     }
-    new.store(tx, id, seq).await?;
-    Ok(new.triage)
+
+    fn nothing(&self) -> bool {
+        let of = |row: &TriageRow| (row.triage.clone(), row.recurred, row.closing);
+        of(&self.before) == of(&self.after)
+    }
+}
+
+impl WriteTx {
+    /// Writes what rows become, each named once, with an entry of the audit log for each that becomes anything new; what came of each.
+    pub(crate) async fn write_triage(
+        &mut self,
+        changing: Vec<Changing>,
+        actor: &str,
+    ) -> Result<Vec<(TriageRow, Effect)>, Error> {
+        let mut done = Vec::with_capacity(changing.len());
+        let (mut entries, mut rows) = (Vec::new(), Vec::new());
+        for one in changing {
+            if one.nothing() {
+                done.push((one.after, Effect::Unchanged));
+                continue;
+            }
+            let (id, mut new) = (one.id, one.after);
+            new.triage.version += 1;
+            new.closed_at = match new.triage.status {
+                Status::Closed => new.closed_at.or(Some(self.now)),
+                _ => None,
+            };
+            let mut seq = self.change(ChangeKind::Triage, &id);
+            entries.push((seq, actor, "triage", id.clone(), one.before.says()?, new.says()?));
+            if one.returns {
+                let before = new.says()?;
+                new.reopen();
+                seq = self.change(ChangeKind::Triage, &id);
+                entries.push((seq, SYSTEM, "recurred", id.clone(), before, new.says()?));
+            }
+            let effect = if one.returns { Effect::Returned } else { Effect::Changed };
+            done.push((new.clone(), effect));
+            rows.push((id, new, seq));
+        }
+        let entries = entries.iter().map(|(seq, actor, action, target, before, after)| {
+            let (before, after) = (Some(before.clone()), Some(after.clone()));
+            (*seq, Audit { actor, action, target, before, after })
+        });
+        self.audit_all(&entries.collect::<Vec<_>>()).await?;
+        self.store_triage(&rows).await?;
+        Ok(done)
+    }
+
+    /// Writes rows' triage as it is, each at its `seq`.
+    pub(crate) async fn store_triage(&mut self, rows: &[(String, TriageRow, i64)]) -> Result<(), Error> {
+        self.run_bulk(TRIAGE, rows, |update, (id, row, seq)| {
+            let TriageRow { triage, recurred, closing, closed_at, .. } = row;
+            update
+                .bind(id)
+                .bind(triage.status.name())
+                .bind(triage.assignee.as_deref().unwrap_or_default())
+                .bind(triage.disposition.map_or("", Disposition::name))
+                .bind(triage.version)
+                .bind(i64::from(*recurred))
+                .bind(closing.map_or(NONE, |closing| closing.severity as i64))
+                .bind(closing.map_or(NONE, |closing| closing.count))
+                .bind(i64::from(closing.is_some_and(|closing| closing.here)))
+                .bind(closed_at.map_or(NONE, |at| at.0))
+                .bind(seq)
+        })
+        .await
+        .map(drop)
+    }
 }
 
 impl Store {
@@ -257,104 +345,16 @@ impl Store {
         version: i64,
         patch: &TriagePatch,
         actor: &str,
-    ) -> Result<Triage, Error> {
+    ) -> Result<PatchedTriage, Error> {
         let mut tx = self.begin().await?;
-        let triage = tx.patch(id, version, patch, actor).await?;
+        let (id, row) = load_covering(&mut tx, id).await?;
+        let changing = row.patched(id, version, patch)?;
+        let done = tx.write_triage(vec![changing], actor).await?.pop();
+        let change_id = tx.change_id;
         tx.commit().await?;
-        Ok(triage)
-    }
-
-    /// Changes many rows; each succeeds or fails on its own. What a filter finds is changed in several transactions, so that
-    /// nothing waits for all of it; after a failure some of it may be changed, and asking again changes the rest.
-    pub async fn bulk_triage(
-        &self,
-        target: &BulkTarget,
-        patch: &TriagePatch,
-        actor: &str,
-    ) -> Result<Vec<BulkResult>, Error> {
-        match target {
-            BulkTarget::Items(items) if items.len() > MAX_BULK => Err(Error::TooMany { max: MAX_BULK }),
-            BulkTarget::Items(items) => {
-                let mut tx = self.begin().await?;
-                let mut results = Vec::new();
-                for item in items {
-                    let seen_revision = item.seen_revision.or(patch.seen_revision);
-                    let patch = TriagePatch { seen_revision, ..patch.clone() };
-                    let outcome = tx.patch(&item.id, item.version, &patch, actor).await;
-                    results.push(BulkResult { id: item.id.clone(), outcome: tolerable(outcome)? });
-                }
-                tx.commit().await?;
-                Ok(results)
-            }
-            BulkTarget::Matching { filter, as_of } => {
-                let newest = self.newest_seq().await?;
-                if *as_of > newest {
-                    return Err(Error::Unseen { what: "seq", seen: *as_of, newest });
-                }
-                // Looked for before the transactions, since that may mean reading every row.
-                let found = self.existing_at(filter, *as_of).await?;
-                let mut results = Vec::with_capacity(found.len());
-                for some in found.chunks(AT_ONCE) {
-                    let mut tx = self.begin().await?;
-                    for (id, row) in tx.matching(filter, some).await? {
-                        let outcome = if row.triage_seq > *as_of {
-                            Err(Error::Conflict { id: id.clone(), current: row.triage })
-                        } else {
-                            let unseen = row.revision_seq > *as_of;
-                            apply(&mut tx, &id, row, patch, actor, unseen).await
-                        };
-                        results.push(BulkResult { id, outcome: tolerable(outcome)? });
-                    }
-                    tx.commit().await?;
-                }
-                Ok(results)
-            }
-        }
-    }
-
-    /// The rows that match and existed at `as_of`.
-    async fn existing_at(&self, filter: &Filter, as_of: i64) -> Result<Vec<String>, Error> {
-        let mut select = Select::uncapped("id", filter);
-        select.and_int("created_seq <= ", as_of);
-        select.push(" order by created_seq");
-        let rows = select.statement().fetch_all(&self.inner.searchers).await?;
-        rows.iter().map(|row| Ok(row.try_get("id")?)).collect()
-    }
-
-    /// Takes back what somebody changed from `after` (without it) to `until`: each row that nobody has changed since gets the
-    /// status, owner and disposition that it had before the first of these changes; a result for each.
-    pub async fn undo_triage(&self, after: i64, until: i64, actor: &str) -> Result<Vec<BulkResult>, Error> {
-        let rows = sqlx::query(
-            "select target, before, after from audit where seq > $1 and seq <= $2 and actor = $3 and action = 'triage' \
-             order by seq",
-        )
-        .bind(after)
-        .bind(until)
-        .bind(actor)
-        .fetch_all(&self.inner.searchers)
-        .await?;
-        let mut done: BTreeMap<String, (Triage, Triage)> = BTreeMap::new();
-        for row in &rows {
-            let (before, after): (Option<String>, Option<String>) =
-                (row.try_get("before")?, row.try_get("after")?);
-            let (Some(before), Some(after)) = (before, after) else { continue };
-            let after: Triage = serde_json::from_str(&after)?;
-            match done.entry(row.try_get("target")?) {
-                Entry::Vacant(entry) => drop(entry.insert((serde_json::from_str(&before)?, after))),
-                Entry::Occupied(mut entry) => entry.get_mut().1 = after,
-            }
-        }
-        let done: Vec<(String, (Triage, Triage))> = done.into_iter().collect();
-        let mut results = Vec::with_capacity(done.len());
-        for some in done.chunks(AT_ONCE) {
-            let mut tx = self.begin().await?;
-            for (id, (before, after)) in some {
-                let outcome = tx.restore(id, before, after.version, actor).await;
-                results.push(BulkResult { id: id.clone(), outcome: tolerable(outcome)? });
-            }
-            tx.commit().await?;
-        }
-        Ok(results)
+        let (TriageRow { triage, .. }, effect) =
+            done.ok_or_else(|| Error::Corrupt { detail: "a change without an outcome".to_owned() })?;
+        Ok(PatchedTriage { triage, effect, change_id })
     }
 
     /// Adds a comment; the triage version stays.
@@ -383,6 +383,7 @@ impl Store {
             target: id,
             from: None,
             to: after,
+            change_id: tx.change_id,
         };
         tx.commit_once(once, made).await
     }
@@ -390,7 +391,7 @@ impl Store {
     /// Who changed what about an alert (and the notices it covers), oldest first; the newest thousand entries.
     pub async fn history(&self, id: &str) -> Result<Vec<AuditEntry>, Error> {
         let rows = sqlx::query(
-            "select seq, at, actor, action, target, before, after from audit where target in (select id from alerts \
+            "select seq, at, actor, action, target, before, after, change_id from audit where target in (select id from alerts \
              where id = $1 or id = (select covered_by from alerts where id = $1) or covered_by = $1 or covered_by = \
              (select covered_by from alerts where id = $1)) order by seq desc limit $2",
         )
@@ -399,73 +400,6 @@ impl Store {
         .fetch_all(&self.inner.readers)
         .await?;
         rows.iter().rev().map(audit_entry).collect()
-    }
-}
-
-impl WriteTx {
-    async fn patch(
-        &mut self,
-        id: &str,
-        version: i64,
-        patch: &TriagePatch,
-        actor: &str,
-    ) -> Result<Triage, Error> {
-        let (id, row) = load_covering(self, id).await?;
-        if row.triage.version != version {
-            return Err(Error::Conflict { id, current: row.triage });
-        }
-        let seen = patch.seen_revision.map_or(row.revision, i64::from);
-        if seen > row.revision {
-            return Err(Error::Unseen { what: "revision", seen, newest: row.revision });
-        }
-        let unseen = seen < row.revision;
-        apply(self, &id, row, patch, actor, unseen).await
-    }
-
-    /// Gives a row back the triage that it had, if it still has this version.
-    async fn restore(
-        &mut self,
-        id: &str,
-        before: &Triage,
-        version: i64,
-        actor: &str,
-    ) -> Result<Triage, Error> {
-        let (id, row) = load_covering(self, id).await?;
-        if row.triage.version != version {
-            return Err(Error::Conflict { id, current: row.triage });
-        }
-        let mut new = row.clone();
-        new.triage = Triage { version, ..before.clone() };
-        new.closing = match before.status {
-            // Closed again, as it is now.
-            Status::Closed => Some(Closing { severity: row.severity, count: row.count, here: true }),
-            _ => None,
-        };
-        write(self, &id, &row, new, actor, false).await
-    }
-
-    /// Those of these rows that match now, oldest first. What words they hold does not change.
-    async fn matching(
-        &mut self,
-        filter: &Filter,
-        found: &[String],
-    ) -> Result<Vec<(String, TriageRow)>, Error> {
-        let mut select = Select::new(triage_columns!(), &Filter { q: None, ..filter.clone() });
-        select.ids(found);
-        select.push(" order by created_seq");
-        let rows = self.all(select.statement()).await?;
-        rows.iter().map(|row| Ok((row.try_get("id")?, TriageRow::read(row)?))).collect()
-    }
-}
-
-/// Conflicts, unknown ids and unknown revisions concern one row; anything else fails the whole change.
-pub(crate) fn tolerable(outcome: Result<Triage, Error>) -> Result<Result<Triage, Error>, Error> {
-    match outcome {
-        Err(error @ (Error::Conflict { .. } | Error::NotFound { .. } | Error::Unseen { .. })) => {
-            Ok(Err(error))
-        }
-        Err(error) => Err(error),
-        Ok(triage) => Ok(Ok(triage)),
     }
 }
 
@@ -478,5 +412,6 @@ pub(crate) fn audit_entry(row: &AnyRow) -> Result<AuditEntry, Error> {
         target: row.try_get("target")?,
         from: row.try_get("before")?,
         to: row.try_get("after")?,
+        change_id: row.try_get("change_id")?,
     })
 }

@@ -14,7 +14,7 @@
   const MOST = 200;
   const waiting = new Map();
   let cursor = null;
-  // What was changed here, for `u`; one after the other, so that no change lies in the span of another.
+  // The ids of what was changed here, for `u`; one after the other, so that the last is the one before.
   const done = [];
   let turn = Promise.resolve();
   let dirty = false;
@@ -63,12 +63,20 @@
     return document.querySelector("a[rel=next]") !== null && end !== undefined && made(html).dataset.crossed < end;
   };
 
-  // All rows again, until they came.
+  // All rows again, until they came. What is heard meanwhile may be newer than they are, and is told after them.
   let again = null;
+  const heard = new Map();
   const reload = async () => {
     waiting.clear();
     again ??= setInterval(() => reload(), 2000);
-    if (await refresh("#rows, [data-live]")) { clearInterval(again); again = null; }
+    if (await refresh("#rows, [data-live]")) {
+      clearInterval(again);
+      again = null;
+      const missed = [...heard];
+      heard.clear();
+      // Of too many some were left out.
+      if (missed.length > MOST) reload(); else for (const [id, [kind, html]] of missed) happened(kind, { id, html });
+    }
     count();
   };
 
@@ -99,6 +107,10 @@
     if (kind === "reset") { reload(); return; }
     if (kind !== "row" && kind !== "leave") return;
     dirty = true;
+    if (again !== null) {
+      if (heard.size <= MOST) heard.set(id, [kind, html]);
+      return;
+    }
     const tr = row(id);
     if (kind === "row" && tr) replace(tr, html);
     else if (kind === "row" && first) {
@@ -167,6 +179,15 @@
     turn = turn.then(() => send(name, items, before));
   };
 
+  // What is not as it was asked for, and what was before.
+  const rest = ({ items }) => {
+    const failed = items.filter((item) => item.problem);
+    const of = (effect) => items.filter((item) => item.effect === effect).length;
+    return (failed.length ? ` ${failed.length} not: ${failed[0].problem.detail}` : "")
+      + (of("returned") ? ` ${of("returned")} came back at once: more had come than was seen.` : "")
+      + (of("unchanged") ? ` ${of("unchanged")} so already.` : "");
+  };
+
   // Sends it; a row that was refused is as it was, unless it came anew meanwhile.
   const send = async (name, items, before) => {
     const [change, words] = acts[name];
@@ -179,10 +200,8 @@
         const tr = mine(item.id);
         if (item.problem) restore(item.id); else if (tr) tr.dataset.version = item.version;
       }
-      const changed = answer.items.length - failed.length;
-      if (changed) done.push({ after: answer.after, until: answer.until });
-      const refused = failed.length ? ` ${failed.length} not: ${failed[0].problem.detail}` : "";
-      tell(`${changed} ${words}.${refused}${changed ? " u takes it back." : ""}`, failed.length > 0);
+      if (answer.change_id !== null) done.push(answer.change_id);
+      tell(`${answer.changed} ${words}.${rest(answer)}${answer.change_id === null ? "" : " u takes it back."}`, failed.length > 0);
     } catch (error) {
       for (const item of items) restore(item.id);
       tell(`No answer says that anything was changed. ${error.message}`, true);
@@ -192,13 +211,11 @@
   const undo = () => { turn = turn.then(takeBack); };
   const takeBack = async () => {
     const form = did.querySelector("form");
-    const what = done.pop() ?? (form ? { after: Number(form.dataset.after), until: Number(form.dataset.until) } : null);
-    if (!what || !bulk) { tell("There is nothing to take back."); return; }
+    const change = done.pop() ?? (form ? Number(form.dataset.change) : null);
+    if (change === null || !bulk) { tell("There is nothing to take back."); return; }
     try {
-      const answer = await post("/api/v1/alerts/undo", what);
-      const failed = answer.items.filter((item) => item.problem);
-      const refused = failed.length ? ` ${failed.length} not: ${failed[0].problem.detail}` : "";
-      tell(`${answer.items.length - failed.length} as before.${refused}`, failed.length > 0);
+      const answer = await post("/api/v1/alerts/undo", { change_id: change });
+      tell(`${answer.changed} as before.${rest(answer)}`, answer.items.some((item) => item.problem));
       for (const item of answer.items) row(item.id)?.classList.remove("gone");
     } catch (error) { tell(`Nothing was taken back. ${error.message}`, true); }
   };

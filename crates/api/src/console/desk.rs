@@ -52,7 +52,15 @@ impl SnoozeRow {
         Self {
             id: snooze.snooze_id,
             rule_href: segment("/rules/", &snooze.rule),
-            href: href("/", &[("snoozed", "yes"), ("rule", &snooze.rule), ("entity", &snooze.entity.value)]),
+            href: href(
+                "/",
+                &[
+                    ("snoozed", "yes"),
+                    ("rule", &snooze.rule),
+                    ("entity", &snooze.entity.value),
+                    ("entity_type", &snooze.entity.kind),
+                ],
+            ),
             rule: snooze.rule_title,
             entity: snooze.entity.value,
             entity_type: snooze.entity.kind,

@@ -147,7 +147,7 @@ pub(super) async fn page(
     };
     render(&EntityPage {
         frame: Frame::new(&live, "/"),
-        queue: href("/", &[("status", "all"), ("entity", &entity.value)]),
+        queue: href("/", &[("status", "all"), ("entity", &entity.value), ("entity_type", &entity.kind)]),
         first,
         open: open.into_iter().map(|document| line(document, ConcernRole::Entity)).collect(),
         verdicts: verdicts.iter().map(verdict).collect(),

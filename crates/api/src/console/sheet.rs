@@ -150,7 +150,7 @@ impl Who {
             more: more.then(|| entity_href(&entity.kind, &entity.value)),
             verdicts: counted.into_iter().map(verdict).collect(),
             known,
-            queue: href("/", &[("status", "all"), ("entity", &entity.value)]),
+            queue: href("/", &[("status", "all"), ("entity", &entity.value), ("entity_type", &entity.kind)]),
         })
     }
 }

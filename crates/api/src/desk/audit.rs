@@ -62,13 +62,16 @@ pub(crate) struct AuditDocument {
     /// State after; the text of a comment or a note.
     #[schema(required = true)]
     pub to: Option<Value>,
+    /// What all entries have in common that one request made; null in entries of earlier builds.
+    #[schema(required = true)]
+    pub change_id: Option<i64>,
 }
 
 impl From<AuditEntry> for AuditDocument {
     fn from(entry: AuditEntry) -> Self {
         let value = |text: String| serde_json::from_str(&text).unwrap_or(Value::String(text));
-        let AuditEntry { seq, at, actor, action, target, from, to } = entry;
-        Self { seq, at, actor, action, target, from: from.map(value), to: to.map(value) }
+        let AuditEntry { seq, at, actor, action, target, from, to, change_id } = entry;
+        Self { seq, at, actor, action, target, from: from.map(value), to: to.map(value), change_id }
     }
 }
 

@@ -1,11 +1,14 @@
 //! Changing the triage of many alerts at once.
 //!
-//! In: alerts at versions, or a filter with `as_of`; one change; who makes it. Out: what became of each. Invariants: each succeeds or
-//! fails on its own; nothing that was not seen is changed.
+//! In: alerts at versions, or a filter with `as_of`; one change, or one that is to be taken back; who makes it. Out: what became of
+//! each, and by what that is taken back. Invariants: each succeeds or fails on its own; nothing that was not seen is changed; what is
+//! told to be changed was.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use vedette_store::model::{BulkItem, BulkResult, BulkTarget, Disposition, Status};
+use vedette_store::model::{
+    BulkChange, BulkItem, BulkResult, BulkTarget, Disposition, Effect, Key, Made, Once, Status,
+};
 
 use super::{filter::FilterParams, triage::Change};
 use crate::{
@@ -22,7 +25,7 @@ pub(crate) struct Bulk {
     /// These alerts, at these versions.
     #[serde(default)]
     pub items: Option<Vec<BulkEntry>>,
-    /// All alerts that match and existed at `as_of`.
+    /// All alerts that match, and did at `as_of`; what has come into the list since is told and not changed.
     #[serde(default)]
     pub filter: Option<BulkFilter>,
     /// The `seq` that you saw; needed with `filter`. Triage changed since is a conflict, a revision since counts as unseen.
@@ -45,14 +48,12 @@ pub(crate) struct BulkEntry {
     pub seen_revision: Option<u32>,
 }
 
-/// A change of many alerts that is to be taken back: what you changed in between.
+/// A change that is to be taken back.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Undo {
-    /// The `after` of the change.
-    pub after: i64,
-    /// The `until` of the change.
-    pub until: i64,
+    /// The `change_id` of the change: of one alert or of many, also of one that took another back.
+    pub change_id: i64,
 }
 
 /// The filters of the list, written as there.
@@ -68,6 +69,7 @@ pub(crate) struct BulkFilter {
     #[schema(value_type = Option<shape::Ids>)]
     rule: Option<String>,
     entity: Option<String>,
+    entity_type: Option<String>,
     source: Option<String>,
     assignee: Option<String>,
     #[schema(value_type = Option<shape::Techniques>)]
@@ -87,13 +89,15 @@ pub(crate) struct BulkFilter {
 impl From<BulkFilter> for FilterParams {
     fn from(filter: BulkFilter) -> Self {
         let BulkFilter { status, state, severity, rule, entity, .. } = filter;
-        let BulkFilter { source, assignee, technique, since, until, q, case, snoozed, .. } = filter;
+        let BulkFilter { entity_type, source, assignee, technique, since, until, q, case, snoozed, .. } =
+            filter;
         Self {
             status,
             state,
             severity,
             rule,
             entity,
+            entity_type,
             source,
             assignee,
             technique,
@@ -111,10 +115,11 @@ impl From<BulkFilter> for FilterParams {
 pub(crate) struct BulkOutcome {
     /// One for each alert.
     pub items: Vec<BulkOutcomeItem>,
-    /// The newest `seq` before the change, and after it: what takes it back names both.
-    pub after: i64,
-    /// See `after`.
-    pub until: i64,
+    /// How many are now what was asked for and were not before.
+    pub changed: u64,
+    /// By what it is taken back, see `POST alerts/undo`; null if nothing was changed.
+    #[schema(required = true)]
+    pub change_id: Option<i64>,
 }
 
 /// What became of one alert.
@@ -122,25 +127,57 @@ pub(crate) struct BulkOutcome {
 pub(crate) struct BulkOutcomeItem {
     /// alert_id or notice_id.
     pub id: String,
-    /// Its triage version now; null if it was not changed.
+    /// What the change did; null if it was refused.
+    #[schema(value_type = Option<EffectName>, required = true)]
+    pub effect: Option<Effect>,
+    /// Its triage version now; null if the change was refused.
     #[schema(required = true)]
     version: Option<i64>,
-    /// Why it was not changed; null if it was.
+    /// Why it was refused; null if it was not.
     #[schema(value_type = Option<problem::ProblemDocument>, required = true)]
     pub problem: Option<Problem>,
 }
 
-impl From<BulkResult> for BulkOutcomeItem {
-    fn from(BulkResult { id, outcome }: BulkResult) -> Self {
+/// What a change did to an alert.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(crate) enum EffectName {
+    /// It is what was asked for.
+    Changed,
+    /// It was what was asked for already.
+    Unchanged,
+    /// It was closed and is back in the queue, since more had come than was seen.
+    Returned,
+}
+
+impl From<&BulkResult> for BulkOutcomeItem {
+    fn from(BulkResult { id, outcome }: &BulkResult) -> Self {
+        let id = id.clone();
         match outcome {
-            Ok(triage) => Self { id, version: Some(triage.version), problem: None },
-            Err(error) => Self { id, version: None, problem: Some(error.into()) },
+            Ok(done) => {
+                Self { id, effect: Some(done.effect), version: Some(done.triage.version), problem: None }
+            }
+            Err(error) => Self { id, effect: None, version: None, problem: Some(error.into()) },
         }
     }
 }
 
+impl From<&BulkChange> for BulkOutcome {
+    fn from(change: &BulkChange) -> Self {
+        let items: Vec<BulkOutcomeItem> = change.results.iter().map(Into::into).collect();
+        let changed = items.iter().filter(|item| item.effect == Some(Effect::Changed)).count() as u64;
+        Self { items, changed, change_id: change.change_id }
+    }
+}
+
 /// Changes the triage of many alerts, named as a request's body names them.
-pub(crate) async fn apply(app: &App, bulk: Bulk, caller: &Caller) -> Result<BulkOutcome, Problem> {
+pub(crate) async fn apply(
+    app: &App,
+    bulk: Bulk,
+    key: Option<Key>,
+    caller: &Caller,
+) -> Result<Made<BulkOutcome>, Problem> {
     let target = match (bulk.items, bulk.filter, bulk.as_of) {
         (Some(items), None, None) => BulkTarget::Items(items.into_iter().map(item).collect()),
         (None, Some(filter), Some(as_of)) => {
@@ -151,7 +188,7 @@ pub(crate) async fn apply(app: &App, bulk: Bulk, caller: &Caller) -> Result<Bulk
             return Err(Problem::new(Kind::InvalidBody, detail).valid(["items", "filter", "as_of"]));
         }
     };
-    change_all(app, &target, bulk.change, caller).await
+    change_all(app, &target, bulk.change, key, caller).await
 }
 
 /// Changes the triage of many alerts.
@@ -159,28 +196,39 @@ pub(crate) async fn change_all(
     app: &App,
     target: &BulkTarget,
     change: Change,
+    key: Option<Key>,
     caller: &Caller,
-) -> Result<BulkOutcome, Problem> {
+) -> Result<Made<BulkOutcome>, Problem> {
     if change.status == Some(Status::Closed) && change.disposition.is_none() {
         let valid = Disposition::ALL.iter().map(|disposition| disposition.name());
         return Err(Problem::new(Kind::InvalidBody, "Closing alerts needs a `disposition`.").valid(valid));
     }
     let patch = change.patch()?;
-    let after = app.store.newest_seq().await?;
-    let results = app.store.bulk_triage(target, &patch, &caller.name).await?;
-    outcome(app, after, results).await
+    let made = app.store.bulk_triage(target, &patch, &caller.name, once(key).as_ref()).await?;
+    Ok(outcome(made))
 }
 
 /// Takes back what somebody changed: each alert that nobody has changed since has the triage from before again.
-pub(crate) async fn undo(app: &App, undo: &Undo, caller: &Caller) -> Result<BulkOutcome, Problem> {
-    let after = app.store.newest_seq().await?;
-    let results = app.store.undo_triage(undo.after, undo.until, &caller.name).await?;
-    outcome(app, after, results).await
+pub(crate) async fn undo(
+    app: &App,
+    undo: &Undo,
+    key: Option<Key>,
+    caller: &Caller,
+) -> Result<Made<BulkOutcome>, Problem> {
+    let made = app.store.undo_triage(undo.change_id, &caller.name, once(key).as_ref()).await?;
+    Ok(outcome(made))
 }
 
-async fn outcome(app: &App, after: i64, results: Vec<BulkResult>) -> Result<BulkOutcome, Problem> {
-    let until = app.store.newest_seq().await?;
-    Ok(BulkOutcome { items: results.into_iter().map(Into::into).collect(), after, until })
+fn once(key: Option<Key>) -> Option<Once<BulkChange>> {
+    let answer = |change: &BulkChange| serde_json::to_string(&BulkOutcome::from(change));
+    key.map(|key| Once { key, answer })
+}
+
+fn outcome(made: Made<BulkChange>) -> Made<BulkOutcome> {
+    match made {
+        Made::New(change) => Made::New((&change).into()),
+        Made::Again(answer) => Made::Again(answer),
+    }
 }
 
 fn item(entry: BulkEntry) -> BulkItem {

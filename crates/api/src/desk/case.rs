@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use vedette_event::{Micros, Severity};
 use vedette_store::{
-    MAX_CASE_ALERTS, MAX_PAGE,
+    Error as StoreError, MAX_CASE_ALERTS, MAX_PAGE,
     model::{
         AlertRow, AuditEntry, Case, CasePatch, CaseQuery, CaseStatus, Disposition, EntityRef, Filter, Key,
         ListQuery, Made, NewCase, Once, Sort, Status,
@@ -192,6 +192,9 @@ pub(crate) struct ChangedCase {
     pub case: CaseDocument,
     /// One for each alert that was open, if they were to be closed.
     pub closed_alerts: Vec<BulkOutcomeItem>,
+    /// By what the change of the alerts is taken back, see `POST alerts/undo`; null if none was changed.
+    #[schema(required = true)]
+    pub change_id: Option<i64>,
 }
 
 /// Which cases.
@@ -389,6 +392,19 @@ pub(crate) async fn whole(app: &App, id: i64) -> Result<WholeCase, Problem> {
     }
 }
 
+/// The alerts for a case of all that match and did at `as_of`: as many as a case holds.
+pub(crate) async fn listed(app: &App, filter: &Filter, as_of: i64) -> Result<Vec<String>, Problem> {
+    app.store.listed_at(filter, as_of, MAX_CASE_ALERTS).await.map_err(|error| match error {
+        StoreError::TooMany { max } => {
+            let detail = format!(
+                "More than {max} alerts match, and a case holds {max}: narrow the filter or the time."
+            );
+            Problem::new(Kind::LimitReached, detail)
+        }
+        other => other.into(),
+    })
+}
+
 /// Opens a case.
 pub(crate) async fn open(
     app: &App,
@@ -481,7 +497,8 @@ pub(crate) async fn change(
     let done = app.store.patch_case(id, version, &patch, &caller.name).await?;
     Ok(ChangedCase {
         case: done.case.into(),
-        closed_alerts: done.alerts.into_iter().map(Into::into).collect(),
+        closed_alerts: done.alerts.iter().map(Into::into).collect(),
+        change_id: done.change_id,
     })
 }
 

@@ -36,6 +36,8 @@ pub(crate) struct FilterParams {
     pub rule: Option<String>,
     /// The entity's value, exactly.
     pub entity: Option<String>,
+    /// The entity's type, exactly, as in `source.ip`: one value can be of several.
+    pub entity_type: Option<String>,
     /// A source that the rule reads.
     pub source: Option<String>,
     /// Who handles it; empty: nobody.
@@ -73,7 +75,7 @@ impl FilterParams {
             state: any_of("state", self.state.as_deref(), RowState::parse, &states)?,
             severity: any_of("severity", self.severity.as_deref(), Severity::parse, &severities)?,
             rule: any_of("rule", self.rule.as_deref(), |id| Some(id.to_owned()), &[])?,
-            entity_type: None,
+            entity_type: self.entity_type.clone(),
             entity: self.entity.clone(),
             source: self.source.clone(),
             assignee: self.assignee.as_deref().map(|name| name.trim().to_owned()),

@@ -28,13 +28,16 @@ pub(crate) struct HistoryEntry {
     /// State after; the text of a comment.
     #[schema(required = true)]
     pub to: Option<Value>,
+    /// The change that it is a part of, see `POST alerts/undo`; null in entries of earlier builds.
+    #[schema(required = true)]
+    pub change_id: Option<i64>,
 }
 
 impl From<AuditEntry> for HistoryEntry {
     fn from(entry: AuditEntry) -> Self {
         let value = |text: String| serde_json::from_str(&text).unwrap_or(Value::String(text));
-        let AuditEntry { seq, at, actor, action, from, to, .. } = entry;
-        Self { seq, at, actor, action, from: from.map(value), to: to.map(value) }
+        let AuditEntry { seq, at, actor, action, from, to, change_id, .. } = entry;
+        Self { seq, at, actor, action, from: from.map(value), to: to.map(value), change_id }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Changing the triage of one alert: status, owner, disposition.
 //!
-//! In: an id, the version that was seen, a change, who makes it. Out: the new version. Invariants: every change is audited and
+//! In: an id, the version that was seen, a change, who makes it. Out: its triage now, and by what the change is taken back. Invariants: every change is audited and
 //! guarded by the version; nothing is closed without a disposition.
 
 use serde::Deserialize;
 use utoipa::ToSchema;
-use vedette_store::model::{Disposition, Status, TriagePatch};
+use vedette_store::model::{Disposition, PatchedTriage, Status, TriagePatch};
 
 use super::alert::row;
 use crate::{
@@ -77,7 +77,7 @@ pub(crate) async fn apply(
     version: i64,
     change: Change,
     caller: &Caller,
-) -> Result<i64, Problem> {
+) -> Result<PatchedTriage, Problem> {
     let closing = change.status == Some(Status::Closed) && change.disposition.is_none();
     let patch = change.patch()?;
     if closing && row(app, id).await?.triage.disposition.is_none() {
@@ -85,6 +85,5 @@ pub(crate) async fn apply(
         let valid = Disposition::ALL.iter().map(|disposition| disposition.name());
         return Err(Problem::new(Kind::InvalidBody, detail).valid(valid));
     }
-    let triage = app.store.patch_triage(id, version, &patch, &caller.name).await?;
-    Ok(triage.version)
+    Ok(app.store.patch_triage(id, version, &patch, &caller.name).await?)
 }

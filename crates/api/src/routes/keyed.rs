@@ -76,14 +76,19 @@ fn key_of(value: &HeaderValue) -> Result<String, Problem> {
 
 /// The answer to a request that makes something: 201, also when it had been made before.
 pub(crate) fn created<T: Serialize>(made: Made<T>) -> Response {
+    answered(StatusCode::CREATED, made)
+}
+
+/// The answer to a request with this status, also when it had been given before.
+pub(crate) fn answered<T: Serialize>(status: StatusCode, made: Made<T>) -> Response {
     match made {
-        Made::New(made) => (StatusCode::CREATED, Json(made)).into_response(),
+        Made::New(made) => (status, Json(made)).into_response(),
         Made::Again(answer) => {
             let headers = [
                 (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
                 (REPLAYED, HeaderValue::from_static("true")),
             ];
-            (StatusCode::CREATED, headers, answer).into_response()
+            (status, headers, answer).into_response()
         }
     }
 }

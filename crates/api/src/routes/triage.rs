@@ -5,13 +5,15 @@ use std::sync::Arc;
 use axum::{
     Extension, Json,
     extract::State,
-    http::{HeaderMap, HeaderName},
+    http::{HeaderMap, HeaderName, StatusCode},
     response::Response,
 };
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     alerts::{IfMatchHeader, if_match, tag},
-    keyed::{KeyHeader, Keyed, created},
+    keyed::{KeyHeader, Keyed, answered, created},
 };
 use crate::{
     app::App,
@@ -28,6 +30,16 @@ use crate::{
     wire::TriageState,
 };
 
+/// The analysts' side of an alert after a change.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChangedTriage {
+    #[serde(flatten)]
+    triage: TriageState,
+    /// By what it is taken back, see `POST alerts/undo`; null if nothing was changed.
+    #[schema(required = true)]
+    change_id: Option<i64>,
+}
+
 /// Changes the triage of an alert or notice, if it still has the version in `If-Match`.
 #[utoipa::path(
     patch, path = "/alerts/{id}", operation_id = "change_alert", tag = "triage",
@@ -37,7 +49,7 @@ use crate::{
     ),
     request_body = Change,
     responses(
-        (status = 200, description = "The triage now", body = TriageState, headers(("etag" = String, description = "Triage version"))),
+        (status = 200, description = "The triage now", body = ChangedTriage, headers(("etag" = String, description = "Triage version"))),
         (status = 412, description = "Somebody changed it meanwhile; `ETag` is the version now", body = problem::ProblemDocument, content_type = "application/problem+json"),
         (status = 428, description = "`If-Match` is missing", body = problem::ProblemDocument, content_type = "application/problem+json"),
         problem::ProblemDocument
@@ -50,17 +62,19 @@ pub(crate) async fn change(
     Strict(NoParams {}): Strict<NoParams>,
     headers: HeaderMap,
     JsonBody(change): JsonBody<Change>,
-) -> Result<([(HeaderName, String); 1], Json<TriageState>), Problem> {
+) -> Result<([(HeaderName, String); 1], Json<ChangedTriage>), Problem> {
     let version = if_match(&headers)?;
-    triage::apply(&app, &id, version, change, &caller).await?;
+    let done = triage::apply(&app, &id, version, change, &caller).await?;
     let row = alert::row(&app, &id).await?;
-    let state = TriageState::of(&row.triage, row.recurred, row.since_closed);
-    Ok((tag(row.triage.version), Json(state)))
+    let triage = TriageState::of(&row.triage, row.recurred, row.since_closed);
+    Ok((tag(row.triage.version), Json(ChangedTriage { triage, change_id: done.change_id })))
 }
 
-/// Changes the triage of many alerts; each succeeds or fails on its own.
+/// Changes the triage of many alerts; each succeeds or fails on its own. However many they are, the answer comes when all is done;
+/// what was begun goes on where nobody waits for it.
 #[utoipa::path(
     post, path = "/alerts/bulk", operation_id = "change_alerts", tag = "triage", request_body = Bulk,
+    params(KeyHeader),
     responses(
         (status = 200, description = "A result for each", body = BulkOutcome),
         problem::ProblemDocument
@@ -70,14 +84,16 @@ pub(crate) async fn bulk(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Strict(NoParams {}): Strict<NoParams>,
-    JsonBody(bulk): JsonBody<Bulk>,
-) -> Result<Json<BulkOutcome>, Problem> {
-    bulk::apply(&app, bulk, &caller).await.map(Json)
+    Keyed { body, key }: Keyed<Bulk>,
+) -> Result<Response, Problem> {
+    Ok(answered(StatusCode::OK, bulk::apply(&app, body, key, &caller).await?))
 }
 
-/// Takes back a change of many alerts: each that nobody has changed since gets the triage from before.
+/// Takes back a change of one's own, of one alert or of many: each that nobody has changed since has the triage from before again.
+/// That is a change, too, and can be taken back.
 #[utoipa::path(
     post, path = "/alerts/undo", operation_id = "undo_changes", tag = "triage", request_body = Undo,
+    params(KeyHeader),
     responses(
         (status = 200, description = "A result for each", body = BulkOutcome),
         problem::ProblemDocument
@@ -87,9 +103,9 @@ pub(crate) async fn undo(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Strict(NoParams {}): Strict<NoParams>,
-    JsonBody(undo): JsonBody<Undo>,
-) -> Result<Json<BulkOutcome>, Problem> {
-    bulk::undo(&app, &undo, &caller).await.map(Json)
+    Keyed { body, key }: Keyed<Undo>,
+) -> Result<Response, Problem> {
+    Ok(answered(StatusCode::OK, bulk::undo(&app, &body, key, &caller).await?))
 }
 
 /// Adds a comment to an alert or notice.

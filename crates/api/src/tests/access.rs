@@ -159,6 +159,43 @@ async fn stuck_searches_and_bodies_keep_nothing_else_out() {
     waiting.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
+/// However long it takes, and whether or not anybody waits for it.
+#[tokio::test]
+async fn a_change_of_many_goes_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(vedette_store::StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
+    let (_sender, live) = watched(Live::starting(Mode::Demo, "0.1.0", NOON));
+    let (_stop, stopping) = watch::channel(false);
+    let app = Arc::new(app(&store, live, stopping).await);
+    let (done, mut ended) = watch::channel(0);
+    let (release, released) = watch::channel(false);
+    let slow = move || {
+        let (done, mut released) = (done.clone(), released.clone());
+        async move {
+            released.wait_for(|released| *released).await.unwrap();
+            done.send_modify(|n| *n += 1);
+            "done"
+        }
+    };
+    let router: Router = Router::new()
+        .route("/alerts/bulk", post(slow))
+        .layer(middleware::from_fn_with_state(Guard::new(app), guard));
+    let send = || {
+        let form = request("POST", "/alerts/bulk").body(Body::empty()).unwrap();
+        tokio::spawn(router.clone().oneshot(form))
+    };
+    let waits = send();
+    let gone: Vec<_> = (0..3).map(|_| send()).collect();
+    // Longer than anything else may take.
+    tokio::time::sleep(Duration::from_millis(10_500)).await;
+    gone.iter().for_each(tokio::task::JoinHandle::abort);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(send().await.unwrap().unwrap().status(), 429, "what goes on has its place");
+    release.send(true).unwrap();
+    assert_eq!(waits.await.unwrap().unwrap().status(), 200);
+    ended.wait_for(|n| *n == 4).await.unwrap();
+}
+
 /// A use is noted, though nobody waits for that.
 #[tokio::test]
 async fn a_tokens_use_is_noted() {

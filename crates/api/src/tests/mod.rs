@@ -178,7 +178,7 @@ fn redact(mut value: Value) -> Value {
         match value {
             Value::Object(members) => {
                 for (name, inner) in members {
-                    if matches!(name.as_str(), "created_at" | "stored_at" | "at") {
+                    if matches!(name.as_str(), "created_at" | "stored_at" | "closed_at" | "at") {
                         *inner = "<time of storing>".into();
                     } else {
                         walk(inner);

@@ -121,3 +121,42 @@ async fn bulk_changes_succeed_or_fail_one_by_one() {
     assert_eq!(closed["items"].as_array().unwrap().len(), 2);
     assert_eq!(closed["items"][0]["triage"]["since_closed"], 0);
 }
+
+#[tokio::test]
+async fn what_one_changed_is_taken_back_by_its_id_once_for_a_key() {
+    let api = seeded().await;
+    let seq = api.store.newest_seq().await.unwrap();
+    let close = json!({"status": "closed", "disposition": "benign"});
+    let body = json!({"filter": {"source": "waf"}, "as_of": seq, "change": close});
+    let keyed = async |path: &str, key: &str, body: &Value| {
+        let request = request("POST", path).header(header::CONTENT_TYPE, "application/json");
+        let request = request.header("idempotency-key", key).body(Body::from(body.to_string()));
+        api.send(request.unwrap()).await
+    };
+    let done = keyed("/api/v1/alerts/bulk", "k", &body).await;
+    let told = done.json();
+    assert_eq!((done.status.as_u16(), &told["changed"]), (200, &json!(2)));
+    assert_eq!(told["items"][0]["effect"], "changed");
+    let again = keyed("/api/v1/alerts/bulk", "k", &body).await;
+    assert_eq!((again.status.as_u16(), again.json()), (200, told.clone()));
+    assert_eq!(again.header("idempotency-replayed".parse::<header::HeaderName>().unwrap()), "true");
+    assert_eq!(keyed("/api/v1/alerts/undo", "k", &json!({"change_id": told["change_id"]})).await.status, 422);
+
+    let undo = json!({"change_id": told["change_id"]});
+    let back = keyed("/api/v1/alerts/undo", "u", &undo).await.json();
+    assert_eq!(back["changed"], 2);
+    assert_eq!(keyed("/api/v1/alerts/undo", "u", &undo).await.json(), back);
+    // Without the key it finds rows that were changed since: by the undo.
+    let late = api.json("POST", "/api/v1/alerts/undo", undo).await.json();
+    assert_eq!((&late["changed"], &late["change_id"]), (&json!(0), &Value::Null));
+    assert_eq!(late["items"][0]["problem"]["type"], "urn:vedette:problem:version-mismatch");
+    let unknown = api.json("POST", "/api/v1/alerts/undo", json!({"change_id": 1})).await;
+    assert_eq!(unknown.status, 404);
+    // A change of one alert has an id, too, and its history names it.
+    let path = format!("/api/v1/alerts/{}", api.first().await);
+    let version = api.get(&path).await.header(header::ETAG).to_owned();
+    let one = api.patch(&path, &version, json!({"assignee": "ann"})).await.json();
+    let history = api.get(&format!("{path}/history")).await.json();
+    let last = history["items"].as_array().unwrap().last().unwrap().clone();
+    assert!(one["change_id"].is_i64() && last["change_id"] == one["change_id"], "{last}");
+}

@@ -3,14 +3,14 @@
 //! In: a [`CasePatch`] and the version that was seen. Out: the case now, and a result for each alert that was to be closed.
 //! Invariants: a change at another version changes nothing; alerts are closed by triage, each as it was seen at `close_alerts`.
 
-use sqlx::Row;
+use sqlx::{Row, any::AnyRow};
 
 use crate::{
     error::Error,
     model::{BulkResult, Case, CasePatch, CaseStatus, Disposition, PatchedCase, Status, TriagePatch},
     store::Store,
     transaction::WriteTx,
-    triage::{self, TriageRow, tolerable},
+    triage::{Changing, TriageRow},
 };
 
 impl Store {
@@ -50,16 +50,17 @@ impl Store {
         if new.status == CaseStatus::Closed && new.disposition.is_none() {
             return Err(Error::Clash { detail: "Closing a case needs a `disposition`.".to_owned() });
         }
-        let mut alerts = Vec::new();
+        let (mut alerts, mut change_id) = (Vec::new(), None);
         if let (Some(as_of), Some(disposition)) = (patch.close_alerts, new.disposition) {
             alerts = tx.close_alerts_of(id, as_of, disposition, actor).await?;
+            change_id = tx.change_id;
         }
         if new != was {
             tx.store_case(&was, new, actor).await?;
         }
         let case = tx.case(id).await?;
         tx.commit().await?;
-        Ok(PatchedCase { case, alerts })
+        Ok(PatchedCase { case, alerts, change_id })
     }
 }
 
@@ -104,18 +105,18 @@ impl WriteTx {
             disposition: Some(disposition),
             ..TriagePatch::default()
         };
-        let mut results = Vec::new();
-        for row in self.all(select.bind(case)).await? {
-            let id: String = row.try_get("id")?;
-            let row = TriageRow::read(&row)?;
-            let outcome = if row.triage_seq > as_of {
+        let plan = |row: &AnyRow| {
+            let (id, row): (String, _) = (row.try_get("id")?, TriageRow::read(row)?);
+            let plan = if row.triage_seq > as_of {
                 Err(Error::Conflict { id: id.clone(), current: row.triage })
             } else {
                 let unseen = row.revision_seq > as_of;
-                triage::apply(self, &id, row, &patch, actor, unseen).await
+                Ok(Changing::by_patch(id.clone(), row, &patch, unseen))
             };
-            results.push(BulkResult { id, outcome: tolerable(outcome)? });
-        }
-        Ok(results)
+            Ok::<_, Error>((id, plan))
+        };
+        let rows = self.all(select.bind(case)).await?;
+        let planned = rows.iter().map(plan).collect::<Result<_, _>>()?;
+        self.carry_out(planned, actor).await.map(|(results, _)| results)
     }
 }

@@ -49,6 +49,7 @@ impl Store {
             target: target(id),
             from: None,
             to,
+            change_id: tx.change_id,
         };
         tx.commit_once(once, entry).await
     }
@@ -129,7 +130,7 @@ impl Store {
     pub async fn case_history(&self, id: i64) -> Result<Vec<AuditEntry>, Error> {
         let rows = sqlx::query(
             "with recursive trail (id) as (select id from cases where id = $1 union select cases.id from cases join trail \
-             on cases.merged_into = trail.id) select seq, at, actor, action, target, before, after from audit \
+             on cases.merged_into = trail.id) select seq, at, actor, action, target, before, after, change_id from audit \
              where target in (select 'case:' || id from trail) and action like 'case%' order by seq desc limit $2",
         );
         let rows = rows.bind(id).bind(MAX_HISTORY).fetch_all(&self.inner.readers).await?;

@@ -104,6 +104,8 @@ pub struct PatchedCase {
     pub case: Case,
     /// One for each alert that was open.
     pub alerts: Vec<BulkResult>,
+    /// By what the change of the alerts is taken back; none if none was changed.
+    pub change_id: Option<i64>,
 }
 
 /// Which cases, newest first.

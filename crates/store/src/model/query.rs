@@ -47,7 +47,16 @@ impl Filter {
     /// True if no index leads to its rows, so that they are read one by one.
     #[must_use]
     pub fn searches(&self) -> bool {
-        self.q.is_some() || self.source.is_some()
+        self.q.is_some() || self.source.is_some() || (self.entity_type.is_some() && self.entity.is_none())
+    }
+
+    /// True if it asks for something that becomes of rows.
+    pub(crate) fn changes(&self) -> bool {
+        let Self { status, state, severity, assignee, case, snoozed, .. } = self;
+        !(status.is_empty() && state.is_empty() && severity.is_empty())
+            || assignee.is_some()
+            || case.is_some()
+            || snoozed.is_some()
     }
 
     /// Whether a row is what the filter asks of what becomes of it: status, state, severity, owner, case, snooze.
@@ -218,7 +227,7 @@ pub struct BulkItem {
 pub enum BulkTarget {
     /// These, at these versions.
     Items(Vec<BulkItem>),
-    /// All that match and existed at that `seq`; triage changed since is a conflict, a revision since counts as unseen.
+    /// All that match, and did at that `seq`; triage changed since is a conflict, a revision since counts as unseen.
     Matching {
         /// Which rows.
         filter: Box<Filter>,
@@ -227,11 +236,53 @@ pub enum BulkTarget {
     },
 }
 
+/// What a change did to a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// It is what was asked for.
+    Changed,
+    /// It was what was asked for already.
+    Unchanged,
+    /// It was closed and is back in the queue, since more had come than was seen.
+    Returned,
+}
+names!(Effect { Changed = "changed", Unchanged = "unchanged", Returned = "returned" });
+
+/// A row's triage after a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Triaged {
+    /// As it is now.
+    pub triage: Triage,
+    /// What the change did.
+    pub effect: Effect,
+}
+
+/// What became of one row that a request names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatchedTriage {
+    /// As it is now.
+    pub triage: Triage,
+    /// What the change did.
+    pub effect: Effect,
+    /// By what the change is taken back; none if nothing was changed.
+    pub change_id: Option<i64>,
+}
+
 /// What became of one row of a bulk change.
 #[derive(Debug)]
 pub struct BulkResult {
     /// Alert or notice.
     pub id: String,
-    /// The row's triage now, or why it was not changed ([`Error::Conflict`] or [`Error::NotFound`]).
-    pub outcome: Result<Triage, Error>,
+    /// What came of it, or why it was not changed.
+    pub outcome: Result<Triaged, Error>,
+}
+
+/// What became of a change of many rows.
+#[derive(Debug)]
+pub struct BulkChange {
+    /// By what it is taken back; none if nothing was changed.
+    pub change_id: Option<i64>,
+    /// One for each row.
+    pub results: Vec<BulkResult>,
 }

@@ -225,6 +225,8 @@ pub struct AuditEntry {
     pub from: Option<String>,
     /// State after, as JSON; for a comment its text as a JSON string.
     pub to: Option<String>,
+    /// What all entries have in common that one request made: the first one's `seq`. None in entries of earlier builds.
+    pub change_id: Option<i64>,
 }
 
 /// What part an entity plays in a row of the queue.

@@ -92,7 +92,7 @@ async fn closing_a_case_closes_its_alerts_as_they_were_seen() {
     let outcomes: Vec<_> = done
         .alerts
         .iter()
-        .map(|result| (result.id.as_str(), result.outcome.as_ref().ok().map(|triage| triage.status)))
+        .map(|result| (result.id.as_str(), result.outcome.as_ref().ok().map(|done| done.triage.status)))
         .collect();
     let expected = [("seen", Some(Status::Closed)), ("revised", Some(Status::New)), ("touched", None)];
     assert_eq!(outcomes, expected);

@@ -108,7 +108,7 @@ async fn publishing_does_not_wait_for_what_changes_look_for() {
         let store = store.clone();
         changes.spawn(async move {
             let target = BulkTarget::Matching { filter: Box::new(logins()), as_of };
-            store.bulk_triage(&target, &to(Status::Closed), "ann").await.unwrap()
+            store.bulk_triage(&target, &to(Status::Closed), "ann", None).await.unwrap()
         });
     }
     publish_alerts(&store, vec![alert("b", 1, 1, 1)]).await;

@@ -1,6 +1,7 @@
 //! Tests on real files in temporary folders.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod bulk;
 mod cases;
 mod concurrency;
 mod database_files;
@@ -144,6 +145,11 @@ fn newest(limit: u32) -> AuditQuery {
 /// A request with this key, that is answered with a number.
 fn once<T>(key: &str, request: u8, answer: fn(&T) -> serde_json::Result<String>) -> Once<T> {
     Once { key: Key { caller: "ann".to_owned(), name: key.to_owned(), request: [request; 32] }, answer }
+}
+
+/// What came of a change of many rows.
+async fn changed(store: &Store, target: &BulkTarget, patch: &TriagePatch, actor: &str) -> BulkChange {
+    made(store.bulk_triage(target, patch, actor, None).await.unwrap())
 }
 
 /// What was made just now.

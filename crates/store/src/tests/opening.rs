@@ -141,7 +141,7 @@ async fn a_store_of_the_first_format_is_brought_up_and_tells_the_truth_about_its
 #[tokio::test]
 async fn a_store_that_lacks_a_step_between_others_is_brought_up() {
     use sqlx::Connection as _;
-    for lacking in [&[10, 13, 15][..], &[10, 14, 15], &[10, 15]] {
+    for lacking in [&[10, 13, 15, 16][..], &[10, 14, 15], &[10, 15, 16]] {
         let folder = tempfile::tempdir().unwrap();
         sqlx::any::install_default_drivers();
         let url = database_url(&folder.path().join("vedette.db"));
@@ -163,6 +163,13 @@ async fn a_store_that_lacks_a_step_between_others_is_brought_up() {
                        values ('a', $1, 1, 1, 3, $2)";
             sqlx::query(sql).bind(revision).bind(at).execute(&mut old).await.unwrap();
         }
+        sqlx::query(
+            "insert into audit (seq, at, actor, action, target, after) values (5, 1, 'ann', 'triage', 'a', \
+             '{\"status\":\"closed\",\"assignee\":null,\"disposition\":null,\"version\":1}')",
+        )
+        .execute(&mut old)
+        .await
+        .unwrap();
         sqlx::query("insert into changes (seq, kind, id) values (6, 'alert', 'a')")
             .execute(&mut old)
             .await
@@ -179,6 +186,10 @@ async fn a_store_that_lacks_a_step_between_others_is_brought_up() {
             assert!(!then.exact && then.row.revision == 2, "{then:?}");
             assert!(store.alert_at("a", 6).await.unwrap().unwrap().exact);
         }
+        // What was done then is told, and belongs to no change that can be taken back.
+        assert_eq!(store.history("a").await.unwrap()[0].change_id, None);
+        let refused = store.undo_triage(5, "ann", None).await;
+        assert!(matches!(refused, Err(Error::NotFound { .. })));
         publish_alerts(&store, vec![alert("b", 1, 1, 1)]).await;
         store.close().await;
         let again = Store::open(StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();

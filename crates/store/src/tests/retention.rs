@@ -166,7 +166,7 @@ async fn no_step_is_large_and_no_reading_step_takes_the_writer() {
     let filter = Filter::default();
     let as_of = store.newest_seq().await.unwrap();
     let all = BulkTarget::Matching { filter: Box::new(filter), as_of };
-    store.bulk_triage(&all, &to(Status::Closed), "ann").await.unwrap();
+    store.bulk_triage(&all, &to(Status::Closed), "ann", None).await.unwrap();
     let before = store.written();
     let (gone, _) = sweep(&store, &NOTHING_KEPT, &[]).await;
     assert_eq!(gone, 500);

@@ -1,4 +1,4 @@
-//! Versions, conflicts, recurrence, bulk changes, comments.
+//! Versions, conflicts, recurrence, comments.
 
 use super::*;
 use crate::Error;
@@ -8,21 +8,22 @@ async fn a_stale_version_is_a_conflict_and_a_revision_never_makes_one() {
     let (_folder, store) = store().await;
     publish_alerts(&store, vec![alert("a", 1, 10, 5)]).await;
     publish_alerts(&store, vec![alert("a", 2, 10, 6)]).await;
-    let triage = store.patch_triage("a", 0, &to(Status::Acknowledged), "ann").await.unwrap();
+    let triage = store.patch_triage("a", 0, &to(Status::Acknowledged), "ann").await.unwrap().triage;
     assert_eq!((triage.status, triage.version), (Status::Acknowledged, 1));
     match store.patch_triage("a", 0, &to(Status::Closed), "bob").await.unwrap_err() {
         Error::Conflict { id, current } => assert_eq!((id.as_str(), current), ("a", triage.clone())),
         other => panic!("{other:?}"),
     }
     let same = store.patch_triage("a", 1, &to(Status::Acknowledged), "ann").await.unwrap();
-    assert_eq!(same, triage, "nothing changes, nothing is counted");
+    let nothing = PatchedTriage { triage, effect: Effect::Unchanged, change_id: None };
+    assert_eq!(same, nothing, "nothing changes, nothing is counted");
     let missing = store.patch_triage("nobody", 0, &to(Status::Closed), "bob").await;
     assert!(matches!(missing, Err(Error::NotFound { .. })));
     let history = store.history("a").await.unwrap();
     assert_eq!(history.len(), 1);
     assert_eq!(
         history[0].from.as_deref(),
-        Some(r#"{"status":"new","assignee":null,"disposition":null,"version":0}"#)
+        Some(r#"{"status":"new","assignee":null,"disposition":null,"version":0,"recurred":false}"#)
     );
 }
 
@@ -69,8 +70,9 @@ async fn closing_from_an_older_revision_brings_it_back_at_once() {
     publish_alerts(&store, vec![alert("a", 1, 10, 5)]).await;
     publish_alerts(&store, vec![alert("a", 2, 10, 6)]).await;
     let patch = TriagePatch { seen_revision: Some(1), ..to(Status::Closed) };
-    let triage = store.patch_triage("a", 0, &patch, "ann").await.unwrap();
-    assert_eq!((triage.status, triage.version), (Status::New, 1));
+    let done = store.patch_triage("a", 0, &patch, "ann").await.unwrap();
+    assert_eq!((done.triage.status, done.triage.version), (Status::New, 1));
+    assert_eq!(done.effect, Effect::Returned);
     let row = get(&store, "a").await;
     assert!(row.recurred);
     let actions: Vec<_> = store.history("a").await.unwrap().into_iter().map(|entry| entry.action).collect();
@@ -85,49 +87,13 @@ async fn what_is_not_there_yet_was_not_seen() {
     let refused = store.patch_triage("a", 0, &patch, "ann").await.unwrap_err();
     assert!(matches!(refused, Error::Unseen { what: "revision", seen: 2, newest: 1 }), "{refused}");
     let items = BulkTarget::Items(vec![BulkItem { id: "a".to_owned(), version: 0, seen_revision: None }]);
-    let refused = store.bulk_triage(&items, &patch, "ann").await.unwrap().remove(0).outcome;
+    let refused = changed(&store, &items, &patch, "ann").await.results.remove(0).outcome;
     assert!(matches!(refused, Err(Error::Unseen { .. })));
     let seq = store.newest_seq().await.unwrap();
     let later = BulkTarget::Matching { filter: Box::default(), as_of: seq + 1 };
-    let refused = store.bulk_triage(&later, &to(Status::Closed), "ann").await.unwrap_err();
+    let refused = store.bulk_triage(&later, &to(Status::Closed), "ann", None).await.unwrap_err();
     assert!(matches!(refused, Error::Unseen { what: "seq", .. }), "{refused}");
     assert_eq!(get(&store, "a").await.triage.version, 0);
-}
-
-#[tokio::test]
-async fn bulk_changes_answer_for_each_row() {
-    let (_folder, store) = store().await;
-    publish_alerts(&store, vec![alert("a", 1, 1, 5), alert("b", 1, 2, 5)]).await;
-    store.patch_triage("b", 0, &to(Status::Acknowledged), "bob").await.unwrap();
-    let items = ["a", "b", "c"].map(|id| BulkItem { id: id.to_owned(), version: 0, seen_revision: None });
-    let results =
-        store.bulk_triage(&BulkTarget::Items(items.to_vec()), &to(Status::Closed), "ann").await.unwrap();
-    assert_eq!(results[0].outcome.as_ref().unwrap().status, Status::Closed);
-    assert!(matches!(results[1].outcome, Err(Error::Conflict { .. })));
-    assert!(matches!(results[2].outcome, Err(Error::NotFound { .. })));
-    let many = vec![BulkItem { id: "a".to_owned(), version: 0, seen_revision: None }; crate::MAX_BULK + 1];
-    let refused = store.bulk_triage(&BulkTarget::Items(many), &to(Status::Closed), "ann").await;
-    assert!(matches!(refused, Err(Error::TooMany { .. })));
-}
-
-#[tokio::test]
-async fn a_bulk_change_by_filter_is_for_what_was_there() {
-    let (_folder, store) = store().await;
-    let rows = ["seen", "revised", "touched"].map(|id| alert(id, 1, 1, 5));
-    publish_alerts(&store, rows.to_vec()).await;
-    let as_of = store.newest_seq().await.unwrap();
-    publish_alerts(&store, vec![alert("revised", 2, 1, 6), alert("later", 1, 2, 5)]).await;
-    store.patch_triage("touched", 0, &to(Status::Acknowledged), "bob").await.unwrap();
-    let target = BulkTarget::Matching { filter: Box::default(), as_of };
-    let results = store.bulk_triage(&target, &to(Status::Closed), "ann").await.unwrap();
-    let outcomes: Vec<_> = results
-        .iter()
-        .map(|result| (result.id.as_str(), result.outcome.as_ref().ok().map(|triage| triage.status)))
-        .collect();
-    let expected = [("seen", Some(Status::Closed)), ("revised", Some(Status::New)), ("touched", None)];
-    assert_eq!(outcomes, expected);
-    assert!(get(&store, "revised").await.recurred);
-    assert_eq!(get(&store, "later").await.triage.version, 0);
 }
 
 #[tokio::test]
@@ -145,42 +111,10 @@ async fn owners_are_set_and_removed() {
     let (_folder, store) = store().await;
     publish_alerts(&store, vec![alert("a", 1, 1, 5)]).await;
     let owner = |name: &str| TriagePatch { assignee: Some(name.to_owned()), ..Default::default() };
-    let triage = store.patch_triage("a", 0, &owner("ann"), "ann").await.unwrap();
+    let triage = store.patch_triage("a", 0, &owner("ann"), "ann").await.unwrap().triage;
     assert_eq!(triage.assignee.as_deref(), Some("ann"));
-    let triage = store.patch_triage("a", 1, &owner(""), "ann").await.unwrap();
+    let triage = store.patch_triage("a", 1, &owner(""), "ann").await.unwrap().triage;
     assert_eq!((triage.assignee, triage.version), (None, 2));
-}
-
-#[tokio::test]
-async fn what_a_filter_finds_is_changed_however_much_it_is_and_taken_back() {
-    let (_folder, store) = store().await;
-    let many = 2 * crate::MAX_BULK as i64 + 7;
-    publish_alerts(&store, (0..many).map(|n| alert(&format!("a{n}"), 1, n, 5)).collect()).await;
-    store.patch_triage("a3", 0, &to(Status::InProgress), "bob").await.unwrap();
-    let as_of = store.newest_seq().await.unwrap();
-    let open = Filter { status: [Status::New, Status::InProgress].into(), ..Default::default() };
-    let target = BulkTarget::Matching { filter: Box::new(open), as_of };
-    let close = TriagePatch { disposition: Some(Disposition::Benign), ..to(Status::Closed) };
-    let before = store.written();
-    let results = store.bulk_triage(&target, &close, "ann").await.unwrap();
-    assert_eq!(results.iter().filter(|result| result.outcome.is_ok()).count(), many as usize);
-    let transactions = store.written().transactions - before.transactions;
-    assert_eq!(transactions, 4, "publishing has its turn in between");
-    let until = store.newest_seq().await.unwrap();
-    store.patch_triage("a9", 1, &to(Status::New), "bob").await.unwrap();
-    let taken_back = store.undo_triage(as_of, until, "bob").await.unwrap();
-    assert!(taken_back.is_empty(), "only one's own");
-    let taken_back = store.undo_triage(as_of, until, "ann").await.unwrap();
-    let refused: Vec<_> = taken_back.iter().filter(|result| result.outcome.is_err()).collect();
-    assert_eq!((taken_back.len(), refused.len(), refused[0].id.as_str()), (many as usize, 1, "a9"));
-    let row = get(&store, "a1").await;
-    assert_eq!((row.triage.status, row.triage.disposition, row.triage.version), (Status::New, None, 2));
-    assert_eq!(get(&store, "a3").await.triage.status, Status::InProgress);
-    let actions: Vec<_> = store.history("a1").await.unwrap().into_iter().map(|entry| entry.actor).collect();
-    assert_eq!(actions, ["ann", "ann"]);
-    // Closed again: it counts on from what it is now.
-    let until = store.newest_seq().await.unwrap();
-    store.undo_triage(until - 1, until, "ann").await.unwrap();
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! In: rows as they were seen (id, version, revision), or all that match and were there at a `seq`; one button. Out: the queue again,
 //! which says how many were changed and offers to take that back; where some were not, which and why. Invariants: the same
-//! use cases as the API's; what was not seen is not changed.
+//! use cases as the API's; what was not seen is not changed; an address names what was done by its id, and offers it to whom it is of.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use serde::Deserialize;
-use vedette_store::model::{BulkItem, BulkTarget, Disposition, Made, Status};
+use vedette_store::model::{BulkItem, BulkTarget, Disposition, Effect, Made, Status};
 
 use super::params::QueueParams;
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     auth::Caller,
     console::{Frame, forms::FormBody, render, segment, words},
     desk::{
-        bulk::{self, BulkOutcome, Undo},
+        bulk::{self, BulkOutcome, BulkOutcomeItem, Undo},
         case::{self, CaseBody},
         triage::Change,
     },
@@ -42,10 +42,13 @@ struct Unchanged {
 struct ActsPage {
     frame: Frame,
     changed: String,
+    /// How many were what was asked for already.
+    same: u64,
     unchanged: Vec<Unchanged>,
     more: usize,
     back: String,
-    undo: Option<(i64, i64, String)>,
+    /// The change's id and the queue.
+    undo: Option<(i64, String)>,
 }
 
 /// The fields that all of the queue's forms have.
@@ -116,10 +119,15 @@ pub(crate) async fn bulk(
     let queue = fields.queue()?;
     let act = fields.one("act").unwrap_or_default();
     let ids: Vec<String> = fields.all("alert").map(str::to_owned).collect();
+    let all = fields.one("all").map(str::parse).transpose().map_err(|_| unreadable("all"))?;
     if act == "case" {
+        let alert_ids = match all {
+            Some(as_of) => case::listed(&app, &queue.filter().filter()?, as_of).await?,
+            None => ids,
+        };
         let body = CaseBody {
             title: fields.one("title").unwrap_or_default().to_owned(),
-            alert_ids: ids,
+            alert_ids,
             ..CaseBody::default()
         };
         return Ok(match case::open(&app, body, None, &caller).await? {
@@ -130,42 +138,45 @@ pub(crate) async fn bulk(
     let Some(change) = change(act, &caller) else {
         return Err(Problem::new(Kind::InvalidBody, "No button of this form does that."));
     };
-    let target = match fields.one("all") {
-        Some(as_of) => BulkTarget::Matching {
-            filter: Box::new(queue.filter().filter()?),
-            as_of: as_of.parse().map_err(|_| unreadable("all"))?,
-        },
+    let target = match all {
+        Some(as_of) => BulkTarget::Matching { filter: Box::new(queue.filter().filter()?), as_of },
         None => {
             let shown = fields.all("seen").filter_map(seen);
             BulkTarget::Items(shown.filter(|item| ids.contains(&item.id)).collect())
         }
     };
-    let outcome = bulk::change_all(&app, &target, change, &caller).await?;
-    told(&app, outcome, &queue, true)
+    told(&app, bulk::change_all(&app, &target, change, None, &caller).await?, &queue)
 }
 
-/// The queue again where all went well, else what did not.
-fn told(app: &App, outcome: BulkOutcome, queue: &QueueParams, undo: bool) -> Result<Response, Problem> {
-    let BulkOutcome { items, after, until } = outcome;
-    let changed = items.iter().filter(|item| item.problem.is_none()).count();
-    if changed == items.len() && !items.is_empty() {
-        let did = format!("{after}.{until}.{changed}");
-        let back = queue.changed(&[("did", Some(did.as_str()).filter(|_| undo))]);
-        return Ok(Redirect::to(&back).into_response());
+/// The queue again where all is what was asked for, else what is not.
+fn told(app: &App, made: Made<BulkOutcome>, queue: &QueueParams) -> Result<Response, Problem> {
+    // A form has no key.
+    let Made::New(BulkOutcome { items, changed, change_id }) = made else {
+        return Ok(Redirect::to(&queue.changed(&[])).into_response());
+    };
+    let same = items.iter().filter(|item| item.effect == Some(Effect::Unchanged)).count() as u64;
+    let is_left = |item: &BulkOutcomeItem| matches!(item.effect, None | Some(Effect::Returned));
+    let left: Vec<_> = items.into_iter().filter(is_left).collect();
+    if left.is_empty() && changed > 0 {
+        let did = change_id.map(|id| id.to_string());
+        return Ok(Redirect::to(&queue.changed(&[("did", did.as_deref())])).into_response());
     }
-    let failed: Vec<_> = items.into_iter().filter(|item| item.problem.is_some()).collect();
-    let more = failed.len().saturating_sub(LISTED);
-    let unchanged = failed.into_iter().take(LISTED).map(|item| Unchanged {
+    let more = left.len().saturating_sub(LISTED);
+    let unchanged = left.into_iter().take(LISTED).map(|item| Unchanged {
         href: segment("/alerts/", &item.id),
-        why: item.problem.map(|problem| problem.detail().to_owned()).unwrap_or_default(),
+        why: item.problem.map_or_else(
+            || "It is back in the queue: more had come than was seen.".to_owned(),
+            |problem| problem.detail().to_owned(),
+        ),
         id: item.id,
     });
     render(&ActsPage {
         frame: Frame::new(&app.live.now(), "/"),
-        changed: words::number(changed as u64),
+        changed: words::number(changed),
+        same,
         unchanged: unchanged.collect(),
         more,
-        undo: (undo && changed > 0).then(|| (after, until, queue.query())),
+        undo: change_id.map(|id| (id, queue.query())),
         back: queue.changed(&[]),
     })
 }
@@ -173,8 +184,7 @@ fn told(app: &App, outcome: BulkOutcome, queue: &QueueParams, undo: bool) -> Res
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UndoForm {
-    after: i64,
-    until: i64,
+    change: i64,
     #[serde(default)]
     back: String,
 }
@@ -183,9 +193,8 @@ pub(crate) struct UndoForm {
 pub(crate) async fn undo(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    FormBody(UndoForm { after, until, back }): FormBody<UndoForm>,
+    FormBody(UndoForm { change, back }): FormBody<UndoForm>,
 ) -> Result<Response, Problem> {
     let queue = queue_of(&back)?;
-    let outcome = bulk::undo(&app, &Undo { after, until }, &caller).await?;
-    told(&app, outcome, &queue, false)
+    told(&app, bulk::undo(&app, &Undo { change_id: change }, None, &caller).await?, &queue)
 }

@@ -112,7 +112,8 @@ struct QueuePage {
     matching_text: String,
     query: String,
     save: String,
-    did: Option<(i64, i64, String)>,
+    /// The change on the way here, and how many rows it changed.
+    did: Option<(i64, String)>,
     watched: String,
 }
 
@@ -189,10 +190,17 @@ pub(super) async fn page(
         matching_text: words::number(matching),
         save: href("/views", &[("query", &own)]),
         query: own,
-        did: params.did().map(|(after, until, n)| (after, until, words::number(n))),
+        did: did(&app, &params, &caller).await?,
         watched: watched(&live),
         tallies,
     })
+}
+
+/// The change on the way here, if who looks made it.
+async fn did(app: &App, params: &QueueParams, caller: &Caller) -> Result<Option<(i64, String)>, Problem> {
+    let Some(change) = params.did.as_deref().and_then(|did| did.parse().ok()) else { return Ok(None) };
+    let changed = app.store.change_of(change, &caller.name).await?;
+    Ok(changed.map(|n| (change, words::number(n))))
 }
 
 /// What an empty queue rests on.
@@ -223,7 +231,12 @@ fn group_row(params: &QueueParams, by: SummaryBy, group: Group, live: &Live) -> 
         }
         _ => ("technique", None, attack_name(&name)),
     };
-    let href = params.changed(&[("group", None), (parameter, Some(&name))]);
+    let href = match (by, entity_type.as_deref()) {
+        (SummaryBy::Entity, kind) => {
+            params.changed(&[("group", None), ("entity", Some(&name)), ("entity_type", kind)])
+        }
+        _ => params.changed(&[("group", None), (parameter, Some(&name))]),
+    };
     GroupRow {
         name: if none { "None".to_owned() } else { shown },
         kind: entity_type,
@@ -378,6 +391,7 @@ fn chips(params: &QueueParams, live: &Live) -> Vec<Chip> {
     let on = [
         ("rule", rule),
         ("entity", params.entity.clone()),
+        ("entity type", params.entity_type.clone()),
         (
             "owner",
             params.assignee.clone().map(|name| if name.is_empty() { "nobody".to_owned() } else { name }),
@@ -393,6 +407,7 @@ fn chips(params: &QueueParams, live: &Live) -> Vec<Chip> {
         let (parameter, shown) = match name {
             "q" => ("q", "search"),
             "owner" => ("assignee", "owner"),
+            "entity type" => ("entity_type", "entity type"),
             name => (name, name),
         };
         value.map(|value| Chip { name: shown, value, href: params.with(parameter, None) })

@@ -34,6 +34,8 @@ pub(in crate::console) struct QueueParams {
     pub source: Option<String>,
     pub rule: Option<String>,
     pub entity: Option<String>,
+    /// What kind of entity: one value can be of several.
+    pub entity_type: Option<String>,
     /// Who handles it; empty: nobody.
     pub assignee: Option<String>,
     pub technique: Option<String>,
@@ -48,7 +50,7 @@ pub(in crate::console) struct QueueParams {
     pub group: Option<String>,
     /// The queue as it was at this `seq` or time.
     pub as_of: Option<String>,
-    /// What was changed on the way here: the `seq` before, the `seq` after, how many rows.
+    /// What was changed on the way here: the id of the change.
     pub did: Option<String>,
     pub cursor: Option<String>,
 }
@@ -63,6 +65,7 @@ impl QueueParams {
             ("source", self.source.as_deref()),
             ("rule", self.rule.as_deref()),
             ("entity", self.entity.as_deref()),
+            ("entity_type", self.entity_type.as_deref()),
             ("assignee", self.assignee.as_deref()),
             ("technique", self.technique.as_deref()),
             ("since", given(&self.since)),
@@ -120,17 +123,10 @@ impl QueueParams {
         self.group.as_deref().map(by).transpose()
     }
 
-    /// The `seq` before and after what was changed, and how many rows were.
-    pub fn did(&self) -> Option<(i64, i64, u64)> {
-        let mut parts = self.did.as_deref()?.split('.');
-        let did = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        parts.next().is_none().then_some(did)
-    }
-
     /// The API's filters for the same rows.
     pub fn filter(&self) -> FilterParams {
         let Self { status, severity, state, source, rule, entity, assignee, technique, .. } = self.clone();
-        let Self { case, snoozed, .. } = self.clone();
+        let Self { case, snoozed, entity_type, .. } = self.clone();
         let [since, until, q] =
             [&self.since, &self.until, &self.q].map(|text| given(text).map(str::to_owned));
         let queue = status.is_none() && case.is_none() && snoozed.is_none();
@@ -146,6 +142,7 @@ impl QueueParams {
             severity,
             rule,
             entity,
+            entity_type,
             source,
             assignee,
             technique,

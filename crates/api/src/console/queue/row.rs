@@ -177,7 +177,10 @@ fn seen(rule: &str, entity: &EntityRef, verdicts: Verdicts) -> Option<Seen> {
     (verdicts.total() > 0).then(|| Seen {
         text: format!("{}{more}×: {}", verdicts.total(), of(false)),
         words: format!("{}{more} closed before: {}", verdicts.total(), of(true)),
-        href: href("/", &[("status", "closed"), ("rule", rule), ("entity", &entity.value)]),
+        href: href(
+            "/",
+            &[("status", "closed"), ("rule", rule), ("entity", &entity.value), ("entity_type", &entity.kind)],
+        ),
     })
 }
 
@@ -223,7 +226,7 @@ mod tests {
         let told = seen("r", &entity, verdicts).unwrap();
         assert_eq!(told.text, "12×: 11 FP 1 TP");
         assert_eq!(told.words, "12 closed before: 11 false positive, 1 true positive");
-        assert_eq!(told.href, "/?status=closed&rule=r&entity=10.0.0.4");
+        assert_eq!(told.href, "/?status=closed&rule=r&entity=10.0.0.4&entity_type=source.ip");
         assert!(seen("r", &entity, Verdicts::default()).is_none());
     }
 
