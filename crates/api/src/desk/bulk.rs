@@ -10,12 +10,11 @@ use vedette_store::model::{
     BulkChange, BulkItem, BulkResult, BulkTarget, Disposition, Effect, Key, Made, Once, Status,
 };
 
-use super::{filter::FilterParams, triage::Change};
+use super::{filter::BulkFilter, triage::Change};
 use crate::{
     app::App,
     auth::Caller,
     problem::{self, Kind, Problem},
-    shape,
 };
 
 /// Many alerts and one change: `items`, or `filter` with `as_of`.
@@ -54,60 +53,6 @@ pub(crate) struct BulkEntry {
 pub(crate) struct Undo {
     /// The `change_id` of the change: of one alert or of many, also of one that took another back.
     pub change_id: i64,
-}
-
-/// The filters of the list, written as there.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct BulkFilter {
-    #[schema(value_type = Option<shape::Statuses>)]
-    status: Option<String>,
-    #[schema(value_type = Option<shape::States>)]
-    state: Option<String>,
-    #[schema(value_type = Option<shape::Severities>)]
-    severity: Option<String>,
-    #[schema(value_type = Option<shape::Ids>)]
-    rule: Option<String>,
-    entity: Option<String>,
-    entity_type: Option<String>,
-    source: Option<String>,
-    assignee: Option<String>,
-    #[schema(value_type = Option<shape::Techniques>)]
-    technique: Option<String>,
-    #[schema(value_type = Option<shape::TimeOrDay>)]
-    since: Option<String>,
-    #[schema(value_type = Option<shape::TimeOrDay>)]
-    until: Option<String>,
-    #[schema(value_type = Option<shape::Search>)]
-    q: Option<String>,
-    #[schema(value_type = Option<shape::CaseNumber>)]
-    case: Option<String>,
-    #[schema(value_type = Option<shape::YesOrNo>)]
-    snoozed: Option<String>,
-}
-
-impl From<BulkFilter> for FilterParams {
-    fn from(filter: BulkFilter) -> Self {
-        let BulkFilter { status, state, severity, rule, entity, .. } = filter;
-        let BulkFilter { entity_type, source, assignee, technique, since, until, q, case, snoozed, .. } =
-            filter;
-        Self {
-            status,
-            state,
-            severity,
-            rule,
-            entity,
-            entity_type,
-            source,
-            assignee,
-            technique,
-            since,
-            until,
-            q,
-            case,
-            snoozed,
-        }
-    }
 }
 
 /// What became of each alert.
@@ -181,7 +126,7 @@ pub(crate) async fn apply(
     let target = match (bulk.items, bulk.filter, bulk.as_of) {
         (Some(items), None, None) => BulkTarget::Items(items.into_iter().map(item).collect()),
         (None, Some(filter), Some(as_of)) => {
-            BulkTarget::Matching { filter: Box::new(FilterParams::from(filter).filter()?), as_of }
+            BulkTarget::Matching { filter: Box::new(filter.0.filter()?), as_of }
         }
         _ => {
             let detail = "Give either `items`, or `filter` with `as_of`.";

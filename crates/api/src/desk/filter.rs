@@ -5,8 +5,15 @@
 
 use std::collections::BTreeSet;
 
-use serde::Deserialize;
-use utoipa::IntoParams;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::{Map, Value};
+use utoipa::{
+    IntoParams, PartialSchema, ToSchema,
+    openapi::{
+        RefOr,
+        schema::{AdditionalProperties, ObjectBuilder, Schema},
+    },
+};
 use vedette_event::{Micros, Severity};
 use vedette_store::{
     is_technique,
@@ -91,6 +98,36 @@ impl FilterParams {
         })
     }
 }
+
+/// The filters of the list in a body, written as there; one that is unknown is refused. A type of its own, since what is flattened
+/// into a query's type cannot refuse it.
+#[derive(Debug)]
+pub(crate) struct BulkFilter(pub FilterParams);
+
+impl<'de> Deserialize<'de> for BulkFilter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let members = Map::<String, Value>::deserialize(deserializer)?;
+        let known: Vec<String> =
+            FilterParams::into_params(|| None).into_iter().map(|param| param.name).collect();
+        if let Some(unknown) = members.keys().find(|name| !known.contains(name)) {
+            let (unknown, known) = (short(unknown), known.join("`, `"));
+            return Err(D::Error::custom(format!("unknown field `{unknown}`, expected one of `{known}`")));
+        }
+        FilterParams::deserialize(Value::Object(members)).map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl PartialSchema for BulkFilter {
+    fn schema() -> RefOr<Schema> {
+        let object = ObjectBuilder::new().description(Some("The filters of the list, written as there."));
+        let object = object.additional_properties(Some(AdditionalProperties::FreeForm(false)));
+        let filters = FilterParams::into_params(|| None).into_iter();
+        let filters = filters.filter_map(|param| Some((param.name, param.schema?)));
+        filters.fold(object, |object, (name, schema)| object.property(name, schema)).into()
+    }
+}
+
+impl ToSchema for BulkFilter {}
 
 /// The number of a case.
 pub(crate) fn case_number(name: &str, given: &str) -> Result<i64, Problem> {

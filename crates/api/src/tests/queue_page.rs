@@ -124,6 +124,20 @@ async fn a_case_of_all_takes_all_that_match() {
 }
 
 #[tokio::test]
+async fn rows_are_told_apart_and_are_a_table_however_they_are_laid_out() {
+    let api = seeded().await;
+    let page = api.get("/?status=all").await.text();
+    let labels: Vec<_> = page.split("aria-label=\"Select ").skip(1).collect();
+    let labels: Vec<_> = labels.iter().map(|part| part.split('"').next().unwrap()).collect();
+    let distinct: std::collections::BTreeSet<_> = labels.iter().collect();
+    assert!(labels.len() > 5 && distinct.len() == labels.len(), "{labels:?}");
+    let of = |role: &str| page.matches(&format!("role=\"{role}\"")).count();
+    let rows = labels.len();
+    let told = [of("table"), of("rowgroup"), of("row"), of("columnheader"), of("cell")];
+    assert_eq!(told, [1, 2, rows + 1, 9, 9 * rows]);
+}
+
+#[tokio::test]
 async fn links_of_entities_name_their_type() {
     let api = seeded().await;
     let groups = api.get("/?status=all&group=entity").await.text();
