@@ -11,6 +11,7 @@ mod groups;
 mod keys;
 mod records;
 mod rules;
+mod streams;
 
 use std::sync::Arc;
 

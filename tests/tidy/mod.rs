@@ -157,6 +157,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("mcp", &["routes", "console", "router", "server"]),
     ("sign_in", &["axum", "askama", "console", "mcp", "routes", "router", "server", "guard"]),
     ("app.rs", &["axum", "desk", "sign_in", "console", "mcp", "routes", "router", "server", "guard"]),
+    ("relay", &["axum", "app", "desk", "sign_in", "console", "mcp", "routes", "router", "server", "guard"]),
     ("proof", &["axum", "app", "desk", "sign_in", "console", "mcp", "routes", "router", "server", "guard"]),
 ];
 

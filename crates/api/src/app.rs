@@ -10,11 +10,11 @@ use vedette_store::Store;
 
 use crate::{
     admission::Admission, checking::RuleCheck, connections::Connections, live::LiveView, metrics::Metrics,
-    pace::Pace, proof::Proofs, reload::Reloads,
+    pace::Pace, proof::Proofs, relay::Relays, reload::Reloads,
 };
 
 /// Event streams open at once.
-pub(crate) const MAX_STREAMS: usize = 256;
+pub(crate) const MAX_STREAMS: usize = 512;
 
 /// Streams that read the store at once: each commit wakes all of them, and half of the store's connections stay free
 /// for pages.
@@ -45,8 +45,8 @@ pub(crate) struct App {
     pub check: RuleCheck,
     /// One permit for each open event stream.
     pub streams: Arc<Semaphore>,
-    /// One permit for each stream that reads the store.
-    pub stream_reads: Semaphore,
+    /// What streams are fed by.
+    pub relays: Arc<Relays>,
     /// Becomes true when the server stops.
     pub stopping: watch::Receiver<bool>,
 }

@@ -28,20 +28,20 @@ pub(crate) struct Visiting(pub IpAddr);
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Places {
-    /// Connections that are served in full. 512 leave half of the usual 1,024 descriptors to Kafka and the store.
+    /// Connections that are served in full. 768 have room for all streams and for 256 others.
     pub connections: usize,
-    /// Of those, how many one peer may hold. 64 are ten browsers, and eight such peers are needed to fill the table.
+    /// Of those, how many one peer may hold. 64 are ten browsers, and twelve such peers are needed to fill the table.
     pub per_peer: usize,
     /// Places for probes when all others are taken. They live for seconds, so that a few are enough.
     pub reserve: usize,
     /// A connection that waits for its peer for less is left alone, so that a burst of honest peers does not end one
-    /// another: the first bytes of most are there within 100 ms. It takes 5,000 connects a second to fill the table in that time.
+    /// another: the first bytes of most are there within 100 ms. It takes 7,000 connects a second to fill the table in that time.
     pub patience: Duration,
 }
 
 impl Places {
     pub(crate) const USUAL: Self =
-        Self { connections: 512, per_peer: 64, reserve: 64, patience: Duration::from_millis(100) };
+        Self { connections: 768, per_peer: 64, reserve: 64, patience: Duration::from_millis(100) };
 }
 
 /// For whom connections are counted together.
@@ -199,7 +199,7 @@ impl Table {
     }
 }
 
-/// All connections. An accept walks the table at most twice, 576 entries, and only where places are short or a peer has
+/// All connections. An accept walks the table at most twice, 832 entries, and only where places are short or a peer has
 /// a bound of its own.
 #[derive(Debug)]
 pub(crate) struct Connections {

@@ -24,6 +24,7 @@ mod params;
 mod problem;
 mod process;
 mod proof;
+mod relay;
 pub mod reload;
 mod router;
 mod routes;
@@ -32,6 +33,7 @@ mod session;
 mod shape;
 mod sign_in;
 mod socket;
+mod sse;
 mod wire;
 
 #[cfg(test)]

@@ -61,6 +61,7 @@ use crate::{
         Proofs,
         oidc::{OidcSettings, Provider},
     },
+    relay::Relays,
     reload::Reloads,
     router::router,
     socket::Socket,
@@ -83,11 +84,11 @@ pub(crate) struct Limits {
     pub last: Duration,
     /// For a connection of the reserve, from its accept to its end.
     pub reserve: Duration,
-    /// Bytes of heads read and of answers written that a connection holds: 512 of them make 64 MiB at most. Larger
+    /// Bytes of heads read and of answers written that a connection holds: 768 of them make 96 MiB at most. Larger
     /// answers are held once, as they were made.
     pub buffer: usize,
     /// Bytes that the system holds of what a peer has not taken yet (Linux takes twice as much). By itself it takes up
-    /// to 4 MiB for each, 2 GiB for as many peers that read nothing; so much still carries a megabyte a second over 100 ms.
+    /// to 4 MiB for each, 3 GiB for as many peers that read nothing; so much still carries a megabyte a second over 100 ms.
     pub send_buffer: u32,
 }
 
@@ -199,6 +200,7 @@ impl Server {
         let access = admission.changes();
         let pace = Arc::<Pace>::default();
         let app = App {
+            relays: Relays::new(store.clone(), app::STREAM_READS),
             store,
             live: live.clone(),
             metrics,
@@ -215,7 +217,6 @@ impl Server {
             reloads: settings.reloads,
             check: settings.check,
             streams: Arc::new(Semaphore::new(app::MAX_STREAMS)),
-            stream_reads: Semaphore::new(app::STREAM_READS),
             stopping: watch_stopping.clone(),
         };
         let front = Front { router: router(app), tls, limits, stopping: watch_stopping };

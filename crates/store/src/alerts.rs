@@ -119,13 +119,21 @@ impl Store {
         Ok(rows)
     }
 
-    /// Those of these rows (at most [`MAX_PAGE`] ids), covered notices too, that were there at `seq`.
-    pub async fn there_at(&self, ids: &[String], seq: i64) -> Result<BTreeSet<String>, Error> {
-        let mut select = Select::every("id");
+    /// With which `seq` these rows (at most [`MAX_PAGE`] ids), covered notices too, appeared.
+    pub async fn created(&self, ids: &[String]) -> Result<BTreeMap<String, i64>, Error> {
+        if ids.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut select = Select::every("id, created_seq");
         select.ids(ids.get(..MAX_PAGE as usize).unwrap_or(ids));
-        select.and_int("created_seq <= ", seq);
         let rows = select.statement().fetch_all(&self.inner.readers).await?;
-        rows.iter().map(|row| Ok(row.try_get("id")?)).collect()
+        rows.iter().map(|row| Ok((row.try_get("id")?, row.try_get("created_seq")?))).collect()
+    }
+
+    /// Those of these rows that were there at `seq`.
+    pub async fn there_at(&self, ids: &[String], seq: i64) -> Result<BTreeSet<String>, Error> {
+        let created = self.created(ids).await?.into_iter();
+        Ok(created.filter(|(_, created)| *created <= seq).map(|(id, _)| id).collect())
     }
 
     /// An alert or a notice; for a covered notice the alert that covers it.

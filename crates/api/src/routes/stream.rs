@@ -2,18 +2,17 @@
 //!
 //! In: the list's filters and the last `seq` seen. Out: `alert` (the row as in the list), `leave` (it stopped matching),
 //! `reset` (the `seq` is too old: read the list again). Invariants: an event's id is its `seq`, so a browser resumes by
-//! itself; `leave` is for rows that the reader may know, once; a reader that lags is sent the newest state of each row,
-//! never a growing queue; a stream ends when its token or session is over, when the server stops, and after an hour.
+//! itself; where nothing happens an id without an event says where to go on; `leave` is for rows that the reader may know, once; a
+//! stream ends when its token or session is over, when its reader does not keep up, when the server stops, and after an hour.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Extension,
+    body::Body,
     extract::State,
-    http::HeaderMap,
-    response::sse::{Event, KeepAlive, Sse},
+    http::{HeaderMap, Response},
 };
-use futures::{Stream, stream};
 use serde::{Deserialize, Serialize};
 use utoipa::{
     IntoParams,
@@ -23,12 +22,11 @@ use utoipa::{
 use crate::{
     app::App,
     auth::Caller,
-    desk::{
-        filter::FilterParams,
-        follow::{Followed, Follower, HEARTBEAT},
-    },
+    desk::{filter::FilterParams, follow::Follower},
     params::Strict,
     problem::{self, Kind, Problem},
+    relay::{Bytes, Face, Followed},
+    sse,
     wire::AlertDocument,
 };
 
@@ -71,8 +69,9 @@ struct Reset {
 
 /// Follows changes of matching alerts. Events: `alert` (data as an item of the list), `leave` (`{id, seq}`: it does not
 /// match any more; for a row sent on this stream, and once for one that is older than `after` or `Last-Event-ID`, since it
-/// may have been read before), `reset` (`{seq}`: too old; read the list again). Ends when the token is revoked, and after an
-/// hour: go on with `Last-Event-ID`.
+/// may have been read before), `reset` (`{seq}`: too old; read the list again). An id without an event, at the beginning and every
+/// 15 seconds without events, says up to where all was told. Ends when the token is revoked, when the reader does not keep up with
+/// what is published, and after an hour: go on with `Last-Event-ID`.
 #[utoipa::path(
     get, path = "/alerts/stream", operation_id = "follow_alerts", tag = "alerts",
     params(StreamParams, ("Last-Event-ID" = Option<i64>, Header, description = "The last event's id, on reconnecting")),
@@ -86,7 +85,7 @@ pub(crate) async fn follow(
     Extension(caller): Extension<Caller>,
     Strict(params): Strict<StreamParams>,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+) -> Result<Response<Body>, Problem> {
     let filter = params.filter.filter()?;
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let given = last.or(params.after.after).map(|text| {
@@ -97,34 +96,23 @@ pub(crate) async fn follow(
             )
         })
     });
-    let given = given.transpose()?;
-    let follower = Follower::take(app, caller, filter, given).await?;
-    let events = stream::unfold((follower, VecDeque::new()), |(mut follower, mut ready)| async move {
-        loop {
-            if let Some(event) = ready.pop_front() {
-                return Some((Ok(event), (follower, ready)));
-            }
-            ready.extend(follower.next().await?.into_iter().filter_map(event_of));
-        }
-    });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
+    let face = Face {
+        name: "api",
+        write: Arc::new(|followed| Box::pin(async { Some(followed.into_iter().map(text).collect()) })),
+    };
+    Ok(sse::answer(Follower::take(app, caller, &filter, &face, given.transpose()?).await?))
 }
 
-fn event_of(followed: Followed) -> Option<Event> {
-    match followed {
-        Followed::Row { seq, row } => event("alert", seq, &AlertDocument::of(*row)),
-        Followed::Leave { seq, id } => event("leave", seq, &Leave { id, seq }),
-        Followed::Reset { seq } => event("reset", seq, &Reset { seq }),
-        Followed::Quiet => None,
-    }
-}
-
-fn event(name: &str, seq: i64, data: &impl Serialize) -> Option<Event> {
-    match serde_json::to_string(data) {
-        Ok(json) => Some(Event::default().event(name).id(seq.to_string()).data(json)),
-        Err(error) => {
-            tracing::error!(%error, seq, "a change could not be written");
-            None
-        }
-    }
+fn text(followed: Followed) -> Bytes {
+    let (seq, written) = match followed {
+        Followed::Row { seq, row } => (seq, sse::event("alert", seq, &AlertDocument::of(*row))),
+        Followed::Leave { seq, id } => (seq, sse::event("leave", seq, &Leave { id, seq })),
+        Followed::Reset { seq } => (seq, sse::event("reset", seq, &Reset { seq })),
+        Followed::Quiet { seq } => (seq, Ok(sse::place(seq))),
+        Followed::Slow { seq } => (seq, Ok(sse::slow(seq))),
+    };
+    written.unwrap_or_else(|error| {
+        tracing::error!(%error, seq, "a change could not be written");
+        Bytes::new()
+    })
 }

@@ -78,6 +78,7 @@ async fn a_revoked_token_ends_its_streams() {
     assert_eq!(response.status(), 200);
     let mut stream = response.into_body().into_data_stream();
     let mut next = async |seconds| tokio::time::timeout(Duration::from_secs(seconds), stream.next()).await;
+    assert!(next(2).await.is_ok(), "it says where it begins");
     assert!(next(2).await.is_err(), "it goes on while the token is in force");
     api.store.revoke_token("ann", "test").await.unwrap();
     let began = tokio::time::Instant::now();

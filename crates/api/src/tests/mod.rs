@@ -42,6 +42,7 @@ use crate::{
     live::{Live, LiveView, Mode},
     metrics::Metrics,
     proof::Proofs,
+    relay::Relays,
     router::router,
 };
 
@@ -131,7 +132,7 @@ async fn app(store: &Store, live: LiveView, stopping: watch::Receiver<bool>) -> 
         reloads: None,
         check: check(),
         streams: Arc::new(Semaphore::new(2)),
-        stream_reads: Semaphore::new(1),
+        relays: Relays::new(store.clone(), 1),
         stopping,
     }
 }

@@ -171,7 +171,7 @@ async fn pressed(n: usize, tls: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn peers_that_read_nothing_keep_nobody_out() {
-    pressed(512, false).await;
+    pressed(800, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -181,7 +181,7 @@ async fn two_thousand_peers_that_read_nothing_keep_nobody_out() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn peers_that_read_nothing_keep_nobody_out_over_tls() {
-    pressed(600, true).await;
+    pressed(800, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

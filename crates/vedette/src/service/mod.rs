@@ -11,6 +11,7 @@
 
 mod adopt;
 mod costs;
+mod descriptors;
 mod evidence;
 mod excerpt;
 mod kernel;
@@ -101,6 +102,7 @@ pub async fn start(
     text: (RuleText, [u8; 32]),
     mode: Mode,
 ) -> Result<Option<Service>, Failure> {
+    descriptors::allow();
     let supervisor = Supervisor::new();
     let (ask, asks) = bounded(ASKS);
     // What is built in does not change.
