@@ -91,6 +91,10 @@ impl Browser {
         Ok(self.client.goto(url).await?)
     }
 
+    pub async fn back(&self) -> Result<()> {
+        Ok(self.client.back().await?)
+    }
+
     pub async fn reload(&self) -> Result<()> {
         Ok(self.client.refresh().await?)
     }

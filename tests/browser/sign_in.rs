@@ -86,7 +86,7 @@ impl Scene {
     }
 }
 
-/// In, out, and to pages behind it: by going back, which asks nobody by itself, and by an address.
+/// In, out, and to pages behind it.
 async fn in_and_out(scene: &Scene) -> Result<()> {
     let browser = &scene.browser;
     scene.go("/rules").await?;
@@ -109,7 +109,17 @@ async fn in_and_out(scene: &Scene) -> Result<()> {
 
 #[test]
 fn somebody_signs_in_and_out() -> Result<()> {
-    play("sign-in", Scripts::Run, in_and_out)
+    play("sign-in", Scripts::Run, async |scene| {
+        in_and_out(scene).await?;
+        // A page that the browser kept whole asks who is there, too.
+        scene.go("/sign-in?next=%2Frules").await?;
+        scene.attempt("ann", PASSWORD).await?;
+        scene.browser.shows(".person", "ann").await?;
+        scene.browser.press_button("Sign out").await?;
+        scene.is_at("/sign-in").await?;
+        scene.browser.back().await?;
+        scene.browser.shows("h1", "Sign in").await
+    })
 }
 
 #[test]

@@ -9,6 +9,9 @@ window.vedette = (() => {
   const keep = (name, value) => { try { localStorage.setItem(name, value); } catch { /* not allowed: for this page only */ } };
   let local = kept("times") === "local";
 
+  // A page that the browser kept whole may be of somebody who has signed out since: asked for again, it is what they may see now.
+  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+
   const say = (text, on = false) => {
     if (!live || live.hidden) return;
     live.textContent = text;
