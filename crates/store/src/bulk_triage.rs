@@ -269,14 +269,25 @@ impl Work<'_> {
         if self.failed {
             return Ok(Made::New(self.done));
         }
-        let (tx, results) = match self.open.take() {
+        let (mut tx, results) = match self.open.take() {
             Some(open) => open,
             None if once.is_none() => return Ok(Made::New(self.done)),
             None => (self.store.begin().await?, Vec::new()),
         };
-        self.done.change_id = tx.change_id.or(self.done.change_id);
+        let last: Vec<String> = results.iter().map(|result| result.id.clone()).collect();
+        let (before, told) = (self.done.change_id, self.done.results.len());
+        self.done.change_id = tx.change_id.or(before);
         self.done.results.extend(results);
-        tx.commit_once(once, self.done).await
+        let committed = match tx.keep_answer(once, &self.done).await {
+            Ok(()) => tx.commit().await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = committed {
+            self.done.change_id = before;
+            self.done.results.truncate(told);
+            self.goes_on(Err(error), last.iter())?;
+        }
+        Ok(Made::New(self.done))
     }
 
     async fn patch_named(&mut self, items: &[BulkItem], patch: &TriagePatch) -> Result<(), Error> {

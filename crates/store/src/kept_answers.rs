@@ -104,6 +104,13 @@ impl Store {
 impl WriteTx {
     /// Commits what was made, with its answer if it is to be kept.
     pub(crate) async fn commit_once<T>(mut self, once: Option<&Once<T>>, made: T) -> Result<Made<T>, Error> {
+        self.keep_answer(once, &made).await?;
+        self.commit().await?;
+        Ok(Made::New(made))
+    }
+
+    /// Writes what is answered, if that is to be kept.
+    pub(crate) async fn keep_answer<T>(&mut self, once: Option<&Once<T>>, made: &T) -> Result<(), Error> {
         if let Some(Once { key, answer }) = once {
             let insert = sqlx::query(
                 "insert into kept_answers (caller, name, request, answer, at) values ($1, $2, $3, $4, $5) \
@@ -111,7 +118,7 @@ impl WriteTx {
                  at = excluded.at",
             );
             let insert = insert.bind(&key.caller).bind(&key.name).bind(key.request.to_vec());
-            let answer = answer(&made)?;
+            let answer = answer(made)?;
             let is_long = answer.len() >= LONG;
             self.run(insert.bind(answer).bind(self.now.0)).await?;
             let surplus = sqlx::query(
@@ -128,8 +135,7 @@ impl WriteTx {
                 self.run(surplus.bind(LONG as i64)).await?;
             }
         }
-        self.commit().await?;
-        Ok(Made::New(made))
+        Ok(())
     }
 
     /// The next number of this kind of thing.

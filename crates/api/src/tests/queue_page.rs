@@ -131,6 +131,7 @@ async fn rows_are_told_apart_and_are_a_table_however_they_are_laid_out() {
     let labels: Vec<_> = labels.iter().map(|part| part.split('"').next().unwrap()).collect();
     let distinct: std::collections::BTreeSet<_> = labels.iter().collect();
     assert!(labels.len() > 5 && distinct.len() == labels.len(), "{labels:?}");
+    assert!(labels.iter().all(|label| label.contains(", since ")), "{labels:?}");
     let of = |role: &str| page.matches(&format!("role=\"{role}\"")).count();
     let rows = labels.len();
     let told = [of("table"), of("rowgroup"), of("row"), of("columnheader"), of("cell")];

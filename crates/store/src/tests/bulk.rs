@@ -320,3 +320,41 @@ async fn a_change_with_a_key_is_made_once() {
     drop(held);
     assert!(store.undo_triage(id, "ann", Some(&key)).await.is_ok());
 }
+
+#[tokio::test]
+async fn where_the_store_fails_in_the_middle_the_rest_is_told_and_what_was_done_is_taken_back() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, (0..300).map(|n| alert(&format!("a{n:03}"), 1, n, 5)).collect()).await;
+    let run = |sql: &'static str| sqlx::query(sql).execute(&store.inner.writer);
+    let answer: fn(&BulkChange) -> serde_json::Result<String> = |_| Ok(String::new());
+    // In the second step; with the answer, in the last one; in the first.
+    let failures = [
+        (
+            "create trigger fails before update of status on alerts when new.id = 'a150' \
+          begin select raise(abort, 'x'); end",
+            Some(128),
+        ),
+        ("create trigger fails before insert on kept_answers begin select raise(abort, 'x'); end", Some(256)),
+        ("create trigger fails before update of status on alerts begin select raise(abort, 'x'); end", None),
+    ];
+    for (at, (failure, done)) in failures.into_iter().enumerate() {
+        run(failure).await.unwrap();
+        let as_of = store.newest_seq().await.unwrap();
+        let target = BulkTarget::Matching { filter: Box::default(), as_of };
+        let key = once(&at.to_string(), 1, answer);
+        let change = store.bulk_triage(&target, &to(Status::Acknowledged), "ann", Some(&key)).await;
+        run("drop trigger fails").await.unwrap();
+        let Some(done) = done else {
+            assert!(change.is_err(), "nothing was done");
+            continue;
+        };
+        let change = made(change.unwrap());
+        let effects = effects(&change);
+        let changed = effects.iter().filter(|effect| **effect == Some(Effect::Changed)).count();
+        assert_eq!((effects.len(), changed), (300, done));
+        assert!(matches!(change.results[299].outcome, Err(Error::Unreached)));
+        assert_eq!(get(&store, "a299").await.triage.status, Status::New);
+        let back = taken_back(&store, change.change_id.unwrap(), "ann").await;
+        assert_eq!(back.results.len(), done);
+    }
+}
