@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
+use regex_syntax::hir::{Capture, Hir, HirKind, Repetition};
 use vedette_event::Kind;
 
 use crate::{
@@ -18,6 +19,8 @@ use crate::{
 const MAX_REGEX_BYTES: usize = 8192;
 /// The bound that the crate `regex` has by itself, so that what other tools compile is compiled here.
 const MAX_REGEX_SIZE: usize = 10 << 20;
+/// So many repetitions are enough to tell how large an automaton with more would be.
+const REPETITIONS: u32 = 4;
 
 /// A regular expression with its flags.
 pub(crate) fn regex(flags: &str, text: &str, at: Place, budget: &mut FileBudget) -> Result<String, Fault> {
@@ -36,11 +39,57 @@ pub(crate) fn regex(flags: &str, text: &str, at: Place, budget: &mut FileBudget)
             .help("regular expressions run in linear time: no look-around, no back-references")
     })?;
     budget.regex(&hir, at)?;
-    if regex::RegexBuilder::new(&text).size_limit(MAX_REGEX_SIZE).build().is_err() {
+    if !fits(&text, &hir) {
         let message = format!("the regular expression needs more than {MAX_REGEX_SIZE} bytes when compiled");
         return Err(Fault::new(at, "regex-too-large", message).help("use smaller repetition counts"));
     }
     Ok(text)
+}
+
+/// Whether the automata of a regular expression take no more than [`MAX_REGEX_SIZE`].
+///
+/// Those of a long repetition take long to build and much memory: eleven milliseconds and 40 MB for one `\w{1,64}` of SigmaHQ, as much as a
+/// hundred files without. They hold a copy of the repeated part for each time, so they need not be built where those of the same expression
+/// with a few times are as many times smaller, and by half to be safe.
+fn fits(text: &str, hir: &Hir) -> bool {
+    let fits = |text: &str, size| regex::RegexBuilder::new(text).size_limit(size).build().is_ok();
+    let (shorter, times) = shortened(hir);
+    (times > 1 && fits(&shorter.to_string(), MAX_REGEX_SIZE / 2 / times)) || fits(text, MAX_REGEX_SIZE)
+}
+
+/// The same with [`REPETITIONS`] at most, and how many copies of any part the whole one has for one of it, at most. The depth is bounded by
+/// the parser.
+fn shortened(hir: &Hir) -> (Hir, usize) {
+    let all = |parts: &[Hir]| -> (Vec<Hir>, usize) {
+        let (parts, times): (Vec<_>, Vec<_>) = parts.iter().map(shortened).unzip();
+        (parts, times.into_iter().max().unwrap_or(1))
+    };
+    match hir.kind() {
+        HirKind::Repetition(repetition) => {
+            let (sub, times) = shortened(&repetition.sub);
+            let most = repetition.max.unwrap_or(repetition.min);
+            let fewer = Repetition {
+                min: repetition.min.min(REPETITIONS),
+                max: repetition.max.map(|max| max.min(REPETITIONS)),
+                sub: Box::new(sub),
+                ..repetition.clone()
+            };
+            (Hir::repetition(fewer), times.saturating_mul(most.div_ceil(REPETITIONS).max(1) as usize))
+        }
+        HirKind::Capture(capture) => {
+            let (sub, times) = shortened(&capture.sub);
+            (Hir::capture(Capture { sub: Box::new(sub), ..capture.clone() }), times)
+        }
+        HirKind::Concat(parts) => {
+            let (parts, times) = all(parts);
+            (Hir::concat(parts), times)
+        }
+        HirKind::Alternation(parts) => {
+            let (parts, times) = all(parts);
+            (Hir::alternation(parts), times)
+        }
+        HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) | HirKind::Look(_) => (hir.clone(), 1),
+    }
 }
 
 /// The first `%name%` of a text: what is before it, the name, what is after it.
@@ -91,4 +140,36 @@ pub(crate) fn network(text: &str, at: Place) -> Result<IpNet, Fault> {
         },
         _ => net,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_told_from_fewer_repetitions_is_true() {
+        let size = |text: &str| {
+            let fits = |size: &usize| regex::RegexBuilder::new(text).size_limit(*size).build().is_ok();
+            (5..31).map(|power| 1 << power).find(fits).unwrap()
+        };
+        let texts = [
+            r"-k\s\w{1,64}(?:\s?(?:-p|-s))?",
+            "(.){200,}",
+            r"^(?i)(\w{3,9}\.){7}\d{7}$",
+            "((a{1,20}){1,20}|é){1,20}?",
+            "(x|[a-z]{0,100}y){30}",
+            r"\b(?:[^é]{2,}z|(?<name>.{60})){9,}",
+        ];
+        for text in texts {
+            let hir = regex_syntax::parse(text).unwrap();
+            let (shorter, times) = shortened(&hir);
+            assert!(times > 1, "{text}");
+            let bound = size(&shorter.to_string()) * times * 2;
+            assert!(size(text) <= bound, "{text}: {} is more than {bound}", size(text));
+            assert!(fits(text, &hir), "{text}");
+        }
+        let twice = r"(\w{1,100}){1,40}";
+        assert!(!fits(twice, &regex_syntax::parse(twice).unwrap()));
+    }
 }
