@@ -19,15 +19,21 @@ use crate::{
 };
 
 /// A document as far as it can be read by itself.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Draft {
+    pub head: Head,
+    pub body: Body,
+}
+
+/// What a document says beside what it looks for.
+#[derive(Debug)]
+pub(crate) struct Head {
     pub label: Label,
     pub title: Arc<str>,
     pub description: Option<Arc<str>>,
     pub level: Severity,
     pub tags: Arc<[Arc<str>]>,
     pub false_positives: Vec<Arc<str>>,
-    pub body: Body,
     pub extras: Extras,
     pub tests: Vec<RuleTest>,
     /// `vedette: mode: off`, and where it says so.
@@ -52,7 +58,7 @@ pub(crate) struct Label {
 }
 
 /// The two sorts of rule.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) enum Body {
     Detection {
         detection: Detection,
@@ -201,19 +207,19 @@ pub(crate) fn read(
     let title = yaml::find(entries, "title")
         .ok_or_else(|| Fault::new(root.at, "missing-title", "the rule has no `title`"))?;
     let description = yaml::find(entries, "description").filter(|entry| !entry.value.is_null());
-    Ok(Draft {
+    let head = Head {
         title: title.value.text("`title`")?.trim().into(),
         description: description.map(|e| e.value.text("`description`")).transpose()?.map(Arc::from),
         level: level(yaml::find(entries, "level"))?,
         tags: texts(yaml::find(entries, "tags"))?.into(),
         false_positives: texts(yaml::find(entries, "falsepositives"))?,
         label,
-        body,
         extras: extension.extras,
         tests: extension.tests,
         off: extension.off,
         warnings,
-    })
+    };
+    Ok(Draft { head, body })
 }
 
 fn check_key(entry: &Entry, warnings: &mut Vec<Fault>) -> Result<(), Fault> {

@@ -15,7 +15,7 @@ use vedette_event::{RuleIx, SourceIx, Sources};
 use crate::{
     Correlation, Detection, KeyPart, Rejection, Rule, RuleKind, RuleSet,
     correlation::{Alias, RawCorrelation},
-    document::{Body, Draft, Label},
+    document::{Body, Draft, Head, Label},
     fault::{Fault, Place, nearest, shown},
     lint,
     meaning::{self, Meaning},
@@ -282,7 +282,7 @@ impl Linker {
             let message = format!("the rule {} ({}:{}) {what}", shown(&other.id), other.file, other.at.line);
             return self.refuse(position, Fault::new(*at, code, message));
         }
-        let Some(draft) = self.items[position].draft.take() else { return };
+        let Some(Draft { mut head, body }) = self.items[position].draft.take() else { return };
         let children: Vec<(RuleIx, usize, Place)> = references
             .iter()
             .filter_map(|(target, at)| match self.items[*target].fate {
@@ -290,30 +290,31 @@ impl Linker {
                 _ => None,
             })
             .collect();
-        if let Err(fault) = output.admit(&children, draft.label.at, self.items[position].emits) {
+        if let Err(fault) = output.admit(&children, head.label.at, self.items[position].emits) {
             return self.refuse(position, fault);
         }
-        let mut warnings = draft.warnings.clone();
-        let kind = match &draft.body {
-            Body::Detection { detection, .. } => Ok(RuleKind::Detection(detection.clone())),
+        let mut warnings = std::mem::take(&mut head.warnings);
+        let lowered = match body {
+            Body::Detection { detection, symbolic } => Ok((RuleKind::Detection(detection), symbolic)),
             Body::Correlation(raw) => self
-                .correlation(raw, &children, &draft.label.file, output, &mut warnings)
-                .map(RuleKind::Correlation),
+                .correlation(&raw, &children, &head.label.file, output, &mut warnings)
+                .map(|correlation| (RuleKind::Correlation(correlation), None)),
         };
-        let kind = match kind {
-            Ok(kind) => kind,
+        let (kind, symbolic) = match lowered {
+            Ok(lowered) => lowered,
             Err(fault) => return self.refuse(position, fault),
         };
-        if let Some(at) = draft.off {
+        if let Some(at) = head.off {
             warnings.push(Fault::new(at, "switched-off", "the rule is switched off and does not run"));
         }
-        let (file, id) = (draft.label.file.clone(), draft.label.id.clone());
+        let (file, id) = (head.label.file.clone(), head.label.id.clone());
         self.warnings.extend(warnings.into_iter().map(|warning| warning.reject(&file, Some(id.clone()))));
-        if draft.off.is_some() {
+        if head.off.is_some() {
             self.items[position].fate = Fate::Off;
             return;
         }
-        self.items[position].fate = Fate::Placed(output.push(draft, kind, self.items[position].emits));
+        let emits = self.items[position].emits;
+        self.items[position].fate = Fate::Placed(output.push(head, kind, symbolic, emits));
     }
 
     fn correlation(
@@ -490,7 +491,8 @@ impl Output<'_> {
         Ok(())
     }
 
-    fn push(&mut self, draft: Draft, kind: RuleKind, emits: bool) -> RuleIx {
+    /// Adds a rule; `symbolic` is what it means where that is not what it looks for.
+    fn push(&mut self, head: Head, kind: RuleKind, symbolic: Option<Detection>, emits: bool) -> RuleIx {
         let ix = RuleIx(self.rules.len() as u32);
         let placed = match &kind {
             RuleKind::Detection(detection) => {
@@ -504,15 +506,12 @@ impl Output<'_> {
                 }
             }
         };
-        let meaning = match (&kind, &draft.body) {
-            (RuleKind::Detection(lowered), Body::Detection { symbolic, .. }) => {
+        let meaning = match &kind {
+            RuleKind::Detection(lowered) => {
                 let detection = symbolic.as_ref().unwrap_or(lowered);
-                meaning::detection(detection, &draft.extras, &Meaning::new(self.sources, &placed.sources))
+                meaning::detection(detection, &head.extras, &Meaning::new(self.sources, &placed.sources))
             }
-            (RuleKind::Detection(detection), Body::Correlation(_)) => {
-                meaning::detection(detection, &draft.extras, &Meaning::new(self.sources, &placed.sources))
-            }
-            (RuleKind::Correlation(correlation), _) => {
+            RuleKind::Correlation(correlation) => {
                 let children: Vec<_> = correlation
                     .rules
                     .iter()
@@ -521,26 +520,26 @@ impl Output<'_> {
                         (*child, *meaning, Meaning::new(self.sources, &self.placed[child.0 as usize].sources))
                     })
                     .collect();
-                meaning::correlation(correlation, &draft.extras, &children)
+                meaning::correlation(correlation, &head.extras, &children)
             }
         };
         self.placed.push(placed);
         self.rules.push(Rule {
-            id: draft.label.id,
-            name: draft.label.name,
-            title: draft.title,
-            description: draft.description,
-            level: draft.level,
-            tags: draft.tags,
-            false_positives: draft.false_positives,
-            file: draft.label.file,
-            line: draft.label.at.line,
+            id: head.label.id,
+            name: head.label.name,
+            title: head.title,
+            description: head.description,
+            level: head.level,
+            tags: head.tags,
+            false_positives: head.false_positives,
+            file: head.label.file,
+            line: head.label.at.line,
             emits,
             kind,
-            extras: draft.extras,
+            extras: head.extras,
             meaning,
-            tests: draft.tests,
-            text: draft.label.text,
+            tests: head.tests,
+            text: head.label.text,
         });
         ix
     }
