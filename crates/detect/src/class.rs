@@ -83,7 +83,7 @@ impl ClassField {
     /// Finds what may hold of the field's values.
     #[inline]
     pub(crate) fn filter(&self, program: &Program) -> &Filter {
-        let probe = |atom: &u32| Some((*atom, program.atoms.get(*atom as usize)?.probe.clone()));
+        let probe = |atom: &u32| Some((*atom, &program.atoms.get(*atom as usize)?.probe));
         self.filter.get_or_init(|| Filter::new(self.atoms.iter().filter_map(probe)))
     }
 }
@@ -208,7 +208,7 @@ impl Class {
                 AtomPlan { atom: Atom::Scalar { column, .. }, .. } => columns[*column as usize].push(at),
                 AtomPlan { atom: Atom::Keyword { .. }, probe, .. } => {
                     self.keyword_atoms.push(at);
-                    keywords.push((at, probe.clone()));
+                    keywords.push((at, probe));
                     self.eager[at as usize / 64] &= !(1 << (at % 64));
                     set(&mut self.searched, at);
                 }

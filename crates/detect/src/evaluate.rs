@@ -422,7 +422,7 @@ impl Finder {
             let decided = &mut decided[atom as usize];
             if *decided != *current {
                 *decided = *current;
-                if proof || program.atoms[atom as usize].matcher.matches(text, folded) {
+                if proof || program.atoms[atom as usize].matcher().matches(text, folded) {
                     atoms.push(atom);
                 }
             }

@@ -50,23 +50,23 @@ pub(crate) struct Filter {
 
 impl Filter {
     /// Builds the filter for these atoms.
-    pub(crate) fn new(atoms: impl IntoIterator<Item = (u32, Probe)>) -> Self {
+    pub(crate) fn new<'p>(atoms: impl IntoIterator<Item = (u32, &'p Probe)>) -> Self {
         let mut filter = Self::default();
         let (mut narrow, mut wide, mut networks) = (Vec::new(), Vec::new(), Vec::new());
         for (atom, probe) in atoms {
             match probe {
                 Probe::Literals { site, any_of, proof, ascii_only }
-                    if site == Site::Whole || any_of.iter().all(|literal| !literal.is_empty()) =>
+                    if *site == Site::Whole || any_of.iter().all(|literal| !literal.is_empty()) =>
                 {
-                    if ascii_only {
+                    if *ascii_only {
                         filter.ascii_only.push(atom);
                     }
                     for literal in any_of {
                         let side = if literal.is_ascii() { &mut narrow } else { &mut wide };
-                        side.push((site.clone(), literal, Target { atom, proof }));
+                        side.push((site, literal.as_str(), Target { atom, proof: *proof }));
                     }
                 }
-                Probe::Network(network) => networks.push((network, atom)),
+                Probe::Network(network) => networks.push((*network, atom)),
                 _ => filter.always.push(atom),
             }
         }
@@ -118,7 +118,7 @@ struct Index {
 }
 
 impl Index {
-    fn new(literals: Vec<(Site, String, Target)>) -> Self {
+    fn new(literals: Vec<(&Site, &str, Target)>) -> Self {
         let (mut affixes, mut long, mut medium, mut four) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut short = Vec::new();
         for (site, literal, target) in literals {
@@ -143,12 +143,11 @@ impl Index {
                 shorter.append(&mut long);
             }
         }
-        let mut searches: BTreeMap<String, Vec<Target>> = BTreeMap::new();
+        let mut searches: BTreeMap<&str, Vec<Target>> = BTreeMap::new();
         for (literal, target) in short {
             searches.entry(literal).or_default().push(target);
         }
-        let finder =
-            |(literal, targets): (String, _)| (Finder::new(literal.as_bytes()).into_owned(), targets);
+        let finder = |(literal, targets): (&str, _)| (Finder::new(literal.as_bytes()).into_owned(), targets);
         Self {
             affixes: Affixes::new(affixes),
             long: Grams::new(long),
@@ -242,13 +241,15 @@ impl<T> Default for Buckets<T> {
 impl<T> Buckets<T> {
     pub(crate) fn new(mut keyed: Vec<(u64, T)>) -> Self {
         keyed.sort_by_key(|(key, _)| *key);
-        let mut buckets = Self::default();
-        for (at, (key, entry)) in keyed.into_iter().enumerate() {
-            let at = at as u32;
-            buckets.ranges.entry(key).and_modify(|range| range.1 = at + 1).or_insert((at, at + 1));
-            buckets.entries.push(entry);
+        let keys = keyed.chunk_by(|(a, _), (b, _)| a == b);
+        let mut ranges = HashMap::with_capacity_and_hasher(keys.clone().count(), FixedState::default());
+        let mut from = 0;
+        for same in keys {
+            let to = from + same.len() as u32;
+            ranges.insert(same[0].0, (from, to));
+            from = to;
         }
-        buckets
+        Self { ranges, entries: keyed.into_iter().map(|(_, entry)| entry).collect() }
     }
 
     #[inline]
@@ -306,7 +307,7 @@ fn end_key(last: u64, power: u32) -> u64 {
 }
 
 impl Affixes {
-    fn new(literals: Vec<(Site, String, Target)>) -> Self {
+    fn new(literals: Vec<(&Site, &str, Target)>) -> Self {
         let mut affixes = Self { bitmap: Bitmap::with_entries(literals.len()), ..Self::default() };
         let mut keyed = Vec::with_capacity(literals.len());
         for (site, literal, target) in literals {
@@ -327,7 +328,7 @@ impl Affixes {
                 }
             };
             affixes.bitmap.insert(key);
-            keyed.push((key, (site, literal.into_bytes().into_boxed_slice(), target)));
+            keyed.push((key, (site.clone(), literal.as_bytes().into(), target)));
         }
         affixes.buckets = Buckets::new(keyed);
         affixes
@@ -381,18 +382,19 @@ struct Grams<const STRIDE: usize, const GRAM: usize> {
 }
 
 impl<const STRIDE: usize, const GRAM: usize> Grams<STRIDE, GRAM> {
-    fn new(literals: Vec<(String, Target)>) -> Self {
-        let mut by_text: HashMap<String, Vec<Target>, FixedState> = HashMap::default();
+    fn new(literals: Vec<(&str, Target)>) -> Self {
+        let mut by_text: HashMap<&str, Vec<Target>, FixedState> =
+            HashMap::with_capacity_and_hasher(literals.len(), FixedState::default());
         for (literal, target) in literals {
             by_text.entry(literal).or_default().push(target);
         }
-        let mut literals: Vec<_> = by_text
-            .into_iter()
-            .map(|(text, targets)| (text.into_bytes().into_boxed_slice(), targets))
-            .collect();
-        literals.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut used: HashMap<u64, u32, FixedState> = HashMap::default();
-        let (mut keyed, mut costs) = (Vec::new(), Vec::new());
+        let mut literals: Vec<(Box<[u8]>, _)> =
+            by_text.into_iter().map(|(text, targets)| (text.as_bytes().into(), targets)).collect();
+        literals.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let grams = literals.len() * STRIDE;
+        let mut used: HashMap<u64, u32, FixedState> =
+            HashMap::with_capacity_and_hasher(grams, FixedState::default());
+        let (mut keyed, mut costs) = (Vec::with_capacity(grams), Vec::new());
         for (at, (literal, _)) in literals.iter().enumerate() {
             costs.clear();
             costs.extend(
@@ -462,15 +464,25 @@ fn gram(bytes: &[u8]) -> u64 {
 
 /// How often these bytes are likely to be met: high for letters of common words.
 fn commonness(bytes: &[u8]) -> u32 {
-    let each = bytes.iter().map(|byte| match byte {
-        b'e' | b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' => 6,
-        b'a'..=b'z' => 4,
-        b'0'..=b'9' | b' ' | b'\\' | b'/' | b'.' => 4,
-        b'-' | b'_' | b'=' | b':' => 3,
-        _ => 1,
-    });
-    each.sum()
+    bytes.iter().map(|byte| u32::from(COMMONNESS[usize::from(*byte)])).sum()
 }
+
+/// By byte. A table, because a filter of a thousand literals asks a hundred thousand times.
+const COMMONNESS: [u8; 256] = {
+    let mut of = [1; 256];
+    let mut byte = 0;
+    while byte < of.len() {
+        of[byte] = match byte as u8 {
+            b'e' | b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' => 6,
+            b'a'..=b'z' => 4,
+            b'0'..=b'9' | b' ' | b'\\' | b'/' | b'.' => 4,
+            b'-' | b'_' | b'=' | b':' => 3,
+            _ => 1,
+        };
+        byte += 1;
+    }
+    of
+};
 
 #[cfg(test)]
 mod tests {
@@ -492,7 +504,12 @@ mod tests {
             (99, Probe::Literals { site: Site::Anywhere, any_of, proof: true, ascii_only: false })
         });
         let mut found = Vec::new();
-        Filter::new(atoms.chain(absent)).scan(text, text.is_ascii(), &mut |atom, _| found.push(atom));
+        let atoms: Vec<(u32, Probe)> = atoms.chain(absent).collect();
+        Filter::new(atoms.iter().map(|(atom, probe)| (*atom, probe))).scan(
+            text,
+            text.is_ascii(),
+            &mut |atom, _| found.push(atom),
+        );
         found.sort_unstable();
         found.dedup();
         found

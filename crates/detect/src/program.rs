@@ -10,7 +10,7 @@ use std::{
 };
 
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use vedette_event::{EventBatch, Kind, RuleIx, SourceDef, SourceIx, Sources, source::Form};
 use vedette_sigma::{Detection, RuleKind, RuleSet, Test};
 
@@ -27,22 +27,18 @@ use crate::{
 /// events name their own logsource.
 #[must_use]
 pub fn needed_fields(rules: &RuleSet, source: &SourceDef) -> BTreeSet<Arc<str>> {
-    let mut needed = BTreeSet::new();
-    let mut add = |written: &str| {
-        for column in source.resolve(written) {
-            if !needed.contains(column) {
-                needed.insert(Arc::from(column));
-            }
-        }
-    };
+    // Rules name a few hundred fields, ten thousands of times.
+    let mut written: HashSet<&str, FixedState> = HashSet::default();
     for (_, detection) in applicable(rules, source) {
         for leaf in &detection.leaves {
             if let Some(field) = &leaf.field {
-                add(field);
-                other_fields(&leaf.test, &mut add);
+                written.insert(field);
+                other_fields(&leaf.test, &mut |field| written.extend([field]));
             }
         }
     }
+    let columns = written.into_iter().flat_map(|field| source.resolve(field));
+    let mut needed: BTreeSet<Arc<str>> = columns.map(Arc::from).collect();
     if source.own_logsource() {
         needed.extend(["product", "category", "service"].map(Arc::from));
     }
@@ -56,7 +52,7 @@ pub fn searches_records(rules: &RuleSet, source: &SourceDef) -> bool {
 }
 
 /// Calls `add` with each field that a predicate refers to beside its own.
-fn other_fields(test: &Test, add: &mut impl FnMut(&str)) {
+fn other_fields<'t>(test: &'t Test, add: &mut impl FnMut(&'t str)) {
     match test {
         Test::FieldRef { other, .. } => add(other),
         Test::Not(inner) => other_fields(inner, add),
@@ -85,11 +81,40 @@ const NOTHING: Names = [0; 3];
 #[derive(Debug)]
 pub(crate) struct AtomPlan {
     pub(crate) atom: Atom,
-    pub(crate) matcher: Matcher,
+    /// Made when a text is first looked at with it. Of SigmaHQ's ten thousands most never are: where finding a literal is proof nobody asks.
+    matcher: OnceLock<Matcher>,
     pub(crate) probe: Probe,
     pub(crate) weight: Weight,
     /// Its field's filter finds it at so little cost that it is decided before any rule asks.
     pub(crate) eager: bool,
+}
+
+impl AtomPlan {
+    fn new(atom: Atom) -> Self {
+        let probe = match &atom {
+            Atom::Scalar { test, .. } => Probe::of(test),
+            Atom::Keyword { test } => raw_probe(Probe::of(test)),
+            _ => Probe::Always,
+        };
+        let eager = match (&atom, &probe) {
+            (Atom::Scalar { .. }, Probe::Literals { site: Site::Anywhere, any_of, proof: true, .. }) => {
+                any_of.iter().all(|literal| literal.len() >= 4)
+            }
+            (Atom::Scalar { .. }, Probe::Literals { proof, .. }) => *proof,
+            (Atom::Scalar { .. }, Probe::Network(_)) => true,
+            _ => false,
+        };
+        Self { weight: weight(&atom, &probe), atom, matcher: OnceLock::new(), probe, eager }
+    }
+
+    /// What decides it of a text.
+    #[inline]
+    pub(crate) fn matcher(&self) -> &Matcher {
+        self.matcher.get_or_init(|| match &self.atom {
+            Atom::Scalar { test, .. } | Atom::Keyword { test } => Matcher::new(test),
+            _ => Matcher::Constant(false),
+        })
+    }
 }
 
 /// All detection rules that can apply to one source, shared by threads. What is compiled is compiled once for all of them: a thread that
@@ -157,7 +182,7 @@ impl Program {
         });
         Self {
             rules: compiled,
-            atoms: lowering.atoms.list.into_iter().map(plan).collect(),
+            atoms: lowering.atoms.list.into_iter().map(AtomPlan::new).collect(),
             columns: fields.to_vec(),
             own,
             whole_record: source.form == Form::PanosCsv,
@@ -208,21 +233,4 @@ impl Program {
 fn intern(known: &mut HashMap<String, u16, FixedState>, key: &str) -> u16 {
     let next = u16::try_from(known.len() + 2).unwrap_or(u16::MAX);
     *known.entry(key.to_lowercase()).or_insert(next)
-}
-
-fn plan(atom: Atom) -> AtomPlan {
-    let (matcher, probe) = match &atom {
-        Atom::Scalar { test, .. } => (Matcher::new(test), Probe::of(test)),
-        Atom::Keyword { test } => (Matcher::new(test), raw_probe(Probe::of(test))),
-        _ => (Matcher::Constant(false), Probe::Always),
-    };
-    let eager = match (&atom, &probe) {
-        (Atom::Scalar { .. }, Probe::Literals { site: Site::Anywhere, any_of, proof: true, .. }) => {
-            any_of.iter().all(|literal| literal.len() >= 4)
-        }
-        (Atom::Scalar { .. }, Probe::Literals { proof, .. }) => *proof,
-        (Atom::Scalar { .. }, Probe::Network(_)) => true,
-        _ => false,
-    };
-    AtomPlan { weight: weight(&atom, &probe), atom, matcher, probe, eager }
 }

@@ -153,7 +153,7 @@ impl Truth {
                 !matches!(row.cell(*column).kind, Kind::Missing | Kind::Null | Kind::Object)
             }
             Atom::Scalar { column, .. } => {
-                self.any_text(row.cell(*column), |text| plan.matcher.matches(&text.raw, &text.folded))
+                self.any_text(row.cell(*column), |text| plan.matcher().matches(&text.raw, &text.folded))
             }
             Atom::Related { left, right, how, cased } => {
                 self.related.holds(row.cell(*left), row.cell(*right), *how, *cased)
@@ -161,7 +161,7 @@ impl Truth {
             Atom::Keyword { .. } => {
                 let absent =
                     row.class.is_searched(atom) && !self.hidden && self.seen[atom as usize] != self.stamp;
-                !absent && self.any_string(row, &plan.matcher)
+                !absent && self.any_string(row, plan.matcher())
             }
         }
     }
