@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let (mut records, mut decoded) = (0_u64, 0_u64);
     let mut counts = std::collections::BTreeMap::<&str, u64>::new();
     for mut input in inputs {
-        let def = sources.get(input.source());
+        let def = sources.get(input.label().source);
         let mut inspector =
             Inspector::new(def, &sources.fields, FILE_SECRET).map_err(|e| Failure::Usage(e.into()))?;
         while let Some(raw) = input.next() {
@@ -89,7 +89,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
                         if let Some(out) = &mut dead_file {
                             let payload = String::from_utf8_lossy(raw.payload(record).unwrap_or_default());
                             let line = serde_json::json!({
-                                "file": input.name(),
+                                "file": input.label().name,
                                 "record": record.offset,
                                 "reason": refused.reason.name(),
                                 "detail": &*refused.detail,

@@ -22,27 +22,26 @@ const TOLD_FROM: usize = 16;
 
 /// One input, opened and told apart.
 pub struct Opened {
-    name: String,
-    source: SourceIx,
-    partition: Partition,
+    label: Label,
     head: Option<RawBatch>,
     batches: FileBatches,
 }
 
-impl Opened {
-    /// Its name: the path, or `-`.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
+/// What an input is called, and what it is read as.
+#[derive(Debug, Clone)]
+pub struct Label {
+    /// The path, or `-`.
+    pub name: String,
     /// Its source.
-    pub fn source(&self) -> SourceIx {
-        self.source
-    }
-
+    pub source: SourceIx,
     /// Its partition.
-    pub fn partition(&self) -> Partition {
-        self.partition
+    pub partition: Partition,
+}
+
+impl Opened {
+    /// Its name and what it is read as.
+    pub const fn label(&self) -> &Label {
+        &self.label
     }
 
     /// Bytes of it read so far.
@@ -58,7 +57,8 @@ impl Opened {
     /// The next batch, in the input's own source and partition.
     pub fn next(&mut self) -> Option<Result<RawBatch, vedette_ingest::Error>> {
         let next = self.head.take().map(Ok).or_else(|| self.batches.next())?;
-        Some(next.map(|raw| RawBatch { source: self.source, partition: self.partition, ..raw }))
+        let Label { source, partition, .. } = self.label;
+        Some(next.map(|raw| RawBatch { source, partition, ..raw }))
     }
 }
 
@@ -99,7 +99,7 @@ pub fn open(files: &[PathBuf], wanted: &str, all: &Sources) -> Result<(Sources, 
             let source = sources.find(&source).context("a source that was just kept")?;
             // Topics are named after sources and sorted like them.
             let partition = Partition { topic: TopicIx(source.0), number: number as i32 };
-            Ok(Opened { name, source, partition, head, batches })
+            Ok(Opened { label: Label { name, source, partition }, head, batches })
         })
         .collect::<Result<_>>()
         .world()?;

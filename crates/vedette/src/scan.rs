@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use crossbeam_channel::{bounded, never};
+use crossbeam_channel::{Receiver, bounded, never};
 use indicatif::{ProgressBar, ProgressStyle};
 use vedette_correlate::HealthSignal;
 use vedette_engine::{Compiled, Detected, Engine, InForce, NewRevision, Output};
@@ -33,7 +33,7 @@ use crate::{
         memory::{self, Memory},
     },
     content,
-    inputs::{self, Opened, Reached, Reading, Turns},
+    inputs::{self, Label, Opened, Reached, Reading, Turns},
     pipeline::{self, NoStep, Pipeline, Step, Worker},
     rejected::print_rejected,
     table, telemetry,
@@ -113,17 +113,20 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let (sources, inputs) = inputs::open(&args.files, &args.source, &all)?;
     let rules = Arc::new(text.load_on(threads, &sources));
     print_rejected(&rules, &text);
+    let labels: Vec<Label> = inputs.iter().map(|input| input.label().clone()).collect();
+    let bar = progress(&inputs);
+    let reached = Arc::new(Reached::new(inputs.len()));
+    let turns = Turns::new(inputs.len(), args.mode == Mode::Findings);
+    // Before anything is compiled, which one thread does: the others have this to do meanwhile.
+    let reader = Reader::start(Reading::new(inputs, turns, reached.clone()), threads)?;
     let sources = Arc::new(sources);
     let topics = Arc::new(Topics::new(sources.defs.iter().map(|d| d.name.clone())));
     let compiled = Compiled::new(rules.clone(), sources.clone(), topics, FILE_SECRET);
     let compiled = if args.mode == Mode::Findings { compiled.uncorrelated() } else { compiled };
-    let turns = Turns::new(inputs.len(), args.mode == Mode::Findings);
-    let reached = Arc::new(Reached::new(inputs.len()));
-    let bar = progress(&inputs);
     // Lives until all is said: at the end there is most to let through.
     let (mut pipeline, workers) =
         Pipeline::new(InForce::new(compiled.clone()), threads, |read| read).world()?;
-    let mut scan = Scan::new(args, &compiled, &inputs, &reached);
+    let mut scan = Scan::new(args, &compiled, &labels, &reached);
     if let Some(hands) = pipeline.hands() {
         scan.engine.share(hands);
     }
@@ -135,7 +138,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         bar.set_position(read);
         taken
     };
-    evaluate(Reading::new(inputs, turns, reached.clone()), &mut pipeline, workers, &mut take)?;
+    evaluate(reader, &mut pipeline, workers, &mut take)?;
     bar.finish_and_clear();
     scan.finish(&sources)?;
     if args.profile {
@@ -148,36 +151,60 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     Ok(u8::from(refused))
 }
 
-/// Reads all inputs, on a thread of its own if there is to be more than one, and hands on what comes of it, in the order of
-/// reading, with the bytes read so far.
+/// Who reads the inputs.
+enum Reader {
+    /// The only thread there is, batch by batch.
+    Here(Box<Reading>),
+    /// A thread of its own.
+    Apart {
+        input: Receiver<Result<RawBatch, usize>>,
+        /// Bytes read.
+        so_far: Arc<AtomicU64>,
+        thread: JoinHandle<Result<(), Failure>>,
+    },
+}
+
+impl Reader {
+    fn start(mut reading: Reading, threads: u16) -> Result<Self, Failure> {
+        if threads < 2 {
+            return Ok(Self::Here(Box::new(reading)));
+        }
+        let (out, input) = bounded(READ_AHEAD);
+        let so_far = Arc::new(AtomicU64::new(0));
+        let read_so_far = so_far.clone();
+        let thread = spawn("reader".to_owned(), move || {
+            while let Some(read) = reading.next()? {
+                read_so_far.store(reading.bytes_read(), Ordering::Relaxed);
+                if out.send(read).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(Self::Apart { input, so_far, thread })
+    }
+}
+
+/// Hands on what comes of all inputs, in the order of reading, with the bytes read so far.
 fn evaluate(
-    mut reading: Reading,
+    reader: Reader,
     pipeline: &mut Pipeline<Result<RawBatch, usize>, usize>,
     workers: Vec<Worker>,
     take: &mut impl FnMut(Step<usize>, u64) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    if workers.is_empty() {
-        let nobody = never();
-        while let Some(read) = reading.next()? {
-            pipeline.put(read);
-            while let Ok(step) = pipeline.next(&nobody, Duration::ZERO, &mut || ()) {
-                take(step, reading.bytes_read())?;
+    let (input, so_far, thread) = match reader {
+        Reader::Here(mut reading) => {
+            let nobody = never();
+            while let Some(read) = reading.next()? {
+                pipeline.put(read);
+                while let Ok(step) = pipeline.next(&nobody, Duration::ZERO, &mut || ()) {
+                    take(step, reading.bytes_read())?;
+                }
             }
+            return Ok(());
         }
-        return Ok(());
-    }
-    let (out, input) = bounded(READ_AHEAD);
-    let so_far = Arc::new(AtomicU64::new(0));
-    let read_so_far = so_far.clone();
-    let reader = spawn("reader".to_owned(), move || -> Result<(), Failure> {
-        while let Some(read) = reading.next()? {
-            read_so_far.store(reading.bytes_read(), Ordering::Relaxed);
-            if out.send(read).is_err() {
-                break;
-            }
-        }
-        Ok(())
-    })?;
+        Reader::Apart { input, so_far, thread } => (input, so_far, thread),
+    };
     for (worker, number) in workers.into_iter().zip(1..) {
         spawn(format!("detector-{number}"), move || worker.run(None))?;
     }
@@ -191,7 +218,7 @@ fn evaluate(
             Err(NoStep::DetectorDied) => return Err(died("a detector")),
         }
     }
-    reader.join().unwrap_or_else(|_| Err(died("the reader")))
+    thread.join().unwrap_or_else(|_| Err(died("the reader")))
 }
 
 fn spawn<T: Send + 'static>(
@@ -220,17 +247,17 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    fn new(args: &Args, compiled: &'a Arc<Compiled>, inputs: &[Opened], reached: &'a Reached) -> Self {
+    fn new(args: &Args, compiled: &'a Arc<Compiled>, inputs: &[Label], reached: &'a Reached) -> Self {
         let memory = Memory::for_rules(compiled.state_for(memory::ENTRIES));
         let mut engine = Engine::new(compiled.clone(), memory.settings(FILE_SECRET));
         for input in inputs {
             // All at once: no input's time may pass while another has not begun.
-            engine.assign(input.partition(), input.source(), 0);
+            engine.assign(input.partition, input.source, 0);
         }
         Self {
             mode: args.mode,
             engine,
-            partitions: inputs.iter().map(Opened::partition).collect(),
+            partitions: inputs.iter().map(|input| input.partition).collect(),
             reached,
             seen: vec![Seen::default(); compiled.sources.defs.len()],
             sink: Sink::new(args, &compiled.rules, inputs),
@@ -347,7 +374,7 @@ struct Sink<'a> {
 }
 
 impl<'a> Sink<'a> {
-    fn new(args: &Args, rules: &'a RuleSet, inputs: &[Opened]) -> Self {
+    fn new(args: &Args, rules: &'a RuleSet, inputs: &[Label]) -> Self {
         let mut by_id: Vec<u32> = (0..rules.rules.len() as u32).collect();
         by_id.sort_by_key(|&at| &rules.rules[at as usize].id);
         let mut rank = vec![0; by_id.len()];
@@ -369,8 +396,8 @@ impl<'a> Sink<'a> {
             rules,
             rank,
             heads: heads.collect(),
-            tails: inputs.iter().map(|i| format!(",\"file\":{}}}\n", quote(i.name()))).collect(),
-            names: inputs.iter().map(|i| i.name().to_owned()).collect(),
+            tails: inputs.iter().map(|i| format!(",\"file\":{}}}\n", quote(&i.name))).collect(),
+            names: inputs.iter().map(|i| i.name.clone()).collect(),
             found: 0,
             counts: BTreeMap::new(),
             rows: Vec::new(),
