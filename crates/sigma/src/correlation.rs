@@ -15,8 +15,6 @@ use crate::{
 /// Most rules a correlation refers to, most parts of a key and most fields counted.
 const MAX_RULES: usize = 256;
 const MAX_FIELDS: usize = 16;
-/// Longest window.
-const MAX_TIMESPAN: Span = Span(366 * 86_400_000_000);
 
 /// A correlation whose references are still names.
 #[derive(Debug, Clone, PartialEq)]
@@ -249,17 +247,6 @@ fn aliases(entry: Option<&Entry>) -> Result<Vec<Alias>, Fault> {
     entry.value.map("`aliases`")?.iter().map(alias).collect()
 }
 
-/// Reads a positive length of time.
-pub(crate) fn span(node: &Node, what: &str) -> Result<Span, Fault> {
-    let text = node.text(what)?.trim();
-    match Span::parse(text) {
-        Some(span) if span > Span::ZERO && span <= MAX_TIMESPAN => Ok(span),
-        _ => Err(node
-            .wrong(what, "a length of time up to one year")
-            .help("write for example `30s`, `5m`, `1h`, `1d`")),
-    }
-}
-
 fn timespan(entry: &Entry) -> Result<Span, Fault> {
-    span(&entry.value, "`timespan`")
+    entry.value.span("`timespan`")
 }

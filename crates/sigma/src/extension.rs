@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::{
     Cmp, Extras, RuleTest,
     budget::FileBudget,
-    correlation::{self, RawCorrelation},
+    correlation::RawCorrelation,
     document::Body,
     fault::{Fault, Place, did_you_mean, shown},
     inline_test,
@@ -51,21 +51,10 @@ pub(crate) fn read(node: &Node, body: &Body, budget: &mut FileBudget) -> Result<
             "next_steps" => out.extras.next_steps = next_steps(entry)?,
             "mode" => out.off = mode(entry)?,
             "tests" => out.tests = inline_test::read(&entry.value, budget)?,
-            _ => return Err(unknown(entry, "vedette", &KEYS, &LATER)),
+            _ => return Err(entry.unknown("vedette", &KEYS, &LATER)),
         }
     }
     Ok(out)
-}
-
-/// The fault of a key that a map of ours does not have.
-pub(crate) fn unknown(entry: &Entry, home: &str, valid: &[&str], later: &[&str]) -> Fault {
-    if later.contains(&entry.key.as_str()) {
-        let message = format!("{} in `{home}` is not supported yet", shown(&entry.key));
-        return Fault::new(entry.key_at, "not-supported", message)
-            .help(format!("supported are: {}", valid.join(", ")));
-    }
-    let message = format!("{} is no key of `{home}`", shown(&entry.key));
-    Fault::new(entry.key_at, "unknown-key", message).help(did_you_mean(&entry.key, valid))
 }
 
 fn emit(entry: &Entry, correlation: Option<&RawCorrelation>, extras: &mut Extras) -> Result<(), Fault> {
@@ -78,9 +67,9 @@ fn emit(entry: &Entry, correlation: Option<&RawCorrelation>, extras: &mut Extras
     }
     for item in entry.value.map("`emit`")? {
         match item.key.as_str() {
-            "rearm" => extras.rearm = Some(correlation::span(&item.value, "`rearm`")?),
-            "update" => extras.update = Some(correlation::span(&item.value, "`update`")?),
-            _ => return Err(unknown(item, "emit", &["rearm", "update"], &[])),
+            "rearm" => extras.rearm = Some(item.value.span("`rearm`")?),
+            "update" => extras.update = Some(item.value.span("`update`")?),
+            _ => return Err(item.unknown("emit", &["rearm", "update"], &[])),
         }
     }
     Ok(())
@@ -115,7 +104,7 @@ fn risk(entry: &Entry) -> Result<u32, Fault> {
                 score =
                     Some(small.ok_or_else(|| item.value.wrong("`score`", "a whole number from 0 to 1000"))?);
             }
-            _ => return Err(unknown(item, "risk", &["score"], &["entity"])),
+            _ => return Err(item.unknown("risk", &["score"], &["entity"])),
         }
     }
     score.ok_or_else(|| Fault::new(entry.value.at, "missing-key", "`risk` has no `score`"))

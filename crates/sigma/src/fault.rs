@@ -8,7 +8,7 @@ use crate::Rejection;
 
 /// A place in a file: line and column (in characters), both from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Place {
+pub struct Place {
     /// From 1.
     pub line: usize,
     /// From 1.
@@ -17,26 +17,33 @@ pub(crate) struct Place {
 
 /// Why a document is refused, or worth a second look.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub struct Fault {
+    /// Where.
     pub at: Place,
+    /// A stable kebab-case code, such as `unknown-modifier`.
     pub code: &'static str,
+    /// What is wrong.
     pub message: String,
+    /// What would be right.
     pub help: Option<String>,
 }
 
 impl Fault {
     /// A fault without advice.
+    #[must_use]
     pub fn new(at: Place, code: &'static str, message: impl Into<String>) -> Self {
         Self { at, code, message: message.into(), help: None }
     }
 
     /// Adds what would be right.
+    #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
     /// The fault as the loader reports it.
+    #[must_use]
     pub fn reject(self, file: &Arc<str>, rule_id: Option<Arc<str>>) -> Rejection {
         Rejection {
             file: file.clone(),
@@ -51,7 +58,8 @@ impl Fault {
 }
 
 /// Text from a rule as a message shows it: cut after 60 characters.
-pub(crate) fn shown(text: &str) -> String {
+#[must_use]
+pub fn shown(text: &str) -> String {
     let mut chars = text.chars();
     let mut cut: String = chars.by_ref().take(60).collect();
     if chars.next().is_some() {
@@ -61,7 +69,8 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 /// Advice for an unknown name: the nearest valid one, or all of them.
-pub(crate) fn did_you_mean(word: &str, valid: &[&str]) -> String {
+#[must_use]
+pub fn did_you_mean(word: &str, valid: &[&str]) -> String {
     match nearest(word, valid) {
         Some(name) => format!("did you mean `{name}`?"),
         None => format!("valid are: {}", valid.join(", ")),
@@ -69,7 +78,8 @@ pub(crate) fn did_you_mean(word: &str, valid: &[&str]) -> String {
 }
 
 /// The valid name at the least edit distance, if that is at most a third of the word (at least one).
-pub(crate) fn nearest<'a>(word: &str, valid: &[&'a str]) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, valid: &[&'a str]) -> Option<&'a str> {
     if word.len() > 64 {
         return None;
     }

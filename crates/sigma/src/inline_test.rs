@@ -11,8 +11,6 @@ use vedette_event::{Kind, Span};
 use crate::{
     RuleTest,
     budget::FileBudget,
-    correlation,
-    extension::unknown,
     fault::Fault,
     yaml::{self, Entry, Node, Resolved, Scalar, Value},
 };
@@ -37,7 +35,7 @@ fn test(node: &Node, budget: &mut FileBudget) -> Result<RuleTest, Fault> {
     let entries = node.map("a test")?;
     let valid = ["name", "events", "expect"];
     if let Some(entry) = entries.iter().find(|e| !valid.contains(&e.key.as_str())) {
-        return Err(unknown(entry, "tests", &valid, &[]));
+        return Err(entry.unknown("tests", &valid, &[]));
     }
     let need = |key: &str| {
         yaml::find(entries, key)
@@ -69,7 +67,7 @@ fn expect(entry: &Entry, test: &mut RuleTest) -> Result<(), Fault> {
             }
             "group" => test.group = object(&item.value, "`group`")?,
             "count" => test.count = Some(item.value.whole("`count`")?),
-            _ => return Err(unknown(item, "expect", &["alerts", "group", "count"], &[])),
+            _ => return Err(item.unknown("expect", &["alerts", "group", "count"], &[])),
         }
     }
     test.alerts =
@@ -108,7 +106,7 @@ impl Timeline<'_> {
                 "count" => count = Some((entry.value.whole("`count`")?, entry)),
                 "every" => every = offset(&entry.value, "`every`")?,
                 "at" => self.clock = offset(&entry.value, "`at`")?,
-                _ => return Err(unknown(entry, "events", &valid, &[])),
+                _ => return Err(entry.unknown("events", &valid, &[])),
             }
         }
         match (template, list, count) {
@@ -162,7 +160,7 @@ impl Timeline<'_> {
 /// A length of time, zero included.
 fn offset(node: &Node, what: &str) -> Result<Span, Fault> {
     let zero = matches!(&node.value, Value::Scalar(s) if Span::parse(s.text.trim()) == Some(Span::ZERO));
-    if zero { Ok(Span::ZERO) } else { correlation::span(node, what) }
+    if zero { Ok(Span::ZERO) } else { node.span(what) }
 }
 
 /// The template with the event's number in place of `{n}`; a text of nothing else becomes that number.

@@ -10,7 +10,7 @@ mod correlation;
 mod detection;
 mod document;
 mod extension;
-mod fault;
+pub mod fault;
 mod inline_test;
 pub mod ir;
 mod link;
@@ -20,7 +20,7 @@ mod modifiers;
 mod operand;
 mod pattern;
 mod render;
-mod yaml;
+pub mod yaml;
 
 use std::sync::Arc;
 

@@ -11,9 +11,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
-use vedette_event::{Kind, cell::number};
+use vedette_event::{Kind, Span, cell::number};
 
-use crate::fault::{Fault, Place, shown};
+use crate::fault::{Fault, Place, did_you_mean, shown};
 
 /// Largest file.
 pub(crate) const MAX_BYTES: usize = 4 << 20;
@@ -21,6 +21,8 @@ pub(crate) const MAX_BYTES: usize = 4 << 20;
 const MAX_DEPTH: usize = 32;
 /// Most keys and values in a file, those that aliases repeat included.
 const MAX_NODES: usize = 200_000;
+/// Longest length of time.
+const MAX_SPAN: Span = Span(366 * 86_400_000_000);
 /// What helps against nesting.
 const FLATTER: &str = "nest fewer lists and maps in each other";
 /// Most documents in a file.
@@ -28,22 +30,28 @@ const MAX_DOCUMENTS: usize = 10_000;
 
 /// A value and where it starts.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Node {
+pub struct Node {
+    /// Where it starts.
     pub at: Place,
+    /// What it is.
     pub value: Value,
 }
 
 /// What a node is.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value {
+pub enum Value {
+    /// Text, a number, a boolean or null.
     Scalar(Scalar),
+    /// A sequence.
     List(Vec<Node>),
+    /// A mapping, in the order written; no key is in it twice.
     Map(Vec<Entry>),
 }
 
 /// A scalar as written.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Scalar {
+pub struct Scalar {
+    /// Its text, without quotes.
     pub text: String,
     /// Not quoted, not a block, not tagged as a string: it may be a number, a boolean or null.
     pub plain: bool,
@@ -53,27 +61,34 @@ pub(crate) struct Scalar {
 
 /// A key of a mapping with its value.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Entry {
+pub struct Entry {
+    /// The key.
     pub key: String,
+    /// Where the key stands.
     pub key_at: Place,
+    /// Its value.
     pub value: Node,
 }
 
 /// A document that is not empty.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Document {
+pub struct Document {
     /// Position in the file from 1, empty documents counted.
     pub number: usize,
+    /// All of it.
     pub root: Node,
 }
 
 /// A scalar's meaning by YAML 1.2's core schema.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Resolved<'a> {
+pub enum Resolved<'a> {
+    /// Null, or nothing at all.
     Null,
+    /// True or false.
     Bool(bool),
     /// Canonical kind and text.
     Number(Kind, String),
+    /// Anything else.
     Text(&'a str),
     /// Plain text that YAML 1.1 and 1.2, or readers of the same version, read as different numbers.
     Ambiguous,
@@ -131,7 +146,10 @@ fn resolve_number(text: &str) -> Resolved<'_> {
 }
 
 /// Reads all documents of a file.
-pub(crate) fn documents(text: &str) -> Result<Vec<Document>, Fault> {
+///
+/// # Errors
+/// With the first thing of the file that is no YAML 1.2 or beyond a bound.
+pub fn documents(text: &str) -> Result<Vec<Document>, Fault> {
     if text.len() > MAX_BYTES {
         let message = format!("the file has {} bytes; the limit is {MAX_BYTES}", text.len());
         return Err(Fault::new(Place { line: 1, column: 1 }, "file-too-large", message)
@@ -401,6 +419,16 @@ impl Node {
         }
     }
 
+    /// A length of time that is not zero.
+    pub fn span(&self, what: &str) -> Result<Span, Fault> {
+        match Span::parse(self.text(what)?.trim()) {
+            Some(span) if span > Span::ZERO && span <= MAX_SPAN => Ok(span),
+            _ => Err(self
+                .wrong(what, "a length of time up to one year")
+                .help("write for example `30s`, `5m`, `1h`, `1d`")),
+        }
+    }
+
     /// True for null and for an empty scalar.
     pub fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar(scalar) if scalar.resolve() == Resolved::Null)
@@ -418,7 +446,21 @@ impl Node {
     }
 }
 
+impl Entry {
+    /// The fault of a key that the map `home` does not have; those in `later` are planned.
+    #[must_use]
+    pub fn unknown(&self, home: &str, valid: &[&str], later: &[&str]) -> Fault {
+        if later.contains(&self.key.as_str()) {
+            let message = format!("{} in `{home}` is not supported yet", shown(&self.key));
+            return Fault::new(self.key_at, "not-supported", message)
+                .help(format!("supported are: {}", valid.join(", ")));
+        }
+        let message = format!("{} is no key of `{home}`", shown(&self.key));
+        Fault::new(self.key_at, "unknown-key", message).help(did_you_mean(&self.key, valid))
+    }
+}
+
 /// The entry of a key.
-pub(crate) fn find<'a>(entries: &'a [Entry], key: &str) -> Option<&'a Entry> {
+pub fn find<'a>(entries: &'a [Entry], key: &str) -> Option<&'a Entry> {
     entries.iter().find(|entry| entry.key == key)
 }
