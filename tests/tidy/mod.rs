@@ -21,6 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "vedette-engine",
         &["vedette-event", "vedette-sigma", "vedette-decode", "vedette-detect", "vedette-correlate"],
     ),
+    ("vedette-respond", &["vedette-event", "vedette-sigma"]),
     ("vedette-ingest", &["vedette-event"]),
     ("vedette-store", &["vedette-event"]),
     ("vedette-api", &["vedette-event", "vedette-sigma", "vedette-store"]),
@@ -34,6 +35,7 @@ const PURE: &[&str] = &[
     "vedette-detect",
     "vedette-correlate",
     "vedette-engine",
+    "vedette-respond",
 ];
 const IMPURE: &[&str] = &["tokio", "mio", "rdkafka", "sqlx", "axum", "hyper"];
 /// What a pure crate may not name itself; libraries below it (arrow's hash tables) use it where it decides nothing.

@@ -82,7 +82,7 @@ fn what_there_is_too_much_of_is_refused() {
     let mut all = String::new();
     for n in 0..513 {
         let one = good.replace("name: t", &format!("name: t{n}")).replace("7f1f0f7e", &format!("{n:08x}"));
-        write!(all, "{one}---\n").unwrap();
+        writeln!(all, "{one}---").unwrap();
     }
     let set = read(&[&all]);
     assert_eq!((set.playbooks.len(), set.rejected.len()), (512, 1));

@@ -324,3 +324,61 @@ fn an_address_that_is_spared_later_is_cut_out_of_what_is_live() {
     );
     assert_eq!(wide.decision, Decision::Refuse, "cut into too many: {:?}", wide.reasons);
 }
+
+#[test]
+fn what_a_device_holds_must_have_the_right_end_in_every_entry() {
+    let (world, target) = (calm(), super::guards::net("203.0.113.7"));
+    let Decision::Act(Act::Impose(order)) =
+        decide(&block("203.0.113.7"), &Approvals::default(), &world, NOW).decision
+    else {
+        panic!()
+    };
+    let mut state = DesiredState::default();
+    state.admit(&order);
+    let until = order.until();
+    let held = |until: Option<i64>| Observed {
+        action: Action::BlockAddress,
+        target: target.clone(),
+        until: until.map(Micros),
+    };
+    let right = held(Some(until.0));
+    let imposed =
+        Command::Impose { action: Action::BlockAddress, target: target.clone(), until, except: Vec::new() };
+    for (device, commands) in [
+        (vec![], vec![imposed.clone()]),
+        (vec![held(None)], vec![imposed.clone()]),
+        (vec![held(Some(until.0 + 1))], vec![imposed.clone()]),
+        (vec![held(Some(until.0 - 2_000_001))], vec![imposed.clone()]),
+        (vec![held(Some(until.0 - 2_000_000))], vec![]),
+        (vec![right.clone(), held(None)], vec![imposed.clone()]),
+        (vec![held(None), right.clone()], vec![imposed]),
+        (vec![right.clone(), right], vec![]),
+    ] {
+        assert_eq!(reconcile(&state, "crowdsec", &device, &world, NOW).commands, commands, "{device:?}");
+    }
+}
+
+#[test]
+fn what_a_playbook_spares_stays_spared_and_two_that_merge_spare_what_either_does() {
+    let world = calm();
+    let order = |spared: &str| {
+        let mut proposal = block("203.0.113.0/30");
+        proposal.guards.never_block = vec![spared.parse().unwrap()];
+        match decide(&proposal, &Approvals::default(), &world, NOW).decision {
+            Decision::Act(Act::Impose(order)) => order,
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut state = DesiredState::default();
+    let held = |state: &DesiredState| -> Vec<String> {
+        let commands = reconcile(state, "crowdsec", &[], &world, NOW).commands;
+        let target = |command: Command| match command {
+            Command::Impose { target, .. } | Command::Withdraw { target, .. } => target.to_string(),
+        };
+        commands.into_iter().map(target).collect()
+    };
+    state.admit(&order("203.0.113.1/32"));
+    assert_eq!(held(&state), ["203.0.113.0", "203.0.113.2/31"]);
+    state.admit(&order("203.0.113.2/32"));
+    assert_eq!(held(&state), ["203.0.113.0", "203.0.113.3"]);
+}
