@@ -6,6 +6,7 @@
 
 pub mod decoding;
 pub mod detection;
+pub mod playbooks;
 pub mod restoring;
 pub mod views;
 
