@@ -57,9 +57,14 @@ pub fn render_at(rejection: &Rejection, line: Option<&str>, style: Style) -> Str
     renderer.render(&[group])
 }
 
-/// The text with control characters (but for tabs) replaced.
+/// The text with control characters (but for tabs) and marks for the direction of writing replaced: behind such a mark a rule reads
+/// otherwise than it means.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+    let moves = |c: char| {
+        c.is_control() && c != '\t'
+            || matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if moves(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// The bytes of the token that starts at a column: a quoted text, or what is there up to a blank, a colon, a bar or a bracket.
@@ -101,10 +106,10 @@ mod tests {
             column: 1,
             rule_id: None,
             code: "test",
-            message: "odd \u{1b}[31m".to_owned(),
+            message: "odd \u{1b}[31m \u{202e}".to_owned(),
             help: Some("none \u{7}".to_owned()),
         };
         let shown = render(&rejection, "\u{1b}]0;x\u{7}: 1\n", Style::default());
-        assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "{shown:?}");
+        assert!(shown.chars().all(|c| c == '\n' || !(c.is_control() || c == '\u{202e}')), "{shown:?}");
     }
 }

@@ -143,7 +143,9 @@ fn main() -> ExitCode {
 }
 
 fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
-    say!("vedette: {}", chain(error));
+    // It may quote what stands in files.
+    let said: Vec<String> = chain(error).lines().map(table::plain).collect();
+    say!("vedette: {}", said.join("\n"));
     ExitCode::from(status)
 }
 

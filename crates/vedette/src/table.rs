@@ -34,7 +34,7 @@ pub fn pairs(key: &Value) -> String {
 pub fn plain(text: &str) -> String {
     let moves = |c: char| {
         c.is_control()
-            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            || matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     text.chars().map(|c| if moves(c) { '\u{fffd}' } else { c }).collect()
 }

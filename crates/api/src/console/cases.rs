@@ -157,9 +157,9 @@ struct Row {
 impl Row {
     fn of(alert: CaseAlert) -> Self {
         Self {
-            summary: words::without_title(&alert.summary, &alert.title),
+            summary: words::cut(&words::without_title(&alert.summary, &alert.title)),
             id: alert.id,
-            title: alert.title,
+            title: words::cut(&alert.title),
             severity: alert.severity.name(),
             severity_label: words::label(alert.severity.name()),
             status: alert.status.name(),

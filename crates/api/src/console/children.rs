@@ -63,7 +63,7 @@ fn flat(body: &Alert) -> Vec<(usize, &Child)> {
 pub(super) fn blocks(body: &Alert, known: &BTreeSet<String>, contents: &Contents) -> Vec<Block> {
     let block = |(number, (depth, child)): (usize, (usize, &Child))| Block {
         depth: depth.min(DEEPEST),
-        title: child.rule.title.to_string(),
+        title: words::cut(&child.rule.title),
         rule_href: segment("/rules/", &child.rule.id),
         severity: child.rule.level.name(),
         severity_label: words::label(child.rule.level.name()),

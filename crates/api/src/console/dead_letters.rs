@@ -37,7 +37,7 @@ impl LetterRow {
             source_href: href("/dead-letters", &[("source", &source)]),
             source,
             reason,
-            detail,
+            detail: super::words::cut(&detail),
             payload: payload.filter(|text| !text.is_empty()),
             place: format!(
                 "{topic}/{partition}/{offset}{}",

@@ -61,7 +61,7 @@ impl SnoozeRow {
                     ("entity_type", &snooze.entity.kind),
                 ],
             ),
-            rule: snooze.rule_title,
+            rule: super::words::cut(&snooze.rule_title),
             entity: snooze.entity.value,
             entity_type: snooze.entity.kind,
             severity: snooze.severity.name(),

@@ -73,7 +73,7 @@ impl Course {
         let dot = |row: &AlertRow| {
             let x = LEFT + (RIGHT - LEFT) * (row.crossed_at.since(from).0 as f64 / length as f64);
             let closed = row.triage.status == Status::Closed;
-            let told = format!("{}, {}", Stamp::of(row.crossed_at).text, row.rule_title);
+            let told = format!("{}, {}", Stamp::of(row.crossed_at).text, words::cut(&row.rule_title));
             (format!("{x:.1}"), lane(row.severity), row.severity.name(), closed, told)
         };
         let severities =
@@ -175,8 +175,8 @@ fn line(document: AlertDocument, role: ConcernRole) -> Line {
         at: Stamp::of(row.crossed_at),
         severity: row.severity.name(),
         severity_label: words::label(row.severity.name()),
-        summary: words::without_title(&row.summary, &row.rule_title),
-        title: row.rule_title,
+        summary: words::cut(&words::without_title(&row.summary, &row.rule_title)),
+        title: words::cut(&row.rule_title),
         count: words::number(row.count),
         status: row.triage.status.name(),
         status_label: words::label(row.triage.status.name()),

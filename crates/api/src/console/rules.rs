@@ -268,7 +268,7 @@ impl RuleRow {
         Self {
             href: segment("/rules/", id),
             id: id.clone(),
-            title: title.clone(),
+            title: words::cut(title),
             level: level.name(),
             level_label: words::label(level.name()),
             kind: words::label(kind),

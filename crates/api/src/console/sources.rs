@@ -189,7 +189,11 @@ async fn samples(app: &App, caller: &Caller, source: &str) -> Result<Vec<Sample>
     let first = page.items.into_iter().filter(|letter| reasons.insert(letter.reason.clone()));
     let sample = |DeadLetter { reason, detail, payload, .. }: DeadLetter| {
         let record = payload.filter(|text| !text.is_empty());
-        Sample { reason, detail, record: record.map(|text| text.chars().take(SAMPLE).collect()) }
+        Sample {
+            reason,
+            detail: words::cut(&detail),
+            record: record.map(|text| text.chars().take(SAMPLE).collect()),
+        }
     };
     Ok(first.map(sample).collect())
 }

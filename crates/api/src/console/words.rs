@@ -69,6 +69,17 @@ pub(super) fn without_title(summary: &str, title: &str) -> String {
     rest.unwrap_or(summary).to_owned()
 }
 
+/// Characters of a text that a row shows.
+const IN_ROW: usize = 300;
+
+/// What a row shows of a text.
+pub(super) fn cut(text: &str) -> String {
+    match text.char_indices().nth(IN_ROW) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
 /// A scalar's text without quotes.
 pub(super) fn scalar(value: &Value) -> String {
     match value {
@@ -257,4 +268,16 @@ pub(super) fn label(name: &str) -> String {
     let spaced = name.replace('_', " ");
     let mut chars = spaced.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut() {
+        assert_eq!(cut("ä"), "ä");
+        assert_eq!(cut(&"ä".repeat(301)).chars().count(), 301);
+        assert!(cut(&"ä".repeat(9_999)).ends_with('…'));
+    }
 }

@@ -238,7 +238,7 @@ fn group_row(params: &QueueParams, by: SummaryBy, group: Group, live: &Live) -> 
         _ => params.changed(&[("group", None), (parameter, Some(&name))]),
     };
     GroupRow {
-        name: if none { "None".to_owned() } else { shown },
+        name: if none { "None".to_owned() } else { words::cut(&shown) },
         kind: entity_type,
         about: about.filter(|_| !none),
         severity: severity.name(),

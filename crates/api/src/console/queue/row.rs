@@ -16,8 +16,6 @@ use crate::{
     problem::Problem,
 };
 
-/// Characters of a text that a row shows.
-const SHOWN: usize = 300;
 /// The box of a course, in pixels.
 const WIDE: u64 = 48;
 const HIGH: u64 = 14;
@@ -88,13 +86,13 @@ impl Row {
         let entity = row.entity.as_ref();
         let whom = entity.map(|entity| Whom {
             kind: entity.kind.clone(),
-            value: cut(&entity.value),
+            value: words::cut(&entity.value),
             href: entity_href(&entity.kind, &entity.value),
         });
         Self {
             whom,
             seen: entity.zip(verdicts).and_then(|(entity, verdicts)| seen(&row.rule_id, entity, verdicts)),
-            summary: cut(&words::without_title(&row.summary, &row.rule_title)),
+            summary: words::cut(&words::without_title(&row.summary, &row.rule_title)),
             crossed_at: Stamp::of(row.crossed_at),
             last_seen: Stamp::of(row.last_seen),
             continued: alert.as_ref().is_some_and(|body| body.continuation),
@@ -105,7 +103,7 @@ impl Row {
             severity: row.severity.name(),
             severity_label: words::label(row.severity.name()),
             letter: letter(row.severity),
-            title: cut(&row.rule_title),
+            title: words::cut(&row.rule_title),
             state: row.state.name(),
             withdrawn: row.withdrawn.is_some(),
             count: if row.state == RowState::Notice { String::new() } else { words::number(row.count) },
@@ -197,13 +195,6 @@ fn path(course: &[u64]) -> Option<String> {
     Some(steps.chain([format!("H{WIDE}")]).collect())
 }
 
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(SHOWN) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -228,12 +219,5 @@ mod tests {
         assert_eq!(told.words, "12 closed before: 11 false positive, 1 true positive");
         assert_eq!(told.href, "/?status=closed&rule=r&entity=10.0.0.4&entity_type=source.ip");
         assert!(seen("r", &entity, Verdicts::default()).is_none());
-    }
-
-    #[test]
-    fn long_texts_are_cut() {
-        assert_eq!(cut("ä"), "ä");
-        assert_eq!(cut(&"ä".repeat(301)).chars().count(), 301);
-        assert!(cut(&"ä".repeat(9_999)).ends_with('…'));
     }
 }
