@@ -20,14 +20,14 @@ pub fn root() -> PathBuf {
 
 /// The binary, built in the profile of development.
 pub fn binary() -> Result<&'static Path> {
-    static BINARY: OnceLock<Result<(tempfile::TempDir, PathBuf), String>> = OnceLock::new();
+    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     match BINARY.get_or_init(|| build().map_err(|e| format!("{e:#}"))) {
-        Ok((_, path)) => Ok(path),
+        Ok(path) => Ok(path),
         Err(e) => bail!("cannot build vedette: {e}"),
     }
 }
 
-fn build() -> Result<(tempfile::TempDir, PathBuf)> {
+fn build() -> Result<PathBuf> {
     let output = Command::new(env!("CARGO"))
         .args(["build", "-p", "vedette", "--locked", "--message-format", "json-render-diagnostics"])
         .current_dir(root())
@@ -39,8 +39,24 @@ fn build() -> Result<(tempfile::TempDir, PathBuf)> {
         .filter_map(|message| Some(message.get("executable")?.as_str()?.to_owned()))
         .next_back()
         .context("cargo names no executable")?;
-    let dir = tempfile::Builder::new().prefix("vedette-binary-").tempdir()?;
-    let path = dir.path().join("vedette");
+    let path = place()?.join("vedette");
     fs::copy(built, &path)?;
-    Ok((dir, path))
+    Ok(path)
+}
+
+/// A folder of this process's own. Nothing removes it when the process ends, since what is static is not dropped: the next run does,
+/// so that not each of them leaves two hundred megabytes.
+fn place() -> Result<PathBuf> {
+    let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("under-test");
+    fs::create_dir_all(&all)?;
+    for former in fs::read_dir(&all)? {
+        let former = former?;
+        if !Path::new("/proc").join(former.file_name()).exists() {
+            // Another run may be removing it, too.
+            let _ = fs::remove_dir_all(former.path());
+        }
+    }
+    let own = all.join(std::process::id().to_string());
+    fs::create_dir_all(&own)?;
+    Ok(own)
 }

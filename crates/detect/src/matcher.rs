@@ -9,7 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 use memchr::memmem::Finder;
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use vedette_event::{Kind, cell::number};
 use vedette_sigma::{Cmp, Pattern, Piece, Test};
 
@@ -32,6 +32,9 @@ pub(crate) enum Matcher {
     Not(Box<Matcher>),
 }
 
+/// Four times what the rule loader takes: it tells the size of long repetitions from shorter ones, and what it took is to be compiled here.
+const MAX_REGEX_SIZE: usize = 40 << 20;
+
 /// A regular expression, compiled when a text is first looked at with it. Most never are, since their rules have literals that no event
 /// holds; compiling all of SigmaHQ's takes a seventh of a start, and their automata several megabytes.
 #[derive(Debug)]
@@ -43,7 +46,9 @@ pub(crate) struct Lazy {
 impl Lazy {
     /// One that cannot be compiled matches nothing: the rule loader refuses such rules.
     fn is_match(&self, text: &str) -> bool {
-        let regex = self.regex.get_or_init(|| Regex::new(&self.pattern).ok());
+        let regex = self
+            .regex
+            .get_or_init(|| RegexBuilder::new(&self.pattern).size_limit(MAX_REGEX_SIZE).build().ok());
         regex.as_ref().is_some_and(|regex| regex.is_match(text))
     }
 }
