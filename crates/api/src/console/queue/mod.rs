@@ -15,7 +15,7 @@ use axum::{Extension, extract::State, response::Response};
 use vedette_event::{Severity, Span};
 use vedette_store::{
     MAX_FOUND,
-    model::{Filter, Group, Page, RowState, Status, SummaryBy},
+    model::{Filter, Group, ListQuery, RowState, Status, SummaryBy},
 };
 
 use self::{params::QueueParams, row::Row};
@@ -135,20 +135,14 @@ pub(super) async fn page(
     }
     // What is shown of the past can be looked at only.
     let triages = caller.may(Permission::Triage) && at.is_none();
-    let (groups, more_groups, page) = match group {
-        Some(by) => {
-            let summary = app.store.summary(by, &query.filter).await?;
-            let live = app.live.now();
-            let rows = summary.groups.into_iter().map(|group| group_row(&params, by, group, &live));
-            (Some(rows.collect()), summary.more, Page { items: Vec::new(), next_cursor: None })
-        }
-        None => (None, false, list::rows(&app, &query, at).await?),
-    };
-    let rows = match at {
-        Some(seq) => row::past(page.items, seq),
-        None => row::rows(&app, page.items, triages).await?,
-    };
-    let (tallies, capped) = tallies(&app, &params, query.filter.clone()).await?;
+    // Side by side: a search is looked for three times, and one after the other its page took 59 ms at worst, with 100,000 alerts, for 42.
+    let (Listed { rows, groups, more_groups, next }, (tallies, capped), snoozed, views, did) = tokio::try_join!(
+        listed(&app, &params, &query, (group, at), triages),
+        tallies(&app, &params, query.filter.clone()),
+        snoozed(&app, &params, &query.filter),
+        views(&app, &params, &caller),
+        did(&app, &params, &caller),
+    )?;
     let chosen = |tally: &&Tally| params.severity.is_none() || tally.current;
     let matching: u64 = tallies.iter().filter(chosen).map(|tally| tally.count).sum();
     let live = app.live.now();
@@ -165,8 +159,8 @@ pub(super) async fn page(
         lasting: params.with("as_of", Some(&at.unwrap_or(seq).to_string())),
         triages,
         first: params.cursor.is_none() && params.sort.is_none() && group.is_none(),
-        views: views(&app, &params, &caller).await?,
-        snoozed: snoozed(&app, &params, &query.filter).await?,
+        views,
+        snoozed,
         sets: sets(&params, &sources),
         sorts: sorts(&params),
         groupings: groupings(&params),
@@ -182,7 +176,7 @@ pub(super) async fn page(
         rows,
         groups,
         more_groups,
-        next: page.next_cursor.map(|cursor| params.with("cursor", Some(&cursor))),
+        next: next.map(|cursor| params.with("cursor", Some(&cursor))),
         newest: params.cursor.is_some().then(|| params.with("cursor", None)),
         seq,
         // What a search leaves out would be changed, too.
@@ -190,10 +184,40 @@ pub(super) async fn page(
         matching_text: words::number(matching),
         save: href("/views", &[("query", &own)]),
         query: own,
-        did: did(&app, &params, &caller).await?,
+        did,
         watched: watched(&live),
         tallies,
     })
+}
+
+/// What the page lists.
+struct Listed {
+    rows: Vec<Row>,
+    groups: Option<Vec<GroupRow>>,
+    more_groups: bool,
+    next: Option<String>,
+}
+
+async fn listed(
+    app: &App,
+    params: &QueueParams,
+    query: &ListQuery,
+    (group, at): (Option<SummaryBy>, Option<i64>),
+    triages: bool,
+) -> Result<Listed, Problem> {
+    if let Some(by) = group {
+        let summary = app.store.summary(by, &query.filter).await?;
+        let live = app.live.now();
+        let groups = summary.groups.into_iter().map(|group| group_row(params, by, group, &live));
+        let groups = Some(groups.collect());
+        return Ok(Listed { rows: Vec::new(), groups, more_groups: summary.more, next: None });
+    }
+    let page = list::rows(app, query, at).await?;
+    let rows = match at {
+        Some(seq) => row::past(page.items, seq),
+        None => row::rows(app, page.items, triages).await?,
+    };
+    Ok(Listed { rows, groups: None, more_groups: false, next: page.next_cursor })
 }
 
 /// The change on the way here, if who looks made it.
