@@ -113,18 +113,6 @@ impl DesiredState {
         self.stands.keys()
     }
 
-    /// How many stand, each counted for each connector.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.stands.values().map(BTreeMap::len).sum()
-    }
-
-    /// Whether none stands.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// What a connector must have in force at a time: spared addresses cut out, of each lane on each target the strongest alone.
     fn wanted(&self, connector: &str, world: &World, now: Micros) -> Wanted {
         let mut wanted = Wanted::default();

@@ -33,9 +33,6 @@ pub use trial::{Trial, try_out};
 use vedette_event::Sources;
 use vedette_sigma::{RuleFile, RuleSet, fault, yaml};
 
-/// The code of a file without any playbook: refused for the same reason as a file without a rule is.
-pub const NO_PLAYBOOK: &str = "no-playbook";
-
 /// Reads all playbooks and checks them against the rules. Never fails as a whole: what cannot be honoured is in [`PlaybookSet::rejected`].
 #[must_use]
 pub fn load(files: &[RuleFile], rules: &RuleSet, sources: &Sources, policy: &gate::Policy) -> PlaybookSet {
@@ -44,8 +41,9 @@ pub fn load(files: &[RuleFile], rules: &RuleSet, sources: &Sources, policy: &gat
     for RuleFile { path, text } in files {
         let documents = match yaml::documents(text) {
             Ok(documents) if documents.is_empty() => {
+                // For the same reason as a file without a rule: a truncated one looks like that.
                 let start = fault::Place { line: 1, column: 1 };
-                let none = fault::Fault::new(start, NO_PLAYBOOK, "the file holds no playbook");
+                let none = fault::Fault::new(start, "no-playbook", "the file holds no playbook");
                 linker.reject(
                     none.help("write one, or delete the file: that removes the playbook it held"),
                     path,

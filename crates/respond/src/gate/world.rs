@@ -9,7 +9,6 @@ use std::{
 };
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
 use vedette_event::{Micros, Span};
 
 use crate::{
@@ -19,8 +18,7 @@ use crate::{
 };
 
 /// The deployment's limits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Most countermeasures for one rule in an hour without approval.
     pub per_rule_hour: u32,

@@ -255,3 +255,29 @@ fn a_test_that_does_not_come_out_says_what_came() {
         ]
     );
 }
+
+#[test]
+fn an_author_may_say_that_a_rule_rests_on_established_flows() {
+    let (sources, _) = content();
+    let rule = |id: &str, tags: &str| {
+        let detection = "logsource: {category: firewall}\ndetection: {s: {event.action: allow}, condition: s}\nlevel: high";
+        format!("title: t\nid: {id}\n{detection}\ntags: [{tags}]\n")
+    };
+    let over = |id: &str, rules: &str| {
+        let body =
+            format!("correlation: {{type: temporal, rules: [{rules}], group-by: [source.ip], timespan: 5m}}");
+        format!("title: t\nid: {id}\n{body}\nlevel: high\n")
+    };
+    let texts = [
+        rule("said", crate::ESTABLISHED),
+        rule("plain", "attack.t1046"),
+        over("both", "said, plain"),
+        over("one", "said"),
+    ];
+    let file = RuleFile { path: "r.yml".into(), text: texts.join("---\n") };
+    let rules = vedette_sigma::load(&[file], &Lists::new(), &sources);
+    assert_eq!(rules.rejected, []);
+    let set = load(&[], &rules, &sources, &Policy::default());
+    let known: Vec<&str> = set.established.iter().map(|id| &**id).collect();
+    assert_eq!(known, ["one", "said"]);
+}
