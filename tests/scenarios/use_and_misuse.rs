@@ -91,6 +91,10 @@ fn help_has_an_example_of_every_command() {
         "scan",
         "decode",
         "check",
+        "playbook",
+        "playbook list",
+        "playbook test",
+        "playbook export",
         "token",
         "token create",
         "token list",
@@ -163,6 +167,73 @@ fn a_check_can_be_read_by_machines() {
         "{text}"
     );
     assert!(!text.contains('\u{1b}'), "colours belong on terminals only");
+}
+
+#[test]
+fn playbooks_are_checked_with_the_rules_beside_them_listed_and_exported() {
+    let folder = Folder::new();
+    let detections = root().join("detections");
+    folder.write("mine/rules/rule.yml", RULE);
+    let playbook = "title: t\nid: 7f1f0f7e-8a44-4a3e-9c51-0d7bb2d2a001\nname: NAME\ndate: 2026-11-28\n\
+        trigger: {on: both}\nsteps:\n- {do: notify, connectors: [KIND]}\n\
+        tests:\n- {name: a < b, alert: {rule: a55}, expect: []}\n";
+    let id = RULE.lines().find_map(|line| line.strip_prefix("id: ")).expect("the rule has an id");
+    let playbook = playbook.replace("a55", id);
+    folder.write("mine/playbooks/failing.yml", &playbook.replace("NAME", "failing").replace("KIND", "slack"));
+    let refused =
+        playbook.replace("NAME", "refused").replace("KIND", "slakc").replace("7f1f0f7e", "8f1f0f7e");
+    folder.write("mine/playbooks/refused.yml", &refused);
+    for path in ["mine", "mine/playbooks", "mine/playbooks/failing.yml"] {
+        let json = folder.run(&["check", "--format", "json", path]);
+        assert_eq!((json.code, json.err.as_str()), (1, ""), "{path}");
+        let json: Value = serde_json::from_str(&json.out).unwrap();
+        let found = &json["playbooks"];
+        assert_eq!((&json["accepted"], &found["accepted"]), (&1.into(), &1.into()), "{path}");
+        assert_eq!(found["rejected"][0]["code"], "unknown-connector");
+        assert_eq!(
+            (&found["tests"][0]["playbook"], &found["tests"][0]["passed"]),
+            (&"failing".into(), &false.into())
+        );
+    }
+    let sarif: Value =
+        serde_json::from_str(&folder.run(&["check", "--format", "sarif", "mine"]).out).unwrap();
+    let ids = sarif["runs"][0]["results"].as_array().unwrap().iter().map(|r| r["ruleId"].as_str().unwrap());
+    assert_eq!(ids.collect::<Vec<_>>(), ["unknown-connector", "test-failed"]);
+    let junit = folder.run(&["check", "--format", "junit", "mine"]).out;
+    assert!(
+        junit.contains(r#"tests="2" failures="2">"#)
+            && junit.contains(r#"classname="failing" name="a &lt; b">"#),
+        "{junit}"
+    );
+    let text = folder.run(&["check", "mine"]).out;
+    assert!(text.contains("did you mean `slack`?"), "{text}");
+    assert!(
+        text.ends_with("1 playbooks accepted, 1 refused, 0 warnings; 0 tests passed, 1 failed\n"),
+        "{text}"
+    );
+
+    let rules = detections.display().to_string();
+    let list = folder.run(&["playbook", "list", "--rules", &rules]);
+    assert_eq!((list.code, list.err.as_str()), (0, ""));
+    assert_eq!(list.out.lines().count(), 2 + 11, "{}", list.out);
+    assert!(list.out.contains("notice or alert: wd-whitelist-24h"), "{}", list.out);
+    let test = folder.run(&["playbook", "test", "--rules", &rules, "triage"]);
+    assert_eq!((test.code, test.out.as_str()), (0, "3 tests passed, 0 failed\n"));
+    let test = folder.run(&["playbook", "test", "--rules", "mine"]);
+    assert!(
+        test.code == 1 && test.out.contains("failed: expected 0 proposals, came 1: notify"),
+        "{}",
+        test.out
+    );
+    let export = folder.run(&["playbook", "export", "--rules", &rules, "ddos"]);
+    let cacao: Value = serde_json::from_str(&export.out).unwrap();
+    assert_eq!((&cacao["type"], &cacao["spec_version"]), (&"playbook".into(), &"cacao-2.0".into()));
+    let nobody = folder.run(&["playbook", "export", "--rules", &rules, "nobody"]);
+    assert!(
+        nobody.code == 2 && nobody.err.contains("there is no playbook `nobody`; there are: "),
+        "{}",
+        nobody.err
+    );
 }
 
 #[test]

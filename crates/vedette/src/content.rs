@@ -253,6 +253,13 @@ pub fn rules_on(threads: u16, paths: &[PathBuf]) -> Result<RuleText> {
     Ok(text)
 }
 
+/// The playbook files of all `playbooks/` in these folders. What cannot be walked through, [`rules`] tells.
+pub fn playbooks(paths: &[PathBuf]) -> RuleText {
+    let mut found = Found::default();
+    paths.iter().filter(|path| path.is_dir()).for_each(|path| found.walk(path, &mut Vec::new()));
+    Found { rules: found.playbooks, ..Found::default() }.read(1)
+}
+
 /// The detections that come with the binary.
 pub fn built_in_rules() -> Result<RuleText> {
     let mut text = RuleText::default();
@@ -285,6 +292,7 @@ fn embedded_walk(dir: &Dir<'_>, text: &mut RuleText) -> Result<()> {
 struct Found {
     rules: Vec<PathBuf>,
     lists: Vec<PathBuf>,
+    playbooks: Vec<PathBuf>,
     /// Folders of lists that were walked through.
     lists_of: BTreeSet<PathBuf>,
     refused: Vec<FileFault>,
@@ -324,7 +332,7 @@ impl Found {
                     message: "this is no regular file; remove it".into(),
                 }),
                 _ => match kind {
-                    Some("playbooks") => {}
+                    Some("playbooks") => self.playbooks.push(path),
                     Some("lists") => self.lists.push(path),
                     _ => self.rules.push(path),
                 },
@@ -345,10 +353,8 @@ impl Found {
         }
         let contents = on_threads(threads, &self.rules, |path| yaml::read(path, MAX_RULE_BYTES));
         for (path, content) in self.rules.iter().zip(contents) {
-            match content {
-                Ok(content) => {
-                    text.files.push(RuleFile { path: path.display().to_string().into(), text: content });
-                }
+            match content.map(|text| RuleFile { path: path.display().to_string().into(), text }) {
+                Ok(file) => text.files.push(file),
                 Err(fault) => text.refuse(fault),
             }
         }

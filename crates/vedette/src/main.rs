@@ -23,6 +23,7 @@ mod demo;
 mod folder;
 mod inputs;
 mod pipeline;
+mod playbook;
 mod rejected;
 mod run;
 mod scan;
@@ -76,8 +77,10 @@ enum Command {
     Scan(scan::Args),
     /// Show what becomes of each record: one flat JSON object of canonical fields a line.
     Decode(decode::Args),
-    /// Parse, lint, compile and test rules.
+    /// Parse, lint, compile and test rules and playbooks.
     Check(check::Args),
+    /// Show what would be done about alerts, test it, and write it as CACAO.
+    Playbook(playbook::Args),
     /// Manage the people who may sign in.
     User(user::Args),
     /// Manage programs' access to the API.
@@ -129,6 +132,7 @@ fn main() -> ExitCode {
         Command::Scan(args) => scan::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Playbook(args) => playbook::run(&args),
         Command::User(args) => user::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Topic(args) => topic::run(&args),

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use vedette_sigma::{RuleSet, Style};
 
-use crate::{content::RuleText, service::StartContent};
+use crate::{content::RuleText, playbook::Playbooks, service::StartContent};
 
 /// At most this many refusals are shown with their text; the rest are counted.
 const SHOWN: usize = 50;
@@ -26,6 +26,18 @@ pub fn print_rejected(rules: &RuleSet, text: &RuleText) {
     }
     if !rules.rejected.is_empty() {
         say!("{} rules accepted, {} refused", rules.rules.len(), rules.rejected.len());
+    }
+}
+
+/// Prints refused playbooks to standard error.
+pub fn print_refused_playbooks(playbooks: &Playbooks) {
+    let style = Style { warning: false, color: colour_on(std::io::stderr().is_terminal()) };
+    let rejected = &playbooks.set.rejected;
+    for rejection in rejected.iter().take(SHOWN) {
+        say!("{}", vedette_sigma::render(rejection, playbooks.text.text_of(&rejection.file), style));
+    }
+    if !rejected.is_empty() {
+        say!("{} playbooks accepted, {} refused", playbooks.set.playbooks.len(), rejected.len());
     }
 }
 

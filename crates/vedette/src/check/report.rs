@@ -8,26 +8,17 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use vedette_sigma::{Rejection, RuleSet, Style};
+use vedette_sigma::{Rejection, Style};
 
-use super::{Outcome, RuleMemory, TestResult};
+use super::{Checked, Outcome, RuleMemory, TestResult};
 use crate::{content::RuleText, rejected::colour_on};
 
 /// For people: carets under what is wrong, one line a failed test, one line of summary.
-pub fn text(rules: &RuleSet, text: &RuleText, results: &[TestResult], room: &RuleMemory) -> io::Result<()> {
+pub fn text(checked: &Checked<'_>, text: &RuleText, room: &RuleMemory) -> io::Result<()> {
+    let Checked { rules, results, playbooks } = *checked;
     let mut out = io::stdout().lock();
-    let color = colour_on(out.is_terminal());
-    let refused = rules.rejected.iter().map(|r| (r, false));
-    // A file can have a message for each of its lines, so they are found once.
-    let mut files: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (rejection, warning) in refused.chain(rules.warnings.iter().map(|w| (w, true))) {
-        let style = Style { warning, color };
-        let lines = files
-            .entry(&rejection.file)
-            .or_insert_with(|| vedette_sigma::lines(text.text_of(&rejection.file)).collect());
-        let line = lines.get(rejection.line.saturating_sub(1)).copied();
-        writeln!(out, "{}", vedette_sigma::render_at(rejection, line, style))?;
-    }
+    say_messages(&rules.rejected, &rules.warnings, text, &mut out)?;
+    say_messages(&playbooks.set.rejected, &playbooks.set.warnings, &playbooks.text, &mut out)?;
     for result in results {
         if let Outcome::Failed(why) = &result.outcome {
             let rule = rules.get(result.rule);
@@ -37,6 +28,10 @@ pub fn text(rules: &RuleSet, text: &RuleText, results: &[TestResult], room: &Rul
                 rule.file, result.line, result.name, rule.title
             )?;
         }
+    }
+    for (playbook, trial, why) in playbooks.failures() {
+        let (file, line) = (&playbook.file, trial.line);
+        writeln!(out, "{file}:{line}: test `{}` of `{}` failed: {why}", trial.name, playbook.title)?;
     }
     say_room(room, &mut out)?;
     let failed = failures(results);
@@ -51,6 +46,39 @@ pub fn text(rules: &RuleSet, text: &RuleText, results: &[TestResult], room: &Rul
     let untested = rules.rules.iter().filter(|r| r.emits && r.tests.is_empty()).count();
     if untested > 0 {
         writeln!(out, "{untested} rules have no tests")?;
+    }
+    if playbooks.text.files.is_empty() {
+        return Ok(());
+    }
+    let failed = playbooks.failed();
+    writeln!(
+        out,
+        "{} playbooks accepted, {} refused, {} warnings; {} tests passed, {failed} failed",
+        playbooks.set.playbooks.len(),
+        playbooks.set.rejected.len(),
+        playbooks.set.warnings.len(),
+        playbooks.trials.len() - failed,
+    )
+}
+
+/// Refusals and warnings with carets.
+fn say_messages(
+    refused: &[Rejection],
+    warnings: &[Rejection],
+    text: &RuleText,
+    out: &mut io::StdoutLock<'_>,
+) -> io::Result<()> {
+    let color = colour_on(out.is_terminal());
+    let refused = refused.iter().map(|r| (r, false));
+    // A file can have a message for each of its lines, so they are found once.
+    let mut files: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (rejection, warning) in refused.chain(warnings.iter().map(|w| (w, true))) {
+        let style = Style { warning, color };
+        let lines = files
+            .entry(&rejection.file)
+            .or_insert_with(|| vedette_sigma::lines(text.text_of(&rejection.file)).collect());
+        let line = lines.get(rejection.line.saturating_sub(1)).copied();
+        writeln!(out, "{}", vedette_sigma::render_at(rejection, line, style))?;
     }
     Ok(())
 }
@@ -77,7 +105,8 @@ fn place(r: &Rejection) -> Value {
 }
 
 /// One JSON object.
-pub fn json(rules: &RuleSet, results: &[TestResult], room: &RuleMemory) -> io::Result<()> {
+pub fn json(checked: &Checked<'_>, room: &RuleMemory) -> io::Result<()> {
+    let Checked { rules, results, playbooks } = *checked;
     let tests: Vec<_> = results
         .iter()
         .map(|r| {
@@ -87,11 +116,23 @@ pub fn json(rules: &RuleSet, results: &[TestResult], room: &RuleMemory) -> io::R
                    "passed": why.is_none(), "failure": why})
         })
         .collect();
+    let trials = playbooks.trials.iter().filter_map(|(at, trial)| {
+        let playbook = playbooks.set.playbooks.get(*at)?;
+        Some(json!({"playbook": &*playbook.name, "file": &*playbook.file, "line": trial.line, "name": &*trial.name,
+                    "passed": trial.failed.is_none(), "failure": trial.failed}))
+    });
+    let trials: Vec<Value> = trials.collect();
     let report = json!({
         "accepted": rules.rules.len(),
         "rejected": rules.rejected.iter().map(place).collect::<Vec<_>>(),
         "warnings": rules.warnings.iter().map(place).collect::<Vec<_>>(),
         "tests": tests,
+        "playbooks": {
+            "accepted": playbooks.set.playbooks.len(),
+            "rejected": playbooks.set.rejected.iter().map(place).collect::<Vec<_>>(),
+            "warnings": playbooks.set.warnings.iter().map(place).collect::<Vec<_>>(),
+            "tests": trials,
+        },
         "memory": {
             "budget": room.budget,
             "entries": room.entries.iter().map(|(id, n)| json!({"rule_id": &**id, "entries": n})).collect::<Vec<_>>(),
@@ -101,7 +142,8 @@ pub fn json(rules: &RuleSet, results: &[TestResult], room: &RuleMemory) -> io::R
 }
 
 /// SARIF 2.1.0, for code hosts that show findings beside the lines.
-pub fn sarif(rules: &RuleSet, results: &[TestResult]) -> io::Result<()> {
+pub fn sarif(checked: &Checked<'_>) -> io::Result<()> {
+    let Checked { rules, results, playbooks } = *checked;
     let result = |level: &str, code: &str, message: &str, file: &str, line: usize, column: usize| {
         json!({"ruleId": code, "level": level, "message": {"text": message},
                "locations": [{"physicalLocation": {"artifactLocation": {"uri": uri(file)},
@@ -113,13 +155,18 @@ pub fn sarif(rules: &RuleSet, results: &[TestResult]) -> io::Result<()> {
             result(level, r.code, &format!("{}{help}", r.message), &r.file, r.line, r.column)
         }
     };
-    let mut all: Vec<Value> = rules.rejected.iter().map(of("error")).collect();
-    all.extend(rules.warnings.iter().map(of("warning")));
+    let refused = rules.rejected.iter().chain(&playbooks.set.rejected);
+    let mut all: Vec<Value> = refused.map(of("error")).collect();
+    all.extend(rules.warnings.iter().chain(&playbooks.set.warnings).map(of("warning")));
     for r in results {
         if let Outcome::Failed(why) = &r.outcome {
             let message = format!("test `{}` failed: {why}", r.name);
             all.push(result("error", "test-failed", &message, &rules.get(r.rule).file, r.line, 1));
         }
+    }
+    for (playbook, trial, why) in playbooks.failures() {
+        let message = format!("test `{}` failed: {why}", trial.name);
+        all.push(result("error", "test-failed", &message, &playbook.file, trial.line, 1));
     }
     print(&json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
@@ -135,37 +182,45 @@ fn uri(path: &str) -> String {
 }
 
 /// JUnit XML: one test case a refused document and a test.
-pub fn junit(rules: &RuleSet, results: &[TestResult]) -> io::Result<()> {
+pub fn junit(checked: &Checked<'_>) -> io::Result<()> {
+    let Checked { rules, results, playbooks } = *checked;
     let mut out = io::stdout().lock();
-    let failed = failures(results) + rules.rejected.len();
-    let total = results.len() + rules.rejected.len();
+    let refused = || rules.rejected.iter().chain(&playbooks.set.rejected);
+    let failed = failures(results) + playbooks.failed() + refused().count();
+    let total = results.len() + playbooks.trials.len() + refused().count();
     writeln!(out, r#"<?xml version="1.0" encoding="UTF-8"?>"#)?;
     writeln!(out, r#"<testsuite name="vedette check" tests="{total}" failures="{failed}">"#)?;
-    for r in &rules.rejected {
+    for r in refused() {
         let place = format!("{}:{}:{}", r.file, r.line, r.column);
-        writeln!(out, r#"  <testcase classname="{}" name="loads">"#, xml(&r.file))?;
-        writeln!(out, r#"    <failure message="{}">{}</failure>"#, xml(&r.message), xml(&place))?;
-        writeln!(out, "  </testcase>")?;
+        case(&mut out, (&r.file, "loads"), Some((&r.message, &place)))?;
     }
     for r in results {
         let rule = rules.get(r.rule);
-        write!(out, r#"  <testcase classname="{}" name="{}""#, xml(&rule.id), xml(&r.name))?;
-        match &r.outcome {
-            Outcome::Passed => writeln!(out, "/>")?,
-            Outcome::Failed(why) => {
-                writeln!(out, ">")?;
-                writeln!(
-                    out,
-                    r#"    <failure message="{}">{}:{}</failure>"#,
-                    xml(why),
-                    xml(&rule.file),
-                    r.line
-                )?;
-                writeln!(out, "  </testcase>")?;
-            }
-        }
+        let place = format!("{}:{}", rule.file, r.line);
+        let why =
+            if let Outcome::Failed(why) = &r.outcome { Some((why.as_str(), place.as_str())) } else { None };
+        case(&mut out, (&rule.id, &r.name), why)?;
+    }
+    for (at, trial) in &playbooks.trials {
+        let Some(playbook) = playbooks.set.playbooks.get(*at) else { continue };
+        let place = format!("{}:{}", playbook.file, trial.line);
+        let why = trial.failed.as_deref().map(|why| (why, place.as_str()));
+        case(&mut out, (&playbook.name, &trial.name), why)?;
     }
     writeln!(out, "</testsuite>")
+}
+
+/// One test case: its class and name, and, where it failed, why and at which place.
+fn case(
+    out: &mut impl io::Write,
+    (class, name): (&str, &str),
+    failure: Option<(&str, &str)>,
+) -> io::Result<()> {
+    write!(out, r#"  <testcase classname="{}" name="{}""#, xml(class), xml(name))?;
+    let Some((why, place)) = failure else { return writeln!(out, "/>") };
+    writeln!(out, ">")?;
+    writeln!(out, r#"    <failure message="{}">{}</failure>"#, xml(why), xml(place))?;
+    writeln!(out, "  </testcase>")
 }
 
 /// Text as it may stand in XML: markup escaped, characters that XML cannot hold replaced.
