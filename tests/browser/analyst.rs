@@ -306,6 +306,35 @@ fn one_key_closes_in_the_queue_and_one_takes_it_back() -> Result<()> {
 }
 
 #[test]
+fn keys_in_a_row_all_count_and_nothing_stays_selected_after_going_back() -> Result<()> {
+    act("keys in a row", async |demo, browser| {
+        let id = demo.active(2).await?.remove(0);
+        browser.go(&demo.at(&format!("/?status=all&q={id}"))).await?;
+        browser.shows("#live", "Live").await?;
+        // Both before the first was answered.
+        let both = "for (const key of ['j', 'a', '3']) document.body.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true, \
+                    cancelable: true}));";
+        browser.script(both).await?;
+        browser.shows("#did", "1 closed as false positive").await?;
+        let alert = demo.says(&format!("alerts/{id}"))?;
+        ensure!(alert["triage"]["disposition"] == "false_positive" && alert["triage"]["version"] == 2, "{alert}");
+
+        browser.go(&demo.at("/?status=all")).await?;
+        browser.shows("#live", "Live").await?;
+        browser.key('j').await?;
+        browser.key('x').await?;
+        browser.shows("#chosen", "1 selected").await?;
+        browser.click(".lines .what a").await?;
+        browser.shows("#triage", "Triage").await?;
+        browser.back().await?;
+        browser.shows("#live", "Live").await?;
+        let selected = browser.script("return document.querySelectorAll('.pick input:checked').length").await?;
+        ensure!(selected == 0, "{selected} rows are selected that nobody selected on this page");
+        Ok(())
+    })
+}
+
+#[test]
 fn new_rows_wait_while_something_is_selected() -> Result<()> {
     act("queue waits", async |demo, browser| {
         demo.active(1).await?;

@@ -128,6 +128,21 @@ fn somebody_signs_in_and_out_without_scripts() -> Result<()> {
 }
 
 #[test]
+fn a_page_of_somebody_who_was_signed_out_elsewhere_says_so_and_leads_back() -> Result<()> {
+    play("signed out elsewhere", Scripts::Run, async |scene| {
+        scene.go("/sign-in?next=%2F%3Fstatus%3Dall").await?;
+        scene.attempt("ann", PASSWORD).await?;
+        scene.browser.shows("#live", "Live").await?;
+        let elsewhere = "const form = document.querySelector(\"form[action='/sign-out']\"); \
+                         fetch(form.action, {method: 'POST', body: new URLSearchParams(new FormData(form))});";
+        scene.browser.script(elsewhere).await?;
+        scene.browser.shows(".stale", "Signed out: nothing here is renewed").await?;
+        scene.browser.click(".stale a").await?;
+        scene.is_at("/sign-in?next=%2F%3Fstatus%3Dall").await
+    })
+}
+
+#[test]
 fn a_wrong_password_and_a_name_that_nobody_has_look_the_same() -> Result<()> {
     play("wrong password", Scripts::Run, async |scene| {
         let browser = &scene.browser;

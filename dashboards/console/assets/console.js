@@ -52,6 +52,24 @@ window.vedette = (() => {
     document.getElementById("main").before(stale);
   };
 
+  // Somebody who is signed out is told so, and how to come in again: what is written on the page stays.
+  let out = false;
+  const signedOut = async () => {
+    const asked = await fetch(location.href, { method: "HEAD", redirect: "manual" }).catch(() => null);
+    if (out || asked?.type !== "opaqueredirect") return;
+    out = true;
+    told(null);
+    say("Signed out");
+    const line = document.createElement("div");
+    line.className = "stale";
+    line.setAttribute("role", "alert");
+    const back = document.createElement("a");
+    back.href = `/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`;
+    back.textContent = "Sign in";
+    line.append("Signed out: nothing here is renewed or can be changed. ", back);
+    document.getElementById("main").before(line);
+  };
+
   // Changes after a place. Only a page that is looked at follows: a browser has six connections to a service, and each hidden page
   // would hold one. It goes on where it was when it is looked at again.
   const follow = (address, happened) => {
@@ -59,7 +77,7 @@ window.vedette = (() => {
     let after = null;
     let heard = Date.now();
     const open = () => {
-      if (source || document.hidden) return;
+      if (source || out || document.hidden) return;
       const at = new URL(address, location.href);
       if (after) at.searchParams.set("after", after);
       source = new EventSource(at);
@@ -77,8 +95,8 @@ window.vedette = (() => {
     const close = () => { source?.close(); source = null; };
     document.addEventListener("visibilitychange", () => { if (document.hidden) close(); else { heard = Date.now(); open(); } });
     setInterval(() => {
-      if (document.hidden) return;
-      if (source?.readyState === EventSource.CLOSED) close();
+      if (document.hidden || out) return;
+      if (source?.readyState === EventSource.CLOSED) { close(); signedOut(); }
       open();
       if (Date.now() - heard > 30000) told(heard);
     }, 3000);

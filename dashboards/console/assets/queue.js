@@ -16,6 +16,8 @@
   let cursor = null;
   // The ids of what was changed here, for `u`; one after the other, so that the last is the one before.
   const done = [];
+  // The versions that came of what was done here: who presses two keys in a row has seen what the first made.
+  const own = new Map();
   let turn = Promise.resolve();
   let dirty = false;
 
@@ -176,7 +178,10 @@
     const items = targets.map((tr) => ({
       id: tr.dataset.id, version: Number(tr.dataset.version), seen_revision: Number(tr.dataset.revision),
     }));
-    turn = turn.then(() => send(name, items, before));
+    turn = turn.then(() => {
+      for (const item of items) item.version = Math.max(item.version, own.get(item.id) ?? 0);
+      return send(name, items, before);
+    });
   };
 
   // What is not as it was asked for, and what was before.
@@ -198,7 +203,9 @@
       const failed = answer.items.filter((item) => item.problem);
       for (const item of answer.items) {
         const tr = mine(item.id);
-        if (item.problem) restore(item.id); else if (tr) tr.dataset.version = item.version;
+        if (item.problem) { restore(item.id); continue; }
+        own.set(item.id, item.version);
+        if (tr) tr.dataset.version = item.version;
       }
       if (answer.change_id !== null) done.push(answer.change_id);
       tell(`${answer.changed} ${words}.${rest(answer)}${answer.change_id === null ? "" : " u takes it back."}`, failed.length > 0);
@@ -211,13 +218,17 @@
   const undo = () => { turn = turn.then(takeBack); };
   const takeBack = async () => {
     const form = did.querySelector("form");
-    const change = done.pop() ?? (form ? Number(form.dataset.change) : null);
+    const change = done.at(-1) ?? (form ? Number(form.dataset.change) : null);
     if (change === null || !bulk) { tell("There is nothing to take back."); return; }
     try {
       const answer = await post("/api/v1/alerts/undo", { change_id: change });
+      done.pop();
+      for (const item of answer.items) if (!item.problem) own.set(item.id, item.version);
       tell(`${answer.changed} as before.${rest(answer)}`, answer.items.some((item) => item.problem));
-      for (const item of answer.items) row(item.id)?.classList.remove("gone");
-    } catch (error) { tell(`Nothing was taken back. ${error.message}`, true); }
+    } catch (error) {
+      tell(`No answer says that anything was taken back; u tries again. ${error.message}`, true);
+      if (form) did.append(form);
+    }
   };
 
   const move = (step) => {
@@ -243,7 +254,7 @@
     else if (event.key === "Escape") { cursor = null; for (const tr of document.querySelectorAll("tr.cursor")) tr.classList.remove("cursor"); for (const box of boxes()) box.checked = false; document.activeElement.blur(); count(); }
     else if (event.key === "u") undo();
     else if (event.key === "." && waiting.size) show();
-    else if (keyed[event.key] && bulk?.querySelector("input[name=all]")?.checked) bulk.querySelector(`button[value=${keyed[event.key]}]`).click();
+    else if (keyed[event.key] && chosen().length && bulk?.querySelector("input[name=all]")?.checked) bulk.querySelector(`button[value=${keyed[event.key]}]`).click();
     else if (keyed[event.key] && targets.length) { const alone = chosen().length === 0; act(keyed[event.key], targets); if (alone) move(1); }
     else return;
     event.preventDefault();
