@@ -317,7 +317,10 @@ fn keys_in_a_row_all_count_and_nothing_stays_selected_after_going_back() -> Resu
         browser.script(both).await?;
         browser.shows("#did", "1 closed as false positive").await?;
         let alert = demo.says(&format!("alerts/{id}"))?;
-        ensure!(alert["triage"]["disposition"] == "false_positive" && alert["triage"]["version"] == 2, "{alert}");
+        ensure!(
+            alert["triage"]["disposition"] == "false_positive" && alert["triage"]["version"] == 2,
+            "{alert}"
+        );
 
         browser.go(&demo.at("/?status=all")).await?;
         browser.shows("#live", "Live").await?;
@@ -328,8 +331,13 @@ fn keys_in_a_row_all_count_and_nothing_stays_selected_after_going_back() -> Resu
         browser.shows("#triage", "Triage").await?;
         browser.back().await?;
         browser.shows("#live", "Live").await?;
-        let selected = browser.script("return document.querySelectorAll('.pick input:checked').length").await?;
+        let selected =
+            browser.script("return document.querySelectorAll('.pick input:checked').length").await?;
         ensure!(selected == 0, "{selected} rows are selected that nobody selected on this page");
+        // What was done on the pages before is taken back from here, too.
+        browser.key('u').await?;
+        browser.shows("#did", "1 as before").await?;
+        ensure!(demo.says(&format!("alerts/{id}"))?["triage"]["status"] == "acknowledged");
         Ok(())
     })
 }

@@ -14,8 +14,10 @@
   const MOST = 200;
   const waiting = new Map();
   let cursor = null;
-  // The ids of what was changed here, for `u`; one after the other, so that the last is the one before.
-  const done = [];
+  // The ids of what was changed in this window, for `u`; one after the other, so that the last is the one before.
+  let done = [];
+  try { done = JSON.parse(sessionStorage.getItem("done") ?? "[]"); } catch { /* of this page only */ }
+  const kept = () => { try { sessionStorage.setItem("done", JSON.stringify(done.slice(-50))); } catch { /* of this page only */ } };
   // The versions that came of what was done here: who presses two keys in a row has seen what the first made.
   const own = new Map();
   let turn = Promise.resolve();
@@ -145,7 +147,10 @@
     if (token) headers["x-csrf-token"] = token;
     const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(content) });
     const answer = await response.json();
-    if (!response.ok) throw new Error(answer.detail ?? answer.title ?? `The service answered ${response.status}.`);
+    if (!response.ok) {
+      const error = new Error(answer.detail ?? answer.title ?? `The service answered ${response.status}.`);
+      throw Object.assign(error, { status: response.status });
+    }
     return answer;
   };
 
@@ -207,7 +212,7 @@
         own.set(item.id, item.version);
         if (tr) tr.dataset.version = item.version;
       }
-      if (answer.change_id !== null) done.push(answer.change_id);
+      if (answer.change_id !== null) { done.push(answer.change_id); kept(); }
       tell(`${answer.changed} ${words}.${rest(answer)}${answer.change_id === null ? "" : " u takes it back."}`, failed.length > 0);
     } catch (error) {
       for (const item of items) restore(item.id);
@@ -218,16 +223,19 @@
   const undo = () => { turn = turn.then(takeBack); };
   const takeBack = async () => {
     const form = did.querySelector("form");
-    const change = done.at(-1) ?? (form ? Number(form.dataset.change) : null);
-    if (change === null || !bulk) { tell("There is nothing to take back."); return; }
+    const change = done.at(-1);
+    if (change === undefined || !bulk) { tell("There is nothing to take back."); return; }
     try {
       const answer = await post("/api/v1/alerts/undo", { change_id: change });
       done.pop();
+      kept();
       for (const item of answer.items) if (!item.problem) own.set(item.id, item.version);
       tell(`${answer.changed} as before.${rest(answer)}`, answer.items.some((item) => item.problem));
     } catch (error) {
-      tell(`No answer says that anything was taken back; u tries again. ${error.message}`, true);
-      if (form) did.append(form);
+      const never = error.status === 403 || error.status === 404;
+      if (never) { done.pop(); kept(); }
+      tell(`No answer says that anything was taken back${never ? "" : "; u tries again"}. ${error.message}`, true);
+      if (form && !never) did.append(form);
     }
   };
 
@@ -280,6 +288,8 @@
     if (!await refresh("#tallies, #pulse, #banner")) dirty = true;
   }, 4000);
 
+  const offered = Number(did.querySelector("form")?.dataset.change);
+  if (offered && !done.includes(offered)) { done.push(offered); kept(); }
   count();
   say("Connecting…");
   follow(live.dataset.stream, happened);
