@@ -55,7 +55,7 @@ window.vedette = (() => {
   // Somebody who is signed out is told so, and how to come in again: what is written on the page stays.
   let out = false;
   const signedOut = async () => {
-    const asked = await fetch(location.href, { method: "HEAD", redirect: "manual" }).catch(() => null);
+    const asked = await fetch(location.href, { method: "HEAD", redirect: "manual", headers: { accept: "text/html" } }).catch(() => null);
     if (out || asked?.type !== "opaqueredirect") return;
     out = true;
     told(null);
