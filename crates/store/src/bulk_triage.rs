@@ -1,7 +1,7 @@
 //! One change of many rows, and taking changes back.
 //!
 //! In: a [`BulkTarget`] and a patch, or a change's id; who asks. Out: what came of each row. Invariants: each row succeeds or fails on
-//! its own; nothing that was not seen is changed; the work goes in steps of [`AT_ONCE`] rows, each a transaction, between which
+//! its own; nothing that was not seen is changed; the work goes in steps of [`BULK_STEP`] rows, each a transaction, between which
 //! publishing has its turn; all entries of the audit log that one request makes bear one change id, by which what was done is taken
 //! back, also where the work ended in the middle; what somebody changed since is never taken back.
 
@@ -24,7 +24,7 @@ use crate::{
 pub const MAX_BULK: usize = 1_000;
 
 /// Rows of one transaction: publishing waits for some tens of milliseconds at most.
-const AT_ONCE: usize = 128;
+pub const BULK_STEP: usize = 128;
 
 /// Rows by their ids; of a covered notice the alert that covers it.
 const NAMED: Bulk = Bulk {
@@ -41,7 +41,17 @@ const NAMED: Bulk = Bulk {
 struct Found {
     id: String,
     /// Whether it was in the list at the place in commit order that was seen.
-    listed: bool,
+    listed: Listed,
+}
+
+/// Whether a row was in the list at a place in commit order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listed {
+    Was,
+    WasNot,
+    /// Somebody has triaged it since. That is a conflict, whatever it was then: each look into the past costs several statements, and
+    /// a list in which all has been triaged since would take that for every row.
+    Triaged,
 }
 
 /// What one request does, step by step. A step is committed when the next one begins, the last together with the answer.
@@ -72,9 +82,9 @@ impl Store {
                 return Err(Error::TooMany { max: MAX_BULK });
             }
             BulkTarget::Items(items) => {
-                for (at, some) in items.chunks(AT_ONCE).enumerate() {
+                for (at, some) in items.chunks(BULK_STEP).enumerate() {
                     let step = work.patch_named(some, patch).await;
-                    let left = items.iter().skip(at * AT_ONCE).map(|item| &item.id);
+                    let left = items.iter().skip(at * BULK_STEP).map(|item| &item.id);
                     if !work.goes_on(step, left)? {
                         break;
                     }
@@ -83,9 +93,9 @@ impl Store {
             BulkTarget::Matching { filter, as_of } => {
                 // Looked for before the transactions, since that may mean reading every row.
                 let found = self.existing_at(filter, *as_of).await?;
-                for (at, some) in found.chunks(AT_ONCE).enumerate() {
+                for (at, some) in found.chunks(BULK_STEP).enumerate() {
                     let step = work.patch_found(filter, *as_of, some, patch).await;
-                    let left = found.iter().skip(at * AT_ONCE).map(|found| &found.id);
+                    let left = found.iter().skip(at * BULK_STEP).map(|found| &found.id);
                     if !work.goes_on(step, left)? {
                         break;
                     }
@@ -117,11 +127,20 @@ impl Store {
         if by != actor {
             return Err(Error::OfOther { change, by });
         }
+        let mut several = self.changed_several_times(change).await?;
         let mut after = i64::MIN;
         loop {
             let entries = self.triage_entries(change, after).await?;
             let Some(last) = entries.last() else { break };
             after = last.seq;
+            let whole = |entry: Entry| match several.get_mut(&entry.target) {
+                Some(of_row) => of_row.take(),
+                None => Some(entry),
+            };
+            let entries: Vec<Entry> = entries.into_iter().filter_map(whole).collect();
+            if entries.is_empty() {
+                continue;
+            }
             let step = work.take_back(&entries).await;
             if !work.goes_on(step, entries.iter().map(|entry| &entry.target))? {
                 break;
@@ -130,13 +149,22 @@ impl Store {
         work.finish(once).await
     }
 
-    /// How many rows a change of alerts really changed, if this person made it.
+    /// How many rows a change of alerts really changed, if this person made it and there is anything left of it that can be taken back:
+    /// a row that nobody has triaged since. Of what was taken back as a whole nothing is.
     pub async fn change_of(&self, change: i64, actor: &str) -> Result<Option<u64>, Error> {
         let by = sqlx::query(
             "select actor from audit where change_id = $1 and action = 'triage' order by seq limit 1",
         );
         let by = by.bind(change).fetch_optional(&self.inner.readers).await?;
         if by.map(|row| row.try_get::<String, _>("actor")).transpose()?.is_none_or(|by| by != actor) {
+            return Ok(None);
+        }
+        // One such row ends it, mostly the first.
+        let left = sqlx::query(
+            "select 1 from audit done where change_id = $1 and action = 'triage' and not exists (select 1 from audit since \
+             where since.target = done.target and since.seq > done.seq and since.action = 'triage') limit 1",
+        );
+        if left.bind(change).fetch_optional(&self.inner.searchers).await?.is_none() {
             return Ok(None);
         }
         // Of an index alone. What came back at once has an entry for that, too.
@@ -150,26 +178,47 @@ impl Store {
     /// The rows that match now and were in the list at `as_of`, in the order in which they appeared; an error if they are more.
     pub async fn listed_at(&self, filter: &Filter, as_of: i64, most: usize) -> Result<Vec<String>, Error> {
         let found = self.existing_at(filter, as_of).await?;
-        let listed: Vec<String> =
-            found.into_iter().filter(|found| found.listed).map(|found| found.id).collect();
-        if listed.len() > most { Err(Error::TooMany { max: most }) } else { Ok(listed) }
+        let mut listed = Vec::new();
+        for Found { id, listed: then } in found {
+            let was = match then {
+                Listed::Was => true,
+                Listed::WasNot => false,
+                Listed::Triaged => self.was_listed(filter, as_of, &id).await?,
+            };
+            if was {
+                listed.push(id);
+            }
+            if listed.len() > most {
+                return Err(Error::TooMany { max: most });
+            }
+        }
+        Ok(listed)
     }
 
-    /// The rows that match and existed at `as_of`, and whether they were in the list then. What has not changed since was; of others
-    /// it is asked what they were: one can match now because its snooze ended, or because it is in a case or more severe since.
+    /// The rows that match and existed at `as_of`, and whether they were in the list then. What has not changed since was, nor does
+    /// a revision alone give a row another status or owner; of others it is asked what they were: one can match now because its
+    /// snooze ended, or because it is in a case or more severe since.
     async fn existing_at(&self, filter: &Filter, as_of: i64) -> Result<Vec<Found>, Error> {
         let newest = self.newest_seq().await?;
         if as_of > newest {
             return Err(Error::Unseen { what: "seq", seen: as_of, newest });
         }
-        let mut select = Select::uncapped("id, seq", filter);
+        let mut select = Select::uncapped("id, seq, triage_seq", filter);
         select.and_int("created_seq <= ", as_of);
         select.push(" order by created_seq");
         let rows = select.statement().fetch_all(&self.inner.searchers).await?;
         let mut found = Vec::with_capacity(rows.len());
         for row in rows {
             let (id, seq): (String, i64) = (row.try_get("id")?, row.try_get("seq")?);
-            let listed = seq <= as_of || !filter.changes() || self.was_listed(filter, as_of, &id).await?;
+            let listed = if seq <= as_of || !filter.changes() {
+                Listed::Was
+            } else if row.try_get::<i64, _>("triage_seq")? > as_of {
+                Listed::Triaged
+            } else if !filter.changes_without_triage() || self.was_listed(filter, as_of, &id).await? {
+                Listed::Was
+            } else {
+                Listed::WasNot
+            };
             found.push(Found { id, listed });
         }
         Ok(found)
@@ -188,17 +237,33 @@ impl Store {
             "select seq, target, before, after from audit where change_id = $1 and seq > $2 and action = 'triage' \
              order by seq limit $3",
         );
-        let rows = rows.bind(change).bind(after).bind(AT_ONCE as i64).fetch_all(&self.inner.readers).await?;
-        let entry = |row: &sqlx::any::AnyRow| {
-            let (before, after): (&str, &str) = (row.try_get("before")?, row.try_get("after")?);
-            Ok(Entry {
-                seq: row.try_get("seq")?,
-                target: row.try_get("target")?,
-                before: serde_json::from_str(before)?,
-                after: serde_json::from_str(after)?,
-            })
-        };
-        rows.iter().map(entry).collect()
+        let rows =
+            rows.bind(change).bind(after).bind(BULK_STEP as i64).fetch_all(&self.inner.readers).await?;
+        rows.iter().map(Entry::read).collect()
+    }
+
+    /// What a change did in all to the rows that it changed several times, since they were named so: at most [`MAX_BULK`] entries.
+    /// Taking back one after the other would end at what was there before the last.
+    async fn changed_several_times(&self, change: i64) -> Result<BTreeMap<String, Option<Entry>>, Error> {
+        let rows = sqlx::query(
+            "select seq, target, before, after from audit where change_id = $1 and action = 'triage' and target in \
+             (select target from audit where change_id = $1 and action = 'triage' group by target having count(*) > 1) \
+             order by seq",
+        );
+        let rows = rows.bind(change).fetch_all(&self.inner.readers).await?;
+        let mut several: BTreeMap<String, Option<Entry>> = BTreeMap::new();
+        for row in &rows {
+            let next = Entry::read(row)?;
+            match several.get_mut(&next.target) {
+                None => drop(several.insert(next.target.clone(), Some(next))),
+                // Where somebody else came in between, only what came after that is this change's to take back.
+                Some(Some(all)) if all.after.triage.version == next.before.triage.version => {
+                    (all.seq, all.after) = (next.seq, next.after);
+                }
+                Some(all) => *all = Some(next),
+            }
+        }
+        Ok(several)
     }
 
     /// Begins the work of a request, or gives what was answered to it before.
@@ -224,6 +289,18 @@ struct Entry {
     target: String,
     before: Handled,
     after: Handled,
+}
+
+impl Entry {
+    fn read(row: &sqlx::any::AnyRow) -> Result<Self, Error> {
+        let (before, after): (&str, &str) = (row.try_get("before")?, row.try_get("after")?);
+        Ok(Self {
+            seq: row.try_get("seq")?,
+            target: row.try_get("target")?,
+            before: serde_json::from_str(before)?,
+            after: serde_json::from_str(after)?,
+        })
+    }
 }
 
 impl Work<'_> {
@@ -300,7 +377,10 @@ impl Work<'_> {
 
     async fn take_back(&mut self, entries: &[Entry]) -> Result<(), Error> {
         let plan = |entry: &Entry, id, row: TriageRow| {
-            if row.triage.version != entry.after.triage.version || row.withdrawn {
+            // A notice that an alert covers by now stands for that alert, whose version says nothing of the notice's changes: what it
+            // has may be another person's verdict.
+            let moved = id != entry.target || row.triage.version != entry.after.triage.version;
+            if moved || row.withdrawn {
                 return Err(Error::Conflict { id, current: row.triage });
             }
             Ok(Changing::back(id, row, entry.before.clone()))
@@ -354,8 +434,11 @@ impl Work<'_> {
         patch: &TriagePatch,
     ) -> Result<(), Error> {
         let mut tx = self.next().await?;
-        let strangers: BTreeSet<&str> =
-            found.iter().filter(|found| !found.listed).map(|found| found.id.as_str()).collect();
+        let strangers: BTreeSet<&str> = found
+            .iter()
+            .filter(|found| found.listed == Listed::WasNot)
+            .map(|found| found.id.as_str())
+            .collect();
         let ids: Vec<String> = found.iter().map(|found| found.id.clone()).collect();
         let plan = |(id, row): (String, TriageRow)| {
             let plan = if strangers.contains(id.as_str()) {

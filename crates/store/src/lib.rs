@@ -59,7 +59,7 @@ mod withdrawal;
 mod tests;
 
 pub use alerts::MAX_GROUPS;
-pub use bulk_triage::MAX_BULK;
+pub use bulk_triage::{BULK_STEP, MAX_BULK};
 pub use cases::{MAX_CASE_ALERTS, MAX_CASE_NOTES};
 pub use concern::is_entity;
 pub use database_files::Sizes;

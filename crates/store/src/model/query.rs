@@ -59,6 +59,12 @@ impl Filter {
             || snoozed.is_some()
     }
 
+    /// True if it asks for something that becomes of rows though nobody triages them.
+    pub(crate) fn changes_without_triage(&self) -> bool {
+        let Self { state, severity, case, snoozed, .. } = self;
+        !(state.is_empty() && severity.is_empty()) || case.is_some() || snoozed.is_some()
+    }
+
     /// Whether a row is what the filter asks of what becomes of it: status, state, severity, owner, case, snooze.
     pub(crate) fn holds(&self, row: &AlertRow) -> bool {
         fn any<T: Ord>(asked: &BTreeSet<T>, own: &T) -> bool {

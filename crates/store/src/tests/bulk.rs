@@ -107,7 +107,8 @@ async fn what_a_filter_finds_is_changed_however_much_it_is_and_taken_back() {
     assert_eq!(again.results.len(), many as usize - 2);
     let row = get(&store, "a3").await;
     assert_eq!((row.triage.status, row.triage.disposition), (Status::Closed, Some(Disposition::Benign)));
-    // The first change is none of now any more.
+    // The first change is none of now any more, nor is it offered.
+    assert_eq!(store.change_of(id, "ann").await.unwrap(), None);
     assert!(taken_back(&store, id, "ann").await.results.iter().all(|result| result.outcome.is_err()));
 }
 
@@ -357,4 +358,61 @@ async fn where_the_store_fails_in_the_middle_the_rest_is_told_and_what_was_done_
         let back = taken_back(&store, change.change_id.unwrap(), "ann").await;
         assert_eq!(back.results.len(), done);
     }
+}
+
+#[tokio::test]
+async fn what_was_triaged_since_is_a_conflict_whatever_it_was_then() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, ["there", "came", "revised"].map(|id| alert(id, 1, 1, 5)).to_vec()).await;
+    store.patch_triage("there", 0, &to(Status::Acknowledged), "bob").await.unwrap();
+    store.patch_triage("revised", 0, &to(Status::Acknowledged), "bob").await.unwrap();
+    let as_of = store.newest_seq().await.unwrap();
+    store.patch_triage("came", 0, &to(Status::Acknowledged), "bob").await.unwrap();
+    publish_alerts(&store, vec![alert("revised", 2, 1, 6)]).await;
+    let filter = Filter { status: [Status::Acknowledged].into(), ..Filter::default() };
+    assert_eq!(store.listed_at(&filter, as_of, 2).await.unwrap(), ["there", "revised"]);
+    let target = BulkTarget::Matching { filter: Box::new(filter), as_of };
+    let change = changed(&store, &target, &to(Status::InProgress), "ann").await;
+    assert_eq!(effects(&change), [Some(Effect::Changed), None, Some(Effect::Changed)]);
+    let outcome = &change.results[1].outcome;
+    assert!(matches!(outcome, Err(Error::Conflict { current, .. }) if current.version == 1), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn what_was_done_to_a_notice_is_not_taken_back_of_its_alert() {
+    let (_folder, store) = store().await;
+    let of = alert("a", 1, 10, 5);
+    publish_notices(&store, vec![notice("n", &of)]).await;
+    let change = changed(&store, &items([("n", 0)]), &to(Status::Acknowledged), "ann").await;
+    // An episode of its own, of which somebody has said as much as of the notice.
+    publish_alerts(&store, vec![of]).await;
+    let sql = "update alerts set triage_version = 0, status = 'new' where id = 'a'";
+    sqlx::query(sql).execute(&store.inner.writer).await.unwrap();
+    store.patch_triage("a", 0, &closes(Disposition::TruePositive), "bob").await.unwrap();
+    let back = taken_back(&store, change.change_id.unwrap(), "ann").await;
+    assert!(matches!(back.results[0].outcome, Err(Error::Conflict { .. })), "{:?}", back.results);
+    assert_eq!(get(&store, "a").await.triage.disposition, Some(Disposition::TruePositive));
+}
+
+#[tokio::test]
+async fn a_row_that_a_change_named_several_times_is_what_it_was_before_the_first() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, ["a", "b", "c"].map(|id| alert(id, 1, 10, 5)).to_vec()).await;
+    publish_alerts(&store, vec![alert("b", 2, 10, 6)]).await;
+    // Each time it comes back, since more had come than was seen.
+    let item = |(id, version): (&str, i64)| BulkItem { id: id.to_owned(), version, seen_revision: Some(1) };
+    let target = BulkTarget::Items([("a", 0), ("b", 0), ("b", 1), ("c", 0), ("b", 2)].map(item).to_vec());
+    let change = changed(&store, &target, &closes(Disposition::Benign), "ann").await;
+    let (done, returned) = (Some(Effect::Changed), Some(Effect::Returned));
+    assert_eq!(effects(&change), [done, returned, returned, done, returned]);
+    assert!(get(&store, "b").await.recurred);
+    let back = taken_back(&store, change.change_id.unwrap(), "ann").await;
+    let told: Vec<_> = back.results.iter().map(|result| result.id.as_str()).collect();
+    assert_eq!((told, effects(&back)), (vec!["a", "b", "c"], vec![done; 3]));
+    assert_eq!(handled(&store, "b").await, (Status::New, None, None, false, None));
+    assert_eq!(store.change_of(change.change_id.unwrap(), "ann").await.unwrap(), None);
+    assert!(
+        taken_back(&store, back.change_id.unwrap(), "ann").await.results.iter().all(|r| r.outcome.is_ok())
+    );
+    assert!(get(&store, "b").await.recurred);
 }
