@@ -174,6 +174,12 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// The name by which the audit log calls the system.
+    #[error("`{name}` is what the audit log calls the system itself; choose another name")]
+    SystemsName {
+        /// The name.
+        name: String,
+    },
     /// More users than are held in memory.
     #[error("there are {max} users already, and no more are let in")]
     TooManyUsers {

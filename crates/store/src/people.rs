@@ -11,7 +11,7 @@ use crate::{
     error::Error,
     model::{Admitted, ChangeKind, Identity, Proof, Role, Totp, User, UserChange},
     store::Store,
-    transaction::{Audit, WriteTx},
+    transaction::{Audit, SYSTEM, WriteTx},
 };
 
 /// Users at most: everybody is held in memory by who lets people in.
@@ -19,7 +19,20 @@ pub const MAX_USERS: i64 = 10_000;
 const COLUMNS: &str = "select name, role, password, issuer, subject, totp_secret, totp_step, created_at, disabled_at, \
                        last_signed_in_at from users";
 
+/// Refuses the name under which the audit log tells what nobody did, in whatever case it is written.
+pub(crate) fn not_the_systems(name: &str) -> Result<(), Error> {
+    if name.to_lowercase() == SYSTEM {
+        return Err(Error::SystemsName { name: name.to_owned() });
+    }
+    Ok(())
+}
+
 impl Store {
+    /// Refuses a name that a user or a token has, or that nobody may have, as [`Store::add_user`] does.
+    pub async fn name_is_free(&self, name: &str) -> Result<(), Error> {
+        self.begin().await?.name_is_free(name).await
+    }
+
     /// Adds a user. The name is stored in small letters.
     pub async fn add_user(&self, name: &str, role: Role, proof: &Proof, actor: &str) -> Result<(), Error> {
         let name = &name.to_lowercase();
@@ -187,6 +200,7 @@ impl WriteTx {
 
     /// An error if a user or a token in force has this name.
     pub(crate) async fn name_is_free(&mut self, name: &str) -> Result<(), Error> {
+        not_the_systems(name)?;
         let token = sqlx::query("select 1 from tokens where lower(name) = $1 and revoked_at is null");
         if self.one(token.bind(name.to_lowercase())).await?.is_some() {
             return Err(Error::TokenExists { name: name.to_owned() });

@@ -9,6 +9,7 @@ use vedette_event::Micros;
 use crate::{
     error::Error,
     model::{Role, Token},
+    people::not_the_systems,
     store::{Store, now},
     transaction::Audit,
 };
@@ -22,6 +23,7 @@ impl Store {
         hash: [u8; 32],
         actor: &str,
     ) -> Result<(), Error> {
+        not_the_systems(name)?;
         let mut tx = self.begin().await?;
         let known = sqlx::query("select 1 from tokens where name = $1 and revoked_at is null").bind(name);
         if tx.one(known).await?.is_some() {

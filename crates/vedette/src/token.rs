@@ -66,6 +66,7 @@ pub fn refused(error: vedette_store::Error) -> Failure {
     match error {
         Error::TokenExists { .. }
         | Error::UserExists { .. }
+        | Error::SystemsName { .. }
         | Error::TooManyUsers { .. }
         | Error::NotLocal { .. }
         | Error::NotFound { .. } => Failure::Usage(error.into()),

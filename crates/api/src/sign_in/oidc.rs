@@ -104,14 +104,19 @@ async fn enter(
     }
 }
 
-/// Makes a user for somebody who comes for the first time, under a name that nobody has.
+/// Makes a user for somebody who comes for the first time, under a name that nobody has and that is not the system's own.
 async fn add(app: &App, identity: Identity, name: &str, role: Role) -> Result<User, Problem> {
     let proof = vedette_store::model::Proof::Provider(identity.clone());
     for number in 1..=NAMES {
         let name = if number == 1 { name.to_owned() } else { format!("{name}-{number}") };
         match app.store.add_user(&name, role, &proof, ACTOR).await {
             // The name may be taken by themselves, in another window.
-            Ok(()) | Err(StoreError::UserExists { .. } | StoreError::TokenExists { .. }) => {
+            Ok(())
+            | Err(
+                StoreError::UserExists { .. }
+                | StoreError::TokenExists { .. }
+                | StoreError::SystemsName { .. },
+            ) => {
                 if let Some(user) = app.store.user_of(&identity).await? {
                     return Ok(user);
                 }

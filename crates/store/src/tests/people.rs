@@ -38,6 +38,20 @@ async fn a_name_is_given_once_to_users_and_tokens() {
 }
 
 #[tokio::test]
+async fn nobody_is_called_as_the_system_is() {
+    let (_folder, store) = store().await;
+    for name in ["vedette", "Vedette", "VEDETTE"] {
+        let user = store.add_user(name, Role::Reader, &password(), "root").await;
+        assert!(matches!(user, Err(Error::SystemsName { .. })), "{name}");
+        let token = store.create_token(name, Role::Reader, [1; 32], "root").await;
+        assert!(matches!(token, Err(Error::SystemsName { .. })), "{name}");
+        assert!(matches!(store.name_is_free(name).await, Err(Error::SystemsName { .. })));
+    }
+    assert!(store.name_is_free("vedette-2").await.is_ok());
+    assert!(actions(&store).await.is_empty());
+}
+
+#[tokio::test]
 async fn who_is_kept_out_has_no_session_and_gets_none() {
     let (_folder, store) = store().await;
     for name in ["ann", "bob"] {
