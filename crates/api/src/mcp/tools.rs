@@ -171,10 +171,12 @@ pub(super) fn all() -> Vec<Tool> {
 }
 
 fn tool<T: IntoParams>(name: &'static str, description: &'static str) -> Tool {
-    let params = T::into_params(|| None);
-    let one = |text: &str| json!({"type": "string", "description": text});
-    let properties =
-        params.iter().map(|p| (p.name.clone(), one(p.description.as_deref().unwrap_or_default())));
+    // Of a query, since all of a path are required, whatever their type says.
+    let params = T::into_params(|| Some(ParameterIn::Query));
+    let properties = params.iter().map(|p| {
+        let kind = if p.name == "limit" { "integer" } else { "string" };
+        (p.name.clone(), json!({"type": kind, "description": p.description}))
+    });
     let required = params.iter().filter(|p| p.required == utoipa::openapi::Required::True);
     let required: Vec<_> = required.map(|p| p.name.clone()).collect();
     let properties: JsonObject = properties.collect();

@@ -74,6 +74,20 @@ async fn a_client_is_greeted_and_finds_tools_that_only_read() {
         assert_eq!(tool["annotations"]["readOnlyHint"], true, "{tool}");
         assert_eq!(tool["inputSchema"]["additionalProperties"], false, "{tool}");
     }
+    let schema = |name: &str| &tools.iter().find(|tool| tool["name"] == name).unwrap()["inputSchema"];
+    for (name, required) in [
+        ("list_rules", json!([])),
+        ("list_alerts", json!([])),
+        ("get_alert", json!(["id"])),
+        ("get_rule", json!(["id"])),
+        ("get_entity", json!(["type", "value"])),
+        ("check_rule", json!(["text"])),
+    ] {
+        assert_eq!(schema(name)["required"], required, "{name}");
+    }
+    for name in ["list_rules", "list_alerts"] {
+        assert_eq!(schema(name)["properties"]["limit"]["type"], "integer", "{name}");
+    }
     let properties = &tools[0]["inputSchema"]["properties"];
     assert!(properties["status"]["description"].as_str().unwrap().contains("acknowledged"), "{properties}");
 }
