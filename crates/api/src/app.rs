@@ -5,16 +5,24 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use vedette_store::Store;
 
 use crate::{
     admission::Admission, checking::RuleCheck, connections::Connections, live::LiveView, metrics::Metrics,
-    pace::Pace, proof::Proofs, relay::Relays, reload::Reloads,
+    pace::Pace, proof::Proofs, relay::Relays, reload::Reloads, shares::Shares,
 };
 
 /// Event streams open at once.
 pub(crate) const MAX_STREAMS: usize = 512;
+/// Of these, one caller's: a page for each monitor of a whole shift, and an eighth of all.
+pub(crate) const STREAMS_EACH: usize = 64;
+
+/// Changes of as many alerts as a filter finds or a request names, and of those that are taken back, under way: each takes the writer
+/// again and again, some tens of milliseconds at a time, and for publishing to wait for them all it takes no more than these.
+pub(crate) const MAX_BULKS: usize = 4;
+/// Of these, one caller's.
+pub(crate) const BULKS_EACH: usize = 2;
 
 /// Streams that read the store at once: each commit wakes all of them, and half of the store's connections stay free
 /// for pages.
@@ -43,8 +51,10 @@ pub(crate) struct App {
     pub reloads: Option<Reloads>,
     /// How a rule's text is checked.
     pub check: RuleCheck,
-    /// One permit for each open event stream.
-    pub streams: Arc<Semaphore>,
+    /// A place for each open event stream and each export.
+    pub streams: Arc<Shares>,
+    /// A place for each change of many alerts.
+    pub bulks: Arc<Shares>,
     /// What streams are fed by.
     pub relays: Arc<Relays>,
     /// Becomes true when the server stops.

@@ -35,9 +35,6 @@ const MAX_READS: usize = 128;
 const MAX_SEARCHES: usize = 16;
 /// Changes under way or waiting for the store's writer.
 const MAX_WRITES: usize = 32;
-/// Changes of many alerts, or of as many as a filter finds, under way: each takes the writer again and again, some tens of milliseconds
-/// at a time, and for publishing to wait for them all it takes no more than these.
-const MAX_BULKS: usize = 4;
 /// Attempts to sign in under way or waiting for a password's turn, and their bodies: apart from those of people who are in,
 /// so that strangers hold nobody up.
 const MAX_SIGN_INS: usize = 16;
@@ -75,8 +72,7 @@ pub(crate) struct Guard {
 struct Permits {
     reads: Semaphore,
     searches: Semaphore,
-    writes: Semaphore,
-    bulks: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
     bodies: Semaphore,
     sign_ins: Semaphore,
     sign_in_bodies: Semaphore,
@@ -88,8 +84,7 @@ impl Guard {
         let permits = Permits {
             reads: Semaphore::new(MAX_READS),
             searches: Semaphore::new(MAX_SEARCHES),
-            writes: Semaphore::new(MAX_WRITES),
-            bulks: Arc::new(Semaphore::new(MAX_BULKS)),
+            writes: Arc::new(Semaphore::new(MAX_WRITES)),
             bodies: Semaphore::new(MAX_BODIES),
             sign_ins: Semaphore::new(MAX_SIGN_INS),
             sign_in_bodies: Semaphore::new(MAX_SIGN_INS),
@@ -184,7 +179,8 @@ async fn admit(
         WorkKind::Read => (permits.reads.try_acquire(), "requests"),
         WorkKind::Search => (permits.searches.try_acquire(), "searches"),
         WorkKind::Write => (permits.writes.try_acquire(), "changes"),
-        WorkKind::Bulk => return to_its_end(&permits.bulks, caller, next.run(request)).await,
+        // How many rows it is for says its body; where they are many, the use case takes a place for that, too.
+        WorkKind::Bulk => return to_its_end(&permits.writes, caller, next.run(request)).await,
         WorkKind::Question => (permits.searches.try_acquire(), "searches"),
     };
     let _permit = permit.map_err(|_| too_many(what))?;
@@ -203,7 +199,7 @@ async fn to_its_end(
     caller: Option<Caller>,
     answer: impl Future<Output = Response> + Send + 'static,
 ) -> Result<Response, Problem> {
-    let permit = Arc::clone(permits).try_acquire_owned().map_err(|_| too_many("changes of many alerts"))?;
+    let permit = Arc::clone(permits).try_acquire_owned().map_err(|_| too_many("changes"))?;
     let answer = tokio::spawn(auth::on_behalf_of(caller, async move {
         let answer = answer.await;
         drop(permit);

@@ -31,6 +31,7 @@ mod routes;
 mod server;
 mod session;
 mod shape;
+mod shares;
 mod sign_in;
 mod socket;
 mod sse;

@@ -33,7 +33,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_rustls::{
@@ -64,6 +64,7 @@ use crate::{
     relay::Relays,
     reload::Reloads,
     router::router,
+    shares::Shares,
     socket::Socket,
 };
 
@@ -216,7 +217,8 @@ impl Server {
             hosts: settings.hosts,
             reloads: settings.reloads,
             check: settings.check,
-            streams: Arc::new(Semaphore::new(app::MAX_STREAMS)),
+            streams: Shares::new("streams and exports", app::MAX_STREAMS, app::STREAMS_EACH),
+            bulks: Shares::new("changes of many alerts", app::MAX_BULKS, app::BULKS_EACH),
             stopping: watch_stopping.clone(),
         };
         let front = Front { router: router(app), tls, limits, stopping: watch_stopping };

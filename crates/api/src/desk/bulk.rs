@@ -6,8 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use vedette_store::model::{
-    BulkChange, BulkItem, BulkResult, BulkTarget, Disposition, Effect, Key, Made, Once, Status,
+use vedette_store::{
+    BULK_STEP,
+    model::{BulkChange, BulkItem, BulkResult, BulkTarget, Disposition, Effect, Key, Made, Once, Status},
 };
 
 use super::{filter::BulkFilter, triage::Change};
@@ -149,6 +150,11 @@ pub(crate) async fn change_all(
         return Err(Problem::new(Kind::InvalidBody, "Closing alerts needs a `disposition`.").valid(valid));
     }
     let patch = change.patch()?;
+    // What keys do and forms of selected rows is one step, and never waits until others are done with all that there is.
+    let _place = match target {
+        BulkTarget::Items(items) if items.len() <= BULK_STEP => None,
+        _ => Some(app.bulks.take(caller)?),
+    };
     let made = app.store.bulk_triage(target, &patch, &caller.name, once(key).as_ref()).await?;
     Ok(outcome(made))
 }
@@ -160,6 +166,7 @@ pub(crate) async fn undo(
     key: Option<Key>,
     caller: &Caller,
 ) -> Result<Made<BulkOutcome>, Problem> {
+    let _place = app.bulks.take(caller)?;
     let made = app.store.undo_triage(undo.change_id, &caller.name, once(key).as_ref()).await?;
     Ok(outcome(made))
 }

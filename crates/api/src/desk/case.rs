@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     app::App,
-    auth::Caller,
+    auth::{Caller, asking},
     problem::{Kind, Problem, short},
     shape,
     wire::{DispositionName, StatusName},
@@ -394,6 +394,8 @@ pub(crate) async fn whole(app: &App, id: i64) -> Result<WholeCase, Problem> {
 
 /// The alerts for a case of all that match and did at `as_of`: as many as a case holds.
 pub(crate) async fn listed(app: &App, filter: &Filter, as_of: i64) -> Result<Vec<String>, Problem> {
+    // It may mean reading every row, as a change of all of them does.
+    let _place = asking().map(|caller| app.bulks.take(&caller)).transpose()?;
     app.store.listed_at(filter, as_of, MAX_CASE_ALERTS).await.map_err(|error| match error {
         StoreError::TooMany { max } => {
             let detail = format!(

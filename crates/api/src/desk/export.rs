@@ -9,7 +9,6 @@ use std::{collections::VecDeque, sync::Arc};
 use futures::Stream;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::sync::OwnedSemaphorePermit;
 use utoipa::{
     IntoParams,
     openapi::path::{Parameter, ParameterIn},
@@ -24,8 +23,10 @@ use super::filter::FilterParams;
 use crate::{
     app::App,
     attack::Attack,
+    auth::Caller,
     problem::{Kind, Problem, short},
     shape,
+    shares::Share,
     wire::AlertDocument,
 };
 
@@ -114,20 +115,18 @@ pub(crate) struct Export {
     capped: bool,
     ready: VecDeque<String>,
     over: bool,
-    _permit: OwnedSemaphorePermit,
+    _place: Share,
 }
 
 /// Begins an export.
-pub(crate) async fn begin(app: &Arc<App>, params: &ExportParams) -> Result<Export, Problem> {
+pub(crate) async fn begin(app: &Arc<App>, params: &ExportParams, caller: &Caller) -> Result<Export, Problem> {
     let format = params.format.format.as_deref().unwrap_or("ndjson");
     let format = Format::parse(format).ok_or_else(|| {
         let detail = format!("`format={}` is none that alerts are written in.", short(format));
         Problem::new(Kind::InvalidParameter, detail).valid(Format::NAMES)
     })?;
     let filter = params.filter.filter()?;
-    let permit = Arc::clone(&app.streams).try_acquire_owned();
-    let permit = permit
-        .map_err(|_| Problem::new(Kind::TooManyRequests, "Too many streams and exports are under way."))?;
+    let place = app.streams.take(caller)?;
     let counts = app.store.summary(SummaryBy::State, &filter).await?;
     // By when they appeared, which never changes: no row is missed or told twice while others come and change.
     let sort = Sort { key: SortKey::Created, descending: false };
@@ -144,7 +143,7 @@ pub(crate) async fn begin(app: &Arc<App>, params: &ExportParams) -> Result<Expor
         matching: counts.groups.iter().map(|group| group.count).sum(),
         ready,
         over: false,
-        _permit: permit,
+        _place: place,
     })
 }
 

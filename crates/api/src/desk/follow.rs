@@ -9,7 +9,7 @@
 use std::{collections::HashMap, hash::BuildHasher as _, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
+    sync::watch,
     time::{Instant, sleep, sleep_until},
 };
 use vedette_store::{Error, model::Filter};
@@ -20,6 +20,7 @@ use crate::{
     auth::Caller,
     problem::{Kind, Problem},
     relay::{Bytes, Face, Followed, LOOK_AGAIN, Leaving, Looked, PIECE, Place, Relay, STEP, Taken, Touched},
+    shares::Share,
 };
 
 /// Proxies give up connections on which nothing comes for 30 to 60 seconds, and a page that heard nothing for 30 says so.
@@ -73,7 +74,7 @@ pub(crate) struct Follower {
     relayed: watch::Receiver<i64>,
     access: watch::Receiver<Arc<Admitted>>,
     stopping: watch::Receiver<bool>,
-    _permit: OwnedSemaphorePermit,
+    _place: Share,
 }
 
 impl Drop for Follower {
@@ -91,8 +92,7 @@ impl Follower {
         face: &Face,
         given: Option<i64>,
     ) -> Result<Self, Problem> {
-        let permit = Arc::clone(&app.streams).try_acquire_owned();
-        let permit = permit.map_err(|_| Problem::new(Kind::TooManyRequests, "Too many streams are open."))?;
+        let place = app.streams.take(&caller)?;
         let after = match given {
             Some(seq) => seq,
             None => app.store.newest_seq().await?,
@@ -114,7 +114,7 @@ impl Follower {
             step: STEP,
             begun: false,
             over: false,
-            _permit: permit,
+            _place: place,
         })
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     body::Body,
     extract::State,
     http::{HeaderName, HeaderValue, header},
@@ -11,6 +12,7 @@ use axum::{
 
 use crate::{
     app::App,
+    auth::Caller,
     desk::export::{self, Export, ExportParams},
     params::Strict,
     problem::{self, Problem},
@@ -30,9 +32,10 @@ use crate::{
 )]
 pub(crate) async fn alerts(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     Strict(params): Strict<ExportParams>,
 ) -> Result<Response, Problem> {
-    let export: Export = export::begin(&app, &params).await?;
+    let export: Export = export::begin(&app, &params, &caller).await?;
     let format = export.format;
     let file = format!("attachment; filename=\"{}\"", format.file());
     let headers = [

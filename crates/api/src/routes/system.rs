@@ -19,7 +19,7 @@ use vedette_store::{
 };
 
 use crate::{
-    app::{App, MAX_STREAMS},
+    app::App,
     auth::Caller,
     desk::{
         dead_letters::{self, DeadLetter, DeadLetterParams, DeadLetterTotals},
@@ -257,7 +257,7 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
 /// What neither the snapshot nor an instrument holds.
 fn samples(app: &App) -> Vec<Sample> {
     let open = app.connections.open();
-    let streams = MAX_STREAMS.saturating_sub(app.streams.available_permits());
+    let streams = app.streams.in_use();
     let one = |metric, value| Sample { metric, label: None, value };
     let place =
         |name, n| Sample { metric: Metric::HttpConnections, label: Some(("place", name)), value: n as f64 };

@@ -18,9 +18,10 @@ use vedette_store::{Access, Store, model::Role};
 use super::{NOON, app, empty, over, request, seeded, watched};
 use crate::{
     access::{ROUTES, WorkKind},
-    auth::create_token,
+    auth::{Caller, create_token},
     guard::{Guard, guard},
     live::{Live, Mode},
+    shares::Shares,
 };
 
 /// In which a token made or revoked elsewhere counts.
@@ -186,7 +187,7 @@ async fn a_change_of_many_goes_to_its_end() {
         tokio::spawn(router.clone().oneshot(form))
     };
     let waits = send();
-    let gone: Vec<_> = (0..3).map(|_| send()).collect();
+    let gone: Vec<_> = (0..31).map(|_| send()).collect();
     // Longer than anything else may take.
     tokio::time::sleep(Duration::from_millis(10_500)).await;
     gone.iter().for_each(tokio::task::JoinHandle::abort);
@@ -194,7 +195,7 @@ async fn a_change_of_many_goes_to_its_end() {
     assert_eq!(send().await.unwrap().unwrap().status(), 429, "what goes on has its place");
     release.send(true).unwrap();
     assert_eq!(waits.await.unwrap().unwrap().status(), 200);
-    ended.wait_for(|n| *n == 4).await.unwrap();
+    ended.wait_for(|n| *n == 32).await.unwrap();
 }
 
 /// A use is noted, though nobody waits for that.
@@ -369,4 +370,67 @@ async fn streams_are_limited() {
     assert_eq!(open().await.status(), 429);
     drop(first);
     assert_eq!(open().await.status(), 200);
+}
+
+/// What one row takes never waits for those who change all that there is.
+#[tokio::test]
+async fn only_changes_of_many_alerts_take_their_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(vedette_store::StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
+    let places = Shares::new("changes of many alerts", 1, 1);
+    let others = places.take(&Caller::local()).unwrap();
+    let api = over(store, folder, |app| app.bulks = Arc::clone(&places)).await;
+    let ask = async |path: &str, body: &str| {
+        let request = request("POST", path).header(header::CONTENT_TYPE, "application/json");
+        api.send(request.body(Body::from(body.to_owned())).unwrap()).await.status.as_u16()
+    };
+    let items = |n: usize| {
+        let items = vec![r#"{"id": "x", "version": 0}"#; n].join(", ");
+        format!(r#"{{"items": [{items}], "change": {{"status": "new"}}}}"#)
+    };
+    let filter = r#"{"filter": {}, "as_of": 0, "change": {"status": "new"}}"#;
+    let all = async || {
+        let bulk = "/api/v1/alerts/bulk";
+        let undo = ask("/api/v1/alerts/undo", r#"{"change_id": 1}"#).await;
+        [
+            ask(bulk, &items(1)).await,
+            ask(bulk, &items(128)).await,
+            ask(bulk, &items(129)).await,
+            ask(bulk, filter).await,
+            undo,
+        ]
+    };
+    assert_eq!(all().await, [200, 200, 429, 429, 429]);
+    drop(others);
+    assert_eq!(all().await, [200, 200, 200, 200, 404]);
+    assert_eq!(places.in_use(), 0);
+}
+
+#[tokio::test]
+async fn one_token_takes_a_share_of_the_streams() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(vedette_store::StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
+    let mut texts = Vec::new();
+    for name in ["ann", "bob"] {
+        let token = create_token().unwrap();
+        store.create_token(name, Role::Reader, token.hash, "test").await.unwrap();
+        texts.push(token.text);
+    }
+    let api = over(store, folder, |app| {
+        app.open = false;
+        app.streams = Shares::new("streams and exports", 3, 1);
+    })
+    .await;
+    let open = async |token: &str, path: &str| {
+        let request = request("GET", path).header(header::AUTHORIZATION, format!("Bearer {token}"));
+        api.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+    };
+    let (stream, export) = ("/api/v1/alerts/stream", "/api/v1/alerts/export");
+    let first = open(&texts[0], stream).await;
+    assert_eq!(first.status(), 200);
+    assert_eq!(open(&texts[0], stream).await.status(), 429);
+    assert_eq!(open(&texts[0], export).await.status(), 429);
+    assert_eq!(open(&texts[1], stream).await.status(), 200);
+    drop(first);
+    assert_eq!(open(&texts[0], export).await.status(), 200);
 }

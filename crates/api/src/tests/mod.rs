@@ -29,7 +29,7 @@ use axum::{
 };
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tower::ServiceExt as _;
 use vedette_event::Micros;
 use vedette_store::{Access, Store};
@@ -44,6 +44,7 @@ use crate::{
     proof::Proofs,
     relay::Relays,
     router::router,
+    shares::Shares,
 };
 
 /// 2026-01-31T12:00:00Z, the seed's present.
@@ -131,7 +132,8 @@ async fn app(store: &Store, live: LiveView, stopping: watch::Receiver<bool>) -> 
         hosts: Vec::new(),
         reloads: None,
         check: check(),
-        streams: Arc::new(Semaphore::new(2)),
+        streams: Shares::new("streams", 2, 2),
+        bulks: Shares::new("changes of many alerts", 2, 1),
         relays: Relays::new(store.clone(), 1),
         stopping,
     }
