@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         broker.create_topic(feed.topic(), PARTITIONS).map_err(|e| Failure::World(e.into()))?;
     }
     let folder = Folder::make().world()?;
-    let config = configuration(&broker.bootstrap_servers(), &folder, args.port).world()?;
+    let config = configuration(&broker.bootstrap_servers(), &folder, args).world()?;
     crate::telemetry::start(&config.log).map_err(Failure::Usage)?;
     let text = rules(&args.rules)?;
     let runtime = service::runtime().world()?;
@@ -104,7 +104,7 @@ fn rules(paths: &[PathBuf]) -> Result<RuleText, Failure> {
     content::rules(paths).map_err(|e| Failure::Usage(e.context("--rules")))
 }
 
-fn configuration(brokers: &str, folder: &Folder, port: u16) -> Result<Config> {
+fn configuration(brokers: &str, folder: &Folder, args: &Args) -> Result<Config> {
     let topics: String = Feed::ALL
         .iter()
         .map(|feed| {
@@ -114,8 +114,10 @@ fn configuration(brokers: &str, folder: &Folder, port: u16) -> Result<Config> {
         .collect();
     let mut config: Config =
         yaml::parse("demo", &format!("kafka:\n  brokers: {brokers}\n  topics:\n{topics}"))?;
+    // Not read again, but named where something is wrong.
+    config.rules.clone_from(&args.rules);
     config.data = folder.0.clone();
-    config.api.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    config.api.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
     config.log.level = "warn".to_owned();
     Ok(config)
 }

@@ -104,7 +104,13 @@ fn role(text: &str) -> Result<Role, String> {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<u8, Failure> {
     let config = args.folder.config()?;
-    // Before the store is opened, so that it is not held while somebody thinks of one.
+    // Nobody is asked for a password for a name that is not to be had.
+    if let Action::Add { whom, .. } = &args.action {
+        with_store(&config, Access::Tool, async |store| {
+            store.name_is_free(&whom.name).await.map_err(refused)
+        })?;
+    }
+    // While the store is closed, so that it is not held while somebody thinks of one.
     let password = match &args.action {
         Action::Add { whom, .. } | Action::Password(whom) => Some(password(&whom.name)?),
         _ => None,
