@@ -374,7 +374,7 @@ impl From<&StoreError> for Problem {
 
 /// The problem for an outdated `If-Match`; its `ETag` is the current version.
 fn version_mismatch(current: i64) -> Problem {
-    let detail = format!("Somebody changed it in the meantime; it has version {current} now.");
+    let detail = format!("It was changed in the meantime; it has version {current} now.");
     let problem = Problem::new(Kind::VersionMismatch, detail);
     match HeaderValue::from_str(&etag(current)) {
         Ok(tag) => problem.header(header::ETAG, tag),
