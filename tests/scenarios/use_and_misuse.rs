@@ -72,6 +72,11 @@ fn every_misuse_has_its_status_and_names_what_is_wrong() {
         ("token revoke --name nobody -c fine.yml", 2, "there is no token `nobody`"),
         ("token create --role admin --name -c fine.yml", 2, "--name"),
         ("token create --name a/b --role admin -c fine.yml", 2, "letters, digits"),
+        (
+            "demo --no-browser --port 0 --rules refused",
+            2,
+            "no rule could be loaded from refused; `vedette check refused` says why",
+        ),
     ];
     for (line, code, says) in cases {
         let args: Vec<&str> = line.split_whitespace().collect();
@@ -79,6 +84,26 @@ fn every_misuse_has_its_status_and_names_what_is_wrong() {
         assert_eq!(done.code, *code, "{line}: {}", done.err);
         assert!(done.err.contains(says), "{line}: {}", done.err);
         assert!(!done.err.contains("panicked"), "{line}: {}", done.err);
+    }
+}
+
+#[test]
+fn names_that_are_not_to_be_had_are_refused_before_a_password_is_asked_for() {
+    let folder = Folder::new();
+    folder.write("fine.yml", "kafka: {brokers: a:1, topics: [{name: t, source: json}]}\nrules: [rules]\n");
+    folder.write("rules/good.yml", RULE);
+    for (line, code, says) in [
+        ("token create --name Vedette --role admin", 2, "`Vedette` is what the audit log calls"),
+        ("user add --name vedette --role admin", 2, "`vedette` is what the audit log calls"),
+        ("token create --name siem --role reader", 0, ""),
+        // Its password, which is empty, would be refused, too.
+        ("user add --name siem --role admin", 2, "a token named `siem` exists already"),
+        ("user add --name ann --role admin", 2, "characters"),
+    ] {
+        let args: Vec<&str> = line.split_whitespace().chain(["-c", "fine.yml"]).collect();
+        let done = folder.run(&args);
+        assert_eq!(done.code, code, "{line}: {}", done.err);
+        assert!(done.err.contains(says), "{line}: {}", done.err);
     }
 }
 

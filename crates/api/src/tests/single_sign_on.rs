@@ -491,6 +491,14 @@ async fn a_name_that_is_taken_makes_nobody_somebody_else() {
 }
 
 #[tokio::test]
+async fn nobody_comes_in_under_the_system_s_name() {
+    let (world, _) = World::new(true).await;
+    world.says(json!({"groups": ["soc"], "preferred_username": "Vedette"}));
+    assert_eq!(world.sign_in().await.status, 303);
+    assert_eq!(world.api.store.users().await.unwrap()[0].name, "vedette-2");
+}
+
+#[tokio::test]
 async fn a_new_key_is_looked_for() {
     let (world, _) = World::new(true).await;
     assert_eq!(world.sign_in().await.status, 303);
