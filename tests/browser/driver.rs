@@ -61,19 +61,8 @@ pub struct Browser {
 impl Browser {
     pub async fn start(scripts: Scripts) -> Result<Self> {
         let profile = tempfile::Builder::new().prefix("vedette-browser-").tempdir()?;
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("chromedriver")?;
-        let connected = async {
-            let port = port(&mut driver)?;
-            let client = connect(port, profile.path(), scripts).await?;
-            anyhow::Ok(client)
-        };
-        match connected.await {
+        let (mut driver, port) = driver()?;
+        match connect(port, profile.path(), scripts).await {
             Ok(client) => Ok(Self { client, driver, _profile: profile }),
             Err(error) => {
                 end(&mut driver);
@@ -250,6 +239,30 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         end(&mut self.driver);
+    }
+}
+
+/// A driver that is ready, and its port. The one that it is given for IPv4 can be taken for IPv6; then it ends, and another is tried.
+fn driver() -> Result<(Child, u16)> {
+    let mut tries = 0;
+    loop {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("chromedriver")?;
+        match port(&mut driver) {
+            Ok(port) => return Ok((driver, port)),
+            Err(error) => {
+                end(&mut driver);
+                tries += 1;
+                if tries == 4 {
+                    return Err(error);
+                }
+            }
+        }
     }
 }
 
