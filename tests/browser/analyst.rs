@@ -327,7 +327,7 @@ fn keys_in_a_row_all_count_and_nothing_stays_selected_after_going_back() -> Resu
         browser.key('j').await?;
         browser.key('x').await?;
         browser.shows("#chosen", "1 selected").await?;
-        browser.click(".lines .what a").await?;
+        browser.go(&demo.at(&format!("/alerts/{id}"))).await?;
         browser.shows("#triage", "Triage").await?;
         browser.back().await?;
         browser.shows("#live", "Live").await?;
