@@ -9,5 +9,6 @@ mod kafka;
 mod limits;
 mod oracle;
 mod scenarios;
+mod served;
 mod skipped;
 mod tidy;

@@ -6,13 +6,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value as Json, json};
-use vedette_api::{
-    Metrics, Server, ServerSettings, SessionLimits,
-    checking::RuleCheck,
-    live::{
-        Coverage, Degradation, Degraded, Health, Live, LiveView, Mode, Rejected, RuleStatus, SourceStatus,
-        TimeSource, TopicState, TopicStatus,
-    },
+use vedette_api::live::{
+    Coverage, Degradation, Degraded, Health, Live, LiveView, Mode, Rejected, RuleStatus, SourceStatus,
+    TimeSource, TopicState, TopicStatus,
 };
 use vedette_event::{
     Alert, Entity, Evidence, Flags, Micros, Notice, RuleIx, RuleRef, Severity, Span, State, Value,
@@ -30,6 +26,7 @@ use super::{
     act::wait,
     driver::{Browser, Scripts, axe},
 };
+use crate::served;
 
 const ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const NOTICE: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -300,21 +297,7 @@ fn live(at: Micros) -> Live {
 
 async fn serve(store: &Store, at: Micros) -> Result<String> {
     let live = live(at);
-    let view = LiveView::new(move || live.clone());
-    let settings = ServerSettings {
-        address: "127.0.0.1:0".parse()?,
-        open_loopback: true,
-        console: true,
-        oidc: None,
-        sessions: SessionLimits::USUAL,
-        proxy_tls: false,
-        tls: None,
-        hosts: Vec::new(),
-        reloads: None,
-        check: RuleCheck::new(|_| Err("no rules here".to_owned())),
-    };
-    let metrics = Arc::new(Metrics::new(view.clone()));
-    let server = Server::bind(settings, store.clone(), view, metrics).await?;
+    let server = served::bind(store, LiveView::new(move || live.clone())).await?;
     let home = format!("http://{}", server.address());
     tokio::spawn(server.run(std::future::pending()));
     Ok(home)

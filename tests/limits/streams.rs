@@ -12,8 +12,7 @@ use tokio::{
     time::timeout,
 };
 use vedette_api::{
-    Metrics, Server, ServerSettings, SessionLimits,
-    checking::RuleCheck,
+    Server,
     live::{Live, LiveView, Mode},
 };
 use vedette_event::{Micros, Severity, Span, State};
@@ -23,6 +22,7 @@ use vedette_store::{
 };
 
 use super::measured;
+use crate::served;
 
 const READERS: usize = 500;
 /// Of these, so many stop reading until all others have everything.
@@ -62,21 +62,7 @@ fn revision(row: usize, revision: u32) -> AlertRevision {
 }
 
 async fn bind(store: &Store) -> Server {
-    let live = LiveView::new(|| Live::starting(Mode::Run, "test", AT));
-    let settings = ServerSettings {
-        address: "127.0.0.1:0".parse().expect("an address"),
-        open_loopback: true,
-        console: true,
-        oidc: None,
-        sessions: SessionLimits::USUAL,
-        proxy_tls: false,
-        tls: None,
-        hosts: Vec::new(),
-        reloads: None,
-        check: RuleCheck::new(|_| Err("no rules here".to_owned())),
-    };
-    let metrics = Arc::new(Metrics::new(live.clone()));
-    Server::bind(settings, store.clone(), live, metrics).await.expect("bound")
+    served::bind(store, LiveView::new(|| Live::starting(Mode::Run, "test", AT))).await.expect("bound")
 }
 
 /// What a reader has seen: the newest revision of each row, and the last id.

@@ -117,13 +117,8 @@ impl Store {
             Ok(work) => work,
             Err(answer) => return Ok(Made::Again(answer)),
         };
-        let by = sqlx::query(
-            "select actor from audit where change_id = $1 and action = 'triage' order by seq limit 1",
-        );
-        let Some(by) = by.bind(change).fetch_optional(&self.inner.readers).await? else {
-            return Err(Error::NotFound { what: "change of alerts", id: change.to_string() });
-        };
-        let by: String = by.try_get("actor")?;
+        let missing = || Error::NotFound { what: "change of alerts", id: change.to_string() };
+        let by = self.maker_of(change).await?.ok_or_else(missing)?;
         if by != actor {
             return Err(Error::OfOther { change, by });
         }
@@ -152,11 +147,7 @@ impl Store {
     /// How many rows a change of alerts really changed, if this person made it and there is anything left of it that can be taken back:
     /// a row that nobody has triaged since. Of what was taken back as a whole nothing is.
     pub async fn change_of(&self, change: i64, actor: &str) -> Result<Option<u64>, Error> {
-        let by = sqlx::query(
-            "select actor from audit where change_id = $1 and action = 'triage' order by seq limit 1",
-        );
-        let by = by.bind(change).fetch_optional(&self.inner.readers).await?;
-        if by.map(|row| row.try_get::<String, _>("actor")).transpose()?.is_none_or(|by| by != actor) {
+        if self.maker_of(change).await?.is_none_or(|by| by != actor) {
             return Ok(None);
         }
         // One such row ends it, mostly the first.
@@ -173,6 +164,15 @@ impl Store {
         );
         let row = count.bind(change).fetch_one(&self.inner.searchers).await?;
         Ok(Some(u64::try_from(row.try_get::<i64, _>("n")?).unwrap_or(0)))
+    }
+
+    /// Who made a change of alerts' triage; none if there is no such change.
+    async fn maker_of(&self, change: i64) -> Result<Option<String>, Error> {
+        let by = sqlx::query(
+            "select actor from audit where change_id = $1 and action = 'triage' order by seq limit 1",
+        );
+        let by = by.bind(change).fetch_optional(&self.inner.readers).await?;
+        Ok(by.map(|row| row.try_get("actor")).transpose()?)
     }
 
     /// The rows that match now and were in the list at `as_of`, in the order in which they appeared; an error if they are more.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::{Extension, extract::State, response::Response};
 
-use super::{Frame, Stamp, href, queue::Chip, render};
+use super::{Frame, Stamp, href, queue::Chip, render, words};
 use crate::{
     app::App,
     auth::Caller,
@@ -37,7 +37,7 @@ impl LetterRow {
             source_href: href("/dead-letters", &[("source", &source)]),
             source,
             reason,
-            detail: super::words::cut(&detail),
+            detail: words::cut(&detail),
             payload: payload.filter(|text| !text.is_empty()),
             place: format!(
                 "{topic}/{partition}/{offset}{}",

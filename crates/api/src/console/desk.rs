@@ -14,7 +14,7 @@ use utoipa::IntoParams;
 use vedette_event::Span;
 use vedette_store::model::Role;
 
-use super::{Frame, Stamp, forms::FormBody, href, render, segment};
+use super::{Frame, Stamp, forms::FormBody, href, render, segment, words};
 use crate::{
     app::App,
     auth::Caller,
@@ -28,9 +28,6 @@ use crate::{
     params::{NoParams, Segment, Strict},
     problem::{Kind, Problem},
 };
-
-/// Characters of a change's text that a row shows.
-const SHOWN: usize = 300;
 
 struct SnoozeRow {
     id: i64,
@@ -61,7 +58,7 @@ impl SnoozeRow {
                     ("entity_type", &snooze.entity.kind),
                 ],
             ),
-            rule: super::words::cut(&snooze.rule_title),
+            rule: words::cut(&snooze.rule_title),
             entity: snooze.entity.value,
             entity_type: snooze.entity.kind,
             severity: snooze.severity.name(),
@@ -222,10 +219,7 @@ impl AuditRow {
                 Some(Value::String(text)) => text,
                 Some(other) => other.to_string(),
             };
-            match text.char_indices().nth(SHOWN) {
-                Some((at, _)) => format!("{}…", &text[..at]),
-                None => text,
-            }
+            words::cut(&text)
         };
         let AuditDocument { at, actor, action, target, from, to, .. } = entry;
         Self {

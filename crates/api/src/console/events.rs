@@ -43,8 +43,7 @@ const TELLING: [&str; 18] = [
 ];
 /// Columns besides the time.
 const COLUMNS: usize = 5;
-/// Characters of a value in a row, and bytes or so of one in a cell of its own.
-const IN_ROW: usize = 300;
+/// Bytes or so of a value in a cell of its own.
 const IN_CELL: usize = 4_096;
 /// Fields of one event that are listed on the alert's page.
 const FIELDS: usize = 100;
@@ -205,7 +204,7 @@ impl Contents {
         let Evidence { time, flags, .. } = reference;
         let cell = |name: &String| {
             let (name, value) = fields.iter().find(|(field, _)| field == name)?;
-            Some(self.cell(name, value, IN_ROW))
+            Some(self.cell(name, value, words::IN_ROW))
         };
         let rest = fields.iter().filter(|(name, _)| !columns.contains(name)).take(FIELDS);
         let content = self.found(reference).map(|(_, content)| content);

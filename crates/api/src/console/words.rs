@@ -70,7 +70,7 @@ pub(super) fn without_title(summary: &str, title: &str) -> String {
 }
 
 /// Characters of a text that a row shows.
-const IN_ROW: usize = 300;
+pub(super) const IN_ROW: usize = 300;
 
 /// What a row shows of a text.
 pub(super) fn cut(text: &str) -> String {

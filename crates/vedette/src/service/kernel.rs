@@ -197,9 +197,7 @@ impl Kernel {
             return Err(NoStep::NotYet);
         }
         // A long release is work, not rest.
-        let start = Instant::now();
-        let more = self.engine.go_on(&mut self.out);
-        self.view.correlated(start.elapsed());
+        let more = self.correlate(Engine::go_on);
         if pipeline.is_empty() {
             stage.rests();
         }
@@ -278,6 +276,14 @@ impl Kernel {
         Ok(true)
     }
 
+    /// Has the engine place, correlate or release, and counts the time for what rules cost.
+    fn correlate<T>(&mut self, work: impl FnOnce(&mut Engine, &mut Output) -> T) -> T {
+        let start = Instant::now();
+        let done = work(&mut self.engine, &mut self.out);
+        self.view.correlated(start.elapsed());
+        done
+    }
+
     fn absorb(&mut self, detected: Detected) {
         let (partition, records) = (detected.partition, detected.records.len());
         self.view.dead_letters(detected.source, &detected.dead);
@@ -288,9 +294,7 @@ impl Kernel {
         {
             self.wires.costs.offer(version, detected.source, &batch.events);
         }
-        let start = Instant::now();
-        self.engine.absorb(detected, &mut self.out);
-        self.view.correlated(start.elapsed());
+        self.correlate(|engine, out| engine.absorb(detected, out));
         self.wires.evaluated.done(partition, records);
     }
 
@@ -422,9 +426,7 @@ impl Kernel {
     /// how many groups.
     pub(super) fn publish(&mut self, last: bool) -> Result<u8> {
         // What has become due goes with it: nothing of it would have been handed over before.
-        let start = Instant::now();
-        self.engine.catch_up(&mut self.out);
-        self.view.correlated(start.elapsed());
+        self.correlate(Engine::catch_up);
         let out = std::mem::take(&mut self.out);
         self.view.take_counters(&out.correlated);
         self.say_health(&out);

@@ -135,7 +135,7 @@ pub(super) async fn page(
     }
     // What is shown of the past can be looked at only.
     let triages = caller.may(Permission::Triage) && at.is_none();
-    // Side by side: a search is looked for three times, and one after the other its page took 59 ms at worst, with 100,000 alerts, for 42.
+    // Side by side, because a search is looked for three times: for its rows, for the counts, and for what snoozes hide of it.
     let (Listed { rows, groups, more_groups, next }, (tallies, capped), snoozed, views, did) = tokio::try_join!(
         listed(&app, &params, &query, (group, at), triages),
         tallies(&app, &params, query.filter.clone()),
