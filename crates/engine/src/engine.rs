@@ -83,18 +83,9 @@ pub struct SourceCounters {
     pub events: u64,
     /// Records or events that ended as dead letters.
     pub dead: u64,
-    /// Events flagged missing, future, late, overtaken, broker, in this order.
+    /// Events by flag, in the order of [`Flags::CLOCK`].
     pub flagged: [u64; 5],
 }
-
-/// The flags that [`SourceCounters::flagged`] counts, in its order.
-pub const CLOCK_FLAGS: [Flags; 5] = [
-    Flags::CLOCK_MISSING,
-    Flags::CLOCK_FUTURE,
-    Flags::CLOCK_LATE,
-    Flags::CLOCK_OVERTAKEN,
-    Flags::CLOCK_BROKER,
-];
 
 /// The kernel's state.
 #[derive(Debug)]
@@ -377,7 +368,7 @@ impl Engine {
         let counters = &mut self.counters[usize::from(placed.events.source.0)];
         counters.events += placed.events.rows() as u64;
         for flags in placed.flags.iter().filter(|flags| !flags.is_empty()) {
-            for (flag, count) in CLOCK_FLAGS.iter().zip(&mut counters.flagged) {
+            for (flag, count) in Flags::CLOCK.iter().zip(&mut counters.flagged) {
                 *count += u64::from(flags.has(*flag));
             }
         }

@@ -30,6 +30,15 @@ impl Flags {
     /// The rule started without the history it needs.
     pub const COLD: Self = Self(256);
 
+    /// All that put an event's time in doubt.
+    pub const CLOCK: [Self; 5] = [
+        Self::CLOCK_MISSING,
+        Self::CLOCK_FUTURE,
+        Self::CLOCK_LATE,
+        Self::CLOCK_OVERTAKEN,
+        Self::CLOCK_BROKER,
+    ];
+
     const NAMES: [(Self, &'static str); 9] = [
         (Self::APPROXIMATE, "approximate"),
         (Self::CAPPED, "capped"),

@@ -109,15 +109,11 @@ fn wanted(expected: &Expected) -> String {
 }
 
 fn reference(rule: &Rule) -> RuleRef {
-    let kind = match &rule.kind {
-        RuleKind::Detection(_) => "single",
-        RuleKind::Correlation(correlation) => correlation.kind.name(),
-    };
     RuleRef {
         id: rule.id.clone(),
         title: rule.title.clone(),
         level: rule.level,
-        kind: kind.into(),
+        kind: rule.kind.name().into(),
         version: "test".into(),
         tags: rule.tags.clone(),
     }

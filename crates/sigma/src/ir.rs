@@ -88,6 +88,17 @@ pub enum RuleKind {
     Correlation(Correlation),
 }
 
+impl RuleKind {
+    /// `single`, or the correlation's type.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Detection(_) => "single",
+            Self::Correlation(correlation) => correlation.kind.name(),
+        }
+    }
+}
+
 /// What `vedette:` adds to a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Extras {

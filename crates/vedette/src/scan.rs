@@ -559,7 +559,7 @@ impl<'a> Sink<'a> {
 
 /// Flagged records in a file are worth a word: one far-future time makes all later records late.
 fn say_clocks(engine: &Engine, source: SourceIx, name: &str) {
-    for (flag, n) in vedette_engine::CLOCK_FLAGS.iter().zip(engine.counters(source).flagged) {
+    for (flag, n) in Flags::CLOCK.iter().zip(engine.counters(source).flagged) {
         if n == 0 {
             continue;
         }

@@ -142,18 +142,9 @@ pub fn rule_ref(rule: &Rule) -> RuleRef {
         id: Arc::clone(&rule.id),
         title: Arc::clone(&rule.title),
         level: rule.level,
-        kind: kind(rule).into(),
+        kind: rule.kind.name().into(),
         version: version.into(),
         tags: Arc::clone(&rule.tags),
-    }
-}
-
-/// `single`, or the correlation's type.
-#[must_use]
-pub fn kind(rule: &Rule) -> &'static str {
-    match &rule.kind {
-        RuleKind::Detection(_) => "single",
-        RuleKind::Correlation(correlation) => correlation.kind.name(),
     }
 }
 
@@ -297,7 +288,7 @@ pub fn explanation(rules: &RuleSet, rule: RuleIx, detail: &Detail<'_>) -> Map<St
         map.insert("alerts_before".into(), json!(STORM_AFTER));
         map.insert("hour".into(), json!(hour));
         map.insert("prefixes".into(), json!(shown));
-        map.insert("type".into(), json!(kind(rule)));
+        map.insert("type".into(), json!(rule.kind.name()));
         return map;
     }
     match &rule.kind {

@@ -12,15 +12,6 @@ use crate::{
     target::{Prefix, Target},
 };
 
-/// Flags that put the times of the evidence in doubt.
-const CLOCK: [Flags; 5] = [
-    Flags::CLOCK_MISSING,
-    Flags::CLOCK_FUTURE,
-    Flags::CLOCK_LATE,
-    Flags::CLOCK_OVERTAKEN,
-    Flags::CLOCK_BROKER,
-];
-
 /// What may come of a proposal.
 #[must_use]
 pub fn decide(proposal: &Proposal, approvals: &Approvals, world: &World, now: Micros) -> Verdict {
@@ -153,7 +144,7 @@ impl Gate<'_> {
         if !self.proposal.cause.established {
             self.ask(1, Reason::Forgeable);
         }
-        if CLOCK.into_iter().any(|flag| self.proposal.cause.flags.has(flag)) {
+        if Flags::CLOCK.into_iter().any(|flag| self.proposal.cause.flags.has(flag)) {
             self.ask(1, Reason::Clock);
         }
     }

@@ -15,8 +15,8 @@ use vedette_api::live::{
     PartitionStatus, PublishStatus, Readiness, Rejected, RuleLoad, RuleSetStatus, SourceStatus, StageStatus,
     Status, TimeSource, TopicState, TopicStatus,
 };
-use vedette_engine::{CLOCK_FLAGS, Compiled};
-use vedette_event::{Micros, Partition, RuleIx, SourceIx};
+use vedette_engine::Compiled;
+use vedette_event::{Flags, Micros, Partition, RuleIx, SourceIx};
 use vedette_ingest::{Clock, LagReport, LagView, PartitionLag};
 use vedette_sigma::RuleSet;
 
@@ -328,7 +328,7 @@ impl Running {
                 let own: Vec<_> = lag.partitions.iter().filter(|p| of_source(p.partition.topic)).collect();
                 let said = word.sources.get(&ix);
                 let counters = said.map(|said| said.counters).unwrap_or_default();
-                let flags = CLOCK_FLAGS.iter().zip(counters.flagged).filter(|(_, n)| *n > 0);
+                let flags = Flags::CLOCK.iter().zip(counters.flagged).filter(|(_, n)| *n > 0);
                 let partitions: Vec<_> = own.iter().map(|p| self.partition(p, word)).collect();
                 let waiting: u64 = partitions.iter().map(|p| p.lag).sum();
                 let (health, message) = health(word, ix, waiting, stalled);

@@ -67,7 +67,7 @@ fn unseen(compiled: &Compiled, ix: RuleIx) -> RuleStatus {
         title: rule.title.to_string(),
         description: rule.description.as_ref().map(ToString::to_string),
         level: rule.level,
-        kind: vedette_correlate::body::kind(rule).to_owned(),
+        kind: rule.kind.name().to_owned(),
         version: rule.meaning.iter().take(8).map(|b| format!("{b:02x}")).collect(),
         tags: rule.tags.iter().map(ToString::to_string).collect(),
         false_positives: rule.false_positives.iter().map(ToString::to_string).collect(),
