@@ -24,7 +24,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("vedette-respond", &["vedette-event", "vedette-sigma"]),
     ("vedette-ingest", &["vedette-event"]),
     ("vedette-store", &["vedette-event"]),
-    ("vedette-api", &["vedette-event", "vedette-sigma", "vedette-store"]),
+    ("vedette-act", &["vedette-event", "vedette-respond", "vedette-store"]),
+    ("vedette-api", &["vedette-event", "vedette-sigma", "vedette-respond", "vedette-store", "vedette-act"]),
 ];
 
 /// Crates that do no I/O and so need none of these.
@@ -305,8 +306,20 @@ fn pure_crates_carry_the_lints_that_keep_them_pure() {
 fn members_stand_in_the_order_of_the_data_flow() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml");
     let at = |name: &str| manifest.find(&format!("\"crates/{name}\"")).unwrap_or_else(|| panic!("{name}"));
-    let flow =
-        ["event", "ingest", "decode", "sigma", "detect", "correlate", "engine", "store", "api", "vedette"];
+    let flow = [
+        "event",
+        "ingest",
+        "decode",
+        "sigma",
+        "detect",
+        "correlate",
+        "engine",
+        "respond",
+        "store",
+        "act",
+        "api",
+        "vedette",
+    ];
     for pair in flow.windows(2) {
         assert!(at(pair[0]) < at(pair[1]), "{} stands before {}", pair[1], pair[0]);
     }
