@@ -20,6 +20,7 @@ pub async fn bind(store: &Store, live: LiveView) -> Result<Server> {
         hosts: Vec::new(),
         reloads: None,
         check: RuleCheck::new(|_| Err("no rules here".to_owned())),
+        board: None,
     };
     let metrics = Arc::new(Metrics::new(live.clone()));
     Ok(Server::bind(settings, store.clone(), live, metrics).await?)

@@ -38,9 +38,13 @@ pub(crate) enum WorkKind {
     Question,
     /// An event stream, which has permits for its whole life.
     Stream,
+    /// What enforcement points fetch, from memory, again and again, and what they count: apart from what people wait for. Here
+    /// alone a token may come as a bouncer's key or a firewall's password.
+    Fetch,
 }
 
 const METRICS: Option<Role> = Some(Role::Metrics);
+const BOUNCER: Option<Role> = Some(Role::Bouncer);
 const READER: Option<Role> = Some(Role::Reader);
 const ANALYST: Option<Role> = Some(Role::Analyst);
 const ENGINEER: Option<Role> = Some(Role::Engineer);
@@ -94,6 +98,12 @@ pub(crate) const ROUTES: &[(Method, &str, Option<Role>, WorkKind)] = &[
     (Method::GET, "/api/v1/dead-letters", READER, WorkKind::Read),
     (Method::GET, "/api/v1/dead-letters/summary", READER, WorkKind::Read),
     (Method::GET, "/api/v1/overview", READER, WorkKind::Search),
+    (Method::GET, "/api/v1/feeds/edl/{list}", BOUNCER, WorkKind::Fetch),
+    (Method::GET, "/api/v1/decisions/ratelimit", BOUNCER, WorkKind::Fetch),
+    // The paths of CrowdSec's interface, which bouncers know.
+    (Method::GET, "/v1/decisions/stream", BOUNCER, WorkKind::Fetch),
+    (Method::GET, "/v1/decisions", BOUNCER, WorkKind::Fetch),
+    (Method::POST, "/v1/usage-metrics", BOUNCER, WorkKind::Fetch),
     (Method::GET, "/api/v1/account", READER, WorkKind::Read),
     (Method::GET, "/api/v1/sessions", READER, WorkKind::Read),
     (Method::DELETE, "/api/v1/sessions/{id}", READER, WorkKind::Write),

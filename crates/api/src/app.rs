@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use vedette_act::Board;
 use vedette_store::Store;
 
 use crate::{
@@ -51,6 +52,8 @@ pub(crate) struct App {
     pub reloads: Option<Reloads>,
     /// How a rule's text is checked.
     pub check: RuleCheck,
+    /// What enforcement points fetch, if any may.
+    pub board: Option<Board>,
     /// A place for each open event stream and each export.
     pub streams: Arc<Shares>,
     /// A place for each change of many alerts.

@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use vedette_store::model::{Role, Token};
@@ -129,7 +130,7 @@ impl Caller {
     /// True if the caller has this permission.
     #[must_use]
     pub fn may(&self, permission: Permission) -> bool {
-        self.role >= permission.least()
+        self.role.includes(permission.least())
     }
 
     /// Refuses a role below `least`.
@@ -137,7 +138,7 @@ impl Caller {
     /// # Errors
     /// A `forbidden` problem.
     pub fn require(&self, least: Role) -> Result<(), Problem> {
-        if self.role >= least {
+        if self.role.includes(least) {
             return Ok(());
         }
         let detail = format!("This needs the role {}; yours is {}.", least.name(), self.role.name());
@@ -155,6 +156,22 @@ pub fn find_token<'a>(presented: &str, known: &'a [Token]) -> Option<&'a Token> 
         at = u64::conditional_select(&at, &(index as u64), same);
     }
     usize::try_from(at).ok().and_then(|at| known.get(at)).filter(|token| token.revoked_at.is_none())
+}
+
+/// The token in an `Authorization` header's value: as a bearer's, or as the password of any name, since firewalls know
+/// nothing else.
+///
+/// # Errors
+/// An `unauthenticated` problem if it is neither.
+pub fn bearer_or_password(header: &str) -> Result<String, Problem> {
+    let basic = header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"));
+    let Some((_, encoded)) = basic else { return bearer(header).map(str::to_owned) };
+    let pair = (encoded.len() <= 1_024).then(|| STANDARD.decode(encoded.trim()).ok()).flatten();
+    let pair = pair.and_then(|pair| String::from_utf8(pair).ok());
+    let password = pair.as_deref().and_then(|pair| Some(pair.split_once(':')?.1.to_owned()));
+    password.ok_or_else(|| {
+        Problem::new(Kind::Unauthenticated, "The Authorization header is no name and password.")
+    })
 }
 
 /// The token in an `Authorization` header's value.
@@ -222,5 +239,28 @@ mod tests {
         assert!(caller.require(Role::Analyst).is_ok());
         assert!(caller.require(Role::Engineer).is_ok());
         assert!(caller.require(Role::Admin).is_err());
+        // Those of programs stand beside them.
+        assert!(caller.require(Role::Bouncer).is_ok() && caller.require(Role::Metrics).is_ok());
+        let bouncer = Caller { role: Role::Bouncer, ..caller };
+        assert!(bouncer.require(Role::Bouncer).is_ok());
+        for other in [Role::Metrics, Role::Reader, Role::Admin] {
+            assert!(bouncer.require(other).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_taken_as_a_password() {
+        for (header, token) in [
+            ("Bearer vdt_1", "vdt_1"),
+            ("Basic cGFuLW9zOnZkdF8x", "vdt_1"),
+            ("basic OnZkdF8x", "vdt_1"),
+            ("Basic YTpiOmM=", "b:c"),
+        ] {
+            assert_eq!(bearer_or_password(header).unwrap(), token);
+        }
+        let long = format!("Basic {}", "QUFB".repeat(300));
+        for wrong in ["Basic", "Basic ", "Basic !", "Basic YWJj", "Basic /w==", "Digest x", long.as_str()] {
+            assert!(bearer_or_password(wrong).is_err(), "{wrong}");
+        }
     }
 }

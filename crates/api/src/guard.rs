@@ -8,13 +8,15 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
+    Json,
     body::{Body, Bytes},
     extract::{FromRequest as _, MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, header, uri::Authority},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use futures::FutureExt as _;
+use serde_json::json;
 use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
@@ -43,6 +45,9 @@ const MAX_SIGN_INS: usize = 16;
 const MAX_AT_PROVIDER: usize = 32;
 /// Bodies being read; one is at most 256 KiB.
 const MAX_BODIES: usize = 64;
+/// Fetches by enforcement points being answered, and as many bodies of theirs being read: each a list written or a lookup, so that
+/// two processors have few of them at once.
+const MAX_FETCHES: usize = 64;
 /// For an answer: beyond it nobody looks at the page any more, while its permit would keep others waiting.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a whole body: the largest needs 200 kbit/s.
@@ -61,6 +66,11 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
+/// Where the paths begin that bouncers know.
+const BOUNCERS: &str = "/v1/";
+/// In which bouncers send their token.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
 /// What the guard needs besides the app.
 #[derive(Clone)]
 pub(crate) struct Guard {
@@ -77,6 +87,8 @@ struct Permits {
     sign_ins: Semaphore,
     sign_in_bodies: Semaphore,
     at_provider: Semaphore,
+    fetches: Semaphore,
+    fetch_bodies: Semaphore,
 }
 
 impl Guard {
@@ -89,6 +101,8 @@ impl Guard {
             sign_ins: Semaphore::new(MAX_SIGN_INS),
             sign_in_bodies: Semaphore::new(MAX_SIGN_INS),
             at_provider: Semaphore::new(MAX_AT_PROVIDER),
+            fetches: Semaphore::new(MAX_FETCHES),
+            fetch_bodies: Semaphore::new(MAX_FETCHES),
         };
         Self { app, permits: Arc::new(permits) }
     }
@@ -100,21 +114,28 @@ pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
     let route =
         request.extensions().get::<MatchedPath>().map_or("unmatched", |path| path.as_str()).to_owned();
     let page = guard.app.console && wants_page(&request);
+    let template = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let door = door(&method, template, request.uri());
     // Where to go on after signing in; a change that was refused is not done by itself later.
     let wanted = if method.is_safe() {
         request.uri().path_and_query().map(|path| path.as_str().to_owned())
     } else {
         None
     };
-    let who = authenticate(&guard.app, request.headers());
+    let who = authenticate(&guard.app, door.work, request.headers());
     let caller = who.as_ref().ok().cloned();
-    let admitted = auth::on_behalf_of(caller.clone(), admit(&guard, who, request, next));
+    let admitted = auth::on_behalf_of(caller.clone(), admit(&guard, door, who, request, next));
     let answer = AssertUnwindSafe(admitted).catch_unwind().await;
     let answer = answer.unwrap_or_else(|_| {
         tracing::error!(%method, route, "a request panicked");
         Err(Problem::new(Kind::Internal, "This request hit a fault in Vedette; the log says more."))
     });
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    if door.work == WorkKind::Fetch
+        && let Some(problem) = response.extensions_mut().remove::<Problem>()
+    {
+        response = in_their_words(&route, &problem, response);
+    }
     if page && let Some(problem) = response.extensions_mut().remove::<Problem>() {
         response = match caller {
             None if problem.is(Kind::Unauthenticated) => {
@@ -134,13 +155,12 @@ pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
 
 async fn admit(
     guard: &Guard,
+    Door { role, work }: Door,
     who: Result<Caller, Problem>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
     let app = &guard.app;
-    let template = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let Door { role, work } = door(request.method(), template, request.uri());
     if work != WorkKind::Probe && request.extensions().get::<Reserve>().is_some() {
         let detail = "All connections are in use; only probes are answered. Try again in a moment.";
         return Err(Problem::new(Kind::Overloaded, detail));
@@ -164,7 +184,11 @@ async fn admit(
     };
     let permits = &guard.permits;
     if changes {
-        let bodies = if work == WorkKind::SignIn { &permits.sign_in_bodies } else { &permits.bodies };
+        let bodies = match work {
+            WorkKind::SignIn => &permits.sign_in_bodies,
+            WorkKind::Fetch => &permits.fetch_bodies,
+            _ => &permits.bodies,
+        };
         request = whole(bodies, request, caller.as_ref().and_then(Caller::csrf)).await?;
     }
     if let Some(caller) = caller.clone() {
@@ -182,6 +206,7 @@ async fn admit(
         // How many rows it is for says its body; where they are many, the use case takes a place for that, too.
         WorkKind::Bulk => return to_its_end(&permits.writes, caller, next.run(request)).await,
         WorkKind::Question => (permits.searches.try_acquire(), "searches"),
+        WorkKind::Fetch => (permits.fetches.try_acquire(), "fetches"),
     };
     let _permit = permit.map_err(|_| too_many(what))?;
     in_time(next.run(request)).await
@@ -268,11 +293,43 @@ fn check_form(headers: &HeaderMap, body: Bytes, csrf: &str) -> Result<Bytes, Pro
 
 fn wants_page(request: &Request<Body>) -> bool {
     let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    !request.uri().path().starts_with("/api/") && accepts.is_some_and(|types| types.contains("text/html"))
+    let path = request.uri().path();
+    !path.starts_with("/api/")
+        && !path.starts_with(BOUNCERS)
+        && accepts.is_some_and(|types| types.contains("text/html"))
 }
 
-fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
+/// A refusal as whoever fetches reads it: bouncers know one for a wrong key, firewalls are asked for a password.
+fn in_their_words(route: &str, problem: &Problem, mut response: Response) -> Response {
+    let stranger = problem.is(Kind::Unauthenticated);
+    if !route.starts_with(BOUNCERS) {
+        if stranger {
+            let asked = HeaderValue::from_static("Basic realm=\"vedette\", charset=\"UTF-8\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, asked);
+        }
+        return response;
+    }
+    let refused = stranger || problem.is(Kind::Forbidden);
+    let (status, message) = match refused {
+        true => (StatusCode::FORBIDDEN, "access forbidden"),
+        false => (problem.status(), problem.detail()),
+    };
+    let mut said = (status, Json(json!({"message": message}))).into_response();
+    if let Some(later) = response.headers().get(header::RETRY_AFTER) {
+        said.headers_mut().insert(header::RETRY_AFTER, later.clone());
+    }
+    said
+}
+
+fn authenticate(app: &App, work: WorkKind, headers: &HeaderMap) -> Result<Caller, Problem> {
+    let key = headers.get(API_KEY).filter(|_| work == WorkKind::Fetch);
     match headers.get(header::AUTHORIZATION) {
+        Some(value) if work == WorkKind::Fetch => {
+            app.admission.token(&auth::bearer_or_password(value.to_str().unwrap_or_default())?)
+        }
+        None if key.is_some() => {
+            app.admission.token(key.and_then(|key| key.to_str().ok()).unwrap_or_default())
+        }
         Some(value) => {
             let token = bearer(value.to_str().unwrap_or_default())?;
             app.admission.token(token)

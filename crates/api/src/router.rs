@@ -24,7 +24,7 @@ use crate::{
     console,
     guard::{self, Guard},
     mcp,
-    routes::{alerts, cases, desk, entities, export, people, rules, stream, system, triage},
+    routes::{alerts, cases, desk, enforcement, entities, export, people, rules, stream, system, triage},
     wire,
 };
 
@@ -51,6 +51,7 @@ const MAX_BODY: usize = 256 * 1024;
         (name = "audit", description = "Who changed what"),
         (name = "detection", description = "Rules and their coverage"),
         (name = "access", description = "Who may come in"),
+        (name = "enforcement", description = "What firewalls, gateways and bouncers fetch"),
         (name = "operation", description = "Sources, status, dead letters")
     )
 )]
@@ -105,6 +106,8 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(system::dead_letters))
         .routes(routes!(system::dead_letter_totals))
         .routes(routes!(system::overview))
+        .routes(routes!(enforcement::edl))
+        .routes(routes!(enforcement::rate_limits))
         .routes(routes!(people::account))
         .routes(routes!(people::sessions))
         .routes(routes!(people::end_session))
@@ -122,7 +125,7 @@ pub fn openapi_document() -> &'static openapi::OpenApi {
 /// All routes behind the guard.
 pub(crate) fn router(app: App) -> Router {
     let app = Arc::new(app);
-    let mut routes = api().split_for_parts().0.merge(system::probes());
+    let mut routes = api().split_for_parts().0.merge(system::probes()).merge(enforcement::bouncers());
     routes =
         routes.route("/api/v1/openapi.json", get(async || Json::<&openapi::OpenApi>(openapi_document())));
     routes = routes.route_service("/mcp", post_service(mcp::service(Arc::clone(&app))));

@@ -44,6 +44,7 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     },
 };
+use vedette_act::Board;
 use vedette_store::Store;
 
 use crate::{
@@ -133,6 +134,8 @@ pub struct ServerSettings {
     pub reloads: Option<Reloads>,
     /// How a rule's text is checked.
     pub check: RuleCheck,
+    /// What enforcement points fetch, if any may.
+    pub board: Option<Board>,
 }
 
 /// A certificate chain and its key, both PEM.
@@ -217,6 +220,7 @@ impl Server {
             hosts: settings.hosts,
             reloads: settings.reloads,
             check: settings.check,
+            board: settings.board,
             streams: Shares::new("streams and exports", app::MAX_STREAMS, app::STREAMS_EACH),
             bulks: Shares::new("changes of many alerts", app::MAX_BULKS, app::BULKS_EACH),
             stopping: watch_stopping.clone(),

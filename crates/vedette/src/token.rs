@@ -17,6 +17,7 @@ Examples:
   TOKEN=$(vedette token create --name siem-bridge --role analyst)
   curl -H \"Authorization: Bearer $TOKEN\" http://127.0.0.1:8080/api/v1/alerts
   vedette token create --name prometheus --role metrics
+  vedette token create --name edge-firewall --role bouncer
   vedette token list
   vedette token revoke --name siem-bridge
 
@@ -37,7 +38,7 @@ enum Action {
         /// A name, by which it can be revoked.
         #[arg(long, value_parser = name)]
         name: String,
-        /// What it allows: `metrics` reads /metrics and nothing else, `reader` reads, `analyst` also triages and sees raw records, `engineer` also reloads rules and sees the records of dead letters, `admin` also manages people.
+        /// What it allows: `metrics` reads /metrics and nothing else, `bouncer` fetches what is to be enforced and nothing else, `reader` reads, `analyst` also triages and sees raw records, `engineer` also reloads rules and sees the records of dead letters, `admin` also manages people.
         #[arg(long, value_parser = role)]
         role: Role,
     },
@@ -75,7 +76,7 @@ pub fn refused(error: vedette_store::Error) -> Failure {
 }
 
 fn role(text: &str) -> Result<Role, String> {
-    Role::parse(text).ok_or_else(|| "write metrics, reader, analyst, engineer or admin".to_owned())
+    Role::parse(text).ok_or_else(|| "write metrics, bouncer, reader, analyst, engineer or admin".to_owned())
 }
 
 /// Runs the command.

@@ -97,7 +97,7 @@ enum Action {
 
 fn role(text: &str) -> Result<Role, String> {
     Role::parse(text)
-        .filter(|role| *role > Role::Metrics)
+        .filter(|role| *role >= Role::Reader)
         .ok_or_else(|| "write reader, analyst, engineer or admin".to_owned())
 }
 

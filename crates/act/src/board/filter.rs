@@ -104,9 +104,8 @@ impl Filter {
         if self.takes_all() {
             return true;
         }
-        let in_scope = |scopes: &Vec<String>| {
-            scopes.iter().any(|own| own.eq_ignore_ascii_case(scope(seen.target)))
-        };
+        let in_scope =
+            |scopes: &Vec<String>| scopes.iter().any(|own| own.eq_ignore_ascii_case(scope(seen.target)));
         let why = seen.why.to_lowercase();
         let named = |words: &Vec<String>| words.iter().any(|word| why.contains(word));
         // Ours is the only origin, and a list that names it is no filter.
@@ -179,6 +178,12 @@ impl Lookup {
         *self == Self::default()
     }
 
+    /// Whether it is answered in microseconds: by what contains one address or range.
+    #[must_use]
+    pub fn is_quick(&self) -> bool {
+        self.net.is_some() && !self.inner
+    }
+
     pub(super) fn net(&self) -> Option<IpNet> {
         self.net
     }
@@ -189,9 +194,8 @@ impl Lookup {
 
     /// Whether a decision on a network that fits is asked for.
     pub(super) fn takes(&self, entry: &Entry) -> bool {
-        let in_scope = |own: &String| {
-            own.split(',').any(|own| own.trim().eq_ignore_ascii_case(scope(&entry.target)))
-        };
+        let in_scope =
+            |own: &String| own.split(',').any(|own| own.trim().eq_ignore_ascii_case(scope(&entry.target)));
         self.origins.is_none()
             && self.scope.as_ref().is_none_or(in_scope)
             && self.kind.as_ref().is_none_or(|own| own.eq_ignore_ascii_case(kind(entry.action)))

@@ -1,7 +1,8 @@
 //! Lists that firewalls and gateways fetch whole.
 //!
 //! In: what is shown, the time. Out: an external dynamic list as text, rate limits as JSON. Invariants: the text is never empty, and
-//! each of its lines is a comment, or an address or a prefix; the same entries give the same bytes, so that a list that did not change is not read again.
+//! each of its lines is a comment, or an address or a prefix; the same entries give the same bytes, so that a list that did not change is
+//! not read again.
 
 use std::io::Write as _;
 
@@ -11,7 +12,8 @@ use vedette_respond::Target;
 
 use super::shown::{Entry, Shown};
 
-/// What a throttled address, user or key may do: requests, and in how many seconds. A playbook says that somebody is throttled, not how much.
+/// What a throttled address, user or key may do: requests, and in how many seconds. A playbook says that somebody is throttled,
+/// not how much.
 pub const RATE: (u32, u32) = (60, 60);
 
 /// Characters of a comment; firewalls cut lines at 255.

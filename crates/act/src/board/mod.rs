@@ -321,8 +321,12 @@ impl Room {
                 _ => (lists::rate_limits(&shown, now), 0..0),
             };
             let etag = format!("\"{}\"", blake3::hash(&body).to_hex().get(..32).unwrap_or_default()).into();
-            *written =
-                Some(Written { version: shown.version, at: now, list: List { body: body.into(), etag }, all });
+            *written = Some(Written {
+                version: shown.version,
+                at: now,
+                list: List { body: body.into(), etag },
+                all,
+            });
         }
         let w = written.as_ref().ok_or(Silence::NotYet)?;
         Ok((w.list.clone(), w.version, w.at, w.all.clone()))

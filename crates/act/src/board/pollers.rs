@@ -157,7 +157,8 @@ impl Pollers {
 pub(super) fn figures(body: &[u8]) -> Option<Vec<Figure>> {
     let document: Value = serde_json::from_slice(body).ok()?;
     let components = document.as_object()?.get("remediation_components").and_then(Value::as_array);
-    let list = |value: &Value, name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+    let list =
+        |value: &Value, name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
     let components = components.into_iter().flatten();
     let items = components.flat_map(|one| list(one, "metrics")).flat_map(|metric| list(&metric, "items"));
     Some(items.filter_map(|item| figure(&item)).take(MAX_FIGURES).collect())
@@ -166,7 +167,8 @@ pub(super) fn figures(body: &[u8]) -> Option<Vec<Figure>> {
 fn figure(item: &Value) -> Option<Figure> {
     let text = |value: &Value| value.as_str().map(|text| text.chars().take(MAX_TEXT).collect::<String>());
     let labels = item.get("labels").and_then(Value::as_object).into_iter().flatten();
-    let labels = labels.filter_map(|(name, value)| Some((name.chars().take(MAX_TEXT).collect(), text(value)?)));
+    let labels =
+        labels.filter_map(|(name, value)| Some((name.chars().take(MAX_TEXT).collect(), text(value)?)));
     Some(Figure {
         name: text(item.get("name")?)?,
         unit: item.get("unit").and_then(text).unwrap_or_default(),

@@ -140,7 +140,8 @@ impl Shown {
     pub fn next(&self, outlet: &Outlet, in_force: Vec<InForce>, now: Micros) -> Self {
         let (wanted, left_out, unfit) = choose(outlet, in_force, now);
         let version = self.version + 1;
-        let mut change = Change { outlet, version, now, entries: Vec::new(), gone: Vec::new(), changed: false };
+        let mut change =
+            Change { outlet, version, now, entries: Vec::new(), gone: Vec::new(), changed: false };
         change.entries.reserve(wanted.len());
         let mut old = self.entries.iter().peekable();
         for Wanted { new, .. } in wanted {
@@ -152,7 +153,8 @@ impl Shown {
         }
         old.for_each(|before| change.lose(before));
         let Change { entries, gone, mut changed, .. } = change;
-        let gone = settle([self.gone.clone(), gone].concat(), &entries, outlet.kind, version, now, &mut changed);
+        let gone =
+            settle([self.gone.clone(), gone].concat(), &entries, outlet.kind, version, now, &mut changed);
         let lengths = [false, true].map(|v6| {
             let nets = entries.iter().filter_map(|entry| entry.target.network());
             let mut lengths: Vec<u8> =
@@ -254,7 +256,11 @@ fn choose(outlet: &Outlet, in_force: Vec<InForce>, now: Micros) -> (Vec<Wanted>,
     wanted.retain(|wanted| wanted.new.until > now);
     wanted.sort_by(|a, b| {
         let of = |w: &Wanted| (w.strength, w.new.until);
-        a.new.target.cmp(&b.new.target).then_with(|| of(b).cmp(&of(a))).then_with(|| a.new.why.cmp(&b.new.why))
+        a.new
+            .target
+            .cmp(&b.new.target)
+            .then_with(|| of(b).cmp(&of(a)))
+            .then_with(|| a.new.why.cmp(&b.new.why))
     });
     wanted.dedup_by(|next, kept| next.new.target == kept.new.target);
     let left_out = wanted.len().saturating_sub(outlet.capacity);

@@ -95,9 +95,9 @@ fn of_several_outlets_the_one_without_a_name_of_its_own_is_meant() {
         for (n, name) in names.iter().enumerate() {
             board.show(name, vec![ban(&format!("203.0.113.{n}"), at(60))], T0);
         }
-        board.stream(&asker(1), true, &Filter::default(), T0).map(|part| {
-            told(&serde_json::from_slice(&part.body).unwrap(), "new").join(",")
-        })
+        board
+            .stream(&asker(1), true, &Filter::default(), T0)
+            .map(|part| told(&serde_json::from_slice(&part.body).unwrap(), "new").join(","))
     };
     assert_eq!(of(&["crowdsec/edge"]).unwrap(), "ban 203.0.113.0");
     assert_eq!(of(&["crowdsec/edge", "crowdsec"]).unwrap(), "ban 203.0.113.1");
@@ -179,7 +179,10 @@ fn one_decision_a_target_the_strongest() {
     board.show("crowdsec", vec![throttle, ban(a, end)], at(20));
     assert_eq!(both(&poll(&board, &me, false, at(20))), (list(&["ban 203.0.113.1"]), list(&[])));
     board.show("crowdsec", Vec::new(), at(30));
-    assert_eq!(told(&poll(&board, &me, false, at(40)), "deleted"), list(&["captcha 203.0.113.1", "ban 203.0.113.1"]));
+    assert_eq!(
+        told(&poll(&board, &me, false, at(40)), "deleted"),
+        list(&["captcha 203.0.113.1", "ban 203.0.113.1"])
+    );
 }
 
 #[test]
@@ -205,7 +208,10 @@ fn what_is_left_is_told_and_never_none() {
     board.show("crowdsec", vec![ban("203.0.113.1", at(14_400)), ban("203.0.113.2", at(1))], T0);
     // As of a second later, since the body may be read until then.
     let answer = poll(&board, &me, true, T0);
-    assert_eq!((answer["new"].as_array().unwrap().len(), &answer["new"][0]["duration"]), (1, &"3h59m59s".into()));
+    assert_eq!(
+        (answer["new"].as_array().unwrap().len(), &answer["new"][0]["duration"]),
+        (1, &"3h59m59s".into())
+    );
     let lookup = Lookup::parse([("ip", "203.0.113.2")]).unwrap();
     let found: Value = serde_json::from_slice(&board.look_up(&lookup, T0).unwrap()).unwrap();
     assert_eq!(found[0]["duration"], "1s");
@@ -253,9 +259,12 @@ fn no_more_bouncers_and_figures_are_remembered_than_there_is_room_for() {
     assert_eq!(told(&poll(&board, &nth(1), false, now), "new").len(), 0);
     assert_eq!(told(&poll(&board, &nth(0), false, now), "new").len(), 1, "it was forgotten");
 
-    let item = r#"{"name": "dropped", "unit": "packet", "value": 3, "labels": {"origin": "vedette", "n": 1}}"#;
+    let item =
+        r#"{"name": "dropped", "unit": "packet", "value": 3, "labels": {"origin": "vedette", "n": 1}}"#;
     let many = vec![item; 2 * MAX_FIGURES].join(",");
-    let body = format!(r#"{{"log_processors": null, "remediation_components": [[1], {{"metrics": [{{"items": [{many}]}}]}}]}}"#);
+    let body = format!(
+        r#"{{"log_processors": null, "remediation_components": [[1], {{"metrics": [{{"items": [{many}]}}]}}]}}"#
+    );
     board.count(&nth(5), body.as_bytes(), now).unwrap();
     let bouncers = board.bouncers();
     let counted = bouncers.iter().find(|bouncer| bouncer.counted_at.is_some()).unwrap();
@@ -264,7 +273,9 @@ fn no_more_bouncers_and_figures_are_remembered_than_there_is_room_for() {
     for body in ["", "[]", "{", "7"] {
         assert!(board.count(&nth(5), body.as_bytes(), now).is_err(), "{body}");
     }
-    for body in ["{}", r#"{"remediation_components": null}"#, r#"{"remediation_components": [{"metrics": 1}]}"#] {
+    for body in
+        ["{}", r#"{"remediation_components": null}"#, r#"{"remediation_components": [{"metrics": 1}]}"#]
+    {
         board.count(&nth(5), body.as_bytes(), now).unwrap();
     }
 }
@@ -325,7 +336,7 @@ fn a_list_is_never_empty_and_keeps_what_lasts_longest() {
     assert_ne!(list.etag, empty.etag);
     // What has ended is not in it, though nobody said so.
     let later = board.edl("perimeter", at(450)).unwrap();
-    assert_eq!(firewall_reads(&String::from_utf8(later.body.to_vec()).unwrap()).unwrap().len(), 1);
+    assert_eq!(firewall_reads(str::from_utf8(&later.body).unwrap()).unwrap().len(), 1);
 }
 
 #[test]
@@ -356,7 +367,8 @@ fn rate_limits_name_whom_they_are_for() {
 fn what_was_deleted_is_bounded() {
     let board = board();
     let many = |from: u32, until| -> Vec<InForce> {
-        let net = |n: u32| Target::Network(IpNet::from(IpAddr::V6(Ipv6Addr::from(u128::from(from + n) << 80))));
+        let net =
+            |n: u32| Target::Network(IpNet::from(IpAddr::V6(Ipv6Addr::from(u128::from(from + n) << 80))));
         let one = ban("203.0.113.1", until);
         (0..60_000).map(|n| InForce { target: net(n), ..one.clone() }).collect()
     };

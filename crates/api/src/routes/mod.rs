@@ -3,6 +3,7 @@
 pub(crate) mod alerts;
 pub(crate) mod cases;
 pub(crate) mod desk;
+pub(crate) mod enforcement;
 pub(crate) mod entities;
 pub(crate) mod export;
 pub(crate) mod keyed;

@@ -7,6 +7,7 @@ mod alerts;
 mod contract;
 mod desk;
 mod desk_pages;
+mod enforcement;
 mod export;
 mod ledger;
 mod mcp;
@@ -132,6 +133,7 @@ async fn app(store: &Store, live: LiveView, stopping: watch::Receiver<bool>) -> 
         hosts: Vec::new(),
         reloads: None,
         check: check(),
+        board: None,
         streams: Shares::new("streams", 2, 2),
         bulks: Shares::new("changes of many alerts", 2, 1),
         relays: Relays::new(store.clone(), 1),

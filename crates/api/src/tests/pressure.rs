@@ -63,6 +63,7 @@ async fn serve(limits: Limits, tls: Option<TlsFiles>) -> Served {
         oidc: None,
         reloads: None,
         check: super::check(),
+        board: None,
     };
     let metrics = Arc::new(Metrics::new(live.clone()));
     let server = Server::bind_within(limits, settings, store, live, metrics).await.unwrap();

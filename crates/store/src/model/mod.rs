@@ -95,12 +95,14 @@ pub enum Withdrawal {
 }
 names!(Withdrawal { Uncovered = "uncovered", RuleChanged = "rule_changed" });
 
-/// What a caller may do; each role includes those before it.
+/// What a caller may do; of people's roles each includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Reads `/metrics`, and nothing else.
     Metrics,
+    /// Fetches what is to be enforced, and nothing else.
+    Bouncer,
     /// Sees what analysts see, but for records as they came, and changes nothing.
     Reader,
     /// Triages, and sees records as they came.
@@ -112,11 +114,20 @@ pub enum Role {
 }
 names!(Role {
     Metrics = "metrics",
+    Bouncer = "bouncer",
     Reader = "reader",
     Analyst = "analyst",
     Engineer = "engineer",
     Admin = "admin",
 });
+
+impl Role {
+    /// Whether whoever has this role may do what another one may. Roles of programs include nothing but themselves.
+    #[must_use]
+    pub fn includes(self, other: Self) -> bool {
+        self == other || (self >= Self::Reader && self >= other)
+    }
+}
 
 /// Whom a row is about, as text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

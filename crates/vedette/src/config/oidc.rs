@@ -149,11 +149,8 @@ pub fn check(config: &Config, purpose: For) -> Result<()> {
     }
     let roles = oidc.roles.iter().map(|(value, role)| (format!("roles.{value}"), *role));
     for (key, role) in roles.chain(oidc.default_role.map(|role| ("default_role".to_owned(), role))) {
-        if role == Role::Metrics {
-            return wrong(
-                &key,
-                "metrics is for programs; write reader, analyst, engineer or admin".to_owned(),
-            );
+        if role < Role::Reader {
+            return wrong(&key, format!("{role} is for programs; write reader, analyst, engineer or admin"));
         }
     }
     if config.api.public_url.is_none() {

@@ -383,6 +383,7 @@ async fn serve(
         hosts: api.hosts.clone(),
         reloads,
         check,
+        board: None,
     };
     let told = supervisor.clone();
     let shutdown = async move { told.asked_to_stop().await };
