@@ -278,6 +278,11 @@ fn hands_stay_on_the_keyboard() -> Result<()> {
         browser.shows("#history", "scan 1").await?;
         browser.leaving(async || browser.key('3').await).await?;
         browser.shows("#triage", "False positive").await?;
+        // And taken back, one change after the other.
+        browser.leaving(async || browser.key('u').await).await?;
+        browser.shows("#triage .status", "Acknowledged").await?;
+        browser.leaving(async || browser.key('u').await).await?;
+        browser.shows("#triage .status", "New").await?;
         Ok(())
     })
 }
@@ -300,8 +305,47 @@ fn one_key_closes_in_the_queue_and_one_takes_it_back() -> Result<()> {
         browser.shows("#did", "1 as before").await?;
         browser.shows(&status, "New").await?;
         ensure!(demo.says(&format!("alerts/{id}"))?["triage"]["status"] == "new");
+        // Several changes are taken back one after the other.
+        for (key, shown) in [('a', "Acknowledged"), ('2', "Closed"), ('u', "Acknowledged"), ('u', "New")] {
+            browser.key(key).await?;
+            browser.shows(&status, shown).await?;
+            browser
+                .until("the answer", async || {
+                    let alert = demo.says(&format!("alerts/{id}"))?;
+                    let told = browser.text("#did").await?;
+                    Ok((alert["triage"]["status"] == shown.to_lowercase() && told.starts_with("1 "))
+                        .then_some(()))
+                })
+                .await?;
+        }
         ensure!(is_marked(browser).await?, "the page was loaded again");
         Ok(())
+    })
+}
+
+#[test]
+fn a_page_to_which_nothing_new_comes_says_as_of_when_it_is() -> Result<()> {
+    act("as of", async |demo, browser| {
+        let id = demo.active(1).await?.remove(0);
+        browser.go(&demo.at(&format!("/?status=all&sort=-count&q={id}"))).await?;
+        browser.shows("#live", "As of ").await?;
+        // The stream is there: a row that is shown changes in place.
+        let other = Browser::start(Scripts::Run).await?;
+        let changed = async {
+            other.go(&demo.at(&format!("/alerts/{id}"))).await?;
+            other.press_button("Acknowledge").await?;
+            browser.shows(&format!("[id='row-{id}'] .status"), "Acknowledged").await?;
+            let word = browser.text("#live").await?;
+            ensure!(word.starts_with("As of ") && word.ends_with(" UTC, reload"), "{word}");
+            browser.key('t').await?;
+            browser.shows("#live", "Times are").await?;
+            browser.shows("#live", "As of ").await?;
+            browser.leaving(async || browser.click("#live a").await).await?;
+            ensure!(browser.place().await?.contains("sort=-count"), "{}", browser.place().await?);
+            Ok(())
+        };
+        let changed = changed.await;
+        changed.and(other.close().await)
     })
 }
 

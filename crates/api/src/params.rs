@@ -79,6 +79,12 @@ pub(crate) fn query<T: DeserializeOwned + IntoParams>(uri: &Uri) -> Result<T, Pr
     Ok(value)
 }
 
+/// A query string, as it stands behind `?`, as a `T`.
+pub(crate) fn query_of<T: DeserializeOwned + IntoParams>(text: &str) -> Result<T, Problem> {
+    let uri = format!("/?{text}").parse();
+    query(&uri.map_err(|_| Problem::new(Kind::InvalidParameter, "The query string cannot be read."))?)
+}
+
 /// A JSON body as a `T`.
 #[derive(Debug)]
 pub struct JsonBody<T>(pub T);

@@ -1,9 +1,9 @@
-//! One change of many rows, and taking changes back.
+//! One change of many rows.
 //!
-//! In: a [`BulkTarget`] and a patch, or a change's id; who asks. Out: what came of each row. Invariants: each row succeeds or fails on
+//! In: a [`BulkTarget`] and a patch; who asks. Out: what came of each row. Invariants: each row succeeds or fails on
 //! its own; nothing that was not seen is changed; the work goes in steps of [`BULK_STEP`] rows, each a transaction, between which
 //! publishing has its turn; all entries of the audit log that one request makes bear one change id, by which what was done is taken
-//! back, also where the work ended in the middle; what somebody changed since is never taken back.
+//! back, also where the work ended in the middle, and where the same request with its key went on with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use crate::{
     model::{BulkChange, BulkItem, BulkResult, BulkTarget, Filter, Made, Once, TriagePatch, Triaged},
     store::Store,
     transaction::WriteTx,
-    triage::{Changing, Handled, TriageRow},
+    triage::{Changing, TriageRow},
 };
 
 /// Rows that one bulk change names at most; what it finds by a filter has no bound.
@@ -55,11 +55,14 @@ enum Listed {
 }
 
 /// What one request does, step by step. A step is committed when the next one begins, the last together with the answer.
-struct Work<'a> {
+pub(crate) struct Work<'a> {
     store: &'a Store,
     actor: &'a str,
+    once: Option<&'a Once<BulkChange>>,
     open: Option<(WriteTx, Vec<BulkResult>)>,
     done: BulkChange,
+    /// The rows that this request had changed when it was cut off.
+    before: BTreeSet<String>,
     failed: bool,
     _under_way: Option<UnderWay>,
 }
@@ -82,6 +85,7 @@ impl Store {
                 return Err(Error::TooMany { max: MAX_BULK });
             }
             BulkTarget::Items(items) => {
+                let items: Vec<_> = items.iter().filter(|item| !work.did(&item.id)).collect();
                 for (at, some) in items.chunks(BULK_STEP).enumerate() {
                     let step = work.patch_named(some, patch).await;
                     let left = items.iter().skip(at * BULK_STEP).map(|item| &item.id);
@@ -92,7 +96,8 @@ impl Store {
             }
             BulkTarget::Matching { filter, as_of } => {
                 // Looked for before the transactions, since that may mean reading every row.
-                let found = self.existing_at(filter, *as_of).await?;
+                let mut found = self.existing_at(filter, *as_of).await?;
+                found.retain(|found| !work.did(&found.id));
                 for (at, some) in found.chunks(BULK_STEP).enumerate() {
                     let step = work.patch_found(filter, *as_of, some, patch).await;
                     let left = found.iter().skip(at * BULK_STEP).map(|found| &found.id);
@@ -102,77 +107,7 @@ impl Store {
                 }
             }
         }
-        work.finish(once).await
-    }
-
-    /// Takes a change back: each row that nobody has changed since is again what it was before; a result for each. That is a change,
-    /// too, and can be taken back.
-    pub async fn undo_triage(
-        &self,
-        change: i64,
-        actor: &str,
-        once: Option<&Once<BulkChange>>,
-    ) -> Result<Made<BulkChange>, Error> {
-        let mut work = match self.begin_work(actor, once).await? {
-            Ok(work) => work,
-            Err(answer) => return Ok(Made::Again(answer)),
-        };
-        let missing = || Error::NotFound { what: "change of alerts", id: change.to_string() };
-        let by = self.maker_of(change).await?.ok_or_else(missing)?;
-        if by != actor {
-            return Err(Error::OfOther { change, by });
-        }
-        let mut several = self.changed_several_times(change).await?;
-        let mut after = i64::MIN;
-        loop {
-            let entries = self.triage_entries(change, after).await?;
-            let Some(last) = entries.last() else { break };
-            after = last.seq;
-            let whole = |entry: Entry| match several.get_mut(&entry.target) {
-                Some(of_row) => of_row.take(),
-                None => Some(entry),
-            };
-            let entries: Vec<Entry> = entries.into_iter().filter_map(whole).collect();
-            if entries.is_empty() {
-                continue;
-            }
-            let step = work.take_back(&entries).await;
-            if !work.goes_on(step, entries.iter().map(|entry| &entry.target))? {
-                break;
-            }
-        }
-        work.finish(once).await
-    }
-
-    /// How many rows a change of alerts really changed, if this person made it and there is anything left of it that can be taken back:
-    /// a row that nobody has triaged since. Of what was taken back as a whole nothing is.
-    pub async fn change_of(&self, change: i64, actor: &str) -> Result<Option<u64>, Error> {
-        if self.maker_of(change).await?.is_none_or(|by| by != actor) {
-            return Ok(None);
-        }
-        // One such row ends it, mostly the first.
-        let left = sqlx::query(
-            "select 1 from audit done where change_id = $1 and action = 'triage' and not exists (select 1 from audit since \
-             where since.target = done.target and since.seq > done.seq and since.action = 'triage') limit 1",
-        );
-        if left.bind(change).fetch_optional(&self.inner.searchers).await?.is_none() {
-            return Ok(None);
-        }
-        // Of an index alone. What came back at once has an entry for that, too.
-        let count = sqlx::query(
-            "select sum(case action when 'triage' then 1 when 'recurred' then -1 else 0 end) as n from audit where change_id = $1",
-        );
-        let row = count.bind(change).fetch_one(&self.inner.searchers).await?;
-        Ok(Some(u64::try_from(row.try_get::<i64, _>("n")?).unwrap_or(0)))
-    }
-
-    /// Who made a change of alerts' triage; none if there is no such change.
-    async fn maker_of(&self, change: i64) -> Result<Option<String>, Error> {
-        let by = sqlx::query(
-            "select actor from audit where change_id = $1 and action = 'triage' order by seq limit 1",
-        );
-        let by = by.bind(change).fetch_optional(&self.inner.readers).await?;
-        Ok(by.map(|row| row.try_get("actor")).transpose()?)
+        work.finish().await
     }
 
     /// The rows that match now and were in the list at `as_of`, in the order in which they appeared; an error if they are more.
@@ -231,83 +166,43 @@ impl Store {
         Ok(known && filter.holds(&past.row))
     }
 
-    /// What a change did to rows' triage, in order, some at a time.
-    async fn triage_entries(&self, change: i64, after: i64) -> Result<Vec<Entry>, Error> {
-        let rows = sqlx::query(
-            "select seq, target, before, after from audit where change_id = $1 and seq > $2 and action = 'triage' \
-             order by seq limit $3",
-        );
-        let rows =
-            rows.bind(change).bind(after).bind(BULK_STEP as i64).fetch_all(&self.inner.readers).await?;
-        rows.iter().map(Entry::read).collect()
-    }
-
-    /// What a change did in all to the rows that it changed several times, since they were named so: at most [`MAX_BULK`] entries.
-    /// Taking back one after the other would end at what was there before the last.
-    async fn changed_several_times(&self, change: i64) -> Result<BTreeMap<String, Option<Entry>>, Error> {
-        let rows = sqlx::query(
-            "select seq, target, before, after from audit where change_id = $1 and action = 'triage' and target in \
-             (select target from audit where change_id = $1 and action = 'triage' group by target having count(*) > 1) \
-             order by seq",
-        );
-        let rows = rows.bind(change).fetch_all(&self.inner.readers).await?;
-        let mut several: BTreeMap<String, Option<Entry>> = BTreeMap::new();
-        for row in &rows {
-            let next = Entry::read(row)?;
-            match several.get_mut(&next.target) {
-                None => drop(several.insert(next.target.clone(), Some(next))),
-                // Where somebody else came in between, only what came after that is this change's to take back.
-                Some(Some(all)) if all.after.triage.version == next.before.triage.version => {
-                    (all.seq, all.after) = (next.seq, next.after);
-                }
-                Some(all) => *all = Some(next),
-            }
-        }
-        Ok(several)
-    }
-
     /// Begins the work of a request, or gives what was answered to it before.
-    async fn begin_work<'a>(
+    pub(crate) async fn begin_work<'a>(
         &'a self,
         actor: &'a str,
-        once: Option<&Once<BulkChange>>,
+        once: Option<&'a Once<BulkChange>>,
     ) -> Result<Result<Work<'a>, String>, Error> {
-        let under_way = once.map(|once| self.under_way(&once.key)).transpose()?;
-        if once.is_some()
-            && let Begun::Again(answer) = self.begin_once(once).await?
-        {
-            return Ok(Err(answer));
-        }
-        let done = BulkChange { change_id: None, results: Vec::new() };
-        Ok(Ok(Work { store: self, actor, open: None, done, failed: false, _under_way: under_way }))
-    }
-}
-
-/// What a change did to one row.
-struct Entry {
-    seq: i64,
-    target: String,
-    before: Handled,
-    after: Handled,
-}
-
-impl Entry {
-    fn read(row: &sqlx::any::AnyRow) -> Result<Self, Error> {
-        let (before, after): (&str, &str) = (row.try_get("before")?, row.try_get("after")?);
-        Ok(Self {
-            seq: row.try_get("seq")?,
-            target: row.try_get("target")?,
-            before: serde_json::from_str(before)?,
-            after: serde_json::from_str(after)?,
-        })
+        let _under_way = once.map(|once| self.under_way(&once.key)).transpose()?;
+        let change_id = match once {
+            None => None,
+            Some(_) => match self.begin_once(once).await? {
+                Begun::Again(answer) => return Ok(Err(answer)),
+                Begun::New(tx) => tx.change_id,
+            },
+        };
+        let results = match change_id {
+            Some(change) => self.done_of(change).await?,
+            None => Vec::new(),
+        };
+        let before = results.iter().map(|result| result.id.clone()).collect();
+        let done = BulkChange { change_id, results };
+        Ok(Ok(Work { store: self, actor, once, open: None, done, before, failed: false, _under_way }))
     }
 }
 
 impl Work<'_> {
+    /// Whether this request changed a row before it was cut off.
+    pub(crate) fn did(&self, id: &str) -> bool {
+        self.before.contains(id)
+    }
+
     /// The next step's transaction; what the one before did is done.
-    async fn next(&mut self) -> Result<WriteTx, Error> {
-        if let Some((tx, results)) = self.open.take() {
+    pub(crate) async fn next(&mut self) -> Result<WriteTx, Error> {
+        if let Some((mut tx, results)) = self.open.take() {
             let change = tx.change_id;
+            if let (Some(once), None, Some(change)) = (self.once, self.done.change_id, change) {
+                tx.keep_begun(&once.key, change).await?;
+            }
             tx.commit().await?;
             self.done.change_id = change;
             self.done.results.extend(results);
@@ -318,7 +213,7 @@ impl Work<'_> {
     }
 
     /// Whether to go on after a step. Where the store failed after something was done, what is left is told to be.
-    fn goes_on<'r>(
+    pub(crate) fn goes_on<'r>(
         &mut self,
         step: Result<(), Error>,
         left: impl Iterator<Item = &'r String>,
@@ -342,20 +237,20 @@ impl Work<'_> {
     }
 
     /// Commits the last step, and with it the answer, if that is to be kept.
-    async fn finish(mut self, once: Option<&Once<BulkChange>>) -> Result<Made<BulkChange>, Error> {
+    pub(crate) async fn finish(mut self) -> Result<Made<BulkChange>, Error> {
         if self.failed {
             return Ok(Made::New(self.done));
         }
         let (mut tx, results) = match self.open.take() {
             Some(open) => open,
-            None if once.is_none() => return Ok(Made::New(self.done)),
+            None if self.once.is_none() => return Ok(Made::New(self.done)),
             None => (self.store.begin().await?, Vec::new()),
         };
         let last: Vec<String> = results.iter().map(|result| result.id.clone()).collect();
         let (before, told) = (self.done.change_id, self.done.results.len());
         self.done.change_id = tx.change_id.or(before);
         self.done.results.extend(results);
-        let committed = match tx.keep_answer(once, &self.done).await {
+        let committed = match tx.keep_answer(self.once, &self.done).await {
             Ok(()) => tx.commit().await.map(drop),
             Err(error) => Err(error),
         };
@@ -367,35 +262,23 @@ impl Work<'_> {
         Ok(Made::New(self.done))
     }
 
-    async fn patch_named(&mut self, items: &[BulkItem], patch: &TriagePatch) -> Result<(), Error> {
-        let plan = |item: &BulkItem, id, row: TriageRow| {
+    async fn patch_named(&mut self, items: &[&BulkItem], patch: &TriagePatch) -> Result<(), Error> {
+        let plan = |item: &&BulkItem, id, row: TriageRow| {
             let seen_revision = item.seen_revision.or(patch.seen_revision);
             row.patched(id, item.version, &TriagePatch { seen_revision, ..patch.clone() })
         };
-        self.named(items, |item| &item.id, plan).await
-    }
-
-    async fn take_back(&mut self, entries: &[Entry]) -> Result<(), Error> {
-        let plan = |entry: &Entry, id, row: TriageRow| {
-            // A notice that an alert covers by now stands for that alert, whose version says nothing of the notice's changes: what it
-            // has may be another person's verdict.
-            let moved = id != entry.target || row.triage.version != entry.after.triage.version;
-            if moved || row.withdrawn {
-                return Err(Error::Conflict { id, current: row.triage });
-            }
-            Ok(Changing::back(id, row, entry.before.clone()))
-        };
-        self.named(entries, |entry| &entry.target, plan).await
+        let tx = self.next().await?;
+        self.named(tx, items, |item| &item.id, plan).await
     }
 
     /// A step of rows that are named.
-    async fn named<T>(
+    pub(crate) async fn named<T>(
         &mut self,
+        mut tx: WriteTx,
         items: &[T],
         name: impl Fn(&T) -> &String,
         plan: impl Fn(&T, String, TriageRow) -> Result<Changing, Error>,
     ) -> Result<(), Error> {
-        let mut tx = self.next().await?;
         let names: Vec<&String> = items.iter().map(&name).collect();
         let mut rows = BTreeMap::new();
         let mut ids = BTreeMap::new();

@@ -1,7 +1,8 @@
 //! Answers kept for requests that come with a key: carried out once, answered as often as they are sent.
 //!
 //! In: [`Once`]: a key and the request it came with. Out: the answer given before. Invariants: an answer is written in the transaction that makes what it
-//! tells of, so that a crash leaves both or neither; where that is several, with the last; of one caller the newest [`MAX_KEPT`] are
+//! tells of, so that a crash leaves both or neither; where that is several, with the last, and the first says which change is under
+//! way, so that the same request again goes on with it; of one caller the newest [`MAX_KEPT`] are
 //! kept, and of those the newest long ones, for a day; a key that comes with another request, or while it is under way, is refused.
 
 use std::{
@@ -47,7 +48,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// A transaction that is to make something, unless it was made before.
+/// A transaction that is to make something, unless it was made before; it bears the id of the change that was cut off, if one was.
 pub(crate) enum Begun {
     New(WriteTx),
     Again(String),
@@ -70,17 +71,21 @@ impl Store {
         let mut tx = self.begin().await?;
         let Some(Once { key, .. }) = once else { return Ok(Begun::New(tx)) };
         let known = sqlx::query(
-            "select request, answer from kept_answers where caller = $1 and name = $2 and at > $3",
+            "select request, answer, change_id from kept_answers where caller = $1 and name = $2 and at > $3",
         )
         .bind(&key.caller)
         .bind(&key.name)
         .bind(tx.now.minus(KEPT).0);
         match tx.one(known).await? {
             None => Ok(Begun::New(tx)),
-            Some(row) if row.try_get::<Vec<u8>, _>("request")? == key.request => {
-                Ok(Begun::Again(row.try_get("answer")?))
+            Some(row) if row.try_get::<Vec<u8>, _>("request")? != key.request => Err(Error::KeyReused),
+            Some(row) => {
+                tx.change_id = row.try_get("change_id")?;
+                match tx.change_id {
+                    Some(_) => Ok(Begun::New(tx)),
+                    None => Ok(Begun::Again(row.try_get("answer")?)),
+                }
             }
-            Some(_) => Err(Error::KeyReused),
         }
     }
 
@@ -112,20 +117,9 @@ impl WriteTx {
     /// Writes what is answered, if that is to be kept.
     pub(crate) async fn keep_answer<T>(&mut self, once: Option<&Once<T>>, made: &T) -> Result<(), Error> {
         if let Some(Once { key, answer }) = once {
-            let insert = sqlx::query(
-                "insert into kept_answers (caller, name, request, answer, at) values ($1, $2, $3, $4, $5) \
-                 on conflict (caller, name) do update set request = excluded.request, answer = excluded.answer, \
-                 at = excluded.at",
-            );
-            let insert = insert.bind(&key.caller).bind(&key.name).bind(key.request.to_vec());
             let answer = answer(made)?;
             let is_long = answer.len() >= LONG;
-            self.run(insert.bind(answer).bind(self.now.0)).await?;
-            let surplus = sqlx::query(
-                "delete from kept_answers where caller = $1 and name in (select name from kept_answers \
-                 where caller = $1 order by at desc, name limit $2 offset $3)",
-            );
-            self.run(surplus.bind(&key.caller).bind(MAX_KEPT).bind(MAX_KEPT)).await?;
+            self.keep(key, answer, None).await?;
             if is_long {
                 let surplus = sqlx::query(
                     "delete from kept_answers where caller = $1 and name in (select name from kept_answers \
@@ -136,6 +130,26 @@ impl WriteTx {
             }
         }
         Ok(())
+    }
+
+    /// Says of a request with a key that it is under way, and which change it makes.
+    pub(crate) async fn keep_begun(&mut self, key: &Key, change: i64) -> Result<(), Error> {
+        self.keep(key, String::new(), Some(change)).await
+    }
+
+    async fn keep(&mut self, key: &Key, answer: String, change: Option<i64>) -> Result<(), Error> {
+        let insert = sqlx::query(
+            "insert into kept_answers (caller, name, request, answer, at, change_id) values ($1, $2, $3, $4, $5, $6) \
+             on conflict (caller, name) do update set request = excluded.request, answer = excluded.answer, \
+             at = excluded.at, change_id = excluded.change_id",
+        );
+        let insert = insert.bind(&key.caller).bind(&key.name).bind(key.request.to_vec());
+        self.run(insert.bind(answer).bind(self.now.0).bind(change)).await?;
+        let surplus = sqlx::query(
+            "delete from kept_answers where caller = $1 and name in (select name from kept_answers \
+             where caller = $1 order by at desc, name limit $2 offset $3)",
+        );
+        self.run(surplus.bind(&key.caller).bind(MAX_KEPT).bind(MAX_KEPT)).await.map(drop)
     }
 
     /// The next number of this kind of thing.

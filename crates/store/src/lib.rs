@@ -51,6 +51,7 @@ mod techniques;
 mod tokens;
 mod topics;
 mod transaction;
+mod undo;
 mod verdicts;
 mod views;
 mod withdrawal;

@@ -74,6 +74,9 @@ pub(crate) struct Handled {
     closing: Option<Closing>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     closed_at: Option<Micros>,
+    /// After a change was taken back: the `seq` of the entry that had left the row as it is again; 0 is the row as it appeared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) again: Option<i64>,
 }
 
 /// The triage side of a row with what decides about its return to the queue.
@@ -160,8 +163,13 @@ impl TriageRow {
 
     /// What the audit log says of it.
     pub(crate) fn says(&self) -> Result<String, Error> {
+        self.says_again(None)
+    }
+
+    /// The same after a change was taken back, and which entry had left it so before.
+    fn says_again(&self, again: Option<i64>) -> Result<String, Error> {
         let Self { triage, recurred, closing, closed_at, .. } = self.clone();
-        Ok(serde_json::to_string(&Handled { triage, recurred: Some(recurred), closing, closed_at })?)
+        Ok(serde_json::to_string(&Handled { triage, recurred: Some(recurred), closing, closed_at, again })?)
     }
 
     /// Makes a closed row new again. Its version stays: revisions never change it.
@@ -227,6 +235,8 @@ pub(crate) struct Changing {
     pub(crate) after: TriageRow,
     /// It was closed from an older revision, or is worse than it was at closing.
     pub(crate) returns: bool,
+    /// As [`Handled::again`].
+    again: Option<i64>,
 }
 
 impl Changing {
@@ -252,18 +262,18 @@ impl Changing {
         } else if new.triage.status != Status::Closed {
             new.closing = None;
         }
-        Self { id, before: row, after: new, returns: closes && unseen }
+        Self { id, before: row, after: new, returns: closes && unseen, again: None }
     }
 
-    /// Back to what an entry of the audit log says was there before.
-    pub(crate) fn back(id: String, row: TriageRow, was: Handled) -> Self {
+    /// Back to what an entry of the audit log says was there before, as the entry `again` had left it.
+    pub(crate) fn back(id: String, row: TriageRow, was: Handled, again: Option<i64>) -> Self {
         let mut new = row.clone();
         new.triage = Triage { version: row.triage.version, ..was.triage };
         new.recurred = was.recurred.unwrap_or(false);
         (new.closing, new.closed_at) = (was.closing, was.closed_at);
         // What came in between counts as if it had stayed closed.
         let returns = new.closing.is_some_and(|closing| closing.outgrown(row.severity, row.count));
-        Self { id, before: row, after: new, returns }
+        Self { id, before: row, after: new, returns, again }
     }
 
     fn nothing(&self) -> bool {
@@ -293,7 +303,7 @@ impl WriteTx {
                 _ => None,
             };
             let mut seq = self.change(ChangeKind::Triage, &id);
-            entries.push((seq, actor, "triage", id.clone(), one.before.says()?, new.says()?));
+            entries.push((seq, actor, "triage", id.clone(), one.before.says()?, new.says_again(one.again)?));
             if one.returns {
                 let before = new.says()?;
                 new.reopen();

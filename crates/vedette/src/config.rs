@@ -32,7 +32,7 @@ pub struct Config {
     #[serde(default = "defaults::data")]
     pub data: PathBuf,
     /// Rule files and folders.
-    #[serde(default = "defaults::rules")]
+    #[serde(default = "defaults::rules", deserialize_with = "paths")]
     pub rules: Vec<PathBuf>,
     /// Folder with `fields.yml` and `sources/`; the built-in one if absent.
     #[serde(default)]
@@ -277,8 +277,9 @@ pub fn load(path: &std::path::Path, purpose: For) -> Result<Config> {
 }
 
 fn read(name: &str, text: &str, purpose: For, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
-    let mut config: Config = yaml::parse(name, text)?;
-    config.places = Places::of(name, text);
+    let places = || Places::of(name, text);
+    let mut config: Config = yaml::parse(name, text).map_err(|fault| places().named(fault))?;
+    config.places = places();
     override_from(&mut config, env)?;
     check::check(&config, purpose)?;
     Ok(config)
@@ -288,6 +289,33 @@ fn read(name: &str, text: &str, purpose: For, env: impl Fn(&str) -> Option<Strin
 fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(from)?;
     text.parse().map_err(|_| de::Error::custom(no_address(&text)))
+}
+
+/// A list of paths, or what one looks like.
+fn paths<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
+    struct List;
+
+    impl<'de> de::Visitor<'de> for List {
+        type Value = Vec<PathBuf>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a list of paths such as [detections]")
+        }
+
+        fn visit_str<E: de::Error>(self, path: &str) -> Result<Self::Value, E> {
+            Err(E::custom(format!("`{path}` is no list; write [{path}]")))
+        }
+
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut paths = Vec::new();
+            while let Some(path) = list.next_element()? {
+                paths.push(path);
+            }
+            Ok(paths)
+        }
+    }
+
+    from.deserialize_any(List)
 }
 
 fn no_address(text: &str) -> String {
@@ -368,13 +396,30 @@ mod tests {
         let with = |rest: &str| format!("kafka: {{brokers: a:1, {TOPICS}}}\n{rest}\n");
         says(&with("api: {listen: everywhere}"), "v.yml:2:15: api.listen: `everywhere` is no address");
         says(&with("engine: {skew: 20m}"), "v.yml:2:16: engine.skew: `20m` must lie between 0s and 10m");
-        says(&with("engine:\n  memory: 4 GB"), "v.yml:3:11: `4 GB` is no size; write for example 512MiB");
+        says(
+            &with("engine:\n  memory: 4 GB"),
+            "v.yml:3:11: engine.memory: `4 GB` is no size; write for example 512MiB",
+        );
         says(&with("engine: {threads: 0}"), "v.yml:2:19: engine.threads: 0 must lie between 1 and 256");
         says(&with("engine: {memory: 5}"), "v.yml:2:18: engine.memory: `5B` must be at least 256MiB");
         says(
             &with("store: {retention: {alerts: 5m}}"),
             "v.yml:2:29: store.retention.alerts: `5m` must lie between 1d and 36500d",
         );
+        says(
+            &with("store: {retention: {alerts: 90}}"),
+            "v.yml:2:29: store.retention.alerts: `90` is no length of time; write for example",
+        );
+        says(&with("store: {retention: 90}"), "v.yml:2:20: store.retention: ");
+        says(&with("rules: /etc/rules"), "v.yml:2:8: rules: `/etc/rules` is no list; write [/etc/rules]");
+        says(&with("rules: [{a: b}]"), "v.yml:2:9: rules[0]: ");
+        says(&with("engine: {notices: maybe}"), "v.yml:2:19: engine.notices: ");
+        says(&with("log: {format: xml}"), "v.yml:2:15: log.format: ");
+        says(
+            "kafka:\n  brokers: a:1\n  topics:\n    - {name: t, source: json, time_source: moon}\n",
+            "v.yml:4:44: kafka.topics[0].time_source: ",
+        );
+        says(&with("api: {oidc: {issuer: 7, colour: red}}"), "v.yml:2:");
         says(
             &with("store: {retention: {ledger: 1d}}"),
             "v.yml:2:29: store.retention.ledger: `1d` is less than dead_letters, `30d`: counts would go before the letters \

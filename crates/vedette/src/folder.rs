@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use vedette_store::{Access, Store, StoreSettings};
+use vedette_store::{Access, Error, Store, StoreSettings};
 
 use crate::{
     Failure, World as _,
@@ -35,9 +35,42 @@ pub fn with_store(
 ) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().world()?;
     runtime.block_on(async {
-        let store = Store::open(StoreSettings::new(&config.data, access)).await.world()?;
+        let store = Store::open(StoreSettings::new(&config.data, access)).await;
+        let store = store.map_err(|e| unopened(config, e))?;
         let done = work(&store).await;
         store.close().await;
         done.map(|()| 0)
     })
+}
+
+/// Why the store could not be opened; where the folder is at fault, with the place that names it.
+pub fn unopened(config: &Config, error: Error) -> Failure {
+    Failure::World(match error {
+        Error::Folder { .. } => {
+            let what = "it must be a folder that the user who runs vedette may write to; make it one, or name another";
+            config.places.wrong("data", format!("{:#}; {what}", anyhow::Error::from(error)))
+        }
+        error => error.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_used_is_named_with_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("v.yml");
+        let no_folder = path.join("below");
+        let text = "kafka: {brokers: a:1, topics: [{name: t, source: json}]}";
+        std::fs::write(&path, format!("{text}\ndata: {}\n", no_folder.display())).unwrap();
+        let config = config::load(&path, For::Folder).unwrap();
+        let refused = with_store(&config, Access::Tool, async |_| Ok(())).unwrap_err();
+        let Failure::World(error) = refused else { panic!("it is the world's") };
+        let (said, begins) =
+            (format!("{error:#}"), format!("{}:2:7: data: cannot use the data folder", path.display()));
+        assert!(said.starts_with(&begins) && said.contains("name another"), "{said}");
+    }
 }

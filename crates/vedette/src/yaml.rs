@@ -99,6 +99,21 @@ impl Places {
         self.0.insert(path.to_owned(), place.to_owned());
     }
 
+    /// A fault of one value says which, unless it does already.
+    pub fn named(&self, fault: FileFault) -> FileFault {
+        let Some((line, column)) = fault.at else { return fault };
+        let place = format!("{}:{line}:{column}", fault.file);
+        // Of a list and its first entry, which stand at one place, the entry, whose path is longer.
+        let own =
+            self.0.iter().filter(|(path, own)| !path.is_empty() && **own == place).map(|(path, _)| path);
+        match own.max_by_key(|path| path.len()) {
+            Some(path) if !fault.message.starts_with(path.as_str()) => {
+                FileFault { message: format!("{path}: {}", fault.message), ..fault }
+            }
+            _ => fault,
+        }
+    }
+
     /// What is wrong with the value of that path, with the place of it, or of what it is missing in.
     pub fn wrong(&self, path: &str, what: impl fmt::Display) -> Error {
         let mut known = path;

@@ -12,10 +12,21 @@ window.vedette = (() => {
   // A page that the browser kept whole may be of somebody who has signed out since: asked for again, it is what they may see now.
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
+  // Only where new rows come by themselves a page is live; elsewhere it says as of when it is.
+  const asOf = live && live.dataset.rows === "later" ? live.cloneNode(true) : null;
   const say = (text, on = false) => {
     if (!live || live.hidden) return;
+    if (on && asOf) live.replaceChildren(...asOf.cloneNode(true).childNodes); else live.textContent = text;
+    live.classList.toggle("on", on && !asOf);
+  };
+
+  // A word in its place for a moment.
+  const hint = (text) => {
+    if (!live || live.hidden) return;
+    const [before, on] = [[...live.childNodes], live.classList.contains("on")];
     live.textContent = text;
-    live.classList.toggle("on", on);
+    const own = live.firstChild;
+    setTimeout(() => { if (live.firstChild === own) { live.replaceChildren(...before); live.classList.toggle("on", on); } }, 2500);
   };
 
   const here = (iso) => {
@@ -160,7 +171,7 @@ window.vedette = (() => {
     const search = document.querySelector("input[type=search]");
     if (event.key === "?") help();
     else if (event.key === "/" && search) search.focus();
-    else if (event.key === "t") { local = !local; keep("times", local ? "local" : "utc"); times(); say(local ? "Times are of this place" : "Times are UTC"); }
+    else if (event.key === "t") { local = !local; keep("times", local ? "local" : "utc"); times(); hint(local ? "Times are of this place" : "Times are UTC"); }
     else if (pages[event.key]) {
       const [rel, step] = pages[event.key];
       const link = document.querySelector(`a[rel=${rel}]`)?.href;

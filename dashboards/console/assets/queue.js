@@ -27,6 +27,9 @@
   const rows = () => [...document.querySelectorAll(".lines tbody tr")];
   const row = (id) => document.getElementById(`row-${id}`);
   const boxes = () => [...document.querySelectorAll(".pick input[type=checkbox]")];
+  const idOf = (tr) => tr.id.slice(4);
+  // A row's version and revision are what its box sends.
+  const seen = (tr) => tr.querySelector(".pick input").value.split(":").slice(-2).map(Number);
   const chosen = () => boxes().filter((box) => box.checked).map((box) => box.closest("tr"));
   const still = () => scrollY < 80 && cursor === null && chosen().length === 0 && !body()?.matches(":hover");
 
@@ -54,7 +57,7 @@
   // Where it belongs: the newest crossing is first.
   const insert = (html) => {
     const tr = made(html);
-    if (row(tr.dataset.id)) { replace(row(tr.dataset.id), html); return; }
+    if (row(idOf(tr))) { replace(row(idOf(tr)), html); return; }
     tr.classList.add("fresh");
     const older = rows().find((other) => other.dataset.crossed <= tr.dataset.crossed);
     if (older) older.before(tr); else body().append(tr);
@@ -108,7 +111,7 @@
   };
 
   const happened = (kind, { id, html }) => {
-    if (kind === "reset") { reload(); return; }
+    if (kind === "reset") { if (first) reload(); else location.reload(); return; }
     if (kind !== "row" && kind !== "leave") return;
     dirty = true;
     if (again !== null) {
@@ -180,9 +183,10 @@
       status.textContent = change.status.charAt(0).toUpperCase() + change.status.slice(1);
     }
     count();
-    const items = targets.map((tr) => ({
-      id: tr.dataset.id, version: Number(tr.dataset.version), seen_revision: Number(tr.dataset.revision),
-    }));
+    const items = targets.map((tr) => {
+      const [version, seen_revision] = seen(tr);
+      return { id: idOf(tr), version, seen_revision };
+    });
     turn = turn.then(() => {
       for (const item of items) item.version = Math.max(item.version, own.get(item.id) ?? 0);
       return send(name, items, before);
@@ -201,7 +205,7 @@
   // Sends it; a row that was refused is as it was, unless it came anew meanwhile.
   const send = async (name, items, before) => {
     const [change, words] = acts[name];
-    const mine = (id) => [...before.keys()].find((tr) => tr.dataset.id === id && tr.isConnected);
+    const mine = (id) => [...before.keys()].find((tr) => tr.id === `row-${id}` && tr.isConnected);
     const restore = (id) => { const tr = mine(id); if (tr) replace(tr, before.get(tr)); };
     try {
       const answer = await post("/api/v1/alerts/bulk", { items, change });
@@ -210,7 +214,7 @@
         const tr = mine(item.id);
         if (item.problem) { restore(item.id); continue; }
         own.set(item.id, item.version);
-        if (tr) tr.dataset.version = item.version;
+        if (tr) tr.querySelector(".pick input").value = `${item.id}:${item.version}:${seen(tr)[1]}`;
       }
       if (answer.change_id !== null) { done.push(answer.change_id); kept(); }
       tell(`${answer.changed} ${words}.${rest(answer)}${answer.change_id === null ? "" : " u takes it back."}`, failed.length > 0);
@@ -242,11 +246,11 @@
   const move = (step) => {
     const all = rows();
     if (all.length === 0) return;
-    const at = cursor ? all.findIndex((tr) => tr.dataset.id === cursor) : -1;
+    const at = cursor ? all.findIndex((tr) => idOf(tr) === cursor) : -1;
     const next = all[Math.min(Math.max(at + step, 0), all.length - 1)];
     for (const tr of document.querySelectorAll("tr.cursor")) tr.classList.remove("cursor");
     next.classList.add("cursor");
-    cursor = next.dataset.id;
+    cursor = idOf(next);
     next.querySelector(".what a").focus({ preventScroll: true });
     next.scrollIntoView({ block: "nearest" });
   };
@@ -268,6 +272,11 @@
     event.preventDefault();
   });
 
+  // What is cut off at the end of its line is told on hovering.
+  document.addEventListener("mouseover", (event) => {
+    const cell = event.target.closest(".lines .what");
+    if (cell && !cell.title) cell.title = cell.querySelector(".summary").textContent;
+  });
   fresh.addEventListener("click", show);
   document.addEventListener("change", (event) => { if (event.target.closest(".pick, #bulk")) count(); });
   bulk?.addEventListener("submit", (event) => {
@@ -279,18 +288,19 @@
   did.addEventListener("submit", (event) => { event.preventDefault(); undo(); });
   document.addEventListener("click", (event) => {
     if (event.target.closest(".lines .what a")) {
-      try { sessionStorage.setItem("queue", JSON.stringify(rows().map((tr) => tr.dataset.id))); } catch { /* n and p do nothing */ }
+      try { sessionStorage.setItem("queue", JSON.stringify(rows().map(idOf))); } catch { /* n and p do nothing */ }
     }
   });
   setInterval(async () => {
     if (!dirty) return;
     dirty = false;
-    if (!await refresh("#tallies, #pulse, #banner")) dirty = true;
+    // Counts beside rows that are as of a time are of that time, too.
+    if (!await refresh(first ? "#tallies, #pulse, #banner" : "#pulse, #banner")) dirty = true;
   }, 4000);
 
   const offered = Number(did.querySelector("form")?.dataset.change);
   if (offered && !done.includes(offered)) { done.push(offered); kept(); }
   count();
-  say("Connecting…");
+  if (first) say("Connecting…");
   follow(live.dataset.stream, happened);
 })();

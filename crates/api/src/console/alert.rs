@@ -23,7 +23,7 @@ use super::{
 use crate::{
     access::Permission,
     app::App,
-    auth::Caller,
+    auth::{self, Caller},
     desk::{
         dossier::{self, Dossier},
         past::AsOfParams,
@@ -79,6 +79,8 @@ struct AlertPage {
     desk: AlertDesk,
     stream: String,
     conflict: Option<String>,
+    /// The reader's own change that stands last.
+    undo: Option<i64>,
     past: Option<Past>,
     /// This page as it is shown, for ever.
     lasting: String,
@@ -133,18 +135,24 @@ pub(super) async fn page(
     show(&app, &id, &params, None).await
 }
 
-/// What a form that was not saved said, and why it was not.
-pub(super) struct Unsaved {
-    pub why: String,
-    pub text: String,
+/// The page, with why a form was not saved, and what was written in it.
+pub(super) async fn unsaved(
+    app: &App,
+    id: &str,
+    problem: &Problem,
+    text: String,
+) -> Result<Response, Problem> {
+    let unsaved = Some((problem.detail().to_owned(), text));
+    let mut page = show(app, id, &AlertParams::default(), unsaved).await?;
+    *page.status_mut() = problem.status();
+    Ok(page)
 }
 
-/// The page, with a word on why a form was not saved.
-pub(super) async fn show(
+async fn show(
     app: &App,
     id: &str,
     params: &AlertParams,
-    unsaved: Option<Unsaved>,
+    unsaved: Option<(String, String)>,
 ) -> Result<Response, Problem> {
     let seq = app.store.newest_seq().await?;
     let filters = params.filters()?;
@@ -158,8 +166,11 @@ pub(super) async fn show(
     let known = app.store.there_at(&children::ids(&body), at.unwrap_or(i64::MAX)).await?;
     let desk = AlertDesk::of(app, &dossier.document.row).await?;
     let mut page = compose(dossier, desk, &body, &known, &live, (filters, at));
-    if let Some(Unsaved { why, text }) = unsaved {
+    if let Some((why, text)) = unsaved {
         (page.conflict, page.draft) = (Some(why), text);
+    }
+    if let Some(caller) = auth::asking().filter(|caller| at.is_none() && caller.may(Permission::Triage)) {
+        page.undo = app.store.own_last_change(&page.id, &caller.name).await?;
     }
     let own = segment("/alerts/", &page.id);
     // Nothing can be changed in the past.
@@ -250,6 +261,7 @@ fn compose(
         desk,
         stream: String::new(),
         conflict: None,
+        undo: None,
         past: None,
         lasting: String::new(),
         link: format!("{}#{}", segment("/alerts/", &row.id), slug(&title, &whose)),

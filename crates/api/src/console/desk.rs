@@ -25,7 +25,7 @@ use crate::{
         view::{self, ViewBody, ViewDocument},
     },
     metrics::now,
-    params::{NoParams, Segment, Strict},
+    params::{NoParams, Segment, Strict, query_of},
     problem::{Kind, Problem},
 };
 
@@ -184,7 +184,8 @@ pub(super) async fn save_view(
     Extension(caller): Extension<Caller>,
     FormBody(ViewForm { name, query, shared }): FormBody<ViewForm>,
 ) -> Result<Response, Problem> {
-    view::save(&app, ViewBody { name, query, shared: shared.is_some() }, None, &caller).await?;
+    let queue = query_of(&view::written(&query))?;
+    view::save(&app, ViewBody { name, query, shared: shared.is_some() }, &queue, None, &caller).await?;
     Ok(Redirect::to("/views").into_response())
 }
 

@@ -10,10 +10,7 @@ use axum::{
 use serde::{Deserialize, de::DeserializeOwned};
 use vedette_store::model::{Disposition, Status};
 
-use super::{
-    alert::{self, AlertParams, Unsaved},
-    segment,
-};
+use super::{alert, segment};
 use crate::{
     app::App,
     auth::Caller,
@@ -128,10 +125,7 @@ pub(super) async fn triage(
     match done.await {
         Ok(()) => Ok(Redirect::to(&segment("/alerts/", &id)).into_response()),
         Err(problem) if problem.is(Kind::VersionMismatch) || problem.is(Kind::InvalidBody) => {
-            let unsaved = Unsaved { why: problem.detail().to_owned(), text: text.unwrap_or_default() };
-            let mut page = alert::show(&app, &id, &AlertParams::default(), Some(unsaved)).await?;
-            *page.status_mut() = problem.status();
-            Ok(page)
+            alert::unsaved(&app, &id, &problem, text.unwrap_or_default()).await
         }
         Err(problem) => Err(problem),
     }

@@ -159,7 +159,7 @@ pub(crate) async fn change_all(
     Ok(outcome(made))
 }
 
-/// Takes back what somebody changed: each alert that nobody has changed since has the triage from before again.
+/// Takes back what somebody changed: each alert that is as the change left it has the triage from before again.
 pub(crate) async fn undo(
     app: &App,
     undo: &Undo,

@@ -86,13 +86,18 @@ pub(crate) fn page_size(given: Option<&str>) -> Result<u32, Problem> {
 /// The rows, as they are or as they were at `seq`.
 pub(crate) async fn rows(app: &App, query: &ListQuery, seq: Option<i64>) -> Result<Page<AlertRow>, Problem> {
     let Some(seq) = seq else { return Ok(app.store.list(query).await?) };
-    if !lasts(query) {
-        let detail =
-            format!("With `as_of` a list is not sorted by `{}`, which changes.", query.sort.key.name());
-        let valid = ["crossed_at", "-crossed_at", "created", "-created"];
-        return Err(Problem::new(Kind::InvalidParameter, detail).valid(valid));
-    }
+    lasting(query)?;
     Ok(app.store.list_at(query, seq).await?)
+}
+
+/// Refuses an order in which the past cannot be listed.
+pub(super) fn lasting(query: &ListQuery) -> Result<(), Problem> {
+    if lasts(query) {
+        return Ok(());
+    }
+    let detail = format!("With `as_of` a list is not sorted by `{}`, which changes.", query.sort.key.name());
+    let valid = ["crossed_at", "-crossed_at", "created", "-created"];
+    Err(Problem::new(Kind::InvalidParameter, detail).valid(valid))
 }
 
 /// Whether the list is sorted by what never changes, as one of the past has to be.

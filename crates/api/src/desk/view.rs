@@ -1,13 +1,17 @@
 //! Saved views: the queue's filters by name.
 //!
 //! In: a name and the queue's query string. Out: one's own views and those that others share. Invariant: a view only ever leads to
-//! the queue.
+//! the queue, and never to a queue that would refuse it: what the page would not show is not saved.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vedette_event::Micros;
-use vedette_store::model::{Key, Made, NewView, Once, Role, View};
+use vedette_store::model::{Key, ListQuery, Made, NewView, Once, Role, View};
 
+use super::{
+    list,
+    queue::{Asked, QueueParams},
+};
 use crate::{
     app::App,
     auth::Caller,
@@ -67,10 +71,19 @@ pub(crate) struct ViewBody {
     pub shared: bool,
 }
 
-/// Saves a view.
+/// A view's query written anew, so that whatever was given is names and values and nothing else; a place in a list, and what was done
+/// on the way there, are no part of a view.
+pub(crate) fn written(query: &str) -> String {
+    let pairs = form_urlencoded::parse(query.trim().trim_start_matches('?').as_bytes());
+    let pairs = pairs.filter(|(name, _)| !matches!(&**name, "cursor" | "did"));
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
+/// Saves a view; `queue` is what its query, as it is [`written`], asks the queue for.
 pub(crate) async fn save(
     app: &App,
     body: ViewBody,
+    queue: &QueueParams,
     key: Option<Key>,
     caller: &Caller,
 ) -> Result<Made<ViewDocument>, Problem> {
@@ -79,14 +92,14 @@ pub(crate) async fn save(
         let detail = format!("`name` must be 1 to {MAX_NAME} characters on one line.");
         return Err(Problem::new(Kind::InvalidBody, detail));
     }
-    let query = body.query.trim().trim_start_matches('?');
-    if query.len() > MAX_QUERY {
+    if body.query.len() > MAX_QUERY {
         let detail = format!("`query` must be at most {MAX_QUERY} bytes.");
         return Err(Problem::new(Kind::InvalidBody, detail));
     }
-    // Written anew, so that whatever was given is names and values and nothing else; a place in a list is no part of a view.
-    let pairs = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "cursor");
-    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+    let Asked { query: rows, at, .. } = queue.asked(app).await?;
+    // What only the store refuses.
+    list::rows(app, &ListQuery { limit: 1, cursor: None, ..rows }, at).await?;
+    let query = written(&body.query);
     let answer = |view: &View| serde_json::to_string(&ViewDocument::from(view.clone()));
     let once = key.map(|key| Once { key, answer });
     let new = NewView { name, query, shared: body.shared };

@@ -16,7 +16,7 @@ use crate::{
         snooze::{self, SnoozeBody, SnoozeDocument, SnoozeList, SnoozeParams},
         view::{self, ViewBody, ViewDocument, ViewList},
     },
-    params::{NoParams, Segment, Strict},
+    params::{NoParams, Segment, Strict, query_of},
     problem::{self, Problem},
 };
 
@@ -92,7 +92,8 @@ pub(crate) async fn save_view(
     Strict(NoParams {}): Strict<NoParams>,
     Keyed { body, key }: Keyed<ViewBody>,
 ) -> Result<Response, Problem> {
-    Ok(created(view::save(&app, body, key, &caller).await?))
+    let queue = query_of(&view::written(&body.query))?;
+    Ok(created(view::save(&app, body, &queue, key, &caller).await?))
 }
 
 /// Removes a saved view: one's own; admins remove anybody's shared one.

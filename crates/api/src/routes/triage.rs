@@ -89,8 +89,8 @@ pub(crate) async fn bulk(
     Ok(answered(StatusCode::OK, bulk::apply(&app, body, key, &caller).await?))
 }
 
-/// Takes back a change of one's own, of one alert or of many: each that nobody has changed since has the triage from before again.
-/// That is a change, too, and can be taken back.
+/// Takes back a change of one's own, of one alert or of many: each that is as the change left it, since nobody has changed it since or
+/// all that was changed since has been taken back, has the triage from before again. That is a change, too, and can be taken back.
 #[utoipa::path(
     post, path = "/alerts/undo", operation_id = "undo_changes", tag = "triage", request_body = Undo,
     params(KeyHeader),

@@ -257,6 +257,30 @@ async fn views_lead_to_the_queue_and_nowhere_else() {
     assert_eq!(api.get("/api/v1/views").await.json()["items"][0]["name"], "High");
     assert_eq!(post(&api, "/api/v1/views", None, &body).await.status, 409);
     assert_eq!(post(&api, "/api/v1/views", None, &json!({"name": "", "query": ""})).await.status, 400);
+    for query in [
+        "colour=red",
+        "severity=pink",
+        "sort=height",
+        "group=colour",
+        "severity=high&severity=low",
+        "as_of=99999999",
+        "as_of=1&group=rule",
+        "as_of=1&sort=-count",
+        "technique=T1",
+        "since=yesterday",
+    ] {
+        let refused = post(&api, "/api/v1/views", None, &json!({"name": "x", "query": query})).await;
+        let page = api.get(&format!("/?{query}")).await;
+        assert_eq!((refused.status.as_u16(), page.status.as_u16()), (400, 400), "{query}");
+        let detail = refused.json()["detail"].as_str().unwrap().replace('\'', "&#39;");
+        assert!(page.text().contains(&detail), "{query}: {detail}");
+    }
+    for query in ["q=a b", "?status=all&cursor=x&did=7", "group=rule", "q="] {
+        let made = post(&api, "/api/v1/views", None, &json!({"name": query, "query": query})).await;
+        assert_eq!(made.status, 201, "{query}");
+        let saved = made.json()["query"].as_str().unwrap().to_owned();
+        assert_eq!(api.get(&format!("/?{saved}")).await.status, 200, "{query}");
+    }
     assert_eq!(delete(&api, "/api/v1/views/1").await.status, 204);
     assert_eq!(delete(&api, "/api/v1/views/1").await.status, 404);
     assert_eq!(delete(&api, "/api/v1/views/x").await.status, 404);

@@ -59,7 +59,7 @@ async fn the_queue_shows_what_it_is_sorted_by() {
             listed["items"].as_array().unwrap().iter().map(|item| item["crossed_at"].as_str().unwrap());
         let shown: Vec<_> = page.split("<tr class=\"sev-").skip(1).collect();
         for (row, time) in shown.iter().zip(times) {
-            assert!(row.contains(&format!("condition met {time}\"")), "{time} in {row}");
+            assert!(row.contains(&format!("data-crossed=\"{time}\"")), "{time} in {row}");
         }
         assert_eq!(shown.len(), 11);
     }

@@ -15,7 +15,7 @@ async fn post(api: &Api, path: &str, form: &[(&str, &str)]) -> Answer {
 
 /// The first rows of a page as its form would send them.
 fn shown(page: &str) -> Vec<(String, String)> {
-    let seen = page.split("name=\"seen\" value=\"").skip(1).map(|part| part.split('"').next().unwrap());
+    let seen = page.split("name=\"alert\" value=\"").skip(1).map(|part| part.split('"').next().unwrap());
     seen.map(|seen| (seen.split(':').next().unwrap().to_owned(), seen.to_owned())).collect()
 }
 
@@ -30,11 +30,7 @@ async fn a_selection_is_closed_and_taken_back() {
     let page = api.get("/?sort=crossed_at").await.text();
     let rows = shown(&page);
     let mut form = vec![("act", "false_positive"), ("back", "sort=crossed_at")];
-    for (id, seen) in &rows[..2] {
-        form.extend([("alert", id.as_str()), ("seen", seen.as_str())]);
-    }
-    // Shown and not selected.
-    form.push(("seen", &rows[2].1));
+    form.extend(rows[..2].iter().map(|(_, seen)| ("alert", seen.as_str())));
     let done = post(&api, "/alerts/bulk", &form).await;
     assert_eq!(done.status, 303);
     let back = done.header(header::LOCATION).to_owned();
@@ -60,7 +56,7 @@ async fn what_was_not_seen_is_not_changed_by_the_form() {
     let rows = shown(&api.get("/").await.text());
     let id = rows[0].0.as_str();
     let stale = format!("{id}:7:1");
-    let form = [("act", "acknowledge"), ("back", ""), ("alert", id), ("seen", stale.as_str())];
+    let form = [("act", "acknowledge"), ("back", ""), ("alert", stale.as_str())];
     let told = post(&api, "/alerts/bulk", &form).await.text();
     assert!(told.contains("0 changed, 1 not") && told.contains(id), "{told}");
     assert_eq!(status(&api, id).await, "new");
@@ -69,6 +65,8 @@ async fn what_was_not_seen_is_not_changed_by_the_form() {
     let all = [("act", "acknowledge"), ("back", "severity=critical"), ("all", &*(seq + 1_000).to_string())];
     assert_eq!(post(&api, "/alerts/bulk", &all).await.status, 400);
     assert_eq!(post(&api, "/alerts/bulk", &[("act", "explode"), ("back", "")]).await.status, 400);
+    let unread = [("act", "acknowledge"), ("back", ""), ("alert", id)];
+    assert_eq!(post(&api, "/alerts/bulk", &unread).await.status, 400);
 }
 
 #[tokio::test]
@@ -96,7 +94,7 @@ async fn the_figure_is_of_what_was_changed() {
     let api = seeded().await;
     let rows = shown(&api.get("/?status=new&state=active").await.text());
     let (id, seen) = (rows[0].0.as_str(), rows[0].1.as_str());
-    let form = [("act", "renew"), ("back", ""), ("alert", id), ("seen", seen)];
+    let form = [("act", "renew"), ("back", ""), ("alert", seen)];
     let told = post(&api, "/alerts/bulk", &form).await;
     let page = told.text();
     assert!(
@@ -104,7 +102,7 @@ async fn the_figure_is_of_what_was_changed() {
         "{page}"
     );
     let stale = format!("{id}:0:0");
-    let form = [("act", "benign"), ("back", ""), ("alert", id), ("seen", stale.as_str())];
+    let form = [("act", "benign"), ("back", ""), ("alert", stale.as_str())];
     let page = post(&api, "/alerts/bulk", &form).await.text();
     assert!(page.contains("0 changed, 1 not") && page.contains("It is back in the queue"), "{page}");
     assert!(page.contains("Undo the change"));
@@ -117,7 +115,7 @@ async fn a_case_of_all_takes_all_that_match() {
     assert!(rows.len() > 1);
     let seq = api.store.newest_seq().await.unwrap().to_string();
     let form =
-        [("act", "case"), ("back", "source=waf"), ("all", &*seq), ("title", "All"), ("alert", &*rows[0].0)];
+        [("act", "case"), ("back", "source=waf"), ("all", &*seq), ("title", "All"), ("alert", &*rows[0].1)];
     assert_eq!(post(&api, "/alerts/bulk", &form).await.header(header::LOCATION), "/cases/1");
     let case = api.get("/api/v1/cases/1").await.json();
     assert_eq!(case["alert_count"], rows.len());
@@ -182,4 +180,90 @@ async fn views_groups_and_the_past_are_addresses() {
     assert!(past.contains(&format!("/alerts/{}?as_of=", rows[0].0)));
     let row = past.split(&format!("id=\"row-{}\"", rows[0].0)).nth(1).unwrap().split("</tr>").next().unwrap();
     assert!(row.contains("New") && !row.contains("Closed"), "{row}");
+}
+
+#[tokio::test]
+async fn only_a_page_that_new_rows_come_to_calls_itself_live() {
+    let api = seeded().await;
+    let word = |page: &str| {
+        let live = page.split("id=\"live\"").nth(1).unwrap().split("</span>").next().unwrap().to_owned();
+        assert!(live.contains("As of ") && live.contains(" UTC, <a href="), "{live}");
+        live
+    };
+    let first = word(&api.get("/?status=all").await.text());
+    assert!(first.contains("data-rows=\"first\"") && first.contains("href=\"/?status=all\""), "{first}");
+    for path in ["/?sort=-count", "/?group=rule"] {
+        let later = word(&api.get(path).await.text());
+        assert!(
+            later.contains("data-rows=\"later\"") && later.contains(&format!("href=\"{path}\"")),
+            "{later}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_past_says_what_is_not_counted() {
+    let api = seeded().await;
+    let seq = api.store.newest_seq().await.unwrap();
+    let past = api.get(&format!("/?as_of={seq}")).await.text();
+    assert!(past.contains("listed and not counted") && !past.contains("id=\"tallies\""));
+    assert!(!api.get("/").await.text().contains("listed and not counted"));
+    assert_eq!(api.get(&format!("/?as_of={seq}&group=rule")).await.status, 400);
+    assert_eq!(api.get(&format!("/?as_of={seq}&sort=-count")).await.status, 400);
+}
+
+/// What a browser lays out of fifty rows decides when anything is seen.
+#[tokio::test]
+async fn a_row_is_light() {
+    let api = seeded().await;
+    let page = api.get("/?status=all").await.text();
+    let rows: Vec<&str> =
+        page.split("<tr class=\"sev-").skip(1).map(|row| row.split("</tr>").next().unwrap()).collect();
+    assert!(rows.len() > 5);
+    for row in rows {
+        let elements = row.matches('<').count() - row.matches("</").count();
+        assert!(elements <= 24, "{elements} elements: {row}");
+        // Its id: of the row, in its box and in its link.
+        let id = row.split("id=\"row-").nth(1).unwrap().split('"').next().unwrap();
+        assert_eq!(row.matches(id).count(), 3, "{row}");
+    }
+}
+
+#[tokio::test]
+async fn an_alerts_page_takes_back_what_its_reader_did_there() {
+    let api = seeded().await;
+    let id = api.first().await;
+    let (page, triage) = (format!("/alerts/{id}"), format!("/alerts/{id}/triage"));
+    let offered = async || {
+        let page = api.get(&page).await.text();
+        let change = page.split("name=\"change\" value=\"").nth(1)?;
+        Some(change.split('"').next().unwrap().to_owned())
+    };
+    assert_eq!(offered().await, None, "nothing was done");
+    for (version, act) in [("0", "acknowledge"), ("1", "false_positive")] {
+        let form = [("version", version), ("act", act)];
+        assert_eq!(post(&api, &triage, &form).await.status, 303);
+    }
+    for expected in ["acknowledged", "new"] {
+        let change = offered().await.unwrap();
+        let back = post(&api, "/alerts/undo", &[("change", &*change), ("alert", &*id)]).await;
+        assert_eq!((back.status.as_u16(), back.header(header::LOCATION)), (303, &*page));
+        assert_eq!(status(&api, &id).await, expected);
+    }
+    assert_eq!(offered().await, None, "all is taken back");
+    // What somebody else changed since is not, and the page says so.
+    assert_eq!(post(&api, &triage, &[("version", "4"), ("act", "work")]).await.status, 303);
+    let change = offered().await.unwrap();
+    let patch = vedette_store::model::TriagePatch { assignee: Some("eve".into()), ..Default::default() };
+    api.store.patch_triage(&id, 5, &patch, "eve").await.unwrap();
+    assert_eq!(offered().await, None, "the last change is another's");
+    let refused = post(&api, "/alerts/undo", &[("change", &*change), ("alert", &*id)]).await;
+    assert!(refused.status == 412 && refused.text().contains("Not saved."), "{}", refused.status);
+    assert_eq!(status(&api, &id).await, "in_progress");
+    // A change of several alerts is not offered as one of this.
+    let rows = shown(&api.get("/?status=new").await.text());
+    let both: Vec<_> = rows[..2].iter().map(|(_, seen)| ("alert", seen.as_str())).collect();
+    let form = [[("act", "acknowledge"), ("back", "")].to_vec(), both].concat();
+    assert_eq!(post(&api, "/alerts/bulk", &form).await.status, 303);
+    assert!(!api.get(&format!("/alerts/{}", rows[0].0)).await.text().contains("name=\"change\""));
 }

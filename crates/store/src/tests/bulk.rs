@@ -107,9 +107,12 @@ async fn what_a_filter_finds_is_changed_however_much_it_is_and_taken_back() {
     assert_eq!(again.results.len(), many as usize - 2);
     let row = get(&store, "a3").await;
     assert_eq!((row.triage.status, row.triage.disposition), (Status::Closed, Some(Disposition::Benign)));
-    // The first change is none of now any more, nor is it offered.
+    // And so the rows are again as the first change left them.
+    assert_eq!(store.change_of(id, "ann").await.unwrap(), Some(many as u64));
+    let once_more = taken_back(&store, id, "ann").await;
+    assert_eq!(once_more.results.iter().filter(|result| result.outcome.is_err()).count(), 2);
+    assert_eq!(get(&store, "a3").await.triage.status, Status::InProgress);
     assert_eq!(store.change_of(id, "ann").await.unwrap(), None);
-    assert!(taken_back(&store, id, "ann").await.results.iter().all(|result| result.outcome.is_err()));
 }
 
 #[tokio::test]
@@ -335,7 +338,11 @@ async fn where_the_store_fails_in_the_middle_the_rest_is_told_and_what_was_done_
           begin select raise(abort, 'x'); end",
             Some(128),
         ),
-        ("create trigger fails before insert on kept_answers begin select raise(abort, 'x'); end", Some(256)),
+        (
+            "create trigger fails before insert on kept_answers when new.change_id is null \
+          begin select raise(abort, 'x'); end",
+            Some(256),
+        ),
         ("create trigger fails before update of status on alerts begin select raise(abort, 'x'); end", None),
     ];
     for (at, (failure, done)) in failures.into_iter().enumerate() {
@@ -358,6 +365,99 @@ async fn where_the_store_fails_in_the_middle_the_rest_is_told_and_what_was_done_
         let back = taken_back(&store, change.change_id.unwrap(), "ann").await;
         assert_eq!(back.results.len(), done);
     }
+}
+
+#[tokio::test]
+async fn a_change_that_was_cut_off_goes_on_with_its_key_under_one_id() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, (0..300).map(|n| alert(&format!("a{n:03}"), 1, n, 5)).collect()).await;
+    let run = |sql: &'static str| sqlx::query(sql).execute(&store.inner.writer);
+    let answer: fn(&BulkChange) -> serde_json::Result<String> =
+        |change| Ok(format!("{:?}", change.change_id));
+    let cut = "create trigger cut before update of status on alerts when new.id = 'a150' begin select raise(abort, 'x'); end";
+    let as_of = store.newest_seq().await.unwrap();
+    let open = Filter { status: [Status::New].into(), ..Filter::default() };
+    let of_filter = BulkTarget::Matching { filter: Box::new(open), as_of };
+    let named = (0..300).map(|n| BulkItem { id: format!("a{n:03}"), version: 2, seen_revision: None });
+    for (name, target) in [("filter", of_filter), ("items", BulkTarget::Items(named.collect()))] {
+        let (key, other) = (once(name, 1, answer), once(name, 2, answer));
+        run(cut).await.unwrap();
+        let first =
+            made(store.bulk_triage(&target, &closes(Disposition::Benign), "ann", Some(&key)).await.unwrap());
+        run("drop trigger cut").await.unwrap();
+        assert_eq!(first.results.iter().filter(|result| result.outcome.is_err()).count(), 172);
+        let refused = store.bulk_triage(&target, &to(Status::New), "ann", Some(&other)).await;
+        assert!(matches!(refused, Err(Error::KeyReused)), "the key is of what was cut off");
+        let whole =
+            made(store.bulk_triage(&target, &closes(Disposition::Benign), "ann", Some(&key)).await.unwrap());
+        assert_eq!((whole.change_id, whole.results.len()), (first.change_id, 300), "{name}");
+        assert!(effects(&whole).iter().all(|effect| *effect == Some(Effect::Changed)));
+        let kept = store.bulk_triage(&target, &closes(Disposition::Benign), "ann", Some(&key)).await.unwrap();
+        assert!(matches!(kept, Made::Again(text) if text == format!("{:?}", first.change_id)));
+        // Taking it back is cut off and goes on, too.
+        let (id, key) = (whole.change_id.unwrap(), once(&format!("undo {name}"), 1, answer));
+        run(cut).await.unwrap();
+        let first = made(store.undo_triage(id, "ann", Some(&key)).await.unwrap());
+        run("drop trigger cut").await.unwrap();
+        let back = made(store.undo_triage(id, "ann", Some(&key)).await.unwrap());
+        assert_eq!((back.change_id, back.results.len()), (first.change_id, 300));
+        assert!(effects(&back).iter().all(|effect| *effect == Some(Effect::Changed)));
+        assert_eq!(get(&store, "a000").await.triage.status, Status::New);
+    }
+}
+
+#[tokio::test]
+async fn changes_are_taken_back_one_after_the_other() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![alert("a", 1, 10, 5)]).await;
+    let patches = [to(Status::Acknowledged), to(Status::InProgress), closes(Disposition::Benign)];
+    let (mut ids, mut states) = (Vec::new(), vec![handled(&store, "a").await]);
+    for (version, patch) in patches.iter().enumerate() {
+        ids.push(store.patch_triage("a", version as i64, patch, "ann").await.unwrap().change_id.unwrap());
+        states.push(handled(&store, "a").await);
+    }
+    let refused = taken_back(&store, ids[1], "ann").await;
+    assert!(matches!(refused.results[0].outcome, Err(Error::Conflict { .. })), "it is not the last");
+    let mut undone = Vec::new();
+    for at in (0..3).rev() {
+        assert_eq!(store.change_of(ids[at], "ann").await.unwrap(), Some(1));
+        let back = taken_back(&store, ids[at], "ann").await;
+        assert_eq!(effects(&back), [Some(Effect::Changed)], "{at}");
+        assert_eq!(handled(&store, "a").await, states[at]);
+        assert_eq!(store.change_of(ids[at], "ann").await.unwrap(), None);
+        let twice = taken_back(&store, ids[at], "ann").await;
+        assert!(matches!(twice.results[0].outcome, Err(Error::Conflict { .. })), "it is taken back already");
+        undone.push(back.change_id.unwrap());
+    }
+    // And made again one after the other, the last undo first.
+    for (at, id) in undone.iter().rev().enumerate() {
+        assert_eq!(effects(&taken_back(&store, *id, "ann").await), [Some(Effect::Changed)]);
+        assert_eq!(handled(&store, "a").await, states[at + 1]);
+    }
+    assert_eq!(effects(&taken_back(&store, ids[2], "ann").await), [Some(Effect::Changed)]);
+}
+
+#[tokio::test]
+async fn what_another_person_left_the_same_is_not_taken_back() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![alert("a", 1, 10, 5)]).await;
+    let own = store.patch_triage("a", 0, &to(Status::Acknowledged), "ann").await.unwrap();
+    let own = own.change_id.unwrap();
+    let other = store.patch_triage("a", 1, &to(Status::InProgress), "bob").await.unwrap();
+    let refused = taken_back(&store, own, "ann").await;
+    assert!(matches!(refused.results[0].outcome, Err(Error::Conflict { .. })));
+    // The same values by a change that takes nothing back are another person's.
+    let again = store.patch_triage("a", 2, &to(Status::Acknowledged), "bob").await.unwrap();
+    let refused = taken_back(&store, own, "ann").await;
+    assert!(matches!(refused.results[0].outcome, Err(Error::Conflict { .. })));
+    assert_eq!(store.change_of(own, "ann").await.unwrap(), None);
+    // Once both are taken back by whom they are of, the row is as she left it.
+    for change in [again.change_id, other.change_id] {
+        assert_eq!(effects(&taken_back(&store, change.unwrap(), "bob").await), [Some(Effect::Changed)]);
+    }
+    assert_eq!(store.change_of(own, "ann").await.unwrap(), Some(1));
+    assert_eq!(effects(&taken_back(&store, own, "ann").await), [Some(Effect::Changed)]);
+    assert_eq!(get(&store, "a").await.triage.status, Status::New);
 }
 
 #[tokio::test]

@@ -255,7 +255,7 @@ mod tests {
                 "v.yml:7:12: api.oidc.roles: gives nobody a role; write values of the claim `groups`",
             ),
             ("roles", "{x: metrics}", "v.yml:7:16: api.oidc.roles.x: metrics is for programs; write reader"),
-            ("roles", "{x: boss}", "v.yml:7:16: unknown variant `boss`, expected"),
+            ("roles", "{x: boss}", "v.yml:7:16: api.oidc.roles.x: unknown variant `boss`, expected"),
             ("default_role", "metrics", "v.yml:8:19: api.oidc.default_role: metrics is for programs"),
             ("ca_file", "/no/such.pem", "v.yml:8:14: api.oidc.ca_file: there is no file `/no/such.pem`"),
             ("client_secret", "x", "v.yml:8:5: unknown field `client_secret`, expected"),

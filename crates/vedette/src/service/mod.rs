@@ -31,7 +31,7 @@ mod supervisor;
 mod topics;
 mod versions;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -150,7 +150,7 @@ async fn start_all(
         dead_letter_bytes: config.store.dead_letter_bytes.0,
         ..vedette_store::StoreSettings::new(&config.data, Access::Engine)
     };
-    let store = Store::open(settings).await.world()?;
+    let store = Store::open(settings).await.map_err(|e| crate::folder::unopened(&config, e))?;
     *opened_store = Some(store.clone());
     let present = Arc::new(Present::new(mode, supervisor.clone()));
     let looked_at = present.clone();
@@ -388,18 +388,7 @@ async fn serve(
     let told = supervisor.clone();
     let shutdown = async move { told.asked_to_stop().await };
     let server = vedette_api::Server::bind(settings, store.clone(), live, metrics).await;
-    let server = server.map_err(|e| match e {
-        vedette_api::Error::Nobody(_) | vedette_api::Error::NoTls(_) => {
-            Failure::Usage(config.places.wrong("api.listen", e))
-        }
-        vedette_api::Error::Tls(_) => {
-            let right =
-                "certificate is a PEM file with the server's own first, key the private key to that one";
-            Failure::Usage(config.places.wrong("api.tls", format!("{e}; {right}")))
-        }
-        vedette_api::Error::Oidc(_) => Failure::Usage(config.places.wrong("api.oidc", e)),
-        e => Failure::World(e.into()),
-    })?;
+    let server = server.map_err(|e| unserved(config, demo, e))?;
     let address = server.address();
     if !demo && server.admits_nobody() {
         say!(
@@ -409,6 +398,34 @@ async fn serve(
     }
     supervisor.task(Name::Api, server.run(shutdown));
     Ok(address)
+}
+
+/// Why nothing is served, with the place that names what is at fault.
+fn unserved(config: &Config, demo: bool, error: vedette_api::Error) -> Failure {
+    let wrong = |path: &str, what: String| config.places.wrong(path, what);
+    match error {
+        e @ (vedette_api::Error::Nobody(_) | vedette_api::Error::NoTls(_)) => {
+            Failure::Usage(wrong("api.listen", e.to_string()))
+        }
+        e @ vedette_api::Error::Tls(_) => {
+            let right =
+                "certificate is a PEM file with the server's own first, key the private key to that one";
+            Failure::Usage(wrong("api.tls", format!("{e}; {right}")))
+        }
+        e @ vedette_api::Error::Oidc(_) => Failure::Usage(wrong("api.oidc", e.to_string())),
+        vedette_api::Error::Bind { address, source } => {
+            let remedy = match source.kind() {
+                ErrorKind::AddrInUse => "stop what listens there, or choose another port",
+                ErrorKind::AddrNotAvailable => {
+                    "choose an address of this machine, such as 127.0.0.1 or 0.0.0.0"
+                }
+                _ => "choose another address or port",
+            };
+            let what = format!("cannot listen on {address}: {source}; {remedy}");
+            Failure::World(if demo { anyhow!("--port: {what}") } else { wrong("api.listen", what) })
+        }
+        e => Failure::World(e.into()),
+    }
 }
 
 impl Service {
@@ -445,5 +462,31 @@ impl Service {
             (None, Ok(said)) => Ok(said),
             (None, Err(_)) => Err(Failure::World(anyhow!("the store did not answer at the end"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_is_named_with_its_key_and_a_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("v.yml");
+        let text = "kafka: {brokers: a:1, topics: [{name: t, source: json}]}\napi:\n  listen: 127.0.0.1:1\n";
+        std::fs::write(&path, text).unwrap();
+        let config = crate::config::load(&path, crate::config::For::Service).unwrap();
+        let said = |demo, kind| {
+            let error = vedette_api::Error::Bind { address: config.api.listen, source: kind };
+            let Failure::World(error) = unserved(&config, demo, error) else { panic!("it is the world's") };
+            format!("{error:#}")
+        };
+        let taken = || std::io::Error::from(ErrorKind::AddrInUse);
+        let begins = format!("{}:3:11: api.listen: cannot listen on 127.0.0.1:1: ", path.display());
+        let message = said(false, taken());
+        assert!(message.starts_with(&begins) && message.ends_with("choose another port"), "{message}");
+        assert!(said(false, ErrorKind::AddrNotAvailable.into()).contains("an address of this machine"));
+        assert!(said(true, taken()).starts_with("--port: cannot listen on"));
     }
 }

@@ -15,16 +15,17 @@ use axum::{
 use serde::Deserialize;
 use vedette_store::model::{BulkItem, BulkTarget, Disposition, Effect, Made, Status};
 
-use super::params::QueueParams;
 use crate::{
     app::App,
     auth::Caller,
-    console::{Frame, forms::FormBody, render, segment, words},
+    console::{Frame, alert, forms::FormBody, render, segment, words},
     desk::{
         bulk::{self, BulkOutcome, BulkOutcomeItem, Undo},
         case::{self, CaseBody},
+        queue::QueueParams,
         triage::Change,
     },
+    params,
     problem::{Kind, Problem},
 };
 
@@ -73,9 +74,7 @@ impl Fields {
 
 /// The queue's parameters of a query string.
 fn queue_of(query: &str) -> Result<QueueParams, Problem> {
-    let uri = format!("/?{query}").parse().map_err(|_| unreadable("back"))?;
-    let params = axum::extract::Query::<QueueParams>::try_from_uri(&uri);
-    params.map(|axum::extract::Query(params)| params).map_err(|_| unreadable("back"))
+    params::query_of(query).map_err(|_| unreadable("back"))
 }
 
 fn unreadable(name: &str) -> Problem {
@@ -98,7 +97,7 @@ fn change(act: &str, caller: &Caller) -> Option<Change> {
     })
 }
 
-/// An entry as the form has it: `id:version:revision`.
+/// A row as its box names it: `id:version:revision`.
 fn seen(text: &str) -> Option<BulkItem> {
     let mut parts = text.rsplitn(3, ':');
     let (revision, version, id) = (parts.next()?, parts.next()?, parts.next()?);
@@ -118,12 +117,13 @@ pub(crate) async fn bulk(
     let fields = Fields(pairs);
     let queue = fields.queue()?;
     let act = fields.one("act").unwrap_or_default();
-    let ids: Vec<String> = fields.all("alert").map(str::to_owned).collect();
+    let rows = fields.all("alert").map(|row| seen(row).ok_or_else(|| unreadable("alert")));
+    let rows = rows.collect::<Result<Vec<_>, _>>()?;
     let all = fields.one("all").map(str::parse).transpose().map_err(|_| unreadable("all"))?;
     if act == "case" {
         let alert_ids = match all {
             Some(as_of) => case::listed(&app, &queue.filter().filter()?, as_of).await?,
-            None => ids,
+            None => rows.into_iter().map(|row| row.id).collect(),
         };
         let body = CaseBody {
             title: fields.one("title").unwrap_or_default().to_owned(),
@@ -140,10 +140,7 @@ pub(crate) async fn bulk(
     };
     let target = match all {
         Some(as_of) => BulkTarget::Matching { filter: Box::new(queue.filter().filter()?), as_of },
-        None => {
-            let shown = fields.all("seen").filter_map(seen);
-            BulkTarget::Items(shown.filter(|item| ids.contains(&item.id)).collect())
-        }
+        None => BulkTarget::Items(rows),
     };
     told(&app, bulk::change_all(&app, &target, change, None, &caller).await?, &queue)
 }
@@ -187,14 +184,26 @@ pub(crate) struct UndoForm {
     change: i64,
     #[serde(default)]
     back: String,
+    /// The alert whose page the form stood on.
+    alert: Option<String>,
 }
 
 /// `POST /alerts/undo`.
 pub(crate) async fn undo(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    FormBody(UndoForm { change, back }): FormBody<UndoForm>,
+    FormBody(UndoForm { change, back, alert }): FormBody<UndoForm>,
 ) -> Result<Response, Problem> {
     let queue = queue_of(&back)?;
-    told(&app, bulk::undo(&app, &Undo { change_id: change }, None, &caller).await?, &queue)
+    let made = bulk::undo(&app, &Undo { change_id: change }, None, &caller).await?;
+    match (alert, made) {
+        (Some(id), Made::New(done)) => {
+            let problem = done.items.into_iter().find_map(|item| item.problem);
+            match problem {
+                None => Ok(Redirect::to(&segment("/alerts/", &id)).into_response()),
+                Some(problem) => alert::unsaved(&app, &id, &problem, String::new()).await,
+            }
+        }
+        (_, made) => told(&app, made, &queue),
+    }
 }

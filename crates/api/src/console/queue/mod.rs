@@ -18,19 +18,26 @@ use vedette_store::{
     model::{Filter, Group, ListQuery, RowState, Status, SummaryBy},
 };
 
-use self::{params::QueueParams, row::Row};
+use self::row::Row;
 use super::{Frame, Stamp, alert::Past, events::entity_href, href, render, segment, words};
 use crate::{
     access::Permission,
     app::App,
     attack::Attack,
     auth::Caller,
-    desk::{list, past::AsOfParams, view},
+    desk::{
+        list,
+        queue::{Asked, QueueParams},
+        view,
+    },
     live::Live,
     metrics::now,
     params::Strict,
-    problem::{Kind, Problem},
+    problem::Problem,
 };
+
+/// Groups that are looked through at once; more is for a filter.
+const GROUPS: usize = 100;
 
 /// Saved views that the page names; all of them are on their own.
 const SAVED: usize = 12;
@@ -83,8 +90,11 @@ struct QueuePage {
     lasting: String,
     /// Whether who looks may change what is shown.
     triages: bool,
-    /// True where new rows belong to the top of what is shown.
+    /// True where new rows belong to the top of what is shown; elsewhere nothing comes by itself.
     first: bool,
+    /// When the page was made, and its own address.
+    made: String,
+    again: String,
     views: Vec<Choice>,
     tallies: Vec<Tally>,
     sets: Vec<Set>,
@@ -124,15 +134,7 @@ pub(super) async fn page(
     Strict(params): Strict<QueueParams>,
 ) -> Result<Response, Problem> {
     let seq = app.store.newest_seq().await?;
-    let query = params.list().query()?;
-    let group = params.group()?;
-    let at = AsOfParams { as_of: params.as_of.clone() }.seq(&app).await?;
-    if group.is_some() && at.is_some() {
-        return Err(Problem::new(
-            Kind::InvalidParameter,
-            "Groups are counted as they are now, not with `as_of`.",
-        ));
-    }
+    let Asked { query, group, at } = params.asked(&app).await?;
     // What is shown of the past can be looked at only.
     let triages = caller.may(Permission::Triage) && at.is_none();
     // Side by side, because a search is looked for three times: for its rows, for the counts, and for what snoozes hide of it.
@@ -158,6 +160,8 @@ pub(super) async fn page(
         past: at.map(|seq| Past { seq, exact: true, now: params.with("as_of", None) }),
         lasting: params.with("as_of", Some(&at.unwrap_or(seq).to_string())),
         triages,
+        made: Stamp::of(now()).text,
+        again: params.with("cursor", params.cursor.as_deref()),
         first: params.cursor.is_none() && params.sort.is_none() && group.is_none(),
         views,
         snoozed,
@@ -208,9 +212,9 @@ async fn listed(
     if let Some(by) = group {
         let summary = app.store.summary(by, &query.filter).await?;
         let live = app.live.now();
-        let groups = summary.groups.into_iter().map(|group| group_row(params, by, group, &live));
-        let groups = Some(groups.collect());
-        return Ok(Listed { rows: Vec::new(), groups, more_groups: summary.more, next: None });
+        let more_groups = summary.more || summary.groups.len() > GROUPS;
+        let groups = summary.groups.into_iter().take(GROUPS).map(|group| group_row(params, by, group, &live));
+        return Ok(Listed { rows: Vec::new(), groups: Some(groups.collect()), more_groups, next: None });
     }
     let page = list::rows(app, query, at).await?;
     let rows = match at {

@@ -39,7 +39,6 @@ pub(super) struct Seen {
 pub(super) struct Row {
     pub id: String,
     pub href: String,
-    pub seq: i64,
     pub version: i64,
     pub revision: u32,
     pub severity: &'static str,
@@ -97,7 +96,6 @@ impl Row {
             last_seen: Stamp::of(row.last_seen),
             continued: alert.as_ref().is_some_and(|body| body.continuation),
             flags: alert.map(|body| words::flags(body.flags)).unwrap_or_default(),
-            seq: row.seq,
             version: row.triage.version,
             revision: row.revision,
             severity: row.severity.name(),
