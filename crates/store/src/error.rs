@@ -88,6 +88,17 @@ pub enum Error {
         /// The key group.
         group: u8,
     },
+    /// The key for secrets cannot be used.
+    #[error(
+        "the key `{}` {detail}; restore it, or, where it is lost, remove it and give people with an authenticator another",
+        file.display()
+    )]
+    Key {
+        /// The key's file.
+        file: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
     /// Another engine has taken the lease since; nothing was changed.
     #[error("another engine has taken the lease (epoch {current}, ours is {ours}); this one must stop")]
     LeaseLost {

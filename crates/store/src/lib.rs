@@ -43,6 +43,7 @@ mod past;
 mod people;
 mod publish;
 mod retention;
+mod seal;
 mod search;
 mod sessions;
 mod snoozes;

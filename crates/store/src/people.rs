@@ -1,8 +1,8 @@
 //! Users: names, roles, and what they prove themselves by.
 //!
 //! In: argon2id strings and authenticators' secrets. Out: [`User`]s. Invariants: a name is given once and never to a token
-//! too, so that it says who did what; each change is in the audit log, but for secrets; a change that takes something from
-//! a user ends their sessions; no admin takes the last one away.
+//! too, so that it says who did what; each change is in the audit log, but for secrets; these are written sealed; a change that takes
+//! something from a user ends their sessions; no admin takes the last one away.
 
 use sqlx::{Row, any::AnyRow};
 use vedette_event::Micros;
@@ -10,12 +10,15 @@ use vedette_event::Micros;
 use crate::{
     error::Error,
     model::{Admitted, ChangeKind, Identity, Proof, Role, Totp, User, UserChange},
+    seal::Seal,
     store::Store,
     transaction::{Audit, SYSTEM, WriteTx},
 };
 
 /// Users at most: everybody is held in memory by who lets people in.
 pub const MAX_USERS: i64 = 10_000;
+/// Bytes of an authenticator's secret as earlier builds wrote it.
+const IN_CLEAR: usize = 20;
 const COLUMNS: &str = "select name, role, password, issuer, subject, totp_secret, totp_step, created_at, disabled_at, \
                        last_signed_in_at from users";
 
@@ -122,12 +125,33 @@ impl Store {
         tx.commit().await.map(drop)
     }
 
+    /// Seals authenticators' secrets that an earlier build wrote in clear.
+    pub(crate) async fn seal_secrets(&self) -> Result<(), Error> {
+        let clear = sqlx::query("select name, totp_secret from users where length(totp_secret) = $1");
+        let clear = clear.bind(IN_CLEAR as i64).fetch_all(&self.inner.access).await?;
+        if clear.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.begin().await?;
+        for row in &clear {
+            let (name, secret): (String, Vec<u8>) = (row.try_get("name")?, row.try_get("totp_secret")?);
+            let sealed = self.inner.seal.seal(&name, &secret)?;
+            let update =
+                sqlx::query("update users set totp_secret = $1 where name = $2 and totp_secret = $3");
+            tx.run(update.bind(sealed).bind(name).bind(secret)).await?;
+        }
+        tx.commit().await?;
+        tracing::info!(users = clear.len(), "authenticators' secrets are sealed now");
+        Ok(())
+    }
+
     /// Gives a user an authenticator, or takes it away. `step` is that of the code with which they showed that they have it.
     pub async fn set_totp(&self, name: &str, totp: Option<&Totp>, actor: &str) -> Result<(), Error> {
         let mut tx = self.begin().await?;
         let user = tx.local_user(name).await?;
+        let sealed = totp.map(|totp| self.inner.seal.seal(&user.name, &totp.secret)).transpose()?;
         let update = sqlx::query("update users set totp_secret = $1, totp_step = $2 where name = $3")
-            .bind(totp.map(|totp| totp.secret.clone()))
+            .bind(sealed)
             .bind(totp.map_or(0, |totp| totp.step))
             .bind(&user.name);
         tx.run(update).await?;
@@ -143,7 +167,7 @@ impl Store {
             .bind(name.to_lowercase())
             .fetch_optional(&self.inner.access)
             .await?;
-        row.as_ref().map(user).transpose()
+        row.as_ref().map(|row| user(row, &self.inner.seal)).transpose()
     }
 
     /// The user whom an identity provider vouches for.
@@ -154,14 +178,14 @@ impl Store {
             .bind(&identity.subject)
             .fetch_optional(&self.inner.access)
             .await?;
-        row.as_ref().map(user).transpose()
+        row.as_ref().map(|row| user(row, &self.inner.seal)).transpose()
     }
 
     /// All users, by name.
     pub async fn users(&self) -> Result<Vec<User>, Error> {
         let query = format!("{COLUMNS} order by name");
         let rows = sqlx::query(sqlx::AssertSqlSafe(query)).fetch_all(&self.inner.access).await?;
-        rows.iter().map(user).collect()
+        rows.iter().map(|row| user(row, &self.inner.seal)).collect()
     }
 
     /// Which moment of [`Admitted`] it is.
@@ -259,7 +283,10 @@ impl WriteTx {
     pub(crate) async fn user(&mut self, name: &str) -> Result<User, Error> {
         let query = format!("{COLUMNS} where name = $1");
         let row = self.one(sqlx::query(sqlx::AssertSqlSafe(query)).bind(name.to_lowercase())).await?;
-        row.as_ref().map(user).transpose()?.ok_or(Error::NotFound { what: "user", id: name.to_owned() })
+        row.as_ref()
+            .map(|row| user(row, self.seal()))
+            .transpose()?
+            .ok_or(Error::NotFound { what: "user", id: name.to_owned() })
     }
 
     /// A user who has a password.
@@ -272,7 +299,19 @@ impl WriteTx {
     }
 }
 
-fn user(row: &AnyRow) -> Result<User, Error> {
+/// An authenticator as the database holds it. Where its secret does not open no code is right, rather than none asked for.
+fn opened(seal: &Seal, name: &str, held: Vec<u8>, step: i64) -> Result<Totp, Error> {
+    if held.len() == IN_CLEAR {
+        return Ok(Totp { secret: held, step });
+    }
+    if let Some(secret) = seal.open(name, &held)? {
+        return Ok(Totp { secret, step });
+    }
+    tracing::error!(user = name, "the authenticator's secret does not open with this folder's vedette.key");
+    Ok(Totp { secret: Vec::new(), step: i64::MAX })
+}
+
+fn user(row: &AnyRow, seal: &Seal) -> Result<User, Error> {
     let name: String = row.try_get("name")?;
     let bad = |detail: &str| Error::BadValue { what: "user", id: name.clone(), detail: detail.to_owned() };
     let role: String = row.try_get("role")?;
@@ -281,9 +320,10 @@ fn user(row: &AnyRow) -> Result<User, Error> {
         (row.try_get("issuer")?, row.try_get("subject")?);
     let proof = match (password, issuer, subject) {
         (Some(hash), None, None) => {
-            let secret: Option<Vec<u8>> = row.try_get("totp_secret")?;
+            let held: Option<Vec<u8>> = row.try_get("totp_secret")?;
             let step = row.try_get("totp_step")?;
-            Proof::Password { hash, totp: secret.map(|secret| Totp { secret, step }) }
+            let totp = held.map(|held| opened(seal, &name, held, step)).transpose()?;
+            Proof::Password { hash, totp }
         }
         (None, Some(issuer), Some(subject)) => Proof::Provider(Identity { issuer, subject }),
         _ => return Err(bad("neither a password nor a provider")),

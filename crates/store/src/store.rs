@@ -25,6 +25,7 @@ use crate::{
     error::Error,
     kept_answers::KeysUnderWay,
     lease::{self, Lease},
+    seal::Seal,
     search,
     transaction::Counter,
 };
@@ -74,6 +75,7 @@ pub(crate) struct Inner {
     /// For the tokens alone.
     pub(crate) access: AnyPool,
     pub(crate) files: DatabaseFiles,
+    pub(crate) seal: Seal,
     /// Whether its pages may be damaged by how it was left.
     unchecked: AtomicBool,
     /// Our epoch; `None` without the lease.
@@ -132,9 +134,16 @@ impl Store {
             .folder
             .canonicalize()
             .map_err(|source| Error::Folder { folder: settings.folder.clone(), source })?;
-        Self::open_in(&folder, &settings).await.map_err(|source| match source {
+        let opened = async {
+            let store = Self::open_in(&folder, &settings).await?;
+            if settings.access == Access::Engine {
+                store.seal_secrets().await?;
+            }
+            Ok(store)
+        };
+        opened.await.map_err(|source| match source {
             named @ (Error::InUse { .. } | Error::Folder { .. } | Error::Gone { .. }) => named,
-            other => Error::Open { folder, source: Box::new(other) },
+            other => Error::Open { folder: folder.clone(), source: Box::new(other) },
         })
     }
 
@@ -194,6 +203,7 @@ impl Store {
                 searchers: pool(SEARCHERS, READER_PRAGMAS).connect(&url).await?,
                 access: pool(1, READER_PRAGMAS).connect(&url).await?,
                 files,
+                seal: Seal::of(folder),
                 unchecked: AtomicBool::new(matches!(left, Left::Unknown | Left::Unmarked)),
                 epoch,
                 found_at_rest,

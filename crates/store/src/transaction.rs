@@ -15,6 +15,7 @@ use crate::{
     bulk::Bulk,
     error::Error,
     model::{ChangeKind, Written},
+    seal::Seal,
     store::{Inner, Store, now},
 };
 
@@ -140,6 +141,11 @@ impl WriteTx {
     pub(crate) async fn all(&mut self, statement: Statement<'_>) -> Result<Vec<AnyRow>, Error> {
         let result = statement.fetch_all(&mut *self.transaction).await;
         self.checked(result)
+    }
+
+    /// What seals secrets.
+    pub(crate) fn seal(&self) -> &Seal {
+        &self.inner.seal
     }
 
     /// What the text of a source's dead letters may take.

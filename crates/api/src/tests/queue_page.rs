@@ -208,6 +208,13 @@ async fn the_past_says_what_is_not_counted() {
     let past = api.get(&format!("/?as_of={seq}")).await.text();
     assert!(past.contains("listed and not counted") && !past.contains("id=\"tallies\""));
     assert!(!api.get("/").await.text().contains("listed and not counted"));
+    // Whatever order it offers is one.
+    let orders: Vec<_> = past.split("href=\"").skip(1).map(|part| part.split('"').next().unwrap()).collect();
+    let orders: Vec<_> = orders.iter().filter(|href| href.contains("sort=")).collect();
+    assert!(!orders.is_empty());
+    for order in orders {
+        assert_eq!(api.get(&order.replace("&#38;", "&")).await.status, 200, "{order}");
+    }
     assert_eq!(api.get(&format!("/?as_of={seq}&group=rule")).await.status, 400);
     assert_eq!(api.get(&format!("/?as_of={seq}&sort=-count")).await.status, 400);
 }

@@ -2,6 +2,8 @@
 
 use vedette_event::Span;
 
+use sqlx::Row as _;
+
 use super::*;
 use crate::{Error, MAX_SESSIONS, NewSession};
 
@@ -101,6 +103,52 @@ async fn a_code_begins_one_session() {
     assert!(store.begin_session(&with(2, 102, "b")).await.unwrap());
     store.set_totp("ann", None, "root").await.unwrap();
     assert!(store.begin_session(&session("ann", 3, "c")).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_authenticators_secret_is_never_in_the_database_in_clear() {
+    let (folder, store) = store().await;
+    for name in ["ann", "bob"] {
+        store.add_user(name, Role::Analyst, &password(), "root").await.unwrap();
+    }
+    let secret = b"twenty bytes of this";
+    let totp = Totp { secret: secret.to_vec(), step: 100 };
+    store.set_totp("ann", Some(&totp), "ann").await.unwrap();
+    let of = async |store: &Store, name: &str| match store.user(name).await.unwrap().unwrap().proof {
+        Proof::Password { totp: Some(totp), .. } => (totp.secret, totp.step),
+        _ => panic!("{name} has no authenticator"),
+    };
+    assert_eq!(of(&store, "ann").await, (secret.to_vec(), 100));
+    let held = async |store: &Store| {
+        let rows = sqlx::query("select totp_secret from users where totp_secret is not null order by name");
+        let rows = rows.fetch_all(&store.inner.readers).await.unwrap();
+        let held: Vec<Vec<u8>> = rows.iter().map(|row| row.try_get("totp_secret").unwrap()).collect();
+        assert!(
+            held.iter().all(|held| held.len() == 49 && !held.windows(6).any(|part| part == &secret[..6])),
+            "{held:?}"
+        );
+        held
+    };
+    assert_eq!(held(&store).await.len(), 1);
+    // As an earlier build wrote it: it opens, and is sealed at the next start.
+    let clear = "update users set totp_secret = $1, totp_step = 7 where name = 'bob'";
+    sqlx::query(clear).bind(secret.to_vec()).execute(&store.inner.writer).await.unwrap();
+    assert_eq!(of(&store, "bob").await, (secret.to_vec(), 7));
+    drop(store);
+    let store = Store::open(StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
+    let held = held(&store).await;
+    assert_ne!(held[0], held[1]);
+    assert_eq!(of(&store, "bob").await, (secret.to_vec(), 7));
+    // That of another does not open, nor does any without the key: then no code is right.
+    let swap = sqlx::query("update users set totp_secret = $1 where name = 'ann'").bind(held[1].clone());
+    swap.execute(&store.inner.writer).await.unwrap();
+    assert_eq!(of(&store, "ann").await, (Vec::new(), i64::MAX));
+    drop(store);
+    std::fs::remove_file(folder.path().join("vedette.key")).unwrap();
+    let store = Store::open(StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
+    assert_eq!(of(&store, "bob").await, (Vec::new(), i64::MAX));
+    store.set_totp("bob", Some(&totp), "bob").await.unwrap();
+    assert_eq!(of(&store, "bob").await, (secret.to_vec(), 100));
 }
 
 #[tokio::test]

@@ -318,7 +318,13 @@ fn sorts(params: &QueueParams) -> Vec<Choice> {
         href: params.with("sort", sort),
         current: current == sort,
     };
-    orders.into_iter().map(choice).collect()
+    // The past is listed in orders that never change.
+    let past = params.as_of.is_some();
+    orders
+        .into_iter()
+        .filter(|(sort, _)| !past || matches!(sort, None | Some("crossed_at")))
+        .map(choice)
+        .collect()
 }
 
 fn groupings(params: &QueueParams) -> Vec<Choice> {
