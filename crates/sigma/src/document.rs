@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use vedette_event::{LogSource, Severity};
+use vedette_event::{LogSource, Severity, Sources};
 
 use crate::{
     Detection, Extras, Lists, RuleTest,
@@ -14,7 +14,8 @@ use crate::{
     detection::{self, Placeholders},
     extension,
     fault::{Fault, Place, did_you_mean, nearest, shown},
-    lint,
+    link, lint,
+    meaning::{self, Meaning},
     yaml::{self, Document, Entry, Node},
 };
 
@@ -23,6 +24,9 @@ use crate::{
 pub(crate) struct Draft {
     pub head: Head,
     pub body: Body,
+    /// What a detection means. It is told here because files are read on all cores and joined on one; what a correlation means follows
+    /// from the rules it refers to.
+    pub meaning: Option<[u8; 32]>,
 }
 
 /// What a document says beside what it looks for.
@@ -60,11 +64,7 @@ pub(crate) struct Label {
 /// The two sorts of rule.
 #[derive(Debug)]
 pub(crate) enum Body {
-    Detection {
-        detection: Detection,
-        /// The same with placeholders unexpanded, where there are any: what the rule means.
-        symbolic: Option<Detection>,
-    },
+    Detection(Detection),
     Correlation(RawCorrelation),
 }
 
@@ -159,7 +159,7 @@ pub(crate) fn below(action: Option<usize>, document: &Document) -> Result<(), Fa
 pub(crate) fn read(
     document: &Document,
     label: Label,
-    lists: &Lists,
+    (lists, sources): (&Lists, &Sources),
     budget: &mut FileBudget,
 ) -> Result<Draft, Fault> {
     let root = &document.root;
@@ -183,14 +183,14 @@ pub(crate) fn read(
     for entry in entries {
         check_key(entry, &mut warnings)?;
     }
-    let body = match (detection, correlation) {
+    let (body, symbolic) = match (detection, correlation) {
         (Some(_), Some(both)) => {
             let message = "a document is a detection or a correlation, not both";
             return Err(Fault::new(both.key_at, "not-a-rule", message)
                 .help("put a line `---` between two documents of a file"));
         }
         (Some(detection), None) => read_detection(detection, entries, lists, budget, &mut warnings)?,
-        (None, Some(node)) => Body::Correlation(read_correlation(node, entries)?),
+        (None, Some(node)) => (Body::Correlation(read_correlation(node, entries)?), None),
         (None, None) => {
             return Err(Fault::new(
                 root.at,
@@ -219,7 +219,14 @@ pub(crate) fn read(
         off: extension.off,
         warnings,
     };
-    Ok(Draft { head, body })
+    let meaning = match &body {
+        Body::Detection(detection) => {
+            let mapping = Meaning::new(sources, &link::applicable(detection, sources));
+            Some(meaning::detection(symbolic.as_ref().unwrap_or(detection), &head.extras, &mapping))
+        }
+        Body::Correlation(_) => None,
+    };
+    Ok(Draft { head, body, meaning })
 }
 
 fn check_key(entry: &Entry, warnings: &mut Vec<Fault>) -> Result<(), Fault> {
@@ -242,13 +249,14 @@ fn check_key(entry: &Entry, warnings: &mut Vec<Fault>) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The detection, and the same with placeholders unexpanded, where there are any: what the rule means.
 fn read_detection(
     entry: &Entry,
     entries: &[Entry],
     lists: &Lists,
     budget: &mut FileBudget,
     warnings: &mut Vec<Fault>,
-) -> Result<Body, Fault> {
+) -> Result<(Body, Option<Detection>), Fault> {
     if let Some(generate) = yaml::find(entries, "generate") {
         return Err(Fault::new(
             generate.key_at,
@@ -275,7 +283,7 @@ fn read_detection(
         None
     };
     let detection = Detection { logsource, condition: lowered.condition, leaves: lowered.leaves };
-    Ok(Body::Detection { detection, symbolic })
+    Ok((Body::Detection(detection), symbolic))
 }
 
 fn read_correlation(entry: &Entry, entries: &[Entry]) -> Result<RawCorrelation, Fault> {

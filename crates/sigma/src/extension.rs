@@ -39,7 +39,7 @@ const MAX_STEPS: usize = 10;
 pub(crate) fn read(node: &Node, body: &Body, budget: &mut FileBudget) -> Result<Extension, Fault> {
     let correlation = match body {
         Body::Correlation(raw) => Some(raw),
-        Body::Detection { .. } => None,
+        Body::Detection(_) => None,
     };
     let mut out = Extension::default();
     for entry in node.map("`vedette`")? {

@@ -55,7 +55,7 @@ pub const NO_RULE: &str = "no-rule";
 
 /// Reads, checks and lowers the documents of one file. Nothing of it depends on other files, so that files can be read on several threads.
 #[must_use]
-pub fn read(file: &RuleFile, lists: &Lists) -> ReadFile {
+pub fn read(file: &RuleFile, lists: &Lists, sources: &Sources) -> ReadFile {
     let read = |documents: Vec<yaml::Document>| {
         let mut global = None;
         let mut budget = budget::FileBudget::default();
@@ -64,7 +64,7 @@ pub fn read(file: &RuleFile, lists: &Lists) -> ReadFile {
         for (document, text) in documents.iter().zip(texts) {
             let label = document::label(document, &file.path, text);
             let draft = document::below(global, document)
-                .and_then(|()| document::read(document, label.clone(), lists, &mut budget));
+                .and_then(|()| document::read(document, label.clone(), (lists, sources), &mut budget));
             read.push((label, draft));
             global = global.or_else(|| document::action(document));
         }
@@ -113,7 +113,7 @@ pub fn link(files: impl IntoIterator<Item = ReadFile>, sources: &Sources) -> Rul
 /// Reads all files and joins them.
 #[must_use]
 pub fn load(files: &[RuleFile], lists: &Lists, sources: &Sources) -> RuleSet {
-    link(files.iter().map(|file| read(file, lists)), sources)
+    link(files.iter().map(|file| read(file, lists, sources)), sources)
 }
 
 #[cfg(test)]

@@ -282,7 +282,7 @@ impl Linker {
             let message = format!("the rule {} ({}:{}) {what}", shown(&other.id), other.file, other.at.line);
             return self.refuse(position, Fault::new(*at, code, message));
         }
-        let Some(Draft { mut head, body }) = self.items[position].draft.take() else { return };
+        let Some(Draft { mut head, body, meaning }) = self.items[position].draft.take() else { return };
         let children: Vec<(RuleIx, usize, Place)> = references
             .iter()
             .filter_map(|(target, at)| match self.items[*target].fate {
@@ -295,13 +295,13 @@ impl Linker {
         }
         let mut warnings = std::mem::take(&mut head.warnings);
         let lowered = match body {
-            Body::Detection { detection, symbolic } => Ok((RuleKind::Detection(detection), symbolic)),
+            Body::Detection(detection) => Ok(RuleKind::Detection(detection)),
             Body::Correlation(raw) => self
                 .correlation(&raw, &children, &head.label.file, output, &mut warnings)
-                .map(|correlation| (RuleKind::Correlation(correlation), None)),
+                .map(RuleKind::Correlation),
         };
-        let (kind, symbolic) = match lowered {
-            Ok(lowered) => lowered,
+        let kind = match lowered {
+            Ok(kind) => kind,
             Err(fault) => return self.refuse(position, fault),
         };
         if let Some(at) = head.off {
@@ -314,7 +314,7 @@ impl Linker {
             return;
         }
         let emits = self.items[position].emits;
-        self.items[position].fate = Fate::Placed(output.push(head, kind, symbolic, emits));
+        self.items[position].fate = Fate::Placed(output.push(head, kind, meaning, emits));
     }
 
     fn correlation(
@@ -491,8 +491,8 @@ impl Output<'_> {
         Ok(())
     }
 
-    /// Adds a rule; `symbolic` is what it means where that is not what it looks for.
-    fn push(&mut self, head: Head, kind: RuleKind, symbolic: Option<Detection>, emits: bool) -> RuleIx {
+    /// Adds a rule; `meaning` is that of a detection.
+    fn push(&mut self, head: Head, kind: RuleKind, meaning: Option<[u8; 32]>, emits: bool) -> RuleIx {
         let ix = RuleIx(self.rules.len() as u32);
         let placed = match &kind {
             RuleKind::Detection(detection) => {
@@ -507,10 +507,8 @@ impl Output<'_> {
             }
         };
         let meaning = match &kind {
-            RuleKind::Detection(lowered) => {
-                let detection = symbolic.as_ref().unwrap_or(lowered);
-                meaning::detection(detection, &head.extras, &Meaning::new(self.sources, &placed.sources))
-            }
+            // Its draft has one.
+            RuleKind::Detection(_) => meaning.unwrap_or_default(),
             RuleKind::Correlation(correlation) => {
                 let children: Vec<_> = correlation
                     .rules
@@ -573,7 +571,7 @@ impl Output<'_> {
 }
 
 /// The sources whose events a detection may apply to.
-fn applicable(detection: &Detection, sources: &Sources) -> BTreeSet<SourceIx> {
+pub(crate) fn applicable(detection: &Detection, sources: &Sources) -> BTreeSet<SourceIx> {
     let fits = sources.iter().filter(|(_, def)| def.concerns(&detection.logsource));
     fits.map(|(ix, _)| ix).collect()
 }

@@ -60,7 +60,7 @@ impl RuleText {
 
     /// The same, file by file on so many threads: that is two thirds of a start with thousands of rules.
     pub fn load_on(&self, threads: u16, sources: &Sources) -> RuleSet {
-        let read = on_threads(threads, &self.files, |file| vedette_sigma::read(file, &self.lists));
+        let read = on_threads(threads, &self.files, |file| vedette_sigma::read(file, &self.lists, sources));
         let mut rules = vedette_sigma::link(read, sources);
         rules.rejected.extend(self.unreadable.iter().cloned());
         rules.rejected.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
