@@ -57,4 +57,4 @@ mod truth;
 pub mod work;
 
 pub use evaluate::Evaluator;
-pub use program::{Program, needed_fields, searches_records};
+pub use program::{Program, Spread, needed_fields, searches_records};

@@ -265,6 +265,15 @@ impl Prices {
         self.rules.push(rule);
     }
 
+    /// Adds rules further behind.
+    pub(crate) fn append(&mut self, behind: Self) {
+        for (sum, more) in self.columns.iter_mut().zip(&behind.columns) {
+            *sum = sum.saturating_add(*more);
+        }
+        self.text = self.text.saturating_add(behind.text);
+        self.rules.extend(behind.rules);
+    }
+
     /// What all rules would take over cells of these sizes.
     fn bound(&self, of_column: impl Fn(usize) -> u64, of_text: u64) -> u64 {
         let each = self.columns.iter().enumerate().filter(|(_, price)| **price > 0);

@@ -35,6 +35,7 @@ pub use in_force::{InForce, Task};
 pub use in_order::{InFlight, InOrder};
 pub use standing::TopicStanding;
 pub use vedette_correlate::{Effort, Hands, Load, NOTICE_ENTRY, NewRevision, ReleaseTask, WaitingBudget};
+pub use vedette_detect::Spread;
 pub use version::Version;
 
 /// Fixed number of key groups; state is checkpointed by group.

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use vedette_correlate::{Plan, VersionPlan};
 use vedette_decode::Decoder;
-use vedette_detect::{Evaluator, Program};
+use vedette_detect::{Evaluator, Program, Spread};
 use vedette_event::{Micros, Projection, RuleIx, SourceIx, Sources};
 use vedette_sigma::{RuleSet, ir::Rule};
 
@@ -43,12 +43,18 @@ impl Version {
     /// Compiles rules for every source, in force from the beginning. Takes its time; whoever adopts it later need not.
     #[must_use]
     pub fn compile(rules: Arc<RuleSet>, sources: Arc<Sources>) -> Self {
+        Self::compile_on(Spread::HERE, rules, sources)
+    }
+
+    /// The same, rules side by side.
+    #[must_use]
+    pub fn compile_on(spread: Spread, rules: Arc<RuleSet>, sources: Arc<Sources>) -> Self {
         let plan = Arc::new(Plan::compile(rules.clone(), sources.clone()));
         let programs = sources.iter().map(|(ix, def)| {
             let mut fields = vedette_detect::needed_fields(&rules, def);
             fields.extend(plan.needed_fields(ix));
             let projection = Projection::new(fields);
-            let program = Arc::new(Program::compile(&rules, ix, &sources, projection.fields()));
+            let program = Arc::new(Program::compile_on(spread, &rules, def, projection.fields()));
             SourceProgram { projection, program }
         });
         let since = vec![Micros::MIN; rules.rules.len()].into();

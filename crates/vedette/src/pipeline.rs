@@ -44,8 +44,8 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, never, select, select_biased};
 use vedette_engine::{
-    Compiled, Detected, Detector, Error, Hands, InFlight, InForce, InOrder, KEY_GROUPS, ReleaseTask, Task,
-    Version,
+    Compiled, Detected, Detector, Error, Hands, InFlight, InForce, InOrder, KEY_GROUPS, ReleaseTask, Spread,
+    Task, Version,
 };
 use vedette_event::{Micros, RawBatch};
 
@@ -75,6 +75,18 @@ pub const RELEASE_AFTER: usize = 65_536;
 pub fn cores() -> u16 {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     u16::try_from(cores).unwrap_or(MAX_THREADS).min(MAX_THREADS)
+}
+
+/// So many threads, to compile rules on.
+pub fn spread(threads: u16) -> Spread {
+    Spread::new(usize::from(threads), |pieces, work| {
+        thread::scope(|scope| {
+            for piece in 1..pieces {
+                scope.spawn(move || work(piece));
+            }
+            work(0);
+        });
+    })
 }
 
 /// What may be in flight with so many threads.

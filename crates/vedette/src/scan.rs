@@ -19,7 +19,7 @@ use anyhow::anyhow;
 use crossbeam_channel::{Receiver, bounded, never};
 use indicatif::{ProgressBar, ProgressStyle};
 use vedette_correlate::HealthSignal;
-use vedette_engine::{Compiled, Detected, Engine, InForce, NewRevision, Output};
+use vedette_engine::{Compiled, Detected, Engine, InForce, NewRevision, Output, Version};
 use vedette_event::{
     Flags, MAX_ROWS, Micros, Order, Partition, RawBatch, SourceIx, Sources, Span, State, Topics, key_json,
     key_text,
@@ -117,11 +117,12 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let bar = progress(&inputs);
     let reached = Arc::new(Reached::new(inputs.len()));
     let turns = Turns::new(inputs.len(), args.mode == Mode::Findings);
-    // Before anything is compiled, which one thread does: the others have this to do meanwhile.
+    // Before anything is compiled, most of which one thread does: the others have this to do meanwhile.
     let reader = Reader::start(Reading::new(inputs, turns, reached.clone()), threads)?;
     let sources = Arc::new(sources);
     let topics = Arc::new(Topics::new(sources.defs.iter().map(|d| d.name.clone())));
-    let compiled = Compiled::new(rules.clone(), sources.clone(), topics, FILE_SECRET);
+    let version = Version::compile_on(pipeline::spread(threads), rules.clone(), sources.clone());
+    let compiled = Compiled::with_versions(vec![Arc::new(version)], topics, FILE_SECRET);
     let compiled = if args.mode == Mode::Findings { compiled.uncorrelated() } else { compiled };
     // Lives until all is said: at the end there is most to let through.
     let (mut pipeline, workers) =
