@@ -379,6 +379,7 @@ pub(crate) const STEPS: &[Step] = &[
     (14, "figures", include_str!("../migrations/0014_figures.sql")),
     (15, "groups", include_str!("../migrations/0015_groups.sql")),
     (16, "change ids", include_str!("../migrations/0016_change_ids.sql")),
+    (17, "response", include_str!("../migrations/0017_response.sql")),
     (18, "changes under way", include_str!("../migrations/0018_changes_under_way.sql")),
 ];
 

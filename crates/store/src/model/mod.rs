@@ -157,6 +157,7 @@ mod evidence;
 mod people;
 mod publication;
 mod query;
+mod response;
 mod retention;
 mod rows;
 
@@ -165,5 +166,6 @@ pub use evidence::*;
 pub use people::*;
 pub use publication::*;
 pub use query::*;
+pub use response::*;
 pub use retention::*;
 pub use rows::*;

@@ -167,6 +167,10 @@ pub enum ChangeKind {
     Admin,
     /// A case, a snooze or a saved view (id: `case:7`, `snooze:7`, `view:7`).
     Desk,
+    /// What a playbook or a person proposed, or what became of it (id: its number).
+    Action,
+    /// What holds for all actions: the never-block set, the kill switch.
+    Response,
 }
 names!(ChangeKind {
     Alert = "alert",
@@ -181,6 +185,8 @@ names!(ChangeKind {
     Health = "health",
     Admin = "admin",
     Desk = "desk",
+    Action = "action",
+    Response = "response",
 });
 
 /// One change in commit order.

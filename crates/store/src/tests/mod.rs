@@ -15,6 +15,7 @@ mod people;
 mod publishing;
 mod reading;
 mod replay;
+mod response;
 mod retention;
 mod search;
 mod snoozes;
