@@ -5,5 +5,19 @@
 //! again right before it is done; what is done is written down before anybody counts on it; a crash repeats at most what may be repeated.
 
 pub mod board;
+mod desk;
+pub mod http;
+mod responder;
+mod response;
+pub mod settings;
+pub mod tell;
 
 pub use board::{Board, InForce, Outlet};
+pub use desk::{ByHand, Guards, MAX_ENTRIES, Planned};
+pub use responder::{Responder, Turn, Wanted};
+pub use response::{ActError, Response, Spared};
+pub use settings::Settings;
+pub use tell::{ConnectorHealth, Connectors, Courier};
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 //! makes both the same, and once more changes nothing; nothing stays beyond its end, and no command covers a spared address.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
 };
 
@@ -28,11 +28,27 @@ pub struct DesiredState {
     stands: BTreeMap<Arc<str>, BTreeMap<(Action, Target), Stand>>,
 }
 
-/// How long one stands, and what it spares beside the never-block set.
+/// How long one stands, what it spares beside the never-block set, and which playbook put it up for longest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stand {
     until: Micros,
     spared: BTreeSet<IpNet>,
+    playbook: Arc<str>,
+}
+
+/// A countermeasure that must be in force, cut to what is not spared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InForce {
+    /// What.
+    pub action: Action,
+    /// To whom.
+    pub target: Target,
+    /// Until when.
+    pub until: Micros,
+    /// To be let through nonetheless: of a target that no prefix can be cut out of.
+    pub except: Vec<IpNet>,
+    /// The playbook that it comes from.
+    pub playbook: Arc<str>,
 }
 
 /// A countermeasure as a device holds it. Connectors report only those that bear our mark.
@@ -83,10 +99,14 @@ impl DesiredState {
     pub fn admit(&mut self, order: &Order) {
         for Connector { name, .. } in &order.connectors {
             let stands = self.stands.entry(name.clone()).or_default();
-            let stand = stands
-                .entry((order.action, order.target.clone()))
-                .or_insert_with(|| Stand { until: order.until, spared: BTreeSet::new() });
-            stand.until = stand.until.max(order.until);
+            let stand = stands.entry((order.action, order.target.clone())).or_insert_with(|| Stand {
+                until: order.until,
+                spared: BTreeSet::new(),
+                playbook: order.playbook.clone(),
+            });
+            if stand.until < order.until {
+                (stand.until, stand.playbook) = (order.until, order.playbook.clone());
+            }
             stand.spared.extend(&order.spared);
         }
     }
@@ -113,7 +133,19 @@ impl DesiredState {
         self.stands.keys()
     }
 
-    /// What a connector must have in force at a time: spared addresses cut out, of each lane on each target the strongest alone.
+    /// What a connector must have in force at a time: spared addresses cut out, of each lane on each target the strongest alone. And
+    /// the targets that what is spared cuts into too many prefixes, which are not in force.
+    #[must_use]
+    pub fn in_force(
+        &self,
+        connector: &str,
+        world: &World,
+        now: Micros,
+    ) -> (Vec<InForce>, Vec<(Action, Target)>) {
+        let Wanted { by_lane, uncut } = self.wanted(connector, world, now);
+        (by_lane.into_values().collect(), uncut)
+    }
+
     fn wanted(&self, connector: &str, world: &World, now: Micros) -> Wanted {
         let mut wanted = Wanted::default();
         if world.kill_switch {
@@ -127,7 +159,10 @@ impl DesiredState {
             match world.never.cut(*action, target, &more, world.policy.pieces) {
                 Ok(pieces) => {
                     let except = except(&world.never, *action, target, &more);
-                    pieces.into_iter().for_each(|piece| wanted.add(*action, piece, stand.until, &except));
+                    for target in pieces {
+                        let (except, playbook) = (except.clone(), stand.playbook.clone());
+                        wanted.add(InForce { action: *action, target, until: stand.until, except, playbook });
+                    }
                 }
                 Err(_) => wanted.uncut.push((*action, target.clone())),
             }
@@ -150,17 +185,19 @@ fn except(never: &NeverBlock, action: Action, target: &Target, more: &[IpNet]) -
 /// Each lane's strongest action on each target.
 #[derive(Default)]
 struct Wanted {
-    by_lane: BTreeMap<(crate::Lane, Target), (Action, Micros, Vec<IpNet>)>,
+    by_lane: BTreeMap<(crate::Lane, Target), InForce>,
     uncut: Vec<(Action, Target)>,
 }
 
 impl Wanted {
-    fn add(&mut self, action: Action, target: Target, until: Micros, except: &[IpNet]) {
-        let new = (action, until, except.to_vec());
-        let held = self.by_lane.entry((action.lane(), target)).or_insert_with(|| new.clone());
-        // The later end counts among equals only: a throttle that lasts longer must not lengthen a block.
-        if (action, until) > (held.0, held.1) {
-            *held = new;
+    fn add(&mut self, new: InForce) {
+        match self.by_lane.entry((new.action.lane(), new.target.clone())) {
+            Entry::Vacant(free) => drop(free.insert(new)),
+            // The later end counts among equals only: a throttle that lasts longer must not lengthen a block.
+            Entry::Occupied(mut held) if (new.action, new.until) > (held.get().action, held.get().until) => {
+                held.insert(new);
+            }
+            Entry::Occupied(_) => {}
         }
     }
 }
@@ -176,7 +213,7 @@ pub fn reconcile(
 ) -> Reconciled {
     let Wanted { by_lane, uncut } = state.wanted(connector, world, now);
     let mut wanted: BTreeMap<(Action, Target), (Micros, Vec<IpNet>)> = BTreeMap::new();
-    for ((_, target), (action, until, except)) in by_lane {
+    for InForce { action, target, until, except, .. } in by_lane.into_values() {
         wanted.insert((action, target), (until, except));
     }
     // A device may list a thing twice; then every entry must be right.

@@ -115,6 +115,7 @@ impl Gate<'_> {
             until: self.now.plus(span),
             connectors: self.proposal.connectors.clone(),
             spared: self.proposal.guards.never_block.clone(),
+            playbook: self.proposal.playbook.clone(),
         }))
     }
 

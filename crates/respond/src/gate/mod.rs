@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use vedette_event::{Micros, Severity, Span};
 
 pub use decide::decide;
-pub use world::{Live, NeverBlock, Policy, Users, World};
+pub use world::{Live, NeverBlock, Policy, Users, World, is_private};
 
 use crate::{
     deed::{Action, Connector},
@@ -47,6 +47,7 @@ pub struct Order {
     pub(crate) until: Micros,
     pub(crate) connectors: Vec<Connector>,
     pub(crate) spared: Vec<IpNet>,
+    pub(crate) playbook: Arc<str>,
 }
 
 impl Order {
@@ -72,6 +73,12 @@ impl Order {
     #[must_use]
     pub fn connectors(&self) -> &[Connector] {
         &self.connectors
+    }
+
+    /// The playbook that it comes from.
+    #[must_use]
+    pub const fn playbook(&self) -> &Arc<str> {
+        &self.playbook
     }
 }
 
@@ -157,6 +164,8 @@ pub enum Reason {
     Lapsed(Span),
     /// It has no target, or no connector that could do it.
     Unable,
+    /// A connector of this name is not configured.
+    NoConnector(Arc<str>),
     /// It has no time limit.
     NoLimit,
     /// All of the target is in the never-block set.
@@ -222,6 +231,7 @@ impl fmt::Display for Reason {
             Self::KillSwitch => f.write_str("the kill switch is on"),
             Self::Lapsed(span) => write!(f, "it was proposed more than {span} ago"),
             Self::Unable => f.write_str("it has no target, or a connector that cannot do it"),
+            Self::NoConnector(name) => write!(f, "the configuration has no connector `{name}`"),
             Self::NoLimit => f.write_str("it has no time limit"),
             Self::NeverBlock(target) => write!(f, "{target} is in the never-block set"),
             Self::Cut { pieces } => {

@@ -95,6 +95,15 @@ const PRIVATE: [&str; 15] = [
     "::ffff:0:0/96",
 ];
 
+/// Whether an address is nobody's on the internet, so that a connector has no business there unless somebody says so.
+#[must_use]
+pub fn is_private(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    // The last of the list stands for all IPv4 addresses.
+    let nets = PRIVATE.iter().take(PRIVATE.len() - 1).filter_map(|text| text.parse::<IpNet>().ok());
+    nets.into_iter().any(|net| net.contains(&address))
+}
+
 impl NeverBlock {
     /// The networks that an action must spare. Whoever isolates a host means one inside, so that private ranges are no guard there.
     #[must_use]

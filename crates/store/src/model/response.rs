@@ -15,8 +15,10 @@ pub enum ActionState {
     Refused,
     /// People must approve it.
     Waiting,
-    /// It may be done, and is being done.
+    /// It may be done, and is done next.
     Due,
+    /// Connectors are telling it.
+    Telling,
     /// A countermeasure that is to be in force.
     Live,
     /// Told to everybody, or taken back what it was to take back.
@@ -37,6 +39,7 @@ names!(ActionState {
     Refused = "refused",
     Waiting = "waiting",
     Due = "due",
+    Telling = "telling",
     Live = "live",
     Done = "done",
     Failed = "failed",
@@ -50,7 +53,7 @@ impl ActionState {
     /// True if something is still to come of it.
     #[must_use]
     pub const fn is_open(self) -> bool {
-        matches!(self, Self::Waiting | Self::Due | Self::Live)
+        matches!(self, Self::Waiting | Self::Due | Self::Telling | Self::Live)
     }
 }
 

@@ -71,7 +71,7 @@ impl Store {
             let detail = format!("Action {id} has nothing that a connector gave up.");
             return Err(Error::Clash { detail });
         }
-        let change = ActionChange { state: Some(ActionState::Due), ..ActionChange::default() };
+        let change = ActionChange { state: Some(ActionState::Telling), ..ActionChange::default() };
         let row = tx.change_action(id, version, &change, actor, "action_replayed").await?;
         tx.commit().await?;
         Ok(row)
@@ -160,7 +160,7 @@ impl WriteTx {
     async fn settle_action(&mut self, id: i64) -> Result<Option<ActionRow>, Error> {
         let left = sqlx::query(
             "select version, (select count(*) from deliveries where action_id = $1 and state = 'due') as due, \
-             (select count(*) from deliveries where action_id = $1 and state = 'dead') as dead from actions where id = $1 and state = 'due'",
+             (select count(*) from deliveries where action_id = $1 and state = 'dead') as dead from actions where id = $1 and state = 'telling'",
         );
         let Some(row) = self.one(left.bind(id)).await? else { return Ok(None) };
         if row.try_get::<i64, _>("due")? > 0 {

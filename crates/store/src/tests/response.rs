@@ -148,7 +148,7 @@ async fn an_action_is_told_when_all_took_it_and_what_was_given_up_can_be_tried_a
     let row = store.propose(&[proposal("p", ActionState::Waiting)], None).await.unwrap().remove(0);
     let tell = ActionChange {
         tell: vec!["slack/soc".to_owned(), "webhook".to_owned()],
-        ..to_state(ActionState::Due)
+        ..to_state(ActionState::Telling)
     };
     store.change_action(row.id, 1, &tell, "ann", "action_approved").await.unwrap();
     let due = async |connector: &str, now: Micros| store.due_deliveries(connector, now, 10).await.unwrap();
@@ -168,7 +168,7 @@ async fn an_action_is_told_when_all_took_it_and_what_was_given_up_can_be_tried_a
     assert_eq!((figures.len(), figures[0].dead), (1, 1));
     assert_eq!(store.note_try(&webhook, &Tried::Done).await.unwrap(), None, "given up is given up");
     let replayed = store.replay(row.id, failed.version, "ann").await.unwrap();
-    assert_eq!(replayed.state, ActionState::Due);
+    assert_eq!(replayed.state, ActionState::Telling);
     let webhook = due("webhook", late).await.0.remove(0);
     assert_eq!(store.note_try(&webhook, &Tried::Done).await.unwrap().unwrap().state, ActionState::Done);
     let nothing = store.replay(row.id, replayed.version + 1, "ann").await;

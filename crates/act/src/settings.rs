@@ -1,0 +1,119 @@
+//! What is configured: the limits of the gate, networks that are always spared, connectors and what each needs.
+//!
+//! In: the configuration, checked. Out: [`Settings`]. Invariant: nothing here shows a secret in `Debug`.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use ipnet::IpNet;
+use vedette_respond::{Connector, ConnectorKind, gate::Policy};
+
+use crate::board::Outlet;
+
+/// Everything.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The gate's limits.
+    pub policy: Policy,
+    /// Spared always, beside what people set.
+    pub never_block: Vec<IpNet>,
+    /// What is there to act by.
+    pub connectors: Vec<ConnectorSettings>,
+    /// How browsers reach the console, for links.
+    pub console: Option<Arc<str>>,
+}
+
+/// One connector.
+#[derive(Debug, Clone)]
+pub struct ConnectorSettings {
+    /// Its kind, and by what playbooks call it.
+    pub connector: Connector,
+    /// What it needs.
+    pub means: Means,
+}
+
+/// What a connector needs.
+#[derive(Debug, Clone)]
+pub enum Means {
+    /// The other side fetches at most so many.
+    Fetched(usize),
+    /// A program of the deployment's own.
+    Webhook {
+        /// Where it listens.
+        url: Secret,
+        /// What requests are signed with.
+        secret: Secret,
+        /// It may be inside the network, and without TLS.
+        private: bool,
+        /// PEM of the authorities behind its certificate; those that browsers trust without it.
+        authorities: Option<PathBuf>,
+    },
+    /// A channel, by an incoming webhook.
+    Slack {
+        /// Its address, which is the secret.
+        url: Secret,
+        /// As of [`Means::Webhook`].
+        private: bool,
+        /// As of [`Means::Webhook`].
+        authorities: Option<PathBuf>,
+    },
+    /// A service, by events v2.
+    Pagerduty {
+        /// Where events go.
+        url: Secret,
+        /// Which service.
+        routing_key: Secret,
+        /// As of [`Means::Webhook`].
+        private: bool,
+        /// As of [`Means::Webhook`].
+        authorities: Option<PathBuf>,
+    },
+}
+
+impl Settings {
+    /// The connectors whose other side fetches.
+    #[must_use]
+    pub fn outlets(&self) -> Vec<Outlet> {
+        let outlets = self.connectors.iter().filter_map(|of| match of.means {
+            Means::Fetched(capacity) => {
+                Some(Outlet { name: of.connector.name.clone(), kind: of.connector.kind, capacity })
+            }
+            _ => None,
+        });
+        outlets.collect()
+    }
+
+    /// True if there is such a connector.
+    #[must_use]
+    pub fn has(&self, connector: &Connector) -> bool {
+        self.connectors.iter().any(|of| of.connector == *connector)
+    }
+
+    /// The connectors of a kind that keeps nothing in force: they only tell.
+    #[must_use]
+    pub fn tells(kind: ConnectorKind) -> bool {
+        matches!(kind, ConnectorKind::Slack | ConnectorKind::Pagerduty | ConnectorKind::Email)
+    }
+}
+
+/// A text that nobody may read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Hides a text.
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for whoever sends it.
+    #[must_use]
+    pub fn show(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
