@@ -21,6 +21,7 @@ pub async fn bind(store: &Store, live: LiveView) -> Result<Server> {
         reloads: None,
         check: RuleCheck::new(|_| Err("no rules here".to_owned())),
         board: None,
+        response: None,
     };
     let metrics = Arc::new(Metrics::new(live.clone()));
     Ok(Server::bind(settings, store.clone(), live, metrics).await?)

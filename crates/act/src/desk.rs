@@ -172,13 +172,7 @@ impl Response {
     /// If it does not.
     pub async fn reject(&self, id: i64, why: Option<&str>, actor: &str) -> Result<ActionRow, ActError> {
         let row = self.waiting(id, "only what waits for approval can be rejected").await?;
-        let mut change = ActionChange { state: Some(ActionState::Rejected), ..ActionChange::default() };
-        if let Some(why) = why.filter(|why| !why.trim().is_empty()) {
-            let mut reasons = row.reasons;
-            reasons.push(format!("{actor}: {}", why.trim()));
-            change.reasons = Some(reasons);
-        }
-        Ok(self.store().change_action(id, row.version, &change, actor, "action_rejected").await?)
+        self.end(row, ActionState::Rejected, (why, actor), "action_rejected").await
     }
 
     /// Takes back a countermeasure that is live.
@@ -191,13 +185,7 @@ impl Response {
             let needs = "only what is live can be taken back";
             return Err(ActError::WrongState { id, state: row.state, needs });
         }
-        let mut change = ActionChange { state: Some(ActionState::Reverted), ..ActionChange::default() };
-        if let Some(why) = why.filter(|why| !why.trim().is_empty()) {
-            let mut reasons = row.reasons;
-            reasons.push(format!("{actor}: {}", why.trim()));
-            change.reasons = Some(reasons);
-        }
-        Ok(self.store().change_action(id, row.version, &change, actor, "action_reverted").await?)
+        self.end(row, ActionState::Reverted, (why, actor), "action_reverted").await
     }
 
     /// Has connectors try again what they gave up of an action.
@@ -236,16 +224,16 @@ impl Response {
         }
         let text = serde_json::to_string(set);
         let text = text.map_err(|source| ActError::Stored { what: "never-block set", id: 0, source })?;
-        let state = self.store().set_response(&Setting::NeverBlock(text), version, actor).await?;
+        let state = self.store().set_response(&Setting::NeverBlock(text), Some(version), actor).await?;
         self.shown(&state)
     }
 
-    /// Throws the kill switch, or releases it; what it took back stays so.
+    /// Throws the kill switch, or releases it; what it took back stays so. Whoever throws it need not know what was set before.
     ///
     /// # Errors
-    /// If the version is another.
-    pub async fn throw_kill_switch(&self, on: bool, version: i64, actor: &str) -> Result<Guards, ActError> {
-        let state = self.store().set_response(&Setting::KillSwitch(on), version, actor).await?;
+    /// If the store fails.
+    pub async fn throw_kill_switch(&self, on: bool, actor: &str) -> Result<Guards, ActError> {
+        let state = self.store().set_response(&Setting::KillSwitch(on), None, actor).await?;
         self.shown(&state)
     }
 
@@ -253,6 +241,22 @@ impl Response {
         let always = self.settings().never_block.iter().map(ToString::to_string).collect();
         let (kill_switch, version) = (state.kill_switch, state.version);
         Ok(Guards { entries: entries(state)?, always, kill_switch, version })
+    }
+
+    /// Ends an action by a person's word.
+    async fn end(
+        &self,
+        row: ActionRow,
+        state: ActionState,
+        (why, actor): (Option<&str>, &str),
+        step: &'static str,
+    ) -> Result<ActionRow, ActError> {
+        let mut change = ActionChange { state: Some(state), ..ActionChange::default() };
+        if let Some(why) = why.map(str::trim).filter(|why| !why.is_empty()) {
+            let said = format!("{actor}: {why}");
+            change.reasons = Some(row.reasons.into_iter().chain([said]).collect());
+        }
+        Ok(self.store().change_action(row.id, row.version, &change, actor, step).await?)
     }
 
     async fn found(&self, id: i64) -> Result<ActionRow, ActError> {

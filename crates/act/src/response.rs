@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::Arc,
 };
 
@@ -126,6 +127,12 @@ pub(crate) struct Mirror {
 pub(crate) struct Held {
     pub(crate) row: ActionRow,
     pub(crate) order: Option<Order>,
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response").finish_non_exhaustive()
+    }
 }
 
 impl Response {

@@ -101,6 +101,7 @@ async fn serve(store: &Store, now: Micros) -> SocketAddr {
         reloads: None,
         check: RuleCheck::new(|_| Err("no rules here".to_owned())),
         board: None,
+        response: None,
     };
     let metrics = Arc::new(Metrics::new(live.clone()));
     let server = Server::bind(settings, store.clone(), live, metrics).await.unwrap();

@@ -49,6 +49,9 @@ const READER: Option<Role> = Some(Role::Reader);
 const ANALYST: Option<Role> = Some(Role::Analyst);
 const ENGINEER: Option<Role> = Some(Role::Engineer);
 const ADMIN: Option<Role> = Some(Role::Admin);
+const PROPOSES: Option<Role> = Some(Permission::Propose.least());
+const APPROVES: Option<Role> = Some(Permission::Approve.least());
+const GUARDS: Option<Role> = Some(Permission::SetNeverBlock.least());
 
 /// Every route: method, template, least role, work. Health and the console's own files tell a stranger nothing. What of
 /// a dead letter an analyst sees, the route decides.
@@ -104,6 +107,17 @@ pub(crate) const ROUTES: &[(Method, &str, Option<Role>, WorkKind)] = &[
     (Method::GET, "/v1/decisions/stream", BOUNCER, WorkKind::Fetch),
     (Method::GET, "/v1/decisions", BOUNCER, WorkKind::Fetch),
     (Method::POST, "/v1/usage-metrics", BOUNCER, WorkKind::Fetch),
+    (Method::GET, "/api/v1/playbooks", READER, WorkKind::Read),
+    (Method::POST, "/api/v1/alerts/{id}/playbooks/{name}", PROPOSES, WorkKind::Write),
+    (Method::GET, "/api/v1/actions", READER, WorkKind::Read),
+    (Method::GET, "/api/v1/actions/{id}", READER, WorkKind::Read),
+    (Method::POST, "/api/v1/actions/{id}/approve", APPROVES, WorkKind::Write),
+    (Method::POST, "/api/v1/actions/{id}/reject", APPROVES, WorkKind::Write),
+    (Method::POST, "/api/v1/actions/{id}/revert", APPROVES, WorkKind::Write),
+    (Method::POST, "/api/v1/actions/{id}/replay", APPROVES, WorkKind::Write),
+    (Method::GET, "/api/v1/never-block", READER, WorkKind::Read),
+    (Method::PUT, "/api/v1/never-block", GUARDS, WorkKind::Write),
+    (Method::POST, "/api/v1/kill-switch", APPROVES, WorkKind::Write),
     (Method::GET, "/api/v1/account", READER, WorkKind::Read),
     (Method::GET, "/api/v1/sessions", READER, WorkKind::Read),
     (Method::DELETE, "/api/v1/sessions/{id}", READER, WorkKind::Write),
@@ -166,6 +180,12 @@ pub enum Permission {
     DeadLetterRecords,
     /// To have what is watched changed.
     Operate,
+    /// To run playbooks by hand: what comes of it is a proposal.
+    Propose,
+    /// To approve, reject and take back what is proposed or done, and to throw the kill switch.
+    Approve,
+    /// To say what no countermeasure may hit.
+    SetNeverBlock,
     /// To manage people and the sessions of others.
     ManagePeople,
 }
@@ -175,9 +195,9 @@ impl Permission {
     #[must_use]
     pub const fn least(self) -> Role {
         match self {
-            Self::Triage | Self::RawRecords => Role::Analyst,
-            Self::DeadLetterRecords | Self::Operate => Role::Engineer,
-            Self::ManagePeople => Role::Admin,
+            Self::Triage | Self::RawRecords | Self::Propose => Role::Analyst,
+            Self::DeadLetterRecords | Self::Operate | Self::Approve => Role::Engineer,
+            Self::ManagePeople | Self::SetNeverBlock => Role::Admin,
         }
     }
 }

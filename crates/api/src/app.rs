@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use vedette_act::Board;
+use vedette_act::{Board, Response};
 use vedette_store::Store;
 
 use crate::{
@@ -54,6 +54,8 @@ pub(crate) struct App {
     pub check: RuleCheck,
     /// What enforcement points fetch, if any may.
     pub board: Option<Board>,
+    /// By what people act.
+    pub response: Option<Response>,
     /// A place for each open event stream and each export.
     pub streams: Arc<Shares>,
     /// A place for each change of many alerts.

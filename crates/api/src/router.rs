@@ -24,7 +24,9 @@ use crate::{
     console,
     guard::{self, Guard},
     mcp,
-    routes::{alerts, cases, desk, enforcement, entities, export, people, rules, stream, system, triage},
+    routes::{
+        actions, alerts, cases, desk, enforcement, entities, export, people, rules, stream, system, triage,
+    },
     wire,
 };
 
@@ -49,6 +51,7 @@ const MAX_BODY: usize = 256 * 1024;
         (name = "snoozes", description = "What stays out of the queue for a while"),
         (name = "views", description = "The queue's filters by name"),
         (name = "audit", description = "Who changed what"),
+        (name = "response", description = "Playbooks, and what they propose and do"),
         (name = "detection", description = "Rules and their coverage"),
         (name = "access", description = "Who may come in"),
         (name = "enforcement", description = "What firewalls, gateways and bouncers fetch"),
@@ -108,6 +111,16 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(system::overview))
         .routes(routes!(enforcement::edl))
         .routes(routes!(enforcement::rate_limits))
+        .routes(routes!(actions::playbooks))
+        .routes(routes!(actions::run))
+        .routes(routes!(actions::list))
+        .routes(routes!(actions::one))
+        .routes(routes!(actions::approve))
+        .routes(routes!(actions::reject))
+        .routes(routes!(actions::revert))
+        .routes(routes!(actions::replay))
+        .routes(routes!(actions::never_block, actions::set_never_block))
+        .routes(routes!(actions::kill_switch))
         .routes(routes!(people::account))
         .routes(routes!(people::sessions))
         .routes(routes!(people::end_session))

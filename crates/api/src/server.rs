@@ -136,6 +136,8 @@ pub struct ServerSettings {
     pub check: RuleCheck,
     /// What enforcement points fetch, if any may.
     pub board: Option<Board>,
+    /// By what people act; nobody does without it.
+    pub response: Option<vedette_act::Response>,
 }
 
 /// A certificate chain and its key, both PEM.
@@ -221,6 +223,7 @@ impl Server {
             reloads: settings.reloads,
             check: settings.check,
             board: settings.board,
+            response: settings.response,
             streams: Shares::new("streams and exports", app::MAX_STREAMS, app::STREAMS_EACH),
             bulks: Shares::new("changes of many alerts", app::MAX_BULKS, app::BULKS_EACH),
             stopping: watch_stopping.clone(),

@@ -13,7 +13,9 @@ use utoipa::{
     },
 };
 use vedette_event::Severity;
-use vedette_store::model::{CaseStatus, RowState, SortKey, Status, SummaryBy};
+use vedette_store::model::{
+    ActionState, CaseStatus, DeliveryState, Effectiveness, RowState, SortKey, Status, SummaryBy,
+};
 
 fn text() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
@@ -80,6 +82,14 @@ shape! {
     Ids = list(r"[^,]*[^,\s][^,]*");
     /// Techniques of ATT&CK.
     Techniques = list(r"[Tt][0-9]{4}(?:\.[0-9]{3})?");
+    /// How far an action has come.
+    ActionStateName = one(ActionState::ALL.iter().map(|state| state.name()));
+    /// States of actions.
+    ActionStates = some(ActionState::ALL.iter().map(|state| state.name()));
+    /// What the enforcement points say.
+    EffectName = one(Effectiveness::ALL.iter().map(|effect| effect.name()));
+    /// How far the telling has come.
+    DeliveryStateName = one(DeliveryState::ALL.iter().map(|state| state.name()));
     /// A severity.
     OneSeverity = one(Severity::ALL.map(Severity::name));
     /// Yes or no.

@@ -29,7 +29,7 @@ pub use render::{Style, lines, render, render_at};
 use vedette_event::Sources;
 
 /// A file's name and text.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleFile {
     /// The path, as it should appear in messages.
     pub path: Arc<str>,

@@ -9,6 +9,8 @@ pub mod bytes;
 mod check;
 pub mod memory;
 pub mod oidc;
+pub mod respond;
+mod secret;
 mod store;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -48,6 +50,9 @@ pub struct Config {
     /// HTTP.
     #[serde(default)]
     pub api: ApiConfig,
+    /// What playbooks act by.
+    #[serde(default)]
+    pub respond: respond::RespondConfig,
     /// What is logged.
     #[serde(default)]
     pub log: LogConfig,

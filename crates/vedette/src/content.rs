@@ -37,7 +37,7 @@ const FILES_A_THREAD: usize = 32;
 const MAX_DEPTH: usize = 16;
 
 /// Rules as text, with the lists they may refer to.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RuleText {
     /// The rule files, sorted by path.
     pub files: Vec<RuleFile>,
@@ -258,6 +258,16 @@ pub fn playbooks(paths: &[PathBuf]) -> RuleText {
     let mut found = Found::default();
     paths.iter().filter(|path| path.is_dir()).for_each(|path| found.walk(path, &mut Vec::new()));
     Found { rules: found.playbooks, ..Found::default() }.read(1)
+}
+
+/// The playbooks that come with the binary.
+pub fn built_in_playbooks() -> RuleText {
+    let mut text = RuleText::default();
+    for file in DETECTIONS.get_dir("playbooks").into_iter().flat_map(Dir::files) {
+        let path = format!("detections/{}", file.path().display()).into();
+        text.files.extend(file.contents_utf8().map(|content| RuleFile { path, text: content.to_owned() }));
+    }
+    text
 }
 
 /// The detections that come with the binary.

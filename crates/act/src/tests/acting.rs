@@ -77,21 +77,20 @@ async fn what_is_spared_later_comes_out_of_what_is_live_and_so_does_all_by_the_k
     world.turns().await;
     assert_eq!(world.in_force("crowdsec", now()), ["block_address 203.0.113.0/24"]);
     let guards = world.response.guards().await.unwrap();
-    let guards =
-        world.response.set_never_block(&spared("203.0.113.128/25"), guards.version, "ann").await.unwrap();
+    world.response.set_never_block(&spared("203.0.113.128/25"), guards.version, "ann").await.unwrap();
     world.turns().await;
     assert_eq!(world.in_force("crowdsec", now()), ["block_address 203.0.113.0/25"]);
     world.restart();
     world.turns().await;
     assert_eq!(world.in_force("crowdsec", now()), ["block_address 203.0.113.0/25"]);
-    let thrown = world.response.throw_kill_switch(true, guards.version, "ann").await.unwrap();
+    world.response.throw_kill_switch(true, "ann").await.unwrap();
     world.turns().await;
     assert!(world.in_force("crowdsec", now()).is_empty());
     assert_eq!(world.actions().await[0].state, ActionState::Reverted);
     world.alert("b", 1, "203.0.113.10").await;
     world.turns().await;
     assert_eq!(world.actions().await[1].state, ActionState::Refused);
-    world.response.throw_kill_switch(false, thrown.version, "ann").await.unwrap();
+    world.response.throw_kill_switch(false, "ann").await.unwrap();
     world.turns().await;
     assert!(world.in_force("crowdsec", now()).is_empty(), "what was taken back stays so");
     let bad = world.response.set_never_block(&spared("nobody"), 3, "ann").await;

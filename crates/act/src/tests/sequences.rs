@@ -100,8 +100,7 @@ impl Run {
                 response.set_never_block(&set.collect::<Vec<_>>(), version, "ann").await.unwrap();
             }
             Event::Kill(on) => {
-                let version = response.guards().await.unwrap().version;
-                response.throw_kill_switch(on, version, "ann").await.unwrap();
+                response.throw_kill_switch(on, "ann").await.unwrap();
                 self.killed = on;
             }
             Event::Crash => self.world.restart(),

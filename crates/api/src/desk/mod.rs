@@ -4,6 +4,7 @@
 //! knows how it was asked: nothing here names axum, a page or a route; the faces (`routes` for JSON, `console` for pages) call
 //! in here and never one another.
 
+pub(crate) mod action;
 pub(crate) mod alert;
 pub(crate) mod audit;
 pub(crate) mod bulk;

@@ -1,5 +1,6 @@
 //! The routes below `/api/v1`, and the probes beside it.
 
+pub(crate) mod actions;
 pub(crate) mod alerts;
 pub(crate) mod cases;
 pub(crate) mod desk;

@@ -134,6 +134,7 @@ async fn app(store: &Store, live: LiveView, stopping: watch::Receiver<bool>) -> 
         reloads: None,
         check: check(),
         board: None,
+        response: None,
         streams: Shares::new("streams", 2, 2),
         bulks: Shares::new("changes of many alerts", 2, 1),
         relays: Relays::new(store.clone(), 1),

@@ -116,11 +116,11 @@ impl Store {
         })
     }
 
-    /// Sets what holds for all actions, from the version that was seen. The kill switch takes back all that is live with it.
+    /// Sets what holds for all actions, from the version that was seen, where one was. The kill switch takes back all that is live.
     pub async fn set_response(
         &self,
         setting: &Setting,
-        version: i64,
+        version: Option<i64>,
         actor: &str,
     ) -> Result<ResponseState, Error> {
         let mut tx = self.begin().await?;
@@ -129,7 +129,7 @@ impl Store {
             .await?
             .ok_or_else(|| Error::Corrupt { detail: "the row of the response is missing".to_owned() })?;
         let found: i64 = row.try_get("version")?;
-        if found != version {
+        if version.is_some_and(|version| version != found) {
             return Err(Error::Stale { what: "never-block set and kill switch", id: 1, version: found });
         }
         let before = serde_json::json!({"kill_switch": row.try_get::<i64, _>("kill_switch")? == 1,

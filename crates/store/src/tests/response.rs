@@ -181,14 +181,14 @@ async fn the_kill_switch_takes_back_what_is_live_and_settings_have_a_version() {
     for (id, state) in [("1", ActionState::Live), ("2", ActionState::Waiting)] {
         store.propose(&[proposal(id, state)], None).await.unwrap();
     }
-    let set = store.set_response(&Setting::NeverBlock("[1]".to_owned()), 0, "ann").await.unwrap();
+    let set = store.set_response(&Setting::NeverBlock("[1]".to_owned()), Some(0), "ann").await.unwrap();
     assert_eq!((set.never_block.as_str(), set.version), ("[1]", 1));
-    let on = store.set_response(&Setting::KillSwitch(true), 1, "ann").await.unwrap();
+    let on = store.set_response(&Setting::KillSwitch(true), Some(1), "ann").await.unwrap();
     assert!(on.kill_switch);
     let counts = store.action_counts().await.unwrap();
     assert_eq!(counts[&ActionState::Reverted], 1);
     assert_eq!(counts[&ActionState::Waiting], 1);
-    let stale = store.set_response(&Setting::KillSwitch(false), 1, "bob").await;
+    let stale = store.set_response(&Setting::KillSwitch(false), Some(1), "bob").await;
     assert!(matches!(stale, Err(crate::Error::Stale { version: 2, .. })), "{stale:?}");
     let log = store.audit(&newest(10)).await.unwrap().items;
     assert!(log.iter().any(

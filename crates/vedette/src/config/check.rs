@@ -25,6 +25,7 @@ pub fn check(config: &Config, purpose: For) -> Result<()> {
     engine(config)?;
     super::access::check(config)?;
     super::oidc::check(config, purpose)?;
+    super::respond::check(config)?;
     super::store::check(config)
 }
 

@@ -17,8 +17,6 @@ use super::{Config, For};
 
 /// What overrides the file.
 pub const VARIABLE: &str = "VEDETTE_OIDC_CLIENT_SECRET";
-/// Bytes of a secret's file.
-const MAX_SECRET: u64 = 4_096;
 
 /// The provider.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -83,13 +81,7 @@ impl OidcConfig {
             return if secret.is_empty() { Err("is empty".to_owned()) } else { Ok(secret.clone()) };
         }
         let path = self.client_secret_file.as_ref().ok_or_else(missing)?;
-        let unread = |what: &dyn fmt::Display| format!("`{}` cannot be read: {what}", path.display());
-        if std::fs::metadata(path).map_err(|e| unread(&e))?.len() > MAX_SECRET {
-            return Err(unread(&"it is too long for a secret"));
-        }
-        let text = std::fs::read_to_string(path).map_err(|e| unread(&e))?;
-        let secret = text.trim_end_matches(['\r', '\n']).to_owned();
-        if secret.is_empty() { Err(format!("`{}` is empty", path.display())) } else { Ok(secret) }
+        super::secret::read(path)
     }
 }
 

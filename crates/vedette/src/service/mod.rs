@@ -4,7 +4,8 @@
 //!
 //! Stages and channels, each bounded and named after what it carries:
 //! `reader` ─records→ `kernel` ─publications→ `publisher` → store; the kernel shares detection with `detector-1` and so on
-//! (see [`crate::pipeline`]); `reloader` ─changes→ `kernel`; `evidence` takes its work from the store, `retention` looks after it.
+//! (see [`crate::pipeline`]); `reloader` ─changes→ `kernel`; `evidence` and `responder` take their work from the store, `courier-1` and
+//! so on what the responder writes there; `retention` looks after it.
 //! Invariants: one engine holds the data folder; nothing is published before what it rests on is stored; a failure of
 //! any stage stops the process; a clean stop writes the checkpoints; the API answers from the moment the store is open
 //! until the end; whatever is stuck, the process ends within ten seconds of being asked to.
@@ -23,6 +24,7 @@ mod present;
 mod publisher;
 mod reading;
 mod reload;
+mod respond;
 mod retention;
 mod rules;
 mod setup;
@@ -74,6 +76,9 @@ const ASKS: usize = 64;
 const CHANGES: usize = 16;
 /// How long the last look at the store may take.
 const LAST_LOOK: Duration = Duration::from_millis(500);
+
+/// What people do beside looking: how rules are read again, by what they act, what enforcement points fetch.
+type Faces = (Option<Reloads>, vedette_act::Response, vedette_act::Board);
 
 /// What the reloader goes on from: how the files looked before they were read; who asks.
 type Reloading = (Config, [u8; 32], Receiver<Ask>);
@@ -158,7 +163,10 @@ async fn start_all(
     let metrics = Arc::new(vedette_api::Metrics::new(view.clone()));
     let reloads = (mode == Mode::Run).then(|| reload::over_the_api(ask));
     let check = check(mode, &config, text.lists.clone());
-    let address = serve(&store, (mode, &config, reloads), check, view, metrics.clone(), supervisor).await?;
+    let (playbooks, in_force) = watch::channel(Arc::default());
+    let acting = respond::Acting::new(&store, (mode, &config), (playbooks, in_force))?;
+    let faces = (reloads, acting.response.clone(), acting.board.clone());
+    let address = serve(&store, (mode, &config, faces), check, view, metrics.clone(), supervisor).await?;
     tracing::info!(api = %address, "starting");
 
     // On a thread of its own, so that the word to stop is heard meanwhile.
@@ -170,7 +178,7 @@ async fn start_all(
     });
     let (prepared, config) = prepared.await?;
     let reloading = (mode == Mode::Run).then_some((config, looked, asks));
-    run_all(prepared, reloading, store, (present, metrics), supervisor, address).await
+    run_all(prepared, reloading, store, (present, metrics, acting), supervisor, address).await
 }
 
 /// What this comes to on a thread of its own.
@@ -193,7 +201,7 @@ async fn run_all(
     prepared: Prepared,
     reloading: Option<Reloading>,
     store: Store,
-    (present, metrics): (Arc<Present>, Arc<vedette_api::Metrics>),
+    (present, metrics, acting): (Arc<Present>, Arc<vedette_api::Metrics>, respond::Acting),
     supervisor: &Supervisor,
     address: SocketAddr,
 ) -> Result<Service, Failure> {
@@ -213,6 +221,7 @@ async fn run_all(
     accept_topics(&store, &compiled, &ingest, supervisor);
 
     let (in_force_out, in_force) = watch::channel(compiled.clone());
+    acting.start(in_force.clone(), supervisor).world()?;
     let (to, runtime, crowded) = (store.clone(), Handle::current(), outbox.crowded());
     supervisor
         .spawn(Name::Evidence, move |stage| evidence::run(read_back, in_force, to, crowded, runtime, stage))
@@ -361,7 +370,7 @@ fn check(mode: Mode, config: &Config, lists: Lists) -> RuleCheck {
 
 async fn serve(
     store: &Store,
-    (mode, config, reloads): (Mode, &Config, Option<Reloads>),
+    (mode, config, (reloads, response, board)): (Mode, &Config, Faces),
     check: RuleCheck,
     live: LiveView,
     metrics: Arc<vedette_api::Metrics>,
@@ -383,7 +392,8 @@ async fn serve(
         hosts: api.hosts.clone(),
         reloads,
         check,
-        board: None,
+        board: Some(board),
+        response: Some(response),
     };
     let told = supervisor.clone();
     let shutdown = async move { told.asked_to_stop().await };

@@ -48,6 +48,10 @@ pub enum Name {
     Evidence,
     /// Passes on what operators decide about topics.
     Topics,
+    /// Looks at alerts with playbooks, and sees to what is to be done.
+    Responder,
+    /// Tells what one connector is to tell; numbered from 1.
+    Courier(u16),
     /// Reads rules, lists and mappings again.
     Reloader,
     /// Looks after the store.
@@ -61,6 +65,7 @@ impl Name {
     pub fn text(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::Detector(number) => return Cow::Owned(format!("detector-{number}")),
+            Self::Courier(number) => return Cow::Owned(format!("courier-{number}")),
             Self::Simulator => "simulator",
             Self::Reader => "reader",
             Self::Prober => "prober",
@@ -69,6 +74,7 @@ impl Name {
             Self::Publisher => "publisher",
             Self::Evidence => "evidence",
             Self::Topics => "topics",
+            Self::Responder => "responder",
             Self::Reloader => "reloader",
             Self::Retention => "retention",
             Self::Api => "api",
@@ -86,6 +92,8 @@ impl Name {
             | Self::Publisher
             | Self::Evidence
             | Self::Topics
+            | Self::Responder
+            | Self::Courier(_)
             | Self::Reloader
             | Self::Retention
             | Self::Api => 7_000,

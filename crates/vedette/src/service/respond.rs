@@ -1,0 +1,219 @@
+//! The responder's stage: playbooks read from their files, and a turn of the responder whenever there is something to do.
+//!
+//! In: playbook files, the rules in force, changes of the store. Out: actions. Invariants: a playbook that is refused leaves in force what
+//! its file said before; a store that does not answer for a while is asked again, and nothing is left out meanwhile.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use tokio::{runtime::Handle, sync::watch};
+use vedette_act::{
+    Board, Connectors, Courier, Responder, Response, Settings,
+    settings::{ConnectorSettings, Means},
+};
+use vedette_api::live::Mode;
+use vedette_engine::Compiled;
+use vedette_respond::{Connector, ConnectorKind, PlaybookSet};
+use vedette_sigma::RuleFile;
+use vedette_store::Store;
+
+use super::supervisor::{Name, Stage, Supervisor};
+use crate::{
+    Failure,
+    config::{Config, respond},
+    content::{self, RuleText},
+};
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// Pause after a failure of the store.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Changes come many at once: one turn for all of a moment.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// Where playbooks come from.
+pub enum Shelf {
+    /// From these folders, again and again.
+    Folders(Vec<std::path::PathBuf>),
+    /// They came with the binary.
+    BuiltIn(RuleText),
+}
+
+/// Reads playbooks and has those in force that can be.
+pub struct Librarian {
+    shelf: Shelf,
+    rules: watch::Receiver<Arc<Compiled>>,
+    policy: vedette_respond::gate::Policy,
+    out: watch::Sender<Arc<PlaybookSet>>,
+    read: Option<Vec<RuleFile>>,
+}
+
+impl Librarian {
+    /// One that has read nothing yet.
+    pub fn new(
+        shelf: Shelf,
+        rules: watch::Receiver<Arc<Compiled>>,
+        response: &Response,
+        out: watch::Sender<Arc<PlaybookSet>>,
+    ) -> Self {
+        Self { shelf, rules, policy: response.settings().policy.clone(), out, read: None }
+    }
+
+    /// Reads the files, and if they or the rules have changed since, puts in force what they say.
+    fn look(&mut self) {
+        let text = match &self.shelf {
+            Shelf::Folders(folders) => content::playbooks(folders),
+            Shelf::BuiltIn(text) => text.clone(),
+        };
+        let rules_changed = self.rules.has_changed().unwrap_or(false);
+        if self.read.as_ref() == Some(&text.files) && !rules_changed {
+            return;
+        }
+        let compiled = self.rules.borrow_and_update().clone();
+        let newest = compiled.newest();
+        let mut set = vedette_respond::load(&text.files, &newest.rules, &newest.sources, &self.policy);
+        set.rejected.extend(text.unreadable.iter().cloned());
+        for refused in &set.rejected {
+            tracing::error!("refused: {refused}; what this file said before stays in force");
+        }
+        let before = self.out.borrow().clone();
+        let kept = before.playbooks.iter().filter(|playbook| {
+            set.rejected.iter().any(|refused| refused.file == playbook.file)
+                && set.get(&playbook.name).is_none()
+        });
+        let kept: Vec<_> = kept.cloned().collect();
+        set.playbooks.extend(kept);
+        tracing::info!(playbooks = set.playbooks.len(), refused = set.rejected.len(), "playbooks read");
+        self.out.send_replace(Arc::new(set));
+        self.read = Some(text.files);
+    }
+}
+
+/// Everything that acts, before it starts.
+pub struct Acting {
+    /// For the API.
+    pub response: Response,
+    /// For the API.
+    pub board: Board,
+    couriers: Vec<Courier>,
+    shelf: Shelf,
+    playbooks: watch::Sender<Arc<PlaybookSet>>,
+}
+
+impl Acting {
+    /// By the configuration. The demo acts on the world that it simulates: its firewalls and gateways fetch, and it tells nobody.
+    pub fn new(
+        store: &Store,
+        (mode, config): (Mode, &Config),
+        (playbooks, in_force): (watch::Sender<Arc<PlaybookSet>>, watch::Receiver<Arc<PlaybookSet>>),
+    ) -> Result<Self, Failure> {
+        let (settings, shelf) = match mode {
+            Mode::Run => {
+                let settings = respond::settings(config).map_err(Failure::Usage)?;
+                (settings, Shelf::Folders(config.rules.clone()))
+            }
+            Mode::Demo => demo(),
+        };
+        let response = Response::new(store.clone(), settings, in_force);
+        let board = Board::new(response.settings().outlets());
+        let health = Connectors::default();
+        let mut couriers = Vec::new();
+        for of in &response.settings().connectors {
+            let courier = Courier::new(response.clone(), of.clone(), health.clone(), crate::now);
+            let key = format!("respond.connectors.{}.ca_file", of.connector.name);
+            couriers.extend(courier.map_err(|what| Failure::Usage(config.places.wrong(&key, what)))?);
+        }
+        Ok(Self { response, board, couriers, shelf, playbooks })
+    }
+
+    /// Starts the stages.
+    pub fn start(self, rules: watch::Receiver<Arc<Compiled>>, supervisor: &Supervisor) -> io::Result<()> {
+        let Self { response, board, couriers, shelf, playbooks } = self;
+        let responder = Responder::new(response.clone(), board);
+        for (courier, number) in couriers.into_iter().zip(1..) {
+            let told = supervisor.clone();
+            let stop = async move { told.asked_to_stop().await };
+            supervisor.task(Name::Courier(number), courier.run(stop));
+        }
+        let librarian = Librarian::new(shelf, rules, &response, playbooks);
+        let runtime = Handle::current();
+        let work = move |stage: &Stage| run(librarian, responder, &response, &runtime, stage);
+        supervisor.spawn(Name::Responder, work)
+    }
+}
+
+/// The simulated world fetches all that it can obey, and each countermeasure is approved by whoever watches.
+fn demo() -> (Settings, Shelf) {
+    let fetch = |(kind, name): (ConnectorKind, &str)| ConnectorSettings {
+        connector: Connector { kind, name: name.into() },
+        means: Means::Fetched(10_000),
+    };
+    let connectors = [
+        (ConnectorKind::Crowdsec, "crowdsec"),
+        (ConnectorKind::Ratelimit, "ratelimit"),
+        (ConnectorKind::Edl, "edl/perimeter"),
+        (ConnectorKind::Dag, "dag/perimeter"),
+        (ConnectorKind::Dag, "dag/internal"),
+    ];
+    let connectors = connectors.into_iter().map(fetch).collect();
+    let mut text = content::built_in_playbooks();
+    text.files.iter_mut().for_each(|file| file.text.insert_str(0, "mode: approve\n"));
+    (Settings { connectors, ..Settings::default() }, Shelf::BuiltIn(text))
+}
+
+/// Takes turns until it is to stop.
+///
+/// # Errors
+/// If the store fails for good.
+pub fn run(
+    mut librarian: Librarian,
+    mut responder: Responder,
+    response: &Response,
+    runtime: &Handle,
+    stage: &Stage,
+) -> Result<()> {
+    let mut changes = response.store().watch();
+    let mut looked: Option<Instant> = None;
+    while !stage.stopping() {
+        stage.works();
+        if looked.is_none_or(|at| at.elapsed() >= LOOK) {
+            librarian.look();
+            looked = Some(Instant::now());
+        }
+        // Marked before the question, so that what is published after it is asked for.
+        changes.mark_unchanged();
+        let turn = runtime.block_on(stage.awaits("store", responder.turn(crate::now())));
+        let patience = match turn {
+            Ok(turn) if turn.more => continue,
+            Ok(turn) => {
+                let next = turn.next.map(|next| next.since(crate::now()).0.max(0).unsigned_abs());
+                next.map_or(LOOK, Duration::from_micros).clamp(GATHER, LOOK)
+            }
+            Err(vedette_act::ActError::Store(error)) if error.fatal() => {
+                return Err(error).context("responding");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "responding waits");
+                stage.waits_for("store");
+                PAUSE
+            }
+        };
+        stage.rests();
+        runtime.block_on(async {
+            tokio::select! {
+                () = tokio::time::sleep(patience) => {}
+                () = stage.asked_to_stop() => {}
+                _ = async {
+                    // A sender that is gone means the end, too.
+                    let _ = changes.changed().await;
+                    tokio::time::sleep(GATHER).await;
+                } => {}
+            }
+        });
+    }
+    Ok(())
+}
