@@ -1,13 +1,13 @@
-//! What an alert's page shows of cases and snoozes, and offers.
+//! What an alert's page shows of cases, snoozes and response, and offers.
 //!
-//! In: a row. Out: the case and the snooze that it bears, for the template.
+//! In: a row. Out: the case and the snooze that it bears, and its actions, for the template.
 
 use vedette_store::model::AlertRow;
 
-use super::Stamp;
+use super::{Stamp, actions::AlertActions};
 use crate::{app::App, problem::Problem};
 
-/// What an alert's page shows of cases and snoozes, and offers.
+/// What an alert's page shows beside the alert, and offers.
 pub(super) struct AlertDesk {
     pub id: String,
     pub title: String,
@@ -16,6 +16,7 @@ pub(super) struct AlertDesk {
     pub snooze: Option<(i64, Stamp, String, String)>,
     /// It has an entity, so that there is a pair to snooze or to except.
     pub pair: bool,
+    pub actions: AlertActions,
 }
 
 impl AlertDesk {
@@ -35,6 +36,7 @@ impl AlertDesk {
             snooze: snooze
                 .map(|snooze| (snooze.id, Stamp::of(snooze.until), snooze.created_by, snooze.reason)),
             pair: row.entity.is_some(),
+            actions: AlertActions::of(app, row).await?,
         })
     }
 }

@@ -4,6 +4,7 @@
 //! load nothing from elsewhere, and show exactly what the API would say; no HTML is made by joining strings.
 
 mod account;
+mod actions;
 mod alert;
 mod alert_desk;
 mod cases;
@@ -75,6 +76,13 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/alerts/{id}/triage", post(forms::triage))
         .route("/alerts/{id}/comments", post(forms::comment))
         .route("/alerts/{id}/exception", get(desk::exception))
+        .route("/alerts/{id}/playbooks", post(actions::run))
+        .route("/actions", get(actions::page))
+        .route("/actions/{id}", get(actions::one))
+        .route("/actions/{id}/{decision}", post(actions::decide))
+        .route("/playbooks", get(actions::playbooks))
+        .route("/guards", get(actions::guards).post(actions::set_guards))
+        .route("/kill-switch", post(actions::kill_switch))
         .route("/cases", get(cases::list).post(cases::open))
         .route("/cases/{id}", get(cases::page))
         .route("/cases/{id}/change", post(cases::change))
@@ -179,6 +187,7 @@ impl Frame {
         [
             ("/overview", "Overview"),
             ("/", "Alerts"),
+            ("/actions", "Actions"),
             ("/cases", "Cases"),
             ("/snoozes", "Snoozes"),
             ("/views", "Views"),
