@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod acting;
+mod kills;
 mod sequences;
 mod telling;
 
@@ -197,28 +198,7 @@ fn alert(id: &str, revision: u32, address: &str) -> AlertRevision {
         explanation: Explanation::default(),
         flags: Flags::NONE,
     };
-    AlertRevision {
-        alert_id: id.to_owned(),
-        revision,
-        state: State::Active,
-        continuation: false,
-        rule_id: RULE.to_owned(),
-        rule_title: "Attacks on the gateway".to_owned(),
-        tags: vec![],
-        severity: Severity::High,
-        key: format!("{{\"client.ip\":\"{address}\"}}"),
-        entity: None,
-        sources: vec!["waf".to_owned()],
-        first_seen: at,
-        crossed_at: at,
-        last_seen: at,
-        covers_until: Micros(at.0 + HOUR),
-        count: u64::from(revision),
-        measured: None,
-        summary: body.summary.clone(),
-        concerns: vec![],
-        body: serde_json::to_string(&body).unwrap(),
-    }
+    AlertRevision::of(&body, vec!["waf".to_owned()], Micros(at.0 + HOUR)).unwrap()
 }
 
 fn notice(id: &str, address: &str) -> NewNotice {
@@ -237,19 +217,5 @@ fn notice(id: &str, address: &str) -> NewNotice {
         summary: format!("attacks from {address}"),
         evidence: vec![],
     };
-    NewNotice {
-        notice_id: id.to_owned(),
-        rule_id: RULE.to_owned(),
-        rule_title: "Attacks on the gateway".to_owned(),
-        tags: vec![],
-        severity: Severity::High,
-        key: format!("{{\"client.ip\":\"{address}\"}}"),
-        entity: None,
-        sources: vec!["waf".to_owned()],
-        crossed_at: at,
-        count: 1,
-        summary: body.summary.clone(),
-        concerns: vec![],
-        body: serde_json::to_string(&body).unwrap(),
-    }
+    NewNotice::of(&body, vec!["waf".to_owned()]).unwrap()
 }

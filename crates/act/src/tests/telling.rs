@@ -32,7 +32,7 @@ async fn answering(answers: &'static [&'static str]) -> (u16, mpsc::UnboundedRec
                 }
             }
             let _ = sent.send(String::from_utf8_lossy(&bytes).into_owned());
-            let answer = if answers.len() > 1 { answers.next() } else { answers.peek().map(|last| *last) };
+            let answer = if answers.len() > 1 { answers.next() } else { answers.peek().copied() };
             let answer = format!("HTTP/1.1 {}\r\ncontent-length: 0\r\n\r\n", answer.unwrap());
             let _ = stream.write_all(answer.as_bytes()).await;
         }
@@ -161,5 +161,6 @@ async fn a_connector_that_is_down_delays_no_other() {
     }
     let health = health.read();
     assert!(health["webhook"].rests_until.is_some() && health["slack/soc"].in_a_row == 0);
-    (running.abort(), other.abort());
+    running.abort();
+    other.abort();
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod access;
+mod actions;
 mod alert_page;
 mod alerts;
 mod contract;
@@ -97,9 +98,15 @@ async fn seeded() -> Api {
 
 /// An API over an empty store.
 async fn empty(configure: impl FnOnce(&mut App)) -> Api {
+    let (folder, store) = stored().await;
+    over(store, folder, configure).await
+}
+
+/// An empty store.
+async fn stored() -> (TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(vedette_store::StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
-    over(store, folder, configure).await
+    (folder, store)
 }
 
 async fn over(store: Store, folder: TempDir, configure: impl FnOnce(&mut App)) -> Api {

@@ -1,0 +1,234 @@
+//! Response over HTTP and as pages: running a playbook, deciding about what it proposes, the guards.
+
+use axum::http::StatusCode;
+use insta::assert_json_snapshot;
+use serde_json::json;
+use vedette_act::{
+    Board, Responder, Settings,
+    settings::{ConnectorSettings, Means},
+};
+use vedette_event::{Severity, Span};
+use vedette_respond::{
+    Action, Condition, Connector, ConnectorKind, Deed, Limit, Playbook, PlaybookSet,
+    playbook::{Body as Does, Guards, Mode, On, Step, Trigger},
+};
+
+use super::*;
+
+fn connector(kind: ConnectorKind, name: &str) -> Connector {
+    Connector { kind, name: name.into() }
+}
+
+/// Blocks the client's address, and tells whoever is not configured.
+fn playbook() -> Playbook {
+    let hour = Span::secs(3_600);
+    let step = |name: &str, deed, target: Option<&str>, connector| Step {
+        name: name.into(),
+        deed,
+        target: target.map(Into::into),
+        prefix: None,
+        connectors: vec![connector],
+        when: Condition::default(),
+        last: false,
+    };
+    let block = Deed::Impose(Action::BlockAddress, Limit { first: hour, growth: 2, ceiling: hour });
+    let trigger = Trigger {
+        on: On::Hand,
+        rules: vec![],
+        severity: Severity::Informational,
+        tags: vec![],
+        entity: vec!["client.ip".into()],
+    };
+    let steps = vec![
+        step("block", block, Some("client.ip"), connector(ConnectorKind::Crowdsec, "crowdsec")),
+        step("tell", Deed::Notify, None, connector(ConnectorKind::Slack, "slack/soc")),
+    ];
+    Playbook {
+        id: "7f1f0f7e-8a44-4a3e-9c51-0d7bb2d2a001".into(),
+        name: "contain".into(),
+        title: "Contain a client".into(),
+        description: Some("Blocks the address at the bouncers.".into()),
+        date: "2026-11-28".into(),
+        modified: "2026-11-28".into(),
+        version: "0123456789abcdef".into(),
+        body: Does {
+            mode: Mode::Approve,
+            trigger,
+            conditions: Condition::default(),
+            guards: Guards::default(),
+            steps,
+        },
+        tests: vec![],
+        file: "detections/playbooks/contain.yml".into(),
+        line: 1,
+    }
+}
+
+/// An API with what acts beside it, over seeded alerts; and the id of one that the playbook is for.
+async fn acting() -> (Api, Responder, String) {
+    let (folder, store) = stored().await;
+    let set = PlaybookSet { playbooks: vec![playbook()], ..PlaybookSet::default() };
+    let (_, playbooks) = watch::channel(Arc::new(set));
+    let crowdsec = ConnectorSettings {
+        connector: connector(ConnectorKind::Crowdsec, "crowdsec"),
+        means: Means::Fetched(100),
+    };
+    let settings = Settings { connectors: vec![crowdsec], ..Settings::default() };
+    let response = vedette_act::Response::new(store.clone(), settings, playbooks);
+    let responder = Responder::new(response.clone(), Board::new(vec![]));
+    let api = over(store, folder, |app| app.response = Some(response)).await;
+    seed::fill(&api.store, NOON).await;
+    let of_client = api.get("/api/v1/alerts?entity_type=client.ip&state=active,ended&limit=1").await.json();
+    let id = of_client["items"][0]["alert_id"].as_str().unwrap().to_owned();
+    (api, responder, id)
+}
+
+async fn turns(responder: &mut Responder) {
+    while responder.turn(crate::metrics::now()).await.unwrap().more {}
+}
+
+#[tokio::test]
+async fn a_playbook_is_run_by_hand_approved_and_taken_back() {
+    let (api, mut responder, alert) = acting().await;
+    let path = format!("/api/v1/alerts/{alert}/playbooks/contain");
+    let dry = api.json("POST", &path, json!({"dry_run": true})).await;
+    assert_json_snapshot!("dry_run", dry.json());
+    assert_eq!(api.json("POST", &format!("{path}?dry_run=true"), json!({})).await.json(), dry.json());
+    assert_eq!(api.get("/api/v1/actions").await.json()["items"], json!([]), "a dry run writes nothing");
+    let run = api.json("POST", &path, json!({})).await.json();
+    let id = run["steps"][0]["action_id"].as_i64().unwrap();
+    let decide =
+        async |what: &str| api.json("POST", &format!("/api/v1/actions/{id}/{what}"), json!({})).await;
+    let early = decide("revert").await;
+    assert_eq!(early.status, StatusCode::CONFLICT);
+    assert_eq!(
+        early.json()["detail"],
+        format!("Action {id} is waiting; only what is live can be taken back.")
+    );
+    let approved = decide("approve").await.json();
+    assert_eq!((&approved["state"], &approved["approvals"]), (&json!("due"), &json!(["local"])));
+    turns(&mut responder).await;
+    let live = api.get("/api/v1/actions?state=live,due").await.json();
+    assert_json_snapshot!("live", redact_times(live));
+    let reverted = api
+        .json("POST", &format!("/api/v1/actions/{id}/revert"), json!({"reason": "a partner's scanner"}))
+        .await
+        .json();
+    assert_eq!(reverted["state"], "reverted");
+    let whole = api.get(&format!("/api/v1/actions/{id}")).await.json();
+    let steps: Vec<&str> =
+        whole["steps"].as_array().unwrap().iter().map(|step| step["action"].as_str().unwrap()).collect();
+    assert_eq!(steps, ["action_proposed", "action_approved", "action_ordered", "action_reverted"]);
+    assert_eq!(
+        api.get(&format!("/api/v1/actions?alert_id={alert}")).await.json()["items"][1]["state"],
+        "reverted"
+    );
+}
+
+fn redact_times(mut page: Value) -> Value {
+    for item in page["items"].as_array_mut().unwrap() {
+        for key in ["acted_at", "until", "proposed_at", "changed_at"] {
+            assert!(item[key].is_string(), "{key}");
+            item[key] = json!("a time");
+        }
+    }
+    page
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_said_with_what_would() {
+    let (api, _, alert) = acting().await;
+    for (method, path, status, detail) in [
+        (
+            "POST",
+            format!("/api/v1/alerts/{alert}/playbooks/none"),
+            404,
+            "There is no playbook `none`; there are: contain.",
+        ),
+        (
+            "POST",
+            "/api/v1/alerts/none/playbooks/contain".to_owned(),
+            404,
+            "There is no alert or notice `none`.",
+        ),
+        ("POST", "/api/v1/actions/7/approve".to_owned(), 404, "There is no action `7`."),
+        ("POST", "/api/v1/actions/x/approve".to_owned(), 404, "There is no action `x`."),
+        ("PUT", "/api/v1/never-block".to_owned(), 428, "Give the version that you saw in `If-Match`."),
+    ] {
+        let body = if method == "PUT" { json!({"entries": []}) } else { json!({}) };
+        let answer = api.json(method, &path, body).await;
+        assert_eq!(answer.status.as_u16(), status, "{path}: {}", answer.text());
+        assert!(method == "PUT" || answer.json()["detail"] == detail, "{}", answer.text());
+    }
+    let unknown = api.get("/api/v1/actions?state=open").await;
+    assert_eq!(unknown.status, StatusCode::BAD_REQUEST);
+    assert!(unknown.text().contains("waiting"), "{}", unknown.text());
+    let bad =
+        api.json("POST", &format!("/api/v1/alerts/{alert}/playbooks/contain"), json!({"dryrun": true})).await;
+    assert_eq!(bad.status.as_u16(), 400, "what is misspelt does not act: {}", bad.text());
+    let alone = seeded().await;
+    assert_eq!(alone.get("/api/v1/playbooks").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(alone.get("/actions").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_never_block_set_has_a_version_and_the_kill_switch_needs_none() {
+    let (api, ..) = acting().await;
+    let put = async |version: &str, body: Value| {
+        let request = request("PUT", "/api/v1/never-block").header(header::CONTENT_TYPE, "application/json");
+        let request = request.header(header::IF_MATCH, version).body(body.to_string().into()).unwrap();
+        api.send(request).await
+    };
+    let entries = json!([{"network": "203.0.113.0/24", "note": "our own"}, {"field": "user.name", "value": "monitor", "note": ""}]);
+    let set = put("\"0\"", json!({"entries": entries})).await;
+    assert_eq!((set.status, set.header(header::ETAG)), (StatusCode::OK, "\"1\""));
+    assert_json_snapshot!("guards", set.json());
+    assert_eq!(put("\"0\"", json!({"entries": []})).await.status, StatusCode::PRECONDITION_FAILED);
+    let bad = put("\"1\"", json!({"entries": [{"network": "nobody"}]})).await;
+    assert_eq!(bad.status, StatusCode::BAD_REQUEST);
+    assert!(bad.text().contains("Entry 1 of the never-block set"), "{}", bad.text());
+    let on = api.json("POST", "/api/v1/kill-switch", json!({"on": true})).await.json();
+    assert_eq!((&on["kill_switch"], &on["version"]), (&json!(true), &json!(2)));
+    let page = api.get("/guards").await.text();
+    assert!(page.contains("203.0.113.0/24 # our own\nuser.name=monitor"), "{page}");
+    assert!(page.contains("On: nothing is done."));
+    let log = api.get("/api/v1/audit?action=kill_switch_on").await.json();
+    assert_eq!(log["items"][0]["to"]["kill_switch"], true);
+}
+
+#[tokio::test]
+async fn the_pages_do_without_scripts_what_the_routes_do() {
+    let (api, mut responder, alert) = acting().await;
+    let form = async |path: &str, body: &str| {
+        let request = request("POST", path).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let request = request.header(header::ORIGIN, "http://127.0.0.1:8080");
+        api.send(request.body(body.to_owned().into()).unwrap()).await
+    };
+    let page = api.get(&format!("/alerts/{alert}")).await.text();
+    assert!(page.contains("<option>contain</option>"), "{page}");
+    let dry = form(&format!("/alerts/{alert}/playbooks"), "playbook=contain&dry_run=true").await.text();
+    assert!(dry.contains("What contain would do") && dry.contains("Propose it"), "{dry}");
+    assert!(
+        dry.contains("the configuration has no connector `slack/soc`") || dry.contains("&#96;slack/soc&#96;"),
+        "{dry}"
+    );
+    let run = form(&format!("/alerts/{alert}/playbooks"), "playbook=contain").await;
+    assert_eq!(run.status, StatusCode::OK);
+    let waiting = api.get("/actions").await.text();
+    let id = waiting.split("data-action=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    assert!(waiting.contains("0 of 1 approvals"), "{waiting}");
+    let approved = form(&format!("/actions/{id}/approve"), "").await;
+    assert_eq!(
+        (approved.status, approved.header(header::LOCATION)),
+        (StatusCode::SEE_OTHER, "/actions?tab=waiting")
+    );
+    turns(&mut responder).await;
+    assert!(api.get("/actions?tab=live").await.text().contains("Take back"));
+    let own = api.get(&format!("/actions/{id}")).await.text();
+    for step in ["proposed", "approved", "ordered"] {
+        assert!(own.contains(&format!("<td>{step}</td>")), "{step}");
+    }
+    assert!(api.get(&format!("/alerts/{alert}")).await.text().contains("block address"));
+    assert!(api.get("/playbooks").await.text().contains("not configured: slack/soc"));
+    assert_eq!(api.get("/actions?tab=nothing").await.status, StatusCode::BAD_REQUEST);
+}
