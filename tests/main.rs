@@ -8,6 +8,7 @@ mod crash;
 mod kafka;
 mod limits;
 mod oracle;
+mod respond;
 mod scenarios;
 mod served;
 mod skipped;

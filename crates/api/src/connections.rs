@@ -8,11 +8,12 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use axum::http::{Extensions, HeaderMap};
 use tokio::sync::Notify;
 
 use crate::bind::is_loopback;
@@ -24,6 +25,16 @@ pub(crate) struct Reserve;
 /// Who is at the other end of the connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Visiting(pub IpAddr);
+
+/// Who asks: what the connection says, or where a proxy is in front, the last address that it wrote down, since all before that
+/// may be the asker's own words.
+pub(crate) fn client(extensions: &Extensions, headers: &HeaderMap, proxied: bool) -> IpAddr {
+    let peer = extensions.get::<Visiting>().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0);
+    let forwarded = headers.get_all("x-forwarded-for").iter().next_back().filter(|_| proxied);
+    let forwarded = forwarded.and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
+    let address: IpAddr = forwarded.unwrap_or(peer);
+    address.to_canonical()
+}
 
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]

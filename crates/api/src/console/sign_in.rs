@@ -1,6 +1,6 @@
 //! Signing in and out.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::sync::Arc;
 
 use askama::Template;
 use axum::{
@@ -16,7 +16,7 @@ use super::{ASSETS_VERSION, forms::FormBody, render};
 use crate::{
     app::App,
     auth::Caller,
-    connections::Visiting,
+    connections::client,
     problem::{Kind, Problem},
     proof::oidc::{LASTS, Provider, Returned},
     session::{Cookie, checked_path, forget_pages},
@@ -26,18 +26,12 @@ use crate::{
 /// The parameter that says that somebody just signed out whom the provider vouched for.
 const SIGNED_OUT: &str = "signed_out";
 
-/// Who is at the other end: what the connection says, or where a proxy is in front, the last address that it wrote down,
-/// since all before that may be the visitor's own words.
 impl FromRequestParts<Arc<App>> for Visitor {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Self::Rejection> {
         let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        let peer = parts.extensions.get::<Visiting>().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0);
-        let forwarded = parts.headers.get_all("x-forwarded-for").iter().next_back();
-        let forwarded =
-            forwarded.and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
-        let address = forwarded.filter(|_| app.proxied).unwrap_or(peer);
+        let address = client(&parts.extensions, &parts.headers, app.proxied);
         Ok(Self::new(address, text("user-agent").unwrap_or_default()))
     }
 }

@@ -3,13 +3,13 @@
 //! In: a request of a bouncer, a firewall or a gateway. Out: what the board shows, in their form. Invariants: nothing here reads the
 //! store or waits for it; a bouncer's cursor moves when its answer was read to the end, and only then; a HEAD moves nothing.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Extension, Router,
     body::{Body, Bytes},
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -21,7 +21,7 @@ use vedette_event::Micros;
 use crate::{
     app::App,
     auth::{Caller, Credential},
-    connections::Visiting,
+    connections::client,
     metrics::now,
     params::{NoParams, Segment, Strict},
     problem::{self, Kind, Problem},
@@ -234,19 +234,14 @@ fn pairs(uri: &Uri) -> impl Iterator<Item = (std::borrow::Cow<'_, str>, std::bor
     form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
 }
 
-/// Who asks: what the connection says, or where a proxy is in front, the last address that it wrote down.
+/// Which bouncer asks, from where.
 fn asker(app: &App, caller: Caller, request: &Request) -> Asker {
-    let text = |name: HeaderName| {
-        request.headers().get_all(name).iter().next_back().and_then(|value| value.to_str().ok())
-    };
-    let peer = request.extensions().get::<Visiting>().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0);
-    let forwarded = text(HeaderName::from_static("x-forwarded-for")).filter(|_| app.proxied);
-    let forwarded = forwarded.and_then(|value| value.rsplit(',').next()?.trim().parse().ok());
     let key = match caller.credential {
         Credential::Token(hash) | Credential::Session { hash, .. } => hash,
         Credential::None => [0; 32],
     };
-    let agent: String = text(header::USER_AGENT).unwrap_or_default().chars().take(MAX_AGENT).collect();
-    let address: std::net::IpAddr = forwarded.unwrap_or(peer);
-    Asker { key, address: address.to_canonical(), name: caller.name.into(), agent: agent.into() }
+    let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let agent: String = agent.unwrap_or_default().chars().take(MAX_AGENT).collect();
+    let address = client(request.extensions(), request.headers(), app.proxied);
+    Asker { key, address, name: caller.name.into(), agent: agent.into() }
 }

@@ -10,6 +10,7 @@ mod desk;
 mod desk_pages;
 mod enforcement;
 mod export;
+mod fetching;
 mod ledger;
 mod mcp;
 mod operation;
