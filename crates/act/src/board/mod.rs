@@ -154,7 +154,7 @@ impl Board {
     }
 
     /// Shows what is to be in force at an outlet from now on: all of it, and nothing else. To be called when that changed,
-    /// also because something ended. An outlet that is not there shows nothing.
+    /// also because something ended. A hundred thousand take some tens of milliseconds. An outlet that is not there shows nothing.
     pub fn show(&self, outlet: &str, in_force: Vec<InForce>, now: Micros) {
         let Some((outlet, room)) = self.room(outlet) else { return };
         let _turn = lock(&room.turn);

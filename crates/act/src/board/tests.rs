@@ -178,11 +178,22 @@ fn one_decision_a_target_the_strongest() {
     // Stronger again: nothing is deleted while it stands, and all that stood there when it ends.
     board.show("crowdsec", vec![throttle, ban(a, end)], at(20));
     assert_eq!(both(&poll(&board, &me, false, at(20))), (list(&["ban 203.0.113.1"]), list(&[])));
+    assert_eq!(told(&poll(&board, &me, false, at(25)), "deleted"), list(&[]));
     board.show("crowdsec", Vec::new(), at(30));
     assert_eq!(
         told(&poll(&board, &me, false, at(40)), "deleted"),
         list(&["captcha 203.0.113.1", "ban 203.0.113.1"])
     );
+}
+
+/// What has ended hides nothing, however strong it was, and takes no room.
+#[test]
+fn what_has_ended_is_not_shown() {
+    let board = Board::new(vec![outlet("crowdsec", ConnectorKind::Crowdsec, 1)]);
+    let (a, b) = ("203.0.113.1", "203.0.113.2");
+    board.show("crowdsec", vec![ban(a, at(9)), ban(b, T0), one(Action::StepUp, a, at(60))], at(10));
+    assert_eq!(told(&poll(&board, &asker(1), true, at(10)), "new"), list(&["captcha 203.0.113.1"]));
+    assert_eq!(board.held("crowdsec").unwrap(), Held { shown: 1, left_out: 0, unfit: 0 });
 }
 
 #[test]
