@@ -412,20 +412,6 @@ mod tests {
             "v.yml:2:29: store.retention.alerts: `5m` must lie between 1d and 36500d",
         );
         says(
-            &with("store: {retention: {alerts: 90}}"),
-            "v.yml:2:29: store.retention.alerts: `90` is no length of time; write for example",
-        );
-        says(&with("store: {retention: 90}"), "v.yml:2:20: store.retention: ");
-        says(&with("rules: /etc/rules"), "v.yml:2:8: rules: `/etc/rules` is no list; write [/etc/rules]");
-        says(&with("rules: [{a: b}]"), "v.yml:2:9: rules[0]: ");
-        says(&with("engine: {notices: maybe}"), "v.yml:2:19: engine.notices: ");
-        says(&with("log: {format: xml}"), "v.yml:2:15: log.format: ");
-        says(
-            "kafka:\n  brokers: a:1\n  topics:\n    - {name: t, source: json, time_source: moon}\n",
-            "v.yml:4:44: kafka.topics[0].time_source: ",
-        );
-        says(&with("api: {oidc: {issuer: 7, colour: red}}"), "v.yml:2:");
-        says(
             &with("store: {retention: {ledger: 1d}}"),
             "v.yml:2:29: store.retention.ledger: `1d` is less than dead_letters, `30d`: counts would go before the letters \
              that they count; write at least `30d`, or less for store.retention.dead_letters",
@@ -467,6 +453,30 @@ mod tests {
             says(&kafka(&key), "v.yml:4:");
             assert!(message(&kafka(&key)).contains("no meaning without a sasl_"));
         }
+    }
+
+    #[test]
+    fn a_value_of_another_kind_is_named_by_its_key() {
+        let says = |text: &str, start: &str| {
+            let said = read("v.yml", text, For::Service, |_| None).unwrap_err().to_string();
+            assert!(said.starts_with(start), "{said}");
+        };
+        let with =
+            |rest: &str| format!("kafka: {{brokers: a:1, topics: [{{name: t, source: json}}]}}\n{rest}\n");
+        says(
+            &with("store: {retention: {alerts: 90}}"),
+            "v.yml:2:29: store.retention.alerts: `90` is no length of time; write for example",
+        );
+        says(&with("store: {retention: 90}"), "v.yml:2:20: store.retention: ");
+        says(&with("rules: /etc/rules"), "v.yml:2:8: rules: `/etc/rules` is no list; write [/etc/rules]");
+        says(&with("rules: [{a: b}]"), "v.yml:2:9: rules[0]: ");
+        says(&with("engine: {notices: maybe}"), "v.yml:2:19: engine.notices: ");
+        says(&with("log: {format: xml}"), "v.yml:2:15: log.format: ");
+        says(
+            "kafka:\n  brokers: a:1\n  topics:\n    - {name: t, source: json, time_source: moon}\n",
+            "v.yml:4:44: kafka.topics[0].time_source: ",
+        );
+        says(&with("api: {oidc: {issuer: 7, colour: red}}"), "v.yml:2:");
     }
 
     #[test]
