@@ -179,6 +179,12 @@ impl Store {
         Ok((removed, true))
     }
 
+    /// Whether snoozes hide anything at all: one look at an index. To count what of a filter they hide walks over all that is open.
+    pub async fn hides_any(&self) -> Result<bool, Error> {
+        let one = sqlx::query("select 1 from alerts where snooze_id is not null limit 1");
+        Ok(one.fetch_optional(&self.inner.readers).await?.is_some())
+    }
+
     /// How many stored alerts of a rule and an entity, that crossed since then, an exception would have hidden.
     pub async fn would_hide(
         &self,

@@ -31,7 +31,9 @@ async fn a_pair_stays_out_of_the_queue_until_it_is_lifted() {
     let (_folder, store) = store().await;
     publish_alerts(&store, vec![alert("a", 1, 10, 5), alert("b", 1, 11, 5)]).await;
     let seq = store.newest_seq().await.unwrap();
+    assert!(!store.hides_any().await.unwrap());
     let snooze = made(store.snooze(&pair(&get(&store, "a").await, 60), "ann", None).await.unwrap());
+    assert!(store.hides_any().await.unwrap());
     assert_eq!((snooze.id, snooze.hidden, snooze.severity), (1, 1, Severity::Medium));
     assert_eq!(queue(&store, Some(false)).await, ["b"]);
     assert_eq!(queue(&store, Some(true)).await, ["a"]);
@@ -50,6 +52,7 @@ async fn a_pair_stays_out_of_the_queue_until_it_is_lifted() {
 
     let lifted = store.lift_snooze(1, "bob").await.unwrap();
     assert_eq!((lifted.ended_by.as_deref(), lifted.hidden), (Some("bob"), 0));
+    assert!(!store.hides_any().await.unwrap());
     assert_eq!(queue(&store, Some(false)).await, ["worse", "early", "later", "b", "a"]);
     assert!(matches!(store.lift_snooze(1, "bob").await, Err(Error::NotFound { .. })));
     let log = store.audit(&AuditQuery { target: Some("snooze:1".to_owned()), ..newest(9) }).await.unwrap();

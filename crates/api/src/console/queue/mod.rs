@@ -365,7 +365,7 @@ fn ranges(params: &QueueParams) -> Vec<Choice> {
 
 /// What snoozes keep out of this page.
 async fn snoozed(app: &App, params: &QueueParams, filter: &Filter) -> Result<Option<(u64, String)>, Problem> {
-    if filter.snoozed != Some(false) {
+    if filter.snoozed != Some(false) || !app.store.hides_any().await? {
         return Ok(None);
     }
     let hidden = Filter { snoozed: Some(true), ..filter.clone() };
