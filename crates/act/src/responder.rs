@@ -49,7 +49,7 @@ pub struct Turn {
 pub struct Responder {
     response: Response,
     board: Board,
-    wanted: watch::Sender<Arc<Wanted>>,
+    wanted: watch::Sender<Option<Arc<Wanted>>>,
     /// What the others were told of last.
     shown: Option<u64>,
 }
@@ -61,9 +61,9 @@ impl Responder {
         Self { response, board, wanted: watch::Sender::default(), shown: None }
     }
 
-    /// What is to be in force, whenever it changes.
+    /// What is to be in force, whenever it changes; nothing before that is known, since by an empty word all would be withdrawn.
     #[must_use]
-    pub fn wanted(&self) -> watch::Receiver<Arc<Wanted>> {
+    pub fn wanted(&self) -> watch::Receiver<Option<Arc<Wanted>>> {
         self.wanted.subscribe()
     }
 
@@ -244,7 +244,7 @@ impl Responder {
             });
             self.board.show(&outlet.name, in_force.collect(), now);
         }
-        self.wanted.send_replace(Arc::new(Wanted { desired, world }));
+        self.wanted.send_replace(Some(Arc::new(Wanted { desired, world })));
         self.shown = Some(mirror.edition);
     }
 }

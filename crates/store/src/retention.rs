@@ -117,6 +117,7 @@ impl Store {
             7 => self.forget_snoozes(before(retention.ledger), STEP).await?,
             8 => self.forget_answers(before(KEPT), STEP).await?,
             9 => self.remove_technique_sets().await?,
+            10 => self.forget_actions(before(retention.alerts), STEP).await?,
             _ => return Ok(false),
         };
         sweep.removed += removed;

@@ -4,20 +4,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 use vedette_event::{Micros, Span};
+use vedette_respond::desired::Reconciled;
 use vedette_store::{
     Store,
     model::{Delivery, Tried},
 };
 
 use super::{
-    Connectors, OPENS, TRIES,
+    Connectors, OPENS, TRIES, enforcement,
     message::Told,
     request::{Answer, meaning, post, signed},
 };
 use crate::{
     http::{Client, HttpError, Reach},
+    responder::Wanted,
     response::{ActError, Response},
     settings::{ConnectorSettings, Means},
 };
@@ -37,6 +39,7 @@ pub struct Courier {
     settings: ConnectorSettings,
     client: Client,
     health: Connectors,
+    wanted: watch::Receiver<Option<Arc<Wanted>>>,
     clock: fn() -> Micros,
 }
 
@@ -48,7 +51,7 @@ impl Courier {
     pub fn new(
         response: Response,
         settings: ConnectorSettings,
-        health: Connectors,
+        (health, wanted): (Connectors, watch::Receiver<Option<Arc<Wanted>>>),
         clock: fn() -> Micros,
     ) -> Result<Option<Self>, String> {
         let (Means::Webhook { private, authorities, .. }
@@ -59,7 +62,7 @@ impl Courier {
         };
         let reach = if *private { Reach::Private } else { Reach::Public };
         let client = Client::new(authorities.as_deref(), reach, PATIENCE)?;
-        Ok(Some(Self { response, settings, client, health, clock }))
+        Ok(Some(Self { response, settings, client, health, wanted, clock }))
     }
 
     /// The connector's name.
@@ -72,8 +75,10 @@ impl Courier {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         let mut changes = self.response.store().watch();
+        let mut wanted = self.wanted.clone();
         loop {
             changes.mark_unchanged();
+            wanted.mark_unchanged();
             let pause = tokio::select! {
                 pause = self.turn() => pause,
                 () = &mut stop => return,
@@ -87,6 +92,8 @@ impl Courier {
                         return;
                     }
                 }
+                // A responder that is gone has nothing more to say.
+                Ok(()) = wanted.changed(), if pause == LOOK => {}
             }
         }
     }
@@ -111,6 +118,9 @@ impl Courier {
             if let Some(rest) = self.tell(store, &delivery).await? {
                 return Ok(span(rest));
             }
+        }
+        if let Some(rest) = self.enforce(store).await? {
+            return Ok(span(rest));
         }
         let now = (self.clock)();
         Ok(match next {
@@ -158,6 +168,40 @@ impl Courier {
         Ok(rest)
     }
 
+    /// Has a program do what it must; how long to leave it alone where it would not.
+    async fn enforce(&self, store: &Store) -> Result<Option<Span>, ActError> {
+        let Means::Webhook { url, secret, .. } = &self.settings.means else { return Ok(None) };
+        let Some(wanted) = self.wanted.borrow().clone() else { return Ok(None) };
+        let Reconciled { commands, uncut } =
+            enforcement::commands(store, self.name(), &wanted, (self.clock)()).await?;
+        for (action, target) in uncut {
+            tracing::error!(connector = %self.name(), %action, %target, "cut into too many prefixes; it is not in force");
+        }
+        for command in commands {
+            let (body, key) = enforcement::message(self.name(), &command);
+            let request = signed((url.show(), secret), &body, &key, (self.clock)());
+            let answer = match request {
+                Ok(request) => meaning(self.client.send(request).await),
+                Err(error) => Answer::Refused(error.to_string()),
+            };
+            let now = (self.clock)();
+            match answer {
+                Answer::Taken => {
+                    self.health.took(self.name(), now);
+                    enforcement::taken(store, self.name(), &command).await?;
+                }
+                Answer::Refused(why) | Answer::Again(why, _) => {
+                    // Whatever the reason: it is to be in force, so it is tried again as long as that is so.
+                    let rest = doubled(self.failures());
+                    tracing::warn!(connector = %self.name(), key, why, "not enforced");
+                    self.health.failed(self.name(), &why, now, Some(now.plus(rest)));
+                    return Ok(Some(rest));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     fn failures(&self) -> u32 {
         self.health.read().get(self.name()).map_or(0, |health| health.in_a_row)
     }
@@ -180,9 +224,14 @@ impl Courier {
 /// How long to wait after a failure: twice as long each time, and up to half as long again by which delivery it is, so that those that
 /// failed together do not come back together.
 fn pause(delivery: &Delivery) -> Span {
-    let doubled = PAUSE.0.0.saturating_mul(1 << delivery.tries.min(20)).min(PAUSE.1.0);
+    let doubled = doubled(delivery.tries).0;
     let spread = blake3::hash(format!("{} {}", delivery.action, delivery.tries).as_bytes());
     Span(doubled + doubled / 2 * i64::from(spread.as_bytes()[0]) / 255)
+}
+
+/// The first pause, doubled so many times.
+fn doubled(times: u32) -> Span {
+    Span(PAUSE.0.0.saturating_mul(1 << times.min(20)).min(PAUSE.1.0))
 }
 
 fn span(span: Span) -> Duration {

@@ -6,6 +6,7 @@
 //! (a circuit breaker); what is given up stays until a person has it tried again; an answer is shown to people in short, a secret never.
 
 mod courier;
+mod enforcement;
 mod message;
 mod request;
 

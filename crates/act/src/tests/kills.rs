@@ -88,7 +88,12 @@ fn life() {
         let connectors = vec![fetched("crowdsec"), webhook(&port)];
         let settings = Settings { connectors: connectors.clone(), ..Settings::default() };
         let (response, mut responder) = begin(&store, &settings, &playbooks);
-        let courier = Courier::new(response.clone(), connectors[1].clone(), Connectors::default(), now);
+        let courier = Courier::new(
+            response.clone(),
+            connectors[1].clone(),
+            (Connectors::default(), responder.wanted()),
+            now,
+        );
         tokio::spawn(courier.unwrap().unwrap().run(std::future::pending()));
         // The position is set before the first alert, as in a service.
         while responder.turn(now()).await.unwrap().more {}

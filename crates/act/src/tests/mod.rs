@@ -132,7 +132,7 @@ impl World {
 
     /// What is to be in force at an outlet now, as texts.
     fn in_force(&self, outlet: &str, now: Micros) -> Vec<String> {
-        let wanted = self.responder.wanted().borrow().clone();
+        let wanted = self.responder.wanted().borrow().clone().unwrap();
         let (in_force, _) = wanted.desired.in_force(outlet, &wanted.world, now);
         in_force.iter().map(|of| format!("{} {}", of.action, of.target)).collect()
     }

@@ -109,7 +109,7 @@ impl Run {
 
     async fn check(&mut self) {
         self.world.turns_at(self.clock).await;
-        let wanted = self.world.responder.wanted().borrow().clone();
+        let wanted = self.world.responder.wanted().borrow().clone().unwrap();
         let (in_force, _) = wanted.desired.in_force("crowdsec", &wanted.world, self.clock);
         let rows = self.world.actions().await;
         for of in &in_force {

@@ -55,7 +55,10 @@ async fn telling(settings: ConnectorSettings) -> (World, Connectors, tokio::task
     let steps = vec![step("tell", Deed::Notify, None, &[&*name])];
     let world = World::new(vec![playbook("tell", Mode::Automatic, steps)], vec![settings.clone()]).await;
     let health = Connectors::default();
-    let courier = Courier::new(world.response.clone(), settings, health.clone(), now).unwrap().unwrap();
+    let courier =
+        Courier::new(world.response.clone(), settings, (health.clone(), world.responder.wanted()), now)
+            .unwrap()
+            .unwrap();
     let running = tokio::spawn(courier.run(std::future::pending()));
     (world, health, running)
 }
@@ -147,7 +150,10 @@ async fn a_connector_that_is_down_delays_no_other() {
         ..PlaybookSet::default()
     }));
     world.restart();
-    let courier = Courier::new(world.response.clone(), slack, health.clone(), now).unwrap().unwrap();
+    let courier =
+        Courier::new(world.response.clone(), slack, (health.clone(), world.responder.wanted()), now)
+            .unwrap()
+            .unwrap();
     let other = tokio::spawn(courier.run(std::future::pending()));
     world.alert("a", 1, "203.0.113.9").await;
     world.turns().await;
@@ -163,4 +169,50 @@ async fn a_connector_that_is_down_delays_no_other() {
     assert!(health["webhook"].rests_until.is_some() && health["slack/soc"].in_a_row == 0);
     running.abort();
     other.abort();
+}
+
+#[tokio::test]
+async fn a_program_is_told_to_impose_and_to_withdraw_until_it_has() {
+    let (port, mut sent) = answering(&["200 OK", "500 No", "200 OK"]).await;
+    let settings = webhook(port, true);
+    let limit = Limit { first: Span(HOUR), growth: 1, ceiling: Span(HOUR) };
+    let hold = step("hold", Deed::Impose(Action::Throttle, limit), Some("client.ip"), &["webhook"]);
+    let mut world =
+        World::new(vec![playbook("hold", Mode::Automatic, vec![hold])], vec![settings.clone()]).await;
+    let told = (Connectors::default(), world.responder.wanted());
+    let courier = Courier::new(world.response.clone(), settings, told, now).unwrap().unwrap();
+    let running = tokio::spawn(courier.run(std::future::pending()));
+    world.alert("a", 1, "203.0.113.9").await;
+    let row = comes_to(&mut world, ActionState::Waiting).await;
+    world.response.approve(row.id, ("ann", now())).await.unwrap();
+    let row = comes_to(&mut world, ActionState::Live).await;
+    let body = |request: String| -> serde_json::Value {
+        serde_json::from_str(request.split_once("\r\n\r\n").unwrap().1).unwrap()
+    };
+    let imposed = body(sent.recv().await.unwrap());
+    assert_eq!((&imposed["command"], &imposed["action"]), (&"impose".into(), &"throttle".into()));
+    assert_eq!(imposed["target"], serde_json::json!({"type": "network", "value": "203.0.113.9/32"}));
+    assert_eq!(imposed["until"], row.until.unwrap().to_string());
+    for _ in 0..100 {
+        if !world.store.held("webhook").await.unwrap().is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    world.response.revert(row.id, None, "ann").await.unwrap();
+    world.turns().await;
+    let (failed, again) = (sent.recv().await.unwrap(), sent.recv().await.unwrap());
+    let key = |request: &str| {
+        request.lines().find_map(|line| line.strip_prefix("idempotency-key: ").map(str::to_owned)).unwrap()
+    };
+    assert_eq!(key(&failed), key(&again), "the same command, by the same key");
+    assert_eq!(body(again)["command"], "withdraw");
+    for _ in 0..100 {
+        if world.store.held("webhook").await.unwrap().is_empty() {
+            running.abort();
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("{:?}", world.store.held("webhook").await);
 }

@@ -11,6 +11,7 @@ use vedette_event::Micros;
 use super::{json, time};
 use crate::{
     alerts::{narrow, severity_of, unsigned},
+    bulk::Bulk,
     error::Error,
     model::{
         ActionChange, ActionQuery, ActionRow, ActionState, AuditEntry, ChangeKind, Effectiveness, NewAction,
@@ -26,6 +27,9 @@ pub const MAX_ACTIONS: u32 = 500;
 
 const COLUMNS: &str = "id, state, playbook, step, deed, action, target, alert_id, rule_id, severity, proposal, reasons, proposer, \
     approvals, people, given_order, acted_at, until, effect, effect_at, proposed_at, changed_at, version, seq";
+
+const DELIVERIES: Bulk = Bulk { head: "delete from deliveries where action_id in (", columns: 1, tail: ")" };
+const ACTIONS: Bulk = Bulk { head: "delete from actions where id in (", columns: 1, tail: ")" };
 
 /// By what the audit log calls an action.
 pub(super) fn audit_target(id: i64) -> String {
@@ -161,6 +165,34 @@ impl Store {
         );
         let row = select.bind(target).bind(but).fetch_one(&self.inner.readers).await?;
         Ok(narrow(row.try_get("n")?))
+    }
+}
+
+impl Store {
+    /// Removes actions that are over and whose alert is gone: as long as that is there it may be revised, and would be answered anew.
+    /// Their steps stay in the audit log. How many, and whether there may be more.
+    pub(crate) async fn forget_actions(&self, before: Micros, most: i64) -> Result<(u64, bool), Error> {
+        let open = ActionState::ALL.iter().filter(|state| state.is_open()).map(|state| state.name());
+        let open: Vec<String> = open.map(|name| format!("'{name}'")).collect();
+        let select = format!(
+            "select id from actions where changed_at < $1 and state not in ({}) \
+             and not exists (select 1 from alerts where alerts.id = alert_id) order by id limit $2",
+            open.join(", ")
+        );
+        let select = sqlx::query(AssertSqlSafe(select)).bind(before.0).bind(most);
+        let rows = select.fetch_all(&self.inner.readers).await?;
+        let ids = rows.iter().map(|row| row.try_get("id")).collect::<Result<Vec<i64>, _>>()?;
+        if ids.is_empty() {
+            return Ok((0, false));
+        }
+        let mut tx = self.begin_as_engine().await?;
+        for of in [DELIVERIES, ACTIONS] {
+            tx.run_bulk(of, &ids, |delete, id| delete.bind(id)).await?;
+        }
+        let removed = ids.len() as i64;
+        tx.count_removed("actions", [("over".to_owned(), removed)].into()).await?;
+        tx.commit().await?;
+        Ok((removed.unsigned_abs(), removed == most))
     }
 }
 

@@ -209,3 +209,28 @@ async fn what_a_connector_holds_is_remembered() {
     assert!(store.held("webhook").await.unwrap().is_empty());
     assert_eq!(store.held("kafka").await.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn actions_go_when_they_are_over_and_their_alert_is_gone() {
+    let (_folder, store) = store().await;
+    publish_alerts(&store, vec![alert("a", 1, 10, 5)]).await;
+    let of = |id: &str, state, alert: &str| {
+        let mut new = proposal(id, state);
+        new.row.alert_id = alert.to_owned();
+        new
+    };
+    let new = [
+        of("kept", ActionState::Expired, "a"),
+        of("open", ActionState::Live, "gone"),
+        of("over", ActionState::Expired, "gone"),
+    ];
+    let rows = store.propose(&new, None).await.unwrap();
+    let tell = ActionChange { tell: vec!["webhook".to_owned()], ..ActionChange::default() };
+    store.change_action(rows[2].id, 1, &tell, "ann", "action_sent").await.unwrap();
+    assert_eq!(store.forget_actions(Micros(0), 10).await.unwrap(), (0, false), "not before its time");
+    assert_eq!(store.forget_actions(Micros(i64::MAX), 10).await.unwrap(), (1, false));
+    let left = store.actions_since(0, 10).await.unwrap();
+    assert_eq!(left.iter().map(|row| row.id).collect::<Vec<_>>(), [rows[0].id, rows[1].id]);
+    assert!(store.deliveries(rows[2].id).await.unwrap().is_empty());
+    assert!(!store.action_steps(rows[2].id).await.unwrap().is_empty(), "its steps stay");
+}

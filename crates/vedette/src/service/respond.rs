@@ -99,6 +99,7 @@ pub struct Acting {
     pub response: Response,
     /// For the API.
     pub board: Board,
+    responder: Responder,
     couriers: Vec<Courier>,
     shelf: Shelf,
     playbooks: watch::Sender<Arc<PlaybookSet>>,
@@ -120,20 +121,21 @@ impl Acting {
         };
         let response = Response::new(store.clone(), settings, in_force);
         let board = Board::new(response.settings().outlets());
+        let responder = Responder::new(response.clone(), board.clone());
         let health = Connectors::default();
         let mut couriers = Vec::new();
         for of in &response.settings().connectors {
-            let courier = Courier::new(response.clone(), of.clone(), health.clone(), crate::now);
+            let told = (health.clone(), responder.wanted());
+            let courier = Courier::new(response.clone(), of.clone(), told, crate::now);
             let key = format!("respond.connectors.{}.ca_file", of.connector.name);
             couriers.extend(courier.map_err(|what| Failure::Usage(config.places.wrong(&key, what)))?);
         }
-        Ok(Self { response, board, couriers, shelf, playbooks })
+        Ok(Self { response, board, responder, couriers, shelf, playbooks })
     }
 
     /// Starts the stages.
     pub fn start(self, rules: watch::Receiver<Arc<Compiled>>, supervisor: &Supervisor) -> io::Result<()> {
-        let Self { response, board, couriers, shelf, playbooks } = self;
-        let responder = Responder::new(response.clone(), board);
+        let Self { response, responder, couriers, shelf, playbooks, .. } = self;
         for (courier, number) in couriers.into_iter().zip(1..) {
             let told = supervisor.clone();
             let stop = async move { told.asked_to_stop().await };
