@@ -11,6 +11,7 @@ mod responder;
 mod response;
 pub mod settings;
 pub mod tell;
+mod witness;
 
 pub use board::{Board, InForce, Outlet};
 pub use desk::{ByHand, Guards, MAX_ENTRIES, Planned};
@@ -18,6 +19,7 @@ pub use responder::{Responder, Turn, Wanted};
 pub use response::{ActError, Response, Spared};
 pub use settings::Settings;
 pub use tell::{ConnectorHealth, Connectors, Courier};
+pub use witness::{WITNESSED, Witness};
 
 #[cfg(test)]
 mod tests;

@@ -8,14 +8,16 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::watch;
-use vedette_event::{Alert, Micros, Notice};
+use vedette_event::{Alert, Micros, Notice, Span};
 use vedette_respond::{
     Proposal, Subject,
     desired::DesiredState,
     gate::{Act, Approvals, Decision, Verdict, World, decide},
     propose,
 };
-use vedette_store::model::{ActionChange, ActionQuery, ActionRow, ActionState, NewAction, ToRespond};
+use vedette_store::model::{
+    ActionChange, ActionQuery, ActionRow, ActionState, Effectiveness, NewAction, ToRespond,
+};
 
 use crate::{
     board::{Board, InForce},
@@ -24,6 +26,8 @@ use crate::{
 
 /// Alerts and notices that one turn looks at: it writes what they come to in one transaction.
 const SUBJECTS: u32 = 64;
+/// Within so long an enforcement point should have denied somebody who goes on: a firewall fetches its lists every five minutes.
+const CONFIRMED: Span = Span::secs(600);
 /// Who acts when nobody does.
 const SYSTEM: &str = "vedette";
 
@@ -152,7 +156,12 @@ impl Responder {
     async fn step(&self, mirror: &mut Mirror, row: ActionRow, now: Micros) -> Result<(), ActError> {
         let store = self.response.store();
         let to = |state| ActionChange { state: Some(state), ..ActionChange::default() };
+        let over = row.until.is_some_and(|until| until <= now);
         let (change, step) = match row.state {
+            ActionState::Live if !over => {
+                let effect = Some(Effectiveness::Unconfirmed);
+                (ActionChange { effect, ..ActionChange::default() }, "action_unconfirmed")
+            }
             ActionState::Live => (to(ActionState::Expired), "action_expired"),
             ActionState::Waiting => (to(ActionState::Lapsed), "action_lapsed"),
             _ => return self.carry_out(mirror, row, now).await,
@@ -284,10 +293,16 @@ fn passing(done: Result<ActionRow, vedette_store::Error>) -> Result<(), ActError
 /// When an action is over, if nobody does anything.
 fn ends(row: &ActionRow, world: &World) -> Option<Micros> {
     match row.state {
-        ActionState::Live => row.until,
+        ActionState::Live => [row.until, unconfirmed_at(row)].into_iter().flatten().min(),
         ActionState::Waiting => Some(row.proposed_at.plus(world.policy.lapse)),
         _ => None,
     }
+}
+
+/// When the enforcement points should have said something of a countermeasure that their logs can tell of.
+fn unconfirmed_at(row: &ActionRow) -> Option<Micros> {
+    let tells = matches!(row.deed.as_str(), "block_address" | "throttle" | "step_up") && row.effect.is_none();
+    row.acted_at.filter(|_| tells).map(|at| at.plus(CONFIRMED))
 }
 
 fn due(row: &ActionRow, world: &World, now: Micros) -> bool {

@@ -63,6 +63,16 @@ pub struct Record {
     pub line: String,
     /// The rule that it is made for, if it is part of an attack.
     pub label: Option<&'static str>,
+    /// Whom it is from: an address.
+    pub source: String,
+}
+
+impl Record {
+    /// The same as the enforcement point writes it that lets its sender through no more.
+    #[must_use]
+    pub fn denied(self) -> Self {
+        Self { line: wire::denied(self.feed, &self.line), ..self }
+    }
 }
 
 /// The day, record by record.

@@ -59,7 +59,7 @@ pub fn traffic(time: Micros, s: &Session<'_>, label: Option<&'static str>) -> Re
         s.bytes - sent,
         time.0,
     );
-    Record { time, feed: Feed::Firewall, line, label }
+    Record { time, feed: Feed::Firewall, line, label, source: s.source.to_owned() }
 }
 
 /// A THREAT record.
@@ -73,7 +73,7 @@ pub fn threat(time: Micros, s: &Session<'_>, t: &Threat<'_>, label: Option<&'sta
         t.severity,
         time.0,
     );
-    Record { time, feed: Feed::Firewall, line, label }
+    Record { time, feed: Feed::Firewall, line, label, source: s.source.to_owned() }
 }
 
 /// A request that the web application firewall logs.
@@ -125,7 +125,7 @@ pub fn waf(time: Micros, r: &Request<'_>, id: u64, label: Option<&'static str>) 
         "labels": labels,
         "ja4Fingerprint": "t13d1516h2_8daaf6152771_02713d6af862",
     });
-    Record { time, feed: Feed::Waf, line: line.to_string(), label }
+    Record { time, feed: Feed::Waf, line: line.to_string(), label, source: r.client.to_owned() }
 }
 
 /// A record of the exchange's own API log: what all have, then `more`.
@@ -138,5 +138,60 @@ pub fn api(time: Micros, action: &str, outcome: &str, more: Value, label: Option
     if let (Some(line), Value::Object(more)) = (line.as_object_mut(), more) {
         line.extend(more);
     }
-    Record { time, feed: Feed::Api, line: line.to_string(), label }
+    let source = line["client_ip"].as_str().unwrap_or_default().to_owned();
+    Record { time, feed: Feed::Api, line: line.to_string(), label, source }
+}
+
+/// Where a PAN-OS record has its action, counted from 0.
+const ACTION: usize = 30;
+
+/// A line of somebody who is let through no more.
+pub fn denied(feed: Feed, line: &str) -> String {
+    match feed {
+        // No field before the action is quoted.
+        Feed::Firewall => {
+            let fields = line.split(',').enumerate();
+            let fields = fields.map(|(at, field)| if at == ACTION { "drop" } else { field });
+            fields.collect::<Vec<_>>().join(",")
+        }
+        Feed::Waf => with(line, &[("action", json!("BLOCK")), ("responseCodeSent", json!(403))]),
+        Feed::Api => with(line, &[("outcome", json!("failure")), ("status", json!(403))]),
+    }
+}
+
+/// A JSON object with some of its members set.
+fn with(line: &str, set: &[(&str, Value)]) -> String {
+    let Ok(Value::Object(mut object)) = serde_json::from_str(line) else { return line.to_owned() };
+    object.extend(set.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+    Value::Object(object).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denied_line_is_the_same_but_for_what_became_of_it() {
+        let session = Session {
+            source: "203.0.113.9",
+            destination: "10.20.0.5",
+            source_port: 4_000,
+            port: 443,
+            from: "untrust",
+            to: "dmz",
+            application: "ssl",
+            action: "allow",
+            bytes: 900,
+        };
+        let allowed = traffic(Micros(0), &session, None);
+        let line = allowed.clone().denied().line;
+        assert_eq!(line, allowed.line.replacen(",allow,", ",drop,", 1));
+        let blocked = api(Micros(0), "login", "success", json!({"client_ip": "203.0.113.9"}), None);
+        assert_eq!(blocked.source, "203.0.113.9");
+        let blocked = blocked.denied().line;
+        assert!(
+            blocked.contains("\"status\":403") && blocked.contains("\"outcome\":\"failure\""),
+            "{blocked}"
+        );
+    }
 }

@@ -86,7 +86,9 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         }
         let writer = TopicWriter::connect(&[broker.bootstrap_servers()], &Security::default()).world()?;
         let (simulator, noted) = (Simulator::new(args.seed, crate::now(), args.rate), written.clone());
-        service.simulate(move |stage| write_records(&writer, simulator, &noted, stage)).world()?;
+        let obeyed = service.in_force();
+        let write = move |stage: &Stage| write_records(&writer, (simulator, obeyed), &noted, stage);
+        service.simulate(write).world()?;
         let stopped = service.until_stopped(summary).await?;
         print_summary(&written, started.elapsed(), &stopped);
         Ok(())
@@ -132,13 +134,15 @@ struct Written {
 /// Writes records as their time comes, until it is to stop.
 fn write_records(
     writer: &TopicWriter,
-    mut simulator: Simulator,
+    (mut simulator, mut obeyed): (Simulator, service::InForceAtAll),
     written: &Written,
     stage: &Stage,
 ) -> Result<()> {
     while !stage.stopping() {
         stage.works();
         let record = simulator.next_record();
+        // The simulated firewall, web application firewall and gateway enforce what is in force from the next record on.
+        let record = if obeyed.covers(&record.source) { record.denied() } else { record };
         let ahead = record.time.since(crate::now());
         if ahead > Span::ZERO {
             std::thread::sleep(Duration::from_micros(ahead.0.unsigned_abs().min(200_000)));

@@ -5,6 +5,7 @@ mod acting;
 mod kills;
 mod sequences;
 mod telling;
+mod witness;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -34,7 +34,8 @@ const TABS: &[Tab] = &[
     ("live", "Live", &[ActionState::Due, ActionState::Live], None),
     ("wrong", "Wrong", &[], Some(Effectiveness::Wrong)),
     ("unconfirmed", "Unconfirmed", &[ActionState::Live], Some(Effectiveness::Unconfirmed)),
-    ("failed", "Failed", &[ActionState::Failed, ActionState::Refused], None),
+    ("failed", "Failed", &[ActionState::Failed], None),
+    ("refused", "Refused", &[ActionState::Refused], None),
     ("told", "Told", &[ActionState::Telling, ActionState::Done], None),
     ("dry", "Dry runs", &[ActionState::DryRun], None),
     (
@@ -53,7 +54,7 @@ pub(super) struct Row {
     pub what: String,
     pub target: Option<String>,
     pub state: &'static str,
-    pub effect: Option<&'static str>,
+    pub effect: Option<String>,
     /// It is as it should be.
     pub effective: bool,
     pub playbook: String,
@@ -89,7 +90,12 @@ impl Row {
             what: of.deed.replace('_', " "),
             target: of.target.as_deref().map(words::cut),
             state: label(of.state),
-            effect: of.effect.map(Effectiveness::name),
+            effect: of.effect.map(|effect| match (effect, of.acted_at.zip(of.effect_at)) {
+                (Effectiveness::Effective, Some((acted_at, seen_at))) => {
+                    format!("effective after {}", words::span(seen_at.since(acted_at)))
+                }
+                (other, _) => other.name().to_owned(),
+            }),
             effective: of.effect == Some(Effectiveness::Effective),
             playbook: of.playbook,
             step: of.step,
@@ -180,7 +186,8 @@ pub(super) async fn page(
             "waiting" => "Nothing waits for approval.",
             "live" => "No countermeasure is in force.",
             "wrong" => "No countermeasure hit somebody legitimate.",
-            "failed" => "No connector gave anything up, and the guards refused nothing.",
+            "failed" => "No connector gave anything up.",
+            "refused" => "The guards refused nothing.",
             _ => "There is none.",
         },
         approves: caller.may(Permission::Approve),

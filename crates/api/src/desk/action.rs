@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use vedette_act::{ActError, Guards, Planned, Response, Spared};
-use vedette_event::{Micros, Severity};
+use vedette_event::{Micros, Severity, Span};
 use vedette_respond::{Deed, Playbook, playbook::On};
 use vedette_store::model::{ActionQuery, ActionRow, ActionState, AuditEntry, Delivery, Effectiveness};
 
@@ -36,6 +36,9 @@ pub(crate) struct ActionDocument {
     /// What the enforcement points' own logs say; null while nothing is known.
     #[schema(value_type = Option<shape::EffectName>, required = true)]
     pub effect: Option<Effectiveness>,
+    /// Since when, by their clock: with `acted_at` the time to effect.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub effect_at: Option<Micros>,
     /// The playbook's name.
     pub playbook: String,
     /// The step's name.
@@ -82,6 +85,7 @@ impl From<ActionRow> for ActionDocument {
             action_id: row.id,
             state: row.state,
             effect: row.effect,
+            effect_at: row.effect_at,
             playbook: row.playbook,
             step: row.step,
             deed: row.deed,
@@ -193,6 +197,13 @@ pub(crate) struct StepDocument {
     pub connectors: Vec<String>,
     /// Those of them that are not configured: the step is refused.
     pub missing: Vec<String>,
+}
+
+impl StepDocument {
+    /// How long it stands the first time.
+    pub fn lasts(&self) -> Option<Span> {
+        self.seconds.map(Span::secs)
+    }
 }
 
 /// Playbooks, and those that were refused.

@@ -147,6 +147,8 @@ pub struct ActionChange {
     pub order: Option<(String, Micros, Micros)>,
     /// What the enforcement points say.
     pub effect: Option<Effectiveness>,
+    /// Since when, by their clock; now without it.
+    pub effect_at: Option<Micros>,
     /// The connectors that are to tell it.
     pub tell: Vec<String>,
 }

@@ -289,7 +289,7 @@ impl ActionRow {
             (self.order, self.acted_at, self.until) = (Some(order.clone()), Some(*acted_at), Some(*until));
         }
         if let Some(effect) = change.effect {
-            (self.effect, self.effect_at) = (Some(effect), Some(now));
+            (self.effect, self.effect_at) = (Some(effect), Some(change.effect_at.unwrap_or(now)));
         }
     }
 }

@@ -32,6 +32,7 @@ use super::{
     outbox::{Backlog, Offered, Outbox, Unwritten},
     present::Evaluated,
     supervisor::Stage,
+    witness::Sightings,
 };
 use crate::pipeline::{NoStep, Pipeline, Step};
 
@@ -94,6 +95,8 @@ pub struct Wires {
     pub evaluated: Arc<Evaluated>,
     /// What rules cost.
     pub costs: Costs,
+    /// Who looks whether countermeasures take effect.
+    pub witness: Sightings,
 }
 
 impl Kernel {
@@ -293,6 +296,7 @@ impl Kernel {
             && let Some(batch) = detected.batches.iter().find(|batch| batch.version == at)
         {
             self.wires.costs.offer(version, detected.source, &batch.events);
+            self.wires.witness.offer(&batch.events);
         }
         self.correlate(|engine, out| engine.absorb(detected, out));
         self.wires.evaluated.done(partition, records);

@@ -32,6 +32,7 @@ mod signals;
 mod supervisor;
 mod topics;
 mod versions;
+mod witness;
 
 use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -55,6 +56,7 @@ use vedette_store::{Access, Store};
 use adopt::{Adopter, FromReloader};
 use present::{Evaluated, Present, Running};
 use reload::{Ask, Reloader, RuleSetSummary};
+pub use respond::InForceAtAll;
 use setup::Prepared;
 pub use setup::StartContent;
 pub use supervisor::Stage;
@@ -91,6 +93,7 @@ pub struct Service {
     ingest: Arc<vedette_ingest::Ingest>,
     /// Where the API listens.
     pub address: SocketAddr,
+    wanted: respond::WantedView,
 }
 
 /// The runtime of the service: for the API and the store's connections only.
@@ -221,7 +224,8 @@ async fn run_all(
     accept_topics(&store, &compiled, &ingest, supervisor);
 
     let (in_force_out, in_force) = watch::channel(compiled.clone());
-    acting.start(in_force.clone(), supervisor).world()?;
+    let wanted = acting.wanted();
+    let witness = acting.start(in_force.clone(), supervisor).world()?;
     let (to, runtime, crowded) = (store.clone(), Handle::current(), outbox.crowded());
     supervisor
         .spawn(Name::Evidence, move |stage| evidence::run(read_back, in_force, to, crowded, runtime, stage))
@@ -263,6 +267,7 @@ async fn run_all(
         words: words_out,
         evaluated,
         costs,
+        witness,
     };
     let changes = Adopter::new(changes, numbers, in_force_out);
     let (pace, waiting) = ((prepared.pace, prepared.skew), prepared.waiting);
@@ -270,7 +275,7 @@ async fn run_all(
     new.into_iter().for_each(|row| kernel.note_version(row));
     kernel.give_up(prepared.given_up);
     supervisor.spawn(Name::Kernel, move |stage| kernel.run(pipeline, stage)).world()?;
-    Ok(Service { store, supervisor: supervisor.clone(), ingest, address })
+    Ok(Service { store, supervisor: supervisor.clone(), ingest, address, wanted })
 }
 
 /// Starts what reads the rules again, if there is any such; gives what is in force and what the kernel is to take.
@@ -439,6 +444,11 @@ fn unserved(config: &Config, demo: bool, error: vedette_api::Error) -> Failure {
 }
 
 impl Service {
+    /// What is in force, for a world that obeys.
+    pub fn in_force(&self) -> InForceAtAll {
+        InForceAtAll::new(self.wanted.clone())
+    }
+
     /// Has records written by one more stage, for as long as the service runs.
     pub fn simulate(&self, run: impl FnOnce(&Stage) -> Result<()> + Send + 'static) -> Result<()> {
         Ok(self.supervisor.spawn(Name::Simulator, run)?)

@@ -213,7 +213,7 @@ impl Reloader {
         } else {
             let rules = Arc::new(rules);
             let packed = texts.pack()?;
-            let version = Version::compile(rules.clone(), sources.into());
+            let version = Version::compile_reading(rules.clone(), sources.into(), &vedette_act::WITNESSED);
             version.check()?;
             if let Some(wanted) = setup::too_few(&self.memory, setup::least(&version)) {
                 let what = format!("{wanted} and start again, or load fewer rules");

@@ -12,16 +12,19 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::{runtime::Handle, sync::watch};
 use vedette_act::{
-    Board, Connectors, Courier, Responder, Response, Settings,
+    Board, Connectors, Courier, Responder, Response, Settings, Wanted, Witness,
     settings::{ConnectorSettings, Means},
 };
 use vedette_api::live::Mode;
 use vedette_engine::Compiled;
-use vedette_respond::{Connector, ConnectorKind, PlaybookSet};
+use vedette_respond::{Action, Connector, ConnectorKind, PlaybookSet};
 use vedette_sigma::RuleFile;
 use vedette_store::Store;
 
-use super::supervisor::{Name, Stage, Supervisor};
+use super::{
+    supervisor::{Name, Stage, Supervisor},
+    witness::{self, Sightings},
+};
 use crate::{
     Failure,
     config::{Config, respond},
@@ -133,19 +136,71 @@ impl Acting {
         Ok(Self { response, board, responder, couriers, shelf, playbooks })
     }
 
-    /// Starts the stages.
-    pub fn start(self, rules: watch::Receiver<Arc<Compiled>>, supervisor: &Supervisor) -> io::Result<()> {
+    /// What is to be in force, whenever it changes.
+    pub fn wanted(&self) -> WantedView {
+        self.responder.wanted()
+    }
+
+    /// Starts the stages; what the kernel gives events to.
+    pub fn start(
+        self,
+        rules: watch::Receiver<Arc<Compiled>>,
+        supervisor: &Supervisor,
+    ) -> io::Result<Sightings> {
         let Self { response, responder, couriers, shelf, playbooks, .. } = self;
         for (courier, number) in couriers.into_iter().zip(1..) {
             let told = supervisor.clone();
             let stop = async move { told.asked_to_stop().await };
             supervisor.task(Name::Courier(number), courier.run(stop));
         }
+        let (sightings, looking) = witness::looking();
+        let witness = Witness::new(response.clone(), responder.wanted());
+        let runtime = Handle::current();
+        let look = move |stage: &Stage| witness::run(witness, looking, &runtime, stage);
+        supervisor.spawn(Name::Witness, look)?;
         let librarian = Librarian::new(shelf, rules, &response, playbooks);
         let runtime = Handle::current();
         let work = move |stage: &Stage| run(librarian, responder, &response, &runtime, stage);
-        supervisor.spawn(Name::Responder, work)
+        supervisor.spawn(Name::Responder, work)?;
+        Ok(sightings)
     }
+}
+
+/// What is to be in force, whenever it changes.
+pub type WantedView = watch::Receiver<Option<Arc<Wanted>>>;
+
+/// The addresses that anything at all is in force against, for a simulated world.
+pub struct InForceAtAll {
+    wanted: WantedView,
+    nets: Vec<ipnet::IpNet>,
+}
+
+impl InForceAtAll {
+    /// Nothing is known yet.
+    pub fn new(mut wanted: WantedView) -> Self {
+        wanted.mark_changed();
+        Self { wanted, nets: Vec::new() }
+    }
+
+    /// Whether an address is let through no more.
+    pub fn covers(&mut self, address: &str) -> bool {
+        if self.wanted.has_changed().unwrap_or(false) {
+            let wanted = self.wanted.borrow_and_update().clone();
+            self.nets = wanted.iter().flat_map(|wanted| blocked(wanted)).collect();
+        }
+        // Hardly ever is anything, and there are thousands of records a second.
+        !self.nets.is_empty()
+            && address
+                .parse()
+                .is_ok_and(|address: std::net::IpAddr| self.nets.iter().any(|net| net.contains(&address)))
+    }
+}
+
+fn blocked(wanted: &Wanted) -> Vec<ipnet::IpNet> {
+    let now = crate::now();
+    let of = |connector: &Arc<str>| wanted.desired.in_force(connector, &wanted.world, now).0;
+    let all = wanted.desired.connectors().flat_map(of);
+    all.filter(|of| of.action > Action::Tag).filter_map(|of| of.target.network()).collect()
 }
 
 /// The simulated world fetches all that it can obey, and each countermeasure is approved by whoever watches.

@@ -195,7 +195,7 @@ fn find(config: &Config, disk: (RuleText, Schemas), rows: &[RuleVersion]) -> Res
         };
         known.push(versions::compile_stored(row, rules, sources).world()?);
     }
-    let mut next = fresh.map(|_| Version::compile(rules, sources));
+    let mut next = fresh.map(|_| Version::compile_reading(rules, sources, &vedette_act::WITNESSED));
     if known.is_empty()
         && let Some(first) = next.take()
     {

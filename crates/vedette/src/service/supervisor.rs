@@ -50,6 +50,8 @@ pub enum Name {
     Topics,
     /// Looks at alerts with playbooks, and sees to what is to be done.
     Responder,
+    /// Looks in events whether countermeasures take effect.
+    Witness,
     /// Tells what one connector is to tell; numbered from 1.
     Courier(u16),
     /// Reads rules, lists and mappings again.
@@ -75,6 +77,7 @@ impl Name {
             Self::Evidence => "evidence",
             Self::Topics => "topics",
             Self::Responder => "responder",
+            Self::Witness => "witness",
             Self::Reloader => "reloader",
             Self::Retention => "retention",
             Self::Api => "api",
@@ -93,6 +96,7 @@ impl Name {
             | Self::Evidence
             | Self::Topics
             | Self::Responder
+            | Self::Witness
             | Self::Courier(_)
             | Self::Reloader
             | Self::Retention

@@ -85,7 +85,8 @@ pub fn compile_stored(row: &RuleVersion, rules: Arc<RuleSet>, sources: Arc<Sourc
     let since = Since::of(row)?;
     // A rule that is not listed was refused when the version came into force, and is not now.
     let from = row.in_force_from;
-    Ok(Version::compile(rules, sources).in_force(from, |rule| since.get(rule).unwrap_or(from)))
+    Ok(Version::compile_reading(rules, sources, &vedette_act::WITNESSED)
+        .in_force(from, |rule| since.get(rule).unwrap_or(from)))
 }
 
 /// The same, none of them in force from much later than `above`, which lies above every `ts_log` that was read: a clock that was
