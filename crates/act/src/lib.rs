@@ -7,6 +7,7 @@
 pub mod board;
 mod desk;
 pub mod http;
+mod recall;
 mod responder;
 mod response;
 pub mod settings;

@@ -21,6 +21,7 @@ use vedette_store::model::{
 
 use crate::{
     board::{Board, InForce},
+    recall::Recall,
     response::{ActError, Mirror, Response, stored},
 };
 
@@ -53,6 +54,7 @@ pub struct Turn {
 pub struct Responder {
     response: Response,
     board: Board,
+    recall: Recall,
     wanted: watch::Sender<Option<Arc<Wanted>>>,
     /// What the others were told of last.
     shown: Option<u64>,
@@ -62,7 +64,7 @@ impl Responder {
     /// One that has told nothing yet.
     #[must_use]
     pub fn new(response: Response, board: Board) -> Self {
-        Self { response, board, wanted: watch::Sender::default(), shown: None }
+        Self { response, board, recall: Recall::default(), wanted: watch::Sender::default(), shown: None }
     }
 
     /// What is to be in force, whenever it changes; nothing before that is known, since by an empty word all would be withdrawn.
@@ -88,7 +90,7 @@ impl Responder {
         // What the steps made of it is in it now.
         let mirror = response.mirror().await?;
         let next = mirror.open.values().filter_map(|held| ends(&held.row, &mirror.world)).min();
-        self.show(&mirror, now);
+        self.show(&mirror, now).await?;
         Ok(Turn { more, next })
     }
 
@@ -233,9 +235,9 @@ impl Responder {
     }
 
     /// Tells everybody what is to be in force, where that has changed.
-    fn show(&mut self, mirror: &Mirror, now: Micros) {
+    async fn show(&mut self, mirror: &Mirror, now: Micros) -> Result<(), ActError> {
         if self.shown == Some(mirror.edition) {
-            return;
+            return Ok(());
         }
         let mut desired = DesiredState::default();
         mirror.open.values().filter_map(|held| held.order.as_ref()).for_each(|order| desired.admit(order));
@@ -251,10 +253,14 @@ impl Responder {
                 until: of.until,
                 why: of.playbook,
             });
-            self.board.show(&outlet.name, in_force.collect(), now);
+            let in_force: Vec<InForce> = in_force.collect();
+            let (store, board) = (self.response.store(), &self.board);
+            self.recall.note((store, board), &outlet.name, &in_force, now).await?;
+            board.show(&outlet.name, in_force, now);
         }
         self.wanted.send_replace(Some(Arc::new(Wanted { desired, world })));
         self.shown = Some(mirror.edition);
+        Ok(())
     }
 }
 

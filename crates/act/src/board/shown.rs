@@ -322,7 +322,7 @@ impl Change<'_> {
                 self.changed = true;
                 let from = gone.partition_point(|gone| gone.target < target);
                 let former = || gone.iter().skip(from).take_while(|gone| gone.target == target);
-                let instead = before.is_some() || former().next().is_some();
+                let instead = before.is_some() || former().any(|gone| gone.action != action);
                 // A bouncer that has not heard that it was gone holds it to a former end.
                 let ends = former().find(|gone| gone.action == action).map(|gone| gone.ends.clone());
                 let (ends, since) = (ends.unwrap_or_default(), self.version);

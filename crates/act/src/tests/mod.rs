@@ -3,6 +3,7 @@
 
 mod acting;
 mod kills;
+mod recalled;
 mod sequences;
 mod telling;
 mod witness;
