@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, MutexGuard, watch};
 use vedette_event::{Micros, Span, time::HOUR};
 use vedette_respond::{
     PlaybookSet, Proposal, Target,
-    gate::{Live, NeverBlock, Order, World},
+    gate::{Live, NeverBlock, Order, Users, World},
     network,
 };
 use vedette_store::{
@@ -23,7 +23,7 @@ use vedette_store::{
     model::{ActionRow, ActionState, ResponseState},
 };
 
-use crate::settings::Settings;
+use crate::{settings::Settings, tell::Connectors};
 
 /// Changes of actions that are read at once.
 const STEP: u32 = 500;
@@ -105,6 +105,8 @@ struct Inner {
     store: Store,
     settings: Settings,
     playbooks: watch::Receiver<Arc<PlaybookSet>>,
+    connectors: Connectors,
+    users: watch::Sender<Option<Users>>,
     mirror: Mutex<Mirror>,
 }
 
@@ -121,6 +123,7 @@ pub(crate) struct Mirror {
     pub(crate) edition: u64,
     /// Of the settings of all actions.
     settings_version: Option<i64>,
+    users: Option<watch::Receiver<Option<Users>>>,
 }
 
 /// An open action.
@@ -139,8 +142,9 @@ impl Response {
     /// Knows nothing yet.
     #[must_use]
     pub fn new(store: Store, settings: Settings, playbooks: watch::Receiver<Arc<PlaybookSet>>) -> Self {
-        let mirror = Mutex::default();
-        Self { inner: Arc::new(Inner { store, settings, playbooks, mirror }) }
+        let (connectors, mirror) = (Connectors::default(), Mutex::default());
+        let users = watch::Sender::default();
+        Self { inner: Arc::new(Inner { store, settings, playbooks, connectors, users, mirror }) }
     }
 
     /// The store.
@@ -155,6 +159,17 @@ impl Response {
         &self.inner.settings
     }
 
+    /// How the connectors that send are doing.
+    #[must_use]
+    pub fn connectors(&self) -> &Connectors {
+        &self.inner.connectors
+    }
+
+    /// Takes up who is there, as far as that is known.
+    pub(crate) fn know(&self, users: Option<Users>) {
+        self.inner.users.send_replace(users);
+    }
+
     /// The playbooks in force.
     #[must_use]
     pub fn playbooks(&self) -> Arc<PlaybookSet> {
@@ -165,6 +180,15 @@ impl Response {
     pub(crate) async fn mirror(&self) -> Result<MutexGuard<'_, Mirror>, ActError> {
         let mut mirror = self.inner.mirror.lock().await;
         mirror.catch_up(&self.inner.store, &self.inner.settings).await?;
+        let users = mirror.users.get_or_insert_with(|| {
+            let mut users = self.inner.users.subscribe();
+            users.mark_changed();
+            users
+        });
+        if users.has_changed().unwrap_or(false) {
+            let known = users.borrow_and_update().clone();
+            mirror.world.users = known.unwrap_or_default();
+        }
         Ok(mirror)
     }
 

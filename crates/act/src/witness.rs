@@ -14,6 +14,7 @@ use std::{
 use ipnet::IpNet;
 use tokio::sync::watch;
 use vedette_event::{EventBatch, Micros, Span};
+use vedette_respond::gate::Users;
 use vedette_store::model::{ActionChange, ActionRow, ActionState, Effectiveness};
 
 use crate::{
@@ -29,6 +30,10 @@ const STAYS: Span = Span::secs(86_400);
 /// Addresses with somebody behind them that are remembered; of each the newest few.
 const MAX_ADDRESSES: usize = 100_000;
 const MAX_USERS: usize = 4;
+/// Users that are remembered.
+const MAX_ACTIVE: usize = 500_000;
+/// How often the gate is told who is there; what it knows counts for a quarter of an hour.
+const TELL: Span = Span::secs(60);
 /// What `event.action` says of a connection or a request that was not let through.
 const DENIED: [&str; 8] =
     ["deny", "drop", "block", "blocked", "reset-client", "reset-server", "reset-both", "captcha"];
@@ -61,6 +66,12 @@ pub struct Witness {
     wide: Vec<usize>,
     /// Who came in from where, and when last: a hash of each name.
     people: HashMap<IpAddr, Vec<(u64, Micros)>>,
+    /// When each was active last.
+    active: HashMap<u64, Micros>,
+    /// From this time on every event was looked at and everybody remembered; and the newest that was seen.
+    whole: Option<(Micros, Micros)>,
+    /// When it was last told who is there.
+    told_at: Micros,
     seen: BTreeMap<i64, Seen>,
 }
 
@@ -84,8 +95,16 @@ impl Witness {
             singles: HashMap::new(),
             wide: Vec::new(),
             people: HashMap::new(),
+            active: HashMap::new(),
+            whole: None,
+            told_at: Micros(0),
             seen: BTreeMap::new(),
         }
+    }
+
+    /// Some events were not looked at: what is known of people begins anew.
+    pub fn missed(&mut self) {
+        self.whole = None;
     }
 
     /// Looks at some events.
@@ -119,6 +138,8 @@ impl Witness {
 
     fn weigh(&mut self, event: &Event<'_>) {
         let Some(at) = event.at else { return };
+        let (first, newest) = self.whole.unwrap_or((at, at));
+        self.whole = Some((first, newest.max(at)));
         let user = event.user.map(hash);
         if let (true, Some(user)) = (event.came_in, user) {
             self.remember(event.address, user, at);
@@ -142,13 +163,19 @@ impl Witness {
     }
 
     fn remember(&mut self, address: IpAddr, user: u64, at: Micros) {
-        if self.people.len() >= MAX_ADDRESSES && !self.people.contains_key(&address) {
-            let limit = at.minus(STAYS);
-            self.people.retain(|_, users| users.iter().any(|(_, last)| *last > limit));
-            if self.people.len() >= MAX_ADDRESSES {
-                return;
-            }
+        let limit = at.minus(STAYS);
+        if self.active.len() >= MAX_ACTIVE && !self.active.contains_key(&user) {
+            self.active.retain(|_, last| *last > limit);
         }
+        if self.people.len() >= MAX_ADDRESSES && !self.people.contains_key(&address) {
+            self.people.retain(|_, users| users.iter().any(|(_, last)| *last > limit));
+        }
+        if self.active.len() >= MAX_ACTIVE || self.people.len() >= MAX_ADDRESSES {
+            // Who is not remembered would be missing from a count that has to be whole.
+            self.missed();
+            return;
+        }
+        self.active.insert(user, at);
         let users = self.people.entry(address).or_default();
         users.retain(|(own, _)| *own != user);
         users.push((user, at));
@@ -157,11 +184,34 @@ impl Witness {
         }
     }
 
+    /// Who was active and behind which address within the last day, once it has looked for so long at everything.
+    fn users(&self, now: Micros) -> Option<Users> {
+        let (since, newest) = self.whole?;
+        if newest.since(since) < STAYS {
+            return None;
+        }
+        let limit = newest.minus(STAYS);
+        let behind = self.people.iter().map(|(address, users)| {
+            (*address, users.iter().filter(|(_, last)| *last > limit).count() as u64)
+        });
+        let active = self.active.values().filter(|last| **last > limit).count() as u64;
+        Some(Users { as_of: now, active, behind: behind.filter(|(_, users)| *users > 0).collect() })
+    }
+
+    /// Tells the gate who is there, now and then.
+    fn tell(&mut self, now: Micros) {
+        if now.since(self.told_at) >= TELL {
+            self.told_at = now;
+            self.response.know(self.users(now));
+        }
+    }
+
     /// Writes down what was seen, takes back what hit somebody legitimate, and looks at what is in force now.
     ///
     /// # Errors
     /// If the store fails; what was seen is written at the next call.
-    pub async fn note(&mut self) -> Result<(), ActError> {
+    pub async fn note(&mut self, now: Micros) -> Result<(), ActError> {
+        self.tell(now);
         let store = self.response.store().clone();
         for (id, seen) in std::mem::take(&mut self.seen) {
             let Some(row) = store.action(id).await? else { continue };

@@ -88,6 +88,8 @@ shape! {
     ActionStates = some(ActionState::ALL.iter().map(|state| state.name()));
     /// What the enforcement points say.
     EffectName = one(Effectiveness::ALL.iter().map(|effect| effect.name()));
+    /// How a connector is doing.
+    ConnectorState = one(["fetched", "ok", "failing"]);
     /// How far the telling has come.
     DeliveryStateName = one(DeliveryState::ALL.iter().map(|state| state.name()));
     /// A severity.

@@ -3,6 +3,8 @@
 //! In: paths. Out: [`Sources`] and rule files with their text, sorted by path, so that every run sees the same.
 //! Invariant: what is built in is exactly what the repository's `schemas/` and `detections/` held at build time.
 
+mod built_in;
+
 use std::{
     collections::BTreeSet,
     fs::{DirEntry, FileType},
@@ -14,20 +16,19 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use include_dir::{Dir, include_dir};
 use serde::{Deserialize, Serialize};
 use vedette_decode::Inspector;
 use vedette_event::{Fields, SourceDef, Sources};
 use vedette_sigma::{Lists, Rejection, RuleFile, RuleSet};
+
+use built_in::{SCHEMAS, embedded};
+pub use built_in::{built_in_playbooks, built_in_rules};
 
 use crate::{
     config::MAX_DISORDER,
     pipeline,
     yaml::{self, FileFault, MAX_BYTES, Places},
 };
-
-static SCHEMAS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../schemas");
-static DETECTIONS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../detections");
 
 /// Rule files beyond this are no rules.
 const MAX_RULE_BYTES: usize = 4 << 20;
@@ -258,43 +259,6 @@ pub fn playbooks(paths: &[PathBuf]) -> RuleText {
     let mut found = Found::default();
     paths.iter().filter(|path| path.is_dir()).for_each(|path| found.walk(path, &mut Vec::new()));
     Found { rules: found.playbooks, ..Found::default() }.read(1)
-}
-
-/// The playbooks that come with the binary.
-pub fn built_in_playbooks() -> RuleText {
-    let mut text = RuleText::default();
-    for file in DETECTIONS.get_dir("playbooks").into_iter().flat_map(Dir::files) {
-        let path = format!("detections/{}", file.path().display()).into();
-        text.files.extend(file.contents_utf8().map(|content| RuleFile { path, text: content.to_owned() }));
-    }
-    text
-}
-
-/// The detections that come with the binary.
-pub fn built_in_rules() -> Result<RuleText> {
-    let mut text = RuleText::default();
-    embedded_walk(&DETECTIONS, &mut text)?;
-    text.files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(text)
-}
-
-fn embedded<'a>(dir: &'a Dir<'_>, path: &str) -> Result<&'a str> {
-    dir.get_file(path)
-        .and_then(include_dir::File::contents_utf8)
-        .with_context(|| format!("the built-in {path} is missing"))
-}
-
-fn embedded_walk(dir: &Dir<'_>, text: &mut RuleText) -> Result<()> {
-    for file in dir.files().filter(|f| is_yaml(f.path())) {
-        let name = format!("detections/{}", file.path().display());
-        let content = file.contents_utf8().with_context(|| format!("built-in {name} is no UTF-8"))?;
-        match file.path().parent().and_then(Path::file_name).and_then(|n| n.to_str()) {
-            Some("playbooks") => {}
-            Some("lists") => add_list(file.path(), &name, content, &mut text.lists)?,
-            _ => text.files.push(RuleFile { path: name.into(), text: content.to_owned() }),
-        }
-    }
-    dir.dirs().try_for_each(|d| embedded_walk(d, text))
 }
 
 /// Files that were found, before any of them is read.

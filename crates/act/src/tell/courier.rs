@@ -51,7 +51,7 @@ impl Courier {
     pub fn new(
         response: Response,
         settings: ConnectorSettings,
-        (health, wanted): (Connectors, watch::Receiver<Option<Arc<Wanted>>>),
+        wanted: watch::Receiver<Option<Arc<Wanted>>>,
         clock: fn() -> Micros,
     ) -> Result<Option<Self>, String> {
         let (Means::Webhook { private, authorities, .. }
@@ -62,6 +62,7 @@ impl Courier {
         };
         let reach = if *private { Reach::Private } else { Reach::Public };
         let client = Client::new(authorities.as_deref(), reach, PATIENCE)?;
+        let health = response.connectors().clone();
         Ok(Some(Self { response, settings, client, health, wanted, clock }))
     }
 

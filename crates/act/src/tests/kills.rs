@@ -15,7 +15,7 @@ use std::{
 use vedette_store::model::{ActionState, RowState};
 
 use super::*;
-use crate::{Connectors, Courier, settings::Secret};
+use crate::{Courier, settings::Secret};
 
 const ALERTS: usize = 240;
 const KILLS: usize = 100;
@@ -88,12 +88,7 @@ fn life() {
         let connectors = vec![fetched("crowdsec"), webhook(&port)];
         let settings = Settings { connectors: connectors.clone(), ..Settings::default() };
         let (response, mut responder) = begin(&store, &settings, &playbooks);
-        let courier = Courier::new(
-            response.clone(),
-            connectors[1].clone(),
-            (Connectors::default(), responder.wanted()),
-            now,
-        );
+        let courier = Courier::new(response.clone(), connectors[1].clone(), responder.wanted(), now);
         tokio::spawn(courier.unwrap().unwrap().run(std::future::pending()));
         // The position is set before the first alert, as in a service.
         while responder.turn(now()).await.unwrap().more {}

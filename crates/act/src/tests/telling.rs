@@ -54,11 +54,9 @@ async fn telling(settings: ConnectorSettings) -> (World, Connectors, tokio::task
     let name = settings.connector.name.clone();
     let steps = vec![step("tell", Deed::Notify, None, &[&*name])];
     let world = World::new(vec![playbook("tell", Mode::Automatic, steps)], vec![settings.clone()]).await;
-    let health = Connectors::default();
+    let health = world.response.connectors().clone();
     let courier =
-        Courier::new(world.response.clone(), settings, (health.clone(), world.responder.wanted()), now)
-            .unwrap()
-            .unwrap();
+        Courier::new(world.response.clone(), settings, world.responder.wanted(), now).unwrap().unwrap();
     let running = tokio::spawn(courier.run(std::future::pending()));
     (world, health, running)
 }
@@ -151,9 +149,7 @@ async fn a_connector_that_is_down_delays_no_other() {
     }));
     world.restart();
     let courier =
-        Courier::new(world.response.clone(), slack, (health.clone(), world.responder.wanted()), now)
-            .unwrap()
-            .unwrap();
+        Courier::new(world.response.clone(), slack, world.responder.wanted(), now).unwrap().unwrap();
     let other = tokio::spawn(courier.run(std::future::pending()));
     world.alert("a", 1, "203.0.113.9").await;
     world.turns().await;
@@ -165,8 +161,8 @@ async fn a_connector_that_is_down_delays_no_other() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    let health = health.read();
-    assert!(health["webhook"].rests_until.is_some() && health["slack/soc"].in_a_row == 0);
+    assert!(health.read()["webhook"].rests_until.is_some());
+    assert_eq!(world.response.connectors().read()["slack/soc"].in_a_row, 0);
     running.abort();
     other.abort();
 }
@@ -179,7 +175,7 @@ async fn a_program_is_told_to_impose_and_to_withdraw_until_it_has() {
     let hold = step("hold", Deed::Impose(Action::Throttle, limit), Some("client.ip"), &["webhook"]);
     let mut world =
         World::new(vec![playbook("hold", Mode::Automatic, vec![hold])], vec![settings.clone()]).await;
-    let told = (Connectors::default(), world.responder.wanted());
+    let told = world.responder.wanted();
     let courier = Courier::new(world.response.clone(), settings, told, now).unwrap().unwrap();
     let running = tokio::spawn(courier.run(std::future::pending()));
     world.alert("a", 1, "203.0.113.9").await;

@@ -41,16 +41,16 @@ const FROM: (&str, &str) = ("client.ip", "203.0.113.9");
 #[tokio::test]
 async fn a_deny_that_comes_after_the_order_makes_it_effective_and_one_before_does_not() {
     let (mut world, mut witness, id, acted_at) = blocked().await;
-    witness.note().await.unwrap();
+    witness.note(now()).await.unwrap();
     let denied = &[("source.ip", "203.0.113.9"), ("event.action", "drop")][..];
     let other = &[("source.ip", "203.0.113.10"), ("event.action", "drop")][..];
     let let_in = &[FROM, ("http.response.status_code", "200")][..];
     let after = acted_at.plus(Span(4 * SECOND));
     witness.look(&batch(&[(acted_at.minus(Span(SECOND)), denied), (after, other), (after, let_in)]));
-    witness.note().await.unwrap();
+    witness.note(now()).await.unwrap();
     assert_eq!(world.actions().await[0].effect, None);
     witness.look(&batch(&[(after, denied), (after.plus(Span(SECOND)), denied)]));
-    witness.note().await.unwrap();
+    witness.note(now()).await.unwrap();
     let row = world.actions().await.remove(0);
     assert_eq!((row.effect, row.effect_at), (Some(Effectiveness::Effective), Some(after)));
     assert_eq!(row.state, ActionState::Live);
@@ -66,9 +66,9 @@ async fn what_hits_somebody_who_had_come_in_before_is_wrong_and_taken_back() {
     let alice = ("user.id", "alice");
     let came_in = &[FROM, alice, ("event.outcome", "success")][..];
     let refused = &[FROM, alice, ("http.response.status_code", "403")][..];
-    witness.note().await.unwrap();
+    witness.note(now()).await.unwrap();
     witness.look(&batch(&[(acted_at.minus(Span(HOUR)), came_in), (acted_at.plus(Span(SECOND)), refused)]));
-    witness.note().await.unwrap();
+    witness.note(now()).await.unwrap();
     let row = world.actions().await.remove(0);
     assert_eq!((row.effect, row.state), (Some(Effectiveness::Wrong), ActionState::Reverted));
     world.turns().await;
@@ -78,7 +78,7 @@ async fn what_hits_somebody_who_had_come_in_before_is_wrong_and_taken_back() {
 #[tokio::test]
 async fn a_name_in_a_request_lifts_nothing() {
     let (world, mut witness, _, acted_at) = blocked().await;
-    witness.note().await.unwrap();
+    witness.note(now()).await.unwrap();
     let alice = ("user.id", "alice");
     let failed = &[FROM, alice, ("event.outcome", "failure")][..];
     let late = &[FROM, alice, ("event.outcome", "success")][..];
@@ -94,7 +94,7 @@ async fn a_name_in_a_request_lifts_nothing() {
         (after, late),
         (after, refused),
     ]));
-    witness.note().await.unwrap();
+    witness.note(now()).await.unwrap();
     let row = world.actions().await.remove(0);
     assert_eq!((row.effect, row.state), (Some(Effectiveness::Effective), ActionState::Live));
 }
@@ -107,8 +107,35 @@ async fn of_what_nothing_is_seen_that_is_said_and_what_is_seen_later_too() {
     assert_eq!(world.actions().await[0].effect, None);
     world.turns_at(late).await;
     assert_eq!(world.actions().await[0].effect, Some(Effectiveness::Unconfirmed));
-    witness.note().await.unwrap();
+    witness.note(now()).await.unwrap();
     witness.look(&batch(&[(late, &[FROM, ("event.action", "BLOCK")])]));
-    witness.note().await.unwrap();
+    witness.note(now()).await.unwrap();
     assert_eq!(world.actions().await[0].effect, Some(Effectiveness::Effective));
+}
+
+#[tokio::test]
+async fn who_is_behind_an_address_is_known_after_a_whole_day_and_not_if_something_was_missed() {
+    let (mut world, mut witness, _, acted_at) = blocked().await;
+    let hour = |n: i64| Micros(acted_at.0 - (30 - n) * HOUR);
+    let came_in =
+        |user: &'static str| [("client.ip", "203.0.113.20"), ("user.id", user), ("event.outcome", "success")];
+    let (ann, bob, cyd) = (came_in("ann"), came_in("bob"), came_in("cyd"));
+    let judged = async |world: &mut World, n: u8| {
+        world.alert(&format!("b{n}"), 1, "203.0.113.20").await;
+        world.turns().await;
+        world.actions().await.pop().unwrap()
+    };
+    witness.look(&batch(&[(hour(0), &ann), (hour(20), &bob)]));
+    witness.note(now()).await.unwrap();
+    let reasons = judged(&mut world, 1).await.reasons.join("; ");
+    assert!(reasons.contains("how many users it hits is not known"), "{reasons}");
+    witness.look(&batch(&[(hour(25), &cyd), (hour(25), &ann)]));
+    witness.note(now().plus(Span(61 * SECOND))).await.unwrap();
+    let row = judged(&mut world, 2).await;
+    assert_eq!(row.deed, "throttle", "a block is more than a shared address may get");
+    assert!(row.reasons.join("; ").contains("3 users are behind the address"), "{:?}", row.reasons);
+    witness.missed();
+    witness.note(now().plus(Span(122 * SECOND))).await.unwrap();
+    let reasons = judged(&mut world, 3).await.reasons.join("; ");
+    assert!(reasons.contains("how many users it hits is not known"), "{reasons}");
 }

@@ -18,8 +18,9 @@ use crate::{
     app::App,
     auth::{Caller, asking},
     desk::action::{
-        self, ActionDocument, ActionParams, Decision, DecisionBody, DeliveryDocument, GuardsDocument,
-        NeverBlockBody, PlannedDocument, PlaybookDocument, SkippedDocument, SparedDocument, WholeAction,
+        self, ActionDocument, ActionParams, ConnectorDocument, Decision, DecisionBody, DeliveryDocument,
+        GuardsDocument, NeverBlockBody, PlannedDocument, PlaybookDocument, PlaybookList, SkippedDocument,
+        SparedDocument, WholeAction,
     },
     desk::audit::AuditDocument,
     params::{NoParams, Segment, Segments, Strict},
@@ -136,6 +137,8 @@ struct ActionsPage {
     approves: bool,
     kill_switch: bool,
     acts: bool,
+    /// Connectors that do not take what they are sent.
+    failing: Vec<String>,
 }
 
 /// Which actions.
@@ -177,7 +180,10 @@ pub(super) async fn page(
         true => Some(action::guards(&app).await?),
         false => None,
     };
+    let health = app.response.as_ref().map(|response| response.connectors().read()).unwrap_or_default();
+    let failing = health.into_iter().filter(|(_, health)| health.in_a_row > 0);
     render(&ActionsPage {
+        failing: failing.map(|(name, _)| name.to_string()).collect(),
         frame: Frame::new(&app.live.now(), "/actions"),
         pills: TABS.iter().map(pill).collect(),
         rows: listed.items.into_iter().map(Row::of).collect(),
@@ -279,6 +285,7 @@ struct PlaybooksPage {
     frame: Frame,
     playbooks: Vec<PlaybookDocument>,
     rejected: Vec<String>,
+    connectors: Vec<ConnectorDocument>,
 }
 
 /// `GET /playbooks`.
@@ -286,9 +293,9 @@ pub(super) async fn playbooks(
     State(app): State<Arc<App>>,
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<Response, Problem> {
-    let list = action::playbooks(&app)?;
+    let PlaybookList { items, rejected, connectors } = action::playbooks(&app).await?;
     let frame = Frame::new(&app.live.now(), "/actions");
-    render(&PlaybooksPage { frame, playbooks: list.items, rejected: list.rejected })
+    render(&PlaybooksPage { frame, playbooks: items, rejected, connectors })
 }
 
 #[derive(Template)]

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use vedette_act::{ActError, Guards, Planned, Response, Spared};
+use vedette_act::{ActError, Guards, Planned, Response, Spared, settings::Means};
 use vedette_event::{Micros, Severity, Span};
 use vedette_respond::{Deed, Playbook, playbook::On};
 use vedette_store::model::{ActionQuery, ActionRow, ActionState, AuditEntry, Delivery, Effectiveness};
@@ -206,13 +206,40 @@ impl StepDocument {
     }
 }
 
-/// Playbooks, and those that were refused.
+/// A connector, and how it is doing.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ConnectorDocument {
+    /// By what playbooks call it.
+    pub name: String,
+    /// What kind it is.
+    pub kind: &'static str,
+    /// `fetched` (the other side asks), `ok`, or `failing`.
+    #[schema(value_type = shape::ConnectorState)]
+    pub state: &'static str,
+    /// Messages that wait for it.
+    pub waiting: u64,
+    /// Messages that it gave up, until somebody has them tried again.
+    pub given_up: u64,
+    /// What went wrong last.
+    #[schema(required = true)]
+    pub failure: Option<String>,
+    /// When.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub failed_at: Option<Micros>,
+    /// When it last took something.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub taken_at: Option<Micros>,
+}
+
+/// Playbooks, and those that were refused; and by what they act.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PlaybookList {
     /// In force.
     pub items: Vec<PlaybookDocument>,
     /// Refused, each with its place and what is wrong.
     pub rejected: Vec<String>,
+    /// The connectors that are configured.
+    pub connectors: Vec<ConnectorDocument>,
 }
 
 /// How a playbook is run by hand.
@@ -408,11 +435,37 @@ fn not_found(id: &str) -> Problem {
 }
 
 /// All playbooks.
-pub(crate) fn playbooks(app: &App) -> Result<PlaybookList, Problem> {
+pub(crate) async fn playbooks(app: &App) -> Result<PlaybookList, Problem> {
     let response = response(app)?;
+    let connectors = connectors(response).await?;
     let set = response.playbooks();
     let items = set.playbooks.iter().map(|playbook| playbook_document(playbook, response)).collect();
-    Ok(PlaybookList { items, rejected: set.rejected.iter().map(ToString::to_string).collect() })
+    Ok(PlaybookList { items, rejected: set.rejected.iter().map(ToString::to_string).collect(), connectors })
+}
+
+async fn connectors(response: &Response) -> Result<Vec<ConnectorDocument>, Problem> {
+    let figures = response.store().connector_figures().await?;
+    let health = response.connectors().read();
+    let all = response.settings().connectors.iter().map(|of| {
+        let name = &of.connector.name;
+        let own = figures.iter().find(|figures| *figures.connector == **name);
+        let health = health.get(name).cloned().unwrap_or_default();
+        ConnectorDocument {
+            name: name.to_string(),
+            kind: of.connector.kind.name(),
+            state: match of.means {
+                Means::Fetched(_) => "fetched",
+                _ if health.in_a_row > 0 => "failing",
+                _ => "ok",
+            },
+            waiting: own.map_or(0, |figures| figures.due),
+            given_up: own.map_or(0, |figures| figures.dead),
+            failure: health.failure,
+            failed_at: health.failed_at,
+            taken_at: health.taken_at,
+        }
+    });
+    Ok(all.collect())
 }
 
 fn playbook_document(playbook: &Playbook, response: &Response) -> PlaybookDocument {

@@ -46,7 +46,7 @@ fn optional<T: DeserializeOwned + Default>(headers: &HeaderMap, body: &Bytes) ->
     json(body)
 }
 
-/// Lists the playbooks in force, what each does and by which connectors, and those that were refused.
+/// Lists the playbooks in force, what each does and by which connectors, those that were refused, and how the connectors are doing.
 #[utoipa::path(
     get, path = "/playbooks", operation_id = "list_playbooks", tag = "response",
     responses((status = 200, description = "The playbooks", body = PlaybookList), problem::ProblemDocument)
@@ -55,7 +55,7 @@ pub(crate) async fn playbooks(
     State(app): State<Arc<App>>,
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<Json<PlaybookList>, Problem> {
-    action::playbooks(&app).map(Json)
+    action::playbooks(&app).await.map(Json)
 }
 
 /// Runs a playbook for an alert or a notice. What comes of it are proposals, which the guards and people decide about; with `dry_run`,

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::{runtime::Handle, sync::watch};
 use vedette_act::{
-    Board, Connectors, Courier, Responder, Response, Settings, Wanted, Witness,
+    Board, Courier, Responder, Response, Settings, Wanted, Witness,
     settings::{ConnectorSettings, Means},
 };
 use vedette_api::live::Mode;
@@ -125,11 +125,9 @@ impl Acting {
         let response = Response::new(store.clone(), settings, in_force);
         let board = Board::new(response.settings().outlets());
         let responder = Responder::new(response.clone(), board.clone());
-        let health = Connectors::default();
         let mut couriers = Vec::new();
         for of in &response.settings().connectors {
-            let told = (health.clone(), responder.wanted());
-            let courier = Courier::new(response.clone(), of.clone(), told, crate::now);
+            let courier = Courier::new(response.clone(), of.clone(), responder.wanted(), crate::now);
             let key = format!("respond.connectors.{}.ca_file", of.connector.name);
             couriers.extend(courier.map_err(|what| Failure::Usage(config.places.wrong(&key, what)))?);
         }
