@@ -1,69 +1,24 @@
 //! Requests to the identity provider, and to nobody else.
 //!
-//! In: a request of the library. Out: the answer, whole, or why there is none. Invariants: TLS whose certificate is checked, but
-//! for a provider on this machine; time and size have bounds; what the answer says of another address is not followed, so
-//! nobody who answers for the provider has this process ask something inside the network.
+//! In: a request of the library. Out: the answer, whole, or why there is none. Invariants: those of [`vedette_act::http`]; the provider is
+//! asked over TLS, but for one on this machine.
 
-use std::{error::Error as StdError, io, path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{path::Path, pin::Pin, time::Duration};
 
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::{
-    Request, Response, Uri,
-    body::Bytes,
-    client::conn::http1,
-    header::{CONNECTION, HOST, HeaderValue, USER_AGENT},
-};
-use hyper_util::rt::TokioIo;
+use hyper::Uri;
 use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
-};
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{
-        ClientConfig, RootCertStore,
-        crypto::ring,
-        pki_types::{CertificateDer, ServerName, pem::PemObject},
-    },
-};
-
-use crate::bind::is_loopback;
+use vedette_act::http::{Client, HttpError, Reach};
 
 /// For one request from the first look-up to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of a body: the keys of the largest providers and the claims of somebody in thousands of groups are a tenth of it.
-const MAX_BODY: usize = 1 << 20;
-/// Bytes of an answer's head.
-const MAX_HEAD: usize = 64 * 1024;
-
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum FetchError {
-    #[error("`{0}` is neither https nor on this machine")]
-    NotAllowed(String),
-    #[error("no connection to {host}:{port}")]
-    Connect { host: String, port: u16, source: io::Error },
-    #[error("no TLS with {host}")]
-    Tls { host: String, source: io::Error },
-    #[error("no HTTP")]
-    Http(#[from] hyper::Error),
-    #[error("the answer is longer than a mebibyte")]
-    TooLarge,
-    #[error("the answer broke off")]
-    Body(#[source] Box<dyn StdError + Send + Sync>),
-    #[error("no answer within 5 seconds")]
-    TimedOut,
-}
 
 /// What the library waits for.
-pub(crate) type Fetching = Pin<Box<dyn Future<Output = Result<HttpResponse, FetchError>> + Send>>;
+pub(crate) type Fetching = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send>>;
 
 /// The client: one connection for each request, since people sign in a few times a day.
 #[derive(Clone)]
 pub(crate) struct Fetcher {
-    tls: TlsConnector,
+    client: Client,
 }
 
 impl Fetcher {
@@ -72,119 +27,44 @@ impl Fetcher {
     /// # Errors
     /// What is wrong with the file.
     pub fn new(authorities: Option<&Path>) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        match authorities {
-            Some(path) => {
-                let pem =
-                    std::fs::read(path).map_err(|e| format!("`{}` cannot be read: {e}", path.display()))?;
-                for certificate in CertificateDer::pem_slice_iter(&pem) {
-                    let certificate =
-                        certificate.map_err(|e| format!("`{}` is no PEM: {e}", path.display()))?;
-                    let added = roots.add(certificate);
-                    added.map_err(|e| format!("`{}` holds no authority: {e}", path.display()))?;
-                }
-                if roots.is_empty() {
-                    return Err(format!("`{}` holds no certificate", path.display()));
-                }
-            }
-            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        }
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|e| e.to_string())?;
-        let config = config.with_root_certificates(roots).with_no_client_auth();
-        Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
+        Ok(Self { client: Client::new(authorities, Reach::Trusted, TIMEOUT)? })
     }
 }
 
 impl<'c> AsyncHttpClient<'c> for Fetcher {
-    type Error = FetchError;
+    type Error = HttpError;
     type Future = Fetching;
 
     fn call(&'c self, request: HttpRequest) -> Fetching {
-        let tls = self.tls.clone();
-        Box::pin(async move {
-            timeout(TIMEOUT, exchange(&tls, request)).await.unwrap_or(Err(FetchError::TimedOut))
-        })
+        let client = self.client.clone();
+        Box::pin(async move { client.send(request).await })
     }
 }
 
 /// True of an address that requests may go to.
 pub(crate) fn allowed(uri: &Uri) -> bool {
-    let host = uri.host().unwrap_or_default();
-    let here = host == "localhost" || bare(host).parse().is_ok_and(is_loopback);
-    !host.is_empty() && (uri.scheme_str() == Some("https") || (here && uri.scheme_str() == Some("http")))
-}
-
-/// A host without the brackets that an address of IPv6 has in a URL.
-fn bare(host: &str) -> &str {
-    host.trim_start_matches('[').trim_end_matches(']')
-}
-
-async fn exchange(tls: &TlsConnector, mut request: HttpRequest) -> Result<HttpResponse, FetchError> {
-    let uri = request.uri().clone();
-    if !allowed(&uri) {
-        return Err(FetchError::NotAllowed(uri.to_string().chars().take(200).collect()));
-    }
-    let host = bare(uri.host().unwrap_or_default()).to_owned();
-    let secure = uri.scheme_str() == Some("https");
-    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
-    // What stands before an `@` is no part of the header.
-    let named = authority.rsplit('@').next().unwrap_or_default();
-    if let Ok(named) = HeaderValue::from_str(named) {
-        request.headers_mut().insert(HOST, named);
-    }
-    request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("vedette"));
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    *request.uri_mut() = path.parse().unwrap_or(Uri::from_static("/"));
-    let connected = TcpStream::connect((host.as_str(), port)).await;
-    let stream = connected.map_err(|source| FetchError::Connect { host: host.clone(), port, source })?;
-    if !secure {
-        return talk(stream, request).await;
-    }
-    let no_tls = |source| FetchError::Tls { host: host.clone(), source };
-    let name = ServerName::try_from(host.clone()).map_err(|e| no_tls(io::Error::other(e)))?;
-    talk(tls.connect(name, stream).await.map_err(no_tls)?, request).await
-}
-
-async fn talk<S>(stream: S, request: HttpRequest) -> Result<HttpResponse, FetchError>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin,
-{
-    let mut client = http1::Builder::new();
-    let (mut sender, connection) = client.max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await?;
-    let request: Request<Full<Bytes>> = request.map(|body| Full::new(body.into()));
-    let answer = async {
-        let (parts, body) = sender.send_request(request).await?.into_parts();
-        let whole = Limited::new(body, MAX_BODY).collect().await.map_err(|e| {
-            if e.is::<LengthLimitError>() { FetchError::TooLarge } else { FetchError::Body(e) }
-        })?;
-        Ok(Response::from_parts(parts, whole.to_bytes().to_vec()))
-    };
-    // The connection moves the bytes; what comes of it, also its failure, the answer tells.
-    let moving = async {
-        let _ = connection.await;
-        std::future::pending().await
-    };
-    tokio::select! {
-        answer = answer => answer,
-        never = moving => never,
-    }
+    Reach::Trusted.allows(uri).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use hyper::Request;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
     };
     use tokio_rustls::{
         TlsAcceptor,
-        rustls::{ServerConfig, pki_types::PrivateKeyDer},
+        rustls::{
+            ServerConfig,
+            crypto::ring,
+            pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        },
     };
+    use vedette_act::http::MAX_BODY;
 
     use super::*;
     use crate::tests::served::certificate;
@@ -232,15 +112,15 @@ mod tests {
         long.resize(long.len() + length, b'x');
         let (port, _heard) = answering(long).await;
         let refused = fetcher.call(get(&format!("http://127.0.0.1:{port}/"))).await.unwrap_err();
-        assert!(matches!(refused, FetchError::TooLarge), "{refused}");
+        assert!(matches!(refused, HttpError::TooLarge), "{refused}");
         let (port, _heard) = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi".to_vec()).await;
         let broken = fetcher.call(get(&format!("http://localhost:{port}/"))).await.unwrap_err();
-        assert!(matches!(broken, FetchError::Body(_)), "{broken}");
+        assert!(matches!(broken, HttpError::Body(_)), "{broken}");
         let mut head = b"HTTP/1.1 200 OK\r\nx: ".to_vec();
-        head.resize(2 * MAX_HEAD, b'x');
+        head.resize(2 * (64 << 10), b'x');
         let (port, _heard) = answering(head).await;
         let endless = fetcher.call(get(&format!("http://127.0.0.1:{port}/"))).await.unwrap_err();
-        assert!(matches!(endless, FetchError::Http(_)), "{endless}");
+        assert!(matches!(endless, HttpError::Http(_)), "{endless}");
     }
 
     #[test]
@@ -288,9 +168,9 @@ mod tests {
         assert_eq!(trusting.call(get(&url)).await.unwrap().body(), b"hi");
         let usual = Fetcher::new(None).unwrap();
         let refused = usual.call(get(&url)).await.unwrap_err();
-        assert!(matches!(refused, FetchError::Tls { .. }), "{refused}");
+        assert!(matches!(refused, HttpError::Tls { .. }), "{refused}");
         let other = trusting.call(get(&format!("https://127.0.0.1:{port}/"))).await.unwrap_err();
-        assert!(matches!(other, FetchError::Tls { .. }), "the certificate is for localhost: {other}");
+        assert!(matches!(other, HttpError::Tls { .. }), "the certificate is for localhost: {other}");
         let empty = folder.path().join("empty.pem");
         std::fs::write(&empty, "nothing").unwrap();
         assert!(Fetcher::new(Some(&empty)).is_err_and(|e| e.contains("holds no certificate")));

@@ -26,14 +26,11 @@ use openidconnect::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use vedette_act::http::HttpError;
 use vedette_event::Micros;
 use vedette_store::model::{Identity, Role};
 
-use super::{
-    CALLBACK, OidcSettings, Refusal, claims,
-    fetch::{FetchError, Fetcher},
-    flow::Flow,
-};
+use super::{CALLBACK, OidcSettings, Refusal, claims, fetch::Fetcher, flow::Flow};
 use crate::{error::Error, proof::seconds};
 
 /// How long what the provider says of itself is taken for true: keys that it withdraws are not taken for longer.
@@ -239,7 +236,7 @@ impl Provider {
         let code = returned.code.as_ref().filter(|code| code.len() <= MAX_CODE).ok_or(Refusal::Code)?;
         match tokio::time::timeout(ANSWER_TIMEOUT, self.redeem(&flow, code)).await {
             Ok(answer) => answer,
-            Err(_) => Err(self.failed(&FetchError::TimedOut)),
+            Err(_) => Err(self.failed(&HttpError::TimedOut(ANSWER_TIMEOUT))),
         }
     }
 
@@ -380,7 +377,7 @@ impl Provider {
         self.looked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn failed(&self, error: &FetchError) -> Refusal {
+    fn failed(&self, error: &HttpError) -> Refusal {
         tracing::warn!(
             issuer = self.issuer.as_str(),
             error = error as &dyn StdError,
