@@ -27,6 +27,8 @@ use crate::{
 
 /// Alerts and notices that one turn looks at: it writes what they come to in one transaction.
 const SUBJECTS: u32 = 64;
+/// Steps of one turn: each is a transaction, and people who decide wait for the turn.
+const STEPS: usize = 64;
 /// Within so long an enforcement point should have denied somebody who goes on: a firewall fetches its lists every five minutes.
 const CONFIRMED: Span = Span::secs(600);
 /// Who acts when nobody does.
@@ -78,11 +80,13 @@ impl Responder {
     /// # Errors
     /// If the store fails, or does not hold what was written. What was done stays done.
     pub async fn turn(&mut self, now: Micros) -> Result<Turn, ActError> {
-        let more = self.look_at_alerts(now).await?;
+        let mut more = self.look_at_alerts(now).await?;
         let response = self.response.clone();
         let mut mirror = response.mirror().await?;
         let rows = mirror.open.values().map(|held| &held.row);
-        let steps: Vec<ActionRow> = rows.filter(|row| due(row, &mirror.world, now)).cloned().collect();
+        let due = rows.filter(|row| due(row, &mirror.world, now));
+        let steps: Vec<ActionRow> = due.take(STEPS).cloned().collect();
+        more |= steps.len() == STEPS;
         for row in steps {
             self.step(&mut mirror, row, now).await?;
         }
