@@ -8,7 +8,7 @@
 use std::{error::Error as StdError, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use http::{
-    Request, Response, Uri,
+    Request, Response, StatusCode, Uri,
     header::{CONNECTION, HOST, HeaderValue, USER_AGENT},
 };
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -69,10 +69,10 @@ pub enum HttpError {
     Http(#[from] hyper::Error),
     /// The answer is too long.
     #[error("the answer is longer than a mebibyte")]
-    TooLarge,
+    TooLarge(StatusCode),
     /// The answer is not whole.
     #[error("the answer broke off")]
-    Body(#[source] Box<dyn StdError + Send + Sync>),
+    Body(StatusCode, #[source] Box<dyn StdError + Send + Sync>),
     /// It took too long.
     #[error("no answer within {} seconds", .0.as_secs())]
     TimedOut(Duration),
@@ -211,10 +211,11 @@ where
     let request: Request<Full<Bytes>> = request.map(|body| Full::new(body.into()));
     let answer = async {
         let (parts, body) = sender.send_request(request).await?.into_parts();
-        let whole = Limited::new(body, MAX_BODY)
-            .collect()
-            .await
-            .map_err(|e| if e.is::<LengthLimitError>() { HttpError::TooLarge } else { HttpError::Body(e) })?;
+        let whole =
+            Limited::new(body, MAX_BODY).collect().await.map_err(|e| match e.is::<LengthLimitError>() {
+                true => HttpError::TooLarge(parts.status),
+                false => HttpError::Body(parts.status, e),
+            })?;
         Ok(Response::from_parts(parts, whole.to_bytes().to_vec()))
     };
     // The connection moves the bytes; what comes of it, also its failure, the answer tells.

@@ -214,14 +214,13 @@ impl Responder {
                 });
                 let revert = ActionChange { state: Some(ActionState::Reverted), ..ActionChange::default() };
                 for held in hit {
-                    let done = store.change_action(
-                        held.row.id,
-                        held.row.version,
-                        &revert,
-                        SYSTEM,
-                        "action_reverted",
-                    );
-                    passing(done.await)?;
+                    let (id, version) = (held.row.id, held.row.version);
+                    let done = store.change_action(id, version, &revert, SYSTEM, "action_reverted").await;
+                    if matches!(done, Err(vedette_store::Error::Stale { .. })) {
+                        // Somebody changed it in between: it stands, so this is not done; the next turn tries again.
+                        return Ok(());
+                    }
+                    done?;
                 }
                 change.state = Some(ActionState::Done);
                 "action_lifted"
@@ -295,7 +294,8 @@ impl Response {
 /// A change that somebody else has made in between is not made again: the next turn looks at what is there then.
 fn passing(done: Result<ActionRow, vedette_store::Error>) -> Result<(), ActError> {
     match done {
-        Ok(_) | Err(vedette_store::Error::Stale { .. }) => Ok(()),
+        // The kill switch was thrown in between: the next turn looks at what is there, too.
+        Ok(_) | Err(vedette_store::Error::Stale { .. } | vedette_store::Error::Clash { .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

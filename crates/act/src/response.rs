@@ -69,7 +69,9 @@ pub enum ActError {
     #[error("{0} proposed this, and where two people are needed somebody else must approve it")]
     OwnProposal(String),
     /// An entry of the never-block set is not one.
-    #[error("entry {0} of the never-block set is neither a network nor a field and its value")]
+    #[error(
+        "entry {0} of the never-block set is neither a network (no broader than /8, in IPv6 /16) nor a field and its value"
+    )]
     BadEntry(usize),
 }
 
@@ -121,6 +123,8 @@ pub(crate) struct Mirror {
     pub(crate) world: World,
     /// Rises when what is to be in force may have changed.
     pub(crate) edition: u64,
+    /// What the world has as live is not yet what is open.
+    stale: bool,
     /// Of the settings of all actions.
     settings_version: Option<i64>,
     users: Option<watch::Receiver<Option<Users>>>,
@@ -220,17 +224,21 @@ impl Mirror {
             self.settings_version = Some(state.version);
             self.edition += 1;
         }
-        let mut moved = false;
         loop {
             let rows = store.actions_since(self.seq, STEP).await?;
-            let Some(last) = rows.last() else { break };
-            self.seq = last.seq;
+            if rows.is_empty() {
+                break;
+            }
+            // Row by row: whoever asks may be gone at the next wait, and what was taken up must be known as such.
             for row in rows {
-                moved |= self.take(row)?;
+                self.seq = row.seq;
+                if self.take(row) {
+                    self.edition += 1;
+                    self.stale = true;
+                }
             }
         }
-        if moved {
-            self.edition += 1;
+        if std::mem::take(&mut self.stale) {
             let live = self.open.values().filter_map(|held| held.order.as_ref());
             let live = live.map(|order| Live {
                 action: order.action(),
@@ -242,17 +250,21 @@ impl Mirror {
         Ok(())
     }
 
-    /// Takes a row up; true if what is live changed.
-    fn take(&mut self, row: ActionRow) -> Result<bool, ActError> {
+    /// Takes a row up; true if what is live changed. An order that cannot be read is in force nowhere, and hides no other.
+    fn take(&mut self, row: ActionRow) -> bool {
         let was = self.open.get(&row.id).is_some_and(|held| held.order.is_some());
         if !row.state.is_open() {
             self.open.remove(&row.id);
-            return Ok(was);
+            return was;
         }
-        let order = match (&row.order, row.state) {
-            (Some(order), ActionState::Live) => Some(stored(order, "order", row.id)?),
-            _ => None,
-        };
+        let order = row.order.as_deref().filter(|_| row.state == ActionState::Live);
+        let order = order.and_then(|order| match stored::<Order>(order, "order", row.id) {
+            Ok(order) => Some(order),
+            Err(error) => {
+                tracing::error!(action = row.id, %error, "it is live and in force nowhere; take it back");
+                None
+            }
+        });
         let is = order.is_some();
         let mut row = row;
         if is {
@@ -260,7 +272,7 @@ impl Mirror {
             (row.proposal, row.order, row.reasons) = (String::new(), None, Vec::new());
         }
         self.open.insert(row.id, Held { row, order });
-        Ok(was || is)
+        was || is
     }
 }
 
@@ -289,10 +301,15 @@ fn never_block(state: &ResponseState, always: &[IpNet]) -> Result<NeverBlock, Ac
     Ok(never)
 }
 
+/// Not half the internet: who spares that has nothing done at all, and has the kill switch for it.
+fn is_some_network(net: &IpNet) -> bool {
+    net.prefix_len() >= if matches!(net, IpNet::V4(_)) { 8 } else { 16 }
+}
+
 /// What an entry names; nothing where it names nothing.
 pub(crate) fn read_entry(entry: &Spared) -> Option<Target> {
     match (&entry.network, &entry.field, &entry.value) {
-        (Some(net), None, None) => network(net.trim()).map(Target::Network),
+        (Some(net), None, None) => network(net.trim()).filter(is_some_network).map(Target::Network),
         (None, Some(field), Some(value)) => {
             let value = vedette_event::Value::Text(value.trim().into());
             Target::of(&field.trim().into(), &value, None).ok()

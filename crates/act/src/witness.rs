@@ -32,6 +32,8 @@ const MAX_ADDRESSES: usize = 100_000;
 const MAX_USERS: usize = 4;
 /// Users that are remembered.
 const MAX_ACTIVE: usize = 500_000;
+/// How far ahead of the clock an event may be.
+const AHEAD: Span = Span::secs(300);
 /// How often the gate is told who is there; what it knows counts for a quarter of an hour.
 const TELL: Span = Span::secs(60);
 /// What `event.action` says of a connection or a request that was not let through.
@@ -68,8 +70,10 @@ pub struct Witness {
     people: HashMap<IpAddr, Vec<(u64, Micros)>>,
     /// When each was active last.
     active: HashMap<u64, Micros>,
-    /// From this time on every event was looked at and everybody remembered; and the newest that was seen.
-    whole: Option<(Micros, Micros)>,
+    /// From this time on, by our clock and not by what events claim, every event was looked at and everybody remembered.
+    whole: Option<Micros>,
+    /// What the clock said last.
+    now: Micros,
     /// When it was last told who is there.
     told_at: Micros,
     seen: BTreeMap<i64, Seen>,
@@ -97,6 +101,7 @@ impl Witness {
             people: HashMap::new(),
             active: HashMap::new(),
             whole: None,
+            now: Micros(0),
             told_at: Micros(0),
             seen: BTreeMap::new(),
         }
@@ -138,10 +143,9 @@ impl Witness {
 
     fn weigh(&mut self, event: &Event<'_>) {
         let Some(at) = event.at else { return };
-        let (first, newest) = self.whole.unwrap_or((at, at));
-        self.whole = Some((first, newest.max(at)));
         let user = event.user.map(hash);
-        if let (true, Some(user)) = (event.came_in, user) {
+        // A time ahead of the clock would keep somebody there who is not, or push others out.
+        if let (true, Some(user), true) = (event.came_in, user, at <= self.now.plus(AHEAD)) {
             self.remember(event.address, user, at);
         }
         if !event.denied || self.watched.is_empty() {
@@ -186,11 +190,11 @@ impl Witness {
 
     /// Who was active and behind which address within the last day, once it has looked for so long at everything.
     fn users(&self, now: Micros) -> Option<Users> {
-        let (since, newest) = self.whole?;
-        if newest.since(since) < STAYS {
+        // Where nobody comes in, no log that names people is read: that is not a world without people.
+        if now.since(self.whole?) < STAYS || self.active.is_empty() {
             return None;
         }
-        let limit = newest.minus(STAYS);
+        let limit = now.minus(STAYS);
         let behind = self.people.iter().map(|(address, users)| {
             (*address, users.iter().filter(|(_, last)| *last > limit).count() as u64)
         });
@@ -211,6 +215,8 @@ impl Witness {
     /// # Errors
     /// If the store fails; what was seen is written at the next call.
     pub async fn note(&mut self, now: Micros) -> Result<(), ActError> {
+        self.now = now;
+        self.whole.get_or_insert(now);
         self.tell(now);
         let store = self.response.store().clone();
         for (id, seen) in std::mem::take(&mut self.seen) {

@@ -177,7 +177,7 @@ pub fn network(text: &str) -> Option<IpNet> {
 }
 
 /// The IPv4 network that an IPv6 one stands for, where it stands for one.
-fn unmapped(net: IpNet) -> IpNet {
+pub(crate) fn unmapped(net: IpNet) -> IpNet {
     let IpNet::V6(v6) = net else { return net };
     let inside = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
     inside.and_then(|(v4, bits)| Ipv4Net::new(v4, bits).ok()).map_or(net, IpNet::V4)

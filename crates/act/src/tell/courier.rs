@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::sleep};
 use vedette_event::{Micros, Span};
-use vedette_respond::desired::Reconciled;
+use vedette_respond::desired::{Command, Reconciled};
 use vedette_store::{
     Store,
     model::{Delivery, Tried},
@@ -30,6 +30,8 @@ const TOGETHER: u32 = 32;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The pause after the first failure, and the longest.
 const PAUSE: (Span, Span) = (Span::secs(1), Span::secs(300));
+/// The longest that a connector is left alone: a message that nobody would take must not hold up a page for long.
+const RESTS: Span = Span::secs(60);
 /// How long it waits for changes before it looks all the same: a clock that was set is noticed then.
 const LOOK: Duration = Duration::from_secs(30);
 
@@ -41,6 +43,11 @@ pub struct Courier {
     health: Connectors,
     wanted: watch::Receiver<Option<Arc<Wanted>>>,
     clock: fn() -> Micros,
+    /// No message is sent before.
+    rests_until: Micros,
+    /// What is to be in force is seen to then, though it is not new; and how often in a row it could not be.
+    enforce_at: Option<Micros>,
+    tries: u32,
 }
 
 impl Courier {
@@ -63,7 +70,8 @@ impl Courier {
         let reach = if *private { Reach::Private } else { Reach::Public };
         let client = Client::new(authorities.as_deref(), reach, PATIENCE)?;
         let health = response.connectors().clone();
-        Ok(Some(Self { response, settings, client, health, wanted, clock }))
+        let (rests_until, enforce_at, tries) = (Micros(0), None, 0);
+        Ok(Some(Self { response, settings, client, health, wanted, clock, rests_until, enforce_at, tries }))
     }
 
     /// The connector's name.
@@ -73,60 +81,74 @@ impl Courier {
     }
 
     /// Tells what is due, and waits for more, until it is to stop.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         let mut changes = self.response.store().watch();
         let mut wanted = self.wanted.clone();
+        wanted.mark_changed();
         loop {
             changes.mark_unchanged();
+            let anew = wanted.has_changed().unwrap_or(false);
             wanted.mark_unchanged();
             let pause = tokio::select! {
-                pause = self.turn() => pause,
+                pause = self.turn(anew) => pause,
                 () = &mut stop => return,
             };
+            let rests = self.rests_until > (self.clock)();
             tokio::select! {
                 () = sleep(pause) => {}
                 () = &mut stop => return,
                 // Not while it rests: everything that happens would wake it.
-                changed = changes.changed(), if pause == LOOK => {
+                changed = changes.changed(), if !rests => {
                     if changed.is_err() {
                         return;
                     }
                 }
-                // A responder that is gone has nothing more to say.
-                Ok(()) = wanted.changed(), if pause == LOOK => {}
+                // A responder that is gone has nothing more to say. What is to be in force waits for no message.
+                Ok(()) = wanted.changed() => wanted.mark_changed(),
             }
         }
     }
 
-    /// Tells what is due; how long to wait then.
-    async fn turn(&self) -> Duration {
-        match self.due().await {
-            Ok(pause) => pause,
-            Err(error) => {
-                tracing::warn!(connector = %self.name(), %error, "what is to be told waits: the store did not answer");
-                Duration::from_secs(1)
-            }
-        }
+    /// Sees to what is to be in force, if that is `anew`, and tells what is due; how long to wait then.
+    async fn turn(&mut self, anew: bool) -> Duration {
+        let now = (self.clock)();
+        let enforces = anew || self.enforce_at.is_some_and(|at| at <= now);
+        let enforced = if enforces { self.enforce().await } else { Ok(()) };
+        let told = match enforced {
+            Ok(()) => self.due().await,
+            Err(error) => Err(error),
+        };
+        told.unwrap_or_else(|error| {
+            tracing::warn!(connector = %self.name(), %error, "it waits: the store did not answer");
+            self.enforce_at = Some(now);
+            Duration::from_secs(1)
+        })
     }
 
-    async fn due(&self) -> Result<Duration, ActError> {
-        let store = self.response.store();
-        let (due, next) = store.due_deliveries(self.name(), (self.clock)(), TOGETHER).await?;
-        // One that failed is due again later, which this reading did not know.
-        let more = !due.is_empty();
-        for delivery in due {
-            if let Some(rest) = self.tell(store, &delivery).await? {
-                return Ok(span(rest));
+    /// Tells what is due.
+    async fn due(&mut self) -> Result<Duration, ActError> {
+        let store = self.response.store().clone();
+        let now = (self.clock)();
+        let (mut more, mut next) = (false, None);
+        if self.rests_until <= now {
+            let (due, later) = store.due_deliveries(self.name(), now, TOGETHER).await?;
+            // One that failed is due again later, which this reading did not know.
+            (more, next) = (!due.is_empty(), later);
+            for delivery in due {
+                if let Some(rest) = self.tell(&store, &delivery).await? {
+                    self.rests_until = (self.clock)().plus(rest);
+                    more = false;
+                    break;
+                }
             }
-        }
-        if let Some(rest) = self.enforce(store).await? {
-            return Ok(span(rest));
         }
         let now = (self.clock)();
-        Ok(match next {
+        let rest = Some(self.rests_until).filter(|until| *until > now);
+        let due = [next, rest, self.enforce_at].into_iter().flatten().min();
+        Ok(match due {
             _ if more => Duration::ZERO,
-            Some(next) => span(next.since(now)).min(LOOK),
+            Some(due) => span(due.since(now)).min(LOOK),
             None => LOOK,
         })
     }
@@ -155,8 +177,9 @@ impl Courier {
             }
             Answer::Again(why, after) => {
                 let pause = after.map_or(pause, |s| pause.max(Span::secs(s.min(3_600) as i64)));
-                let tired = self.failures() + 1 >= OPENS;
-                let rest = tired.then_some(pause);
+                // By how often it failed in a row, not by what this one message says: others may be taken.
+                let failures = self.failures() + 1;
+                let rest = (failures >= OPENS).then(|| Span(doubled(failures - OPENS).0.min(RESTS.0)));
                 self.health.failed(self.name(), &why, now, rest.map(|rest| now.plus(rest)));
                 let given_up = delivery.tries + 1 >= TRIES;
                 (if given_up { Tried::Dead(why) } else { Tried::Again(now.plus(pause), why) }, rest)
@@ -169,22 +192,28 @@ impl Courier {
         Ok(rest)
     }
 
-    /// Has a program do what it must; how long to leave it alone where it would not.
-    async fn enforce(&self, store: &Store) -> Result<Option<Span>, ActError> {
-        let Means::Webhook { url, secret, .. } = &self.settings.means else { return Ok(None) };
-        let Some(wanted) = self.wanted.borrow().clone() else { return Ok(None) };
+    /// Has a program do what it must. What it would not do is tried again, later each time, for as long as it is to be done; what it
+    /// refuses keeps no other command from it.
+    async fn enforce(&mut self) -> Result<(), ActError> {
+        let Means::Webhook { url, secret, .. } = &self.settings.means else { return Ok(()) };
+        let Some(wanted) = self.wanted.borrow().clone() else { return Ok(()) };
+        let store = self.response.store();
         let Reconciled { commands, uncut } =
             enforcement::commands(store, self.name(), &wanted, (self.clock)()).await?;
         for (action, target) in uncut {
             tracing::error!(connector = %self.name(), %action, %target, "cut into too many prefixes; it is not in force");
         }
+        let mut failed = false;
         for command in commands {
-            let (body, key) = enforcement::message(self.name(), &command);
-            let request = signed((url.show(), secret), &body, &key, (self.clock)());
+            let request = signed((url.show(), secret), &enforcement::message(&command), None, (self.clock)());
             let answer = match request {
-                Ok(request) => meaning(self.client.send(request).await),
-                Err(error) => Answer::Refused(error.to_string()),
+                Ok(request) => self.client.send(request).await,
+                Err(error) => Err(error),
             };
+            // What is not there need not be taken away.
+            let gone = matches!(command, Command::Withdraw { .. })
+                && answer.as_ref().is_ok_and(|answer| matches!(answer.status().as_u16(), 404 | 410));
+            let answer = if gone { Answer::Taken } else { meaning(answer) };
             let now = (self.clock)();
             match answer {
                 Answer::Taken => {
@@ -192,15 +221,15 @@ impl Courier {
                     enforcement::taken(store, self.name(), &command).await?;
                 }
                 Answer::Refused(why) | Answer::Again(why, _) => {
-                    // Whatever the reason: it is to be in force, so it is tried again as long as that is so.
-                    let rest = doubled(self.failures());
-                    tracing::warn!(connector = %self.name(), key, why, "not enforced");
-                    self.health.failed(self.name(), &why, now, Some(now.plus(rest)));
-                    return Ok(Some(rest));
+                    failed = true;
+                    tracing::warn!(connector = %self.name(), why, "not enforced");
+                    self.health.failed(self.name(), &why, now, None);
                 }
             }
         }
-        Ok(None)
+        self.tries = if failed { self.tries.saturating_add(1) } else { 0 };
+        self.enforce_at = failed.then(|| (self.clock)().plus(doubled(self.tries - 1)));
+        Ok(())
     }
 
     fn failures(&self) -> u32 {
@@ -211,7 +240,7 @@ impl Courier {
         match &self.settings.means {
             Means::Webhook { url, secret, .. } => {
                 let key = format!("{}:{}", told.action.id, told.action.alert_id);
-                signed((url.show(), secret), &told.webhook(), &key, (self.clock)())
+                signed((url.show(), secret), &told.webhook(), Some(&key), (self.clock)())
             }
             Means::Slack { url, .. } => post(url.show(), &told.slack()),
             Means::Pagerduty { url, routing_key, .. } => {

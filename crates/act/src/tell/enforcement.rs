@@ -1,7 +1,7 @@
 //! Countermeasures of programs that are told: what one must hold is compared with what it has said yes to.
 //!
-//! In: what is to be in force, what the connector has taken so far. Out: requests, one for each difference, and notes of those that were taken.
-//! Invariants: level-triggered, so that a crash or an answer that was lost repeats a command, by the same key; what ends or is spared is
+//! In: what is to be in force, what the connector has taken so far. Out: commands, one for each difference, and notes of those that were taken.
+//! Invariants: level-triggered, so that a crash or an answer that was lost repeats a command; what ends or is spared is
 //! withdrawn by a command of its own, though the order said until when it stands; before it is known what is to be in force nothing is sent.
 
 use serde_json::{Value, json};
@@ -45,9 +45,10 @@ pub(super) async fn taken(store: &Store, connector: &str, command: &Command) -> 
     Ok(store.note_held(connector, (action.name(), &text), until).await?)
 }
 
-/// The command for a program, and the key by which it knows one that comes twice.
-pub(super) fn message(connector: &str, command: &Command) -> (Value, String) {
-    let body = match command {
+/// The command for a program. It bears no key: it says what is to be, so that one that comes twice changes nothing, and a key that is the
+/// same for the second block of an address as for the first would have that ignored.
+pub(super) fn message(command: &Command) -> Value {
+    match command {
         Command::Impose { action, target, until, except } => json!({
             "type": "vedette.countermeasure", "command": "impose", "action": action, "target": named(target),
             "until": until, "except": except,
@@ -55,9 +56,7 @@ pub(super) fn message(connector: &str, command: &Command) -> (Value, String) {
         Command::Withdraw { action, target } => json!({
             "type": "vedette.countermeasure", "command": "withdraw", "action": action, "target": named(target),
         }),
-    };
-    let key = blake3::hash(format!("{connector} {body}").as_bytes()).to_hex().to_string();
-    (body, key)
+    }
 }
 
 /// A target as programs read it: what names it, and its value.

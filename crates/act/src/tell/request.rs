@@ -32,24 +32,20 @@ pub(crate) fn post(url: &str, body: &Value) -> Result<Request<Vec<u8>>, HttpErro
     request.map_err(|_| HttpError::NoUrl)
 }
 
-/// The same, signed, with a key by which the other side knows one that comes twice.
+/// The same, signed; a message has a key by which the other side knows one that comes twice.
 pub(crate) fn signed(
     (url, secret): (&str, &Secret),
     body: &Value,
-    key: &str,
+    key: Option<&str>,
     now: Micros,
 ) -> Result<Request<Vec<u8>>, HttpError> {
     let mut request = post(url, body)?;
     let seconds = now.0.div_euclid(1_000_000).to_string();
     let signature = signature(secret.show(), &seconds, request.body());
     let headers = request.headers_mut();
-    for (name, value) in [
-        ("vedette-timestamp", seconds),
-        ("vedette-signature", signature),
-        ("idempotency-key", key.to_owned()),
-    ] {
-        let value = HeaderValue::from_str(&value).map_err(|_| HttpError::NoUrl)?;
-        headers.insert(name, value);
+    let pairs = [("vedette-timestamp", seconds.as_str()), ("vedette-signature", signature.as_str())];
+    for (name, value) in pairs.into_iter().chain(key.map(|key| ("idempotency-key", key))) {
+        headers.insert(name, HeaderValue::from_str(value).map_err(|_| HttpError::NoUrl)?);
     }
     Ok(request)
 }
@@ -70,6 +66,10 @@ fn signature(secret: &str, seconds: &str, body: &[u8]) -> String {
 pub(crate) fn meaning(answer: Result<Response<Vec<u8>>, HttpError>) -> Answer {
     let answer = match answer {
         Ok(answer) => answer,
+        // It was taken, whatever else it says.
+        Err(HttpError::TooLarge(status) | HttpError::Body(status, _)) if status.is_success() => {
+            return Answer::Taken;
+        }
         Err(error @ (HttpError::NoUrl | HttpError::NoTls(_) | HttpError::Private(_))) => {
             return Answer::Refused(error.to_string());
         }

@@ -198,10 +198,8 @@ async fn a_program_is_told_to_impose_and_to_withdraw_until_it_has() {
     world.response.revert(row.id, None, "ann").await.unwrap();
     world.turns().await;
     let (failed, again) = (sent.recv().await.unwrap(), sent.recv().await.unwrap());
-    let key = |request: &str| {
-        request.lines().find_map(|line| line.strip_prefix("idempotency-key: ").map(str::to_owned)).unwrap()
-    };
-    assert_eq!(key(&failed), key(&again), "the same command, by the same key");
+    assert_eq!(body(failed)["command"], "withdraw");
+    assert!(!again.contains("idempotency-key"), "the next block of this address would be ignored");
     assert_eq!(body(again)["command"], "withdraw");
     for _ in 0..100 {
         if world.store.held("webhook").await.unwrap().is_empty() {
@@ -211,4 +209,38 @@ async fn a_program_is_told_to_impose_and_to_withdraw_until_it_has() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     panic!("{:?}", world.store.held("webhook").await);
+}
+
+#[tokio::test]
+async fn what_a_program_refuses_keeps_nothing_else_from_it_and_no_message_holds_a_command_up() {
+    let (port, mut sent) = answering(&["503 Later\r\nretry-after: 3600", "400 Unknown", "200 OK"]).await;
+    let settings = webhook(port, true);
+    let limit = Limit { first: Span(HOUR), growth: 1, ceiling: Span(HOUR) };
+    let hold = step("hold", Deed::Impose(Action::Throttle, limit), Some("client.ip"), &["webhook"]);
+    let tell = step("tell", Deed::Notify, None, &["webhook"]);
+    let playbooks = vec![playbook("tell", Mode::Automatic, vec![tell])];
+    let mut world = World::new(playbooks, vec![settings.clone()]).await;
+    let courier = Courier::new(world.response.clone(), settings, world.responder.wanted(), now);
+    let running = tokio::spawn(courier.unwrap().unwrap().run(std::future::pending()));
+    world.alert("a", 1, "203.0.113.9").await;
+    world.turns().await;
+    assert!(sent.recv().await.unwrap().contains("vedette.action"));
+    // The message is to be tried in an hour. Two countermeasures come, the first of which is refused.
+    world.playbooks.send_replace(Arc::new(PlaybookSet {
+        playbooks: vec![playbook("hold", Mode::Automatic, vec![hold])],
+        established: [RULE.into()].into(),
+        ..PlaybookSet::default()
+    }));
+    for (id, address) in [("b", "203.0.113.1"), ("c", "203.0.113.2")] {
+        world.alert(id, 1, address).await;
+    }
+    world.turns().await;
+    for row in world.store.actions_in(ActionState::Waiting, 0, 10).await.unwrap() {
+        world.response.approve(row.id, ("ann", now())).await.unwrap();
+    }
+    world.turns().await;
+    assert!(sent.recv().await.unwrap().contains("203.0.113.1/32"));
+    assert!(sent.recv().await.unwrap().contains("203.0.113.2/32"));
+    assert!(sent.recv().await.unwrap().contains("203.0.113.1/32"), "tried again after a second");
+    running.abort();
 }

@@ -115,27 +115,32 @@ async fn of_what_nothing_is_seen_that_is_said_and_what_is_seen_later_too() {
 
 #[tokio::test]
 async fn who_is_behind_an_address_is_known_after_a_whole_day_and_not_if_something_was_missed() {
-    let (mut world, mut witness, _, acted_at) = blocked().await;
-    let hour = |n: i64| Micros(acted_at.0 - (30 - n) * HOUR);
+    let (mut world, mut witness, ..) = blocked().await;
     let came_in =
         |user: &'static str| [("client.ip", "203.0.113.20"), ("user.id", user), ("event.outcome", "success")];
     let (ann, bob, cyd) = (came_in("ann"), came_in("bob"), came_in("cyd"));
-    let judged = async |world: &mut World, n: u8| {
+    let judged = async |world: &mut World, n: u8, at: Micros| {
         world.alert(&format!("b{n}"), 1, "203.0.113.20").await;
-        world.turns().await;
+        world.turns_at(at).await;
         world.actions().await.pop().unwrap()
     };
-    witness.look(&batch(&[(hour(0), &ann), (hour(20), &bob)]));
-    witness.note(now()).await.unwrap();
-    let reasons = judged(&mut world, 1).await.reasons.join("; ");
-    assert!(reasons.contains("how many users it hits is not known"), "{reasons}");
-    witness.look(&batch(&[(hour(25), &cyd), (hour(25), &ann)]));
-    witness.note(now().plus(Span(61 * SECOND))).await.unwrap();
-    let row = judged(&mut world, 2).await;
+    let unknown = |row: ActionRow| row.reasons.iter().any(|why| why == "how many users it hits is not known");
+    let first = now();
+    witness.note(first).await.unwrap();
+    // What events claim of the time makes no day of it.
+    let ahead = first.plus(Span(48 * HOUR));
+    witness.look(&batch(&[(first.minus(Span(25 * HOUR)), &ann), (first, &bob), (ahead, &cyd)]));
+    witness.note(first.plus(Span(61 * SECOND))).await.unwrap();
+    assert!(unknown(judged(&mut world, 1, first.plus(Span(62 * SECOND))).await));
+    let next = first.plus(Span(24 * HOUR));
+    witness.note(next.minus(Span(120 * SECOND))).await.unwrap();
+    witness.look(&batch(&[(next.minus(Span(HOUR)), &ann), (next, &bob), (next, &cyd)]));
+    witness.note(next).await.unwrap();
+    let row = judged(&mut world, 2, next).await;
     assert_eq!(row.deed, "throttle", "a block is more than a shared address may get");
     assert!(row.reasons.join("; ").contains("3 users are behind the address"), "{:?}", row.reasons);
     witness.missed();
-    witness.note(now().plus(Span(122 * SECOND))).await.unwrap();
-    let reasons = judged(&mut world, 3).await.reasons.join("; ");
-    assert!(reasons.contains("how many users it hits is not known"), "{reasons}");
+    let later = next.plus(Span(61 * SECOND));
+    witness.note(later).await.unwrap();
+    assert!(unknown(judged(&mut world, 3, later).await));
 }

@@ -336,7 +336,7 @@ fn line(entry: &SparedDocument) -> String {
 
 /// The entry that a line says; none where it says nothing.
 fn entry(line: &str) -> Option<SparedDocument> {
-    let (what, note) = line.split_once(" #").unwrap_or((line, ""));
+    let (what, note) = line.split_once(" # ").unwrap_or((line, ""));
     let (what, note) = (what.trim(), note.trim().to_owned());
     let (network, field, value) = match what.split_once('=') {
         _ if what.is_empty() => return None,

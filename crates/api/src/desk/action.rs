@@ -568,6 +568,14 @@ pub(crate) async fn set_never_block(
         let detail = format!("The note of entry {} is longer than 200 characters.", at + 1);
         return Err(Problem::new(Kind::InvalidBody, detail));
     }
+    let texts = |entry: &SparedDocument| {
+        let SparedDocument { network, field, value, note } = entry.clone();
+        [network, field, value, Some(note)].into_iter().flatten().collect::<String>()
+    };
+    if let Some(at) = body.entries.iter().position(|entry| texts(entry).contains(char::is_control)) {
+        let detail = format!("Entry {} holds a control character; write it in one line.", at + 1);
+        return Err(Problem::new(Kind::InvalidBody, detail));
+    }
     let set: Vec<Spared> = body
         .entries
         .into_iter()

@@ -43,7 +43,7 @@ fn optional<T: DeserializeOwned + Default>(headers: &HeaderMap, body: &Bytes) ->
         return Ok(T::default());
     }
     is_json(headers)?;
-    json(body)
+    Ok(json::<Option<T>>(body)?.unwrap_or_default())
 }
 
 /// Lists the playbooks in force, what each does and by which connectors, those that were refused, and how the connectors are doing.

@@ -192,6 +192,20 @@ async fn the_never_block_set_has_a_version_and_the_kill_switch_needs_none() {
     let page = api.get("/guards").await.text();
     assert!(page.contains("203.0.113.0/24 # our own\nuser.name=monitor"), "{page}");
     assert!(page.contains("On: nothing is done."));
+    let many: Vec<Value> = (0..200)
+        .map(|n| json!({"network": format!("198.51.{n}.0/24"), "note": "own egress of a branch office"}))
+        .collect();
+    assert_eq!(put("\"2\"", json!({"entries": many})).await.status, StatusCode::OK);
+    let page = api.get("/guards").await.text();
+    assert!(
+        page.contains("198.51.199.0/24 # own egress of a branch office\n")
+            || page.contains("198.51.199.0/24 # own egress of a branch office<"),
+        "what is cut would be lost with the next change"
+    );
+    for entry in [json!({"network": "0.0.0.0/0"}), json!({"network": "203.0.113.1", "note": "a\nb"})] {
+        let refused = put("\"3\"", json!({"entries": [entry]})).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text());
+    }
     let log = api.get("/api/v1/audit?action=kill_switch_on").await.json();
     assert_eq!(log["items"][0]["to"]["kill_switch"], true);
 }

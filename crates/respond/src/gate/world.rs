@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use ipnet::IpNet;
@@ -14,7 +14,7 @@ use vedette_event::{Micros, Span};
 use crate::{
     deed::Action,
     prefix::{TooMany, subtract},
-    target::{Prefix, Target, network},
+    target::{Prefix, Target, unmapped},
 };
 
 /// The deployment's limits.
@@ -95,13 +95,21 @@ const PRIVATE: [&str; 15] = [
     "::ffff:0:0/96",
 ];
 
+/// The same, read once: they are asked for with every target that is cut.
+fn private() -> &'static [IpNet] {
+    static NETS: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
+        // Not by `network`, which would take the IPv4 network out of the last one.
+        PRIVATE.iter().filter_map(|text| text.parse().ok()).collect()
+    });
+    &NETS
+}
+
 /// Whether an address is nobody's on the internet, so that a connector has no business there unless somebody says so.
 #[must_use]
 pub fn is_private(address: IpAddr) -> bool {
     let address = address.to_canonical();
     // The last of the list stands for all IPv4 addresses.
-    let nets = PRIVATE.iter().take(PRIVATE.len() - 1).filter_map(|text| text.parse::<IpNet>().ok());
-    nets.into_iter().any(|net| net.contains(&address))
+    private().iter().take(PRIVATE.len() - 1).any(|net| net.contains(&address))
 }
 
 impl NeverBlock {
@@ -111,12 +119,9 @@ impl NeverBlock {
         if !action.hinders() {
             return Vec::new();
         }
-        let private = PRIVATE.iter().filter(|_| action != Action::IsolateHost);
-        // Not by `network`, which would take the IPv4 network out of the last one.
-        let private = private.filter_map(|text| text.parse().ok());
+        let private = private().iter().filter(|_| action != Action::IsolateHost).copied();
         // Whoever writes an IPv4 address as IPv6 means the same address.
-        let own = self.nets.iter().filter_map(|net| network(&net.to_string()));
-        own.chain(private).collect()
+        self.nets.iter().map(|net| unmapped(*net)).chain(private).collect()
     }
 
     /// What remains of a target when everything is spared that this action must spare, and `more` beside.

@@ -243,6 +243,9 @@ impl WriteTx {
         if before.version != version {
             return Err(Error::Stale { what: "action", id, version: before.version });
         }
+        if change.order.is_some() && self.is_stopped().await? {
+            return Err(Error::Clash { detail: "The kill switch is on: nothing is done.".to_owned() });
+        }
         let seq = self.change(ChangeKind::Action, &id.to_string());
         let mut row = before.clone();
         row.apply(change, self.now);

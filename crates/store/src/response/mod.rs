@@ -163,10 +163,16 @@ fn json(text: &str) -> serde_json::Value {
 }
 
 impl WriteTx {
-    /// Takes back all that is live; how many.
+    /// Whether nothing may be done.
+    async fn is_stopped(&mut self) -> Result<bool, Error> {
+        let row = self.one(sqlx::query("select kill_switch from response where id = 1")).await?;
+        Ok(row.map(|row| row.try_get::<i64, _>("kill_switch")).transpose()? == Some(1))
+    }
+
+    /// Takes back all that is live, and what is about to be; how many.
     async fn revert_all(&mut self, actor: &str) -> Result<u64, Error> {
-        let live = sqlx::query("select id from actions where state = $1 order by id");
-        let live = self.all(live.bind(ActionState::Live.name())).await?;
+        let live = sqlx::query("select id from actions where state in ($1, $2) order by id");
+        let live = self.all(live.bind(ActionState::Live.name()).bind(ActionState::Due.name())).await?;
         let now = self.now.0;
         for row in &live {
             let id: i64 = row.try_get("id")?;

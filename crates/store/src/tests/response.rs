@@ -178,21 +178,27 @@ async fn an_action_is_told_when_all_took_it_and_what_was_given_up_can_be_tried_a
 #[tokio::test]
 async fn the_kill_switch_takes_back_what_is_live_and_settings_have_a_version() {
     let (_folder, store) = store().await;
-    for (id, state) in [("1", ActionState::Live), ("2", ActionState::Waiting)] {
+    let states = [("1", ActionState::Live), ("2", ActionState::Waiting), ("3", ActionState::Due)];
+    for (id, state) in states {
         store.propose(&[proposal(id, state)], None).await.unwrap();
     }
+    let late = store.propose(&[proposal("4", ActionState::Waiting)], None).await.unwrap().remove(0);
     let set = store.set_response(&Setting::NeverBlock("[1]".to_owned()), Some(0), "ann").await.unwrap();
     assert_eq!((set.never_block.as_str(), set.version), ("[1]", 1));
     let on = store.set_response(&Setting::KillSwitch(true), Some(1), "ann").await.unwrap();
     assert!(on.kill_switch);
     let counts = store.action_counts().await.unwrap();
-    assert_eq!(counts[&ActionState::Reverted], 1);
-    assert_eq!(counts[&ActionState::Waiting], 1);
+    assert_eq!(counts[&ActionState::Reverted], 2, "also what was about to be");
+    assert_eq!(counts[&ActionState::Waiting], 2);
+    let order = Some(("{}".to_owned(), Micros(10), Micros(20)));
+    let order = ActionChange { order, ..to_state(ActionState::Live) };
+    let refused = store.change_action(late.id, late.version, &order, "vedette", "action_ordered").await;
+    assert!(matches!(refused, Err(crate::Error::Clash { .. })), "{refused:?}");
     let stale = store.set_response(&Setting::KillSwitch(false), Some(1), "bob").await;
     assert!(matches!(stale, Err(crate::Error::Stale { version: 2, .. })), "{stale:?}");
     let log = store.audit(&newest(10)).await.unwrap().items;
     assert!(log.iter().any(
-        |e| e.action == "kill_switch_on" && e.to.as_deref().is_some_and(|a| a.contains("\"reverted\":1"))
+        |e| e.action == "kill_switch_on" && e.to.as_deref().is_some_and(|a| a.contains("\"reverted\":2"))
     ));
 }
 

@@ -123,11 +123,10 @@ pub fn check(config: &Config) -> Result<()> {
             return wrong(".capacity", format!("`{capacity}` must lie between 1 and {MAX_CAPACITY}"));
         }
         let url = of.url.as_deref().filter(|url| !url.starts_with("https://"));
-        if let Some(url) = url.filter(|url| !(of.private && url.starts_with("http://"))) {
-            return wrong(
-                ".url",
-                format!("`{url}` must begin with https:// (or http:// with `private: true`)"),
-            );
+        if url.is_some_and(|url| !(of.private && url.starts_with("http://"))) {
+            // Not quoted: it may hold a password.
+            let what = "must begin with https:// (or http:// with `private: true`)";
+            return wrong(".url", what.to_owned());
         }
         if let Some(file) = of.ca_file.as_ref().filter(|file| !file.is_file()) {
             return wrong(".ca_file", format!("there is no file `{}`", file.display()));
@@ -206,7 +205,11 @@ mod tests {
                 "v.yml:4:21: respond.connectors.crowdsec.url: has no meaning for crowdsec; it takes: capacity",
             ),
             ("webhook", "url: 'https://a'", "respond.connectors.webhook: webhook needs `secret`"),
-            ("webhook", "url: 'http://a', secret: {env: X}", "`http://a` must begin with https://"),
+            (
+                "webhook",
+                "url: 'http://a', secret: {env: X}",
+                "respond.connectors.webhook.url: must begin with https://",
+            ),
             ("edl/x", "capacity: 0", "`0` must lie between 1 and 150000"),
             ("dag/x", "", "dag connectors cannot be configured yet"),
         ] {
