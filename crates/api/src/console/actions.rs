@@ -18,11 +18,13 @@ use crate::{
     app::App,
     auth::{Caller, asking},
     desk::action::{
-        self, ActionDocument, ActionParams, ConnectorDocument, Decision, DecisionBody, DeliveryDocument,
-        GuardsDocument, NeverBlockBody, PlannedDocument, PlaybookDocument, PlaybookList, SkippedDocument,
-        SparedDocument, WholeAction,
+        self, ActionDocument, ActionParams, Decision, DecisionBody, DeliveryDocument, GuardsDocument,
+        NeverBlockBody, PlannedDocument, SkippedDocument, SparedDocument, WholeAction,
     },
-    desk::audit::AuditDocument,
+    desk::{
+        audit::AuditDocument,
+        playbook::{self, ConnectorDocument, PlaybookDocument, PlaybookList},
+    },
     params::{NoParams, Segment, Segments, Strict},
     problem::{Kind, Problem},
 };
@@ -293,7 +295,7 @@ pub(super) async fn playbooks(
     State(app): State<Arc<App>>,
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<Response, Problem> {
-    let PlaybookList { items, rejected, connectors } = action::playbooks(&app).await?;
+    let PlaybookList { items, rejected, connectors } = playbook::playbooks(&app).await?;
     let frame = Frame::new(&app.live.now(), "/actions");
     render(&PlaybooksPage { frame, playbooks: items, rejected, connectors })
 }

@@ -23,6 +23,7 @@ pub(crate) mod list;
 pub(crate) mod outcomes;
 pub(crate) mod overview;
 pub(crate) mod past;
+pub(crate) mod playbook;
 pub(crate) mod queue;
 pub(crate) mod rules;
 pub(crate) mod snooze;

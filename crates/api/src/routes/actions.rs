@@ -18,9 +18,10 @@ use crate::{
     desk::{
         action::{
             self, ActionDocument, ActionParams, Decision, DecisionBody, GuardsDocument, KillSwitchBody,
-            NeverBlockBody, PlaybookList, RunDocument, RunParams, WholeAction,
+            NeverBlockBody, RunDocument, RunParams, WholeAction,
         },
         list::Listed,
+        playbook::{self, PlaybookList},
     },
     params::{JsonBody, NoParams, Segment, Segments, Strict, is_json, json},
     problem::{self, Problem},
@@ -55,7 +56,7 @@ pub(crate) async fn playbooks(
     State(app): State<Arc<App>>,
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<Json<PlaybookList>, Problem> {
-    action::playbooks(&app).await.map(Json)
+    playbook::playbooks(&app).await.map(Json)
 }
 
 /// Runs a playbook for an alert or a notice. What comes of it are proposals, which the guards and people decide about; with `dry_run`,
