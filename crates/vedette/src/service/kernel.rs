@@ -296,6 +296,9 @@ impl Kernel {
             && let Some(batch) = detected.batches.iter().find(|batch| batch.version == at)
         {
             self.wires.costs.offer(version, detected.source, &batch.events);
+        }
+        // Every one: while two versions of the rules overlap a read comes as several, and a deny may be in any.
+        for batch in &detected.batches {
             self.wires.witness.offer(&batch.events);
         }
         self.correlate(|engine, out| engine.absorb(detected, out));
