@@ -20,14 +20,14 @@ use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
-use vedette_act::{Board, InForce, Outlet};
+use vedette_act::{Board, Outlet};
 use vedette_api::{
     Metrics, Server, ServerSettings, SessionLimits, auth,
     checking::RuleCheck,
     live::{Live, LiveView, Mode},
 };
 use vedette_event::{Micros, Span};
-use vedette_respond::{Action, ConnectorKind, Target, subtract};
+use vedette_respond::{Action, ConnectorKind, Target, desired::InForce, subtract};
 use vedette_store::{Access, Store, StoreSettings, model::Role};
 
 use crate::skipped;
@@ -143,7 +143,8 @@ fn ban(net: IpNet, seconds: i64) -> InForce {
         action: Action::BlockAddress,
         target: Target::Network(net),
         until,
-        why: "perimeter-block".into(),
+        except: Vec::new(),
+        playbook: "perimeter-block".into(),
     }
 }
 

@@ -14,7 +14,7 @@ pub mod settings;
 pub mod tell;
 mod witness;
 
-pub use board::{Board, InForce, Outlet};
+pub use board::{Board, Outlet};
 pub use desk::{ByHand, Guards, MAX_ENTRIES, Planned};
 pub use responder::{Responder, Turn, Wanted};
 pub use response::{ActError, Response, Spared};

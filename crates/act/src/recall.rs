@@ -7,11 +7,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use vedette_event::Micros;
-use vedette_respond::{Action, Target};
+use vedette_respond::{Action, Target, desired::InForce};
 use vedette_store::{Store, model::Held};
 
 use crate::{
-    board::{Board, InForce},
+    board::Board,
     response::{ActError, stored},
 };
 
@@ -65,7 +65,7 @@ async fn read(store: &Store, outlet: &str, now: Micros) -> Result<Vec<InForce>, 
     held.map(|Held { action, target, until }| {
         let action = stored(&format!("\"{action}\""), "action that was shown", 0)?;
         let target = stored(&target, "target that was shown", 0)?;
-        Ok(InForce { action, target, until, why: "before the restart".into() })
+        Ok(InForce { action, target, until, except: Vec::new(), playbook: "before the restart".into() })
     })
     .collect()
 }

@@ -20,7 +20,7 @@ use vedette_store::model::{
 };
 
 use crate::{
-    board::{Board, InForce},
+    board::Board,
     recall::Recall,
     response::{ActError, Mirror, Response, stored},
 };
@@ -87,12 +87,14 @@ impl Responder {
         let due = rows.filter(|row| due(row, &mirror.world, now));
         let steps: Vec<ActionRow> = due.take(STEPS).cloned().collect();
         more |= steps.len() == STEPS;
-        for row in steps {
-            self.step(&mut mirror, row, now).await?;
+        if !steps.is_empty() {
+            for row in steps {
+                self.step(&mut mirror, row, now).await?;
+            }
+            drop(mirror);
+            // What the steps made of it is in it now.
+            mirror = response.mirror().await?;
         }
-        drop(mirror);
-        // What the steps made of it is in it now.
-        let mirror = response.mirror().await?;
         let next = mirror.open.values().filter_map(|held| ends(&held.row, &mirror.world)).min();
         self.show(&mirror, now).await?;
         Ok(Turn { more, next })
@@ -250,13 +252,6 @@ impl Responder {
             for (action, target) in uncut {
                 tracing::error!(outlet = %outlet.name, %action, %target, "cut into too many prefixes; it is not in force");
             }
-            let in_force = in_force.into_iter().map(|of| InForce {
-                action: of.action,
-                target: of.target,
-                until: of.until,
-                why: of.playbook,
-            });
-            let in_force: Vec<InForce> = in_force.collect();
             let (store, board) = (self.response.store(), &self.board);
             self.recall.note((store, board), &outlet.name, &in_force, now).await?;
             board.show(&outlet.name, in_force, now);

@@ -5,7 +5,7 @@
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use ipnet::IpNet;
-use vedette_respond::{Connector, ConnectorKind, gate::Policy};
+use vedette_respond::{Connector, gate::Policy};
 
 use crate::board::Outlet;
 
@@ -86,12 +86,6 @@ impl Settings {
     #[must_use]
     pub fn has(&self, connector: &Connector) -> bool {
         self.connectors.iter().any(|of| of.connector == *connector)
-    }
-
-    /// The connectors of a kind that keeps nothing in force: they only tell.
-    #[must_use]
-    pub fn tells(kind: ConnectorKind) -> bool {
-        matches!(kind, ConnectorKind::Slack | ConnectorKind::Pagerduty | ConnectorKind::Email)
     }
 }
 

@@ -227,9 +227,9 @@ impl Witness {
             }
         }
         // Of what is in force, by the rows, which know when each was ordered.
-        if self.wanted.has_changed().unwrap_or(false) || self.watched.is_empty() {
-            self.wanted.mark_unchanged();
+        if self.wanted.has_changed().unwrap_or(false) {
             self.follow().await?;
+            self.wanted.mark_unchanged();
         }
         Ok(())
     }

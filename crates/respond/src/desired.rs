@@ -37,7 +37,7 @@ struct Stand {
 }
 
 /// A countermeasure that must be in force, cut to what is not spared.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InForce {
     /// What.
     pub action: Action,

@@ -140,20 +140,20 @@ impl Page {
 
     fn entry(&mut self, entry: &Entry) {
         let left = entry.until.since(self.now).0 / 1_000_000;
-        self.item(entry.name, entry.action, &entry.target, &entry.why, left.max(1));
+        self.item(entry.name, entry.action, &entry.target, &entry.playbook, left.max(1));
     }
 
     fn gone(&mut self, gone: &Gone) {
         let over = self.now.since(gone.at).0 / 1_000_000;
-        self.item(gone.name, gone.action, &gone.target, &gone.why, -over.max(1));
+        self.item(gone.name, gone.action, &gone.target, &gone.playbook, -over.max(1));
     }
 
     fn ended(&mut self, entry: &Entry) {
         let over = self.now.since(entry.until).0 / 1_000_000;
-        self.item(entry.name, entry.action, &entry.target, &entry.why, -over.max(1));
+        self.item(entry.name, entry.action, &entry.target, &entry.playbook, -over.max(1));
     }
 
-    fn item(&mut self, name: Name, action: Action, target: &Target, why: &str, seconds: i64) {
+    fn item(&mut self, name: Name, action: Action, target: &Target, playbook: &str, seconds: i64) {
         let body = &mut self.body;
         if !std::mem::replace(&mut self.first, false) {
             body.push(b',');
@@ -174,7 +174,7 @@ impl Page {
         let _ = write!(body, "\",\"value\":\"{target}\",\"duration\":\"");
         duration(body, seconds);
         body.extend_from_slice(b"\",\"scenario\":");
-        let _ = serde_json::to_writer(&mut *body, why);
+        let _ = serde_json::to_writer(&mut *body, playbook);
         body.push(b'}');
     }
 }

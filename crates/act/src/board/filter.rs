@@ -33,18 +33,18 @@ pub struct Filter {
 /// A decision, in force or not, as far as filters look at it.
 pub(super) struct Seen<'a> {
     target: &'a Target,
-    why: &'a str,
+    playbook: &'a str,
 }
 
 impl<'a> From<&'a Entry> for Seen<'a> {
     fn from(entry: &'a Entry) -> Self {
-        Self { target: &entry.target, why: &entry.why }
+        Self { target: &entry.target, playbook: &entry.playbook }
     }
 }
 
 impl<'a> From<&'a Gone> for Seen<'a> {
     fn from(gone: &'a Gone) -> Self {
-        Self { target: &gone.target, why: &gone.why }
+        Self { target: &gone.target, playbook: &gone.playbook }
     }
 }
 
@@ -106,8 +106,8 @@ impl Filter {
         }
         let in_scope =
             |scopes: &Vec<String>| scopes.iter().any(|own| own.eq_ignore_ascii_case(scope(seen.target)));
-        let why = seen.why.to_lowercase();
-        let named = |words: &Vec<String>| words.iter().any(|word| why.contains(word));
+        let playbook = seen.playbook.to_lowercase();
+        let named = |words: &Vec<String>| words.iter().any(|word| playbook.contains(word));
         // Ours is the only origin, and a list that names it is no filter.
         self.origins.is_none()
             && self.scopes.as_ref().is_none_or(in_scope)

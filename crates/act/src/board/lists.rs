@@ -27,7 +27,7 @@ pub(super) fn edl(name: &str, shown: &Shown, now: Micros) -> Vec<u8> {
     let (count, left_out) = (entries.len(), shown.left_out);
     let _ = writeln!(text, "# {}: {count} entries, {left_out} left out for want of room", word(name));
     for entry in entries {
-        let _ = writeln!(text, "{} {}", entry.target, word(&entry.why));
+        let _ = writeln!(text, "{} {}", entry.target, word(&entry.playbook));
     }
     text
 }

@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use vedette_event::{Micros, time::SECOND};
-use vedette_respond::{Action, ConnectorKind, Target};
+use vedette_respond::{ConnectorKind, desired::InForce};
 
 pub use self::{
     filter::{BadQuery, Filter, Lookup},
@@ -39,19 +39,6 @@ pub struct Outlet {
     pub kind: ConnectorKind,
     /// The most entries that the other side takes.
     pub capacity: usize,
-}
-
-/// A countermeasure that is to be in force at an outlet; what is spared is cut out already.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct InForce {
-    /// What.
-    pub action: Action,
-    /// To whom.
-    pub target: Target,
-    /// Until when.
-    pub until: Micros,
-    /// The playbook it comes from.
-    pub why: Arc<str>,
 }
 
 /// Why nothing is told.

@@ -11,9 +11,9 @@ use vedette_event::{
     Micros, Span,
     time::{HOUR, SECOND},
 };
-use vedette_respond::{Action, ConnectorKind, Target};
+use vedette_respond::{Action, ConnectorKind, Target, desired::InForce};
 
-use super::{InForce, Outlet};
+use super::Outlet;
 
 /// What was deleted and is still told. Where more is, the oldest is forgotten: bouncers then hold it to the end they were told.
 const MAX_GONE: usize = 100_000;
@@ -49,7 +49,7 @@ pub(super) struct Entry {
     pub target: Target,
     pub action: Action,
     pub until: Micros,
-    pub why: Arc<str>,
+    pub playbook: Arc<str>,
     pub name: Name,
     /// The version in which it became what it is.
     pub since: u64,
@@ -65,7 +65,7 @@ pub(super) struct Entry {
 pub(super) struct Gone {
     pub target: Target,
     pub action: Action,
-    pub why: Arc<str>,
+    pub playbook: Arc<str>,
     pub name: Name,
     /// Since when.
     pub at: Micros,
@@ -172,11 +172,11 @@ impl Shown {
         let version = self.version + 1;
         let mut gone = self.gone.clone();
         gone.extend(ended.into_iter().filter_map(|ended| {
-            let InForce { action, target, until, why } = plain(ended);
+            let InForce { action, target, until, playbook, .. } = plain(ended);
             strength(outlet.kind, action, &target)?;
             let name = Name::of(outlet, action, &target);
             let (at, ends) = (now.min(until), vec![until]);
-            Some(Gone { target, action, why, name, at, ends, version, beside: Beside::Nothing })
+            Some(Gone { target, action, playbook, name, at, ends, version, beside: Beside::Nothing })
         }));
         let gone = settle(gone, &self.entries, outlet.kind, version, now, &mut true);
         Self { version, gone, ..self.clone() }
@@ -260,7 +260,7 @@ fn choose(outlet: &Outlet, in_force: Vec<InForce>, now: Micros) -> (Vec<Wanted>,
             .target
             .cmp(&b.new.target)
             .then_with(|| of(b).cmp(&of(a)))
-            .then_with(|| a.new.why.cmp(&b.new.why))
+            .then_with(|| a.new.playbook.cmp(&b.new.playbook))
     });
     wanted.dedup_by(|next, kept| next.new.target == kept.new.target);
     let left_out = wanted.len().saturating_sub(outlet.capacity);
@@ -285,14 +285,14 @@ struct Change<'a> {
 
 impl Change<'_> {
     /// Notes that an entry is in force no more.
-    fn lose(&mut self, Entry { target, action, until, why, name, ends, .. }: &Entry) {
+    fn lose(&mut self, Entry { target, action, until, playbook, name, ends, .. }: &Entry) {
         let ended = *until <= self.now;
         let mut ends = ends.clone();
         remember(&mut ends, &[*until], self.now);
         self.gone.push(Gone {
             target: target.clone(),
             action: *action,
-            why: why.clone(),
+            playbook: playbook.clone(),
             name: *name,
             at: self.now.min(*until),
             ends,
@@ -304,10 +304,10 @@ impl Change<'_> {
 
     /// Notes that an entry is in force, and what of it is new.
     fn take(&mut self, before: Option<&Entry>, new: InForce, gone: &[Gone]) {
-        let InForce { action, target, until, why } = new;
+        let InForce { action, target, until, playbook, .. } = new;
         match before {
             Some(before) if before.action == action => {
-                let mut entry = Entry { why, until, ..before.clone() };
+                let mut entry = Entry { playbook, until, ..before.clone() };
                 if until != before.until {
                     self.changed = true;
                     entry.since = self.version;
@@ -327,7 +327,7 @@ impl Change<'_> {
                 let ends = former().find(|gone| gone.action == action).map(|gone| gone.ends.clone());
                 let (ends, since) = (ends.unwrap_or_default(), self.version);
                 let name = Name::of(self.outlet, action, &target);
-                let entry = Entry { target, action, until, why, name, since, instead, ends };
+                let entry = Entry { target, action, until, playbook, name, since, instead, ends };
                 self.entries.push(entry);
             }
         }

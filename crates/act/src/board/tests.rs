@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use serde_json::Value;
 use vedette_event::Span;
+use vedette_respond::{Action, Target};
 
 use super::*;
 
@@ -33,7 +34,7 @@ fn board() -> Board {
 
 fn one(action: Action, target: &str, until: Micros) -> InForce {
     let target = Target::Network(vedette_respond::network(target).unwrap());
-    InForce { action, target, until, why: "perimeter".into() }
+    InForce { action, target, until, except: Vec::new(), playbook: "perimeter".into() }
 }
 
 fn ban(target: &str, until: Micros) -> InForce {
@@ -234,7 +235,7 @@ fn what_is_left_is_told_and_never_none() {
 fn filters_are_those_of_the_query() {
     let board = board();
     let mut other = ban("203.0.113.0/24", at(60));
-    other.why = "Waf-Contain".into();
+    other.playbook = "Waf-Contain".into();
     board.show("crowdsec", vec![ban("203.0.113.1", at(60)), other], T0);
     let new = |query: &[(&str, &str)]| {
         let (startup, filter) = Filter::parse(query.iter().copied()).unwrap();
@@ -323,7 +324,7 @@ fn a_list_is_never_empty_and_keeps_what_lasts_longest() {
     let text = String::from_utf8(empty.body.to_vec()).unwrap();
     assert!(!text.trim().is_empty() && firewall_reads(&text).unwrap().is_empty(), "{text}");
     let mut hostile = ban("2001:db8::/32", at(500));
-    hostile.why = "evil\n0.0.0.0/0 #".into();
+    hostile.playbook = "evil\n0.0.0.0/0 #".into();
     let all = vec![
         ban("203.0.113.4", at(100)),
         ban("203.0.113.5", at(300)),
@@ -585,7 +586,7 @@ proptest! {
         why in "\\PC{0,20}",
     ) {
         let board = board();
-        board.show("crowdsec", vec![InForce { why: why.into(), ..ban("203.0.113.7", at(60)) }], T0);
+        board.show("crowdsec", vec![InForce { playbook: why.into(), ..ban("203.0.113.7", at(60)) }], T0);
         if let Ok(lookup) = Lookup::parse(pairs.iter().map(|(n, v)| (*n, v.as_str()))) {
             let body = board.look_up(&lookup, T0).unwrap();
             let found: Value = serde_json::from_slice(&body).unwrap();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{ActError, Spared};
-use vedette_store::model::ActionState;
+use vedette_store::model::{ActionChange, NewAction};
 
 async fn blocking() -> World {
     let steps = vec![block(&["crowdsec"])];
@@ -165,4 +165,58 @@ async fn where_two_are_needed_nobody_approves_what_is_their_own() {
     assert_eq!(two.state, ActionState::Due);
     world.turns().await;
     assert_eq!(world.in_force("crowdsec", now()), ["block_address 203.0.113.9"]);
+}
+
+#[tokio::test]
+async fn a_caller_who_is_gone_hides_no_revert() {
+    use std::task::{Context, Waker};
+    let mut world = blocking().await;
+    world.alert("a", 1, "203.0.113.9").await;
+    world.turns().await;
+    let id = waiting(&world.store).await.remove(0).id;
+    world.response.approve(id, ("ann", now())).await.unwrap();
+    world.turns().await;
+    assert_eq!(world.in_force("crowdsec", now()), ["block_address 203.0.113.9"]);
+    // More changes than are read at once, so that there is a wait behind the revert.
+    let reverted = world.response.revert(id, None, "ann").await.unwrap();
+    let others = (0..520).map(|n| {
+        let row = ActionRow { state: ActionState::DryRun, order: None, ..reverted.clone() };
+        NewAction { proposal_id: n.to_string(), row }
+    });
+    world.store.propose(&others.collect::<Vec<_>>(), None).await.unwrap();
+    let response = world.response.clone();
+    // Each goes on with what those before it have taken up, and is gone at one of the waits.
+    for waits in 1..12 {
+        let mut asking = Box::pin(response.mirror());
+        for _ in 0..waits {
+            if asking.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    }
+    world.turns().await;
+    assert!(world.in_force("crowdsec", now()).is_empty());
+}
+
+#[tokio::test]
+async fn an_order_that_cannot_be_read_hides_no_other() {
+    let mut world = blocking().await;
+    for (id, address) in [("a", "203.0.113.9"), ("b", "203.0.113.10")] {
+        world.alert(id, 1, address).await;
+    }
+    world.turns().await;
+    let mut rows = waiting(&world.store).await;
+    let broken = ActionChange {
+        state: Some(ActionState::Live),
+        order: Some(("{\"of\":\"a later version\"}".into(), now(), Micros(now().0 + HOUR))),
+        ..ActionChange::default()
+    };
+    let first = rows.remove(0);
+    world.store.change_action(first.id, first.version, &broken, "vedette", "action_ordered").await.unwrap();
+    world.response.approve(rows[0].id, ("ann", now())).await.unwrap();
+    world.turns().await;
+    assert_eq!(world.in_force("crowdsec", now()), ["block_address 203.0.113.10"]);
+    let reverted = world.response.revert(first.id, None, "ann").await.unwrap();
+    assert_eq!(reverted.state, ActionState::Reverted);
 }

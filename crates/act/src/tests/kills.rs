@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use vedette_store::model::{ActionState, RowState};
+use vedette_store::model::RowState;
 
 use super::*;
 use crate::{Courier, settings::Secret};
@@ -100,7 +100,7 @@ fn life() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             while responder.turn(now()).await.unwrap().more {}
-            for row in store.actions_in(ActionState::Waiting, 0, 8).await.unwrap() {
+            for row in waiting(&store).await {
                 response.approve(row.id, ("ann", now())).await.unwrap();
             }
         }
@@ -111,7 +111,7 @@ fn life() {
             if of(ActionState::Live) + of(ActionState::Done) == 2 * ALERTS as u64 {
                 return;
             }
-            for row in store.actions_in(ActionState::Waiting, 0, 500).await.unwrap() {
+            for row in waiting(&store).await {
                 response.approve(row.id, ("ann", now())).await.unwrap();
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

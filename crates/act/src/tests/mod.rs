@@ -22,7 +22,7 @@ use vedette_respond::{
 };
 use vedette_store::{
     Access, Store, StoreSettings,
-    model::{ActionQuery, ActionRow, AlertRevision, NewNotice, Publication},
+    model::{ActionQuery, ActionRow, ActionState, AlertRevision, NewNotice, Publication},
 };
 
 use crate::{
@@ -158,6 +158,14 @@ fn begin(
     let board = Board::new(settings.outlets());
     let responder = Responder::new(response.clone(), board);
     (response, responder)
+}
+
+/// Actions that wait for approval, oldest first.
+async fn waiting(store: &Store) -> Vec<ActionRow> {
+    let query = ActionQuery { states: vec![ActionState::Waiting], limit: 500, ..ActionQuery::default() };
+    let mut rows = store.actions(&query).await.unwrap().items;
+    rows.reverse();
+    rows
 }
 
 fn key(address: &str) -> BTreeMap<Arc<str>, Value> {

@@ -5,7 +5,7 @@ use tokio::{
     net::TcpListener,
     sync::mpsc,
 };
-use vedette_store::model::{ActionState, DeliveryState};
+use vedette_store::model::DeliveryState;
 
 use super::*;
 use crate::{Connectors, Courier, settings::Secret};
@@ -235,7 +235,7 @@ async fn what_a_program_refuses_keeps_nothing_else_from_it_and_no_message_holds_
         world.alert(id, 1, address).await;
     }
     world.turns().await;
-    for row in world.store.actions_in(ActionState::Waiting, 0, 10).await.unwrap() {
+    for row in waiting(&world.store).await {
         world.response.approve(row.id, ("ann", now())).await.unwrap();
     }
     world.turns().await;

@@ -14,9 +14,9 @@ use insta::assert_json_snapshot;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
-use vedette_act::{Board, InForce, Outlet};
+use vedette_act::{Board, Outlet};
 use vedette_event::{Micros, Span};
-use vedette_respond::{Action, ConnectorKind, Target, network};
+use vedette_respond::{Action, ConnectorKind, Target, desired::InForce, network};
 use vedette_store::{Access, Store, model::Role};
 
 use super::{Answer, Api, NOON, app, empty, over, request, watched};
@@ -39,7 +39,7 @@ fn board() -> Board {
 fn one(action: Action, target: &str) -> InForce {
     let target = Target::Network(network(target).unwrap());
     let until = Micros(now().0 / 1_000_000 * 1_000_000).plus(Span::secs(3_600));
-    InForce { action, target, until, why: "perimeter-block".into() }
+    InForce { action, target, until, except: Vec::new(), playbook: "perimeter-block".into() }
 }
 
 /// All outlets show something.

@@ -12,9 +12,9 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
-use vedette_act::{Board, InForce, Outlet};
+use vedette_act::{Board, Outlet};
 use vedette_event::{Micros, Span};
-use vedette_respond::{Action, ConnectorKind, Target};
+use vedette_respond::{Action, ConnectorKind, Target, desired::InForce};
 use vedette_store::{Access, Store};
 
 use super::{NOON, watched};
@@ -39,7 +39,8 @@ fn in_force(round: u32, until: Micros) -> Vec<InForce> {
             action: Action::BlockAddress,
             target: Target::Network(net),
             until,
-            why: "perimeter-block".into(),
+            except: Vec::new(),
+            playbook: "perimeter-block".into(),
         }
     };
     (0..DECISIONS).map(one).collect()

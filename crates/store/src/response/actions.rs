@@ -122,18 +122,6 @@ impl Store {
         select.fetch_all(&self.inner.readers).await?.iter().map(action).collect()
     }
 
-    /// Actions of a state with higher numbers than this, in the order of their numbers.
-    pub async fn actions_in(
-        &self,
-        state: ActionState,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<ActionRow>, Error> {
-        let sql = format!("select {COLUMNS} from actions where state = $1 and id > $2 order by id limit $3");
-        let select = sqlx::query(AssertSqlSafe(sql)).bind(state.name()).bind(after).bind(i64::from(limit));
-        select.fetch_all(&self.inner.readers).await?.iter().map(action).collect()
-    }
-
     /// How many actions of each state there are.
     pub async fn action_counts(&self) -> Result<BTreeMap<ActionState, u64>, Error> {
         let rows = sqlx::query("select state, count(*) as n from actions group by state");
