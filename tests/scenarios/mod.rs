@@ -6,4 +6,5 @@
 mod pipes;
 mod program;
 mod scan;
+mod terminal;
 mod use_and_misuse;

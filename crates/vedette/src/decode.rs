@@ -4,7 +4,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, IsTerminal as _, Write},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use vedette_decode::Inspector;
 
-use crate::{Failure, World as _, content, inputs, scan::FILE_SECRET};
+use crate::{Failure, World as _, content, inputs, scan::FILE_SECRET, table};
 
 /// What `decode` is asked for.
 #[derive(Debug, clap::Args)]
@@ -57,6 +57,7 @@ fn check_apart(dead_letters: &Path, files: &[PathBuf]) -> anyhow::Result<()> {
 pub fn run(args: &Args) -> Result<u8, Failure> {
     let all = content::sources_here().map_err(Failure::Usage)?;
     let (sources, inputs) = inputs::open(&args.files, &args.source, &all)?;
+    let terminal = io::stdout().is_terminal();
     let mut out = BufWriter::new(io::stdout().lock());
     let mut dead_file = match &args.dead_letters {
         None => None,
@@ -80,7 +81,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
                     Ok(events) => {
                         decoded += events.len() as u64;
                         for event in events {
-                            serde_json::to_writer(&mut out, &event).map_err(io::Error::from).world()?;
+                            table::write_json(&mut out, &event, terminal).world()?;
                             out.write_all(b"\n").world()?;
                         }
                     }

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use vedette_event::{Micros, Partition, RawBatch, SourceIx, Sources, TopicIx};
 use vedette_ingest::{FileBatches, Input};
 
-use crate::{Failure, World as _, content};
+use crate::{Failure, World as _, content, table};
 
 /// Records looked at to tell a file's source.
 const TOLD_FROM: usize = 16;
@@ -83,7 +83,7 @@ pub fn open(files: &[PathBuf], wanted: &str, all: &Sources) -> Result<(Sources, 
         let head = batches.next().transpose().world()?;
         let source = if wanted == "auto" {
             let told = tell(head.as_ref(), all);
-            say!("{name}: read as source `{told}`");
+            say!("{}: read as source `{told}`", table::plain(&name));
             told
         } else {
             wanted.to_owned()

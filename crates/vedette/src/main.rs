@@ -148,8 +148,7 @@ fn main() -> ExitCode {
 
 fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
     // It may quote what stands in files.
-    let said: Vec<String> = chain(error).lines().map(table::plain).collect();
-    say!("vedette: {}", said.join("\n"));
+    say!("vedette: {}", table::plain_lines(&chain(error)));
     ExitCode::from(status)
 }
 

@@ -150,8 +150,9 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
             for (playbook, trial, why) in playbooks.failures().filter(|(playbook, ..)| wanted(playbook)) {
                 failed += 1;
                 let Trial { name, line, .. } = trial;
-                writeln!(out, "{}:{line}: test `{name}` of `{}` failed: {why}", playbook.file, playbook.name)
-                    .world()?;
+                let (file, of) = (&playbook.file, &playbook.name);
+                let told = format!("{file}:{line}: test `{name}` of `{of}` failed: {why}");
+                writeln!(out, "{}", table::plain_lines(&told)).world()?;
             }
             let tried = playbooks.trials.iter().filter_map(|(at, _)| playbooks.set.playbooks.get(*at));
             let passed = tried.filter(|playbook| wanted(playbook)).count() - failed;

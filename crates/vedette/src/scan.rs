@@ -319,7 +319,8 @@ impl<'a> Scan<'a> {
             let n = self.engine.undated(*partition);
             if n > 0 {
                 say!(
-                    "{name}: {n} events stand before the first readable time: only rules of one event look at them"
+                    "{}: {n} events stand before the first readable time: only rules of one event look at them",
+                    table::plain(name)
                 );
             }
         }
@@ -352,6 +353,8 @@ type AlertOrder = (Order, Arc<str>, String);
 /// Where results go.
 struct Sink<'a> {
     out: BufWriter<io::StdoutLock<'static>>,
+    /// Somebody looks at it.
+    terminal: bool,
     format: Format,
     rules: &'a RuleSet,
     /// Rank of each rule's id, for the order of findings of one record.
@@ -382,7 +385,11 @@ impl<'a> Sink<'a> {
         for (r, at) in by_id.iter().enumerate() {
             rank[*at as usize] = r as u32;
         }
-        let quote = |text: &str| serde_json::Value::from(text).to_string();
+        let terminal = io::stdout().is_terminal();
+        let quote = |text: &str| {
+            let quoted = serde_json::Value::from(text).to_string();
+            if terminal { table::escaped(&quoted) } else { quoted }
+        };
         let heads = rules.rules.iter().map(|r| {
             let (id, title, level) = (quote(&r.id), quote(&r.title), r.level.name());
             format!("{{\"rule_id\":{id},\"title\":{title},\"level\":\"{level}\",\"record\":")
@@ -393,6 +400,7 @@ impl<'a> Sink<'a> {
         });
         Self {
             out: BufWriter::with_capacity(1 << 16, io::stdout().lock()),
+            terminal,
             format: args.format,
             rules,
             rank,
@@ -503,7 +511,7 @@ impl<'a> Sink<'a> {
         self.found += 1;
         match self.format {
             Format::Ndjson => {
-                serde_json::to_writer(&mut self.out, alert).map_err(io::Error::from).world()?;
+                table::write_json(&mut self.out, alert, self.terminal).world()?;
                 self.out.write_all(b"\n").world()
             }
             Format::Count => {

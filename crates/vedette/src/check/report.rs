@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use vedette_sigma::{Rejection, Style};
 
 use super::{Checked, Outcome, RuleMemory, TestResult};
-use crate::{content::RuleText, rejected::colour_on};
+use crate::{content::RuleText, rejected::colour_on, table};
 
 /// For people: carets under what is wrong, one line a failed test, one line of summary.
 pub fn text(checked: &Checked<'_>, text: &RuleText, room: &RuleMemory) -> io::Result<()> {
@@ -22,16 +22,15 @@ pub fn text(checked: &Checked<'_>, text: &RuleText, room: &RuleMemory) -> io::Re
     for result in results {
         if let Outcome::Failed(why) = &result.outcome {
             let rule = rules.get(result.rule);
-            writeln!(
-                out,
-                "{}:{}: test `{}` of `{}` failed: {why}",
-                rule.file, result.line, result.name, rule.title
-            )?;
+            let (file, line, name, title) = (&rule.file, result.line, &result.name, &rule.title);
+            let told = format!("{file}:{line}: test `{name}` of `{title}` failed: {why}");
+            writeln!(out, "{}", table::plain_lines(&told))?;
         }
     }
     for (playbook, trial, why) in playbooks.failures() {
         let (file, line) = (&playbook.file, trial.line);
-        writeln!(out, "{file}:{line}: test `{}` of `{}` failed: {why}", trial.name, playbook.title)?;
+        let told = format!("{file}:{line}: test `{}` of `{}` failed: {why}", trial.name, playbook.title);
+        writeln!(out, "{}", table::plain_lines(&told))?;
     }
     say_room(room, &mut out)?;
     let failed = failures(results);
@@ -242,8 +241,9 @@ fn xml(text: &str) -> String {
 
 fn print(value: &Value) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from)?;
-    out.write_all(b"\n")
+    let text = serde_json::to_string_pretty(value)?;
+    let text = if out.is_terminal() { table::escaped(&text) } else { text };
+    writeln!(out, "{text}")
 }
 
 #[cfg(test)]
