@@ -290,6 +290,21 @@ fn functions_are_short() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Bytes of all scripts of the console together: pages are whole without them, and are there at once with them.
+const MAX_SCRIPTS: u64 = 30 * 1024;
+
+#[test]
+fn the_scripts_of_the_console_stay_small() {
+    let folder = root().join("dashboards/console/assets");
+    let files =
+        fs::read_dir(&folder).expect("the console's files").map(|entry| entry.expect("a file").path());
+    let scripts: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "js")).collect();
+    assert!(!scripts.is_empty(), "the scripts were not found in {}", folder.display());
+    let size = |path: &PathBuf| fs::metadata(path).expect("a script").len();
+    let all: u64 = scripts.iter().map(size).sum();
+    assert!(all <= MAX_SCRIPTS, "the console's scripts have {all} bytes, at most {MAX_SCRIPTS}");
+}
+
 #[test]
 fn pure_crates_carry_the_lints_that_keep_them_pure() {
     let first =
