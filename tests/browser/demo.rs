@@ -12,7 +12,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::driver::PATIENCE;
-use crate::{binary::binary, crash::program::api};
+use crate::{
+    binary::binary,
+    crash::program::{api, exchange},
+};
 
 /// A running demo; ended when dropped.
 pub struct Demo {
@@ -24,9 +27,14 @@ pub struct Demo {
 impl Demo {
     /// Starts one that few events go through: what it tells apart is attacks, and those come at any rate.
     pub fn start() -> Result<Self> {
+        Self::with(&[])
+    }
+
+    /// The same with further arguments.
+    pub fn with(more: &[&str]) -> Result<Self> {
         let mut command = Command::new(binary()?);
         let args = ["demo", "--port", "0", "--no-browser", "--seed", "1", "--rate", "50"];
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.args(args).args(more).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("VEDETTE_"))
         {
@@ -51,6 +59,27 @@ impl Demo {
         api(&self.address, &format!("/api/v1/{path}"), "")
     }
 
+    /// What it answers to a body that is sent there; an error unless it is done.
+    pub fn tell(&self, path: &str, body: &Value) -> Result<Value> {
+        self.change("POST", path, "", body)
+    }
+
+    /// The same with another method, and with further lines of the head.
+    pub fn change(&self, method: &str, path: &str, lines: &str, body: &Value) -> Result<Value> {
+        let lines = format!("Content-Type: application/json\r\n{lines}");
+        let path = format!("/api/v1/{path}");
+        let (status, _, answer) = exchange(method, &self.address, &path, &lines, &body.to_string())?;
+        ensure!((200..300).contains(&status), "{path}: {status} {answer}");
+        Ok(serde_json::from_str(&answer)?)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status()?;
+        ensure!(sent.success(), "it is gone");
+        Ok(())
+    }
+
     /// The ids of active alerts, once there are so many.
     pub async fn active(&self, least: usize) -> Result<Vec<String>> {
         let deadline = Instant::now() + PATIENCE;
@@ -69,7 +98,8 @@ impl Demo {
 
 impl Drop for Demo {
     fn drop(&mut self) {
-        // Asked, not killed, so that it takes its folder with it.
+        // Asked, not killed, so that it takes its folder with it; and it hears of nothing while it is stopped.
+        let _ = self.signal("CONT");
         let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         let deadline = Instant::now() + Duration::from_secs(15);
         while self.child.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < deadline {

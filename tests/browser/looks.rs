@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     act::act_with,
+    content,
     demo::Demo,
     driver::{Browser, Scripts},
 };
@@ -18,6 +19,30 @@ use super::{
 const MAX_PAGES: usize = 40;
 /// Shapes whose pages are looked at on a telephone, too.
 const NARROW: &[&str] = &["/", "/alerts/*", "/entities/*", "/entities/*/*", "/sign-in"];
+
+/// To these links lead.
+const NEEDED: &[&str] = &[
+    "/",
+    "/actions",
+    "/actions/*",
+    "/alerts/*",
+    "/alerts/*/*",
+    "/alerts/*/*/*",
+    "/attack",
+    "/audit",
+    "/cases",
+    "/cases/*",
+    "/dead-letters",
+    "/entities/*/*",
+    "/guards",
+    "/overview",
+    "/playbooks",
+    "/rules",
+    "/rules/*",
+    "/snoozes",
+    "/sources",
+    "/views",
+];
 
 /// The shape of a path: what stands for a name in it is a star.
 fn shape(path: &str) -> String {
@@ -124,12 +149,18 @@ pub async fn look(home: &str, browser: &Browser, axe: &str, shape: &str, path: &
 #[test]
 fn every_page_is_accessible_and_asks_nobody_else() -> Result<()> {
     act_with("looks", Scripts::Run, async |demo, browser, axe| {
+        let filled = content::fill(demo).await?;
         let pages = pages(demo, browser).await?;
         browser.complaints().await?;
         browser.requests().await?;
         let (mut wrong, home) = (Vec::new(), demo.at(""));
         for (shape, path) in &pages {
             wrong.extend(look(&home, browser, axe, shape, path).await?);
+        }
+        for content::Page { shape, path, holds: (css, least) } in &filled {
+            wrong.extend(look(&home, browser, axe, shape, path).await?);
+            let found = browser.all(css).await?.len();
+            ensure!(found >= *least, "{found} of {css} on {path}, at least {least}");
         }
         // What never finds anything proves nothing.
         browser.go(&demo.at("/")).await?;
@@ -139,8 +170,8 @@ fn every_page_is_accessible_and_asks_nobody_else() -> Result<()> {
             control.iter().any(|text| text.starts_with("html-has-lang:")),
             "a page without a language is no fault: {control:?}"
         );
-        for needed in ["/", "/alerts/*", "/rules", "/rules/*", "/sources", "/dead-letters"] {
-            ensure!(pages.contains_key(needed), "no link leads to {needed}: {pages:?}");
+        for needed in NEEDED {
+            ensure!(pages.contains_key(*needed), "no link leads to {needed}: {pages:?}");
         }
         ensure!(wrong.is_empty(), "{} faults:\n{}", wrong.len(), wrong.join("\n"));
         Ok(())

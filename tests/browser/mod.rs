@@ -3,7 +3,8 @@
 
 mod act;
 mod analyst;
-mod demo;
+mod content;
+pub mod demo;
 mod driver;
 mod hostile;
 mod line;

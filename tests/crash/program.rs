@@ -273,16 +273,29 @@ pub fn get(address: &str, path: &str, token: &str) -> Result<(u16, String)> {
 
 /// The same with another method, and no body.
 pub fn send(method: &str, address: &str, path: &str, token: &str) -> Result<(u16, String)> {
+    let auth = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+    let (status, _, body) = exchange(method, address, path, &auth, "")?;
+    Ok((status, body))
+}
+
+/// A whole exchange with further lines of the head and a body: status, head and body of the answer.
+pub fn exchange(
+    method: &str,
+    address: &str,
+    path: &str,
+    lines: &str,
+    body: &str,
+) -> Result<(u16, String, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(15)))?;
-    let auth = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+    let length = body.len();
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{auth}Content-Length: 0\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{lines}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
     let status = head.split(' ').nth(1).context("no status")?.parse()?;
-    Ok((status, body.to_owned()))
+    Ok((status, head.to_owned(), body.to_owned()))
 }
