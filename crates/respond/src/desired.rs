@@ -211,9 +211,16 @@ pub fn reconcile(
     world: &World,
     now: Micros,
 ) -> Reconciled {
-    let Wanted { by_lane, uncut } = state.wanted(connector, world, now);
+    let (in_force, uncut) = state.in_force(connector, world, now);
+    Reconciled { commands: differences(in_force, observed), uncut }
+}
+
+/// What leads from what a device holds to what it must hold: to all of [`DesiredState::in_force`], or to as much of it as there is room for.
+/// What is withdrawn comes first, so that a spared address passes again as soon as it can.
+#[must_use]
+pub fn differences(in_force: Vec<InForce>, observed: &[Observed]) -> Vec<Command> {
     let mut wanted: BTreeMap<(Action, Target), (Micros, Vec<IpNet>)> = BTreeMap::new();
-    for InForce { action, target, until, except, .. } in by_lane.into_values() {
+    for InForce { action, target, until, except, .. } in in_force {
         wanted.insert((action, target), (until, except));
     }
     // A device may list a thing twice; then every entry must be right.
@@ -236,5 +243,5 @@ pub fn reconcile(
             commands.push(Command::Impose { action, target, until, except });
         }
     }
-    Reconciled { commands, uncut }
+    commands
 }
