@@ -5,6 +5,7 @@
 //! again right before it is done; what is done is written down before anybody counts on it; a crash repeats at most what may be repeated.
 
 pub mod board;
+pub mod dag;
 mod desk;
 pub mod http;
 mod recall;
@@ -19,7 +20,7 @@ pub use desk::{ByHand, Guards, MAX_ENTRIES, Planned};
 pub use responder::{Responder, Turn, Wanted};
 pub use response::{ActError, Response, Spared};
 pub use settings::Settings;
-pub use tell::{ConnectorHealth, Connectors, Courier};
+pub use tell::{ConnectorHealth, Connectors, Courier, InForceThere};
 pub use witness::{WITNESSED, Witness};
 
 #[cfg(test)]

@@ -169,6 +169,14 @@ impl Response {
         &self.inner.connectors
     }
 
+    /// Where a live action is not in force, and why: by connector, as far as these say.
+    #[must_use]
+    pub fn left_out(&self, row: &ActionRow) -> Vec<(Arc<str>, String)> {
+        let order = row.order.as_deref().filter(|_| row.state == ActionState::Live);
+        let order = order.and_then(|order| stored::<Order>(order, "order", row.id).ok());
+        order.map_or_else(Vec::new, |order| self.connectors().left_out(&order))
+    }
+
     /// Takes up who is there, as far as that is known.
     pub(crate) fn know(&self, users: Option<Users>) {
         self.inner.users.send_replace(users);

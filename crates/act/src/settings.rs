@@ -67,6 +67,32 @@ pub enum Means {
         /// As of [`Means::Webhook`].
         authorities: Option<PathBuf>,
     },
+    /// A dynamic address group of a firewall.
+    Dag {
+        /// Which.
+        firewall: Firewall,
+        /// As of [`Means::Webhook`].
+        private: bool,
+        /// As of [`Means::Webhook`].
+        authorities: Option<PathBuf>,
+    },
+}
+
+/// A firewall of PAN-OS, or a pair, and the tags that are ours there.
+#[derive(Debug, Clone)]
+pub struct Firewall {
+    /// One URL, or those of both of a pair: of the firewall's management, or of a Panorama.
+    pub hosts: Vec<Arc<str>>,
+    /// Of the XML interface.
+    pub key: Secret,
+    /// What our tags begin with.
+    pub tag: Arc<str>,
+    /// Which virtual system.
+    pub vsys: Option<Arc<str>>,
+    /// The serial number of the firewall behind a Panorama.
+    pub target: Option<Arc<str>>,
+    /// The most addresses that it takes, those of others among them.
+    pub capacity: usize,
 }
 
 impl Settings {

@@ -18,6 +18,7 @@ use super::{
     request::{Answer, meaning, post, signed},
 };
 use crate::{
+    dag::{self, Fault, Group},
     http::{Client, HttpError, Reach},
     responder::Wanted,
     response::{ActError, Response},
@@ -40,6 +41,7 @@ pub struct Courier {
     response: Response,
     settings: ConnectorSettings,
     client: Client,
+    group: Option<Group>,
     health: Connectors,
     wanted: watch::Receiver<Option<Arc<Wanted>>>,
     clock: fn() -> Micros,
@@ -63,15 +65,33 @@ impl Courier {
     ) -> Result<Option<Self>, String> {
         let (Means::Webhook { private, authorities, .. }
         | Means::Slack { private, authorities, .. }
-        | Means::Pagerduty { private, authorities, .. }) = &settings.means
+        | Means::Pagerduty { private, authorities, .. }
+        | Means::Dag { private, authorities, .. }) = &settings.means
         else {
             return Ok(None);
         };
         let reach = if *private { Reach::Private } else { Reach::Public };
-        let client = Client::new(authorities.as_deref(), reach, PATIENCE)?;
+        let firewall = match &settings.means {
+            Means::Dag { firewall, .. } => Some(firewall.clone()),
+            _ => None,
+        };
+        let patience = if firewall.is_some() { dag::PATIENCE } else { PATIENCE };
+        let client = Client::new(authorities.as_deref(), reach, patience)?;
+        let group = firewall.map(|firewall| Group::new(firewall, client.clone()));
         let health = response.connectors().clone();
         let (rests_until, enforce_at, tries) = (Micros(0), None, 0);
-        Ok(Some(Self { response, settings, client, health, wanted, clock, rests_until, enforce_at, tries }))
+        Ok(Some(Self {
+            response,
+            settings,
+            client,
+            group,
+            health,
+            wanted,
+            clock,
+            rests_until,
+            enforce_at,
+            tries,
+        }))
     }
 
     /// The connector's name.
@@ -113,7 +133,10 @@ impl Courier {
     /// Sees to what is to be in force, if that is `anew`, and tells what is due; how long to wait then.
     async fn turn(&mut self, anew: bool) -> Duration {
         let now = (self.clock)();
-        let enforces = anew || self.enforce_at.is_some_and(|at| at <= now);
+        let due = self.enforce_at.is_some_and(|at| at <= now);
+        // A device that failed again and again is left alone for a while, also when something changes.
+        let rests = self.group.is_some() && self.tries >= OPENS;
+        let enforces = due || (anew && !rests);
         let enforced = if enforces { self.enforce().await } else { Ok(()) };
         let told = match enforced {
             Ok(()) => self.due().await,
@@ -195,8 +218,12 @@ impl Courier {
     /// Has a program do what it must. What it would not do is tried again, later each time, for as long as it is to be done; what it
     /// refuses keeps no other command from it.
     async fn enforce(&mut self) -> Result<(), ActError> {
-        let Means::Webhook { url, secret, .. } = &self.settings.means else { return Ok(()) };
         let Some(wanted) = self.wanted.borrow().clone() else { return Ok(()) };
+        if self.group.is_some() {
+            self.register(&wanted).await;
+            return Ok(());
+        }
+        let Means::Webhook { url, secret, .. } = &self.settings.means else { return Ok(()) };
         let store = self.response.store();
         let Reconciled { commands, uncut } =
             enforcement::commands(store, self.name(), &wanted, (self.clock)()).await?;
@@ -232,6 +259,41 @@ impl Courier {
         Ok(())
     }
 
+    /// Has a firewall hold what is to be in force, and looks again later whether it does.
+    async fn register(&mut self, wanted: &Wanted) {
+        let name = self.settings.connector.name.clone();
+        let Some(group) = &mut self.group else { return };
+        let done = group.enforce(&name, wanted, self.clock).await;
+        let now = (self.clock)();
+        let pause = match done {
+            Ok(done) => {
+                let left_out = &done.there.left_out;
+                let before = self.health.read().remove(&name).and_then(|health| health.there);
+                let known = before.is_some_and(|before| before.left_out == *left_out);
+                if let Some(((action, target), why)) = left_out.first_key_value().filter(|_| !known) {
+                    let count = left_out.len();
+                    tracing::warn!(connector = %name, count, %action, %target, %why, "not in force there, this and others");
+                }
+                self.tries = 0;
+                self.health.enforces(&name, done.there, done.taken);
+                done.pause
+            }
+            Err(fault) => {
+                self.tries = self.tries.saturating_add(1);
+                let pause = match fault {
+                    Fault::Refused(_) => RESTS,
+                    _ => Span(doubled(self.tries - 1).0.min(RESTS.0)),
+                };
+                let why = fault.to_string();
+                tracing::warn!(connector = %name, why, "not enforced");
+                let rests = self.tries >= OPENS;
+                self.health.failed(&name, &why, now, rests.then(|| now.plus(pause)));
+                pause
+            }
+        };
+        self.enforce_at = Some(now.plus(pause));
+    }
+
     fn failures(&self) -> u32 {
         self.health.read().get(self.name()).map_or(0, |health| health.in_a_row)
     }
@@ -246,7 +308,7 @@ impl Courier {
             Means::Pagerduty { url, routing_key, .. } => {
                 post(url.show(), &told.pagerduty(routing_key.show()))
             }
-            Means::Fetched(_) => Err(HttpError::NoUrl),
+            Means::Fetched(_) | Means::Dag { .. } => Err(HttpError::NoUrl),
         }
     }
 }

@@ -16,8 +16,11 @@ use std::{
 };
 
 use vedette_event::Micros;
+use vedette_respond::{Action, Target, gate::Order};
 
 pub use courier::Courier;
+
+use crate::dag::LeftOut;
 
 /// How often one message is tried: with the pauses between, some two hours.
 pub const TRIES: u32 = 24;
@@ -41,6 +44,19 @@ pub struct ConnectorHealth {
     pub taken: u64,
     /// Tries that failed since the start.
     pub failed: u64,
+    /// What is in force at a device that is read back; none before it was, and for all others.
+    pub there: Option<Arc<InForceThere>>,
+}
+
+/// What is in force at a device, by its own word.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InForceThere {
+    /// When it was read back.
+    pub as_of: Micros,
+    /// How many countermeasures.
+    pub in_force: usize,
+    /// What is not, and why.
+    pub left_out: BTreeMap<(Action, Target), LeftOut>,
 }
 
 /// How all connectors that send are doing.
@@ -60,6 +76,37 @@ impl Connectors {
         self.with(name, |health| {
             (health.taken_at, health.in_a_row, health.rests_until) = (Some(now), 0, None);
             health.taken += 1;
+        });
+    }
+
+    /// Where a countermeasure that is ordered is not in force, or not with all of its target, and why: by connector.
+    #[must_use]
+    pub fn left_out(&self, order: &Order) -> Vec<(Arc<str>, String)> {
+        let is_of = |(action, piece): &(Action, Target)| {
+            *action == order.action()
+                && match (order.target().network(), piece.network()) {
+                    (Some(net), Some(piece)) => net.contains(&piece),
+                    _ => piece == order.target(),
+                }
+        };
+        let health = self.read();
+        let all = order.connectors().iter().filter_map(|connector| {
+            let there = health.get(&connector.name)?.there.as_ref()?;
+            let (_, why) = there.left_out.iter().find(|(key, _)| is_of(key))?;
+            Some((connector.name.clone(), why.to_string()))
+        });
+        all.collect()
+    }
+
+    /// Notes what a device says that is in force there, and how many entries it took for that.
+    pub(crate) fn enforces(&self, name: &Arc<str>, there: InForceThere, taken: u64) {
+        self.with(name, |health| {
+            (health.in_a_row, health.rests_until) = (0, None);
+            if taken > 0 {
+                health.taken_at = Some(there.as_of);
+                health.taken += taken;
+            }
+            health.there = Some(Arc::new(there));
         });
     }
 

@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod acting;
+mod dag;
+mod dag_sequences;
+mod double;
 mod kills;
 mod recalled;
 mod sequences;
