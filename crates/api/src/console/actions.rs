@@ -10,6 +10,7 @@ use axum::{
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
+use vedette_act::ConnectorHealth;
 use vedette_store::model::{ActionState, AlertRow, Effectiveness};
 
 use super::{Frame, Stamp, forms::FormBody, href, render, segment, words};
@@ -19,7 +20,7 @@ use crate::{
     auth::{Caller, asking},
     desk::action::{
         self, ActionDocument, ActionParams, Decision, DecisionBody, DeliveryDocument, GuardsDocument,
-        NeverBlockBody, PlannedDocument, SkippedDocument, SparedDocument, WholeAction,
+        LeftOutDocument, NeverBlockBody, PlannedDocument, SkippedDocument, SparedDocument, WholeAction,
     },
     desk::{
         audit::AuditDocument,
@@ -141,6 +142,8 @@ struct ActionsPage {
     acts: bool,
     /// Connectors that do not take what they are sent.
     failing: Vec<String>,
+    /// Where live ones are not in force, and how many.
+    left_out: Vec<String>,
 }
 
 /// Which actions.
@@ -183,9 +186,15 @@ pub(super) async fn page(
         false => None,
     };
     let health = app.response.as_ref().map(|response| response.connectors().read()).unwrap_or_default();
+    let leaves_out = |(name, health): (&Arc<str>, &ConnectorHealth)| {
+        let count = health.there.as_ref().map_or(0, |there| there.left_out.len());
+        (count > 0).then(|| format!("{count} at {name}"))
+    };
+    let left_out = health.iter().filter_map(leaves_out).collect();
     let failing = health.into_iter().filter(|(_, health)| health.in_a_row > 0);
     render(&ActionsPage {
         failing: failing.map(|(name, _)| name.to_string()).collect(),
+        left_out,
         frame: Frame::new(&app.live.now(), "/actions"),
         pills: TABS.iter().map(pill).collect(),
         rows: listed.items.into_iter().map(Row::of).collect(),
@@ -234,6 +243,7 @@ struct ActionPage {
     frame: Frame,
     row: Row,
     deliveries: Vec<DeliveryDocument>,
+    left_out: Vec<LeftOutDocument>,
     steps: Vec<Step>,
     approves: bool,
 }
@@ -245,11 +255,13 @@ pub(super) async fn one(
     Extension(caller): Extension<Caller>,
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<Response, Problem> {
-    let WholeAction { action, deliveries, steps } = action::whole(&app, action::number(&id)?).await?;
+    let WholeAction { action, deliveries, left_out, steps } =
+        action::whole(&app, action::number(&id)?).await?;
     render(&ActionPage {
         frame: Frame::new(&app.live.now(), "/actions"),
         row: Row::of(action),
         deliveries,
+        left_out,
         steps: steps.into_iter().map(Step::of).collect(),
         approves: caller.may(Permission::Approve),
     })

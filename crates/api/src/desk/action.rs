@@ -126,6 +126,15 @@ impl From<Delivery> for DeliveryDocument {
     }
 }
 
+/// A connector at which a live action is not in force.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct LeftOutDocument {
+    /// Which.
+    pub connector: String,
+    /// Why.
+    pub why: String,
+}
+
 /// An action with each of its steps.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct WholeAction {
@@ -134,6 +143,8 @@ pub(crate) struct WholeAction {
     pub action: ActionDocument,
     /// What is told by whom.
     pub deliveries: Vec<DeliveryDocument>,
+    /// Where it is live and not in force, or not with all of its target.
+    pub left_out: Vec<LeftOutDocument>,
     /// Every step, in order.
     pub steps: Vec<AuditDocument>,
 }
@@ -337,7 +348,16 @@ pub(crate) async fn whole(app: &App, id: i64) -> Result<WholeAction, Problem> {
     let row = row.ok_or_else(|| not_found(&id.to_string()))?;
     let steps: Vec<AuditEntry> = app.store.action_steps(id).await?;
     let deliveries = app.store.deliveries(id).await?.into_iter().map(Into::into).collect();
-    Ok(WholeAction { action: row.into(), deliveries, steps: steps.into_iter().map(Into::into).collect() })
+    let left_out = app.response.as_ref().map(|response| response.left_out(&row)).unwrap_or_default();
+    let left_out = left_out
+        .into_iter()
+        .map(|(connector, why)| LeftOutDocument { connector: connector.to_string(), why });
+    Ok(WholeAction {
+        action: row.into(),
+        deliveries,
+        left_out: left_out.collect(),
+        steps: steps.into_iter().map(Into::into).collect(),
+    })
 }
 
 /// The number that a path names.

@@ -69,6 +69,11 @@ pub(crate) struct ConnectorDocument {
     /// `fetched` (the other side asks), `ok`, or `failing`.
     #[schema(value_type = shape::ConnectorState)]
     pub state: &'static str,
+    /// Countermeasures in force there, by its own word; null where it has not said.
+    #[schema(required = true)]
+    pub in_force: Option<usize>,
+    /// Those that are not in force there, for want of room or since it cannot hold them.
+    pub left_out: usize,
     /// Messages that wait for it.
     pub waiting: u64,
     /// Messages that it gave up, until somebody has them tried again.
@@ -119,6 +124,8 @@ async fn connectors(response: &Response) -> Result<Vec<ConnectorDocument>, Probl
                 _ if health.in_a_row > 0 => "failing",
                 _ => "ok",
             },
+            in_force: health.there.as_ref().map(|there| there.in_force),
+            left_out: health.there.as_ref().map_or(0, |there| there.left_out.len()),
             waiting: own.map_or(0, |figures| figures.due),
             given_up: own.map_or(0, |figures| figures.dead),
             failure: health.failure,

@@ -9,7 +9,7 @@ use anyhow::Result;
 use serde::Deserialize;
 use vedette_act::{
     Settings,
-    settings::{ConnectorSettings, Means, Secret},
+    settings::{ConnectorSettings, Firewall, Means, Secret},
 };
 use vedette_respond::{Connector, ConnectorKind, network};
 
@@ -21,6 +21,10 @@ const PAGERDUTY: &str = "https://events.pagerduty.com/v2/enqueue";
 const CAPACITY: usize = 50_000;
 /// What a decision stream was measured with.
 const MAX_CAPACITY: usize = 150_000;
+/// Addresses that a dynamic address group takes of the smallest firewalls, and of the largest.
+const GROUP_CAPACITY: (usize, usize) = (1_000, 500_000);
+/// Characters of what our tags there begin with: of the 127 of a tag, some are ours.
+const MAX_TAG: usize = 100;
 
 /// Response.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -50,6 +54,16 @@ pub struct ConnectorConfig {
     pub ca_file: Option<PathBuf>,
     /// The most entries that the other side takes.
     pub capacity: Option<usize>,
+    /// The URLs of a pair of firewalls, in place of one URL.
+    pub hosts: Vec<String>,
+    /// Of a firewall's XML interface.
+    pub api_key: Option<SecretFrom>,
+    /// What our tags on a firewall begin with.
+    pub tag: Option<String>,
+    /// A firewall's virtual system.
+    pub vsys: Option<String>,
+    /// The serial number of a firewall behind a Panorama.
+    pub target: Option<String>,
 }
 
 impl ConnectorConfig {
@@ -63,6 +77,11 @@ impl ConnectorConfig {
             ("private", self.private),
             ("ca_file", self.ca_file.is_some()),
             ("capacity", self.capacity.is_some()),
+            ("hosts", !self.hosts.is_empty()),
+            ("api_key", self.api_key.is_some()),
+            ("tag", self.tag.is_some()),
+            ("vsys", self.vsys.is_some()),
+            ("target", self.target.is_some()),
         ];
         all.into_iter().filter_map(|(key, given)| given.then_some(key))
     }
@@ -75,7 +94,10 @@ fn keys(kind: ConnectorKind) -> Option<(&'static [&'static str], &'static [&'sta
         ConnectorKind::Webhook => (&["url", "secret"], &["private", "ca_file"]),
         ConnectorKind::Slack => (&["webhook_url"], &["private", "ca_file"]),
         ConnectorKind::Pagerduty => (&["routing_key"], &["url", "private", "ca_file"]),
-        ConnectorKind::Email | ConnectorKind::Kafka | ConnectorKind::Dag => return None,
+        ConnectorKind::Dag => {
+            (&["api_key"], &["url", "hosts", "tag", "vsys", "target", "capacity", "private", "ca_file"])
+        }
+        ConnectorKind::Email | ConnectorKind::Kafka => return None,
     })
 }
 
@@ -119,18 +141,62 @@ pub fn check(config: &Config) -> Result<()> {
         if let Some(key) = must.iter().find(|key| !of.given().any(|given| given == **key)) {
             return wrong("", format!("{} needs `{key}`", kind.name()));
         }
-        if let Some(capacity) = of.capacity.filter(|n| !(1..=MAX_CAPACITY).contains(n)) {
-            return wrong(".capacity", format!("`{capacity}` must lie between 1 and {MAX_CAPACITY}"));
+        let most = if kind == ConnectorKind::Dag { GROUP_CAPACITY.1 } else { MAX_CAPACITY };
+        if let Some(capacity) = of.capacity.filter(|n| !(1..=most).contains(n)) {
+            return wrong(".capacity", format!("`{capacity}` must lie between 1 and {most}"));
         }
-        let url = of.url.as_deref().filter(|url| !url.starts_with("https://"));
-        if url.is_some_and(|url| !(of.private && url.starts_with("http://"))) {
-            // Not quoted: it may hold a password.
-            let what = "must begin with https:// (or http:// with `private: true`)";
-            return wrong(".url", what.to_owned());
+        if of.url.as_deref().is_some_and(|url| !goes(url, of.private)) {
+            return wrong(".url", NO_URL.to_owned());
+        }
+        if let (ConnectorKind::Dag, Err((key, what))) = (kind, group(of)) {
+            return wrong(key, what.to_owned());
         }
         if let Some(file) = of.ca_file.as_ref().filter(|file| !file.is_file()) {
             return wrong(".ca_file", format!("there is no file `{}`", file.display()));
         }
+    }
+    Ok(())
+}
+
+/// Not quoted: it may hold a password.
+const NO_URL: &str = "must begin with https:// (or http:// with `private: true`)";
+
+fn goes(url: &str, private: bool) -> bool {
+    url.starts_with("https://") || (private && url.starts_with("http://"))
+}
+
+/// Checks what only a dynamic address group has.
+fn group(of: &ConnectorConfig) -> Result<(), (&'static str, &'static str)> {
+    match (&of.url, of.hosts.as_slice()) {
+        (Some(_), []) | (None, [_, _]) => {}
+        (None, []) => return Err(("", "dag needs `url`, or `hosts` with the two URLs of a pair")),
+        (Some(_), _) => return Err((".hosts", "stands in place of `url`: the two URLs of a pair")),
+        (None, _) => return Err((".hosts", "needs the two URLs of a pair; one firewall has `url`")),
+    }
+    if of.hosts.iter().any(|url| !goes(url, of.private)) {
+        return Err((".hosts", NO_URL));
+    }
+    if of.url.iter().chain(&of.hosts).any(|url| url.contains(['@', '?', '#'])) {
+        let key = if of.url.is_some() { ".url" } else { ".hosts" };
+        return Err((
+            key,
+            "must be the address alone, as https://firewall.example.com; `api_key` is the key",
+        ));
+    }
+    let name = |most, more: &'static [char]| {
+        move |text: &String| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || more.contains(&c);
+            (1..=most).contains(&text.len()) && text.chars().all(plain)
+        }
+    };
+    if !of.tag.as_ref().is_none_or(name(MAX_TAG, &['-', '_', '.'])) {
+        return Err((".tag", "must be 1 to 100 letters, digits, `-`, `_` or `.`"));
+    }
+    if !of.vsys.as_ref().is_none_or(name(31, &['-', '_'])) {
+        return Err((".vsys", "must be the name of a virtual system, such as vsys1"));
+    }
+    if !of.target.as_ref().is_none_or(name(31, &[])) {
+        return Err((".target", "must be a firewall's serial number"));
     }
     Ok(())
 }
@@ -160,6 +226,18 @@ pub fn settings(config: &Config) -> Result<Settings> {
                 let routing_key = secret("routing_key", &of.routing_key)?;
                 Means::Pagerduty { url, routing_key, private, authorities }
             }
+            ConnectorKind::Dag => Means::Dag {
+                firewall: Firewall {
+                    hosts: of.url.iter().chain(&of.hosts).map(|url| Arc::from(url.as_str())).collect(),
+                    key: secret("api_key", &of.api_key)?,
+                    tag: of.tag.as_deref().unwrap_or("vedette").into(),
+                    vsys: of.vsys.as_deref().map(Arc::from),
+                    target: of.target.as_deref().map(Arc::from),
+                    capacity: of.capacity.unwrap_or(GROUP_CAPACITY.0),
+                },
+                private,
+                authorities,
+            },
             _ => Means::Fetched(of.capacity.unwrap_or(CAPACITY)),
         };
         connectors.push(ConnectorSettings { connector, means });
@@ -189,6 +267,11 @@ mod tests {
             ("webhook", "url: 'http://a/b', private: true, secret: {env: X}"),
             ("slack/soc", "webhook_url: {env: X}"),
             ("pagerduty", "routing_key: {file: x}"),
+            ("dag/perimeter", "url: 'https://fw', api_key: {env: X}"),
+            (
+                "dag/pair",
+                "hosts: ['https://a', 'https://b'], api_key: {file: x}, tag: soc, vsys: vsys2, target: '0123', capacity: 500000",
+            ),
         ] {
             assert_eq!(of(name, keys), "", "{name}");
         }
@@ -211,7 +294,19 @@ mod tests {
                 "respond.connectors.webhook.url: must begin with https://",
             ),
             ("edl/x", "capacity: 0", "`0` must lie between 1 and 150000"),
-            ("dag/x", "", "dag connectors cannot be configured yet"),
+            ("dag/x", "", "respond.connectors.dag/x: dag needs `api_key`"),
+            ("dag/x", "api_key: {env: X}", "respond.connectors.dag/x: dag needs `url`, or `hosts`"),
+            ("dag/x", "api_key: {env: X}, hosts: ['https://a']", ".hosts: needs the two URLs of a pair"),
+            (
+                "dag/x",
+                "api_key: {env: X}, hosts: ['http://a', 'https://b']",
+                ".hosts: must begin with https://",
+            ),
+            ("dag/x", "api_key: {env: X}, url: 'https://u:p@a'", ".url: must be the address alone"),
+            ("dag/x", "api_key: {env: X}, url: 'https://a', tag: 'a b'", ".tag: must be 1 to 100 letters"),
+            ("dag/x", "api_key: {env: X}, url: 'https://a', capacity: 500001", "between 1 and 500000"),
+            ("edl/x", "tag: a", "has no meaning for edl; it takes: capacity"),
+            ("email/x", "", "email connectors cannot be configured yet"),
         ] {
             assert!(of(name, keys).contains(says), "{name}: {}", of(name, keys));
         }
