@@ -263,7 +263,10 @@ fn hands_stay_on_the_keyboard() -> Result<()> {
         let id = demo.active(1).await?.remove(0);
         browser.go(&demo.at("/?state=active")).await?;
         tab_to(browser, "Skip to content", 1).await?;
+        tab_to(browser, "Skip to the rows", 1).await?;
         browser.key(ENTER).await?;
+        // The first row's box, whom it is about, and there it is.
+        tab_to(browser, "/alerts/", 4).await?;
         tab_to(browser, &format!("/alerts/{id}"), 80).await?;
         browser.leaving(async || browser.key(ENTER).await).await?;
         // One key does it: acknowledge, begin a comment, leave it, save, close.

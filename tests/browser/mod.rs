@@ -6,6 +6,7 @@ mod analyst;
 mod content;
 pub mod demo;
 mod driver;
+mod ease;
 mod hostile;
 mod line;
 mod looks;

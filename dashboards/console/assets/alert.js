@@ -1,4 +1,4 @@
-// Keys for the alert's one form, and copying of values. Without this file every button is a button.
+// Keys for the alert's one form, and copying of values and texts. Without this file every button is a button.
 "use strict";
 
 (() => {
@@ -34,7 +34,7 @@
     try {
       await navigator.clipboard.writeText(value.textContent);
       copy.textContent = "Copied";
-      setTimeout(() => { copy.textContent = "Copy"; copy.closest("details").open = false; }, 700);
+      setTimeout(() => { copy.textContent = "Copy"; const menu = copy.closest("details"); if (menu) menu.open = false; }, 700);
     } catch { copy.textContent = "Not allowed"; }
   });
 

@@ -37,16 +37,21 @@ window.vedette = (() => {
     return at.toDateString() === new Date().toDateString() ? clock : `${day} ${clock}`;
   };
 
-  // Ages go on; `t` turns other times to the clock of the room, and back.
+  // What this place calls its clock, such as GMT+2.
+  const zone = new Intl.DateTimeFormat("en", { timeZoneName: "short" }).formatToParts().find((part) => part.type === "timeZoneName")?.value ?? "here";
+
+  // Ages go on; `t` turns other times to the clock of the room, and back, and with them the word that says which it is.
   const times = () => {
-    for (const time of document.querySelectorAll("time[datetime]")) {
+    for (const word of document.querySelectorAll(".zone")) word.textContent = local ? zone : "UTC";
+    for (const time of document.querySelectorAll("time[datetime], [data-at]")) {
       if (time.dataset.utc === undefined) time.dataset.utc = time.textContent;
-      const seconds = Math.round((Date.now() - Date.parse(time.dateTime)) / 1000);
+      const iso = time.dateTime ?? time.dataset.at;
+      const seconds = Math.round((Date.now() - Date.parse(iso)) / 1000);
       const age = "age" in time.dataset && seconds >= 0 && seconds < 172800
         ? seconds < 60 ? `${seconds} s ago`
           : seconds < 3600 ? `${Math.floor(seconds / 60)} min ago`
             : `${Math.floor(seconds / 3600)} h ago` : null;
-      const text = age ?? (local ? here(time.dateTime) : time.dataset.utc);
+      const text = age ?? (local ? here(iso) : time.dataset.utc);
       if (time.textContent !== text) time.textContent = text;
     }
   };
@@ -118,11 +123,17 @@ window.vedette = (() => {
   const inUse = (part) => {
     const selection = document.getSelection();
     if (!selection.isCollapsed && part.contains(selection.anchorNode)) return true;
-    const inputs = [...part.querySelectorAll("textarea, select, input[type=text]")];
-    return inputs.some((input) => input === document.activeElement || input.value !== (input.defaultValue ?? ""));
+    // Rows of the queue see to their own boxes.
+    const inputs = [...part.querySelectorAll("textarea, select, input[type=text], input[type=checkbox]:not(.pick input)")];
+    const changed = (input) => input.type === "checkbox" ? input.checked !== input.defaultChecked
+      : input.options ? input.selectedIndex !== Math.max(0, [...input.options].findIndex((option) => option.defaultSelected))
+        : input.value !== input.defaultValue;
+    return inputs.some((input) => input === document.activeElement || changed(input));
   };
 
   let busy = false;
+  // When this page was fetched last; one that no stream renews says so itself when it grows old.
+  let fetched = Date.now();
   // Fetches the page again and replaces these parts of it.
   const refresh = async (parts = "[data-live]") => {
     if (busy || document.hidden) return false;
@@ -144,6 +155,8 @@ window.vedette = (() => {
       }
     } catch { /* the stream reconnects and asks again */ }
     busy = false;
+    if (done) fetched = Date.now();
+    if (!live?.dataset.stream && !out) told(done || Date.now() - fetched < 30000 ? null : fetched);
     return done;
   };
 

@@ -45,7 +45,10 @@
     bulk.hidden = n === 0;
     const all = bulk.querySelector("input[name=all]");
     if (all && n === 0) all.checked = false;
-    document.querySelector("#chosen b").textContent = all?.checked ? all.parentElement.textContent.trim() : `${n} selected`;
+    // A button says how many it changes.
+    const many = all?.checked ? all.dataset.n : String(n);
+    for (const button of bulk.querySelectorAll("button[data-word]")) button.textContent = `${button.dataset.word} ${many}`;
+    document.querySelector("#chosen b").textContent = `${many} selected`;
   };
 
   const offer = () => {
@@ -251,7 +254,7 @@
     for (const tr of document.querySelectorAll("tr.cursor")) tr.classList.remove("cursor");
     next.classList.add("cursor");
     cursor = idOf(next);
-    next.querySelector(".what a").focus({ preventScroll: true });
+    next.querySelector(".title").focus({ preventScroll: true });
     next.scrollIntoView({ block: "nearest" });
   };
 
@@ -275,7 +278,7 @@
   // What is cut off at the end of its line is told on hovering.
   document.addEventListener("mouseover", (event) => {
     const cell = event.target.closest(".lines .what");
-    if (cell && !cell.title) cell.title = cell.querySelector(".summary").textContent;
+    if (cell && !cell.title) cell.title = `${cell.querySelector(".title").textContent}: ${cell.querySelector(".summary").textContent}`;
   });
   fresh.addEventListener("click", show);
   document.addEventListener("change", (event) => { if (event.target.closest(".pick, #bulk")) count(); });
@@ -287,7 +290,7 @@
   });
   did.addEventListener("submit", (event) => { event.preventDefault(); undo(); });
   document.addEventListener("click", (event) => {
-    if (event.target.closest(".lines .what a")) {
+    if (event.target.closest(".lines .title")) {
       try { sessionStorage.setItem("queue", JSON.stringify(rows().map(idOf))); } catch { /* n and p do nothing */ }
     }
   });

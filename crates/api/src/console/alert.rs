@@ -16,7 +16,9 @@ use super::{
     events::{Cell, Contents, Only, Table, entity_href, place},
     href,
     marks::Marks,
-    picture, render, segment,
+    picture,
+    queue::row::Seen,
+    render, segment,
     sheet::{About, Before, Who},
     timeline, words,
 };
@@ -117,6 +119,8 @@ struct AlertPage {
     key: Vec<(String, String)>,
     related: Vec<(&'static str, String)>,
     before: Vec<Before>,
+    /// How often the rule was closed about this entity, and as what.
+    seen: Option<Seen>,
     status: &'static str,
     status_label: String,
     disposition: Option<String>,
@@ -240,7 +244,7 @@ fn compose(
     live: &Live,
     (only, at): (Vec<Only>, Option<i64>),
 ) -> AlertPage {
-    let Dossier { document, history, standing, earlier, covered } = dossier;
+    let Dossier { document, history, standing, earlier, verdicts, covered } = dossier;
     let (row, envelope) = (document.row, document.envelope);
     let Envelope { predecessor, successor, covers, events, revisions, .. } = envelope;
     let revisions: Vec<Revision> = revisions.unwrap_or_default();
@@ -252,6 +256,8 @@ fn compose(
     let marks = Marks::of(live, &body.rule.id);
     let contents = Contents::new((&row.id, at), events.unwrap_or_default(), marks, only);
     let children = children::blocks(body, known, &contents);
+    let seen =
+        row.entity.as_ref().zip(verdicts).and_then(|(of, verdicts)| Seen::of(&row.rule_id, of, verdicts));
     let entity = Who::of(&row, standing);
     let title = body.rule.title.to_string();
     let whose = entity.as_ref().map(|who| who.value.clone()).unwrap_or_default();
@@ -295,6 +301,7 @@ fn compose(
         events: table,
         key: body.key.iter().map(|(name, value)| (name.to_string(), value.text().to_owned())).collect(),
         related,
+        seen,
         before: earlier.into_iter().map(Before::of).collect(),
         timeline: timeline::entries(body, row.state, &revisions, &covered, history),
         status: row.triage.status.name(),

@@ -33,8 +33,8 @@ pub(super) struct Picture {
     pub rules: Vec<(i32, String)>,
     pub threshold: Option<Threshold>,
     pub crossing: Crossing,
-    pub from: String,
-    pub to: String,
+    pub from: Stamp,
+    pub to: Stamp,
     /// The picture in one sentence.
     pub alt: String,
     /// The picture as a table: time, value, how it is known.
@@ -56,7 +56,7 @@ pub(super) struct Threshold {
 #[derive(Debug)]
 pub(super) struct Crossing {
     pub x: String,
-    pub label: String,
+    pub at: Stamp,
     /// Where its label is written, so that it stays in the box.
     pub anchor: &'static str,
 }
@@ -87,7 +87,8 @@ pub(super) fn picture(body: &Alert, revisions: &[Revision]) -> Option<Picture> {
         let (x, y) = (x(step.at), y(step.value));
         // Along at the value before, then up: never slanting.
         let _ = write!(line, " H{x:.1} V{y:.1}");
-        let label = format!("{} {unit} by {}: {}", text_of(step.value), Stamp::of(step.at).text, step.how);
+        let label =
+            format!("{} {unit} by {} UTC: {}", text_of(step.value), Stamp::of(step.at).text, step.how);
         points.push((format!("{x:.1}"), format!("{y:.1}"), label));
     }
     let crossed = x(body.crossed_at);
@@ -108,11 +109,11 @@ pub(super) fn picture(body: &Alert, revisions: &[Revision]) -> Option<Picture> {
         }),
         crossing: Crossing {
             x: format!("{crossed:.1}"),
-            label: format!("crossed {}", Stamp::of(body.crossed_at).text),
+            at: Stamp::of(body.crossed_at),
             anchor: if late { "end" } else { "start" },
         },
-        from: Stamp::of(first).text,
-        to: Stamp::of(last).text,
+        from: Stamp::of(first),
+        to: Stamp::of(last),
         alt: alt(body, unit, threshold, &all),
         table: steps.iter().map(|step| (Stamp::of(step.at), text_of(step.value), step.how.clone())).collect(),
         note: match revisions.len() {
@@ -129,7 +130,7 @@ fn alt(body: &Alert, unit: &str, threshold: Option<u64>, steps: &[Step]) -> Stri
     let (value, at) = last.unwrap_or_default();
     let bound = threshold.map(|n| format!("The threshold of {} {unit} was crossed", words::number(n)));
     format!(
-        "{} at {}; {value} {unit} by {at}.",
+        "{} at {} UTC; {value} {unit} by {at} UTC.",
         bound.unwrap_or_else(|| "The condition was met".to_owned()),
         Stamp::of(body.crossed_at).text
     )
@@ -290,7 +291,7 @@ mod tests {
         assert_eq!(picture.crossing.x, "330.4");
         assert_eq!(
             picture.alt,
-            "The threshold of 5 events was crossed at 1970-01-01 00:00:40; 10 events by 1970-01-01 00:01:40."
+            "The threshold of 5 events was crossed at 1970-01-01 00:00:40 UTC; 10 events by 1970-01-01 00:01:40 UTC."
         );
     }
 

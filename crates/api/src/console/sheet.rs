@@ -32,7 +32,8 @@ pub(super) struct About {
     pub next_steps: Vec<String>,
     /// Technique or tactic: id, name, page elsewhere, alerts here.
     pub attack: Vec<(Attack, String)>,
-    pub tags: Vec<String>,
+    /// Those of no technique; each leads to its alerts.
+    pub tags: Vec<Link>,
     pub rests_on: Vec<Link>,
     pub coverage: Vec<(&'static str, String)>,
     pub text: String,
@@ -58,7 +59,11 @@ impl About {
                     let alerts = href("/", &[("status", "all"), ("q", &found.id)]);
                     attack.push((found, alerts));
                 }
-                None => tags.push(tag.to_string()),
+                None => tags.push(Link {
+                    text: tag.to_string(),
+                    href: href("/", &[("status", "all"), ("q", tag)]),
+                    small: String::new(),
+                }),
             }
         }
         Self {

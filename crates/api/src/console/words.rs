@@ -260,7 +260,7 @@ fn list(map: &Map<String, Value>, name: &str) -> Vec<String> {
 
 fn clock(time: &Value) -> String {
     let text = scalar(time);
-    Micros::parse_rfc3339(&text).map_or(text, |time| Stamp::of(time).text)
+    Micros::parse_rfc3339(&text).map_or(text, |time| format!("{} UTC", Stamp::of(time).text))
 }
 
 /// A stable name as a label: `in_progress` → `In progress`.

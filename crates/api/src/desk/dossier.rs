@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use vedette_event::{Micros, Span};
-use vedette_store::model::{
-    AlertRow, Covered, Disposition, EarlierVerdict, EntityRef, Filter, ListQuery, Sort, Status,
+use vedette_store::{
+    Verdicts,
+    model::{AlertRow, Covered, Disposition, EarlierVerdict, EntityRef, Filter, ListQuery, Sort, Status},
 };
 
 use super::{
@@ -41,6 +42,8 @@ pub(crate) struct Dossier {
     pub standing: Option<Standing>,
     /// Verdicts on earlier alerts of its rule about its entity, the newest first.
     pub earlier: Vec<EarlierVerdict>,
+    /// How all of these turned out, as the queue counts it; none of the past.
+    pub verdicts: Option<Verdicts>,
     /// The notices it covers.
     pub covered: Vec<Covered>,
 }
@@ -51,7 +54,7 @@ pub(crate) async fn at(app: &App, id: &str, seq: i64) -> Result<(Dossier, bool),
     let history = past::history(app, &document.row.id, seq).await?;
     let mut covered = app.store.covered(&document.row.id).await?;
     covered.retain(|notice| document.row.covers.contains(&notice.id));
-    Ok((Dossier { document, history, standing: None, earlier: Vec::new(), covered }, exact))
+    Ok((Dossier { document, history, standing: None, earlier: Vec::new(), verdicts: None, covered }, exact))
 }
 
 /// Everything about one alert or notice.
@@ -60,15 +63,16 @@ pub(crate) async fn of(app: &App, id: &str, now: Micros) -> Result<Dossier, Prob
     let row = &document.row;
     let history = app.store.history(&row.id).await?.into_iter().map(Into::into).collect();
     let covered = app.store.covered(&row.id).await?;
-    let (standing, earlier) = match &row.entity {
-        None => (None, Vec::new()),
+    let (standing, earlier, verdicts) = match &row.entity {
+        None => (None, Vec::new(), None),
         Some(entity) => {
             let standing = standing(app, entity, &row.id, now).await?;
             let earlier = app.store.earlier_verdicts((&row.rule_id, entity), &row.id, now).await?;
-            (Some(standing), earlier)
+            let verdicts = app.store.verdicts(&[(&row.rule_id, entity)], None).await?.pop();
+            (Some(standing), earlier, verdicts)
         }
     };
-    Ok(Dossier { document, history, standing, earlier, covered })
+    Ok(Dossier { document, history, standing, earlier, verdicts, covered })
 }
 
 async fn standing(app: &App, entity: &EntityRef, but: &str, now: Micros) -> Result<Standing, Problem> {

@@ -254,7 +254,8 @@ async fn get_alert(app: &App, caller: &Caller, arguments: &JsonObject) -> Result
 
 async fn explain_alert(app: &App, arguments: &JsonObject) -> Result<Value, Problem> {
     let IdParams { id } = given(arguments)?;
-    let Dossier { mut document, history, standing, earlier, covered } = dossier::of(app, &id, now()).await?;
+    let Dossier { mut document, history, standing, earlier, covered, .. } =
+        dossier::of(app, &id, now()).await?;
     document.envelope.events = None;
     let live = app.live.now();
     let rule = live.rule(&document.row.rule_id).map(|rule| {

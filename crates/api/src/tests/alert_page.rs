@@ -52,8 +52,9 @@ async fn what_an_analyst_needs_stands_there_without_a_click() {
         "class=\"threshold\"",
         "threshold 15</text>",
         "class=\"crossing\"",
-        "crossed 2026-01-31 11:51:07</text>",
-        "The threshold of 15 distinct values was crossed at 2026-01-31 11:51:07; 1\u{202f}000 distinct values by",
+        "crossed <tspan data-at=\"2026-01-31T11:51:07",
+        "\">2026-01-31 11:51:07</tspan></text>",
+        "The threshold of 15 distinct values was crossed at 2026-01-31 11:51:07 UTC; 1\u{202f}000 distinct values by",
         "<table class=\"values\">",
     ] {
         assert!(why.contains(text), "{text} in {why}");

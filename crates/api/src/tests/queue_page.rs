@@ -186,8 +186,8 @@ async fn views_groups_and_the_past_are_addresses() {
 async fn only_a_page_that_new_rows_come_to_calls_itself_live() {
     let api = seeded().await;
     let word = |page: &str| {
-        let live = page.split("id=\"live\"").nth(1).unwrap().split("</span>").next().unwrap().to_owned();
-        assert!(live.contains("As of ") && live.contains(" UTC, <a href="), "{live}");
+        let live = page.split("id=\"live\"").nth(1).unwrap().split("</a>").next().unwrap().to_owned();
+        assert!(live.contains("As of <time ") && live.contains(">UTC</span>, <a href="), "{live}");
         live
     };
     let first = word(&api.get("/?status=all").await.text());

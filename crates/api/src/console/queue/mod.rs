@@ -6,7 +6,7 @@
 pub(super) mod acts;
 pub(super) mod live;
 mod params;
-mod row;
+pub(super) mod row;
 
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ struct QueuePage {
     /// True where new rows belong to the top of what is shown; elsewhere nothing comes by itself.
     first: bool,
     /// When the page was made, and its own address.
-    made: String,
+    made: Stamp,
     again: String,
     views: Vec<Choice>,
     tallies: Vec<Tally>,
@@ -160,7 +160,7 @@ pub(super) async fn page(
         past: at.map(|seq| Past { seq, exact: true, now: params.with("as_of", None) }),
         lasting: params.with("as_of", Some(&at.unwrap_or(seq).to_string())),
         triages,
-        made: Stamp::of(now()).text,
+        made: Stamp::of(now()),
         again: params.with("cursor", params.cursor.as_deref()),
         first: params.cursor.is_none() && params.sort.is_none() && group.is_none(),
         views,

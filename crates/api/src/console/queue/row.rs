@@ -28,12 +28,45 @@ pub(super) struct Whom {
 }
 
 /// How a rule's earlier alerts on an entity turned out.
-pub(super) struct Seen {
+pub(in crate::console) struct Seen {
     /// `12×: 11 FP 1 TP`.
     pub text: String,
     /// The same in words.
     pub words: String,
     pub href: String,
+}
+
+impl Seen {
+    /// `None` if none was closed.
+    pub fn of(rule: &str, entity: &EntityRef, verdicts: Verdicts) -> Option<Self> {
+        let more = if verdicts.capped() { "+" } else { "" };
+        let counts = [
+            (verdicts.false_positive, "FP", "false positive"),
+            (verdicts.true_positive, "TP", "true positive"),
+            (verdicts.benign, "B", "benign"),
+            (verdicts.duplicate, "D", "duplicate"),
+            (verdicts.undecided, "?", "without a verdict"),
+        ];
+        let of = |long: bool| {
+            let told = counts.iter().filter(|(n, ..)| *n > 0);
+            let told: Vec<String> =
+                told.map(|(n, short, words)| format!("{n} {}", if long { words } else { short })).collect();
+            told.join(if long { ", " } else { " " })
+        };
+        (verdicts.total() > 0).then(|| Self {
+            text: format!("{}{more}×: {}", verdicts.total(), of(false)),
+            words: format!("{}{more} closed before: {}", verdicts.total(), of(true)),
+            href: href(
+                "/",
+                &[
+                    ("status", "closed"),
+                    ("rule", rule),
+                    ("entity", &entity.value),
+                    ("entity_type", &entity.kind),
+                ],
+            ),
+        })
+    }
 }
 
 pub(super) struct Row {
@@ -90,8 +123,10 @@ impl Row {
         });
         Self {
             whom,
-            seen: entity.zip(verdicts).and_then(|(entity, verdicts)| seen(&row.rule_id, entity, verdicts)),
-            summary: words::cut(&words::without_title(&row.summary, &row.rule_title)),
+            seen: entity
+                .zip(verdicts)
+                .and_then(|(entity, verdicts)| Seen::of(&row.rule_id, entity, verdicts)),
+            summary: words::cut(summary(&words::without_title(&row.summary, &row.rule_title), entity)),
             crossed_at: Stamp::of(row.crossed_at),
             last_seen: Stamp::of(row.last_seen),
             continued: alert.as_ref().is_some_and(|body| body.continuation),
@@ -145,6 +180,12 @@ pub(super) fn past(found: Vec<AlertRow>, seq: i64) -> Vec<Row> {
     found.into_iter().map(row).collect()
 }
 
+/// A summary beside the entity that it begins with: that is told once.
+fn summary<'a>(text: &'a str, entity: Option<&EntityRef>) -> &'a str {
+    let rest = entity.and_then(|entity| text.strip_prefix(&*entity.value)?.strip_prefix(' '));
+    rest.unwrap_or(text)
+}
+
 const fn letter(severity: Severity) -> &'static str {
     match severity {
         Severity::Critical => "C",
@@ -153,31 +194,6 @@ const fn letter(severity: Severity) -> &'static str {
         Severity::Low => "L",
         Severity::Informational => "I",
     }
-}
-
-fn seen(rule: &str, entity: &EntityRef, verdicts: Verdicts) -> Option<Seen> {
-    let more = if verdicts.capped() { "+" } else { "" };
-    let counts = [
-        (verdicts.false_positive, "FP", "false positive"),
-        (verdicts.true_positive, "TP", "true positive"),
-        (verdicts.benign, "B", "benign"),
-        (verdicts.duplicate, "D", "duplicate"),
-        (verdicts.undecided, "?", "without a verdict"),
-    ];
-    let of = |long: bool| {
-        let told = counts.iter().filter(|(n, ..)| *n > 0);
-        let told: Vec<String> =
-            told.map(|(n, short, words)| format!("{n} {}", if long { words } else { short })).collect();
-        told.join(if long { ", " } else { " " })
-    };
-    (verdicts.total() > 0).then(|| Seen {
-        text: format!("{}{more}×: {}", verdicts.total(), of(false)),
-        words: format!("{}{more} closed before: {}", verdicts.total(), of(true)),
-        href: href(
-            "/",
-            &[("status", "closed"), ("rule", rule), ("entity", &entity.value), ("entity_type", &entity.kind)],
-        ),
-    })
 }
 
 /// How a count rose, as a path in steps of one width.
@@ -212,10 +228,10 @@ mod tests {
     fn what_was_seen_before_is_told_in_short_and_in_words() {
         let entity = EntityRef { kind: "source.ip".into(), value: "10.0.0.4".into() };
         let verdicts = Verdicts { false_positive: 11, true_positive: 1, ..Verdicts::default() };
-        let told = seen("r", &entity, verdicts).unwrap();
+        let told = Seen::of("r", &entity, verdicts).unwrap();
         assert_eq!(told.text, "12×: 11 FP 1 TP");
         assert_eq!(told.words, "12 closed before: 11 false positive, 1 true positive");
         assert_eq!(told.href, "/?status=closed&rule=r&entity=10.0.0.4&entity_type=source.ip");
-        assert!(seen("r", &entity, Verdicts::default()).is_none());
+        assert!(Seen::of("r", &entity, Verdicts::default()).is_none());
     }
 }
