@@ -44,6 +44,7 @@ mod people;
 mod publish;
 mod response;
 mod retention;
+mod rule_texts;
 mod seal;
 mod search;
 mod sessions;

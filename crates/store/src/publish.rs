@@ -17,7 +17,7 @@ use crate::{
     error::Error,
     model::{
         AlertRevision, Checkpoint, HealthEvent, LostInterval, NewDeadLetter, NewNotice, Publication,
-        PublishOutcome, RuleVersion,
+        PublishOutcome, RuleText, RuleVersion,
     },
     store::Store,
     topics::Incarnations,
@@ -34,6 +34,7 @@ const MAX_BYTES: usize = 4 << 20;
 pub(crate) struct Part<'a> {
     placements: &'a [StoredPlacement],
     rule_versions: &'a [RuleVersion],
+    rule_texts: &'a [RuleText],
     positions: Option<&'a Checkpoint>,
     lost: &'a [LostInterval],
     health: &'a [HealthEvent],
@@ -75,6 +76,7 @@ pub(crate) fn parts(publication: &Publication) -> impl Iterator<Item = Part<'_>>
     let mut rest = Some(Part {
         placements: &publication.placements,
         rule_versions: &publication.rule_versions,
+        rule_texts: &publication.rule_texts,
         positions: publication.positions.as_ref(),
         lost: &publication.lost,
         health: &publication.health,
@@ -89,12 +91,14 @@ pub(crate) fn parts(publication: &Publication) -> impl Iterator<Item = Part<'_>>
         let placements = room.take(&mut left.placements, |_| 64);
         let rule_versions =
             room.take(&mut left.rule_versions, |version| version.content.len() + version.texts.len());
+        let rule_texts = room.take(&mut left.rule_texts, |rule| rule.text.len());
         let mut positions = left.positions.as_slice();
         let position = room.take(&mut positions, |positions| positions.bytes.len()).first().copied();
         left.positions = positions.first().copied();
         let part = Part {
             placements,
             rule_versions,
+            rule_texts,
             positions: position,
             lost: room.take(&mut left.lost, |_| 64),
             health: room.take(&mut left.health, |event| event.message.len()),
@@ -112,6 +116,7 @@ impl Part<'_> {
     pub(crate) fn rows(&self) -> usize {
         self.placements.len()
             + self.rule_versions.len()
+            + self.rule_texts.len()
             + usize::from(self.positions.is_some())
             + self.lost.len()
             + self.health.len()
@@ -127,6 +132,7 @@ impl Part<'_> {
         let rows = [
             self.placements.len(),
             self.rule_versions.len(),
+            self.rule_texts.len(),
             usize::from(self.positions.is_some()),
             self.lost.len(),
             self.health.len(),
@@ -173,6 +179,7 @@ impl Store {
         };
         tx.write_placements(part.placements, &incarnations).await?;
         tx.write_rule_versions(part.rule_versions).await?;
+        tx.write_rule_texts(part.rule_texts).await?;
         tx.write_checkpoints(part.positions).await?;
         tx.write_lost(part.lost).await?;
         tx.write_health(part.health).await?;

@@ -118,6 +118,7 @@ impl Store {
             8 => self.forget_answers(before(KEPT), STEP).await?,
             9 => self.remove_technique_sets().await?,
             10 => self.forget_actions(before(retention.alerts), STEP).await?,
+            11 => self.forget_rule_texts(before(retention.alerts)).await?,
             _ => return Ok(false),
         };
         sweep.removed += removed;

@@ -381,6 +381,7 @@ pub(crate) const STEPS: &[Step] = &[
     (16, "change ids", include_str!("../migrations/0016_change_ids.sql")),
     (17, "response", include_str!("../migrations/0017_response.sql")),
     (18, "changes under way", include_str!("../migrations/0018_changes_under_way.sql")),
+    (19, "rule texts", include_str!("../migrations/0019_rule_texts.sql")),
 ];
 
 /// Number, name and text of a step.

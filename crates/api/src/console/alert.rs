@@ -169,7 +169,8 @@ async fn show(
     let body = body(&dossier.document.row)?;
     let known = app.store.there_at(&children::ids(&body), at.unwrap_or(i64::MAX)).await?;
     let desk = AlertDesk::of(app, &dossier.document.row).await?;
-    let mut page = compose(dossier, desk, &body, &known, &live, (filters, at));
+    let text = app.store.rule_text(&body.rule.id, &body.rule.version).await?;
+    let mut page = compose(dossier, desk, &body, (&known, text), &live, (filters, at));
     if let Some((why, text)) = unsaved {
         (page.conflict, page.draft) = (Some(why), text);
     }
@@ -240,7 +241,7 @@ fn compose(
     dossier: Dossier,
     desk: AlertDesk,
     body: &Alert,
-    known: &BTreeSet<String>,
+    (known, text): (&BTreeSet<String>, Option<String>),
     live: &Live,
     (only, at): (Vec<Only>, Option<i64>),
 ) -> AlertPage {
@@ -290,7 +291,7 @@ fn compose(
         crossed_age: age(body.crossed_at),
         duration: words::lasted(body.first_seen, body.last_seen),
         risk: body.risk,
-        about: About::of(body, live),
+        about: About::of(body, live, text),
         why: why(&row, body, live),
         flags: body.flags.names().map(|flag| (flag.to_owned(), words::flag(flag))).collect(),
         picture: picture::picture(body, &revisions).filter(|_| row.state != RowState::Notice),

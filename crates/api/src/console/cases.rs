@@ -190,6 +190,7 @@ struct CasePage {
     conflict: Option<String>,
     case: Head,
     rows: Vec<Row>,
+    actions: Vec<super::actions::Row>,
     moments: Vec<Moment>,
     seq: i64,
     severities: Vec<(&'static str, String)>,
@@ -205,7 +206,7 @@ pub(super) async fn page(
 }
 
 async fn show(app: &App, id: i64, conflict: Option<String>) -> Result<Response, Problem> {
-    let WholeCase { case, alerts, seq } = case::whole(app, id).await?;
+    let WholeCase { case, alerts, actions, seq } = case::whole(app, id).await?;
     let history = case::history(app, id).await?;
     // Machine and people in one line: an alert stands where its condition was met.
     let mut moments: Vec<_> =
@@ -226,6 +227,7 @@ async fn show(app: &App, id: i64, conflict: Option<String>) -> Result<Response, 
         conflict,
         case: Head::of(case),
         rows: alerts.into_iter().map(Row::of).collect(),
+        actions: actions.into_iter().map(super::actions::Row::of).collect(),
         moments: moments.into_iter().rev().map(|(_, moment)| moment).collect(),
         seq,
         severities: Severity::ALL.iter().map(|s| (s.name(), words::label(s.name()))).collect(),

@@ -37,11 +37,13 @@ pub(super) struct About {
     pub rests_on: Vec<Link>,
     pub coverage: Vec<(&'static str, String)>,
     pub text: String,
+    /// The text is that of another version.
+    pub another: bool,
 }
 
 impl About {
-    /// As it is told with an alert.
-    pub fn of(body: &Alert, live: &Live) -> Self {
+    /// As it is told with an alert; `text` is what its version said, if that is kept.
+    pub fn of(body: &Alert, live: &Live, text: Option<String>) -> Self {
         let rule = &body.rule;
         let now = live.rule(&rule.id);
         let note = match now {
@@ -78,7 +80,8 @@ impl About {
             tags,
             rests_on: now.map(|now| rests_on(now, live)).unwrap_or_default(),
             coverage: now.map(coverage).unwrap_or_default(),
-            text: now.map(|now| now.text.to_string()).unwrap_or_default(),
+            another: text.is_none() && now.is_some_and(|now| now.version != *rule.version),
+            text: text.or_else(|| now.map(|now| now.text.to_string())).unwrap_or_default(),
         }
     }
 }

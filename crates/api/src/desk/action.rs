@@ -11,6 +11,7 @@ use vedette_store::model::{ActionQuery, ActionRow, ActionState, AuditEntry, Deli
 
 use super::{
     audit::AuditDocument,
+    filter::case_number,
     list::{Listed, page_size},
 };
 use crate::{
@@ -161,6 +162,9 @@ pub(crate) struct ActionParams {
     pub effect: Option<String>,
     /// For this alert or notice.
     pub alert_id: Option<String>,
+    /// For the alerts of this case.
+    #[param(value_type = Option<i64>)]
+    pub case: Option<String>,
     /// At most so many: 1 to 500. Default: 50.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     pub limit: Option<String>,
@@ -334,6 +338,7 @@ pub(crate) async fn page(app: &App, params: &ActionParams) -> Result<Listed<Acti
         states: states.collect::<Result<_, _>>()?,
         effect: effect.transpose()?,
         alert: params.alert_id.clone(),
+        case: params.case.as_deref().map(|text| case_number("case", text)).transpose()?,
         before: before.transpose()?,
         limit: page_size(params.limit.as_deref())?,
     };

@@ -16,6 +16,7 @@ use vedette_store::{
 };
 
 use super::{
+    action::{self, ActionDocument, ActionParams},
     audit::AuditDocument,
     bulk::BulkOutcomeItem,
     entity::EntityName,
@@ -180,6 +181,8 @@ pub(crate) struct WholeCase {
     pub case: CaseDocument,
     /// Its alerts and notices, the newest crossing first.
     pub alerts: Vec<CaseAlert>,
+    /// The newest of what was proposed and done about them, at most 50; `GET /actions?case=` has all.
+    pub actions: Vec<ActionDocument>,
     /// All of this is at least as new as this place in commit order; `as_of` of a change that closes the alerts, too.
     pub seq: i64,
 }
@@ -387,7 +390,9 @@ pub(crate) async fn whole(app: &App, id: i64) -> Result<WholeCase, Problem> {
         alerts.extend(page.items.into_iter().map(CaseAlert::from));
         query.cursor = page.next_cursor;
         if query.cursor.is_none() || alerts.len() >= 2 * MAX_CASE_ALERTS {
-            return Ok(WholeCase { case: case.into(), alerts, seq });
+            let params = ActionParams { case: Some(id.to_string()), ..ActionParams::default() };
+            let actions = action::page(app, &params).await?.items;
+            return Ok(WholeCase { case: case.into(), alerts, actions, seq });
         }
     }
 }

@@ -12,13 +12,17 @@ use utoipa::{
     openapi::path::{Parameter, ParameterIn},
 };
 
+use super::work::{self, PlaybookParams};
 use crate::{
     access::Permission,
     app::App,
     auth::Caller,
     checking::MAX_TEXT,
     desk::{
+        action::ActionParams,
         alert,
+        audit::AuditParams,
+        case::CaseParams,
         dead_letters::{self, DeadLetterParams},
         dossier::{self, Dossier, without_records},
         entity::{self, EntityParams},
@@ -43,9 +47,9 @@ const HEALTH_EVENTS: u32 = 20;
 
 /// One alert, rule, ….
 #[derive(Debug, Deserialize, IntoParams)]
-struct IdParams {
+pub(super) struct IdParams {
     /// Its id.
-    id: String,
+    pub(super) id: String,
 }
 
 /// One alert, now or as it was.
@@ -106,7 +110,7 @@ struct CheckParams {
 
 /// No parameters.
 #[derive(Debug, Deserialize, IntoParams)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 /// A rule among many.
 #[derive(Serialize)]
@@ -167,6 +171,30 @@ pub(super) fn all() -> Vec<Tool> {
             "Checks the text of Sigma rules without taking it up: what would be in force, what refused and why.",
             text,
         ),
+        tool::<CaseParams>("list_cases", "Lists cases, newest first, by pages."),
+        tool::<IdParams>(
+            "get_case",
+            "One case with its alerts, what was done about them, and what people did and noted.",
+        ),
+        tool::<ActionParams>(
+            "list_actions",
+            "Lists what playbooks and people proposed and what became of it: blocks, throttles, messages; newest first, by pages.",
+        ),
+        tool::<IdParams>("get_action", "One action with each of its steps and what connectors were told."),
+        tool::<Nothing>("list_playbooks", "The playbooks in force, what each does and by which connectors."),
+        tool::<PlaybookParams>(
+            "propose_playbook",
+            "What a playbook would do about an alert: whom it would hit, what the guards say, how many people must approve. Nothing is done \
+             or written: a person starts it on the page that the answer names.",
+        ),
+        tool::<AuditParams>(
+            "list_audit",
+            "Who changed what, when, from what to what; newest first, by pages. For engineers.",
+        ),
+        tool::<Nothing>(
+            "get_overview",
+            "The last hour at a glance: what could not be seen first, events and alerts over time, delay.",
+        ),
     ]
 }
 
@@ -215,6 +243,14 @@ pub(super) async fn call(
         "get_status" => get_status(app, arguments).await,
         "list_dead_letters" => list_dead_letters(app, caller, arguments).await,
         "check_rule" => check_rule(app, arguments).await,
+        "list_cases" => work::list_cases(app, arguments).await,
+        "get_case" => work::get_case(app, arguments).await,
+        "list_actions" => work::list_actions(app, arguments).await,
+        "get_action" => work::get_action(app, arguments).await,
+        "list_playbooks" => work::list_playbooks(app, arguments).await,
+        "propose_playbook" => work::propose_playbook(app, caller, arguments).await,
+        "list_audit" => work::list_audit(app, caller, arguments).await,
+        "get_overview" => work::get_overview(app, arguments).await,
         _ => return None,
     })
 }
@@ -357,7 +393,7 @@ async fn check_rule(app: &App, arguments: &JsonObject) -> Result<Value, Problem>
 }
 
 /// The arguments as the parameters of a route, by the same rules.
-fn given<T: DeserializeOwned + IntoParams>(arguments: &JsonObject) -> Result<T, Problem> {
+pub(super) fn given<T: DeserializeOwned + IntoParams>(arguments: &JsonObject) -> Result<T, Problem> {
     let mut pairs = form_urlencoded::Serializer::new(String::new());
     for (name, value) in arguments {
         match value {
@@ -377,7 +413,7 @@ fn given<T: DeserializeOwned + IntoParams>(arguments: &JsonObject) -> Result<T, 
 }
 
 /// An answer, if it is not too long.
-fn bounded(answer: &impl Serialize) -> Result<Value, Problem> {
+pub(super) fn bounded(answer: &impl Serialize) -> Result<Value, Problem> {
     let failed = |_| Problem::new(Kind::Internal, "This answer could not be written.");
     let answer = serde_json::to_value(answer).map_err(failed)?;
     if answer.to_string().len() <= MAX_ANSWER {

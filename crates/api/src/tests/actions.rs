@@ -246,3 +246,43 @@ async fn the_pages_do_without_scripts_what_the_routes_do() {
     assert!(api.get("/playbooks").await.text().contains("not configured: slack/soc"));
     assert_eq!(api.get("/actions?tab=nothing").await.status, StatusCode::BAD_REQUEST);
 }
+
+#[tokio::test]
+async fn a_case_shows_what_was_done_about_its_alerts() {
+    let (api, _responder, alert) = acting().await;
+    api.json("POST", &format!("/api/v1/alerts/{alert}/playbooks/contain"), json!({})).await;
+    let case =
+        api.json("POST", "/api/v1/cases", json!({"title": "Botnet", "alert_ids": [alert]})).await.json();
+    let number = case["case_id"].as_i64().unwrap_or_else(|| panic!("{case}"));
+    let whole = api.get(&format!("/api/v1/cases/{number}")).await.json();
+    let listed = api.get(&format!("/api/v1/actions?case={number}")).await.json();
+    assert_eq!(whole["actions"], listed["items"]);
+    assert_eq!(whole["actions"].as_array().unwrap().len(), 2);
+    let page = api.get(&format!("/cases/{number}")).await.text();
+    let actions = page.split("id=\"actions\"").nth(1).unwrap().split("</section>").next().unwrap();
+    assert!(actions.contains("Block address") || actions.contains("block"), "{actions}");
+    let other = api.json("POST", "/api/v1/cases", json!({"title": "Another"})).await.json();
+    assert_eq!(api.get(&format!("/api/v1/cases/{}", other["case_id"])).await.json()["actions"], json!([]));
+    assert_eq!(api.get("/api/v1/actions?case=x").await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn an_assistant_is_told_what_a_playbook_would_do_and_does_nothing() {
+    let (api, _responder, alert) = acting().await;
+    let call = async |tool: &str, arguments: serde_json::Value| {
+        let message = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}});
+        let request = request("POST", "/mcp")
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream");
+        let answer = api.send(request.body(message.to_string().into()).unwrap()).await.json();
+        answer["result"]["structuredContent"]["data"].clone()
+    };
+    let told = call("propose_playbook", json!({"alert_id": alert, "playbook": "contain"})).await;
+    let dry =
+        api.json("POST", &format!("/api/v1/alerts/{alert}/playbooks/contain?dry_run=true"), json!({})).await;
+    assert_eq!(told["would"], dry.json());
+    assert_eq!(call("list_actions", json!({})).await["items"], json!([]));
+    assert_eq!(call("list_playbooks", json!({})).await, api.get("/api/v1/playbooks").await.json());
+    assert_eq!(call("list_cases", json!({})).await, api.get("/api/v1/cases").await.json());
+    assert!(call("get_overview", json!({})).await["unseen"].is_array());
+}

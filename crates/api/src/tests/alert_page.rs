@@ -1,6 +1,7 @@
 //! An alert's page in full, its events and its form; an entity's page and route.
 
 use axum::http::{StatusCode, header};
+use vedette_store::model::{Publication, RuleText};
 
 use super::{Answer, Api, request, seeded};
 
@@ -320,4 +321,23 @@ async fn the_past_is_shown_as_it_was_and_cannot_be_changed() {
         assert_eq!(api.get(&format!("{path}?as_of={wrong}")).await.status, 400, "{wrong}");
     }
     assert_eq!(api.get(&format!("{path}?as_of=0")).await.status, 404);
+}
+
+#[tokio::test]
+async fn the_text_that_raised_it_is_shown_also_when_the_rule_says_something_else_by_now() {
+    let api = seeded().await;
+    let rule = part(&page(&api, "bot-stuffing").await, "rule").to_owned();
+    assert!(rule.contains("Text of the rule that raised this"), "{rule}");
+    // As it would be had the rule been changed since.
+    let text = |version: &str, text: &str| RuleText {
+        rule_id: "bot-stuffing".into(),
+        version: version.into(),
+        text: text.into(),
+    };
+    let rule_texts =
+        vec![text("5be1c4d09a77f213", "title: as it was then"), text("another", "title: another")];
+    api.store.publish(&Publication { rule_texts, ..Publication::default() }).await.unwrap();
+    let page = page(&api, "bot-stuffing").await;
+    let rule = part(&page, "rule");
+    assert!(rule.contains("title: as it was then") && !rule.contains("title: another"), "{rule}");
 }

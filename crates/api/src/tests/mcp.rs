@@ -67,7 +67,15 @@ async fn a_client_is_greeted_and_finds_tools_that_only_read() {
             "list_sources",
             "get_status",
             "list_dead_letters",
-            "check_rule"
+            "check_rule",
+            "list_cases",
+            "get_case",
+            "list_actions",
+            "get_action",
+            "list_playbooks",
+            "propose_playbook",
+            "list_audit",
+            "get_overview",
         ]
     );
     for tool in tools {
@@ -197,6 +205,8 @@ async fn records_as_they_came_are_for_those_only_who_may_see_them() {
             let message = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params});
             post(&api, &token.text, &message).await.json()["result"]["structuredContent"]["data"].clone()
         };
+        assert!(ask("list_audit", json!({})).await.is_null(), "the log of who did what is for engineers");
+        assert!(ask("list_actions", json!({})).await["items"].is_array());
         let listed = ask("list_alerts", json!({"state": "active"})).await;
         let mut records = 0;
         for item in listed["items"].as_array().unwrap() {

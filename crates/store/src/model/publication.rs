@@ -204,6 +204,17 @@ pub struct RuleVersion {
     pub texts: Vec<u8>,
 }
 
+/// What a version of one rule says, as its alerts name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleText {
+    /// The rule's id.
+    pub rule_id: String,
+    /// Its version, as in the alert's body.
+    pub version: String,
+    /// Its text as it was read.
+    pub text: std::sync::Arc<str>,
+}
+
 /// Records the log deleted before they were read: `[from, to)`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LostInterval {
@@ -261,6 +272,8 @@ pub struct Publication {
     pub placements: Vec<StoredPlacement>,
     /// Versions that come into force.
     pub rule_versions: Vec<RuleVersion>,
+    /// What the rules say that are new or changed in them.
+    pub rule_texts: Vec<RuleText>,
     /// How far reading has come: everything up to there is placed. It goes with the placements or after them, and before
     /// alerts that rest on them.
     pub positions: Option<Checkpoint>,
@@ -290,6 +303,7 @@ impl Publication {
     pub fn is_empty(&self) -> bool {
         self.placements.is_empty()
             && self.rule_versions.is_empty()
+            && self.rule_texts.is_empty()
             && self.positions.is_none()
             && self.lost.is_empty()
             && self.health.is_empty()

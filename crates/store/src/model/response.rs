@@ -162,6 +162,8 @@ pub struct ActionQuery {
     pub effect: Option<Effectiveness>,
     /// For this alert or notice.
     pub alert: Option<String>,
+    /// For the alerts of this case, and the notices that they cover.
+    pub case: Option<i64>,
     /// Those with lower numbers.
     pub before: Option<i64>,
     /// At most so many.

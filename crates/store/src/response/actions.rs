@@ -95,6 +95,13 @@ impl Store {
         if query.alert.is_some() {
             sql.push_str(&format!(" and alert_id = {}", place()));
         }
+        if query.case.is_some() {
+            let case = place();
+            sql.push_str(&format!(
+                " and alert_id in (select id from alerts where case_id = {case} union all select n.id from alerts n \
+                 join alerts a on n.covered_by = a.id where a.case_id = {case})"
+            ));
+        }
         sql.push_str(&format!(" order by id desc limit {}", place()));
         let mut select = sqlx::query(AssertSqlSafe(sql)).bind(query.before.unwrap_or(i64::MAX));
         for state in &query.states {
@@ -105,6 +112,9 @@ impl Store {
         }
         if let Some(alert) = &query.alert {
             select = select.bind(alert);
+        }
+        if let Some(case) = query.case {
+            select = select.bind(case);
         }
         let limit = query.limit.clamp(1, MAX_ACTIONS);
         let rows = select.bind(i64::from(limit) + 1).fetch_all(&self.inner.readers).await?;

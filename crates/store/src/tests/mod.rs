@@ -82,6 +82,10 @@ fn notice(id: &str, of: &AlertRevision) -> NewNotice {
     }
 }
 
+fn rule_text(rule: &str, version: &str, text: &str) -> RuleText {
+    RuleText { rule_id: rule.into(), version: version.into(), text: text.into() }
+}
+
 fn letter(offset: i64) -> NewDeadLetter {
     NewDeadLetter {
         source: "waf".to_owned(),

@@ -300,3 +300,32 @@ async fn a_store_of_the_first_format_learns_what_it_holds() {
     let row = sqlx::query("select stored_at from dead_letter_counts").fetch_one(&store.inner.readers).await;
     assert_eq!(row.unwrap().get::<i64, _>("stored_at"), 8);
 }
+
+#[tokio::test]
+async fn what_a_rule_said_goes_once_another_version_has_stood_as_long_as_alerts_are_kept() {
+    let (_folder, store) = store().await;
+    let put = async |rule: &str, version: &str| {
+        let rule_texts = vec![rule_text(rule, version, &format!("title: {version}"))];
+        store.publish(&Publication { rule_texts, ..Publication::default() }).await.unwrap();
+    };
+    let versions = async |rule: &str| {
+        let mut kept = Vec::new();
+        for version in ["1", "2", "3"] {
+            kept.extend(store.rule_text(rule, version).await.unwrap());
+        }
+        kept
+    };
+    for version in ["1", "2", "3", "1"] {
+        put("changes", version).await;
+    }
+    put("stays", "1").await;
+    assert_eq!(versions("changes").await, ["title: 1", "title: 2", "title: 3"]);
+    sweep(&store, &Retention { alerts: Span(3_600_000_000), ..NOTHING_KEPT }, &[]).await;
+    assert_eq!(versions("changes").await.len(), 3, "alerts of an hour ago may be there");
+    sweep(&store, &NOTHING_KEPT, &[]).await;
+    // The one that came back is the newest.
+    assert_eq!(
+        (versions("changes").await, versions("stays").await),
+        (vec!["title: 1".to_owned()], vec!["title: 1".to_owned()])
+    );
+}

@@ -91,10 +91,10 @@ async fn a_snooze_ends_by_itself() {
     let unknown = NewSnooze { rule_id: "no rule".to_owned(), ..pair(&row, 60) };
     assert!(matches!(store.snooze(&unknown, "ann", None).await, Err(Error::NotFound { .. })));
 
-    let short = NewSnooze { until: Micros(now().0 + 20_000), ..pair(&row, 60) };
+    let short = NewSnooze { until: Micros(now().0 + 1_000_000), ..pair(&row, 60) };
     store.snooze(&short, "ann", None).await.unwrap();
     assert!(!store.settle_snoozes().await.unwrap(), "nothing to do yet");
-    tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1_010)).await;
     assert!(store.settle_snoozes().await.unwrap());
     assert_eq!(queue(&store, Some(false)).await, ["a"]);
     assert!(!store.settle_snoozes().await.unwrap());

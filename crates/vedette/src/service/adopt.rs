@@ -180,7 +180,10 @@ impl Kernel {
     /// A version is to be stored before anything that follows from it.
     pub(super) fn note_version(&mut self, row: RuleVersion) {
         tracing::info!(number = row.number, in_force_from = %row.in_force_from, "rules came into force");
-        self.backlog.early().rule_versions.push(row);
+        let texts = versions::new_texts(self.compiled.newest());
+        let early = self.backlog.early();
+        early.rule_versions.push(row);
+        early.rule_texts.extend(texts);
     }
 }
 

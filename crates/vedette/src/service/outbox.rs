@@ -417,6 +417,7 @@ fn append(all: &mut Publication, next: Publication) {
     let Publication {
         placements,
         rule_versions,
+        rule_texts,
         positions,
         lost,
         health,
@@ -430,6 +431,7 @@ fn append(all: &mut Publication, next: Publication) {
     } = next;
     all.placements.extend(placements);
     all.rule_versions.extend(rule_versions);
+    all.rule_texts.extend(rule_texts);
     all.positions = positions.or(all.positions.take());
     all.lost.extend(lost);
     all.health.extend(health);

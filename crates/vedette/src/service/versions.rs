@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use vedette_engine::Version;
 use vedette_event::{Micros, Sources, Span};
 use vedette_sigma::{RuleSet, ir::Rule};
-use vedette_store::model::RuleVersion;
+use vedette_store::model::{RuleText, RuleVersion};
 
 use crate::texts::{TakenUp, Texts};
 
@@ -128,6 +128,16 @@ pub fn row(number: u64, version: &Version, texts: Vec<u8>) -> Result<RuleVersion
     let content = serde_json::to_string(&entries)?;
     let hash = vedette_event::raw::record_hash(Some(content.as_bytes()));
     Ok(RuleVersion { number, version: hexadecimal(&hash), in_force_from: version.from, content, texts })
+}
+
+/// What the rules say that came into force with a version.
+pub fn new_texts(version: &Version) -> impl Iterator<Item = RuleText> {
+    let rules = version.rules.rules.iter().zip(version.since.iter());
+    rules.filter(|(_, since)| **since == version.from).map(|(rule, _)| RuleText {
+        rule_id: rule.id.to_string(),
+        version: vedette_correlate::body::rule_ref(rule).version.to_string(),
+        text: rule.text.clone(),
+    })
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
