@@ -27,6 +27,7 @@ use crate::{
     console,
     params::refused_body,
     problem::{Kind, Problem, short},
+    rates::Rates,
     session::{self, CSRF_FIELD, CSRF_HEADER, Cookie},
 };
 
@@ -76,6 +77,7 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub(crate) struct Guard {
     app: Arc<App>,
     permits: Arc<Permits>,
+    rates: Arc<Rates>,
 }
 
 /// Permits by kind of work.
@@ -104,7 +106,7 @@ impl Guard {
             fetches: Semaphore::new(MAX_FETCHES),
             fetch_bodies: Semaphore::new(MAX_FETCHES),
         };
-        Self { app, permits: Arc::new(permits) }
+        Self { app, permits: Arc::new(permits), rates: Arc::new(Rates::new()) }
     }
 }
 
@@ -182,6 +184,13 @@ async fn admit(
         }
         None => who.ok(),
     };
+    // Where nobody signs in there is one caller, who keeps nobody else out.
+    if let Some(caller) = caller.as_ref().filter(|_| !app.open) {
+        guard.rates.count(&caller.name).map_err(|wait| {
+            let detail = "You ask more often than 200 times a second; come again when `Retry-After` says.";
+            Problem::new(Kind::TooManyRequests, detail).retry_after(wait.as_secs() as i64 + 1)
+        })?;
+    }
     let permits = &guard.permits;
     if changes {
         let bodies = match work {

@@ -24,6 +24,7 @@ mod params;
 mod problem;
 mod process;
 mod proof;
+mod rates;
 mod relay;
 pub mod reload;
 mod router;

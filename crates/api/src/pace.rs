@@ -12,12 +12,14 @@ use std::{
 
 use vedette_event::{Micros, Span};
 
-use crate::live::{Live, SourceStatus};
+use crate::live::{Live, PartitionStatus, SourceStatus};
 
 /// Between two looks: what a person watches a rate by.
 pub(crate) const EVERY: Duration = Duration::from_secs(15);
 /// An hour of them, and the one before.
 const LOOKS: usize = 241;
+/// Looks that a rate is taken from: those of a minute, and one that came late.
+const RECENT: usize = 6;
 /// What a rate is taken over.
 const RATE: Span = Span::secs(60);
 
@@ -27,6 +29,8 @@ struct Look {
     events: u64,
     /// Events of each source since its counter began.
     sources: BTreeMap<String, u64>,
+    /// The same of each topic's partitions; of the newest looks only.
+    partitions: BTreeMap<(String, i32), u64>,
     /// How far the slowest source is behind.
     behind: Option<Span>,
 }
@@ -53,11 +57,17 @@ impl Pace {
             live.sources.iter().map(|source| (source.name.clone(), source.events)).collect();
         let behind = live.sources.iter().filter_map(|source| source.watermark).min();
         let behind = behind.map(|watermark| at.since(watermark));
+        let partitions = live.sources.iter().flat_map(|source| &source.partitions);
+        let partitions = partitions.map(|of| ((of.topic.clone(), of.number), of.events)).collect();
         let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let events = looks.back().map_or(0, |last| {
             sources.iter().map(|(name, n)| moved(last.sources.get(name).copied(), *n)).sum()
         });
-        looks.push_back(Look { at, events, sources, behind });
+        looks.push_back(Look { at, events, sources, partitions, behind });
+        // There may be thousands of them.
+        if let Some(old) = looks.len().checked_sub(RECENT + 1).and_then(|old| looks.get_mut(old)) {
+            old.partitions.clear();
+        }
         while looks.len() > LOOKS {
             looks.pop_front();
         }
@@ -72,11 +82,19 @@ impl Pace {
 
     /// Events a second of a source over the last minute; none before a minute of it was seen.
     pub fn rate(&self, source: &SourceStatus, at: Micros) -> Option<f64> {
+        self.over(at, |look| moved(look.sources.get(&source.name).copied(), source.events))
+    }
+
+    /// The same of a partition.
+    pub fn partition_rate(&self, partition: &PartitionStatus, at: Micros) -> Option<f64> {
+        let key = (partition.topic.clone(), partition.number);
+        self.over(at, |look| moved(look.partitions.get(&key).copied(), partition.events))
+    }
+
+    fn over(&self, at: Micros, moved: impl Fn(&Look) -> u64) -> Option<f64> {
         let looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = looks.iter().rev().find(|look| at.since(look.at) >= RATE)?;
-        let events = moved(before.sources.get(&source.name).copied(), source.events);
-        let seconds = at.since(before.at).0 as f64 / 1e6;
-        Some(events as f64 / seconds)
+        let before = looks.iter().rev().take(RECENT).find(|look| at.since(look.at) >= RATE)?;
+        Some(moved(before) as f64 / (at.since(before.at).0 as f64 / 1e6))
     }
 }
 

@@ -87,6 +87,15 @@ pub struct SourceCounters {
     pub flagged: [u64; 5],
 }
 
+/// What was counted of one partition since the process began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PartitionCounters {
+    /// Events.
+    pub events: u64,
+    /// Events by flag, in the order of [`Flags::CLOCK`].
+    pub flagged: [u64; 5],
+}
+
 /// The kernel's state.
 #[derive(Debug)]
 pub struct Engine {
@@ -117,6 +126,7 @@ pub struct Engine {
     /// By source: its watermark before the restart. Nothing new may be placed below it.
     floors: Vec<Micros>,
     pub(crate) counters: Vec<SourceCounters>,
+    by_partition: BTreeMap<Partition, PartitionCounters>,
     /// Events that matched, by rule.
     pub(crate) matched: Vec<u64>,
     /// By version, by its own rules: their numbers among all.
@@ -153,6 +163,7 @@ impl Engine {
             watermarks: vec![Micros::MIN; sources],
             floors: vec![Micros::MIN; sources],
             counters: vec![SourceCounters::default(); sources],
+            by_partition: BTreeMap::new(),
             matched: vec![0; compiled.rules.rules.len()],
             numbers: compiled.numbers(),
             compiled,
@@ -366,10 +377,15 @@ impl Engine {
     /// Hands a placed batch to the correlator.
     pub(crate) fn push(&mut self, placed: &PlacedBatch, routed: &Routed, out: &mut Output) {
         let counters = &mut self.counters[usize::from(placed.events.source.0)];
-        counters.events += placed.events.rows() as u64;
+        let of_partition = self.by_partition.entry(placed.events.partition).or_default();
+        let events = placed.events.rows() as u64;
+        counters.events += events;
+        of_partition.events += events;
         for flags in placed.flags.iter().filter(|flags| !flags.is_empty()) {
-            for (flag, count) in Flags::CLOCK.iter().zip(&mut counters.flagged) {
-                *count += u64::from(flags.has(*flag));
+            let counts = counters.flagged.iter_mut().zip(&mut of_partition.flagged);
+            for (flag, (of_source, of_partition)) in Flags::CLOCK.iter().zip(counts) {
+                *of_source += u64::from(flags.has(*flag));
+                *of_partition += u64::from(flags.has(*flag));
             }
         }
         if placed.hits.is_empty() {
@@ -525,6 +541,12 @@ impl Engine {
     pub fn partition_watermark(&self, partition: Partition) -> Option<Micros> {
         let watermark = self.reached(self.partitions.get(&partition)?);
         (watermark != Micros::MIN).then_some(watermark)
+    }
+
+    /// What was counted of a partition.
+    #[must_use]
+    pub fn partition_counters(&self, partition: Partition) -> PartitionCounters {
+        self.by_partition.get(&partition).copied().unwrap_or_default()
     }
 
     /// How many events matched a detection rule, whether it raises alerts itself or serves a correlation.

@@ -29,7 +29,7 @@ mod version;
 pub use checkpoint::{GivenUp, GroupCheckpoint, POSITIONS, PartitionPoint, PartitionStart};
 pub use compiled::Compiled;
 pub use detector::{Detected, DetectedBatch, Detector, RecordTime};
-pub use engine::{Engine, EngineSettings, Output, SourceCounters};
+pub use engine::{Engine, EngineSettings, Output, PartitionCounters, SourceCounters};
 pub use error::Error;
 pub use in_force::{InForce, Task};
 pub use in_order::{InFlight, InOrder};

@@ -44,6 +44,21 @@ pub struct DeadLetterTotal {
 }
 
 impl Store {
+    /// How long after the event that met its condition each alert was first heard of, by its notice or else by itself: of those heard
+    /// of since then the newest, at most so many.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn first_words(&self, since: Micros, limit: u32) -> Result<Vec<Span>, Error> {
+        let rows = sqlx::query(
+            "select created_at - crossed_at as took from (select id, created_at, crossed_at from alerts \
+             order by created_seq desc limit $1) as a where created_at >= $2 \
+             and not exists (select 1 from alerts n where n.covered_by = a.id)",
+        );
+        let rows = rows.bind(i64::from(limit)).bind(since.0).fetch_all(&self.inner.readers).await?;
+        rows.iter().map(|row| Ok(Span(row.try_get("took")?))).collect()
+    }
+
     /// Alerts and notices whose condition was met in `[since, until)`, by steps from `since` on; steps without one are left out.
     /// Covered notices are not counted: their alert is.
     pub async fn alert_counts(

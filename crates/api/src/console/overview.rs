@@ -12,7 +12,7 @@ use vedette_event::{Micros, Span};
 use super::{Frame, Stamp, render, words};
 use crate::{
     app::App,
-    desk::overview::{self, AlertStep, EventStep, Overview, Unseen, UnseenKind},
+    desk::overview::{self, AlertStep, EventStep, FirstWord, Overview, Unseen, UnseenKind},
     live::{Live, StageStatus},
     metrics::now,
     params::{NoParams, Strict},
@@ -177,13 +177,14 @@ pub(super) async fn page(
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<Response, Problem> {
     let live = app.live.now();
-    let Overview { unseen, events: by_time, alerts: alerts_by_time, as_of } = overview::of(&app).await?;
+    let Overview { unseen, events: by_time, alerts: alerts_by_time, first_word, as_of } =
+        overview::of(&app).await?;
     let alerted: u64 = alerts_by_time.iter().map(|step| step.alerts).sum();
     render(&OverviewPage {
         frame: Frame::new(&live, "/overview"),
         as_of: Stamp::of(as_of),
         missed: unseen.into_iter().map(Missed::of).collect(),
-        figures: figures(&live, alerted),
+        figures: figures(&live, alerted, first_word),
         events: events(&by_time),
         lateness: lateness(&by_time),
         alerts: alerts(&alerts_by_time),
@@ -192,7 +193,7 @@ pub(super) async fn page(
     })
 }
 
-fn figures(live: &Live, alerted: u64) -> Vec<(&'static str, String, String)> {
+fn figures(live: &Live, alerted: u64, first: FirstWord) -> Vec<(&'static str, String, String)> {
     let now = now();
     let slowest =
         live.sources.iter().filter_map(|source| source.watermark.map(|at| (at, &source.name))).min();
@@ -208,11 +209,32 @@ fn figures(live: &Live, alerted: u64) -> Vec<(&'static str, String, String)> {
     let lag: u64 = live.sources.iter().map(|source| source.lag).sum();
     vec![
         ("Behind", behind, whose),
+        ("First word", seconds(first.p50_seconds), longest(first)),
         ("Last published", published.0, published.1),
         ("Unread records", words::number(lag), "in all partitions".to_owned()),
         ("Alerts", words::number(alerted), "in the last day".to_owned()),
         ("Events", words::number(events), format!("since {}", Stamp::of(live.status.started_at).text)),
     ]
+}
+
+/// `1.4 s`; of hours and days what people say.
+fn seconds(of: Option<f64>) -> String {
+    match of {
+        None => "–".to_owned(),
+        Some(seconds) if seconds < 100.0 => format!("{seconds:.1} s"),
+        Some(seconds) => words::span(Span::secs(seconds as i64)),
+    }
+}
+
+fn longest(first: FirstWord) -> String {
+    match first.of {
+        0 => "no alert in the last hour".to_owned(),
+        of => format!(
+            "after its event at most, of half of {} in the last hour; of 99 % {}",
+            words::number(of),
+            seconds(first.p99_seconds)
+        ),
+    }
 }
 
 /// What stands behind the figures, for who runs it.

@@ -20,6 +20,7 @@ use crate::{
     desk::dead_letters::{self, DeadLetter, DeadLetterParams, DeadLetterTotalItem},
     live::{Health, PartitionStatus, SourceStatus, TimeSource, TopicState, TopicStatus},
     metrics::now,
+    pace::Pace,
     params::{NoParams, Strict},
     problem::Problem,
 };
@@ -37,7 +38,9 @@ struct PartitionRow {
     position: String,
     end: String,
     lag: String,
-    watermark: String,
+    rate: String,
+    flags: Vec<(String, String)>,
+    watermark: Option<Stamp>,
 }
 
 struct TopicRow {
@@ -89,7 +92,7 @@ struct SourceCard {
 }
 
 impl SourceCard {
-    fn of(source: &SourceStatus, now: Micros, rate: Option<f64>, letters: &[&DeadLetterTotalItem]) -> Self {
+    fn of(source: &SourceStatus, now: Micros, pace: &Pace, letters: &[&DeadLetterTotalItem]) -> Self {
         let basis = match source.time_source {
             TimeSource::Broker => "broker time",
             TimeSource::Producer => {
@@ -110,7 +113,7 @@ impl SourceCard {
             health: source.health.name(),
             health_label: words::label(source.health.name()),
             message: source.message.clone(),
-            rate: rate.map(per_second),
+            rate: pace.rate(source, now).map(per_second),
             lag: words::number(source.lag),
             lag_plural: if source.lag == 1 { "" } else { "s" },
             delay: source.watermark.map(|at| words::span(now.since(at))),
@@ -123,7 +126,11 @@ impl SourceCard {
             flags: flags.map(|(flag, n)| (flag.clone(), words::number(*n))).collect(),
             lost: words::number(source.lost),
             topics: source.topics.iter().filter(unread).map(topic_row).collect(),
-            partitions: source.partitions.iter().map(|of| partition_row(of, place)).collect(),
+            partitions: source
+                .partitions
+                .iter()
+                .map(|of| partition_row(of, pace.partition_rate(of, now), place))
+                .collect(),
             letters: letters
                 .iter()
                 .take(REASONS)
@@ -149,7 +156,11 @@ fn topic_row(topic: &TopicStatus) -> TopicRow {
     }
 }
 
-fn partition_row(partition: &PartitionStatus, place: impl Fn(&str, i32) -> String) -> PartitionRow {
+fn partition_row(
+    partition: &PartitionStatus,
+    rate: Option<f64>,
+    place: impl Fn(&str, i32) -> String,
+) -> PartitionRow {
     let offset = |offset: Option<i64>| offset.map_or_else(|| "–".to_owned(), |offset| offset.to_string());
     PartitionRow {
         name: place(&partition.topic, partition.number),
@@ -157,7 +168,9 @@ fn partition_row(partition: &PartitionStatus, place: impl Fn(&str, i32) -> Strin
         position: offset(partition.position),
         end: offset(partition.end),
         lag: words::number(partition.lag),
-        watermark: partition.watermark.map_or_else(|| "–".to_owned(), |at| Stamp::of(at).text),
+        rate: rate.map_or_else(|| "–".to_owned(), per_second),
+        flags: partition.flags.iter().map(|(flag, n)| (flag.clone(), words::number(*n))).collect(),
+        watermark: partition.watermark.map(Stamp::of),
     }
 }
 
@@ -233,7 +246,7 @@ pub(super) async fn page(
     let mut cards = Vec::new();
     for source in sources {
         let own = letters.get(source.name.as_str()).map_or(&[][..], |own| own);
-        let mut card = SourceCard::of(source, now, app.pace.rate(source, now), own);
+        let mut card = SourceCard::of(source, now, &app.pace, own);
         if !own.is_empty() {
             card.samples = samples(&app, &caller, &source.name).await?;
         }

@@ -173,6 +173,10 @@ pub struct PartitionStatus {
     /// Its watermark.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub watermark: Option<Micros>,
+    /// Events evaluated of it since the process began.
+    pub events: u64,
+    /// Events of it by clock flag.
+    pub flags: BTreeMap<String, u64>,
     /// True if it is held back because others are far behind it.
     pub paused: bool,
 }

@@ -219,6 +219,32 @@ async fn a_tokens_use_is_noted() {
 }
 
 #[tokio::test]
+async fn who_asks_too_often_is_told_when_to_come_again_and_nobody_else_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(vedette_store::StoreSettings::new(folder.path(), Access::Engine)).await.unwrap();
+    let (busy, other) = (create_token().unwrap(), create_token().unwrap());
+    store.create_token("busy", Role::Reader, busy.hash, "test").await.unwrap();
+    store.create_token("other", Role::Reader, other.hash, "test").await.unwrap();
+    let api = over(store, folder, |app| app.open = false).await;
+    let ask = async |token: &str| {
+        let request = request("GET", "/api/v1/me").header(header::AUTHORIZATION, format!("Bearer {token}"));
+        api.send(request.body(Body::empty()).unwrap()).await
+    };
+    let mut asked = 0;
+    let refused = loop {
+        asked += 1;
+        assert!(asked < 20_000, "nobody says stop");
+        let answer = ask(&busy.text).await;
+        if answer.status == 429 {
+            break answer;
+        }
+    };
+    assert!(asked > 2_000, "a burst passes: {asked}");
+    assert_eq!(refused.headers[header::RETRY_AFTER], "1");
+    assert_ne!(ask(&other.text).await.status, 429);
+}
+
+#[tokio::test]
 async fn a_wrong_token_is_refused_even_where_none_is_needed() {
     let api = seeded().await;
     let request = request("GET", "/api/v1/alerts").header(header::AUTHORIZATION, "Bearer vdt_wrong");

@@ -118,6 +118,9 @@ async fn sources_that_give_too_little_come_first() {
     let place = |name: &str| page.find(&format!(">{name}</h2>")).unwrap();
     assert!(place("waf") < place("api") && place("api") < place("firewall"), "lagging first, then by name");
     assert!(page.contains("1 of 3 needs a look, first"));
+    // Of each partition, too.
+    let rows = page.split(">Times replaced</th>").nth(1).unwrap();
+    assert!(rows.contains("clock=late 12"), "{rows}");
     let totals = api.get("/api/v1/dead-letters/summary").await;
     assert_eq!(totals.status, 200, "{}", totals.text());
 }
@@ -137,5 +140,12 @@ async fn what_could_not_be_seen_stands_at_the_top() {
         assert!(page.contains(&message), "{item}");
     }
     assert_eq!(overview["alerts"].as_array().unwrap().len(), 48);
+    // They were stored now, and their events are of another day.
+    let first = &overview["first_word"];
+    assert!(
+        first["of"].as_u64().unwrap() > 0 && first["p50_seconds"].as_f64() <= first["p99_seconds"].as_f64(),
+        "{first}"
+    );
+    assert!(page.contains("<dt>First word</dt>"));
     assert_eq!(overview["as_of"], "2026-01-31T11:59:59.000000Z");
 }

@@ -695,6 +695,8 @@ fn sources(now: Micros) -> Vec<SourceStatus> {
                 end: Some(48_000 + i64::from(number) * 311 + (lag / 3) as i64),
                 lag: lag / 3,
                 watermark: Some(at(now, behind + i64::from(number))),
+                events: events / 3,
+                flags: if number == 1 { [("clock=late".to_owned(), 12)].into() } else { BTreeMap::new() },
                 paused: number == 2 && health == Health::Lagging,
             })
             .collect(),

@@ -71,3 +71,20 @@ async fn dead_letters_are_told_by_source_reason_and_partition() {
     assert!(totals.iter().all(|total| total.last > Micros(0)));
     assert!(store.dead_letter_totals(Micros(i64::MAX / 2)).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn the_first_word_of_an_alert_is_its_notice_if_there_was_one() {
+    let (_folder, store) = store().await;
+    let now = crate::store::now().0 / 1_000_000;
+    let (with, without) = (alert("a", 1, now - 60, 5), alert("b", 1, now - 5, 5));
+    publish_notices(&store, vec![notice("n", &with)]).await;
+    publish_alerts(&store, vec![with, without]).await;
+    publish_alerts(&store, vec![alert("old", 1, 10, 5)]).await;
+    let took =
+        |words: Vec<vedette_event::Span>| words.iter().map(|span| span.0 / 1_000_000).collect::<Vec<_>>();
+    let all = took(store.first_words(Micros(0), 10).await.unwrap());
+    assert_eq!(all.len(), 3, "the notice stands for its alert");
+    assert!(all[0] > 1_000_000 && (5..20).contains(&all[1]) && (60..75).contains(&all[2]), "{all:?}");
+    assert_eq!(store.first_words(Micros(0), 1).await.unwrap().len(), 1);
+    assert!(store.first_words(Micros(crate::store::now().0 + 1_000_000), 10).await.unwrap().is_empty());
+}

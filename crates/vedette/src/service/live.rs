@@ -9,7 +9,7 @@ use vedette_api::live::{
     Coverage, DeadLetterTopicStatus, Degradation, Health, LoadStatus, RuleLoad, RuleStatus,
 };
 use vedette_correlate::Counters;
-use vedette_engine::{Compiled, Engine, KEY_GROUPS, SourceCounters};
+use vedette_engine::{Compiled, Engine, KEY_GROUPS, PartitionCounters, SourceCounters};
 use vedette_event::{DeadLetter, Micros, Partition, RuleIx, Severity, SourceIx, Span};
 use vedette_ingest::{Copies, LagView, TopicSettings};
 use vedette_sigma::{RuleKind, RuleSet};
@@ -65,8 +65,8 @@ pub struct Word {
     pub topics: InputTopics,
     /// The sources.
     pub sources: BTreeMap<SourceIx, SourceWord>,
-    /// Watermarks of the partitions.
-    pub partitions: BTreeMap<Partition, Micros>,
+    /// The partitions: the watermark, once there is one, and what was counted.
+    pub partitions: BTreeMap<Partition, (Option<Micros>, PartitionCounters)>,
     pub rules: Rules,
     /// How much the engine holds.
     pub load: LoadStatus,
@@ -330,7 +330,9 @@ impl View {
                 lost: self.lost.of(ix),
             }
         };
-        let partitions = lag.partitions.into_iter().map(|p| p.partition);
+        let partitions = lag.partitions.into_iter().map(|p| {
+            (p.partition, (engine.partition_watermark(p.partition), engine.partition_counters(p.partition)))
+        });
         let walked: u64 = self.counters.values().map(|counters| counters.matched).sum();
         let a_finding = self.correlating.div_f64(walked.max(1) as f64);
         let coverage = |(ix, _): &(RuleIx, _)| Coverage {
@@ -343,7 +345,7 @@ impl View {
             last_answer: self.last_answer,
             topics: self.topic_states.clone(),
             sources: self.compiled.sources.iter().map(|(ix, _)| (ix, source(ix))).collect(),
-            partitions: partitions.filter_map(|p| Some((p, engine.partition_watermark(p)?))).collect(),
+            partitions: partitions.collect(),
             rules: Rules::new(&self.rules, self.rules.iter().map(coverage).collect()),
             load: self.load(engine),
             degradations: self.degradations.values().cloned().collect(),

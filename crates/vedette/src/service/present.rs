@@ -328,7 +328,6 @@ impl Running {
                 let own: Vec<_> = lag.partitions.iter().filter(|p| of_source(p.partition.topic)).collect();
                 let said = word.sources.get(&ix);
                 let counters = said.map(|said| said.counters).unwrap_or_default();
-                let flags = Flags::CLOCK.iter().zip(counters.flagged).filter(|(_, n)| *n > 0);
                 let partitions: Vec<_> = own.iter().map(|p| self.partition(p, word)).collect();
                 let waiting: u64 = partitions.iter().map(|p| p.lag).sum();
                 let (health, message) = health(word, ix, waiting, stalled);
@@ -350,7 +349,7 @@ impl Running {
                     records: counters.records,
                     events: counters.events,
                     dead_letters: said.map(|said| said.dead.clone()).unwrap_or_default(),
-                    flags: flags.flat_map(|(f, n)| f.names().map(move |name| (name.to_owned(), n))).collect(),
+                    flags: named(counters.flagged),
                     lost: said.map(|said| said.lost).unwrap_or_default(),
                     partitions,
                 }
@@ -362,16 +361,25 @@ impl Running {
     fn partition(&self, lag: &PartitionLag, word: &Word) -> PartitionStatus {
         let done = self.evaluated.counts().get(&lag.partition).copied().unwrap_or_default();
         let unread = lag.unread().unwrap_or_default().unsigned_abs();
+        let (watermark, counters) = word.partitions.get(&lag.partition).copied().unwrap_or_default();
         PartitionStatus {
             topic: lag.topic.to_string(),
             number: lag.partition.number,
             position: Some(lag.position),
             end: lag.end,
             lag: unread + lag.handed_on.saturating_sub(done),
-            watermark: word.partitions.get(&lag.partition).copied(),
+            watermark,
+            events: counters.events,
+            flags: named(counters.flagged),
             paused: lag.paused,
         }
     }
+}
+
+/// Events by the name of their flag; without those that none has.
+fn named(flagged: [u64; 5]) -> BTreeMap<String, u64> {
+    let flags = Flags::CLOCK.iter().zip(flagged).filter(|(_, n)| *n > 0);
+    flags.flat_map(|(flag, n)| flag.names().map(move |name| (name.to_owned(), n))).collect()
 }
 
 /// What a source is like. Nothing is well while nothing is evaluated.
