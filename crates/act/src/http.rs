@@ -21,6 +21,7 @@ use tokio::{
 };
 use tokio_rustls::{
     TlsConnector,
+    client::TlsStream,
     rustls::{
         ClientConfig, RootCertStore,
         crypto::ring,
@@ -90,6 +91,11 @@ pub enum Reach {
 }
 
 impl Reach {
+    /// By what is configured of a connector.
+    pub(crate) const fn of(private: bool) -> Self {
+        if private { Self::Private } else { Self::Public }
+    }
+
     /// Whether requests may go to a URL, as far as it says itself.
     ///
     /// # Errors
@@ -181,13 +187,22 @@ impl Client {
         if !secure {
             return talk(stream, request).await;
         }
-        let no_tls = |source| HttpError::Tls { host: host.clone(), source };
-        let name = ServerName::try_from(host.clone()).map_err(|e| no_tls(io::Error::other(e)))?;
-        talk(self.tls.connect(name, stream).await.map_err(no_tls)?, request).await
+        talk(self.secure(&host, stream).await?, request).await
+    }
+
+    /// TLS with a host over a connection to it.
+    pub(crate) async fn secure(
+        &self,
+        host: &str,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, HttpError> {
+        let no_tls = |source| HttpError::Tls { host: host.to_owned(), source };
+        let name = ServerName::try_from(host.to_owned()).map_err(|e| no_tls(io::Error::other(e)))?;
+        self.tls.connect(name, stream).await.map_err(no_tls)
     }
 
     /// Looks the host up once, looks at what came, and connects to that.
-    async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, HttpError> {
+    pub(crate) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, HttpError> {
         let failed = |source| HttpError::Connect { host: host.to_owned(), port, source };
         let found: Vec<SocketAddr> = lookup_host((host, port)).await.map_err(failed)?.collect();
         if self.reach == Reach::Public && found.iter().any(|address| is_private(address.ip())) {

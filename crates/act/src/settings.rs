@@ -5,6 +5,8 @@
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use ipnet::IpNet;
+pub use lettre::message::Mailbox;
+use serde::Deserialize;
 use vedette_respond::{Connector, gate::Policy};
 
 use crate::board::Outlet;
@@ -76,6 +78,8 @@ pub enum Means {
         /// As of [`Means::Webhook`].
         authorities: Option<PathBuf>,
     },
+    /// A mail server.
+    Email(Mail),
 }
 
 /// A firewall of PAN-OS, or a pair, and the tags that are ours there.
@@ -93,6 +97,52 @@ pub struct Firewall {
     pub target: Option<Arc<str>>,
     /// The most addresses that it takes, those of others among them.
     pub capacity: usize,
+}
+
+/// Messages to people, by a mail server.
+#[derive(Debug, Clone)]
+pub struct Mail {
+    /// The server's name or address.
+    pub server: String,
+    /// Its port.
+    pub port: u16,
+    /// How the connection is made safe.
+    pub tls: MailTls,
+    /// As of [`Means::Webhook`].
+    pub private: bool,
+    /// As of [`Means::Webhook`].
+    pub authorities: Option<PathBuf>,
+    /// Who writes.
+    pub from: Mailbox,
+    /// To whom.
+    pub to: Vec<Mailbox>,
+    /// A user and its password, where the server asks for one.
+    pub login: Option<(Secret, Secret)>,
+}
+
+/// How a connection to a mail server is made safe.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MailTls {
+    /// By STARTTLS, and not at all without it.
+    #[default]
+    Starttls,
+    /// From the first byte on.
+    Implicit,
+    /// It is in the clear.
+    None,
+}
+
+impl MailTls {
+    /// The port that is usual.
+    #[must_use]
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::Starttls => 587,
+            Self::Implicit => 465,
+            Self::None => 25,
+        }
+    }
 }
 
 impl Settings {

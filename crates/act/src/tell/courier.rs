@@ -1,19 +1,23 @@
 //! A courier: what one connector is to tell, one after the other.
 //!
-//! In: its deliveries in the store, its settings. Out: requests, and notes of how they went.
+//! In: its deliveries in the store, its settings. Out: requests and letters, and notes of how they went.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::sleep};
 use vedette_event::{Micros, Span};
-use vedette_respond::desired::{Command, Reconciled};
+use vedette_respond::{
+    Proposal,
+    desired::{Command, Reconciled},
+};
 use vedette_store::{
-    Store,
-    model::{Delivery, Tried},
+    MAX_ACTIONS, Store,
+    model::{ActionQuery, ActionRow, ActionState, Delivery, Tried},
 };
 
 use super::{
     Connectors, OPENS, TRIES, enforcement,
+    mailer::{self, Mailer},
     message::Told,
     request::{Answer, meaning, post, signed},
 };
@@ -36,12 +40,38 @@ const RESTS: Span = Span::secs(60);
 /// How long it waits for changes before it looks all the same: a clock that was set is noticed then.
 const LOOK: Duration = Duration::from_secs(30);
 
+/// How it goes there.
+enum Way {
+    Http(Client),
+    Mail(Mailer),
+    Group(Group),
+}
+
+impl Way {
+    /// None for what the other side fetches.
+    fn of(means: &Means) -> Result<Option<Self>, String> {
+        match means {
+            Means::Webhook { private, authorities, .. }
+            | Means::Slack { private, authorities, .. }
+            | Means::Pagerduty { private, authorities, .. } => {
+                let client = Client::new(authorities.as_deref(), Reach::of(*private), PATIENCE)?;
+                Ok(Some(Self::Http(client)))
+            }
+            Means::Dag { firewall, private, authorities } => {
+                let client = Client::new(authorities.as_deref(), Reach::of(*private), dag::PATIENCE)?;
+                Ok(Some(Self::Group(Group::new(firewall.clone(), client))))
+            }
+            Means::Email(mail) => Mailer::new(mail, mailer::PATIENCE).map(|mailer| Some(Self::Mail(mailer))),
+            Means::Fetched(_) => Ok(None),
+        }
+    }
+}
+
 /// Tells what one connector is to tell.
 pub struct Courier {
     response: Response,
     settings: ConnectorSettings,
-    client: Client,
-    group: Option<Group>,
+    way: Way,
     health: Connectors,
     wanted: watch::Receiver<Option<Arc<Wanted>>>,
     clock: fn() -> Micros,
@@ -63,35 +93,10 @@ impl Courier {
         wanted: watch::Receiver<Option<Arc<Wanted>>>,
         clock: fn() -> Micros,
     ) -> Result<Option<Self>, String> {
-        let (Means::Webhook { private, authorities, .. }
-        | Means::Slack { private, authorities, .. }
-        | Means::Pagerduty { private, authorities, .. }
-        | Means::Dag { private, authorities, .. }) = &settings.means
-        else {
-            return Ok(None);
-        };
-        let reach = if *private { Reach::Private } else { Reach::Public };
-        let firewall = match &settings.means {
-            Means::Dag { firewall, .. } => Some(firewall.clone()),
-            _ => None,
-        };
-        let patience = if firewall.is_some() { dag::PATIENCE } else { PATIENCE };
-        let client = Client::new(authorities.as_deref(), reach, patience)?;
-        let group = firewall.map(|firewall| Group::new(firewall, client.clone()));
+        let Some(way) = Way::of(&settings.means)? else { return Ok(None) };
         let health = response.connectors().clone();
         let (rests_until, enforce_at, tries) = (Micros(0), None, 0);
-        Ok(Some(Self {
-            response,
-            settings,
-            client,
-            group,
-            health,
-            wanted,
-            clock,
-            rests_until,
-            enforce_at,
-            tries,
-        }))
+        Ok(Some(Self { response, settings, way, health, wanted, clock, rests_until, enforce_at, tries }))
     }
 
     /// The connector's name.
@@ -135,7 +140,7 @@ impl Courier {
         let now = (self.clock)();
         let due = self.enforce_at.is_some_and(|at| at <= now);
         // A device that failed again and again is left alone for a while, also when something changes.
-        let rests = self.group.is_some() && self.tries >= OPENS;
+        let rests = matches!(self.way, Way::Group(_)) && self.tries >= OPENS;
         let enforces = due || (anew && !rests);
         let enforced = if enforces { self.enforce().await } else { Ok(()) };
         let told = match enforced {
@@ -183,9 +188,13 @@ impl Courier {
         let console = self.response.settings().console.as_deref();
         let link = console.map(|console| format!("{console}/alerts/{}", action.alert_id));
         let told = Told { action: &action, alert: alert.as_ref(), link };
-        let answer = match self.request(&told) {
-            Ok(request) => meaning(self.client.send(request).await),
-            Err(error) => Answer::Refused(error.to_string()),
+        let answer = match &self.way {
+            Way::Http(client) => match self.request(&told) {
+                Ok(request) => meaning(client.send(request).await),
+                Err(error) => Answer::Refused(error.to_string()),
+            },
+            Way::Mail(mailer) => self.write(store, mailer, &told).await?,
+            Way::Group(_) => Answer::Refused("a firewall is told no messages".to_owned()),
         };
         let now = (self.clock)();
         let pause = pause(delivery);
@@ -219,11 +228,14 @@ impl Courier {
     /// refuses keeps no other command from it.
     async fn enforce(&mut self) -> Result<(), ActError> {
         let Some(wanted) = self.wanted.borrow().clone() else { return Ok(()) };
-        if self.group.is_some() {
+        if matches!(self.way, Way::Group(_)) {
             self.register(&wanted).await;
             return Ok(());
         }
-        let Means::Webhook { url, secret, .. } = &self.settings.means else { return Ok(()) };
+        let (Means::Webhook { url, secret, .. }, Way::Http(client)) = (&self.settings.means, &self.way)
+        else {
+            return Ok(());
+        };
         let store = self.response.store();
         let Reconciled { commands, uncut } =
             enforcement::commands(store, self.name(), &wanted, (self.clock)()).await?;
@@ -234,7 +246,7 @@ impl Courier {
         for command in commands {
             let request = signed((url.show(), secret), &enforcement::message(&command), None, (self.clock)());
             let answer = match request {
-                Ok(request) => self.client.send(request).await,
+                Ok(request) => client.send(request).await,
                 Err(error) => Err(error),
             };
             // What is not there need not be taken away.
@@ -262,7 +274,7 @@ impl Courier {
     /// Has a firewall hold what is to be in force, and looks again later whether it does.
     async fn register(&mut self, wanted: &Wanted) {
         let name = self.settings.connector.name.clone();
-        let Some(group) = &mut self.group else { return };
+        let Way::Group(group) = &mut self.way else { return };
         let done = group.enforce(&name, wanted, self.clock).await;
         let now = (self.clock)();
         let pause = match done {
@@ -308,8 +320,39 @@ impl Courier {
             Means::Pagerduty { url, routing_key, .. } => {
                 post(url.show(), &told.pagerduty(routing_key.show()))
             }
-            Means::Fetched(_) | Means::Dag { .. } => Err(HttpError::NoUrl),
+            Means::Email(_) | Means::Fetched(_) | Means::Dag { .. } => Err(HttpError::NoUrl),
         }
+    }
+
+    /// Writes a letter, in the thread of its alert.
+    async fn write(&self, store: &Store, mailer: &Mailer, told: &Told<'_>) -> Result<Answer, ActError> {
+        let mail = mailer.mail();
+        let first = self.is_first(store, told.action).await?;
+        let letter = match told.letter((&mail.from, &mail.to), first, (self.clock)()) {
+            Ok(letter) => letter,
+            Err(why) => return Ok(Answer::Refused(why)),
+        };
+        let posted = mailer.send(&letter).await;
+        if let Some(why) = posted.left_out {
+            tracing::warn!(connector = %self.name(), action = told.action.id, why, "told to the others");
+            self.health.failed(self.name(), &why, (self.clock)(), None);
+        }
+        Ok(posted.answer)
+    }
+
+    /// Whether no action of this alert that this connector has told, or may yet tell, came before this one. By what was proposed and not by
+    /// what was sent, so that a letter that is sent again is the one that it was.
+    async fn is_first(&self, store: &Store, action: &ActionRow) -> Result<bool, ActError> {
+        let alert = Some(action.alert_id.clone());
+        let query =
+            ActionQuery { alert, before: Some(action.id), limit: MAX_ACTIONS, ..ActionQuery::default() };
+        let tells = |row: &ActionRow| {
+            use ActionState::{DryRun, Lapsed, Refused, Rejected};
+            let proposal = serde_json::from_str::<Proposal>(&row.proposal);
+            let named = proposal.is_ok_and(|of| of.connectors.iter().any(|of| of.name == *self.name()));
+            named && !matches!(row.state, DryRun | Lapsed | Refused | Rejected)
+        };
+        Ok(!store.actions(&query).await?.items.iter().any(tells))
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Told<'a> {
 }
 
 impl Told<'_> {
-    fn severity(&self) -> Severity {
+    pub(super) fn severity(&self) -> Severity {
         self.alert.map_or(self.action.severity, |alert| alert.severity)
     }
 
@@ -94,7 +94,7 @@ impl Told<'_> {
 }
 
 /// A text as people may read it: without what steers a terminal or turns the direction of writing, and cut.
-fn plain(text: &str, most: usize) -> String {
+pub(super) fn plain(text: &str, most: usize) -> String {
     let steers = |c: char| {
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')

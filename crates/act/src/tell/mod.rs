@@ -7,8 +7,10 @@
 
 mod courier;
 mod enforcement;
+mod letter;
+pub(crate) mod mailer;
 mod message;
-mod request;
+pub(crate) mod request;
 
 use std::{
     collections::BTreeMap,

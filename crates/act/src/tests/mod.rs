@@ -6,6 +6,7 @@ mod dag;
 mod dag_sequences;
 mod double;
 mod kills;
+mod mailing;
 mod recalled;
 mod sequences;
 mod telling;
@@ -188,9 +189,14 @@ fn rule() -> Arc<RuleRef> {
 }
 
 fn alert(id: &str, revision: u32, address: &str) -> AlertRevision {
+    let body = alert_body(id, revision, address);
+    AlertRevision::of(&body, vec!["waf".to_owned()], Micros(60 * SECOND + HOUR)).unwrap()
+}
+
+fn alert_body(id: &str, revision: u32, address: &str) -> Alert {
     let at = Micros(60 * SECOND);
     let entity = Entity { kind: "client.ip".into(), value: Value::Text(address.into()) };
-    let body = Alert {
+    Alert {
         alert_id: id.into(),
         revision,
         state: State::Active,
@@ -210,8 +216,7 @@ fn alert(id: &str, revision: u32, address: &str) -> AlertRevision {
         evidence_total: 1,
         explanation: Explanation::default(),
         flags: Flags::NONE,
-    };
-    AlertRevision::of(&body, vec!["waf".to_owned()], Micros(at.0 + HOUR)).unwrap()
+    }
 }
 
 fn notice(id: &str, address: &str) -> NewNotice {

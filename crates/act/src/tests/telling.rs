@@ -62,7 +62,7 @@ async fn telling(settings: ConnectorSettings) -> (World, Connectors, tokio::task
 }
 
 /// Waits for the only action to come to a state.
-async fn comes_to(world: &mut World, state: ActionState) -> ActionRow {
+pub(super) async fn comes_to(world: &mut World, state: ActionState) -> ActionRow {
     for _ in 0..600 {
         world.turns().await;
         let row = world.actions().await.remove(0);

@@ -9,7 +9,7 @@ use anyhow::Result;
 use serde::Deserialize;
 use vedette_act::{
     Settings,
-    settings::{ConnectorSettings, Firewall, Means, Secret},
+    settings::{ConnectorSettings, Firewall, Mail, MailTls, Mailbox, Means, Secret},
 };
 use vedette_respond::{Connector, ConnectorKind, network};
 
@@ -25,6 +25,9 @@ const MAX_CAPACITY: usize = 150_000;
 const GROUP_CAPACITY: (usize, usize) = (1_000, 500_000);
 /// Characters of what our tags there begin with: of the 127 of a tag, some are ours.
 const MAX_TAG: usize = 100;
+
+/// Who gets one message at most.
+const MAX_RECIPIENTS: usize = 50;
 
 /// Response.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -48,6 +51,20 @@ pub struct ConnectorConfig {
     pub webhook_url: Option<SecretFrom>,
     /// PagerDuty's integration key.
     pub routing_key: Option<SecretFrom>,
+    /// The mail server.
+    pub server: Option<String>,
+    /// Its port.
+    pub port: Option<u16>,
+    /// How the connection to it is made safe.
+    pub tls: Option<MailTls>,
+    /// Who writes.
+    pub from: Option<String>,
+    /// To whom.
+    pub to: Vec<String>,
+    /// The mail server's user.
+    pub user: Option<SecretFrom>,
+    /// The user's password.
+    pub password: Option<SecretFrom>,
     /// It may be inside the network, and without TLS.
     pub private: bool,
     /// PEM of the authorities behind its certificate.
@@ -74,6 +91,13 @@ impl ConnectorConfig {
             ("secret", self.secret.is_some()),
             ("webhook_url", self.webhook_url.is_some()),
             ("routing_key", self.routing_key.is_some()),
+            ("server", self.server.is_some()),
+            ("port", self.port.is_some()),
+            ("tls", self.tls.is_some()),
+            ("from", self.from.is_some()),
+            ("to", !self.to.is_empty()),
+            ("user", self.user.is_some()),
+            ("password", self.password.is_some()),
             ("private", self.private),
             ("ca_file", self.ca_file.is_some()),
             ("capacity", self.capacity.is_some()),
@@ -97,7 +121,10 @@ fn keys(kind: ConnectorKind) -> Option<(&'static [&'static str], &'static [&'sta
         ConnectorKind::Dag => {
             (&["api_key"], &["url", "hosts", "tag", "vsys", "target", "capacity", "private", "ca_file"])
         }
-        ConnectorKind::Email | ConnectorKind::Kafka => return None,
+        ConnectorKind::Email => {
+            (&["server", "from", "to"], &["port", "tls", "user", "password", "private", "ca_file"])
+        }
+        ConnectorKind::Kafka => return None,
     })
 }
 
@@ -151,6 +178,9 @@ pub fn check(config: &Config) -> Result<()> {
         if let (ConnectorKind::Dag, Err((key, what))) = (kind, group(of)) {
             return wrong(key, what.to_owned());
         }
+        if let Err((key, what)) = mail(of) {
+            return wrong(&key, what);
+        }
         if let Some(file) = of.ca_file.as_ref().filter(|file| !file.is_file()) {
             return wrong(".ca_file", format!("there is no file `{}`", file.display()));
         }
@@ -201,6 +231,48 @@ fn group(of: &ConnectorConfig) -> Result<(), (&'static str, &'static str)> {
     Ok(())
 }
 
+/// Checks what a mail server needs; what is wrong, with its key.
+fn mail(of: &ConnectorConfig) -> Result<(), (String, String)> {
+    let wrong = |key: &str, what: String| Err((key.to_owned(), what));
+    let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':');
+    if let Some(server) = of.server.as_ref().filter(|server| server.is_empty() || !server.chars().all(named))
+    {
+        return wrong(".server", format!("`{server}` is no name of a server; its port goes into `port`"));
+    }
+    if of.port == Some(0) {
+        return wrong(".port", "`0` is no port".to_owned());
+    }
+    if of.to.len() > MAX_RECIPIENTS {
+        return wrong(
+            ".to",
+            format!("at most {MAX_RECIPIENTS} recipients; name a list of the mail server's"),
+        );
+    }
+    let recipients = of.to.iter().enumerate().map(|(at, to)| (format!(".to[{at}]"), to));
+    for (key, address) in of.from.iter().map(|from| (".from".to_owned(), from)).chain(recipients) {
+        if mailbox(address).is_none() {
+            return wrong(&key, format!("`{address}` is no address such as soc@example.com, in ASCII"));
+        }
+    }
+    let clear = of.tls == Some(MailTls::None);
+    if clear && !of.private {
+        return wrong(".tls", "`none` is in the clear, and takes `private: true`".to_owned());
+    }
+    match (&of.user, &of.password) {
+        (Some(_), Some(_)) if clear => {
+            wrong(".user", "no password goes over a connection without TLS; leave `tls: none` out".to_owned())
+        }
+        (Some(_), None) => wrong(".user", "needs `password`".to_owned()),
+        (None, Some(_)) => wrong(".password", "needs `user`".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// An address, with or without a name. Those beyond ASCII would need servers all the way that take them.
+fn mailbox(text: &str) -> Option<Mailbox> {
+    text.parse().ok().filter(|mailbox: &Mailbox| mailbox.email.to_string().is_ascii())
+}
+
 /// What `act` takes of a checked configuration.
 pub fn settings(config: &Config) -> Result<Settings> {
     let mut connectors = Vec::new();
@@ -238,6 +310,24 @@ pub fn settings(config: &Config) -> Result<Settings> {
                 private,
                 authorities,
             },
+            ConnectorKind::Email => {
+                let tls = of.tls.unwrap_or_default();
+                let Some(from) = of.from.as_deref().and_then(mailbox) else { continue };
+                let login = match (&of.user, &of.password) {
+                    (None, None) => None,
+                    (user, password) => Some((secret("user", user)?, secret("password", password)?)),
+                };
+                Means::Email(Mail {
+                    server: of.server.clone().unwrap_or_default(),
+                    port: of.port.unwrap_or(tls.port()),
+                    to: of.to.iter().filter_map(|to| mailbox(to)).collect(),
+                    tls,
+                    private,
+                    authorities,
+                    from,
+                    login,
+                })
+            }
             _ => Means::Fetched(of.capacity.unwrap_or(CAPACITY)),
         };
         connectors.push(ConnectorSettings { connector, means });
@@ -271,6 +361,12 @@ mod tests {
             (
                 "dag/pair",
                 "hosts: ['https://a', 'https://b'], api_key: {file: x}, tag: soc, vsys: vsys2, target: '0123', capacity: 500000",
+            ),
+            ("email/soc", "server: mail.example.com, from: 'Vedette <v@example.com>', to: [soc@example.com]"),
+            ("email", "server: '::1', from: a@b, to: [c@d], tls: none, private: true"),
+            (
+                "email",
+                "server: a, port: 465, tls: implicit, from: a@b, to: [c@d], user: {env: U}, password: {file: p}",
             ),
         ] {
             assert_eq!(of(name, keys), "", "{name}");
@@ -306,7 +402,23 @@ mod tests {
             ("dag/x", "api_key: {env: X}, url: 'https://a', tag: 'a b'", ".tag: must be 1 to 100 letters"),
             ("dag/x", "api_key: {env: X}, url: 'https://a', capacity: 500001", "between 1 and 500000"),
             ("edl/x", "tag: a", "has no meaning for edl; it takes: capacity"),
-            ("email/x", "", "email connectors cannot be configured yet"),
+            ("email", "server: a, from: a@b", "respond.connectors.email: email needs `to`"),
+            ("email", "server: 'a/b', from: a@b, to: [c@d]", "email.server: `a/b` is no name of a server"),
+            (
+                "email",
+                "server: a, from: a@b, to: [c@d, nobody]",
+                "email.to[1]: `nobody` is no address such as",
+            ),
+            ("email", "server: a, from: 'b@bücher.example', to: [c@d]", "is no address such as"),
+            ("email", "server: a, from: a@b, to: [c@d], tls: none", "email.tls: `none` is in the clear"),
+            ("email", "server: a, from: a@b, to: [c@d], user: {env: U}", "email.user: needs `password`"),
+            (
+                "email",
+                "server: a, from: a@b, to: [c@d], user: {env: U}, password: {env: P}, tls: none, private: true",
+                "no password goes over a connection without TLS",
+            ),
+            ("slack/x", "webhook_url: {env: X}, to: [a@b]", "slack/x.to: has no meaning for slack"),
+            ("kafka", "", "kafka connectors cannot be configured yet"),
         ] {
             assert!(of(name, keys).contains(says), "{name}: {}", of(name, keys));
         }
