@@ -382,6 +382,7 @@ pub(crate) const STEPS: &[Step] = &[
     (17, "response", include_str!("../migrations/0017_response.sql")),
     (18, "changes under way", include_str!("../migrations/0018_changes_under_way.sql")),
     (19, "rule texts", include_str!("../migrations/0019_rule_texts.sql")),
+    (20, "effects", include_str!("../migrations/0020_effects.sql")),
 ];
 
 /// Number, name and text of a step.

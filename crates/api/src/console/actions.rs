@@ -25,6 +25,7 @@ use crate::{
     desk::{
         audit::AuditDocument,
         playbook::{self, ConnectorDocument, PlaybookDocument, PlaybookList},
+        took::Took,
     },
     params::{NoParams, Segment, Segments, Strict},
     problem::{Kind, Problem},
@@ -173,12 +174,20 @@ pub(super) async fn page(
         ..ActionParams::default()
     };
     let listed = action::page(&app, &asked).await?;
-    let counts = app.store.action_counts().await?;
+    let (counts, effects) = (app.store.action_counts().await?, app.store.effect_counts().await?);
     let pill = |(own, label, states, effect): &Tab| Pill {
         label,
         href: href("/actions", &[("tab", own)]),
         current: own == tab,
-        count: if effect.is_some() { 0 } else { states.iter().filter_map(|state| counts.get(state)).sum() },
+        count: match effect {
+            None => states.iter().filter_map(|state| counts.get(state)).sum(),
+            Some(effect) => {
+                let fits = |of: &(Effectiveness, ActionState)| {
+                    of.0 == *effect && (states.is_empty() || states.contains(&of.1))
+                };
+                effects.iter().filter(|(of, _)| fits(of)).map(|(_, n)| n).sum()
+            }
+        },
     };
     let next = listed.next_cursor.map(|cursor| href("/actions", &[("tab", tab), ("cursor", &cursor)]));
     let guards = match app.response.is_some() {
@@ -392,6 +401,12 @@ pub(super) async fn kill_switch(
 ) -> Result<Response, Problem> {
     action::kill_switch(&app, on, &caller).await?;
     Ok(Redirect::to("/guards").into_response())
+}
+
+/// `1.4 s`, of half and of nearly all; nothing where nothing took effect.
+fn seconds(took: &Took) -> Option<(String, String)> {
+    let told = |seconds: f64| format!("{seconds:.1} s");
+    Some((told(took.p50_seconds?), told(took.p99_seconds?)))
 }
 
 /// What an alert's page shows of response, and offers.

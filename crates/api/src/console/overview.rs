@@ -12,7 +12,10 @@ use vedette_event::{Micros, Span};
 use super::{Frame, Stamp, render, words};
 use crate::{
     app::App,
-    desk::overview::{self, AlertStep, EventStep, FirstWord, Overview, Unseen, UnseenKind},
+    desk::{
+        overview::{self, AlertStep, EventStep, Overview, Unseen, UnseenKind},
+        took::Took,
+    },
     live::{Live, StageStatus},
     metrics::now,
     params::{NoParams, Strict},
@@ -193,7 +196,7 @@ pub(super) async fn page(
     })
 }
 
-fn figures(live: &Live, alerted: u64, first: FirstWord) -> Vec<(&'static str, String, String)> {
+fn figures(live: &Live, alerted: u64, first: Took) -> Vec<(&'static str, String, String)> {
     let now = now();
     let slowest =
         live.sources.iter().filter_map(|source| source.watermark.map(|at| (at, &source.name))).min();
@@ -226,7 +229,7 @@ fn seconds(of: Option<f64>) -> String {
     }
 }
 
-fn longest(first: FirstWord) -> String {
+fn longest(first: Took) -> String {
     match first.of {
         0 => "no alert in the last hour".to_owned(),
         of => format!(

@@ -29,5 +29,6 @@ pub(crate) mod rules;
 pub(crate) mod snooze;
 pub(crate) mod summary;
 mod tactics;
+pub(crate) mod took;
 pub(crate) mod triage;
 pub(crate) mod view;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use vedette_event::{Micros, Span, time::HOUR};
 
+use super::took::Took;
 use crate::{
     app::App,
     live::{Health, Live},
@@ -33,35 +34,12 @@ pub(crate) struct Overview {
     pub events: Vec<EventStep>,
     /// Alerts and notices of the last day, by steps from the oldest to the newest.
     pub alerts: Vec<AlertStep>,
-    /// How long the first word of an alert took, of those of the last hour.
-    pub first_word: FirstWord,
+    /// From the event that met a condition to when its notice, or where none came its alert, was there to be read: of the newest of the last
+    /// hour, at most 1,000.
+    pub first_word: Took,
     /// Watermarks and counters are as of then.
     #[schema(value_type = String, format = DateTime)]
     pub as_of: Micros,
-}
-
-/// From the event that met a condition to when its notice, or where none came its alert, was there to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
-pub(crate) struct FirstWord {
-    /// Of how many: the newest of the last hour, at most 1,000.
-    pub of: u64,
-    /// Seconds that half of them took at most; null where there is none.
-    #[schema(required = true)]
-    pub p50_seconds: Option<f64>,
-    /// Seconds that ninety-nine of a hundred took at most.
-    #[schema(required = true)]
-    pub p99_seconds: Option<f64>,
-}
-
-impl FirstWord {
-    fn of(mut took: Vec<Span>) -> Self {
-        took.sort_unstable();
-        let share = |hundredths: usize| {
-            let at = (took.len() * hundredths).div_ceil(100).checked_sub(1)?;
-            Some(took.get(at)?.0 as f64 / 1e6)
-        };
-        Self { of: took.len() as u64, p50_seconds: share(50), p99_seconds: share(99) }
-    }
 }
 
 /// Something that the rules in force could not see, or not as they should have.
@@ -150,7 +128,7 @@ pub(crate) async fn of(app: &App) -> Result<Overview, Problem> {
         unseen: unseen(&live, lost, letters, now),
         events: steps.collect(),
         alerts: alerts(app, now).await?,
-        first_word: FirstWord::of(app.store.first_words(now.minus(HOUR), FIRST_WORDS).await?),
+        first_word: Took::of(app.store.first_words(now.minus(HOUR), FIRST_WORDS).await?),
         as_of: live.as_of,
     })
 }

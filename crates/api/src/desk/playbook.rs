@@ -2,14 +2,19 @@
 //!
 //! In: the shared state. Out: documents. Invariant: a step that needs a connector which is not there says so.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use serde::Serialize;
 use utoipa::ToSchema;
 use vedette_act::{Response, settings::Means};
 use vedette_event::{Micros, Span};
-use vedette_respond::{Deed, Playbook, playbook::On};
+use vedette_respond::{Deed, Playbook, gate::Order, playbook::On};
 
-use super::action::response;
+use super::{action::response, took::Took};
 use crate::{app::App, problem::Problem, shape};
+
+/// Countermeasures that the times to effect are taken from.
+const MEASURED: u32 = 1_000;
 
 /// A playbook in force.
 #[derive(Debug, Serialize, ToSchema)]
@@ -69,11 +74,16 @@ pub(crate) struct ConnectorDocument {
     /// `fetched` (the other side asks), `ok`, or `failing`.
     #[schema(value_type = shape::ConnectorState)]
     pub state: &'static str,
-    /// Countermeasures in force there, by its own word; null where it has not said.
+    /// Countermeasures in force there: those shown to who fetches, or by a device's own word; null where nothing is known.
     #[schema(required = true)]
     pub in_force: Option<usize>,
     /// Those that are not in force there, for want of room or since it cannot hold them.
     pub left_out: usize,
+    /// From the order of a countermeasure that went by it to the first deny of its target in an enforcement point's log: among the newest
+    /// 1,000 that took effect.
+    pub effect: Took,
+    /// Failures since it last took something.
+    pub failures: u32,
     /// Messages that wait for it.
     pub waiting: u64,
     /// Messages that it gave up, until somebody has them tried again.
@@ -103,19 +113,39 @@ pub(crate) struct PlaybookList {
 /// All playbooks.
 pub(crate) async fn playbooks(app: &App) -> Result<PlaybookList, Problem> {
     let response = response(app)?;
-    let connectors = connectors(response).await?;
+    let connectors = connectors(app).await?;
     let set = response.playbooks();
     let items = set.playbooks.iter().map(|playbook| playbook_document(playbook, response)).collect();
     Ok(PlaybookList { items, rejected: set.rejected.iter().map(ToString::to_string).collect(), connectors })
 }
 
-async fn connectors(response: &Response) -> Result<Vec<ConnectorDocument>, Problem> {
+/// How long countermeasures took, by the connectors they went by.
+async fn effect_times(response: &Response) -> Result<BTreeMap<Arc<str>, Vec<Span>>, Problem> {
+    let mut times: BTreeMap<Arc<str>, Vec<Span>> = BTreeMap::new();
+    for (order, took) in response.store().took_effect(MEASURED).await? {
+        // One that cannot be read is said to be so where it is live.
+        let Ok(order) = serde_json::from_str::<Order>(&order) else { continue };
+        for connector in order.connectors() {
+            times.entry(connector.name.clone()).or_default().push(took);
+        }
+    }
+    Ok(times)
+}
+
+/// The connectors that are configured, and how each is doing.
+pub(crate) async fn connectors(app: &App) -> Result<Vec<ConnectorDocument>, Problem> {
+    let response = response(app)?;
+    let mut times = effect_times(response).await?;
     let figures = response.store().connector_figures().await?;
     let health = response.connectors().read();
     let all = response.settings().connectors.iter().map(|of| {
         let name = &of.connector.name;
         let own = figures.iter().find(|figures| *figures.connector == **name);
         let health = health.get(name).cloned().unwrap_or_default();
+        // Those who fetch are shown it; a device says it.
+        let shown = app.board.as_ref().and_then(|board| board.held(name));
+        let there = health.there.as_ref().map(|there| (there.in_force, there.left_out.len()));
+        let there = shown.map(|held| (held.shown, held.left_out + held.unfit)).or(there);
         ConnectorDocument {
             name: name.to_string(),
             kind: of.connector.kind.name(),
@@ -124,8 +154,10 @@ async fn connectors(response: &Response) -> Result<Vec<ConnectorDocument>, Probl
                 _ if health.in_a_row > 0 => "failing",
                 _ => "ok",
             },
-            in_force: health.there.as_ref().map(|there| there.in_force),
-            left_out: health.there.as_ref().map_or(0, |there| there.left_out.len()),
+            in_force: there.map(|(in_force, _)| in_force),
+            left_out: there.map_or(0, |(_, left_out)| left_out),
+            effect: Took::of(times.remove(name).unwrap_or_default()),
+            failures: health.in_a_row,
             waiting: own.map_or(0, |figures| figures.due),
             given_up: own.map_or(0, |figures| figures.dead),
             failure: health.failure,

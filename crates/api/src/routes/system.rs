@@ -1,6 +1,6 @@
 //! The service itself: sources, status, dead letters, probes, metrics, the OpenAPI document.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     Extension, Json, Router,
@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use vedette_event::{Incarnation, Micros, Severity};
 use vedette_store::{
     Sizes,
-    model::{HealthEvent, LostInterval},
+    model::{ActionState, Effectiveness, HealthEvent, LostInterval},
 };
 
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
         dead_letters::{self, DeadLetter, DeadLetterParams, DeadLetterTotals},
         list::Listed,
         overview::{self, Overview},
+        playbook::{self, ConnectorDocument},
     },
     live::{Live, Obstacle, Readiness, SourceStatus, StageState, StageStatus, Status},
     metrics::{Metric, Sample},
@@ -251,7 +252,50 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     let media = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, media)], app.metrics.render(samples(&app))).into_response()
+    let mut all = samples(&app);
+    match responding(&app).await {
+        Ok(more) => all.extend(more),
+        // The rest is told all the same: an alarm on what is missing says what it is about.
+        Err(problem) => tracing::warn!(problem = problem.detail(), "metrics without those of response"),
+    }
+    ([(header::CONTENT_TYPE, media)], app.metrics.render(all)).into_response()
+}
+
+/// What is told of actions and connectors; samples of one metric follow one another.
+async fn responding(app: &App) -> Result<Vec<Sample>, Problem> {
+    let counts = app.store.action_counts().await?;
+    // All of them, so that the first is a rise.
+    let actions = ActionState::ALL.iter().map(|state| Sample {
+        metric: Metric::Actions,
+        label: Some(("state", Cow::Borrowed(state.name()))),
+        value: counts.get(state).copied().unwrap_or_default() as f64,
+    });
+    let effects = app.store.effect_counts().await?;
+    let effects = Effectiveness::ALL.iter().map(|effect| Sample {
+        metric: Metric::ActionEffects,
+        label: Some(("effect", Cow::Borrowed(effect.name()))),
+        value: effects.iter().filter(|((of, _), _)| of == effect).map(|(_, n)| *n as f64).sum(),
+    });
+    let mut samples: Vec<Sample> = actions.chain(effects).collect();
+    if app.response.is_none() {
+        return Ok(samples);
+    }
+    let connectors = playbook::connectors(app).await?;
+    let mut each = |metric, value: &dyn Fn(&ConnectorDocument) -> Option<f64>| {
+        let known = connectors.iter().filter_map(|of| Some((of, value(of)?)));
+        samples.extend(known.map(|(of, value)| Sample {
+            metric,
+            label: Some(("connector", Cow::Owned(of.name.clone()))),
+            value,
+        }));
+    };
+    each(Metric::ConnectorFailures, &|of| (of.state != "fetched").then_some(f64::from(of.failures)));
+    each(Metric::ConnectorWaiting, &|of| Some(of.waiting as f64));
+    each(Metric::ConnectorGivenUp, &|of| Some(of.given_up as f64));
+    each(Metric::ConnectorInForce, &|of| of.in_force.map(|n| n as f64));
+    each(Metric::ConnectorLeftOut, &|of| Some(of.left_out as f64));
+    each(Metric::ConnectorEffect, &|of| of.effect.p50_seconds);
+    Ok(samples)
 }
 
 /// What neither the snapshot nor an instrument holds.
@@ -259,12 +303,15 @@ fn samples(app: &App) -> Vec<Sample> {
     let open = app.connections.open();
     let streams = app.streams.in_use();
     let one = |metric, value| Sample { metric, label: None, value };
-    let place =
-        |name, n| Sample { metric: Metric::HttpConnections, label: Some(("place", name)), value: n as f64 };
+    let place = |name, n| Sample {
+        metric: Metric::HttpConnections,
+        label: Some(("place", Cow::Borrowed(name))),
+        value: n as f64,
+    };
     let Sizes { database, journal } = app.store.sizes();
     let file = |name, bytes: u64| Sample {
         metric: Metric::StoreBytes,
-        label: Some(("file", name)),
+        label: Some(("file", Cow::Borrowed(name))),
         value: bytes as f64,
     };
     let mut samples = vec![

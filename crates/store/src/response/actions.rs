@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, Row, any::AnyRow};
-use vedette_event::Micros;
+use vedette_event::{Micros, Span};
 
 use super::{json, time};
 use crate::{
@@ -137,6 +137,31 @@ impl Store {
         let rows = sqlx::query("select state, count(*) as n from actions group by state");
         let rows = rows.fetch_all(&self.inner.readers).await?;
         rows.iter().map(|row| Ok((state(row)?, unsigned(row.try_get("n")?)))).collect()
+    }
+
+    /// How many actions of each effect and state there are.
+    pub async fn effect_counts(&self) -> Result<BTreeMap<(Effectiveness, ActionState), u64>, Error> {
+        let rows = sqlx::query(
+            "select effect, state, count(*) as n from actions where effect is not null group by effect, state",
+        );
+        let mut counts = BTreeMap::new();
+        for row in rows.fetch_all(&self.inner.readers).await? {
+            let word: String = row.try_get("effect")?;
+            if let Some(effect) = Effectiveness::parse(&word) {
+                counts.insert((effect, state(&row)?), unsigned(row.try_get("n")?));
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Of the newest countermeasures that took effect, at most so many, the order as it was given and how long they took.
+    pub async fn took_effect(&self, limit: u32) -> Result<Vec<(String, Span)>, Error> {
+        let rows = sqlx::query(
+            "select given_order, effect_at - acted_at as took from actions where effect = 'effective' \
+             and given_order is not null and acted_at is not null and effect_at is not null order by id desc limit $1",
+        );
+        let rows = rows.bind(i64::from(limit)).fetch_all(&self.inner.readers).await?;
+        rows.iter().map(|row| Ok((row.try_get("given_order")?, Span(row.try_get("took")?)))).collect()
     }
 
     /// The steps of an action, in order.

@@ -202,6 +202,35 @@ async fn the_kill_switch_takes_back_what_is_live_and_settings_have_a_version() {
 }
 
 #[tokio::test]
+async fn effects_are_counted_and_how_long_they_took_is_told_with_the_order() {
+    let (_folder, store) = store().await;
+    for (id, effect, took) in [
+        ("1", Effectiveness::Effective, Some(3)),
+        ("2", Effectiveness::Unconfirmed, None),
+        ("3", Effectiveness::Effective, Some(9)),
+    ] {
+        let row = store.propose(&[proposal(id, ActionState::Due)], None).await.unwrap().remove(0);
+        let order = Some((format!("order {id}"), Micros(10), Micros(1_000)));
+        let order = ActionChange { order, ..to_state(ActionState::Live) };
+        let row =
+            store.change_action(row.id, row.version, &order, "vedette", "action_ordered").await.unwrap();
+        let effect_at = took.map(|took| Micros(10 + took));
+        let seen = ActionChange { effect: Some(effect), effect_at, ..ActionChange::default() };
+        store.change_action(row.id, row.version, &seen, "vedette", "action_effective").await.unwrap();
+    }
+    let took = store.took_effect(10).await.unwrap();
+    let took: Vec<_> = took.iter().map(|(order, span)| (order.as_str(), span.0)).collect();
+    assert_eq!(took, [("order 3", 9), ("order 1", 3)]);
+    assert_eq!(store.took_effect(1).await.unwrap().len(), 1);
+    let counts = store.effect_counts().await.unwrap();
+    let of = |effect| counts.get(&(effect, ActionState::Live)).copied();
+    assert_eq!(
+        (of(Effectiveness::Effective), of(Effectiveness::Unconfirmed), of(Effectiveness::Wrong)),
+        (Some(2), Some(1), None)
+    );
+}
+
+#[tokio::test]
 async fn what_a_connector_holds_is_remembered() {
     let (_folder, store) = store().await;
     store.note_held("webhook", ("throttle", "\"a\""), Some(Micros(5))).await.unwrap();
