@@ -121,7 +121,7 @@ impl Mailer {
         let left_out = (!refused.is_empty()).then(|| format!("not for {}", refused.join("; ")));
         match left_out {
             Some(none) if refused.len() == self.mail.to.len() => {
-                return Err(if lasting { Answer::Refused(none) } else { Answer::Again(none, None) });
+                Err(if lasting { Answer::Refused(none) } else { Answer::Again(none, None) })
             }
             left_out => {
                 smtp.command(Data).await.map_err(said)?;

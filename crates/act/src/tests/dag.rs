@@ -441,6 +441,17 @@ async fn the_kill_switch_takes_all_of_ours_away() {
     assert_eq!(bench.device().holds(), ["10.0.0.1 vm.web"]);
 }
 
+/// Waits until it holds.
+async fn until(holds: impl Fn() -> bool, said: impl Fn() -> String) {
+    for _ in 0..500 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{}", said());
+}
+
 /// All of it: an alert, an approval, the courier, the firewall.
 #[tokio::test]
 async fn an_approved_block_is_on_the_firewall_and_gone_once_it_is_taken_back() {
@@ -472,27 +483,13 @@ async fn an_approved_block_is_on_the_firewall_and_gone_once_it_is_taken_back() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let holds = async |wanted: &[&str]| {
-        for _ in 0..500 {
-            if double.lock().holds() == wanted {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("{:?}", double.lock().holds());
+        until(|| double.lock().holds() == wanted, || format!("{:?}", double.lock().holds())).await;
     };
     // The second lasts longer, and there is room for one.
     holds(&["10.0.0.1 vm.web", "203.0.113.10 vedette-block"]).await;
     let rows = world.actions().await;
-    let left_out = async || {
-        for _ in 0..500 {
-            if world.response.left_out(&rows[0]).len() + world.response.left_out(&rows[1]).len() == 1 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("{:?}", world.response.connectors().read());
-    };
-    left_out().await;
+    let left_out = || world.response.left_out(&rows[0]).len() + world.response.left_out(&rows[1]).len();
+    until(|| left_out() == 1, || format!("{:?}", world.response.connectors().read())).await;
     assert_eq!(world.response.left_out(&rows[0]), [(NAME.into(), "there is no room for it".to_owned())]);
     world.response.revert(rows[1].id, None, "ann").await.unwrap();
     world.turns().await;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use vedette_act::{Response, settings::Means};
 use vedette_event::{Micros, Span};
-use vedette_respond::{Deed, Playbook, gate::Order, playbook::On};
+use vedette_respond::{ConnectorKind, Deed, Playbook, gate::Order, playbook::On};
 
 use super::{action::response, took::Took};
 use crate::{app::App, problem::Problem, shape};
@@ -143,7 +143,8 @@ pub(crate) async fn connectors(app: &App) -> Result<Vec<ConnectorDocument>, Prob
         let own = figures.iter().find(|figures| *figures.connector == **name);
         let health = health.get(name).cloned().unwrap_or_default();
         // Those who fetch are shown it; a device says it.
-        let shown = app.board.as_ref().and_then(|board| board.held(name));
+        let fetches = of.connector.kind != ConnectorKind::Dag;
+        let shown = app.board.as_ref().filter(|_| fetches).and_then(|board| board.held(name));
         let there = health.there.as_ref().map(|there| (there.in_force, there.left_out.len()));
         let there = shown.map(|held| (held.shown, held.left_out + held.unfit)).or(there);
         ConnectorDocument {

@@ -274,7 +274,7 @@ async fn responding(app: &App) -> Result<Vec<Sample>, Problem> {
     let effects = Effectiveness::ALL.iter().map(|effect| Sample {
         metric: Metric::ActionEffects,
         label: Some(("effect", Cow::Borrowed(effect.name()))),
-        value: effects.iter().filter(|((of, _), _)| of == effect).map(|(_, n)| *n as f64).sum(),
+        value: effects.iter().filter(|((of, _), _)| of == effect).map(|(_, n)| *n).sum::<u64>() as f64,
     });
     let mut samples: Vec<Sample> = actions.chain(effects).collect();
     if app.response.is_none() {
