@@ -7,7 +7,7 @@ use serde::Serialize;
 use vedette_event::{Alert, Micros, Notice};
 use vedette_respond::{
     Run, Subject, by_hand,
-    gate::{Approvals, Decision},
+    gate::{Approvals, Decision, Policy},
 };
 use vedette_store::{
     Setting,
@@ -53,12 +53,14 @@ pub struct ByHand {
 }
 
 /// The never-block set and the kill switch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guards {
     /// What people have set.
     pub entries: Vec<Spared>,
     /// What the configuration spares always.
     pub always: Vec<String>,
+    /// The gate's limits.
+    pub policy: Policy,
     /// Nothing is done.
     pub kill_switch: bool,
     /// Rises with each change.
@@ -240,7 +242,8 @@ impl Response {
     fn shown(&self, state: &ResponseState) -> Result<Guards, ActError> {
         let always = self.settings().never_block.iter().map(ToString::to_string).collect();
         let (kill_switch, version) = (state.kill_switch, state.version);
-        Ok(Guards { entries: entries(state)?, always, kill_switch, version })
+        let policy = self.settings().policy.clone();
+        Ok(Guards { entries: entries(state)?, always, policy, kill_switch, version })
     }
 
     /// Ends an action by a person's word.

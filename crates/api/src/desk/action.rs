@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use vedette_act::{ActError, Guards, Planned, Response, Spared};
 use vedette_event::{Micros, Severity};
+use vedette_respond::gate::Policy;
 use vedette_store::model::{ActionQuery, ActionRow, ActionState, AuditEntry, Delivery, Effectiveness};
 
 use super::{
@@ -276,6 +277,39 @@ pub(crate) struct NeverBlockBody {
     pub entries: Vec<SparedDocument>,
 }
 
+/// The gate's caps.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub(crate) struct LimitsDocument {
+    /// Countermeasures for one rule in an hour.
+    pub per_rule_hour: u32,
+    /// Countermeasures in an hour.
+    pub per_hour: u32,
+    /// Countermeasures that are live at once.
+    pub live: u32,
+    /// Of the active users those that are hit at once, in per cent.
+    pub share_percent: f64,
+    /// So many users behind an address within a day make it a shared one, which is throttled at the most.
+    pub shared_users: u64,
+    /// No countermeasure stands longer, in seconds.
+    pub ceiling_seconds: i64,
+    /// One that nobody approved stands no longer, in seconds.
+    pub automatic_seconds: i64,
+}
+
+impl From<Policy> for LimitsDocument {
+    fn from(policy: Policy) -> Self {
+        Self {
+            per_rule_hour: policy.per_rule_hour,
+            per_hour: policy.per_hour,
+            live: policy.live,
+            share_percent: f64::from(policy.share) / 1e4,
+            shared_users: policy.shared_users,
+            ceiling_seconds: policy.ceiling.0 / 1_000_000,
+            automatic_seconds: policy.automatic.0 / 1_000_000,
+        }
+    }
+}
+
 /// What no countermeasure may hit, and whether anything is done at all.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct GuardsDocument {
@@ -283,6 +317,8 @@ pub(crate) struct GuardsDocument {
     pub entries: Vec<SparedDocument>,
     /// What the configuration spares always, beside private addresses.
     pub always: Vec<String>,
+    /// The caps, as configured: past one a person must approve.
+    pub limits: LimitsDocument,
     /// Nothing is done.
     pub kill_switch: bool,
     /// Rises with each change; also the `ETag`.
@@ -295,8 +331,8 @@ impl From<Guards> for GuardsDocument {
             .entries
             .into_iter()
             .map(|Spared { network, field, value, note }| SparedDocument { network, field, value, note });
-        let Guards { always, kill_switch, version, .. } = guards;
-        Self { entries: entries.collect(), always, kill_switch, version }
+        let Guards { always, policy, kill_switch, version, .. } = guards;
+        Self { entries: entries.collect(), always, limits: policy.into(), kill_switch, version }
     }
 }
 

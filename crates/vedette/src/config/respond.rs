@@ -11,7 +11,7 @@ use vedette_act::{
     Settings,
     settings::{ConnectorSettings, Firewall, Mail, MailTls, Mailbox, Means, Secret},
 };
-use vedette_respond::{Connector, ConnectorKind, network};
+use vedette_respond::{Connector, ConnectorKind, gate::Policy, network};
 
 use super::{Config, secret::SecretFrom};
 
@@ -26,6 +26,8 @@ const GROUP_CAPACITY: (usize, usize) = (1_000, 500_000);
 /// Characters of what our tags there begin with: of the 127 of a tag, some are ours.
 const MAX_TAG: usize = 100;
 
+/// Countermeasures that a store, a board and its readers were measured with.
+const MAX_LIVE: u32 = 100_000;
 /// Who gets one message at most.
 const MAX_RECIPIENTS: usize = 50;
 
@@ -35,8 +37,59 @@ const MAX_RECIPIENTS: usize = 50;
 pub struct RespondConfig {
     /// Networks that no countermeasure may hit, beside those that people set.
     pub never_block: Vec<String>,
+    /// Past these a person must approve.
+    pub limits: LimitsConfig,
     /// By the names that playbooks use.
     pub connectors: BTreeMap<String, ConnectorConfig>,
+}
+
+/// The gate's caps.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Countermeasures for one rule in an hour.
+    pub per_rule_hour: u32,
+    /// Countermeasures in an hour.
+    pub per_hour: u32,
+    /// Countermeasures that are live at once.
+    pub live: u32,
+    /// Of the active users those that are hit at once, in per cent.
+    pub share_percent: f64,
+    /// So many authenticated users behind an address within a day make it a shared one.
+    pub shared_users: u64,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        let Policy { per_rule_hour, per_hour, live, share, shared_users, .. } = Policy::default();
+        Self { per_rule_hour, per_hour, live, share_percent: f64::from(share) / 1e4, shared_users }
+    }
+}
+
+impl LimitsConfig {
+    /// A key whose value makes no sense, and what would.
+    fn wrong(&self) -> Option<(&'static str, String)> {
+        let counts =
+            [("per_rule_hour", self.per_rule_hour), ("per_hour", self.per_hour), ("live", self.live)];
+        for (key, count) in counts {
+            if !(1..=MAX_LIVE).contains(&count) {
+                return Some((key, format!("`{count}` must lie between 1 and {MAX_LIVE}")));
+            }
+        }
+        if !(0.0..=100.0).contains(&self.share_percent) {
+            let what = format!("`{}` must lie between 0 and 100", self.share_percent);
+            return Some(("share_percent", what));
+        }
+        (self.shared_users < 2)
+            .then(|| ("shared_users", "must be 2 or more: one user shares with nobody".to_owned()))
+    }
+
+    fn policy(&self) -> Policy {
+        let Self { per_rule_hour, per_hour, live, share_percent, shared_users } = *self;
+        // Checked to lie between 0 and 100.
+        let share = (share_percent * 1e4).round() as u32;
+        Policy { per_rule_hour, per_hour, live, share, shared_users, ..Policy::default() }
+    }
 }
 
 /// One connector; which keys it has follows from its kind.
@@ -138,7 +191,10 @@ fn connector(name: &str) -> Option<Connector> {
 
 /// Checks the values; secrets are read when the service starts.
 pub fn check(config: &Config) -> Result<()> {
-    let RespondConfig { never_block, connectors } = &config.respond;
+    let RespondConfig { never_block, limits, connectors } = &config.respond;
+    if let Some((key, what)) = limits.wrong() {
+        return Err(config.places.wrong(&format!("respond.limits.{key}"), what));
+    }
     for (at, text) in never_block.iter().enumerate() {
         if network(text).is_none() {
             let what = format!("`{text}` is neither an address nor a network such as 203.0.113.0/24");
@@ -334,7 +390,8 @@ pub fn settings(config: &Config) -> Result<Settings> {
     }
     let console = config.api.public_url.as_deref().map(|url| Arc::from(url.trim_end_matches('/')));
     let never_block = config.respond.never_block.iter().filter_map(|text| network(text)).collect();
-    Ok(Settings { never_block, connectors, console, ..Settings::default() })
+    let policy = config.respond.limits.policy();
+    Ok(Settings { policy, never_block, connectors, console })
 }
 
 #[cfg(test)]
@@ -424,5 +481,18 @@ mod tests {
         }
         let never = said("  never_block: [203.0.113.0/24, partner]\n");
         assert!(never.starts_with("v.yml:3:33: respond.never_block[1]: `partner` is neither"), "{never}");
+    }
+
+    #[test]
+    fn caps_lie_within_what_makes_sense() {
+        for (limits, says) in [
+            ("live: 0", "v.yml:3:18: respond.limits.live: `0` must lie between 1 and 100000"),
+            ("share_percent: 101", "respond.limits.share_percent: `101` must lie between 0 and 100"),
+            ("shared_users: 1", "one user shares with nobody"),
+            ("per_hour: 5, share_percent: 0.5", ""),
+        ] {
+            let said = said(&format!("  limits: {{{limits}}}\n"));
+            assert!(said.contains(says) && says.is_empty() == said.is_empty(), "{limits}: {said}");
+        }
     }
 }
