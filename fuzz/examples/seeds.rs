@@ -4,7 +4,7 @@
 
 use std::{fs, io, path::Path};
 
-use vedette_fuzz::{CORRELATIONS, RULES, playbooks, restoring};
+use vedette_fuzz::{CORRELATIONS, RULES, answers, playbooks, restoring};
 use vedette_simulate::{Feed, Simulator};
 
 /// Records of the simulator's day that are looked through.
@@ -49,6 +49,9 @@ fn main() -> io::Result<()> {
     }
     for (name, text) in playbooks::SHIPPED {
         write("playbooks", name, &[text.as_bytes()])?;
+    }
+    for (name, text) in answers::DOCUMENTED {
+        write("firewall_answers", name, &[text.as_bytes()])?;
     }
     let (rules, correlations) = CORRELATIONS.split_at(CORRELATIONS.find("title: Count\n").unwrap_or(0));
     for (at, document) in correlations.split("---\n").enumerate() {

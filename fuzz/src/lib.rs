@@ -4,6 +4,7 @@
 //! Decoders and evaluators are kept from input to input on purpose: what one input leaves behind must not change the
 //! next one's outcome, and a failure that does not repeat from its file alone is such a leak.
 
+pub mod answers;
 pub mod decoding;
 pub mod detection;
 pub mod playbooks;

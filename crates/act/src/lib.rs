@@ -5,7 +5,7 @@
 //! again right before it is done; what is done is written down before anybody counts on it; a crash repeats at most what may be repeated.
 
 pub mod board;
-pub mod dag;
+mod dag;
 mod desk;
 pub mod http;
 mod recall;
@@ -16,6 +16,7 @@ pub mod tell;
 mod witness;
 
 pub use board::{Board, Outlet};
+pub use dag::LeftOut;
 pub use desk::{ByHand, Guards, MAX_ENTRIES, Planned};
 pub use responder::{Responder, Turn, Wanted};
 pub use response::{ActError, Response, Spared};

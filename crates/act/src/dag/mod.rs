@@ -5,7 +5,7 @@
 //! again and nothing is remembered that it may have forgotten; tags of others are never touched, nor ours on what is right; every tag
 //! ends by itself, so that nothing stays when we are away; the key is in no URL, no error and no log.
 
-pub mod answer;
+mod answer;
 mod plan;
 mod request;
 
@@ -16,7 +16,7 @@ use vedette_event::{Micros, Span};
 use vedette_respond::{Action, Target, network};
 
 use self::{
-    answer::{Answer, Role, Unreadable},
+    answer::{Answer, Role, Said, Unreadable},
     plan::{Given, Listed, Plan, Registration, Tags, plan},
     request::{Entry, PAGE, STATE, Timeout, command, messages, page, request},
 };
@@ -119,8 +119,8 @@ impl Group {
             let (registered, took) = (new - count, clock().since(listed.at).0 / 1_000);
             tracing::info!(connector = name, unregistered = gone, registered, refused = count, took, "told");
         }
-        if let Some((net, said)) = kept.into_iter().next() {
-            return Err(Fault::Passing(format!("it does not let go of {net}: {said}")));
+        if let Some(said) = kept.into_values().find(|said| !said.is_fine()) {
+            return Err(Fault::Passing(format!("it does not let go of {}: {}", said.ip, said.message)));
         }
         let pause = if gone + new > 0 && count == 0 { CONFIRM } else { LOOK };
         let there = InForceThere { as_of: clock(), in_force: in_force - count, left_out };
@@ -206,20 +206,21 @@ impl Group {
         let mut refused = Vec::new();
         for (key, timeout, until) in given {
             match key.1.network().and_then(|net| said.remove(&net)) {
-                Some(said) => refused.push((key, LeftOut::Refused(said))),
                 None => drop(self.given.insert(key, (timeout, until))),
+                // It is there with an end that nobody knows: it was not listed, as when pages shift while they are read.
+                Some(said) if said.is_fine() => {}
+                Some(said) => refused.push((key, LeftOut::Refused(said.message))),
             }
         }
         Ok(refused)
     }
 
-    /// Sends entries in as few messages as fit; what the firewall says of those that it does not take.
-    async fn tell(&self, what: &'static str, entries: &[Entry]) -> Result<BTreeMap<IpNet, String>, Fault> {
+    /// Sends entries in as few messages as fit; what the firewall says of some of them.
+    async fn tell(&self, what: &'static str, entries: &[Entry]) -> Result<BTreeMap<IpNet, Said>, Fault> {
         let mut all = BTreeMap::new();
         for body in messages(what, entries) {
             let answer = self.ask(self.host, ("user-id", false), body).await?;
-            let bad = answer.said.into_iter().filter(|said| !said.is_fine());
-            all.extend(bad.filter_map(|said| Some((network(&said.ip)?, said.message))));
+            all.extend(answer.said.into_iter().filter_map(|said| Some((network(&said.ip)?, said))));
         }
         Ok(all)
     }

@@ -69,6 +69,10 @@ pub(super) struct Device {
     /// How many addresses it takes.
     pub capacity: usize,
     pub says: Says,
+    /// Addresses that it does not list, as when pages shift while they are read.
+    pub hides: Vec<String>,
+    /// It unregisters nothing.
+    pub keeps: bool,
     /// `active`, `passive`, …; none where it is in no pair.
     pub state: Option<&'static str>,
     pub key: &'static str,
@@ -99,6 +103,8 @@ impl Double {
             registered: BTreeMap::new(),
             capacity: 1_000,
             says: Says::Left,
+            hides: Vec::new(),
+            keeps: false,
             state: None,
             key: KEY,
             faults: VecDeque::new(),
@@ -205,7 +211,8 @@ impl Device {
             return error(17, "limit is out of range");
         }
         let now = self.now();
-        let page: Vec<_> = self.registered.iter().skip(start - 1).take(limit).collect();
+        let listed = self.registered.iter().filter(|(ip, _)| !self.hides.contains(ip));
+        let page: Vec<_> = listed.skip(start - 1).take(limit).collect();
         let mut text = String::new();
         for (ip, tags) in &page {
             text += &format!("<entry ip=\"{ip}\" from_agent=\"0\" persistent=\"0\"><tag>");
@@ -277,6 +284,9 @@ impl Device {
             let Some(tags) = tags else {
                 return Some((ip.clone(), format!("ip {ip} does not exist, ignore unreg")));
             };
+            if self.keeps {
+                return Some((ip, "failed to unregister".to_owned()));
+            }
             if tags.remove(tag).is_none() {
                 return Some((ip, format!("tag {tag} does not exist, ignore unreg")));
             }
@@ -354,7 +364,7 @@ async fn serve(device: Arc<Mutex<Device>>, mut stream: TcpStream) {
     let text = match fault {
         Some(Fault::ClosesAfter) => return,
         Some(Fault::Slow) => {
-            tokio::time::sleep(Duration::from_millis(700)).await;
+            tokio::time::sleep(Duration::from_millis(2_500)).await;
             text
         }
         Some(Fault::Half) => text.chars().take(text.len() / 2).collect(),
