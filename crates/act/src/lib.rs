@@ -21,7 +21,7 @@ pub use desk::{ByHand, Guards, MAX_ENTRIES, Planned};
 pub use responder::{Responder, Turn, Wanted};
 pub use response::{ActError, Response, Spared};
 pub use settings::Settings;
-pub use tell::{ConnectorHealth, Connectors, Courier, InForceThere};
+pub use tell::{ConnectorHealth, Connectors, Courier, InForceThere, document};
 pub use witness::{WITNESSED, Witness};
 
 #[cfg(test)]

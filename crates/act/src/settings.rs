@@ -7,6 +7,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 use ipnet::IpNet;
 pub use lettre::message::Mailbox;
 use serde::Deserialize;
+use vedette_ingest::Security;
 use vedette_respond::{Connector, gate::Policy};
 
 use crate::board::Outlet;
@@ -80,6 +81,21 @@ pub enum Means {
     },
     /// A mail server.
     Email(Mail),
+    /// Topics.
+    Kafka(Topics),
+}
+
+/// Where everything is told.
+#[derive(Debug, Clone)]
+pub struct Topics {
+    /// `host:port` of each broker.
+    pub brokers: Vec<String>,
+    /// How to connect.
+    pub security: Security,
+    /// Each alert and notice, whenever it changes.
+    pub alerts: Arc<str>,
+    /// Each step of an action, what playbooks tell, what programs are to do.
+    pub actions: Arc<str>,
 }
 
 /// A firewall of PAN-OS, or a pair, and the tags that are ours there.

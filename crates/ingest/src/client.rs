@@ -32,7 +32,7 @@ const QUEUE_BACKOFF: &str = "10";
 const FETCH_PARTITION: &str = "262144";
 const FETCH_ALL: &str = "4194304";
 
-/// What the clients of one [`IngestSettings`] say about the connection.
+/// What the clients of one cluster say about the connection.
 pub(crate) struct Connection {
     brokers: String,
     user: Option<(&'static str, String)>,
@@ -48,10 +48,9 @@ struct Heard {
 }
 
 impl Connection {
-    pub fn new(settings: &IngestSettings) -> Self {
-        let sasl = settings.security.sasl.as_ref();
-        let user = sasl.map(|s| (s.mechanism.name(), s.username.clone()));
-        Self { brokers: settings.brokers.join(","), user, heard: Mutex::default() }
+    pub fn new(brokers: &[String], security: &Security) -> Self {
+        let user = security.sasl.as_ref().map(|s| (s.mechanism.name(), s.username.clone()));
+        Self { brokers: brokers.join(","), user, heard: Mutex::default() }
     }
 
     fn hear(&self, code: RDKafkaErrorCode, reason: &str) {
@@ -277,20 +276,12 @@ mod tests {
 
     #[test]
     fn only_a_user_who_was_never_welcome_is_refused_for_good() {
-        let settings = IngestSettings {
-            brokers: vec!["127.0.0.1:9".to_owned()],
-            security: security("x"),
-            group: None,
-            topics: Vec::new(),
-            allowance: vedette_event::Span::ZERO,
-            fetch_wait: std::time::Duration::ZERO,
-            queue: 1,
-        };
-        let never = Connection::new(&settings);
+        let brokers = ["127.0.0.1:9".to_owned()];
+        let never = Connection::new(&brokers, &security("x"));
         never.hear(RDKafkaErrorCode::Authentication, "wrong password");
         let error = never.refused().unwrap();
         assert_eq!(error.to_string(), "Kafka at 127.0.0.1:9 refuses user vedette (PLAIN): wrong password");
-        let once = Connection::new(&settings);
+        let once = Connection::new(&brokers, &security("x"));
         once.answered();
         once.hear(RDKafkaErrorCode::Authentication, "wrong password");
         assert!(once.refused().is_none());

@@ -43,7 +43,7 @@ impl Ingest {
     pub fn start(settings: IngestSettings, recovery: Recovery) -> Result<(Self, Receiver<Ingested>), Error> {
         let settings = Arc::new(settings);
         let shared = Arc::new(Shared::new(&settings.topics));
-        let connection = Arc::new(Connection::new(&settings));
+        let connection = Arc::new(Connection::new(&settings.brokers, &settings.security));
         let (out, ingested) = bounded(settings.queue.max(1));
         let (answered, answers) = bounded(ANSWERS);
         // Commands and questions are small, few and heard within milliseconds.

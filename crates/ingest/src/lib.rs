@@ -2,7 +2,7 @@
 //!
 //! [`Ingest`] reads topics on threads of its own and hands everything out over one bounded channel of [`Ingested`];
 //! [`FileBatches`] reads files, on the caller's thread. Beside them stand what needs the same connection settings:
-//! [`DeadLetterTopic`] and, for demonstrations and tests, an in-process [`MockBroker`].
+//! [`DeadLetterTopic`], [`RecordProducer`] and, for demonstrations and tests, an in-process [`MockBroker`].
 //!
 //! Two threads make up [`Ingest`]: one reads and never waits for an answer, the other asks the brokers (which
 //! partitions there are, where they end, whether a topic is still the same) and waits.
@@ -23,6 +23,7 @@ mod lane;
 mod mock;
 mod plan;
 mod prober;
+mod producer;
 mod read_back;
 mod reader;
 mod settings;
@@ -38,6 +39,7 @@ pub use heartbeat::{Ended, Heartbeat};
 pub use ingest::{Ingest, LagView};
 pub use ingested::{Clock, Ingested, LagReport, PartitionLag, StatusChange, TopicLag};
 pub use mock::MockBroker;
+pub use producer::{NewRecord, RECORD_PATIENCE, RecordProducer};
 pub use read_back::{Found, ReadBack};
 pub use settings::{
     IngestSettings, LastRead, Mechanism, OnLoss, Password, Protocol, Recovery, Resume, Sasl, Security,

@@ -445,7 +445,8 @@ fn dead_letters_carry_their_origin() {
     assert_eq!(topic.copies(), Copies { missed: 1, trouble: None });
 
     use rdkafka::{Message, consumer::Consumer, message::Headers};
-    let connection = std::sync::Arc::new(crate::client::Connection::new(&settings(&at, &[])));
+    let connection =
+        std::sync::Arc::new(crate::client::Connection::new(std::slice::from_ref(&at), &Security::default()));
     let consumer = crate::client::verifier(&settings(&at, &[]), crate::client::Listener(connection)).unwrap();
     let mut list = rdkafka::TopicPartitionList::new();
     list.add_partition_offset(DEAD_LETTER_TOPIC, 0, rdkafka::Offset::Offset(0)).unwrap();

@@ -55,7 +55,7 @@ impl ReadBack {
     /// # Errors
     /// [`Error::Client`] if librdkafka refuses a setting.
     pub fn new(settings: &IngestSettings) -> Result<Self, Error> {
-        let connection = Arc::new(Connection::new(settings));
+        let connection = Arc::new(Connection::new(&settings.brokers, &settings.security));
         let consumer = client::verifier(settings, Listener(connection.clone()))?;
         Ok(Self { consumer, connection, topics: settings.topics.clone() })
     }

@@ -37,7 +37,7 @@ fn reader(on_loss: OnLoss) -> (Reader, Receiver<Ask>) {
         queue: 64,
     });
     let shared = Arc::new(Shared::new(&settings.topics));
-    let connection = Arc::new(Connection::new(&settings));
+    let connection = Arc::new(Connection::new(&settings.brokers, &settings.security));
     let (asks, asked) = unbounded();
     let wires = Wires { out: bounded(64).0, commands: unbounded().1, answers: bounded(1).1, asks };
     let mut reader = Reader::new(settings, BTreeMap::new(), connection, shared, wires).unwrap();

@@ -383,6 +383,7 @@ pub(crate) const STEPS: &[Step] = &[
     (18, "changes under way", include_str!("../migrations/0018_changes_under_way.sql")),
     (19, "rule texts", include_str!("../migrations/0019_rule_texts.sql")),
     (20, "effects", include_str!("../migrations/0020_effects.sql")),
+    (21, "feeds", include_str!("../migrations/0021_feeds.sql")),
 ];
 
 /// Number, name and text of a step.

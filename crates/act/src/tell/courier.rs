@@ -20,6 +20,7 @@ use super::{
     mailer::{self, Mailer},
     message::Told,
     request::{Answer, meaning, post, signed},
+    topics::{Followed, Topics},
 };
 use crate::{
     dag::{self, Fault, Group},
@@ -45,6 +46,7 @@ enum Way {
     Http(Client),
     Mail(Mailer),
     Group(Group),
+    Topics(Topics),
 }
 
 impl Way {
@@ -62,6 +64,7 @@ impl Way {
                 Ok(Some(Self::Group(Group::new(firewall.clone(), client))))
             }
             Means::Email(mail) => Mailer::new(mail, mailer::PATIENCE).map(|mailer| Some(Self::Mail(mailer))),
+            Means::Kafka(topics) => Topics::new(topics).map(|topics| Some(Self::Topics(topics))),
             Means::Fetched(_) => Ok(None),
         }
     }
@@ -160,9 +163,12 @@ impl Courier {
         let now = (self.clock)();
         let (mut more, mut next) = (false, None);
         if self.rests_until <= now {
+            more = self.follow().await?;
+        }
+        if self.rests_until <= now {
             let (due, later) = store.due_deliveries(self.name(), now, TOGETHER).await?;
             // One that failed is due again later, which this reading did not know.
-            (more, next) = (!due.is_empty(), later);
+            (more, next) = (more || !due.is_empty(), later);
             for delivery in due {
                 if let Some(rest) = self.tell(&store, &delivery).await? {
                     self.rests_until = (self.clock)().plus(rest);
@@ -181,6 +187,28 @@ impl Courier {
         })
     }
 
+    /// Has topics say what happened since; true if there is more. Where they do not take it the connector is left alone for a while.
+    async fn follow(&mut self) -> Result<bool, ActError> {
+        let Way::Topics(topics) = &mut self.way else { return Ok(false) };
+        let name = &self.settings.connector.name;
+        let followed = topics.follow(self.response.store(), name).await?;
+        let now = (self.clock)();
+        match followed {
+            Followed::All => Ok(false),
+            Followed::Some => {
+                self.health.took(name, now);
+                Ok(true)
+            }
+            Followed::Failed(why) => {
+                let rest = Span(doubled(self.failures()).0.min(RESTS.0));
+                self.rests_until = now.plus(rest);
+                tracing::warn!(connector = %self.name(), why, "topics do not say what happened");
+                self.health.failed(self.name(), &why, now, Some(self.rests_until));
+                Ok(false)
+            }
+        }
+    }
+
     /// Tells one; how long to leave the connector alone after it, if at all.
     async fn tell(&self, store: &Store, delivery: &Delivery) -> Result<Option<Span>, ActError> {
         let Some(action) = store.action(delivery.action).await? else { return Ok(None) };
@@ -194,6 +222,7 @@ impl Courier {
                 Err(error) => Answer::Refused(error.to_string()),
             },
             Way::Mail(mailer) => self.write(store, mailer, &told).await?,
+            Way::Topics(topics) => topics.tell(&told).await,
             Way::Group(_) => Answer::Refused("a firewall is told no messages".to_owned()),
         };
         let now = (self.clock)();
@@ -232,10 +261,9 @@ impl Courier {
             self.register(&wanted).await;
             return Ok(());
         }
-        let (Means::Webhook { url, secret, .. }, Way::Http(client)) = (&self.settings.means, &self.way)
-        else {
+        if !matches!((&self.settings.means, &self.way), (Means::Webhook { .. }, _) | (_, Way::Topics(_))) {
             return Ok(());
-        };
+        }
         let store = self.response.store();
         let Reconciled { commands, uncut } =
             enforcement::commands(store, self.name(), &wanted, (self.clock)()).await?;
@@ -244,15 +272,7 @@ impl Courier {
         }
         let mut failed = false;
         for command in commands {
-            let request = signed((url.show(), secret), &enforcement::message(&command), None, (self.clock)());
-            let answer = match request {
-                Ok(request) => client.send(request).await,
-                Err(error) => Err(error),
-            };
-            // What is not there need not be taken away.
-            let gone = matches!(command, Command::Withdraw { .. })
-                && answer.as_ref().is_ok_and(|answer| matches!(answer.status().as_u16(), 404 | 410));
-            let answer = if gone { Answer::Taken } else { meaning(answer) };
+            let answer = self.order(&command).await;
             let now = (self.clock)();
             match answer {
                 Answer::Taken => {
@@ -263,12 +283,34 @@ impl Courier {
                     failed = true;
                     tracing::warn!(connector = %self.name(), why, "not enforced");
                     self.health.failed(self.name(), &why, now, None);
+                    if matches!(self.way, Way::Topics(_)) {
+                        // The others would not be taken either, and each would be waited for.
+                        break;
+                    }
                 }
             }
         }
         self.tries = if failed { self.tries.saturating_add(1) } else { 0 };
         self.enforce_at = failed.then(|| (self.clock)().plus(doubled(self.tries - 1)));
         Ok(())
+    }
+
+    /// Tells a program what it is to do.
+    async fn order(&self, command: &Command) -> Answer {
+        let (client, url, secret) = match (&self.way, &self.settings.means) {
+            (Way::Topics(topics), _) => return topics.order(command).await,
+            (Way::Http(client), Means::Webhook { url, secret, .. }) => (client, url, secret),
+            _ => return Answer::Refused(HttpError::NoUrl.to_string()),
+        };
+        let request = signed((url.show(), secret), &enforcement::message(command), None, (self.clock)());
+        let answer = match request {
+            Ok(request) => client.send(request).await,
+            Err(error) => Err(error),
+        };
+        // What is not there need not be taken away.
+        let gone = matches!(command, Command::Withdraw { .. })
+            && answer.as_ref().is_ok_and(|answer| matches!(answer.status().as_u16(), 404 | 410));
+        if gone { Answer::Taken } else { meaning(answer) }
     }
 
     /// Has a firewall hold what is to be in force, and looks again later whether it does.
@@ -320,7 +362,9 @@ impl Courier {
             Means::Pagerduty { url, routing_key, .. } => {
                 post(url.show(), &told.pagerduty(routing_key.show()))
             }
-            Means::Email(_) | Means::Fetched(_) | Means::Dag { .. } => Err(HttpError::NoUrl),
+            Means::Email(_) | Means::Kafka(_) | Means::Fetched(_) | Means::Dag { .. } => {
+                Err(HttpError::NoUrl)
+            }
         }
     }
 

@@ -10,7 +10,9 @@ mod enforcement;
 mod letter;
 pub(crate) mod mailer;
 mod message;
+mod record;
 pub(crate) mod request;
+mod topics;
 
 use std::{
     collections::BTreeMap,
@@ -21,6 +23,7 @@ use vedette_event::Micros;
 use vedette_respond::{Action, Target, gate::Order};
 
 pub use courier::Courier;
+pub use record::document;
 
 use crate::dag::LeftOut;
 

@@ -5,8 +5,14 @@ use std::{fs, path::Path};
 use serde_json::{Value, json};
 use vedette_event::{Alert, Notice};
 
+use vedette_store::model::{ListQuery, RowState};
+
 use super::seeded;
-use crate::{alert_schema, openapi_document, problem::Kind, wire::AlertOrNotice};
+use crate::{
+    alert_schema, openapi_document,
+    problem::Kind,
+    wire::{AlertDocument, AlertOrNotice},
+};
 
 /// Compares with the file in `schemas/`; `UPDATE_SCHEMAS=1` writes it.
 fn held(name: &str, generated: &Value) {
@@ -30,6 +36,21 @@ fn the_openapi_document_is_held() {
 #[test]
 fn the_alert_schema_is_held() {
     held("alert.schema.json", &alert_schema());
+}
+
+#[tokio::test]
+async fn topics_say_of_an_alert_what_lists_say() {
+    let api = seeded().await;
+    let rows = api.store.list(&ListQuery { limit: 100, ..ListQuery::default() }).await.unwrap().items;
+    assert!(
+        [RowState::Notice, RowState::Active, RowState::Ended]
+            .iter()
+            .all(|state| rows.iter().any(|row| row.state == *state))
+    );
+    for row in rows {
+        let told = vedette_act::document(&row).unwrap();
+        assert_eq!(told, serde_json::to_string(&AlertDocument::of(row)).unwrap());
+    }
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use vedette_event::{Micros, Severity};
 
+use super::{AlertRow, AuditEntry};
+
 /// How far an action has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -181,6 +183,36 @@ pub struct ToRespond {
     pub body: String,
     /// The notices that it covers.
     pub covers: Vec<String>,
+}
+
+/// Something that happened, for who follows all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// An alert or a notice, as it was with its `seq`.
+    Alert(Box<AlertRow>),
+    /// A notice gave way to an alert.
+    Covered {
+        /// When, in commit order.
+        seq: i64,
+        /// The notice.
+        notice: String,
+        /// The alert.
+        alert: String,
+    },
+    /// A step of an action, with the action as it is now unless it is removed; or, without one, what was set for all actions.
+    Step(Box<(AuditEntry, Option<ActionRow>)>),
+}
+
+impl News {
+    /// Its place in commit order.
+    #[must_use]
+    pub const fn seq(&self) -> i64 {
+        match self {
+            Self::Alert(row) => row.seq,
+            Self::Covered { seq, .. } => *seq,
+            Self::Step(step) => step.0.seq,
+        }
+    }
 }
 
 /// What holds for all actions.

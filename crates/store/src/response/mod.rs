@@ -7,6 +7,7 @@
 
 mod actions;
 mod deliveries;
+mod feed;
 mod shown;
 
 use std::collections::BTreeSet;

@@ -7,6 +7,7 @@ mod concurrency;
 mod database_files;
 mod dead_letters;
 mod evidence;
+mod feed;
 mod figures;
 mod opening;
 mod parts;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::Setting;
 
-fn proposal(id: &str, state: ActionState) -> NewAction {
+pub(super) fn proposal(id: &str, state: ActionState) -> NewAction {
     let row = ActionRow {
         id: 0,
         state,

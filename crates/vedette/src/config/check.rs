@@ -83,11 +83,6 @@ fn brokers_and_credentials(config: &Config, purpose: For) -> Result<()> {
 
 fn topics(config: &Config) -> Result<()> {
     let wrong = |path: &str, what: String| Err(config.places.wrong(path, what));
-    let no_name = |name: &str| {
-        format!(
-            "`{name}` is no name of a topic: 1 to 249 letters, digits, `.`, `_` and `-`, but not `.` or `..`"
-        )
-    };
     let topics = &config.kafka.topics;
     if topics.is_empty() {
         return wrong("kafka.topics", "no topic is listed; list at least one".into());
@@ -95,7 +90,7 @@ fn topics(config: &Config) -> Result<()> {
     for (at, topic) in topics.iter().enumerate() {
         let path = |key: &str| format!("kafka.topics[{at}].{key}");
         if !is_topic(&topic.name) {
-            return wrong(&path("name"), no_name(&topic.name));
+            return wrong(&path("name"), no_topic(&topic.name));
         }
         if topics[..at].iter().any(|t| t.name == topic.name) {
             return wrong(&path("name"), format!("topic `{}` is listed twice", topic.name));
@@ -107,7 +102,7 @@ fn topics(config: &Config) -> Result<()> {
         }
     }
     match &config.kafka.dead_letter_topic {
-        Some(name) if !is_topic(name) => wrong("kafka.dead_letter_topic", no_name(name)),
+        Some(name) if !is_topic(name) => wrong("kafka.dead_letter_topic", no_topic(name)),
         // Its dead letters would be read, refused and copied to it again, without end.
         Some(name) if topics.iter().any(|t| t.name == *name) => wrong(
             "kafka.dead_letter_topic",
@@ -117,8 +112,13 @@ fn topics(config: &Config) -> Result<()> {
     }
 }
 
+/// What is wrong with a name that is none of a topic.
+pub fn no_topic(name: &str) -> String {
+    format!("`{name}` is no name of a topic: 1 to 249 letters, digits, `.`, `_` and `-`, but not `.` or `..`")
+}
+
 /// What Kafka takes for a topic's name.
-fn is_topic(name: &str) -> bool {
+pub fn is_topic(name: &str) -> bool {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     (1..=249).contains(&name.len()) && name.bytes().all(fits) && name != "." && name != ".."
 }

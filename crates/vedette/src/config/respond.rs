@@ -9,11 +9,15 @@ use anyhow::Result;
 use serde::Deserialize;
 use vedette_act::{
     Settings,
-    settings::{ConnectorSettings, Firewall, Mail, MailTls, Mailbox, Means, Secret},
+    settings::{ConnectorSettings, Firewall, Mail, MailTls, Mailbox, Means, Secret, Topics},
 };
 use vedette_respond::{Connector, ConnectorKind, gate::Policy, network};
 
-use super::{Config, secret::SecretFrom};
+use super::{
+    Config,
+    check::{is_topic, no_topic},
+    secret::SecretFrom,
+};
 
 /// Where PagerDuty takes events.
 const PAGERDUTY: &str = "https://events.pagerduty.com/v2/enqueue";
@@ -28,6 +32,8 @@ const MAX_TAG: usize = 100;
 
 /// Countermeasures that a store, a board and its readers were measured with.
 const MAX_LIVE: u32 = 100_000;
+/// Where alerts are told, and where what is done about them, unless it is said.
+const TOPICS: (&str, &str) = ("vedette.alerts", "vedette.actions");
 /// Who gets one message at most.
 const MAX_RECIPIENTS: usize = 50;
 
@@ -114,6 +120,10 @@ pub struct ConnectorConfig {
     pub from: Option<String>,
     /// To whom.
     pub to: Vec<String>,
+    /// The topic of alerts and notices.
+    pub alerts: Option<String>,
+    /// The topic of actions.
+    pub actions: Option<String>,
     /// The mail server's user.
     pub user: Option<SecretFrom>,
     /// The user's password.
@@ -149,6 +159,8 @@ impl ConnectorConfig {
             ("tls", self.tls.is_some()),
             ("from", self.from.is_some()),
             ("to", !self.to.is_empty()),
+            ("alerts", self.alerts.is_some()),
+            ("actions", self.actions.is_some()),
             ("user", self.user.is_some()),
             ("password", self.password.is_some()),
             ("private", self.private),
@@ -165,8 +177,8 @@ impl ConnectorConfig {
 }
 
 /// The keys that a kind must have, and those that it may have.
-fn keys(kind: ConnectorKind) -> Option<(&'static [&'static str], &'static [&'static str])> {
-    Some(match kind {
+fn keys(kind: ConnectorKind) -> (&'static [&'static str], &'static [&'static str]) {
+    match kind {
         ConnectorKind::Crowdsec | ConnectorKind::Edl | ConnectorKind::Ratelimit => (&[], &["capacity"]),
         ConnectorKind::Webhook => (&["url", "secret"], &["private", "ca_file"]),
         ConnectorKind::Slack => (&["webhook_url"], &["private", "ca_file"]),
@@ -177,8 +189,8 @@ fn keys(kind: ConnectorKind) -> Option<(&'static [&'static str], &'static [&'sta
         ConnectorKind::Email => {
             (&["server", "from", "to"], &["port", "tls", "user", "password", "private", "ca_file"])
         }
-        ConnectorKind::Kafka => return None,
-    })
+        ConnectorKind::Kafka => (&[], &["alerts", "actions"]),
+    }
 }
 
 fn connector(name: &str) -> Option<Connector> {
@@ -211,9 +223,7 @@ pub fn check(config: &Config) -> Result<()> {
                 format!("a connector is named by its kind ({kinds}), or kind and name as slack/soc"),
             );
         };
-        let Some((must, may)) = keys(kind) else {
-            return wrong("", format!("{} connectors cannot be configured yet", kind.name()));
-        };
+        let (must, may) = keys(kind);
         if let Some(key) = of.given().find(|key| !must.contains(key) && !may.contains(key)) {
             let keys = [must, may].concat().join(", ");
             return wrong(
@@ -234,7 +244,7 @@ pub fn check(config: &Config) -> Result<()> {
         if let (ConnectorKind::Dag, Err((key, what))) = (kind, group(of)) {
             return wrong(key, what.to_owned());
         }
-        if let Err((key, what)) = mail(of) {
+        if let Err((key, what)) = mail(of).and_then(|()| topics(config, name, kind, of)) {
             return wrong(&key, what);
         }
         if let Some(file) = of.ca_file.as_ref().filter(|file| !file.is_file()) {
@@ -324,6 +334,47 @@ fn mail(of: &ConnectorConfig) -> Result<(), (String, String)> {
     }
 }
 
+/// Checks which topics a connector writes to: no other may be written or read there.
+fn topics(
+    config: &Config,
+    name: &str,
+    kind: ConnectorKind,
+    of: &ConnectorConfig,
+) -> Result<(), (String, String)> {
+    if kind != ConnectorKind::Kafka {
+        return Ok(());
+    }
+    let (alerts, actions) = written(of);
+    let mut taken: Vec<(&str, String)> = Vec::new();
+    taken.extend(
+        config.kafka.topics.iter().map(|topic| (topic.name.as_str(), "is an input topic".to_owned())),
+    );
+    let letters = config.kafka.dead_letter_topic.iter();
+    taken.extend(letters.map(|topic| (topic.as_str(), "is that of dead letters".to_owned())));
+    for (other, of) in config.respond.connectors.iter().take_while(|(other, _)| other.as_str() < name) {
+        if connector(other).is_some_and(|connector| connector.kind == ConnectorKind::Kafka) {
+            let (alerts, actions) = written(of);
+            taken.extend([alerts, actions].map(|topic| (topic, format!("is that of {other}"))));
+        }
+    }
+    for (key, topic) in [(".alerts", alerts), (".actions", actions)] {
+        if !is_topic(topic) {
+            return Err((key.to_owned(), no_topic(topic)));
+        }
+        if let Some((_, whose)) = taken.iter().find(|(other, _)| *other == topic) {
+            let what = format!("`{topic}` {whose}, too; name another, such as vedette.{}", &key[1..]);
+            return Err((key.to_owned(), what));
+        }
+        taken.push((topic, "is that of alerts".to_owned()));
+    }
+    Ok(())
+}
+
+/// The topics of alerts and of actions.
+fn written(of: &ConnectorConfig) -> (&str, &str) {
+    (of.alerts.as_deref().unwrap_or(TOPICS.0), of.actions.as_deref().unwrap_or(TOPICS.1))
+}
+
 /// An address, with or without a name. Those beyond ASCII would need servers all the way that take them.
 fn mailbox(text: &str) -> Option<Mailbox> {
     text.parse().ok().filter(|mailbox: &Mailbox| mailbox.email.to_string().is_ascii())
@@ -384,6 +435,15 @@ pub fn settings(config: &Config) -> Result<Settings> {
                     login,
                 })
             }
+            ConnectorKind::Kafka => {
+                let (alerts, actions) = written(of);
+                Means::Kafka(Topics {
+                    brokers: config.kafka.brokers(),
+                    security: config.kafka.security.settings(),
+                    alerts: alerts.into(),
+                    actions: actions.into(),
+                })
+            }
             _ => Means::Fetched(of.capacity.unwrap_or(CAPACITY)),
         };
         connectors.push(ConnectorSettings { connector, means });
@@ -396,12 +456,27 @@ pub fn settings(config: &Config) -> Result<Settings> {
 
 #[cfg(test)]
 mod tests {
+    use vedette_respond::ConnectorKind;
+
     use super::super::{For, read};
 
     fn said(respond: &str) -> String {
         let text =
             format!("kafka: {{brokers: a:1, topics: [{{name: t, source: json}}]}}\nrespond:\n{respond}");
         read("v.yml", &text, For::Service, |_| None).map_err(|e| e.to_string()).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn the_examples_comment_is_a_configuration() {
+        let example = include_str!("../../../../vedette.example.yml");
+        let lines = example.lines().skip_while(|line| !line.starts_with("  # connectors:"));
+        let lines = lines.take_while(|line| line.starts_with("  # "));
+        let text: String = lines.map(|line| format!("  {}\n", &line[4..])).collect();
+        assert_eq!(said(&text), "");
+        for kind in ConnectorKind::ALL {
+            let named = |name: &str| text.contains(&format!("\n    {}{name}", kind.name()));
+            assert!(named(":") || named("/"), "{} has no example", kind.name());
+        }
     }
 
     #[test]
@@ -420,6 +495,8 @@ mod tests {
                 "hosts: ['https://a', 'https://b'], api_key: {file: x}, tag: soc, vsys: vsys2, target: '0123', capacity: 500000",
             ),
             ("email/soc", "server: mail.example.com, from: 'Vedette <v@example.com>', to: [soc@example.com]"),
+            ("kafka", ""),
+            ("kafka/soar", "alerts: soar.alerts, actions: soar.actions"),
             ("email", "server: '::1', from: a@b, to: [c@d], tls: none, private: true"),
             (
                 "email",
@@ -475,10 +552,19 @@ mod tests {
                 "no password goes over a connection without TLS",
             ),
             ("slack/x", "webhook_url: {env: X}, to: [a@b]", "slack/x.to: has no meaning for slack"),
-            ("kafka", "", "kafka connectors cannot be configured yet"),
+            (
+                "kafka",
+                "actions: t",
+                "kafka.actions: `t` is an input topic, too; name another, such as vedette.actions",
+            ),
+            ("kafka", "alerts: x, actions: x", "kafka.actions: `x` is that of alerts, too"),
+            ("kafka", "alerts: 'a b'", "kafka.alerts: `a b` is no name of a topic"),
+            ("kafka", "url: 'https://a'", "has no meaning for kafka; it takes: alerts, actions"),
         ] {
             assert!(of(name, keys).contains(says), "{name}: {}", of(name, keys));
         }
+        let twice = said("  connectors:\n    kafka: {}\n    kafka/soar: {alerts: a}\n");
+        assert!(twice.contains("kafka/soar.actions: `vedette.actions` is that of kafka, too"), "{twice}");
         let never = said("  never_block: [203.0.113.0/24, partner]\n");
         assert!(never.starts_with("v.yml:3:33: respond.never_block[1]: `partner` is neither"), "{never}");
     }

@@ -128,7 +128,10 @@ impl Acting {
         let mut couriers = Vec::new();
         for of in &response.settings().connectors {
             let courier = Courier::new(response.clone(), of.clone(), responder.wanted(), crate::now);
-            let key = format!("respond.connectors.{}.ca_file", of.connector.name);
+            let key = match of.means {
+                Means::Kafka(_) => "kafka.security".to_owned(),
+                _ => format!("respond.connectors.{}.ca_file", of.connector.name),
+            };
             couriers.extend(courier.map_err(|what| Failure::Usage(config.places.wrong(&key, what)))?);
         }
         Ok(Self { response, board, responder, couriers, shelf, playbooks })

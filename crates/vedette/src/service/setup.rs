@@ -10,7 +10,7 @@ use std::{
 
 use vedette_engine::{Compiled, Engine, GivenUp, GroupCheckpoint, PartitionStart, Version};
 use vedette_event::{Flags, Micros, Partition, SourceDef, SourceIx, Sources, Span, StoredPlacement, Topics};
-use vedette_ingest::{DeadLetterTopic, LastRead, Recovery, Resume, Sasl, Security, StartAt, TopicSettings};
+use vedette_ingest::{DeadLetterTopic, LastRead, Recovery, Resume, StartAt, TopicSettings};
 use vedette_sigma::RuleSet;
 use vedette_store::{
     Store,
@@ -388,13 +388,6 @@ fn ingest_settings(
     topics: &Topics,
     source_of: &BTreeMap<&str, SourceIx>,
 ) -> vedette_ingest::IngestSettings {
-    let security = &config.kafka.security;
-    let sasl = match (security.mechanism, &security.username, &security.password) {
-        (Some(mechanism), Some(username), Some(password)) => {
-            Some(Sasl { mechanism, username: username.clone(), password: password.clone() })
-        }
-        _ => None,
-    };
     let topic = |t: &config::TopicConfig| {
         let topic = topics.find(&t.name)?;
         // What was accepted is read from its start.
@@ -409,8 +402,8 @@ fn ingest_settings(
         })
     };
     vedette_ingest::IngestSettings {
-        brokers: config.kafka.brokers.split(',').map(|b| b.trim().to_owned()).collect(),
-        security: Security { protocol: security.protocol, sasl, ca_file: security.ca_file.clone() },
+        brokers: config.kafka.brokers(),
+        security: config.kafka.security.settings(),
         group: config.kafka.group_id.clone(),
         topics: config.kafka.topics.iter().filter_map(topic).collect(),
         allowance: config.engine.skew,
