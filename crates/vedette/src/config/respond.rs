@@ -479,9 +479,12 @@ mod tests {
         }
     }
 
+    fn of(name: &str, keys: &str) -> String {
+        said(&format!("  connectors:\n    {name}: {{{keys}}}\n"))
+    }
+
     #[test]
-    fn a_connector_has_what_its_kind_needs_and_nothing_else() {
-        let of = |name: &str, keys: &str| said(&format!("  connectors:\n    {name}: {{{keys}}}\n"));
+    fn a_connector_has_what_its_kind_needs() {
         for (name, keys) in [
             ("crowdsec", ""),
             ("edl/perimeter", "capacity: 1000"),
@@ -505,6 +508,10 @@ mod tests {
         ] {
             assert_eq!(of(name, keys), "", "{name}");
         }
+    }
+
+    #[test]
+    fn what_a_kind_does_not_take_is_refused_with_its_key() {
         for (name, keys, says) in [
             (
                 "sms",
