@@ -14,6 +14,7 @@ use vedette_sigma::fault::{Fault, Place, did_you_mean, nearest, shown};
 
 use crate::{
     condition::Condition,
+    deed::ConnectorKind,
     facts::{Facts, RuleFacts, called},
     playbook::{On, Playbook, PlaybookSet},
     read::{Draft, StepMarks, TestMarks},
@@ -240,6 +241,16 @@ impl<'a> Linker<'a> {
                 .help("start the playbook on `alert`, or put the step into another one"));
         }
         let Some(field) = &step.target else { return Ok(()) };
+        let groups = step.connectors.iter().find(|connector| connector.kind == ConnectorKind::Dag);
+        let wide = step.prefix.filter(|prefix| prefix.ipv6 < 128);
+        if let (Some(group), Some(_)) = (groups, wide) {
+            let message = format!(
+                "{} takes single addresses of IPv6 only: what `prefix` widens is not in force there",
+                shown(&group.name)
+            );
+            let fault = Fault::new(marks.target, "group-prefix", message);
+            warnings.push(fault.help("leave `ipv6` away, or name another connector beside it"));
+        }
         let without: Vec<&str> = alerts
             .iter()
             .filter(|facts| !facts.fields.contains(field))

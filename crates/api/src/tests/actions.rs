@@ -3,9 +3,13 @@
 use axum::http::StatusCode;
 use insta::assert_json_snapshot;
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 use vedette_act::{
-    Board, Responder, Settings,
-    settings::{ConnectorSettings, Means},
+    Board, Courier, Responder, Settings,
+    settings::{ConnectorSettings, Firewall, Means, Secret},
 };
 use vedette_event::{Severity, Span};
 use vedette_respond::{
@@ -20,7 +24,7 @@ fn connector(kind: ConnectorKind, name: &str) -> Connector {
 }
 
 /// Blocks the client's address, and tells whoever is not configured.
-fn playbook() -> Playbook {
+fn playbook(by: Connector) -> Playbook {
     let hour = Span::secs(3_600);
     let step = |name: &str, deed, target: Option<&str>, connector| Step {
         name: name.into(),
@@ -40,7 +44,7 @@ fn playbook() -> Playbook {
         entity: vec!["client.ip".into()],
     };
     let steps = vec![
-        step("block", block, Some("client.ip"), connector(ConnectorKind::Crowdsec, "crowdsec")),
+        step("block", block, Some("client.ip"), by),
         step("tell", Deed::Notify, None, connector(ConnectorKind::Slack, "slack/soc")),
     ];
     Playbook {
@@ -66,21 +70,26 @@ fn playbook() -> Playbook {
 
 /// An API with what acts beside it, over seeded alerts; and the id of one that the playbook is for.
 async fn acting() -> (Api, Responder, String) {
+    let connector = connector(ConnectorKind::Crowdsec, "crowdsec");
+    let (api, (_, responder), id) =
+        acting_by(ConnectorSettings { connector, means: Means::Fetched(100) }).await;
+    (api, responder, id)
+}
+
+/// The same, by a connector.
+async fn acting_by(of: ConnectorSettings) -> (Api, (vedette_act::Response, Responder), String) {
     let (folder, store) = stored().await;
-    let set = PlaybookSet { playbooks: vec![playbook()], ..PlaybookSet::default() };
+    let set = PlaybookSet { playbooks: vec![playbook(of.connector.clone())], ..PlaybookSet::default() };
     let (_, playbooks) = watch::channel(Arc::new(set));
-    let crowdsec = ConnectorSettings {
-        connector: connector(ConnectorKind::Crowdsec, "crowdsec"),
-        means: Means::Fetched(100),
-    };
-    let settings = Settings { connectors: vec![crowdsec], ..Settings::default() };
+    let settings = Settings { connectors: vec![of], ..Settings::default() };
     let response = vedette_act::Response::new(store.clone(), settings, playbooks);
     let responder = Responder::new(response.clone(), Board::new(vec![]));
-    let api = over(store, folder, |app| app.response = Some(response)).await;
+    let own = response.clone();
+    let api = over(store, folder, |app| app.response = Some(own)).await;
     seed::fill(&api.store, NOON).await;
     let of_client = api.get("/api/v1/alerts?entity_type=client.ip&state=active,ended&limit=1").await.json();
     let id = of_client["items"][0]["alert_id"].as_str().unwrap().to_owned();
-    (api, responder, id)
+    (api, (response, responder), id)
 }
 
 async fn turns(responder: &mut Responder) {
@@ -285,4 +294,67 @@ async fn an_assistant_is_told_what_a_playbook_would_do_and_does_nothing() {
     assert_eq!(call("list_playbooks", json!({})).await, api.get("/api/v1/playbooks").await.json());
     assert_eq!(call("list_cases", json!({})).await, api.get("/api/v1/cases").await.json());
     assert!(call("get_overview", json!({})).await["unseen"].is_array());
+}
+
+/// A firewall whose room others have taken: whatever it is asked, it lists an address of theirs.
+async fn full_firewall() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let entry = "<entry ip='10.0.0.1'><tag><member>theirs</member></tag></entry>";
+        let body = format!("<response status='success'><result>{entry}</result></response>");
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 8_192]).await;
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn where_a_live_action_is_not_in_force_it_is_said() {
+    let firewall = Firewall {
+        hosts: vec![full_firewall().await.into()],
+        key: Secret::new("k3y-of-the-firewall"),
+        tag: "vedette".into(),
+        vsys: None,
+        target: None,
+        capacity: 1,
+    };
+    let of = ConnectorSettings {
+        connector: connector(ConnectorKind::Dag, "dag/perimeter"),
+        means: Means::Dag { firewall, private: true, authorities: None },
+    };
+    let (api, (response, mut responder), alert) = acting_by(of.clone()).await;
+    let run = api.json("POST", &format!("/api/v1/alerts/{alert}/playbooks/contain"), json!({})).await.json();
+    let id = run["steps"][0]["action_id"].as_i64().unwrap();
+    api.json("POST", &format!("/api/v1/actions/{id}/approve"), json!({})).await;
+    turns(&mut responder).await;
+    let whole = async || api.get(&format!("/api/v1/actions/{id}")).await.json();
+    assert_eq!(whole().await["left_out"], json!([]), "nothing is known yet");
+    let courier = Courier::new(response, of, responder.wanted(), crate::metrics::now).unwrap().unwrap();
+    let running = tokio::spawn(courier.run(std::future::pending()));
+    for _ in 0..500 {
+        if whole().await["left_out"] != json!([]) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let why = "there is no room for it";
+    assert_eq!(whole().await["left_out"], json!([{"connector": "dag/perimeter", "why": why}]));
+    assert!(
+        api.get(&format!("/actions/{id}"))
+            .await
+            .text()
+            .contains("<strong>Not in force at dag/perimeter</strong>")
+    );
+    assert!(api.get("/actions").await.text().contains("Live and not in force: 1 at dag/perimeter."));
+    let connectors = api.get("/api/v1/playbooks").await.json()["connectors"].clone();
+    let figures = [&connectors[0]["state"], &connectors[0]["in_force"], &connectors[0]["left_out"]];
+    assert_eq!(figures, [&json!("ok"), &json!(0), &json!(1)]);
+    for page in ["/playbooks", "/api/v1/playbooks", "/actions"] {
+        assert!(!api.get(page).await.text().contains("k3y-of-the-firewall"), "{page}");
+    }
+    running.abort();
 }

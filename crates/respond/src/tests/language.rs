@@ -124,6 +124,16 @@ fn a_target_that_only_some_alerts_have_is_warned_of() {
     assert_eq!(set.playbooks.len(), 1);
     let codes: Vec<&str> = set.warnings.iter().map(|warning| warning.code).collect();
     assert_eq!(codes, ["target-not-always", "no-tests"]);
+    let block = "do: block_address, target: client.ip, connectors: [edl/a, dag/b], for: 1h";
+    for (prefix, warned) in [("ipv4: 24", false), ("ipv4: 24, ipv6: 48", true)] {
+        let set = read(&[&one_step(&format!("{{{block}, prefix: {{{prefix}}}}}"))]);
+        let of_groups: Vec<_> =
+            set.warnings.iter().filter(|warning| warning.code == "group-prefix").collect();
+        assert_eq!(of_groups.len(), usize::from(warned), "{:?} {:?}", set.rejected, set.warnings);
+        assert!(
+            of_groups.iter().all(|warning| warning.message.starts_with("`dag/b` takes single addresses"))
+        );
+    }
 }
 
 #[test]
