@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Ids of the rows in the queue.
-async fn rows(browser: &Browser) -> Result<Vec<String>> {
+pub async fn rows(browser: &Browser) -> Result<Vec<String>> {
     let ids = browser
         .script("return [...document.querySelectorAll('[id^=row-]')].map(row => row.id.slice(4))")
         .await?;
@@ -20,11 +20,11 @@ async fn rows(browser: &Browser) -> Result<Vec<String>> {
 }
 
 /// Marks the page, so that one sees whether it is still the same.
-async fn mark(browser: &Browser) -> Result<()> {
+pub async fn mark(browser: &Browser) -> Result<()> {
     browser.script("window.marked = true").await.map(drop)
 }
 
-async fn is_marked(browser: &Browser) -> Result<bool> {
+pub async fn is_marked(browser: &Browser) -> Result<bool> {
     Ok(browser.script("return window.marked === true").await? == true)
 }
 

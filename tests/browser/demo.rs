@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::driver::PATIENCE;
 use crate::{
     binary::binary,
-    crash::program::{api, exchange},
+    crash::program::{api, exchange, get},
 };
 
 /// A running demo; ended when dropped.
@@ -57,6 +57,13 @@ impl Demo {
     /// What the API has under a path.
     pub fn says(&self, path: &str) -> Result<Value> {
         api(&self.address, &format!("/api/v1/{path}"), "")
+    }
+
+    /// How many event streams are open.
+    pub fn streams(&self) -> Result<u64> {
+        let (_, metrics) = get(&self.address, "/metrics", "")?;
+        let streams = metrics.lines().find_map(|line| line.strip_prefix("vedette_http_streams "));
+        Ok(streams.context("no such metric")?.parse::<f64>()? as u64)
     }
 
     /// What it answers to a body that is sent there; an error unless it is done.

@@ -88,6 +88,35 @@ impl Browser {
         Ok(self.client.refresh().await?)
     }
 
+    /// Opens another window beside the one that is looked at, and looks at that.
+    pub async fn another(&self) -> Result<()> {
+        let window = self.client.new_window(false).await?;
+        Ok(self.client.switch_to_window(window.handle).await?)
+    }
+
+    /// Looks at the window that was opened as the n-th, from 0.
+    pub async fn look_at(&self, n: usize) -> Result<()> {
+        let window = self.client.windows().await?.into_iter().nth(n).context("no such window")?;
+        Ok(self.client.switch_to_window(window).await?)
+    }
+
+    /// Puts the window away, or back on the screen; its page learns of it.
+    pub async fn put_away(&self, away: bool) -> Result<()> {
+        let window = self.devtools("Browser.getWindowForTarget", json!({})).await?;
+        let state = if away { "minimized" } else { "normal" };
+        let bounds = json!({"windowId": window["windowId"], "bounds": {"windowState": state}});
+        self.devtools("Browser.setWindowBounds", bounds).await?;
+        self.until("the page to learn of it", async || {
+            Ok((self.script("return document.hidden").await? == away).then_some(()))
+        })
+        .await
+    }
+
+    /// Has a script run in each page before those of its own.
+    pub async fn first(&self, script: &str) -> Result<()> {
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({"source": script})).await.map(drop)
+    }
+
     /// Path and query of the page.
     pub async fn place(&self) -> Result<String> {
         let url = self.client.current_url().await?;
@@ -170,6 +199,16 @@ impl Browser {
         let actions = KeyActions::new("keyboard".to_owned())
             .then(KeyAction::Down { value: key })
             .then(KeyAction::Up { value: key });
+        Ok(self.client.perform_actions(actions).await?)
+    }
+
+    /// Presses and releases one key while another is held down.
+    pub async fn key_with(&self, held: char, key: char) -> Result<()> {
+        let actions = KeyActions::new("keyboard".to_owned())
+            .then(KeyAction::Down { value: held })
+            .then(KeyAction::Down { value: key })
+            .then(KeyAction::Up { value: key })
+            .then(KeyAction::Up { value: held });
         Ok(self.client.perform_actions(actions).await?)
     }
 

@@ -1,11 +1,15 @@
-//! A line between a browser and a service that can be cut and mended.
+//! A line between a browser and a service that can be cut, mended and deafened.
 //!
-//! In: where the service listens. Out: where the browser connects instead. Invariant: cut, it takes no connection and holds none.
+//! In: where the service listens. Out: where the browser connects instead. Invariants: cut, it takes no connection and holds none; over a
+//! deaf connection nothing comes any more, and nobody is told.
 
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -16,6 +20,8 @@ use anyhow::Result;
 struct State {
     cut: bool,
     held: Vec<TcpStream>,
+    /// Whether each of them is deaf.
+    deaf: Vec<Arc<AtomicBool>>,
 }
 
 /// The line.
@@ -42,8 +48,10 @@ impl Line {
                 for end in [&near, &far] {
                     state.held.extend(end.try_clone());
                 }
-                copy(&near, &far);
-                copy(&far, &near);
+                let deaf = Arc::new(AtomicBool::new(false));
+                state.deaf.push(deaf.clone());
+                copy(&near, &far, Arc::default());
+                copy(&far, &near, deaf);
             }
         });
         Ok(line)
@@ -59,18 +67,27 @@ impl Line {
         }
     }
 
+    /// Has all connections that there are live on, and bring nothing any more.
+    pub fn deafen(&self) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.deaf.iter().for_each(|deaf| deaf.store(true, Ordering::Relaxed));
+    }
+
     /// Mends it.
     pub fn mend(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).cut = false;
     }
 }
 
-/// Carries what one end says to the other, until either closes.
-fn copy(from: &TcpStream, to: &TcpStream) {
+/// Carries what one end says to the other, if that is not deaf, until either closes.
+fn copy(from: &TcpStream, to: &TcpStream, deaf: Arc<AtomicBool>) {
     let (Ok(mut from), Ok(mut to)) = (from.try_clone(), to.try_clone()) else { return };
     thread::spawn(move || {
         let mut buffer = [0; 16 * 1024];
         while let Ok(n @ 1..) = from.read(&mut buffer) {
+            if deaf.load(Ordering::Relaxed) {
+                continue;
+            }
             if to.write_all(buffer.get(..n).unwrap_or_default()).is_err() {
                 break;
             }

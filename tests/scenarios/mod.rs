@@ -5,7 +5,7 @@
 
 mod first_start;
 mod pipes;
-mod program;
+pub mod program;
 mod scan;
 mod terminal;
 mod use_and_misuse;

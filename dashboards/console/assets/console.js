@@ -56,15 +56,17 @@ window.vedette = (() => {
     }
   };
 
-  // Since when nothing was heard; a grey word of it over the page.
+  // When the service was heard last, and when somebody came to this page; after half a minute of nothing a grey word of it over the page.
+  let heard = Date.now();
+  let came = heard;
   let stale = null;
-  const told = (since) => {
-    if (since === null) { stale?.remove(); stale = null; return; }
-    if (stale) return;
+  const hear = () => { heard = Date.now(); stale?.remove(); stale = null; };
+  const listen = () => {
+    if (stale || out || document.hidden || Date.now() - Math.max(heard, came) < 30000) return;
     stale = document.createElement("div");
     stale.className = "stale";
     stale.setAttribute("role", "status");
-    stale.textContent = `Stale since ${new Date(since).toISOString().slice(11, 19)} UTC: nothing was heard from the service.`;
+    stale.textContent = `Stale since ${new Date(heard).toISOString().slice(11, 19)} UTC: nothing was heard from the service.`;
     document.getElementById("main").before(stale);
   };
 
@@ -74,7 +76,7 @@ window.vedette = (() => {
     const asked = await fetch(location.href, { method: "HEAD", redirect: "manual", headers: { accept: "text/html" } }).catch(() => null);
     if (out || asked?.type !== "opaqueredirect") return;
     out = true;
-    told(null);
+    hear();
     say("Signed out");
     const line = document.createElement("div");
     line.className = "stale";
@@ -91,30 +93,35 @@ window.vedette = (() => {
   const follow = (address, happened) => {
     let source = null;
     let after = null;
-    let heard = Date.now();
+    let tried = 0;
     const open = () => {
       if (source || out || document.hidden) return;
       const at = new URL(address, location.href);
       if (after) at.searchParams.set("after", after);
+      tried = Date.now();
       source = new EventSource(at);
-      source.onopen = () => { heard = Date.now(); told(null); say("Live", true); happened("open", {}); };
+      source.onopen = () => { hear(); say("Live", true); happened("open", {}); };
       source.onerror = () => say("Connection lost, trying again…");
       for (const kind of ["row", "leave", "reset", "quiet"]) {
         source.addEventListener(kind, (event) => {
-          heard = Date.now();
-          told(null);
+          hear();
           if (event.lastEventId) after = event.lastEventId;
           happened(kind, JSON.parse(event.data));
         });
       }
     };
     const close = () => { source?.close(); source = null; };
-    document.addEventListener("visibilitychange", () => { if (document.hidden) close(); else { heard = Date.now(); open(); } });
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) { close(); return; }
+      say("Connecting…");
+      open();
+    });
     setInterval(() => {
       if (document.hidden || out) return;
       if (source?.readyState === EventSource.CLOSED) { close(); signedOut(); }
+      // Of a connection that nothing comes through any more nobody is told that it is broken.
+      else if (Date.now() - Math.max(heard, tried) > 30000) close();
       open();
-      if (Date.now() - heard > 30000) told(heard);
     }, 3000);
     open();
   };
@@ -132,15 +139,15 @@ window.vedette = (() => {
   };
 
   let busy = false;
-  // When this page was fetched last; one that no stream renews says so itself when it grows old.
-  let fetched = Date.now();
   // Fetches the page again and replaces these parts of it.
   const refresh = async (parts = "[data-live]") => {
     if (busy || document.hidden) return false;
     busy = true;
     let done = false;
     try {
-      const response = await fetch(location.href, { headers: { accept: "text/html" } });
+      const response = await fetch(location.href, { headers: { accept: "text/html" }, signal: AbortSignal.timeout(10000) });
+      // A page that no stream renews hears of the service by this.
+      if (!live?.dataset.stream && response.status < 500) hear();
       // Where one is signed out, another page comes.
       if (response.ok && !response.redirected) {
         const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
@@ -152,11 +159,9 @@ window.vedette = (() => {
         for (const id of open) { const details = document.getElementById(id); if (details) details.open = true; }
         times();
         done = true;
-      }
+      } else if (response.redirected && !live?.dataset.stream) signedOut();
     } catch { /* the stream reconnects and asks again */ }
     busy = false;
-    if (done) fetched = Date.now();
-    if (!live?.dataset.stream && !out) told(done || Date.now() - fetched < 30000 ? null : fetched);
     return done;
   };
 
@@ -183,7 +188,7 @@ window.vedette = (() => {
     if (!meant(event)) return;
     const search = document.querySelector("input[type=search]");
     if (event.key === "?") help();
-    else if (event.key === "/" && search) search.focus();
+    else if (event.key === "/" && search) { search.focus(); search.select(); }
     else if (event.key === "t") { local = !local; keep("times", local ? "local" : "utc"); times(); hint(local ? "Times are of this place" : "Times are UTC"); }
     else if (pages[event.key]) {
       const [rel, step] = pages[event.key];
@@ -196,6 +201,8 @@ window.vedette = (() => {
 
   times();
   setInterval(times, 5000);
+  setInterval(listen, 3000);
+  document.addEventListener("visibilitychange", () => { came = Date.now(); });
   if (live && live.dataset.rows === undefined && live.dataset.stream) {
     const only = live.dataset.only;
     let waiting = null;

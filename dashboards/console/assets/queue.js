@@ -151,7 +151,7 @@
     const token = bulk.querySelector("input[name=csrf]")?.value;
     const headers = { "content-type": "application/json", accept: "application/json" };
     if (token) headers["x-csrf-token"] = token;
-    const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(content) });
+    const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(content), signal: AbortSignal.timeout(15000) });
     const answer = await response.json();
     if (!response.ok) {
       const error = new Error(answer.detail ?? answer.title ?? `The service answered ${response.status}.`);
