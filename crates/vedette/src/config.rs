@@ -7,6 +7,7 @@
 mod access;
 pub mod bytes;
 mod check;
+mod firewall;
 mod kafka;
 pub mod memory;
 pub mod oidc;

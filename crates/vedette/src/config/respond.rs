@@ -9,13 +9,14 @@ use anyhow::Result;
 use serde::Deserialize;
 use vedette_act::{
     Settings,
-    settings::{ConnectorSettings, Firewall, Mail, MailTls, Mailbox, Means, Secret, Topics},
+    settings::{ConnectorSettings, Mail, MailTls, Mailbox, Means, Secret, Topics},
 };
 use vedette_respond::{Connector, ConnectorKind, gate::Policy, network};
 
 use super::{
     Config,
     check::{is_topic, no_topic},
+    firewall,
     secret::SecretFrom,
 };
 
@@ -25,10 +26,6 @@ const PAGERDUTY: &str = "https://events.pagerduty.com/v2/enqueue";
 const CAPACITY: usize = 50_000;
 /// What a decision stream was measured with.
 const MAX_CAPACITY: usize = 150_000;
-/// Addresses that a dynamic address group takes of the smallest firewalls, and of the largest.
-const GROUP_CAPACITY: (usize, usize) = (1_000, 500_000);
-/// Characters of what our tags there begin with: of the 127 of a tag, some are ours.
-const MAX_TAG: usize = 100;
 
 /// Countermeasures that a store, a board and its readers were measured with.
 const MAX_LIVE: u32 = 100_000;
@@ -234,15 +231,15 @@ pub fn check(config: &Config) -> Result<()> {
         if let Some(key) = must.iter().find(|key| !of.given().any(|given| given == **key)) {
             return wrong("", format!("{} needs `{key}`", kind.name()));
         }
-        let most = if kind == ConnectorKind::Dag { GROUP_CAPACITY.1 } else { MAX_CAPACITY };
+        let most = if kind == ConnectorKind::Dag { firewall::CAPACITY.1 } else { MAX_CAPACITY };
         if let Some(capacity) = of.capacity.filter(|n| !(1..=most).contains(n)) {
             return wrong(".capacity", format!("`{capacity}` must lie between 1 and {most}"));
         }
         if of.url.as_deref().is_some_and(|url| !goes(url, of.private)) {
             return wrong(".url", NO_URL.to_owned());
         }
-        if let (ConnectorKind::Dag, Err((key, what))) = (kind, group(of)) {
-            return wrong(key, what.to_owned());
+        if let (ConnectorKind::Dag, Err((key, what))) = (kind, firewall::check(&config.respond, name, of)) {
+            return wrong(key, what);
         }
         if let Err((key, what)) = mail(of).and_then(|()| topics(config, name, kind, of)) {
             return wrong(&key, what);
@@ -255,46 +252,11 @@ pub fn check(config: &Config) -> Result<()> {
 }
 
 /// Not quoted: it may hold a password.
-const NO_URL: &str = "must begin with https:// (or http:// with `private: true`)";
+pub(super) const NO_URL: &str = "must begin with https:// (or http:// with `private: true`)";
 
-fn goes(url: &str, private: bool) -> bool {
+/// Whether requests may go to a URL, as far as it says itself.
+pub(super) fn goes(url: &str, private: bool) -> bool {
     url.starts_with("https://") || (private && url.starts_with("http://"))
-}
-
-/// Checks what only a dynamic address group has.
-fn group(of: &ConnectorConfig) -> Result<(), (&'static str, &'static str)> {
-    match (&of.url, of.hosts.as_slice()) {
-        (Some(_), []) | (None, [_, _]) => {}
-        (None, []) => return Err(("", "dag needs `url`, or `hosts` with the two URLs of a pair")),
-        (Some(_), _) => return Err((".hosts", "stands in place of `url`: the two URLs of a pair")),
-        (None, _) => return Err((".hosts", "needs the two URLs of a pair; one firewall has `url`")),
-    }
-    if of.hosts.iter().any(|url| !goes(url, of.private)) {
-        return Err((".hosts", NO_URL));
-    }
-    if of.url.iter().chain(&of.hosts).any(|url| url.contains(['@', '?', '#'])) {
-        let key = if of.url.is_some() { ".url" } else { ".hosts" };
-        return Err((
-            key,
-            "must be the address alone, as https://firewall.example.com; `api_key` is the key",
-        ));
-    }
-    let name = |most, more: &'static [char]| {
-        move |text: &String| {
-            let plain = |c: char| c.is_ascii_alphanumeric() || more.contains(&c);
-            (1..=most).contains(&text.len()) && text.chars().all(plain)
-        }
-    };
-    if !of.tag.as_ref().is_none_or(name(MAX_TAG, &['-', '_', '.'])) {
-        return Err((".tag", "must be 1 to 100 letters, digits, `-`, `_` or `.`"));
-    }
-    if !of.vsys.as_ref().is_none_or(name(31, &['-', '_'])) {
-        return Err((".vsys", "must be the name of a virtual system, such as vsys1"));
-    }
-    if !of.target.as_ref().is_none_or(name(31, &[])) {
-        return Err((".target", "must be a firewall's serial number"));
-    }
-    Ok(())
 }
 
 /// Checks what a mail server needs; what is wrong, with its key.
@@ -406,14 +368,7 @@ pub fn settings(config: &Config) -> Result<Settings> {
                 Means::Pagerduty { url, routing_key, private, authorities }
             }
             ConnectorKind::Dag => Means::Dag {
-                firewall: Firewall {
-                    hosts: of.url.iter().chain(&of.hosts).map(|url| Arc::from(url.as_str())).collect(),
-                    key: secret("api_key", &of.api_key)?,
-                    tag: of.tag.as_deref().unwrap_or("vedette").into(),
-                    vsys: of.vsys.as_deref().map(Arc::from),
-                    target: of.target.as_deref().map(Arc::from),
-                    capacity: of.capacity.unwrap_or(GROUP_CAPACITY.0),
-                },
+                firewall: firewall::of(of, secret("api_key", &of.api_key)?),
                 private,
                 authorities,
             },
