@@ -25,10 +25,11 @@ use vedette_store::{
 use super::{
     act::wait,
     driver::{Browser, Scripts, axe},
+    hostile_acts::{NAME, respond},
 };
 use crate::served;
 
-const ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+pub const ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const NOTICE: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 /// Characters of a text, of a row's title and summary together, and of what is looked at by itself: 4,096, twice 300 and two megabytes with what
 /// hidden ones are written as; and characters of a page, and of one that shows an event or a document as a whole.
@@ -39,7 +40,7 @@ const PAGE: u64 = 512 * 1024;
 const PAGES_OF_WHOLE: u64 = 8 << 20;
 
 /// What breaks out of an element, an attribute, a script and a line, and moves what stands beside it.
-fn attack(place: &str) -> String {
+pub fn attack(place: &str) -> String {
     let script = format!("window.hurt=`{place}`");
     let tower = "Z\u{334}\u{351}\u{306}".to_owned() + &"\u{310}".repeat(60);
     format!(
@@ -50,7 +51,7 @@ fn attack(place: &str) -> String {
 }
 
 /// The same, a megabyte of it.
-fn long(place: &str) -> String {
+pub fn long(place: &str) -> String {
     attack(place) + &"W".repeat(1 << 20)
 }
 
@@ -297,7 +298,8 @@ fn live(at: Micros) -> Live {
 
 async fn serve(store: &Store, at: Micros) -> Result<String> {
     let live = live(at);
-    let server = served::bind(store, LiveView::new(move || live.clone())).await?;
+    let response = respond(store, at).await?;
+    let server = served::bind(store, LiveView::new(move || live.clone()), Some(response)).await?;
     let home = format!("http://{}", server.address());
     tokio::spawn(server.run(std::future::pending()));
     Ok(home)
@@ -310,26 +312,51 @@ async fn write(browser: &Browser, home: &str) -> Result<()> {
     let line =
         |n: usize, place| attack(place).chars().filter(|c| !c.is_control()).take(n).collect::<String>();
     let until = chrono::Utc::now() + chrono::Duration::hours(1);
-    let posts = [
-        (format!("/api/v1/alerts/{ID}/comments"), json!({"text": text(4_000, "comment")})),
-        ("/api/v1/cases".to_owned(), json!({"title": line(200, "case"), "alert_ids": [ID]})),
-        ("/api/v1/cases/1/notes".to_owned(), json!({"text": text(4_000, "note")})),
-        ("/api/v1/views".to_owned(), json!({"name": line(60, "view"), "query": "status=all"})),
+    let waiting = send(browser, "GET", "/api/v1/actions?state=waiting", None).await?;
+    let waiting: Json = serde_json::from_str(waiting[1].as_str().context("actions")?)?;
+    let rejected = waiting["items"][0]["action_id"].as_i64().context("none waits")?;
+    let spared =
+        json!({"entries": [{"field": "user.name", "value": line(300, "spared"), "note": line(200, "note")}]});
+    let writes = [
+        ("POST", format!("/api/v1/alerts/{ID}/comments"), json!({"text": text(4_000, "comment")})),
+        ("POST", "/api/v1/cases".to_owned(), json!({"title": line(200, "case"), "alert_ids": [ID]})),
+        ("POST", "/api/v1/cases/1/notes".to_owned(), json!({"text": text(4_000, "note")})),
+        ("POST", "/api/v1/views".to_owned(), json!({"name": line(60, "view"), "query": "status=all"})),
         (
+            "POST",
             "/api/v1/snoozes".to_owned(),
             json!({"alert_id": NOTICE, "reason": line(500, "reason"), "until": until.to_rfc3339()}),
         ),
+        ("POST", format!("/api/v1/actions/{rejected}/reject"), json!({"reason": text(500, "reject")})),
+        ("PUT", "/api/v1/never-block".to_owned(), spared),
     ];
-    for (path, body) in posts {
-        let script = format!(
-            "const done = arguments[arguments.length - 1]; fetch({path:?}, {{method: 'POST', headers: \
-             {{'content-type': 'application/json'}}, body: {}}}).then(async r => done([r.status, await r.text()]))",
-            serde_json::to_string(&body.to_string())?
-        );
-        let answer = browser.script_later(&script).await?;
+    for (method, path, body) in writes {
+        let answer = send(browser, method, &path, Some(&body)).await?;
         ensure!(answer[0].as_u64().is_some_and(|status| status < 300), "{path}: {answer}");
     }
-    Ok(())
+    // What is longer, or in several lines where there is one, is refused and nowhere.
+    for (path, body) in [
+        ("/api/v1/cases", json!({"title": long("case"), "alert_ids": [ID]})),
+        ("/api/v1/cases", json!({"title": attack("case"), "alert_ids": [ID]})),
+        ("/api/v1/cases/1/notes", json!({"text": long("note")})),
+        (&*format!("/api/v1/alerts/{ID}/comments"), json!({"text": long("comment")})),
+    ] {
+        let answer = send(browser, "POST", path, Some(&body)).await?;
+        ensure!(answer[0].as_u64().is_some_and(|status| (400..500).contains(&status)), "{path}: {answer}");
+    }
+    // The browser itself complains of those.
+    browser.complaints().await.map(drop)
+}
+
+/// Asks the service as a page of its own would; status and text of the answer.
+async fn send(browser: &Browser, method: &str, path: &str, body: Option<&Json>) -> Result<Json> {
+    let body = body.map(|body| serde_json::to_string(&body.to_string())).transpose()?;
+    let script = format!(
+        "const done = arguments[arguments.length - 1]; fetch({path:?}, {{method: '{method}', headers: \
+         {{'content-type': 'application/json', 'if-match': '\"0\"'}}, body: {}}}).then(async r => done([r.status, await r.text()]))",
+        body.as_deref().unwrap_or("undefined")
+    );
+    browser.script_later(&script).await
 }
 
 /// What is wrong with the page that is shown.
@@ -344,7 +371,7 @@ async fn faults(browser: &Browser, page: &str) -> Result<Vec<String>> {
             let longest = [0];
             while (texts.nextNode()) {
                 const {length, parentElement: of} = texts.currentNode;
-                if (!of.matches('script, pre.raw') && !of.closest('dl.whole') && length > longest[0]) longest = [length, of.tagName + '.' + of.className];
+                if (!of.matches('script, pre.raw, textarea') && !of.closest('dl.whole') && length > longest[0]) longest = [length, of.tagName + '.' + of.className];
             }
             const row = Math.max(0, ...[...document.querySelectorAll('.lines td')].map(td => td.textContent.length));
             const whole = Math.max(0, ...[...document.querySelectorAll('pre.raw')].map(pre => pre.textContent.length));
@@ -359,6 +386,10 @@ async fn faults(browser: &Browser, page: &str) -> Result<Vec<String>> {
                 made: [...document.querySelectorAll('main script, img:not([src^=\"/assets\"]), [onerror], style, [style], \
                     a[href^=\"javascript\" i], form[action^=\"javascript\" i]')].map(e => e.outerHTML.slice(0, 100)),
                 text: document.body.innerText.includes('<script>window.hurt='),
+                // What would turn or move what stands beside it, in texts, fields and titles.
+                raw: [document.body.innerText, ...[...document.querySelectorAll('input, textarea')].map(e => e.value),
+                    ...[...document.querySelectorAll('[title], [aria-label]')].map(e => e.title + e.ariaLabel)].some(text =>
+                    /[\\0-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]/.test(text)),
             }";
         let seen = browser.script(look).await?;
         let mut say = |what: &str| wrong.push(format!("{page} at {width}: {what}: {seen}"));
@@ -367,6 +398,9 @@ async fn faults(browser: &Browser, page: &str) -> Result<Vec<String>> {
         }
         if seen["made"].as_array().is_none_or(|made| !made.is_empty()) {
             say("a text became an element");
+        }
+        if seen["raw"] != false {
+            say("a mark is obeyed and not shown");
         }
         if seen["wide"].as_u64() > Some(width) {
             say("wider than the window");
@@ -387,6 +421,42 @@ async fn faults(browser: &Browser, page: &str) -> Result<Vec<String>> {
     Ok(wrong)
 }
 
+/// On these pages stand these texts, each with its name in it.
+const SHOWN: &[(&str, &[&str])] = &[
+    ("/actions?tab=failed", &["tell", "proposer", "approver", "reason"]),
+    ("/actions?tab=over", &["again", "entity", "reason"]),
+    (
+        "/playbooks",
+        &["playbook title", "playbook description", "connector", "playbook file", "refused playbook"],
+    ),
+    ("/guards", &["spared", "note"]),
+    ("/cases/1", &["case", "note", "title", "entity"]),
+    ("/cases", &["case"]),
+];
+
+/// Which of them do not.
+async fn missing(browser: &Browser, home: &str) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for (page, places) in SHOWN {
+        browser.go(&format!("{home}{page}")).await?;
+        let text = browser.script("return document.body.innerText").await?;
+        let text = text.as_str().context("a text")?;
+        let not_there = places.iter().filter(|place| !text.contains(&format!("window.hurt=`{place}`")));
+        missing.extend(not_there.map(|place| format!("{page} does not show {place}: {text}")));
+    }
+    // And of the action that was given up, what the other side said, at what the link leads to.
+    browser.go(&format!("{home}/actions?tab=failed")).await?;
+    browser.leaving(async || browser.click("tr[data-action] .what > a").await).await?;
+    let text = browser.script("return document.body.innerText").await?;
+    let text = text.as_str().context("a text")?;
+    for place in ["what the other side said", "delivery", "actor"] {
+        if !text.contains(&format!("window.hurt=`{place}`")) {
+            missing.push(format!("the action does not show {place}: {text}"));
+        }
+    }
+    Ok(missing)
+}
+
 /// All that begins with these can be reached by links from what is shown, and the rest of one place.
 async fn pages(browser: &Browser, home: &str) -> Result<Vec<String>> {
     let links =
@@ -404,13 +474,17 @@ async fn pages(browser: &Browser, home: &str) -> Result<Vec<String>> {
     {
         pages.push(page.to_owned());
     }
+    pages.extend(["/playbooks", "/guards"].map(str::to_owned));
+    for tab in ["waiting", "failed", "refused", "over"] {
+        pages.push(format!("/actions?tab={tab}"));
+    }
     pages.extend(["", "/exception"].map(|rest| format!("/alerts/{NOTICE}{rest}")));
     pages.extend(["", "/exception", "/events/0", "/events/1"].map(|rest| format!("/alerts/{ID}{rest}")));
-    for from in ["/", "/rules"] {
+    for from in ["/", "/rules", "/actions?tab=failed", "/actions?tab=over"] {
         browser.go(&format!("{home}{from}")).await?;
         let found = browser.script(links).await?;
         let found = found.as_array().context("links")?.iter().filter_map(Json::as_str);
-        let led = ["/entities/", "/rules/"];
+        let led = ["/entities/", "/rules/", "/actions/"];
         pages.extend(found.filter(|link| led.iter().any(|room| link.starts_with(room))).map(str::to_owned));
     }
     pages.dedup();
@@ -436,6 +510,13 @@ fn hostile_content_is_text_in_its_place_on_every_page() -> Result<()> {
                 browser.go(&format!("{home}{page}")).await?;
                 wrong.extend(faults(&browser, page.get(..60).unwrap_or(&page)).await?);
             }
+            wrong.extend(missing(&browser, &home).await?);
+            // What a playbook would come to, which only a form leads to.
+            browser.go(&format!("{home}/alerts/{ID}")).await?;
+            ensure!(browser.text("#playbook option").await? == NAME);
+            browser.leaving(async || browser.click("#response form button").await).await?;
+            browser.shows("h1", "would do").await?;
+            wrong.extend(faults(&browser, "a playbook").await?);
             // What the stream brings into a page that is open.
             browser.go(&format!("{home}/")).await?;
             browser.shows("#live", "Live").await?;
@@ -445,8 +526,10 @@ fn hostile_content_is_text_in_its_place_on_every_page() -> Result<()> {
             // What never finds anything proves nothing.
             let hurt = "document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hurt=1\">');";
             browser.script(hurt).await?;
+            browser.script("document.querySelector('h1').append('\\u202e')").await?;
             let control = faults(&browser, "the control").await?;
-            for found in ["a text became an element", "violates the following Content Security Policy"] {
+            let policy = "violates the following Content Security Policy";
+            for found in ["a text became an element", "a mark is obeyed", policy] {
                 ensure!(control.iter().any(|text| text.contains(found)), "{found}: {control:?}");
             }
             ensure!(wrong.is_empty(), "{} faults:\n{}", wrong.len(), wrong.join("\n"));

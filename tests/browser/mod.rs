@@ -9,6 +9,7 @@ mod driver;
 mod ease;
 mod focus;
 mod hostile;
+mod hostile_acts;
 mod keys;
 mod line;
 mod looks;

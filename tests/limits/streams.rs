@@ -62,7 +62,7 @@ fn revision(row: usize, revision: u32) -> AlertRevision {
 }
 
 async fn bind(store: &Store) -> Server {
-    served::bind(store, LiveView::new(|| Live::starting(Mode::Run, "test", AT))).await.expect("bound")
+    served::bind(store, LiveView::new(|| Live::starting(Mode::Run, "test", AT)), None).await.expect("bound")
 }
 
 /// What a reader has seen: the newest revision of each row, and the last id.

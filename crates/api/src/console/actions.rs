@@ -13,7 +13,7 @@ use utoipa::IntoParams;
 use vedette_act::ConnectorHealth;
 use vedette_store::model::{ActionState, AlertRow, Effectiveness};
 
-use super::{Frame, Stamp, forms::FormBody, href, render, segment, words};
+use super::{Frame, Stamp, forms::FormBody, href, render, segment, visible, words};
 use crate::{
     access::Permission,
     app::App,
@@ -328,6 +328,8 @@ struct GuardsPage {
     guards: GuardsDocument,
     text: String,
     sets: bool,
+    /// The form would give back something else than what is there.
+    altered: bool,
     approves: bool,
 }
 
@@ -338,11 +340,15 @@ pub(super) async fn guards(
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<Response, Problem> {
     let guards = action::guards(&app).await?;
+    let text = guards.entries.iter().map(line).collect::<Vec<_>>().join("\n");
+    let same = |of: &SparedDocument| entry(&line(of)).as_ref() == Some(of);
+    let altered = !guards.entries.iter().all(same) || !visible::is_shown_as_it_is(&text);
     render(&GuardsPage {
         frame: Frame::new(&app.live.now(), "/actions"),
-        text: guards.entries.iter().map(line).collect::<Vec<_>>().join("\n"),
+        text,
         guards,
         sets: caller.may(Permission::SetNeverBlock),
+        altered,
         approves: caller.may(Permission::Approve),
     })
 }

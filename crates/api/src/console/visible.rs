@@ -19,11 +19,7 @@ impl Escaper for Visible {
         let cut = if text.len() > MOST { text.char_indices().nth(MOST) } else { None };
         let text = cut.map_or(text, |(at, _)| &text[..at]);
         let (mut rest, mut marks) = (text, 0);
-        let mut written = |c: char| {
-            marks = if is_mark(c) { marks + 1 } else { 0 };
-            is_hidden(c) || marks > MOST_MARKS
-        };
-        while let Some((at, hidden)) = rest.char_indices().find(|(_, c)| written(*c)) {
+        while let Some((at, hidden)) = rest.char_indices().find(|(_, c)| is_written(*c, &mut marks)) {
             Html.write_escaped_str(&mut dest, &rest[..at])?;
             write!(dest, "{}", hidden.escape_unicode())?;
             rest = &rest[at + hidden.len_utf8()..];
@@ -31,6 +27,18 @@ impl Escaper for Visible {
         Html.write_escaped_str(&mut dest, rest)?;
         if cut.is_some() { dest.write_char('…') } else { Ok(()) }
     }
+}
+
+/// Whether a text of any length is shown letter by letter, so that a form gives back what it was given.
+pub(super) fn is_shown_as_it_is(text: &str) -> bool {
+    let mut marks = 0;
+    !text.chars().any(|c| is_written(c, &mut marks))
+}
+
+/// Whether a character is written as what it is, of which there were so many marks before.
+fn is_written(c: char, marks: &mut u32) -> bool {
+    *marks = if is_mark(c) { *marks + 1 } else { 0 };
+    is_hidden(c) || *marks > MOST_MARKS
 }
 
 /// Characters of one text on a page; a comment has 4,000 at most.
@@ -138,6 +146,10 @@ mod tests {
             "a\u{a0}b",
         ] {
             assert_eq!(shown(text), text);
+            assert!(is_shown_as_it_is(text));
+        }
+        for text in ["a\u{202e}b", "\u{200b}", "\u{7f}", &("a".to_owned() + &"\u{301}".repeat(5))] {
+            assert!(!is_shown_as_it_is(text), "{text:?}");
         }
     }
 }

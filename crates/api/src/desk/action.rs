@@ -252,7 +252,7 @@ pub(crate) struct DecisionBody {
 }
 
 /// An entry of the never-block set: a network, or a field and its value.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SparedDocument {
     /// An address or a network.

@@ -201,10 +201,19 @@ async fn the_never_block_set_has_a_version_and_the_kill_switch_needs_none() {
     let page = api.get("/guards").await.text();
     assert!(page.contains("203.0.113.0/24 # our own\nuser.name=monitor"), "{page}");
     assert!(page.contains("On: nothing is done."));
+    // What a form would give back as something else is in none.
+    for value in ["a\u{202e}b", "a # b"] {
+        let version = api.get("/api/v1/never-block").await.json()["version"].as_i64().unwrap();
+        let entries = json!([{"field": "user.name", "value": value, "note": "a robot"}]);
+        assert_eq!(put(&format!("\"{version}\""), json!({"entries": entries})).await.status, StatusCode::OK);
+        let page = api.get("/guards").await.text();
+        assert!(page.contains("Change it over the API") && !page.contains("<textarea"), "{page}");
+    }
+    let version = api.get("/api/v1/never-block").await.json()["version"].as_i64().unwrap();
     let many: Vec<Value> = (0..200)
         .map(|n| json!({"network": format!("198.51.{n}.0/24"), "note": "own egress of a branch office"}))
         .collect();
-    assert_eq!(put("\"2\"", json!({"entries": many})).await.status, StatusCode::OK);
+    assert_eq!(put(&format!("\"{version}\""), json!({"entries": many})).await.status, StatusCode::OK);
     let page = api.get("/guards").await.text();
     assert!(
         page.contains("198.51.199.0/24 # own egress of a branch office\n")
