@@ -164,7 +164,7 @@ pub(crate) struct ActionParams {
     /// For this alert or notice.
     pub alert_id: Option<String>,
     /// For the alerts of this case.
-    #[param(value_type = Option<i64>)]
+    #[param(inline, value_type = Option<shape::CaseNumber>)]
     pub case: Option<String>,
     /// At most so many: 1 to 500. Default: 50.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
