@@ -277,8 +277,10 @@ fn what_is_in_the_way_is_said_with_its_remedy() -> Result<()> {
     let Some(broker) = Broker::shared("respond::topics")? else { return Ok(()) };
     let runtime = Runtime::new()?;
     let missing = topics(&broker.bootstrap(), "missing", Security::default());
-    let small = written(&broker, "small")?;
-    broker.configure_topic("small.alerts", &[("max.message.bytes", "300")])?;
+    // From the start: a change of a topic's settings takes effect at some later time.
+    let small = topics(&broker.bootstrap(), "small", Security::default());
+    broker.create_topic("small.alerts", PARTITIONS, &[("max.message.bytes", "300")])?;
+    broker.create_topic("small.actions", PARTITIONS, &[])?;
     let connectors =
         vec![connector("kafka", Means::Kafka(missing)), connector("kafka/small", Means::Kafka(small))];
     let mut scene = runtime.block_on(Scene::new(connectors, Vec::new()))?;
