@@ -10,8 +10,7 @@ use serde_json::{Map, Value, value::RawValue};
 use utoipa::{PartialSchema as _, ToSchema};
 use vedette_event::{Evidence, Incarnation, Micros, Severity, alert::Number};
 use vedette_store::model::{
-    AlertRow, Content, Disposition, EvidenceContent, RevisionPoint, RowState, Status, Triage, Withdrawal,
-    Withdrawn,
+    AlertRow, Content, Disposition, EvidenceContent, RevisionPoint, Status, Triage, Withdrawal,
 };
 
 /// An alert: one revision's body with its envelope.
@@ -298,30 +297,12 @@ impl AlertDocument {
         let envelope = Envelope::of(&row);
         Self { row, envelope }
     }
-
-    /// The JSON text.
-    fn text(&self) -> Result<String, serde_json::Error> {
-        let envelope = serde_json::to_string(&self.envelope)?;
-        let members = |object: &str| {
-            object.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).map(str::to_owned)
-        };
-        let withdrawn = self.row.withdrawn.map(|Withdrawn { reason, at }| WithdrawnNotice { reason, at });
-        let state = match self.row.state {
-            RowState::Notice => {
-                format!("\"state\":\"notice\",\"withdrawn\":{},", serde_json::to_string(&withdrawn)?)
-            }
-            RowState::Active | RowState::Ended => String::new(),
-        };
-        match (members(&self.row.body), members(&envelope)) {
-            (Some(body), Some(envelope)) => Ok(format!("{{{state}{body},{envelope}}}")),
-            _ => Err(serde_json::Error::custom("a stored body is no JSON object")),
-        }
-    }
 }
 
 impl Serialize for AlertDocument {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let raw = self.text().and_then(RawValue::from_string).map_err(S::Error::custom)?;
+        let raw =
+            self.row.document(&self.envelope).and_then(RawValue::from_string).map_err(S::Error::custom)?;
         raw.serialize(serializer)
     }
 }

@@ -8,9 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 use vedette_event::Micros;
 use vedette_respond::desired::Command;
-use vedette_store::model::{
-    ActionRow, AlertRow, AuditEntry, Disposition, News, RowState, Status, Triage, Withdrawn,
-};
+use vedette_store::model::{ActionRow, AlertRow, AuditEntry, Disposition, News, Status, Triage};
 
 use super::{enforcement, message::Told};
 
@@ -60,21 +58,7 @@ pub fn document(row: &AlertRow) -> Result<String, serde_json::Error> {
         case_id: row.case,
         snooze_id: row.snooze,
     };
-    let envelope = serde_json::to_string(&envelope)?;
-    let members = |object: &str| {
-        object.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).map(str::to_owned)
-    };
-    let state = match row.state {
-        RowState::Notice => {
-            let withdrawn = row.withdrawn.map(|Withdrawn { reason, at }| json!({"reason": reason, "at": at}));
-            format!("\"state\":\"notice\",\"withdrawn\":{},", serde_json::to_string(&withdrawn)?)
-        }
-        RowState::Active | RowState::Ended => String::new(),
-    };
-    match (members(&row.body), members(&envelope)) {
-        (Some(body), Some(envelope)) => Ok(format!("{{{state}{body},{envelope}}}")),
-        _ => Err(serde::ser::Error::custom("a stored body is no JSON object")),
-    }
+    row.document(&envelope)
 }
 
 /// Whether it is about an alert or about what is done, its key, and what it says.

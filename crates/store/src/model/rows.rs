@@ -60,6 +60,30 @@ pub struct AlertRow {
     pub snooze: Option<i64>,
 }
 
+impl AlertRow {
+    /// The row as one JSON object: of a notice its state and whether it is withdrawn, the body's members byte for byte as they were published,
+    /// then those of an envelope.
+    ///
+    /// # Errors
+    /// If body or envelope are no JSON object.
+    pub fn document(&self, envelope: &impl Serialize) -> Result<String, serde_json::Error> {
+        let envelope = serde_json::to_string(envelope)?;
+        let members = |object: &str| {
+            object.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).map(str::to_owned)
+        };
+        let state = match self.state {
+            RowState::Notice => {
+                format!("\"state\":\"notice\",\"withdrawn\":{},", serde_json::to_string(&self.withdrawn)?)
+            }
+            RowState::Active | RowState::Ended => String::new(),
+        };
+        match (members(&self.body), members(&envelope)) {
+            (Some(body), Some(envelope)) => Ok(format!("{{{state}{body},{envelope}}}")),
+            _ => Err(serde::ser::Error::custom("a stored body is no JSON object")),
+        }
+    }
+}
+
 /// Why a notice is withdrawn, and since when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withdrawn {
