@@ -27,7 +27,7 @@ use crate::{
     console,
     params::refused_body,
     problem::{Kind, Problem, short},
-    rates::Rates,
+    rates::{Rates, SUSTAINED},
     session::{self, CSRF_FIELD, CSRF_HEADER, Cookie},
 };
 
@@ -187,7 +187,9 @@ async fn admit(
     // Where nobody signs in there is one caller, who keeps nobody else out.
     if let Some(caller) = caller.as_ref().filter(|_| !app.open) {
         guard.rates.count(&caller.name).map_err(|wait| {
-            let detail = "You ask more often than 200 times a second; come again when `Retry-After` says.";
+            let detail = format!(
+                "You ask more often than {SUSTAINED} times a second; come again when `Retry-After` says."
+            );
             Problem::new(Kind::TooManyRequests, detail).retry_after(wait.as_secs() as i64 + 1)
         })?;
     }

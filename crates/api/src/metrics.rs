@@ -27,16 +27,6 @@ mod operation;
 
 pub use catalogue::Metric;
 
-impl SignInOutcome {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::SignedIn => "signed_in",
-            Self::Refused => "refused",
-            Self::Held => "held",
-        }
-    }
-}
-
 type HttpLabels = [(&'static str, String); 3];
 type SignInLabels = [(&'static str, &'static str); 1];
 
@@ -56,6 +46,16 @@ pub(crate) enum SignInOutcome {
     Refused,
     /// Too many attempts.
     Held,
+}
+
+impl SignInOutcome {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::SignedIn => "signed_in",
+            Self::Refused => "refused",
+            Self::Held => "held",
+        }
+    }
 }
 
 impl Metrics {

@@ -124,6 +124,28 @@ mod tests {
     }
 
     #[test]
+    fn a_partition_has_a_rate_of_its_own_and_only_the_newest_looks_know_partitions() {
+        let pace = Pace::default();
+        let of = |events: u64| {
+            let mut live = with(1_000);
+            live.sources[0].partitions.truncate(2);
+            (live.sources[0].partitions[0].events, live.sources[0].partitions[1].events) = (events, 7);
+            live
+        };
+        for n in 0..LOOKS as u64 + 9 {
+            pace.look(&of(n * 150), at(n as i64 * 15));
+        }
+        let last = LOOKS as u64 + 8;
+        let live = of(last * 150);
+        let rate =
+            |number: usize| pace.partition_rate(&live.sources[0].partitions[number], at(last as i64 * 15));
+        assert_eq!((rate(0), rate(1)), (Some(10.0), Some(0.0)));
+        let looks = pace.0.lock().unwrap();
+        assert_eq!(looks.iter().filter(|look| !look.partitions.is_empty()).count(), RECENT);
+        assert_eq!(looks.len(), LOOKS);
+    }
+
+    #[test]
     fn what_moved_between_looks_is_told_and_a_counter_begins_anew() {
         let pace = Pace::default();
         assert!(pace.steps().is_empty());

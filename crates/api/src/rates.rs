@@ -12,8 +12,8 @@ use governor::{
     state::keyed::HashMapStateStore,
 };
 
-/// Requests a second that one caller may go on with: a page of the console makes ten, an export or a dashboard a few.
-const SUSTAINED: NonZeroU32 = NonZeroU32::new(200).unwrap();
+/// Requests a second that one caller may go on with: several people's pages, exports and dashboards under one token.
+pub(crate) const SUSTAINED: NonZeroU32 = NonZeroU32::new(200).unwrap();
 /// Requests that may come at once: a script that looks at each of a thousand alerts.
 const BURST: NonZeroU32 = NonZeroU32::new(2_000).unwrap();
 /// Callers that are remembered before those are forgotten who have not asked for a while.

@@ -409,10 +409,9 @@ pub(super) async fn kill_switch(
     Ok(Redirect::to("/guards").into_response())
 }
 
-/// `1.4 s`, of half and of nearly all; nothing where nothing took effect.
+/// How long half took and how long nearly all; nothing where nothing took effect.
 fn seconds(took: &Took) -> Option<(String, String)> {
-    let told = |seconds: f64| format!("{seconds:.1} s");
-    Some((told(took.p50_seconds?), told(took.p99_seconds?)))
+    Some((words::seconds(took.p50_seconds?), words::seconds(took.p99_seconds?)))
 }
 
 /// What an alert's page shows of response, and offers.

@@ -208,11 +208,12 @@ fn figures(live: &Live, alerted: u64, first: Took) -> Vec<(&'static str, String,
         || ("–".to_owned(), "nothing yet".to_owned()),
         |at| (words::span(now.since(at)), "ago".to_owned()),
     );
+    let (first_word, of) = heard(first);
     let events: u64 = live.sources.iter().map(|source| source.events).sum();
     let lag: u64 = live.sources.iter().map(|source| source.lag).sum();
     vec![
         ("Behind", behind, whose),
-        ("First word", seconds(first.p50_seconds), longest(first)),
+        ("First word", first_word, of),
         ("Last published", published.0, published.1),
         ("Unread records", words::number(lag), "in all partitions".to_owned()),
         ("Alerts", words::number(alerted), "in the last day".to_owned()),
@@ -220,24 +221,17 @@ fn figures(live: &Live, alerted: u64, first: Took) -> Vec<(&'static str, String,
     ]
 }
 
-/// `1.4 s`; of hours and days what people say.
-fn seconds(of: Option<f64>) -> String {
-    match of {
-        None => "–".to_owned(),
-        Some(seconds) if seconds < 100.0 => format!("{seconds:.1} s"),
-        Some(seconds) => words::span(Span::secs(seconds as i64)),
-    }
-}
-
-fn longest(first: Took) -> String {
-    match first.of {
-        0 => "no alert in the last hour".to_owned(),
-        of => format!(
-            "after its event at most, of half of {} in the last hour; of 99 % {}",
-            words::number(of),
-            seconds(first.p99_seconds)
-        ),
-    }
+/// How long half of the first words took, and what that is of.
+fn heard(first: Took) -> (String, String) {
+    let (Some(half), Some(most)) = (first.p50_seconds, first.p99_seconds) else {
+        return ("–".to_owned(), "no alert in the last hour".to_owned());
+    };
+    let of = words::number(first.of);
+    let detail = format!(
+        "after its event at most, of half of {of} in the last hour; of 99 % {}",
+        words::seconds(most)
+    );
+    (words::seconds(half), detail)
 }
 
 /// What stands behind the figures, for who runs it.

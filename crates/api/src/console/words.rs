@@ -55,6 +55,11 @@ pub(super) fn span(span: Span) -> String {
     }
 }
 
+/// Seconds to the tenth, `1.4 s`; of many of them what [`span`] says.
+pub(super) fn seconds(seconds: f64) -> String {
+    if seconds < 100.0 { format!("{seconds:.1} s") } else { span(Span::secs(seconds as i64)) }
+}
+
 /// How long something lasted.
 pub(super) fn lasted(first: Micros, last: Micros) -> String {
     match last.since(first) {

@@ -1,6 +1,6 @@
 //! The service itself: sources, status, dead letters, probes, metrics, the OpenAPI document.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json, Router,
@@ -11,6 +11,7 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::json;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 use vedette_event::{Incarnation, Micros, Severity};
 use vedette_store::{
@@ -36,6 +37,9 @@ use crate::{
 
 /// The newest: what began and ended lately; all of them are in the store and in the log.
 const HEALTH_EVENTS: u32 = 50;
+
+/// For what the store knows, of a scrape that as a probe has no time limit of its own.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// All sources.
 #[derive(Debug, Serialize, ToSchema)]
@@ -253,10 +257,11 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     let media = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let mut all = samples(&app);
-    match responding(&app).await {
-        Ok(more) => all.extend(more),
-        // The rest is told all the same: an alarm on what is missing says what it is about.
-        Err(problem) => tracing::warn!(problem = problem.detail(), "metrics without those of response"),
+    // The rest is told all the same, and in time, also where the store does not answer: alarms are about that, too.
+    match timeout(PATIENCE, responding(&app)).await {
+        Ok(Ok(more)) => all.extend(more),
+        Ok(Err(problem)) => tracing::warn!(problem = problem.detail(), "metrics without those of response"),
+        Err(_) => tracing::warn!("metrics without those of response: the store does not answer"),
     }
     ([(header::CONTENT_TYPE, media)], app.metrics.render(all)).into_response()
 }
