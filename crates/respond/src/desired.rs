@@ -142,16 +142,9 @@ impl DesiredState {
         world: &World,
         now: Micros,
     ) -> (Vec<InForce>, Vec<(Action, Target)>) {
-        let Wanted { by_lane, uncut } = self.wanted(connector, world, now);
-        (by_lane.into_values().collect(), uncut)
-    }
-
-    fn wanted(&self, connector: &str, world: &World, now: Micros) -> Wanted {
         let mut wanted = Wanted::default();
-        if world.kill_switch {
-            return wanted;
-        }
-        for ((action, target), stand) in self.stands.get(connector).into_iter().flatten() {
+        let stands = self.stands.get(connector).filter(|_| !world.kill_switch);
+        for ((action, target), stand) in stands.into_iter().flatten() {
             if stand.until <= now {
                 continue;
             }
@@ -167,7 +160,7 @@ impl DesiredState {
                 Err(_) => wanted.uncut.push((*action, target.clone())),
             }
         }
-        wanted
+        (wanted.by_lane.into_values().collect(), wanted.uncut)
     }
 }
 
