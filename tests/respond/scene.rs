@@ -63,16 +63,17 @@ impl Scene {
         let responder = Responder::new(response.clone(), Board::new(Vec::new()));
         let mut scene = Self { _folder: folder, store, response, responder, couriers: Vec::new() };
         scene.actions().await?;
-        scene.begin()?;
+        scene.begin().await?;
         Ok(scene)
     }
 
     /// Has all couriers begin, those before them ended wherever they were.
-    pub fn begin(&mut self) -> Result<()> {
+    pub async fn begin(&mut self) -> Result<()> {
         self.couriers.drain(..).for_each(|courier| courier.abort());
         for of in &self.response.settings().connectors {
             let courier = Courier::new(self.response.clone(), of.clone(), self.responder.wanted(), now);
-            let courier = courier.map_err(anyhow::Error::msg)?.context("a courier")?;
+            let mut courier = courier.map_err(anyhow::Error::msg)?.context("a courier")?;
+            courier.begin().await?;
             self.couriers.push(tokio::spawn(courier.run(std::future::pending())));
         }
         Ok(())

@@ -102,10 +102,6 @@ fn topics_say_each_change_of_alerts_and_each_step_of_actions_in_order() -> Resul
     let steps = vec![notify("tell", &["kafka"]), throttle()];
     let mut scene = runtime.block_on(Scene::new(vec![kafka], steps))?;
     let (action, listed) = runtime.block_on(async {
-        // What was there before the connector is history, and so is nothing that comes after it began.
-        while scene.store.feed_position("kafka").await?.is_none() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
         let mut of = alert("a");
         scene.publish(&of).await?;
         (of.revision, of.count) = (2, 20);
@@ -176,9 +172,6 @@ fn whenever_it_is_cut_off_nothing_is_left_out_and_the_newest_comes_last() -> Res
     let mut scene = runtime.block_on(Scene::new(vec![kafka], Vec::new()))?;
     let (alerts, revisions) = (7_u32, 20_u32);
     runtime.block_on(async {
-        while scene.store.feed_position("kafka").await?.is_none() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
         for revision in 1..=revisions {
             for id in 0..alerts {
                 let mut of = alert(&format!("a{id}"));
@@ -187,7 +180,7 @@ fn whenever_it_is_cut_off_nothing_is_left_out_and_the_newest_comes_last() -> Res
             }
             // Wherever it is: reading, sending, noting.
             tokio::time::sleep(Duration::from_millis(u64::from(revision * 7 % 11))).await;
-            scene.begin()?;
+            scene.begin().await?;
         }
         anyhow::Ok(())
     })?;

@@ -93,7 +93,10 @@ impl RecordProducer {
             failed.get_or_insert((&record.topic, error));
         }
         let Some((topic, error)) = failed else {
-            self.connection.answered();
+            // Without records nobody was asked: a user who is refused has not been welcome by that.
+            if !records.is_empty() {
+                self.connection.answered();
+            }
             return Ok(());
         };
         if producer.client().fatal_error().is_some() {

@@ -102,6 +102,17 @@ impl Courier {
         Ok(Some(Self { response, settings, way, health, wanted, clock, rests_until, enforce_at, tries }))
     }
 
+    /// Notes from where it tells what happens, if it never did: all that happens from now on is told, also what does before it runs.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn begin(&mut self) -> Result<(), ActError> {
+        if let Way::Topics(topics) = &mut self.way {
+            topics.begin(self.response.store(), &self.settings.connector.name).await?;
+        }
+        Ok(())
+    }
+
     /// The connector's name.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {

@@ -45,26 +45,31 @@ impl Topics {
         Ok(Self { settings: settings.clone(), producer, position: None })
     }
 
-    /// Tells what happened since it did last, or ever; what was there before it was configured is history.
+    /// From where it tells: where it was, or from now on, since what was there before it was configured is history.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn begin(&mut self, store: &Store, name: &str) -> Result<(i64, i64), ActError> {
+        if let Some(position) = self.position {
+            return Ok(position);
+        }
+        let position = match store.feed_position(name).await? {
+            Some(position) => position,
+            None => {
+                let newest = store.newest_seq().await?;
+                store.note_feed_position(name, newest).await?;
+                newest
+            }
+        };
+        Ok(*self.position.insert((position, position)))
+    }
+
+    /// Tells what happened since it did last.
     ///
     /// # Errors
     /// If the store fails.
     pub async fn follow(&mut self, store: &Store, name: &str) -> Result<Followed, ActError> {
-        let (position, written) = match self.position {
-            Some(position) => position,
-            None => {
-                let position = match store.feed_position(name).await? {
-                    Some(position) => position,
-                    None => {
-                        let newest = store.newest_seq().await?;
-                        store.note_feed_position(name, newest).await?;
-                        newest
-                    }
-                };
-                (position, position)
-            }
-        };
-        self.position = Some((position, written));
+        let (position, written) = self.begin(store, name).await?;
         let (news, reached) = store.news(position, TOGETHER).await?;
         let mut records = Vec::with_capacity(news.len());
         for news in &news {

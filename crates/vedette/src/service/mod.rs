@@ -167,7 +167,7 @@ async fn start_all(
     let reloads = (mode == Mode::Run).then(|| reload::over_the_api(ask));
     let check = check(mode, &config, text.lists.clone());
     let (playbooks, in_force) = watch::channel(Arc::default());
-    let acting = respond::Acting::new(&store, (mode, &config), (playbooks, in_force))?;
+    let acting = respond::Acting::new(&store, (mode, &config), (playbooks, in_force)).await?;
     let faces = (reloads, acting.response.clone(), acting.board.clone());
     let address = serve(&store, (mode, &config, faces), check, view, metrics.clone(), supervisor).await?;
     tracing::info!(api = %address, "starting");

@@ -26,7 +26,7 @@ use super::{
     witness::{self, Sightings},
 };
 use crate::{
-    Failure,
+    Failure, World as _,
     config::{Config, respond},
     content::{self, RuleText},
 };
@@ -110,7 +110,7 @@ pub struct Acting {
 
 impl Acting {
     /// By the configuration. The demo acts on the world that it simulates: its firewalls and gateways fetch, and it tells nobody.
-    pub fn new(
+    pub async fn new(
         store: &Store,
         (mode, config): (Mode, &Config),
         (playbooks, in_force): (watch::Sender<Arc<PlaybookSet>>, watch::Receiver<Arc<PlaybookSet>>),
@@ -132,7 +132,10 @@ impl Acting {
                 Means::Kafka(_) => "kafka.security".to_owned(),
                 _ => format!("respond.connectors.{}.ca_file", of.connector.name),
             };
-            couriers.extend(courier.map_err(|what| Failure::Usage(config.places.wrong(&key, what)))?);
+            let courier = courier.map_err(|what| Failure::Usage(config.places.wrong(&key, what)))?;
+            let Some(mut courier) = courier else { continue };
+            courier.begin().await.world()?;
+            couriers.push(courier);
         }
         Ok(Self { response, board, responder, couriers, shelf, playbooks })
     }
