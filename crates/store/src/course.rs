@@ -95,12 +95,13 @@ pub(crate) struct Past {
 }
 
 impl Store {
-    /// The body of an alert as it was at `seq`, from its newest revision and body.
+    /// The body of an alert as it was at `seq`, from its newest revision and body; newer ones may have come since those were read.
     pub(crate) async fn body_at(&self, id: &str, newest: (u32, &str), seq: i64) -> Result<Past, Error> {
         let rows = sqlx::query(
-            "select revision, seq, back from alert_revisions where id = $1 order by revision desc limit $2",
+            "select revision, seq, back from alert_revisions where id = $1 and revision <= $2 order by revision desc limit $3",
         )
         .bind(id)
+        .bind(i64::from(newest.0))
         .bind(MOST_POINTS)
         .fetch_all(&self.inner.readers)
         .await?;

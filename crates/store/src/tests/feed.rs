@@ -108,3 +108,19 @@ async fn each_follower_has_a_position_which_never_goes_back() {
     }
     assert_eq!(store.feed_position("kafka/soar").await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn a_revision_that_comes_while_an_earlier_one_is_being_told_takes_no_other_away() {
+    let (_folder, store) = store().await;
+    let mut seqs = Vec::new();
+    for revision in 1..=3 {
+        publish_alerts(&store, vec![alert("a", revision, 10, u64::from(revision) + 4)]).await;
+        seqs.push(store.newest_seq().await.unwrap());
+    }
+    let row = store.alert("a").await.unwrap().unwrap();
+    publish_alerts(&store, vec![alert("a", 4, 10, 8)]).await;
+    for (seq, revision) in seqs.iter().zip(1..) {
+        let past = store.as_it_was(row.clone(), *seq).await.unwrap();
+        assert_eq!((past.row.revision, past.exact), (revision, true));
+    }
+}
