@@ -3,6 +3,7 @@
 
 mod act;
 mod analyst;
+mod closed_loop;
 mod content;
 pub mod demo;
 mod driver;

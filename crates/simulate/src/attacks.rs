@@ -34,6 +34,13 @@ fn later(start: Micros, millis: u64) -> Micros {
     start.plus(Span(millis as i64 * 1_000))
 }
 
+/// When one who does not give up tries: so many times at this pace in milliseconds, then each three seconds until two minutes are over.
+/// So there is somebody whom a block hits that took a person a minute to approve.
+fn persistent(start: Micros, quick: u64, pace: u64) -> impl Iterator<Item = (u64, Micros)> {
+    let slow = (1..).map(move |n| quick * pace + n * 3_000).take_while(|at| *at < 120_000);
+    (0..).zip((0..quick).map(move |n| n * pace).chain(slow).map(move |at| later(start, at)))
+}
+
 fn attacker(random: &mut Random) -> String {
     format!("203.0.113.{}", 1 + random.below(250))
 }
@@ -76,8 +83,8 @@ fn port_scan(random: &mut Random, start: Micros) -> Vec<Record> {
 
 fn injections(random: &mut Random, start: Micros) -> Vec<Record> {
     let client = attacker(random);
-    (0..9)
-        .map(|n| {
+    persistent(start, 9, 700)
+        .map(|(n, at)| {
             let query = format!("id={n}%27%20UNION%20SELECT%20password%20FROM%20users--%20-");
             let request = Request {
                 client: &client,
@@ -90,22 +97,22 @@ fn injections(random: &mut Random, start: Micros) -> Vec<Record> {
                     "awswaf:managed:aws:sql-database:SQLi_QueryArguments",
                 )),
             };
-            wire::waf(later(start, n * 700), &request, random.bits(), Some("waf-class-burst"))
+            wire::waf(at, &request, random.bits(), Some("waf-class-burst"))
         })
         .collect()
 }
 
 fn bad_signatures(random: &mut Random, start: Micros) -> Vec<Record> {
     let (key, client) = (format!("k-{}", random.below(4_000)), attacker(random));
-    (0..28)
-        .map(|n| {
+    persistent(start, 28, 250)
+        .map(|(_, at)| {
             let more = json!({
                 "reason": "signature_mismatch",
                 "signature_ok": false,
                 "api_key_id": key,
                 "client_ip": client,
             });
-            wire::api(later(start, n * 250), "order_place", "failure", more, Some("api-sigfail"))
+            wire::api(at, "order_place", "failure", more, Some("api-sigfail"))
         })
         .collect()
 }

@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -41,7 +42,7 @@ const GATHER: Duration = Duration::from_millis(20);
 /// Where playbooks come from.
 pub enum Shelf {
     /// From these folders, again and again.
-    Folders(Vec<std::path::PathBuf>),
+    Folders(Vec<PathBuf>),
     /// They came with the binary.
     BuiltIn(RuleText),
 }
@@ -109,7 +110,8 @@ pub struct Acting {
 }
 
 impl Acting {
-    /// By the configuration. The demo acts on the world that it simulates: its firewalls and gateways fetch, and it tells nobody.
+    /// By the configuration. The demo acts on the world that it simulates: its firewalls and gateways fetch, and it tells nobody; with rules of
+    /// one's own come the playbooks beside them.
     pub async fn new(
         store: &Store,
         (mode, config): (Mode, &Config),
@@ -120,7 +122,7 @@ impl Acting {
                 let settings = respond::settings(config).map_err(Failure::Usage)?;
                 (settings, Shelf::Folders(config.rules.clone()))
             }
-            Mode::Demo => demo(),
+            Mode::Demo => demo(&config.rules),
         };
         let response = Response::new(store.clone(), settings, in_force);
         let board = Board::new(response.settings().outlets());
@@ -207,8 +209,8 @@ fn blocked(wanted: &Wanted) -> Vec<ipnet::IpNet> {
     all.filter(|of| of.action > Action::Tag).filter_map(|of| of.target.network()).collect()
 }
 
-/// The simulated world fetches all that it can obey, and each countermeasure is approved by whoever watches.
-fn demo() -> (Settings, Shelf) {
+/// The simulated world fetches all that it can obey, and each countermeasure that comes with it is approved by whoever watches.
+fn demo(rules: &[PathBuf]) -> (Settings, Shelf) {
     let fetch = |(kind, name): (ConnectorKind, &str)| ConnectorSettings {
         connector: Connector { kind, name: name.into() },
         means: Means::Fetched(10_000),
@@ -221,9 +223,13 @@ fn demo() -> (Settings, Shelf) {
         (ConnectorKind::Dag, "dag/internal"),
     ];
     let connectors = connectors.into_iter().map(fetch).collect();
+    let settings = Settings { connectors, ..Settings::default() };
+    if !rules.is_empty() {
+        return (settings, Shelf::Folders(rules.to_vec()));
+    }
     let mut text = content::built_in_playbooks();
     text.files.iter_mut().for_each(|file| file.text.insert_str(0, "mode: approve\n"));
-    (Settings { connectors, ..Settings::default() }, Shelf::BuiltIn(text))
+    (settings, Shelf::BuiltIn(text))
 }
 
 /// Takes turns until it is to stop.
