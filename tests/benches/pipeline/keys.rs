@@ -130,7 +130,7 @@ pub fn measure(
             "    - {{name: {}, source: json, disorder: 1s}}\nengine: {{threads: {threads}}}\n",
             topic(keys)
         );
-        let deployment = Deployment::with_rules(binary, &bootstrap, &more, RULES)?;
+        let deployment = Deployment::with_rules(binary, &bootstrap, &more, &[("rules.yml", RULES)])?;
         let mut service = deployment.run()?;
         if keys != FEW {
             throughput(&mut service, records, report)?;

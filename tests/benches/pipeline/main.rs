@@ -2,15 +2,17 @@
 //!
 //! In: `cargo bench -p vedette-tests --bench pipeline -- [--records N] [--samples N] [--background RATE] [--rate RATE]
 //! [--disorder SECONDS] [--threads N]… [--storm RULES]… [--hosts N]
-//! [--keys N] [--binary PATH] [--json]`, and Kafka's jars in
+//! [--keys N] [--acting] [--binary PATH] [--json]`, and Kafka's jars in
 //! `VEDETTE_KAFKA_LIB`. Out: a table, or one JSON object: throughput and processor time from an empty store to lag 0, the same after a SIGKILL half-way, latency of
 //! notices and final alerts under a background, and how long a restart takes.
 //! With `--threads` it measures only throughput, with each number of threads in turn, three times over.
 //! With `--storm` it measures only that: so many rules that fire for all hosts at once. With `--keys` only what so many keys cost.
+//! With `--acting` only how long it takes until people and bouncers hear of a record.
 //! Without `--disorder` the sources keep their own `D`, and final alerts take more than a minute to come.
 
 #![allow(clippy::print_stdout)]
 
+mod acting;
 #[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../../kafka/broker.rs"]
 mod broker;
@@ -54,6 +56,7 @@ struct Args {
     storms: Vec<usize>,
     hosts: usize,
     keys: Option<u64>,
+    acting: bool,
     binary: Option<PathBuf>,
     json: bool,
 }
@@ -70,6 +73,7 @@ impl Args {
             storms: Vec::new(),
             hosts: 1_000,
             keys: None,
+            acting: false,
             binary: None,
             json: false,
         };
@@ -87,6 +91,7 @@ impl Args {
                 "--hosts" => all.hosts = value()?.parse()?,
                 "--keys" => all.keys = Some(value()?.parse()?),
                 "--binary" => all.binary = Some(value()?.into()),
+                "--acting" => all.acting = true,
                 "--json" => all.json = true,
                 // Cargo says so to every bench.
                 "--bench" => {}
@@ -172,6 +177,13 @@ fn main() -> Result<()> {
     if let Some(keys) = args.keys {
         let mut report = Report::default();
         keys::measure((&binary, &mut broker), keys, args.threads.first().copied(), &mut report)?;
+        report.print(args.json);
+        return broker.kill();
+    }
+    if args.acting {
+        let mut report = Report::default();
+        broker.create_topic(acting::TOPIC, 1, &[])?;
+        acting::measure(&binary, &broker.bootstrap(), args.samples.min(acting::MOST), &mut report)?;
         report.print(args.json);
         return broker.kill();
     }

@@ -72,12 +72,20 @@ impl Deployment {
         Self::in_folder(dir, (binary, bootstrap), &more, &root().join("detections"))
     }
 
-    /// A new one with topics and rules of its own.
-    pub fn with_rules(binary: &Path, bootstrap: &str, topics: &str, rules: &str) -> Result<Self> {
+    /// A new one with topics and files of rules of its own.
+    pub fn with_rules(
+        binary: &Path,
+        bootstrap: &str,
+        topics_and_more: &str,
+        files: &[(&str, &str)],
+    ) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("vedette-pipeline-").tempdir()?;
-        let path = dir.path().join("rules.yml");
-        fs::write(&path, rules)?;
-        Self::in_folder(dir, (binary, bootstrap), topics, &path)
+        let rules = dir.path().join("rules");
+        fs::create_dir_all(rules.join("playbooks"))?;
+        for (name, text) in files {
+            fs::write(rules.join(name), text)?;
+        }
+        Self::in_folder(dir, (binary, bootstrap), topics_and_more, &rules)
     }
 
     fn in_folder(
@@ -94,11 +102,15 @@ impl Deployment {
         );
         fs::write(dir.path().join("vedette.yml"), config)?;
         let mut deployment = Self { dir, token: String::new() };
-        let made =
-            deployment.command(&["token", "create", "--name", "bench", "--role", "engineer"]).output()?;
-        ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        deployment.token = String::from_utf8(made.stdout)?.trim().to_owned();
+        deployment.token = deployment.token("engineer")?;
         Ok(deployment)
+    }
+
+    /// A new token with this role.
+    pub fn token(&self, role: &str) -> Result<String> {
+        let made = self.command(&["token", "create", "--name", role, "--role", role]).output()?;
+        ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        Ok(String::from_utf8(made.stdout)?.trim().to_owned())
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -191,23 +203,32 @@ impl Service {
         Ok(())
     }
 
-    fn open(&self, path: &str) -> Result<BufReader<TcpStream>> {
+    fn open(&self, path: &str, header: &str) -> Result<BufReader<TcpStream>> {
         let mut stream = TcpStream::connect(&self.address)?;
-        let Self { address, token, .. } = self;
+        let address = &self.address;
         // Of version 1.0, so that the answer comes in one piece and ends with the connection.
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\r\n")?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n{header}\r\n\r\n")?;
         Ok(BufReader::new(stream))
+    }
+
+    fn bearer(&self) -> String {
+        format!("Authorization: Bearer {}", self.token)
     }
 
     /// A stream of server-sent events.
     pub fn follow(&self, path: &str) -> Result<BufReader<TcpStream>> {
-        self.open(path)
+        self.open(path, &self.bearer())
     }
 
     /// What the API has under a path.
     pub fn api(&self, path: &str) -> Result<Value> {
+        self.ask(path, &self.bearer())
+    }
+
+    /// What is under a path for who has this header.
+    pub fn ask(&self, path: &str, header: &str) -> Result<Value> {
         let mut answer = String::new();
-        self.open(path)?.read_to_string(&mut answer)?;
+        self.open(path, header)?.read_to_string(&mut answer)?;
         let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
         ensure!(head.split(' ').nth(1) == Some("200"), "{path}: {answer}");
         Ok(serde_json::from_str(body)?)

@@ -112,7 +112,7 @@ pub fn measure(
 ) -> Result<()> {
     let name = topic(count);
     let topics = format!("    - {{name: {name}, source: json, disorder: 1s}}\n");
-    let deployment = Deployment::with_rules(binary, bootstrap, &topics, &rules(count))?;
+    let deployment = Deployment::with_rules(binary, bootstrap, &topics, &[("rules.yml", &rules(count))])?;
     let mut service = deployment.run()?;
     let seen = follow(&service)?;
     let producer = ClientConfig::new().set("bootstrap.servers", bootstrap).set("linger.ms", "5").create()?;

@@ -1,0 +1,174 @@
+//! From a record to what is done about it: a message that a webhook takes, and a decision that a bouncer sees.
+//!
+//! In: a broker, the binary, how many samples. Out: percentiles of the ways from a record to its notice, its message and its decision, and
+//! from the notice to both. Each sample is a denied request of an address of its own; a playbook tells of it and throttles the
+//! address. Times begin before the record is handed to the producer; the bouncer asks every [`ASKS`], and what a real one adds to that is its own pause.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use rdkafka::{
+    ClientConfig,
+    producer::{BaseProducer, BaseRecord, Producer},
+};
+use serde_json::Value;
+use vedette_event::Micros;
+
+use crate::{
+    PATIENCE, Report,
+    load::now,
+    service::{Deployment, Service},
+};
+
+/// The topic of the records.
+pub const TOPIC: &str = "acting";
+/// From one question of the bouncer to the next.
+const ASKS: Duration = Duration::from_millis(20);
+/// What a person is promised: a message within so many milliseconds of the notice.
+const PROMISED: f64 = 2e3;
+/// Addresses at most: so many are documentation's and so nobody's.
+pub const MOST: usize = 250;
+
+const RULE: &str = "title: Refused\nid: 00000000-0000-4000-8000-0000000000fb\nname: refused\nlogsource: {category: acting}\n\
+    tags: [vedette.established]\nlevel: high\ndetection: {x: {client.ip|exists: true}, condition: x}\n";
+const PLAYBOOK: &str = "title: Act\nid: 00000000-0000-4000-8000-0000000000fa\nname: act\nmode: automatic\ndate: 2026-11-28\n\
+    trigger: {on: both, rules: [refused]}\nsteps:\n  - {name: tell, do: notify, connectors: [webhook/bench]}\n  \
+    - {name: throttle, do: throttle, target: client.ip, connectors: [crowdsec], for: 1h}\n";
+
+/// When each address was first seen somewhere.
+type Seen = Arc<Mutex<BTreeMap<String, Micros>>>;
+
+fn note(seen: &Seen, address: &str) {
+    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    seen.entry(address.to_owned()).or_insert_with(now);
+}
+
+fn address(sample: usize) -> String {
+    format!("203.0.113.{}", 1 + sample)
+}
+
+/// Takes what the webhook is told, and notes of whom.
+fn takes(listener: TcpListener, seen: Seen) {
+    for stream in listener.incoming().map_while(Result::ok) {
+        let seen = seen.clone();
+        thread::spawn(move || {
+            let mut reader = BufReader::new(stream);
+            while let Some(body) = body(&mut reader) {
+                let told: Value = serde_json::from_slice(&body).unwrap_or_default();
+                if let Some(address) = told["alert"]["key"]["client.ip"].as_str() {
+                    note(&seen, address);
+                }
+                if reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// The body of the next request; none when there is no more.
+fn body(reader: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let Some((name, value)) = line.split_once(':') else {
+            if line == "\r\n" {
+                break;
+            }
+            continue;
+        };
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse().ok()?;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some(body)
+}
+
+/// Notes the notices that the stream tells.
+fn follows(stream: BufReader<TcpStream>, seen: &Seen) {
+    for line in stream.lines().map_while(Result::ok) {
+        let row = line.strip_prefix("data:").and_then(|data| serde_json::from_str::<Value>(data).ok());
+        if let Some(address) = row.as_ref().and_then(|row| row["key"]["client.ip"].as_str()) {
+            note(seen, address);
+        }
+    }
+}
+
+/// Asks as a bouncer does, once; notes whom it is to throttle.
+fn asks(service: &Service, key: &str, first: bool, seen: &Seen) -> Result<()> {
+    let path = format!("/v1/decisions/stream?startup={first}");
+    let told = service.ask(&path, &format!("X-Api-Key: {key}"))?;
+    for decision in told["new"].as_array().context("no decisions")? {
+        note(seen, decision["value"].as_str().context("no value")?);
+    }
+    Ok(())
+}
+
+/// Writes the samples, about five a second, and reports.
+pub fn measure(binary: &Path, bootstrap: &str, samples: usize, report: &mut Report) -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let more = format!(
+        "    - {{name: {TOPIC}, source: json, disorder: 1s}}\nrespond:\n  limits: {{per_rule_hour: 1000, per_hour: 1000, share_percent: 100}}\n  \
+         connectors:\n    crowdsec: {{}}\n    webhook/bench: {{url: \"http://{}/\", private: true}}\n",
+        listener.local_addr()?
+    );
+    let files = [("rules.yml", RULE), ("playbooks/act.yml", PLAYBOOK)];
+    let deployment = Deployment::with_rules(binary, bootstrap, &more, &files)?;
+    let key = deployment.token("bouncer")?;
+    let mut service = deployment.run()?;
+    let [notices, told, shown] = <[Seen; 3]>::default();
+    let into = told.clone();
+    thread::spawn(move || takes(listener, into));
+    let (stream, into) = (service.follow("/api/v1/alerts/stream")?, notices.clone());
+    thread::spawn(move || follows(stream, &into));
+    asks(&service, &key, true, &shown)?;
+
+    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
+    let mut written = Vec::with_capacity(samples);
+    let (begun, mut next) = (Instant::now(), Duration::ZERO);
+    let all = |seen: &Seen| seen.lock().unwrap_or_else(PoisonError::into_inner).len() >= samples;
+    while written.len() < samples || ![&notices, &told, &shown].into_iter().all(all) {
+        if written.len() < samples && begun.elapsed() >= next {
+            // Not in step with anything that happens at regular intervals.
+            next = begun.elapsed() + Duration::from_millis(150 + (written.len() as u64 * 37) % 101);
+            let address = address(written.len());
+            written.push((address.clone(), now()));
+            let line = format!(r#"{{"category":"acting","client.ip":"{address}"}}"#);
+            producer.send(BaseRecord::<str, str>::to(TOPIC).payload(&line)).map_err(|(error, _)| error)?;
+            producer.flush(PATIENCE)?;
+        }
+        asks(&service, &key, false, &shown)?;
+        service.alive()?;
+        let late = begun.elapsed() > Duration::from_secs(60) + next;
+        ensure!(!late, "{}\n{}", service.api("/api/v1/actions?limit=3")?, service.log());
+        thread::sleep(ASKS);
+    }
+    let way = |from: &BTreeMap<String, Micros>, to: &Seen| {
+        let to = to.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = |(address, at): (&String, &Micros)| Some(to.get(address)?.since(*at).0 as f64 / 1e3);
+        let mut all: Vec<f64> = from.iter().filter_map(one).collect();
+        all.sort_by(f64::total_cmp);
+        all
+    };
+    let written: BTreeMap<_, _> = written.into_iter().collect();
+    let noticed = notices.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    report.latencies("from a record to its notice", &way(&written, &notices), samples, 1e3);
+    report.latencies("from a notice to its message", &way(&noticed, &told), samples, PROMISED);
+    report.latencies("from a notice to its decision", &way(&noticed, &shown), samples, PROMISED);
+    report.latencies("from a record to its message", &way(&written, &told), samples, PROMISED + 1e3);
+    report.latencies("from a record to its decision", &way(&written, &shown), samples, PROMISED + 1e3);
+    service.kill()
+}
