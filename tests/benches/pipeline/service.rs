@@ -203,11 +203,11 @@ impl Service {
         Ok(())
     }
 
-    fn open(&self, path: &str, header: &str) -> Result<BufReader<TcpStream>> {
+    fn open(&self, request: &str, header: &str) -> Result<BufReader<TcpStream>> {
         let mut stream = TcpStream::connect(&self.address)?;
         let address = &self.address;
         // Of version 1.0, so that the answer comes in one piece and ends with the connection.
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n{header}\r\n\r\n")?;
+        write!(stream, "{request} HTTP/1.0\r\nHost: {address}\r\n{header}\r\n\r\n")?;
         Ok(BufReader::new(stream))
     }
 
@@ -217,7 +217,7 @@ impl Service {
 
     /// A stream of server-sent events.
     pub fn follow(&self, path: &str) -> Result<BufReader<TcpStream>> {
-        self.open(path, &self.bearer())
+        self.open(&format!("GET {path}"), &self.bearer())
     }
 
     /// What the API has under a path.
@@ -227,10 +227,19 @@ impl Service {
 
     /// What is under a path for who has this header.
     pub fn ask(&self, path: &str, header: &str) -> Result<Value> {
+        self.answer(&format!("GET {path}"), header)
+    }
+
+    /// What comes of a post there, without a body.
+    pub fn post(&self, path: &str) -> Result<Value> {
+        self.answer(&format!("POST {path}"), &format!("{}\r\nContent-Length: 0", self.bearer()))
+    }
+
+    fn answer(&self, request: &str, header: &str) -> Result<Value> {
         let mut answer = String::new();
-        self.open(path, header)?.read_to_string(&mut answer)?;
+        self.open(request, header)?.read_to_string(&mut answer)?;
         let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
-        ensure!(head.split(' ').nth(1) == Some("200"), "{path}: {answer}");
+        ensure!(head.split(' ').nth(1) == Some("200"), "{request}: {answer}");
         Ok(serde_json::from_str(body)?)
     }
 
