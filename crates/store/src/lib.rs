@@ -35,6 +35,7 @@ mod evidence;
 mod figures;
 mod filter;
 mod kept_answers;
+mod lake;
 mod lease;
 mod ledger;
 pub mod model;

@@ -384,6 +384,7 @@ pub(crate) const STEPS: &[Step] = &[
     (19, "rule texts", include_str!("../migrations/0019_rule_texts.sql")),
     (20, "effects", include_str!("../migrations/0020_effects.sql")),
     (21, "feeds", include_str!("../migrations/0021_feeds.sql")),
+    (22, "lake", include_str!("../migrations/0022_lake.sql")),
 ];
 
 /// Number, name and text of a step.

@@ -154,6 +154,7 @@ pub struct Triage {
 
 mod desk;
 mod evidence;
+mod lake;
 mod people;
 mod publication;
 mod query;
@@ -163,6 +164,7 @@ mod rows;
 
 pub use desk::*;
 pub use evidence::*;
+pub use lake::*;
 pub use people::*;
 pub use publication::*;
 pub use query::*;
