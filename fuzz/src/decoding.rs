@@ -1,12 +1,13 @@
 //! Decoders against themselves: a batch against its records one by one, and against what a person is shown.
 //!
 //! In: lines. Invariants: every record ends in events or in exactly one dead letter; rows are in order of record; a
-//! record's cells do not depend on its neighbours; the inspector reads what the decoder reads.
+//! record's cells do not depend on its neighbours; the inspector reads what the decoder reads; what no field took is a record
+//! itself, of which nothing is left out where no field takes anything.
 
 use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
 use vedette_decode::{Decoder, Inspector, detect};
-use vedette_event::{Cell, DeadLetter, EventBatch, Micros, Projection, RawBatch, SourceIx};
+use vedette_event::{Cell, DeadLetter, EventBatch, Kind, Micros, Projection, RawBatch, SourceIx};
 
 use crate::{SECRET, SOURCES, batch};
 
@@ -26,6 +27,9 @@ const FREE: [&str; 12] = [
     "",
 ];
 
+/// What no field took.
+const UNMAPPED: &str = "event.unmapped";
+
 /// Records of an input that are also read alone.
 const ALONE: u32 = 3;
 
@@ -33,6 +37,10 @@ const ALONE: u32 = 3;
 struct Bench {
     whole: Decoder,
     alone: Decoder,
+    /// Of source `json`, with what no field took alone.
+    left: Decoder,
+    /// The column of what no field took, of the others.
+    unmapped: usize,
     inspector: Inspector,
 }
 
@@ -49,8 +57,17 @@ impl Bench {
                 .expect("a valid zone")
                 .searched(def, SECRET)
         };
+        let unmapped = projection.fields().iter().position(|name| **name == *UNMAPPED);
+        let json = SOURCES.get(SOURCES.find("json").expect("one of the project's sources"));
+        let left = Decoder::new(json, &SOURCES.fields, &Projection::new([UNMAPPED.into()]), SECRET);
         let inspector = Inspector::new(def, &SOURCES.fields, SECRET).expect("a valid zone");
-        Self { whole: decoder(), alone: decoder(), inspector }
+        Self {
+            whole: decoder(),
+            alone: decoder(),
+            left: left.expect("a valid zone"),
+            unmapped: unmapped.expect("a canonical field"),
+            inspector,
+        }
     }
 }
 
@@ -95,11 +112,28 @@ pub fn check(name: &str, data: &[u8]) {
     }
 }
 
+/// What was left of each record, read as a record of source `json`, is left as it is.
+fn check_left(bench: &mut Bench, out: &[EventBatch]) {
+    for batch in out {
+        for row in 0..batch.rows() {
+            let cell = batch.columns()[bench.unmapped].cell(row);
+            if cell.kind == Kind::Missing {
+                continue;
+            }
+            assert_eq!(cell.kind, Kind::Object);
+            let (again, dead) = decode(&mut bench.left, &crate::batch(batch.source, cell.text.as_bytes(), 0, None));
+            assert!(dead.is_empty(), "{} is no record: {dead:?}", cell.text);
+            assert_eq!(again[0].columns()[0].cell(0), cell);
+        }
+    }
+}
+
 fn check_with(bench: &mut Bench, raw: &RawBatch) {
     let (out, dead) = decode(&mut bench.whole, raw);
     for batch in &out {
         assert_eq!((batch.records.len(), batch.records.is_sorted()), (batch.rows(), true));
     }
+    check_left(bench, &out);
     for (record, number) in raw.records.iter().zip(0..) {
         let together = rows(&out, number);
         let letters = dead.iter().filter(|letter| letter.offset == record.offset).count();

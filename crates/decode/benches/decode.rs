@@ -1,13 +1,18 @@
-//! Time to decode a batch: JSON with few and with many wanted fields, and PAN-OS lines.
+//! Time to decode a batch: JSON with few and with many wanted fields, PAN-OS lines, and of each of the simulator's sources what
+//! rules need, all fields, and `event.unmapped` beside each of them.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{hint::black_box, sync::Arc};
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use vedette_decode::Decoder;
-use vedette_event::{
-    Fields, Flags, MAX_ROWS, Partition, Projection, RawBatch, RawBatchBuilder, SourceDef, SourceIx, TopicIx,
+use criterion::{
+    BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
 };
+use vedette_decode::{Decoder, all_fields};
+use vedette_event::{
+    Fields, Flags, MAX_ROWS, Micros, Partition, Projection, RawBatch, RawBatchBuilder, SourceDef, SourceIx,
+    TopicIx,
+};
+use vedette_simulate::{Feed, Simulator};
 
 /// Fields of SigmaHQ's size: those of the records among many that they lack.
 fn projection(names: &[&str], others: usize) -> Arc<Projection> {
@@ -41,11 +46,48 @@ fn firewall(n: usize) -> String {
     )
 }
 
+const API: [&str; 8] = [
+    "event.action",
+    "event.outcome",
+    "user.id",
+    "client.ip",
+    "api_key.id",
+    "http.response.status_code",
+    "exchange.withdrawal.address",
+    "session.id",
+];
+const WAF: [&str; 8] = [
+    "client.ip",
+    "http.request.method",
+    "url.path",
+    "url.query",
+    "url.query_decoded",
+    "user_agent.original",
+    "waf.action",
+    "waf.rule.ids",
+];
+
+fn source(yaml: &str) -> SourceDef {
+    serde_saphyr::from_str(yaml).unwrap()
+}
+
+/// Records of one of the simulator's feeds.
+fn simulated(feed: Feed) -> RawBatch {
+    let mut simulator = Simulator::new(1, Micros(1_767_268_800_000_000), 500);
+    let mut lines = Vec::with_capacity(MAX_ROWS);
+    while lines.len() < MAX_ROWS {
+        let record = simulator.next_record();
+        if record.feed == feed {
+            lines.push(record.line);
+        }
+    }
+    batch(|n| lines[n].clone())
+}
+
 fn benchmarks(c: &mut Criterion) {
     let fields: Fields = serde_saphyr::from_str(include_str!("../../../schemas/fields.yml")).unwrap();
-    let json: SourceDef = serde_saphyr::from_str(include_str!("../../../schemas/sources/json.yml")).unwrap();
-    let paloalto: SourceDef =
-        serde_saphyr::from_str(include_str!("../../../schemas/sources/paloalto.yml")).unwrap();
+    let json = source(include_str!("../../../schemas/sources/json.yml"));
+    let paloalto = source(include_str!("../../../schemas/sources/paloalto.yml"));
     let some = ["c-ip", "cs-method", "cs-uri-stem", "cs-uri-query", "sc-status", "cs-user-agent", "category"];
     let panos = ["source.ip", "destination.ip", "destination.port", "event.action", "panw.repeat_count"];
     let cases = [
@@ -54,19 +96,47 @@ fn benchmarks(c: &mut Criterion) {
         ("json, validation alone", &json, projection(&[], 0), batch(web)),
         ("panos, 5 fields", &paloalto, projection(&panos, 0), batch(firewall)),
     ];
+    let cases = cases.map(|(name, def, projection, raw)| (name.to_owned(), def, projection, raw));
+    let api = source(include_str!("../../../schemas/sources/exchange_api.yml"));
+    let waf = source(include_str!("../../../schemas/sources/aws_waf.yml"));
+    let needed: [(_, &[&str], _); 4] = [
+        (&json, &some, batch(web)),
+        (&api, &API, simulated(Feed::Api)),
+        (&waf, &WAF, simulated(Feed::Waf)),
+        (&paloalto, &panos, simulated(Feed::Firewall)),
+    ];
     let mut group = c.benchmark_group("decode");
     group.throughput(Throughput::Elements(MAX_ROWS as u64));
     for (name, def, projection, raw) in cases {
-        let mut decoder = Decoder::new(def, &fields, &projection, [0; 32]).unwrap();
-        let (mut out, mut dead) = (Vec::new(), Vec::new());
-        group.bench_function(name, |b| {
-            b.iter(|| {
-                out.clear();
-                decoder.decode(black_box(&raw), &mut out, &mut dead);
-            });
-        });
-        assert!(dead.is_empty());
+        bench(&mut group, &name, Decoder::new(def, &fields, &projection, [0; 32]).unwrap(), &raw);
     }
+    for (def, needed, raw) in needed {
+        let all = all_fields(def, &fields);
+        let all: Vec<&str> = all.iter().map(|name| &**name).collect();
+        let (unmapped, others) = all.split_last().unwrap();
+        let with = |names: &[&str]| projection(&[names, &[*unmapped]].concat(), 0);
+        let cases = [
+            ("what rules need", projection(needed, 0)),
+            ("what rules need, unmapped", with(needed)),
+            ("all fields", projection(others, 0)),
+            ("all fields, unmapped", with(others)),
+        ];
+        for (what, projection) in cases {
+            let decoder = Decoder::new(def, &fields, &projection, [0; 32]).unwrap();
+            bench(&mut group, &format!("{}, {what}", def.name), decoder, &raw);
+        }
+    }
+}
+
+fn bench(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut decoder: Decoder, raw: &RawBatch) {
+    let (mut out, mut dead) = (Vec::new(), Vec::new());
+    group.bench_function(name, |b| {
+        b.iter(|| {
+            out.clear();
+            decoder.decode(black_box(raw), &mut out, &mut dead);
+        });
+    });
+    assert!(dead.is_empty());
 }
 
 criterion_group!(benches, benchmarks);

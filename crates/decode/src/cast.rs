@@ -34,6 +34,7 @@ pub fn cast<'a>(declared: FieldType, cell: Cell<'a>, scratch: &'a mut String) ->
         FieldType::Ip => ip(cell, scratch),
         FieldType::Time => time(cell, scratch),
         FieldType::List => list(cell, scratch),
+        FieldType::Object => (cell.kind == Kind::Object).then_some(cell),
     }
 }
 
@@ -277,6 +278,8 @@ mod tests {
     #[case(FieldType::Text, Kind::Object, "{}", "-")]
     #[case(FieldType::List, Kind::Text, "a\"b", r#"List ["a\"b"]"#)]
     #[case(FieldType::List, Kind::List, "[1]", "List [1]")]
+    #[case(FieldType::Object, Kind::Object, "{}", "Object {}")]
+    #[case(FieldType::Object, Kind::Text, "{}", "-")]
     #[case(FieldType::U16, Kind::Null, "", "Null ")]
     fn casts(#[case] declared: FieldType, #[case] kind: Kind, #[case] text: &str, #[case] expected: &str) {
         let mut scratch = String::new();

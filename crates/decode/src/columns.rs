@@ -93,17 +93,17 @@ impl Columns {
         }
     }
 
-    /// Sets a cell of the event at hand; the first one counts.
+    /// Sets a cell of the event at hand; the first one counts. False if it is not of its field's type.
     #[inline]
-    pub fn put(&mut self, column: usize, cell: Cell<'_>) {
-        let Some(plan) = self.plans.get_mut(column) else { return };
+    pub fn put(&mut self, column: usize, cell: Cell<'_>) -> bool {
+        let Some(plan) = self.plans.get_mut(column) else { return false };
         let mut cell = cell;
         if let Some(declared) = plan.declared {
             match cast(declared, cell, &mut self.canonical) {
                 Some(canonical) => cell = canonical,
                 None => {
                     plan.failed += 1;
-                    return;
+                    return false;
                 }
             }
         }
@@ -111,6 +111,7 @@ impl Columns {
             cell = hide(plan, &self.secrets, cell, &mut self.hidden);
         }
         self.batch.put(column, cell);
+        true
     }
 
     /// How many values each field had that are not of its type; fields without are left out.

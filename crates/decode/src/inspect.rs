@@ -1,6 +1,7 @@
 //! Everything of one record, for a person: `vedette decode`, and the content of an alert's evidence.
 //!
-//! In: a record. Out: flat JSON objects of canonical fields, or the record's text with its secrets masked.
+//! In: a record. Out: flat JSON objects of canonical fields and of what else JSON has, by its path; or of canonical fields
+//! and `event.unmapped`; or the record's text with its secrets masked.
 //! Invariant: values come from a [`Decoder`] whose projection is all that the record has, so both agree by
 //! construction.
 
@@ -21,6 +22,7 @@ use crate::{
     },
     panos, record,
     secret::Secrets,
+    unmapped::all_fields,
 };
 
 /// Fields shown of one record at most.
@@ -34,6 +36,8 @@ pub struct Inspector {
     secrets: Secrets,
     projection: Arc<Projection>,
     decoder: Decoder,
+    /// What no field took is shown as one object, not by its paths.
+    unmapped: bool,
 }
 
 impl Inspector {
@@ -50,7 +54,15 @@ impl Inspector {
             key: secret,
             secrets: Secrets::new(def, secret),
             projection,
+            unmapped: false,
         })
+    }
+
+    /// Shows what no canonical field took in `event.unmapped`, as it is in batches, instead of JSON's by its paths.
+    #[must_use]
+    pub fn unmapped(mut self) -> Self {
+        self.unmapped = true;
+        self
     }
 
     /// The events of a record, in order of their index: canonical fields sorted by name, `vedette.source` and
@@ -64,7 +76,8 @@ impl Inspector {
         payload: Option<&[u8]>,
     ) -> Result<Vec<Map<String, Value>>, RefusedRecord> {
         let text = payload.and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
-        self.project(names(&self.def, text));
+        let names = if self.unmapped { all_fields(&self.def, &self.fields) } else { names(&self.def, text) };
+        self.project(names);
         let partition = Partition { topic: TopicIx(0), number: 0 };
         let mut raw = RawBatchBuilder::new(SourceIx(0), partition);
         raw.push(offset, None, Flags::NONE, payload);
@@ -80,7 +93,7 @@ impl Inspector {
                 let mut event: Map<String, Value> = cells
                     .filter_map(|(name, column)| Some((name.to_string(), json(column.cell(row))?)))
                     .collect();
-                if !self.def.own_logsource() {
+                if !self.unmapped && !self.def.own_logsource() {
                     drop_mapped(&self.def, &mut event);
                 }
                 event.insert("vedette.source".to_owned(), (*self.def.name).into());
@@ -126,7 +139,7 @@ fn names(def: &SourceDef, record: &str) -> Vec<Arc<str>> {
     let mut names: Vec<Arc<str>> = Vec::new();
     match def.form {
         Form::PanosCsv => {
-            if let Ok((log, _)) = panos::parse(record, &mut Vec::new()) {
+            if let Ok((log, ..)) = panos::parse(record, &mut Vec::new()) {
                 names.extend(log.fields().map(Arc::from));
             }
         }

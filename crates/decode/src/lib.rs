@@ -15,6 +15,7 @@ mod json;
 mod panos;
 mod record;
 mod secret;
+mod unmapped;
 mod url;
 
 use std::sync::Arc;
@@ -27,7 +28,11 @@ use vedette_event::{
 };
 
 use crate::{columns::Columns, panos::PanosLines, record::JsonRecords, secret::Secrets};
-pub use crate::{detect::detect, inspect::Inspector};
+pub use crate::{
+    detect::detect,
+    inspect::Inspector,
+    unmapped::{UNMAPPED, all_fields},
+};
 
 /// Why a source cannot be decoded at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,11 +95,15 @@ impl Decoder {
         let secrets = Secrets::new(def, secret);
         let records = match def.form {
             Form::PanosCsv => {
-                Records::Panos(Box::new(PanosLines::new(projection.fields(), zone, secrets.clone())))
+                Records::Panos(Box::new(PanosLines::new(fields, projection.fields(), zone, secrets.clone())))
             }
-            Form::AwsWaf | Form::ApiJson | Form::Json => {
-                Records::Json(Box::new(JsonRecords::new(def, projection.fields(), zone, secrets.clone())))
-            }
+            Form::AwsWaf | Form::ApiJson | Form::Json => Records::Json(Box::new(JsonRecords::new(
+                def,
+                fields,
+                projection.fields(),
+                zone,
+                secrets.clone(),
+            ))),
         };
         let typed = def.form != Form::Json;
         Ok(Self { columns: Columns::new(projection, fields, typed, secrets), records, searched: None })
@@ -212,3 +221,5 @@ fn patch(raw: &RawBatch, base: usize, end: usize) -> Text {
 mod properties;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unmapped_tests;

@@ -5,20 +5,24 @@
 use std::sync::Arc;
 
 use chrono_tz::Tz;
-use vedette_event::{Cell, DeadReason, Kind, Micros, SourceDef, cell::number, source::Form};
+use vedette_event::{
+    Cell, DeadReason, FieldType, Fields, Kind, Micros, SourceDef, cell::number, source::Form,
+};
 
 use crate::{
     RefusedRecord,
     aws_waf::{self, AwsWaf},
-    cast::is_shortest,
+    cast::{cast, is_shortest},
     claim,
     columns::Columns,
     json::{
-        scan::{Captures, Extent, MAX_DEPTH, Refusal, scan},
+        rest::Remainder,
+        scan::{Captures, Extent, MAX_DEPTH, Refusal, scan, scan_noting},
         select::Selection,
         text::unescape,
     },
     secret::Secrets,
+    unmapped::{UNMAPPED, all_fields},
     url,
 };
 
@@ -69,6 +73,17 @@ struct UrlTargets {
     query: usize,
 }
 
+/// What `event.unmapped` needs.
+struct Rest {
+    /// The column it is.
+    column: usize,
+    /// By column: whether what it takes is not left.
+    takes: Vec<bool>,
+    /// The targets of fields that take something but are no columns, from this number on, and the types of these fields.
+    hidden: (usize, Vec<Option<FieldType>>),
+    remainder: Remainder,
+}
+
 /// Decodes one JSON form with one projection.
 pub struct JsonRecords {
     selection: Selection,
@@ -79,6 +94,7 @@ pub struct JsonRecords {
     derived: Vec<(usize, Derived)>,
     url: UrlTargets,
     aws: Option<(AwsWaf, usize)>,
+    rest: Option<Rest>,
     secrets: Secrets,
     /// Room for the texts of [`UrlTargets`].
     parts: [String; 3],
@@ -86,13 +102,50 @@ pub struct JsonRecords {
     scratch: String,
 }
 
+impl Rest {
+    /// Fills the columns and takes what they hold; `room` is for texts.
+    fn fill(
+        &mut self,
+        record: &str,
+        captures: &Captures,
+        columns: &mut Columns,
+        [text, scratch]: [&mut String; 2],
+    ) {
+        self.remainder.clear();
+        for &target in captures.touched() {
+            let target = target as usize;
+            let Some(place) = captures.get(target) else { continue };
+            let taken = match self.takes.get(target) {
+                Some(takes) => columns.put(target, cell(record, place, text)) && *takes,
+                None => {
+                    let hidden = target.checked_sub(self.hidden.0).and_then(|at| self.hidden.1.get(at));
+                    hidden.is_some_and(|declared| {
+                        let cell = cell(record, place, text);
+                        declared.is_none_or(|declared| cast(declared, cell, scratch).is_some())
+                    })
+                }
+            };
+            if taken {
+                self.remainder.take(place);
+            }
+        }
+    }
+}
+
 impl JsonRecords {
     /// For a source definition; `zone` is that of times without offset.
-    pub fn new(def: &SourceDef, projection: &[Arc<str>], zone: Tz, secrets: Secrets) -> Self {
+    pub fn new(
+        def: &SourceDef,
+        fields: &Fields,
+        projection: &[Arc<str>],
+        zone: Tz,
+        secrets: Secrets,
+    ) -> Self {
         let typed = def.form != Form::Json;
-        // The canonical time is the claimed time, not what stands in one member.
         let own = |name: &Arc<str>| match &**name {
+            // The canonical time is the claimed time, not what stands in one member.
             "@timestamp" if typed => Vec::new(),
+            UNMAPPED => Vec::new(),
             name => paths(def, name),
         };
         let mut targets: Vec<Vec<String>> = projection.iter().map(own).collect();
@@ -120,6 +173,15 @@ impl JsonRecords {
             let first = paths.map(|path| target(vec![(*path).to_owned()])).min().unwrap_or_default();
             (AwsWaf::new(projection), first)
         });
+        let rest = projection.iter().position(|name| **name == *UNMAPPED).map(|column| {
+            let taking = if typed { all_fields(def, fields) } else { Vec::new() };
+            let hidden = taking.iter().filter(|name| !projection.contains(name));
+            let types = hidden.clone().map(|name| fields.kind(name)).collect();
+            let first = targets.len();
+            targets.extend(hidden.map(own));
+            let takes = projection.iter().map(|name| taking.contains(name)).collect();
+            Rest { column, takes, hidden: (first, types), remainder: Remainder::default() }
+        });
         let selection = Selection::new(targets.iter().map(|paths| paths.iter().map(String::as_str)));
         Self {
             captures: Captures::new(&selection, secrets.seed()),
@@ -130,6 +192,7 @@ impl JsonRecords {
             derived,
             url,
             aws,
+            rest,
             secrets,
             parts: Default::default(),
             text: String::new(),
@@ -139,13 +202,22 @@ impl JsonRecords {
 
     /// Decodes one record into the row at hand.
     pub fn decode(&mut self, record: &str, columns: &mut Columns) -> Result<Option<Micros>, RefusedRecord> {
-        scan(record, &self.selection, &mut self.captures, &mut self.scratch).map_err(explain)?;
-        for &target in self.captures.touched() {
-            let target = target as usize;
-            if target < self.columns
-                && let Some(place) = self.captures.get(target)
-            {
-                columns.put(target, cell(record, place, &mut self.text));
+        match &mut self.rest {
+            None => {
+                scan(record, &self.selection, &mut self.captures, &mut self.scratch).map_err(explain)?;
+                for &target in self.captures.touched() {
+                    let target = target as usize;
+                    if target < self.columns
+                        && let Some(place) = self.captures.get(target)
+                    {
+                        columns.put(target, cell(record, place, &mut self.text));
+                    }
+                }
+            }
+            Some(rest) => {
+                scan_noting(record, &self.selection, &mut self.captures, &mut self.scratch)
+                    .map_err(explain)?;
+                rest.fill(record, &self.captures, columns, [&mut self.text, &mut self.scratch]);
             }
         }
         let claimed = self.claimed(record);
@@ -162,6 +234,11 @@ impl JsonRecords {
         if !self.derived.is_empty() {
             self.derive(record, claimed, columns);
         }
+        if let Some(rest) = &mut self.rest
+            && let Some(text) = rest.remainder.write(record, self.captures.notes(), &self.secrets)
+        {
+            columns.batch.put(rest.column, Cell { kind: Kind::Object, text });
+        }
         Ok(claimed)
     }
 
@@ -170,10 +247,12 @@ impl JsonRecords {
         let mut places = self.times.clone().filter_map(|target| self.captures.get(target));
         let place = places.find(|place| place.kind != Kind::Null)?;
         let cell = cell(record, place, &mut self.text);
-        match self.zone {
-            Some(zone) => claim::instant_in(cell, zone),
-            None => claim::instant(cell),
+        let Some(zone) = self.zone else { return claim::instant(cell) };
+        let claimed = claim::instant_in(cell, zone)?;
+        if let Some(rest) = &mut self.rest {
+            rest.remainder.take(place);
         }
+        Some(claimed)
     }
 
     /// Fills the fields made from others.

@@ -5,12 +5,15 @@
 //! Invariants: equal secrets of one deployment give equal texts; nothing of a secret is in its text; what is already
 //! hidden stays as it is.
 
-use std::fmt::Write;
+use std::{borrow::Cow, fmt::Write};
 
 use memchr::memchr_iter;
 use vedette_event::{SourceDef, source::Form};
 
-use crate::{json::walk, panos::csv};
+use crate::{
+    json::{text::unescape, walk},
+    panos::csv,
+};
 
 const MARK: &str = "secret:";
 /// Where AWS WAF keeps the request's headers, and what they are called here.
@@ -61,6 +64,21 @@ impl Secrets {
     #[must_use]
     pub fn covers(&self, name: &str) -> bool {
         covered(&self.fields, name) || covered(&self.paths, name)
+    }
+
+    /// True if what lies at a path of the record is a secret as a whole.
+    #[must_use]
+    pub fn lies_at(&self, path: &str) -> bool {
+        covered(&self.paths, path)
+    }
+
+    /// True if a secret may lie inside what lies at a path of the record.
+    #[must_use]
+    pub fn lies_below(&self, path: &str) -> bool {
+        let below = |secret: &str| secret.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+        path.is_empty()
+            || self.paths.iter().any(|secret| below(secret))
+            || self.aws && (path == AWS_HEADERS.0 || below(AWS_HEADERS.0))
     }
 
     /// Appends what stands for a secret value.
@@ -133,64 +151,87 @@ impl Secrets {
         for range in cells.iter().map(csv::CellSpan::range) {
             out.push_str(record.get(copied..range.start).unwrap_or_default());
             let cell = record.get(range.clone()).unwrap_or_default();
-            match self.mask_parameters(cell) {
-                Some(masked) => out.push_str(&masked),
-                None => out.push_str(cell),
-            }
+            out.push_str(&self.masked(cell));
             copied = range.end;
         }
-        out.push_str(record.get(copied..).unwrap_or_default());
+        out.push_str(&self.masked(record.get(copied..).unwrap_or_default()));
         out
+    }
+
+    /// The text with the values of secret parameters hidden.
+    #[must_use]
+    pub fn masked<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.mask_parameters(text).map_or(Cow::Borrowed(text), Cow::Owned)
     }
 
     /// A JSON value that the scanner has accepted, its secrets hidden; `path` says where it lies in the record.
     #[must_use]
     pub fn mask_json(&self, path: &str, value: &str) -> String {
         let mut out = String::with_capacity(value.len());
-        self.value(&mut path.to_owned(), value, &mut out);
+        self.mask_value(&mut path.to_owned(), value, &mut out);
         out
     }
 
-    fn value(&self, path: &mut String, value: &str, out: &mut String) {
-        match value.as_bytes().first() {
-            _ if covered(&self.paths, path) && value != "null" => self.quoted(value, out),
-            Some(b'"') => self.string(value, out),
-            Some(b'{') => self.object(path, value, out),
-            Some(b'[') => {
-                let mut copied = 0;
-                for range in walk::ranges(value, b'[') {
-                    out.push_str(value.get(copied..range.start).unwrap_or_default());
-                    self.value(path, value.get(range.clone()).unwrap_or_default(), out);
-                    copied = range.end;
-                }
-                out.push_str(value.get(copied..).unwrap_or_default());
-            }
-            _ => out.push_str(value),
-        }
+    /// The same, appended to `out`; `path` is there again in the end.
+    pub fn mask_value(&self, path: &mut String, value: &str, out: &mut String) {
+        // Blanks may stand before and behind a record.
+        let start = walk::next(value.as_bytes(), 0).unwrap_or(value.len());
+        out.push_str(value.get(..start).unwrap_or_default());
+        let end = self.value(path, value, start, out);
+        out.push_str(value.get(end..).unwrap_or_default());
     }
 
-    fn object(&self, path: &mut String, object: &str, out: &mut String) {
-        let header = self.aws && path == AWS_HEADERS.0 && self.is_secret_header(object);
-        let (mut copied, mut scratch) = (0, String::new());
-        let length = path.len();
-        for (name, range) in walk::members(object) {
-            out.push_str(object.get(copied..range.start).unwrap_or_default());
-            let value = object.get(range.clone()).unwrap_or_default();
-            let quoted = object.get(name.start - 1..=name.end).unwrap_or_default();
-            let name = walk::text(quoted, &mut scratch).unwrap_or_default();
-            if header && name == "value" {
-                self.quoted(value, out);
-            } else {
-                if !path.is_empty() {
-                    path.push('.');
-                }
-                path.push_str(name);
-                self.value(path, value, out);
-                path.truncate(length);
-            }
-            copied = range.end;
+    /// Appends the value that begins at `at`, and gives where it ends.
+    fn value(&self, path: &mut String, json: &str, at: usize, out: &mut String) -> usize {
+        let kind = json.as_bytes().get(at);
+        let covered = covered(&self.paths, path);
+        match kind {
+            Some(b'{') if !covered => return self.object(path, json, at, out),
+            Some(b'[') if !covered => return self.list(path, json, at, out),
+            _ => {}
         }
-        out.push_str(object.get(copied..).unwrap_or_default());
+        let end = walk::end(json.as_bytes(), at);
+        let value = json.get(at..end).unwrap_or_default();
+        match kind {
+            _ if covered && value != "null" => self.quoted(value, out),
+            Some(b'"') => self.string(value, out),
+            _ => out.push_str(value),
+        }
+        end
+    }
+
+    fn list(&self, path: &mut String, json: &str, start: usize, out: &mut String) -> usize {
+        let (mut at, mut copied) = (start + 1, start);
+        while let Some(element) = walk::next(json.as_bytes(), at) {
+            out.push_str(json.get(copied..element).unwrap_or_default());
+            at = self.value(path, json, element, out);
+            copied = at;
+        }
+        finish(json, at, copied, out)
+    }
+
+    fn object(&self, path: &mut String, json: &str, start: usize, out: &mut String) -> usize {
+        let header =
+            self.aws && path == AWS_HEADERS.0 && self.is_secret_header(json.get(start..).unwrap_or_default());
+        let (mut at, mut copied) = (start + 1, start);
+        let length = path.len();
+        while let Some((name, value)) = walk::next_member(json.as_bytes(), at) {
+            out.push_str(json.get(copied..value).unwrap_or_default());
+            if length > 0 {
+                path.push('.');
+            }
+            let begin = path.len();
+            unescape(json.get(name).unwrap_or_default(), path);
+            if header && path.get(begin..) == Some("value") {
+                at = walk::end(json.as_bytes(), value);
+                self.quoted(json.get(value..at).unwrap_or_default(), out);
+            } else {
+                at = self.value(path, json, value, out);
+            }
+            path.truncate(length);
+            copied = at;
+        }
+        finish(json, at, copied, out)
     }
 
     fn is_secret_header(&self, object: &str) -> bool {
@@ -217,6 +258,13 @@ impl Secrets {
     }
 }
 
+/// Appends what is left of a list or an object whose last part ended at `at`, and gives where it ends.
+fn finish(json: &str, at: usize, copied: usize, out: &mut String) -> usize {
+    let end = walk::close(json.as_bytes(), at);
+    out.push_str(json.get(copied..end).unwrap_or_default());
+    end
+}
+
 fn covered(names: &[String], name: &str) -> bool {
     names.iter().any(|secret| match secret.strip_suffix('*') {
         Some(prefix) => prefix.ends_with('.') && name.starts_with(prefix),
@@ -232,7 +280,7 @@ fn is_hidden(value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
     use super::*;
     use crate::tests::source;
 
@@ -261,5 +309,29 @@ mod tests {
         let record = r#"{ "sid" : "s1", "n":1.50, "auth":{"token":{"a":[1,2]}, "ok":true},
             "httpRequest":{"headers":[{"value":"c=1","name":"Cookie"},{"name":"host","value":"h"}],"args":"a=1\u0026token=abc"}, "sid":null}"#;
         insta::assert_snapshot!(secrets().mask_json("", record));
+    }
+
+    #[test]
+    fn blanks_around_a_record_hide_no_secret_and_stay() {
+        for (before, after) in [("", ""), (" ", ""), ("\n\t", " \r\n")] {
+            let masked = secrets().mask_json("", &format!(r#"{before}{{"sid":"s1","a":"token=t"}}{after}"#));
+            assert!(masked.starts_with(&format!("{before}{{")) && masked.ends_with(&format!("}}{after}")));
+            assert!(!masked.contains("s1") && !masked.contains("token=t"), "{masked}");
+        }
+    }
+
+    /// A walk that looks ahead at each level takes a hundred times as long.
+    #[test]
+    fn the_work_of_masking_is_linear_in_the_value() {
+        let deep = |levels: usize| {
+            let inner = format!("[{}]", "\"a\",".repeat(100_000) + "1");
+            let value = "{\"a\":".repeat(levels) + &inner + &"}".repeat(levels);
+            let before = std::time::Instant::now();
+            assert_eq!(secrets().mask_json("", &value), value);
+            before.elapsed()
+        };
+        let flat = (0..3).map(|_| deep(1)).min().unwrap();
+        let nested = (0..3).map(|_| deep(120)).min().unwrap();
+        assert!(nested < flat * 20, "{nested:?} instead of {flat:?}");
     }
 }

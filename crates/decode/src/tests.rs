@@ -230,3 +230,22 @@ fn the_form_tells_the_source() {
     assert_eq!(name(r#"{"EventID":4624,"Computer":"x"}"#).unwrap(), "json");
     assert_eq!(name("hello"), None);
 }
+
+#[test]
+fn all_fields_are_those_that_records_fill_and_what_is_left() {
+    let names = |def: &SourceDef| crate::all_fields(def, &fields());
+    for def in [json(), exchange_api(), aws_waf(), paloalto()] {
+        let names = names(&def);
+        let (left, others) = names.split_last().unwrap();
+        assert_eq!(&**left, "event.unmapped", "{}", def.name);
+        assert!(others.is_sorted_by(|a, b| a < b), "{}", def.name);
+        for name in others {
+            let own = name.starts_with("vedette.") || matches!(&**name, "event.original" | "event.unmapped");
+            assert!(!own && !name.ends_with('*') && fields().kind(name).is_some(), "{}: {name}", def.name);
+        }
+        assert!(def.fields.keys().all(|name| others.iter().any(|other| **other == **name)), "{}", def.name);
+    }
+    let panos = names(&paloalto());
+    assert!(panos.contains(&"panw.vsys_name".into()) && !panos.contains(&"user.id".into()));
+    assert!(names(&exchange_api()).contains(&"destination.domain".into()), "a record may say it itself");
+}

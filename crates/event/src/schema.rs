@@ -32,6 +32,8 @@ pub enum FieldType {
     Time,
     /// A list of texts, as JSON.
     List,
+    /// A JSON object, as its text.
+    Object,
 }
 
 /// One entry of the list.

@@ -1,6 +1,7 @@
 //! One pass over a JSON record: validates all of it and notes where the wanted members lie.
 //!
-//! In: a record as text and a [`Selection`]. Out: [`Captures`], one place per target.
+//! In: a record as text and a [`Selection`]. Out: [`Captures`], one place per target, and where somebody asks for it
+//! ([`scan_noting`]) the places of all members of the objects that something is wanted of ([`Notes`]).
 //! Invariants: accepts exactly the JSON objects of RFC 8259 whose numbers are finite as f64, whose escapes are whole
 //! characters and which nest at most [`MAX_DEPTH`] levels; allocates nothing per record once warm. Of duplicate
 //! keys the last scalar wins; duplicate objects count as one that has the members of both.
@@ -12,6 +13,7 @@ use vedette_event::Kind;
 
 use super::{
     key_order::KeyOrder,
+    rest::Notes,
     select::{Selection, Take, Wanted},
     text,
 };
@@ -52,11 +54,17 @@ impl Extent {
         record.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 
+    /// Where the raw value begins, an opening quote included.
+    #[must_use]
+    pub fn raw_start(&self) -> u32 {
+        self.start.saturating_sub(u32::from(self.kind == Kind::Text))
+    }
+
     /// The raw value, quotes included.
     #[must_use]
     pub fn raw<'r>(&self, record: &'r str) -> &'r str {
         let quote = usize::from(self.kind == Kind::Text);
-        record.get((self.start as usize).saturating_sub(quote)..self.end as usize + quote).unwrap_or_default()
+        record.get(self.raw_start() as usize..self.end as usize + quote).unwrap_or_default()
     }
 }
 
@@ -66,6 +74,7 @@ pub struct Captures {
     order: KeyOrder,
     places: Vec<(Extent, u32)>,
     touched: Vec<u32>,
+    notes: Notes,
 }
 
 impl Captures {
@@ -76,7 +85,14 @@ impl Captures {
             order: KeyOrder::new(selection, seed),
             places: vec![(Extent::NOWHERE, u32::MAX); selection.targets()],
             touched: Vec::with_capacity(selection.targets()),
+            notes: Notes::default(),
         }
+    }
+
+    /// Where the members lie, of a record that was scanned by [`scan_noting`].
+    #[must_use]
+    pub fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     /// The place of a target, if the record has it.
@@ -122,30 +138,66 @@ pub fn scan(
     captures: &mut Captures,
     scratch: &mut String,
 ) -> Result<(), Refusal> {
-    captures.clear();
-    let mut scanner = Scanner { record, bytes: record.as_bytes(), at: 0, selection, captures, scratch };
-    scanner.blank();
-    if !scanner.eat(b'{') {
-        return Err(scanner.wrong("a record is a JSON object"));
-    }
-    scanner.object(Some(Selection::ROOT), 1)?;
-    scanner.blank();
-    if scanner.at < record.len() {
-        return Err(scanner.wrong("nothing may follow the object"));
-    }
-    Ok(())
+    Scanner::<false>::new(record, selection, captures, scratch).record()
 }
 
-struct Scanner<'a> {
+/// Scans one record and notes where the members lie.
+///
+/// # Errors
+/// As [`scan`].
+pub fn scan_noting(
+    record: &str,
+    selection: &Selection,
+    captures: &mut Captures,
+    scratch: &mut String,
+) -> Result<(), Refusal> {
+    captures.notes.clear();
+    Scanner::<true>::new(record, selection, captures, scratch).record()
+}
+
+/// `NOTING` says whether members are noted: compiled twice, so that it costs nothing where they are not.
+struct Scanner<'a, const NOTING: bool> {
     record: &'a str,
     bytes: &'a [u8],
     at: usize,
+    /// After the closing quote of the last wanted object's key.
+    name_end: usize,
     selection: &'a Selection,
     captures: &'a mut Captures,
     scratch: &'a mut String,
 }
 
-impl<'a> Scanner<'a> {
+impl<'a, const NOTING: bool> Scanner<'a, NOTING> {
+    fn new(
+        record: &'a str,
+        selection: &'a Selection,
+        captures: &'a mut Captures,
+        scratch: &'a mut String,
+    ) -> Self {
+        captures.clear();
+        Self { record, bytes: record.as_bytes(), at: 0, name_end: 0, selection, captures, scratch }
+    }
+
+    fn record(mut self) -> Result<(), Refusal> {
+        self.blank();
+        let start = self.at;
+        if !self.eat(b'{') {
+            return Err(self.wrong("a record is a JSON object"));
+        }
+        if NOTING {
+            self.captures.notes.begin_object(start);
+        }
+        self.object(Some(Selection::ROOT), 1)?;
+        if NOTING {
+            self.captures.notes.end_object(self.at);
+        }
+        self.blank();
+        if self.at < self.record.len() {
+            return Err(self.wrong("nothing may follow the object"));
+        }
+        Ok(())
+    }
+
     #[inline]
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
@@ -167,6 +219,9 @@ impl<'a> Scanner<'a> {
 
     #[inline(never)]
     fn skip_blank(&mut self) {
+        if NOTING {
+            self.captures.notes.see_blank();
+        }
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
         }
@@ -188,6 +243,7 @@ impl<'a> Scanner<'a> {
         }
         let mut last = node.unwrap_or_default();
         loop {
+            let name = self.at;
             if !self.eat(b'"') {
                 return Err(self.wrong("a member's name stands in quotes"));
             }
@@ -200,7 +256,15 @@ impl<'a> Scanner<'a> {
                 }
             };
             self.blank();
+            let noted = if NOTING && node.is_some() {
+                Some(self.captures.notes.begin(name, self.name_end, self.at))
+            } else {
+                None
+            };
             let place = self.value(entry.and_then(|entry| entry.child), depth)?;
+            if let Some(noted) = noted {
+                self.captures.notes.end(noted, self.at);
+            }
             if let Some(entry) = entry {
                 for &take in &entry.takes {
                     self.captures.take(take, place);
@@ -224,6 +288,9 @@ impl<'a> Scanner<'a> {
         let entry = match self.captures.order.guess(last, rest) {
             Some((length, entry)) => {
                 self.at += length;
+                if NOTING {
+                    self.name_end = self.at - 1;
+                }
                 entry
             }
             None => self.other_key(node, last)?,
@@ -234,6 +301,9 @@ impl<'a> Scanner<'a> {
     #[inline(never)]
     fn other_key(&mut self, node: u32, last: &mut u32) -> Result<Option<u32>, Refusal> {
         let key = self.string()?;
+        if NOTING {
+            self.name_end = self.at;
+        }
         let mut name = key.of(self.record);
         if key.escaped {
             self.scratch.clear();

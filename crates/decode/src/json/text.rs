@@ -1,6 +1,6 @@
-//! JSON string contents to text.
+//! JSON string contents to text, and back.
 //!
-//! In: what stands between the quotes of a string that the scanner has accepted. Out: the text it means.
+//! In: what stands between the quotes of a string that the scanner has accepted. Out: the text it means. Or a text as a string.
 
 /// Appends the text of an escaped string to `out`. Escapes that are no escapes (the scanner refuses them) are kept as they are.
 pub fn unescape(raw: &str, out: &mut String) {
@@ -18,6 +18,31 @@ pub fn unescape(raw: &str, out: &mut String) {
         rest = &tail[used..];
     }
     out.push_str(rest);
+}
+
+/// Appends a text as a JSON string.
+pub fn quote(text: &str, out: &mut String) {
+    out.push('"');
+    let (mut at, mut copied) = (0, 0);
+    loop {
+        at = first(text.as_bytes(), at, |byte| (byte == b'"') | (byte == b'\\') | (byte < 0x20));
+        out.push_str(text.get(copied..at).unwrap_or_default());
+        let Some(&special) = text.as_bytes().get(at) else { break };
+        match special {
+            b'"' | b'\\' => out.extend(['\\', char::from(special)]),
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            control => {
+                let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or('0');
+                out.push_str("\\u00");
+                out.extend([digit(control >> 4), digit(control & 15)]);
+            }
+        }
+        at += 1;
+        copied = at;
+    }
+    out.push('"');
 }
 
 /// The first position from `at` on of a byte that is looked for, or the end.
@@ -89,6 +114,16 @@ mod tests {
         let mut text = String::new();
         unescape(raw, &mut text);
         assert_eq!(text, serde_json::from_str::<String>(&format!("\"{raw}\"")).unwrap());
+    }
+
+    #[test]
+    fn a_text_comes_back_from_its_string() {
+        let all: String = (0..300).filter_map(char::from_u32).chain("\u{1f600}\"\\".chars()).collect();
+        for text in [all.as_str(), "", "plain", "\""] {
+            let mut quoted = String::new();
+            quote(text, &mut quoted);
+            assert_eq!(serde_json::from_str::<String>(&quoted).unwrap(), text);
+        }
     }
 
     #[test]

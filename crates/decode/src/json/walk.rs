@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::text::unescape;
+use super::text::{first, unescape};
 
 /// The elements of a list, as raw text.
 pub fn elements(list: &str) -> impl Iterator<Item = &str> {
@@ -17,16 +17,36 @@ pub fn ranges(container: &str, open: u8) -> impl Iterator<Item = Range<usize>> {
     let mut at = usize::from(bytes.first() == Some(&open));
     let valid = at == 1;
     std::iter::from_fn(move || {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r' | b',' | b':') = bytes.get(at) {
-            at += 1;
-        }
-        if !valid || matches!(bytes.get(at)?, b']' | b'}') {
-            return None;
-        }
-        let start = at;
-        at = end(bytes, at);
+        let start = next(bytes, at).filter(|_| valid)?;
+        at = end(bytes, start);
         (at > start).then_some(start..at)
     })
+}
+
+/// Where the part begins that follows the one that ended at `at`, or the opening bracket; `None` after the last one.
+#[must_use]
+pub fn next(bytes: &[u8], at: usize) -> Option<usize> {
+    let mut at = at;
+    while let Some(b' ' | b'\t' | b'\n' | b'\r' | b',' | b':') = bytes.get(at) {
+        at += 1;
+    }
+    (!matches!(bytes.get(at)?, b']' | b'}')).then_some(at)
+}
+
+/// The next member of an object, from `at` on: where its name lies, without quotes, and where its value begins.
+#[must_use]
+pub fn next_member(bytes: &[u8], at: usize) -> Option<(Range<usize>, usize)> {
+    let name = next(bytes, at).filter(|name| bytes.get(*name) == Some(&b'"'))?;
+    let name_end = end(bytes, name);
+    Some((name + 1..name_end.saturating_sub(1), next(bytes, name_end)?))
+}
+
+/// Where a list or an object ends whose last part ended at `at`.
+#[must_use]
+pub fn close(bytes: &[u8], at: usize) -> usize {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let bracket = rest.iter().position(|byte| matches!(byte, b']' | b'}'));
+    bracket.map_or(bytes.len(), |bracket| at + bracket + 1)
 }
 
 /// Where the names (without quotes) and the values of an object lie.
@@ -58,7 +78,8 @@ pub fn text<'a>(value: &'a str, scratch: &'a mut String) -> Option<&'a str> {
 }
 
 /// The end of the value that begins at `at`.
-fn end(bytes: &[u8], at: usize) -> usize {
+#[must_use]
+pub fn end(bytes: &[u8], at: usize) -> usize {
     let mut depth = 0_usize;
     let mut at = at;
     while let Some(&byte) = bytes.get(at) {
@@ -93,14 +114,35 @@ fn end(bytes: &[u8], at: usize) -> usize {
 /// The position after the closing quote of a string whose first byte is at `at`.
 fn string_end(bytes: &[u8], at: usize) -> usize {
     let mut at = at;
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
-            _ => at += 1,
+    loop {
+        at = first(bytes, at, |byte| (byte == b'"') | (byte == b'\\'));
+        match bytes.get(at) {
+            Some(b'"') => return at + 1,
+            Some(_) => at += 2,
+            None => return bytes.len(),
         }
     }
-    bytes.len()
+}
+
+/// Appends a value without the blanks between its parts; all else stays byte for byte.
+pub fn compact(value: &str, out: &mut String) {
+    let bytes = value.as_bytes();
+    let (mut at, mut copied) = (0, 0);
+    loop {
+        at = first(bytes, at, |byte| (byte == b'"') | (byte <= b' '));
+        match bytes.get(at) {
+            Some(b'"') => at = string_end(bytes, at + 1),
+            Some(_) => {
+                out.push_str(value.get(copied..at).unwrap_or_default());
+                while bytes.get(at).is_some_and(|byte| *byte <= b' ') {
+                    at += 1;
+                }
+                copied = at;
+            }
+            None => break,
+        }
+    }
+    out.push_str(value.get(copied..).unwrap_or_default());
 }
 
 #[cfg(test)]

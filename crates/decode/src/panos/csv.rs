@@ -8,8 +8,8 @@ use memchr::{memchr, memchr_iter};
 
 use crate::json::text::first;
 
-/// Cells beyond this number are ignored.
-const MAX_CELLS: usize = 256;
+/// Cells beyond this number are not told apart.
+pub const MAX_CELLS: usize = 256;
 
 /// The log types that PAN-OS writes, for lines without a receive time.
 const TYPES: [&str; 15] = [
@@ -79,8 +79,8 @@ fn is_time(text: &str) -> bool {
         && text.bytes().zip(shape).all(|(b, &s)| if s == b'0' { b.is_ascii_digit() } else { b == s })
 }
 
-/// Splits the CSV that begins at `at` into `cells`.
-pub fn split(record: &str, at: usize, cells: &mut Vec<CellSpan>) {
+/// Splits the CSV that begins at `at` into `cells`, and gives what lies behind the last cell that is told apart.
+pub fn split<'r>(record: &'r str, at: usize, cells: &mut Vec<CellSpan>) -> &'r str {
     cells.clear();
     let bytes = record.as_bytes();
     let mut at = at;
@@ -89,9 +89,10 @@ pub fn split(record: &str, at: usize, cells: &mut Vec<CellSpan>) {
         cells.push(span);
         match next {
             Some(next) => at = next,
-            None => return,
+            None => return "",
         }
     }
+    record.get(at..).unwrap_or_default()
 }
 
 /// The cell at `at`, and where the next one begins.

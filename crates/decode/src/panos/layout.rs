@@ -66,6 +66,9 @@ pub const SUBTYPE: usize = 4;
 pub const GENERATED: usize = 6;
 
 impl LogType {
+    /// All log types.
+    pub const ALL: [Self; 2] = [Self::Traffic, Self::Threat];
+
     /// The log type of this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {

@@ -6,21 +6,27 @@
 
 pub mod csv;
 pub mod layout;
+pub mod names;
+mod rest;
 
 use std::{fmt::Write, sync::Arc};
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
-use vedette_event::{Cell, DeadReason, Kind, Micros};
+use vedette_event::{Cell, DeadReason, Fields, Kind, Micros};
 
 use crate::{
-    RefusedRecord, claim,
+    RefusedRecord,
+    cast::cast,
+    claim,
     columns::Columns,
     secret::Secrets,
+    unmapped::UNMAPPED,
     url::{self, decode_query},
 };
 use csv::CellSpan;
 use layout::{FieldSource, GENERATED, LogType, RECEIVED, SUBTYPE, TYPE, UrlPiece};
+use rest::LineRest;
 
 /// Subtypes of THREAT whose first own column names a file.
 const FILE_SUBTYPES: [&str; 7] = ["file", "virus", "ml-virus", "wildfire", "wildfire-virus", "data", "dlp"];
@@ -32,11 +38,13 @@ const PASSING: [&str; 6] = ["allow", "alert", "continue", "override", "syncookie
 pub struct PanosLines {
     traffic: Vec<(usize, FieldSource)>,
     threat: Vec<(usize, FieldSource)>,
+    rest: Option<LineRest>,
     zone: Tz,
     secrets: Secrets,
     cells: Vec<CellSpan>,
     text: String,
     scratch: String,
+    canonical: String,
 }
 
 /// The cells of one line.
@@ -80,53 +88,83 @@ impl<'a> Line<'a> {
 
 impl PanosLines {
     /// For a projection; `zone` is that of times without offset.
-    pub fn new(projection: &[Arc<str>], zone: Tz, secrets: Secrets) -> Self {
+    pub fn new(fields: &Fields, projection: &[Arc<str>], zone: Tz, secrets: Secrets) -> Self {
         let places = |log: LogType| {
             let place = |(column, name): (usize, &Arc<str>)| Some((column, log.field(name)?));
             projection.iter().enumerate().filter_map(place).collect()
         };
+        let rest = projection.iter().position(|name| **name == *UNMAPPED);
         Self {
             traffic: places(LogType::Traffic),
             threat: places(LogType::Threat),
+            rest: rest.map(|column| LineRest::new(column, fields, projection, &secrets)),
             zone,
             secrets,
             cells: Vec::new(),
             text: String::new(),
             scratch: String::new(),
+            canonical: String::new(),
         }
     }
 
     /// Decodes one record into the row at hand.
     pub fn decode(&mut self, record: &str, columns: &mut Columns) -> Result<Option<Micros>, RefusedRecord> {
-        let (log, header) = parse(record, &mut self.cells)?;
+        let (log, header, behind) = parse(record, &mut self.cells)?;
         let mut line = Line { record, header, cells: &self.cells, claimed: None };
-        line.claimed = claimed(&line, log, self.zone);
+        let claimed = claimed(&line, log, self.zone);
+        line.claimed = claimed.map(|(time, _)| time);
         let places = match log {
             LogType::Traffic => &self.traffic,
             LogType::Threat => &self.threat,
         };
+        let Some(rest) = &mut self.rest else {
+            for &(column, from) in places {
+                let found = value(&line, from, &self.secrets, &mut self.text, &mut self.scratch);
+                if let Some(cell) = found {
+                    columns.put(column, cell);
+                }
+            }
+            return Ok(line.claimed);
+        };
+        rest.clear();
+        claimed.into_iter().for_each(|(_, at)| rest.take_cell(at));
         for &(column, from) in places {
             let found = value(&line, from, &self.secrets, &mut self.text, &mut self.scratch);
-            if let Some(cell) = found {
-                columns.put(column, cell);
+            if found.is_some_and(|cell| columns.put(column, cell)) {
+                rest.take(from, &line);
             }
+        }
+        for number in 0..rest.hidden[log as usize].len() {
+            let (from, declared) = rest.hidden[log as usize][number];
+            let found = value(&line, from, &self.secrets, &mut self.text, &mut self.scratch);
+            let holds = |cell| declared.is_none_or(|ty| cast(ty, cell, &mut self.canonical).is_some());
+            if found.is_some_and(holds) {
+                rest.take(from, &line);
+            }
+        }
+        let column = rest.column;
+        if let Some(text) = rest.write(log, &line, behind, &self.secrets, &mut self.text) {
+            columns.batch.put(column, Cell { kind: Kind::Object, text });
         }
         Ok(line.claimed)
     }
 }
 
-/// Splits a record into cells and tells its log type and what stands before the CSV.
-pub fn parse<'a>(record: &'a str, cells: &mut Vec<CellSpan>) -> Result<(LogType, &'a str), RefusedRecord> {
+/// Splits a record into cells and tells its log type, what stands before the CSV, and what lies behind the last cell.
+pub fn parse<'a>(
+    record: &'a str,
+    cells: &mut Vec<CellSpan>,
+) -> Result<(LogType, &'a str, &'a str), RefusedRecord> {
     let Some(begin) = csv::begin(record) else {
         return Err(RefusedRecord::new(
             DeadReason::Malformed,
             "no PAN-OS CSV: no receive time followed by a log type",
         ));
     };
-    csv::split(record, begin, cells);
+    let behind = csv::split(record, begin, cells);
     let name = cells.get(TYPE).map(|cell| cell.of(record)).unwrap_or_default();
     let header = record.get(..begin).unwrap_or_default();
-    LogType::parse(name).map(|log| (log, header)).ok_or_else(|| {
+    LogType::parse(name).map(|log| (log, header, behind)).ok_or_else(|| {
         let name: String = name.chars().take(40).collect();
         RefusedRecord::new(
             DeadReason::Unsupported,
@@ -135,12 +173,12 @@ pub fn parse<'a>(record: &'a str, cells: &mut Vec<CellSpan>) -> Result<(LogType,
     })
 }
 
-/// The claimed time of a line.
-fn claimed(line: &Line<'_>, log: LogType, zone: Tz) -> Option<Micros> {
-    let precise = line
-        .get(log.high_resolution())
-        .and_then(|text| claim::instant_in(Cell { kind: Kind::Text, text }, zone));
-    precise.or_else(|| [GENERATED, RECEIVED].into_iter().find_map(|at| second(line.get(at)?, zone)))
+/// The claimed time of a line, and the column that it stands in.
+fn claimed(line: &Line<'_>, log: LogType, zone: Tz) -> Option<(Micros, usize)> {
+    let at = log.high_resolution();
+    let precise = line.get(at).and_then(|text| claim::instant_in(Cell { kind: Kind::Text, text }, zone));
+    let second = |at: usize| Some((second(line.get(at)?, zone)?, at));
+    precise.map(|time| (time, at)).or_else(|| [GENERATED, RECEIVED].into_iter().find_map(second))
 }
 
 /// Reads `YYYY/MM/DD HH:MM:SS`.

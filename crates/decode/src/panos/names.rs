@@ -1,0 +1,285 @@
+//! What PAN-OS calls the columns of its log lines.
+//!
+//! In: a log type and a column, counted from 0. Out: its name in PAN-OS's own custom log formats (`$src` is `src`), or `column_N`, N
+//! counted from 1, where the documentation (PAN-OS 11.1, "Syslog Field Descriptions") says FUTURE_USE or ends.
+
+use super::layout::LogType;
+
+/// The name of a column.
+#[must_use]
+pub fn name(log: LogType, column: usize) -> String {
+    let own = match log {
+        LogType::Traffic => TRAFFIC,
+        LogType::Threat => THREAT,
+    };
+    let known = match column.checked_sub(COMMON.len()) {
+        Some(column) => own.get(column),
+        None => COMMON.get(column),
+    };
+    match known {
+        Some(name) if !name.is_empty() => (*name).to_owned(),
+        _ => format!("column_{}", column + 1),
+    }
+}
+
+const COMMON: &[&str] = &[
+    "",
+    "receive_time",
+    "serial",
+    "type",
+    "subtype",
+    "",
+    "time_generated",
+    "src",
+    "dst",
+    "natsrc",
+    "natdst",
+    "rule",
+    "srcuser",
+    "dstuser",
+    "app",
+    "vsys",
+    "from",
+    "to",
+    "inbound_if",
+    "outbound_if",
+    "logset",
+    "",
+    "sessionid",
+    "repeatcnt",
+    "sport",
+    "dport",
+    "natsport",
+    "natdport",
+    "flags",
+    "proto",
+    "action",
+];
+
+/// From column 31 on.
+const TRAFFIC: &[&str] = &[
+    "bytes",
+    "bytes_sent",
+    "bytes_received",
+    "packets",
+    "start",
+    "elapsed",
+    "category",
+    "",
+    "seqno",
+    "actionflags",
+    "srcloc",
+    "dstloc",
+    "",
+    "pkts_sent",
+    "pkts_received",
+    "session_end_reason",
+    "dg_hier_level_1",
+    "dg_hier_level_2",
+    "dg_hier_level_3",
+    "dg_hier_level_4",
+    "vsys_name",
+    "device_name",
+    "action_source",
+    "src_uuid",
+    "dst_uuid",
+    "tunnelid",
+    "monitortag",
+    "parent_session_id",
+    "parent_start_time",
+    "tunnel",
+    "assoc_id",
+    "chunks",
+    "chunks_sent",
+    "chunks_received",
+    "rule_uuid",
+    "http2_connection",
+    "link_change_count",
+    "policy_id",
+    "link_switches",
+    "sdwan_cluster",
+    "sdwan_device_type",
+    "sdwan_cluster_type",
+    "sdwan_site",
+    "dynusergroup_name",
+    "xff_ip",
+    "src_category",
+    "src_profile",
+    "src_model",
+    "src_vendor",
+    "src_osfamily",
+    "src_osversion",
+    "src_host",
+    "src_mac",
+    "dst_category",
+    "dst_profile",
+    "dst_model",
+    "dst_vendor",
+    "dst_osfamily",
+    "dst_osversion",
+    "dst_host",
+    "dst_mac",
+    "container_id",
+    "pod_namespace",
+    "pod_name",
+    "src_edl",
+    "dst_edl",
+    "hostid",
+    "serialnumber",
+    "src_dag",
+    "dst_dag",
+    "session_owner",
+    "high_res_timestamp",
+    "nssai_sst",
+    "nssai_sd",
+    "subcategory_of_app",
+    "category_of_app",
+    "technology_of_app",
+    "risk_of_app",
+    "characteristic_of_app",
+    "container_of_app",
+    "tunneled_app",
+    "is_saas_of_app",
+    "sanctioned_state_of_app",
+    "offloaded",
+    "flow_type",
+    "cluster_name",
+];
+
+/// From column 31 on.
+const THREAT: &[&str] = &[
+    "misc",
+    "threatid",
+    "category",
+    "severity",
+    "direction",
+    "seqno",
+    "actionflags",
+    "srcloc",
+    "dstloc",
+    "",
+    "contenttype",
+    "pcap_id",
+    "filedigest",
+    "cloud",
+    "url_idx",
+    "user_agent",
+    "filetype",
+    "xff",
+    "referer",
+    "sender",
+    "subject",
+    "recipient",
+    "reportid",
+    "dg_hier_level_1",
+    "dg_hier_level_2",
+    "dg_hier_level_3",
+    "dg_hier_level_4",
+    "vsys_name",
+    "device_name",
+    "",
+    "src_uuid",
+    "dst_uuid",
+    "http_method",
+    "tunnelid",
+    "monitortag",
+    "parent_session_id",
+    "parent_start_time",
+    "tunnel",
+    "thr_category",
+    "contentver",
+    "",
+    "assoc_id",
+    "ppid",
+    "http_headers",
+    "url_category_list",
+    "rule_uuid",
+    "http2_connection",
+    "dynusergroup_name",
+    "xff_ip",
+    "src_category",
+    "src_profile",
+    "src_model",
+    "src_vendor",
+    "src_osfamily",
+    "src_osversion",
+    "src_host",
+    "src_mac",
+    "dst_category",
+    "dst_profile",
+    "dst_model",
+    "dst_vendor",
+    "dst_osfamily",
+    "dst_osversion",
+    "dst_host",
+    "dst_mac",
+    "container_id",
+    "pod_namespace",
+    "pod_name",
+    "src_edl",
+    "dst_edl",
+    "hostid",
+    "serialnumber",
+    "domain_edl",
+    "src_dag",
+    "dst_dag",
+    "partial_hash",
+    "high_res_timestamp",
+    "reason",
+    "justification",
+    "nssai_sst",
+    "subcategory_of_app",
+    "category_of_app",
+    "technology_of_app",
+    "risk_of_app",
+    "characteristic_of_app",
+    "container_of_app",
+    "tunneled_app",
+    "is_saas_of_app",
+    "sanctioned_state_of_app",
+    "cloud_reportid",
+    "cluster_name",
+    "flow_type",
+];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A table that lacks a line would shift all names behind it.
+    #[test]
+    fn names_and_fields_are_of_the_same_columns() {
+        let traffic = |column| name(LogType::Traffic, column);
+        let threat = |column| name(LogType::Threat, column);
+        let expected = [
+            (traffic(30), "action"),
+            (traffic(46), "session_end_reason"),
+            (traffic(65), "rule_uuid"),
+            (traffic(83), "src_mac"),
+            (traffic(LogType::Traffic.high_resolution()), "high_res_timestamp"),
+            (traffic(108), "risk_of_app"),
+            (threat(43), "filedigest"),
+            (threat(59), "device_name"),
+            (threat(76), "rule_uuid"),
+            (threat(87), "src_mac"),
+            (threat(LogType::Threat.high_resolution()), "high_res_timestamp"),
+            (traffic(0), "column_1"),
+            (traffic(38), "column_39"),
+            (threat(200), "column_201"),
+        ];
+        for (name, expected) in expected {
+            assert_eq!(name, expected);
+        }
+    }
+
+    #[test]
+    fn a_column_has_a_name_of_its_own() {
+        for log in LogType::ALL {
+            let mut names: Vec<_> = (0..256).map(|column| name(log, column)).collect();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), 256, "{log:?}");
+        }
+    }
+}

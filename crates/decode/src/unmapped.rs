@@ -1,0 +1,49 @@
+//! What is left of a record: `event.unmapped`, and the fields that decide what is.
+//!
+//! In: a source and the canonical fields. Out: the names of all that its records can fill ([`all_fields`]), the last of
+//! which takes what the others leave.
+//!
+//! OCSF calls the attributes that a mapping leaves out `unmapped`, an object under the source's own names. ECS has no name for
+//! them, so they stand under `event.`, as `event.original` does.
+//!
+//! # What is left
+//!
+//! What a field of [`all_fields`] took is not in `event.unmapped`; all else of the record is, as it was written, whichever
+//! fields a projection asks for. A field takes a member, or a cell, if it holds its value: what cannot be cast to the field's
+//! type stays, as does what another path, or a later member of the same name, came before. Of a number or a time that
+//! is written in a way of its own the field has the canonical text. Lists are taken whole or not at all, and what the decoder makes
+//! of several parts of a record (of AWS WAF: headers, rules, labels, matches, the action) takes none of them. Form `json` has no
+//! types, so a column may not be able to hold what its member says: there nothing is taken.
+
+use std::sync::Arc;
+
+use vedette_event::{Fields, SourceDef, source::Form};
+
+use crate::panos::layout::LogType;
+
+/// The field that holds what no other took.
+pub const UNMAPPED: &str = "event.unmapped";
+
+/// Canonical fields that are not read from records: Vedette says them itself.
+const STAMPED: [&str; 4] = ["event.original", "event.ingested", "event.dataset", UNMAPPED];
+
+/// The names of all fields that records of a source can fill, sorted, and `event.unmapped` last: with these columns a batch
+/// holds all of its records.
+///
+/// For JSON these are all of the list, since a record may use canonical names itself. `prefix.*` stands for no name, so a
+/// field below one is among them only where the mapping names it.
+#[must_use]
+pub fn all_fields(def: &SourceDef, fields: &Fields) -> Vec<Arc<str>> {
+    let mut names: Vec<Arc<str>> = match def.form {
+        Form::PanosCsv => LogType::ALL.into_iter().flat_map(LogType::fields).map(Arc::from).collect(),
+        Form::AwsWaf | Form::ApiJson | Form::Json => {
+            let listed = fields.0.keys().filter(|name| !name.ends_with(".*"));
+            listed.chain(def.fields.keys()).map(|name| Arc::from(&**name)).collect()
+        }
+    };
+    names.retain(|name| !STAMPED.contains(&&**name) && !name.starts_with("vedette."));
+    names.sort_unstable();
+    names.dedup();
+    names.push(UNMAPPED.into());
+    names
+}
