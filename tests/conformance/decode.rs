@@ -159,3 +159,117 @@ fn aws_waf_record() {
         assert_eq!(event["@timestamp"], "2025-05-25T21:31:58.574000Z");
     }
 }
+
+/// The cells of CSV, by a plain reading: quotes around a cell, doubled quotes in it.
+fn cells(csv: &str) -> Vec<String> {
+    let (mut cells, mut cell, mut quoted) = (Vec::new(), String::new(), false);
+    let mut chars = csv.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => cell.extend(chars.next()),
+            '"' if quoted || cell.is_empty() => quoted = !quoted,
+            ',' if !quoted => cells.push(std::mem::take(&mut cell)),
+            c => cell.push(c),
+        }
+    }
+    cells.push(cell);
+    cells
+}
+
+/// Whether a field's value is what a cell says.
+fn says(value: &str, cell: &str) -> bool {
+    let number = |text: &str| text.parse::<u128>().ok();
+    let address = |text: &str| text.parse::<std::net::IpAddr>().ok();
+    let duration = |text: &str| number(text).map(|n| n * 1_000_000_000);
+    value == cell
+        || number(value).is_some_and(|n| Some(n) == number(cell) || Some(n) == duration(cell))
+        || address(value).is_some_and(|ip| Some(ip) == address(cell))
+}
+
+#[test]
+fn of_panos_lines_nothing_is_lost() {
+    let Some(root) = corpus() else { return };
+    let mut inspector = inspector("paloalto").unmapped();
+    let (mut lines, mut held, mut left) = (0, 0, 0);
+    for case in cases(&root.join("panos/panos.ndjson")) {
+        let Ok(mut events) = inspector.inspect(0, Some(case.raw.as_bytes())) else { continue };
+        let mut event = events.remove(0);
+        let unmapped = event.remove("event.unmapped").unwrap_or_default();
+        let unmapped = unmapped.as_object().cloned().unwrap_or_default();
+        let header = unmapped.get("syslog_header").map(text).unwrap_or_default();
+        let csv = case.raw.trim_start().strip_prefix(&header).expect("what stands before the CSV");
+        let threat = |part: &str| event.get(part).map(text).unwrap_or_default();
+        let threat = format!("{}({})", threat("panw.threat_name"), threat("panw.threat_id"));
+        let mut nowhere = Vec::new();
+        for cell in cells(csv.trim()) {
+            let cell = cell.trim();
+            if cell.is_empty() || cell == "-" {
+                continue;
+            }
+            let in_field = event.values().any(|value| says(&text(value), cell)) || cell == threat;
+            let in_rest = unmapped.values().any(|value| text(value) == cell);
+            held += usize::from(in_field);
+            left += usize::from(in_rest);
+            if !in_field && !in_rest {
+                nowhere.push(cell.to_owned());
+            }
+        }
+        // The claimed time is held in a spelling of its own.
+        nowhere.retain(|cell| !(cell.starts_with("20") && cell.contains(':')));
+        assert_eq!(nowhere, Vec::<String>::new(), "{}", case.id);
+        lines += 1;
+    }
+    assert_eq!(lines, 165);
+    assert!(held > 5_000 && left > 500, "{held} cells held, {left} left");
+}
+
+/// The scalars of a value with the way to each, lists and objects without any among them.
+fn leaves(way: &str, value: &Value, out: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(members) if !members.is_empty() => {
+            members.iter().for_each(|(name, value)| leaves(&format!("{way}/{name}"), value, out));
+        }
+        Value::Array(list) if !list.is_empty() => {
+            list.iter().enumerate().for_each(|(at, value)| leaves(&format!("{way}/{at}"), value, out));
+        }
+        leaf => drop(out.insert(way.to_owned(), leaf.clone())),
+    }
+}
+
+#[test]
+fn of_an_aws_waf_record_nothing_is_lost() {
+    let Some(root) = corpus() else { return };
+    let mut inspector = inspector("aws_waf").unmapped();
+    for case in cases(&root.join("waf/aws_waf.ndjson")) {
+        let record: Value = serde_json::from_str(&case.raw).expect("a record");
+        let event = inspector.inspect(0, Some(case.raw.as_bytes())).expect("an event").remove(0);
+        let (mut all, mut left) = (BTreeMap::new(), BTreeMap::new());
+        leaves("", &record, &mut all);
+        leaves("", &event["event.unmapped"], &mut left);
+        assert!(left.iter().all(|(way, leaf)| all.get(way) == Some(leaf)), "{left:?}");
+        all.retain(|way, leaf| left.get(way) != Some(leaf) && way != "/timestamp");
+        for (way, leaf) in &all {
+            assert!(event.values().any(|value| value == leaf), "{way} is nowhere: {leaf}");
+        }
+        assert!(all.len() > 10 && left.len() > 10, "{} held, {} left", all.len(), left.len());
+    }
+}
+
+#[test]
+fn of_json_without_a_mapping_all_is_left() {
+    let Some(root) = corpus() else { return };
+    let mut inspector = inspector("json").unmapped();
+    let mut records = 0;
+    let files =
+        ["panos/panos", "panther/rule_tests", "access/envoy_kong", "sigma/eval_cases", "crs/regression"];
+    for file in files {
+        let lines = std::fs::read_to_string(root.join(format!("{file}.ndjson"))).expect("a file of cases");
+        for line in lines.lines() {
+            let record: Value = serde_json::from_str(line).expect("a record");
+            let event = inspector.inspect(0, Some(line.as_bytes())).expect("an event").remove(0);
+            assert_eq!(event["event.unmapped"], record, "{file}");
+            records += 1;
+        }
+    }
+    assert!(records > 1_500, "{records}");
+}

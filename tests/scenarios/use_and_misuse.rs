@@ -284,6 +284,9 @@ fn schemas_of_the_working_folder_come_before_the_built_in_ones() {
     let done = folder.run(&["decode", "--source", "till", "log"]);
     assert_eq!(done.code, 0, "{}", done.err);
     assert!(done.out.contains("\"user.name\":\"bob\""), "{}", done.out);
+    folder.write("log", "{\"cashier\": \"bob\", \"drawer\": {\"open\": [1, 2]}}\n");
+    let done = folder.run(&["decode", "--source", "till", "--unmapped", "log"]);
+    assert!(done.out.contains("\"event.unmapped\":{\"drawer\":{\"open\":[1,2]}}"), "{}", done.out);
     folder.write("schemas/sources/till.yml", "name: till\nfrom: api_json\n");
     let done = folder.run(&["decode", "--source", "till", "log"]);
     assert_eq!(done.code, 2, "{}", done.err);

@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
-use vedette_decode::Inspector;
+use vedette_decode::{Inspector, UNMAPPED};
 use vedette_event::{Fields, SourceDef, Sources};
 use vedette_sigma::{Lists, Rejection, RuleFile, RuleSet};
 
@@ -169,7 +169,11 @@ fn check_source(def: &SourceDef, fields: &Fields, (file, places): (&str, &Places
         }
     };
     for name in def.fields.keys() {
-        named(format!("fields.{name}"), name)?;
+        let path = format!("fields.{name}");
+        if name == UNMAPPED {
+            return Err(places.wrong(&path, "it holds what no field takes; map another field"));
+        }
+        named(path, name)?;
     }
     for (at, name) in def.entity.iter().enumerate() {
         named(format!("entity[{at}]"), name)?;
@@ -526,6 +530,8 @@ mod tests {
             let wanted = format!("till.yml:{place}fields.yml has no field `user.nam`; use one that it has");
             assert!(said.contains(&wanted), "{said}");
         }
+        let own = said(&format!("{good}fields: {{event.unmapped: who}}"));
+        assert!(own.contains("till.yml:8:26: fields.event.unmapped: it holds what no field takes"), "{own}");
         let entity = said("form: api_json\ndisorder: 10s\nentity: [user.name, usr.nam]");
         assert!(entity.contains("till.yml:7:21: entity[1]: fields.yml has no field `usr.nam`"), "{entity}");
         assert_eq!(said("form: json\ndisorder: 10s\nentity: [usr.nam]"), "", "fields as they are");

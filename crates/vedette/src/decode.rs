@@ -19,6 +19,7 @@ use crate::{Failure, World as _, content, inputs, scan::FILE_SECRET, table};
 #[command(after_help = "\
 Examples:
   vedette decode --source paloalto firewall.log | head -3
+  vedette decode --source my_source --unmapped sample.log | jq -c '.\"event.unmapped\"'
   vedette decode --source paloalto --dead-letters dead.ndjson firewall.log > events.ndjson
   kcat -C -t api -e | vedette decode --source exchange_api -
 
@@ -29,6 +30,9 @@ pub struct Args {
     /// A source of schemas/sources (`paloalto`, `json`, …), or `auto` to tell each file's from its form.
     #[arg(long, value_name = "NAME", default_value = "auto")]
     source: String,
+    /// Show all that no field took in `event.unmapped`, under the record's own names: what a mapping leaves out.
+    #[arg(long)]
+    unmapped: bool,
     /// Where to write the records that cannot be read, each with the reason; they are counted by reason in any case.
     #[arg(long, value_name = "FILE")]
     dead_letters: Option<PathBuf>,
@@ -73,6 +77,9 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         let def = sources.get(input.label().source);
         let mut inspector =
             Inspector::new(def, &sources.fields, FILE_SECRET).map_err(|e| Failure::Usage(e.into()))?;
+        if args.unmapped {
+            inspector = inspector.unmapped();
+        }
         while let Some(raw) = input.next() {
             let raw = raw.world()?;
             records += raw.records.len() as u64;
