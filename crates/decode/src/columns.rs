@@ -68,6 +68,7 @@ fn hide<'a>(plan: &Plan, secrets: &Secrets, cell: Cell<'a>, hidden: &'a mut Stri
 
 /// All columns of a projection.
 pub struct Columns {
+    /// By column, then of the hidden fields.
     plans: Vec<Plan>,
     /// The batch.
     pub batch: BatchBuilder,
@@ -77,15 +78,22 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// The columns of a projection; `typed` says whether declared types apply.
+    /// The columns of a projection, and after them fields whose cells are only looked at; `typed` says whether declared
+    /// types apply.
     #[must_use]
-    pub fn new(projection: &Arc<Projection>, fields: &Fields, typed: bool, secrets: Secrets) -> Self {
+    pub fn new(
+        projection: &Arc<Projection>,
+        hidden: &[Arc<str>],
+        fields: &Fields,
+        typed: bool,
+        secrets: Secrets,
+    ) -> Self {
         let plan = |name: &Arc<str>| {
             let declared = if typed { fields.kind(name) } else { None };
             Plan { name: name.clone(), declared, secret: secret(name, declared, &secrets), failed: 0 }
         };
         Self {
-            plans: projection.fields().iter().map(plan).collect(),
+            plans: projection.fields().iter().chain(hidden).map(plan).collect(),
             batch: BatchBuilder::new(Arc::clone(projection)),
             secrets,
             canonical: String::new(),
@@ -93,7 +101,8 @@ impl Columns {
         }
     }
 
-    /// Sets a cell of the event at hand; the first one counts. False if it is not of its field's type.
+    /// Sets a cell of the event at hand; the first one counts. False if it is not of its field's type. The batch has no room
+    /// for cells of hidden fields, so that these are told and nothing else.
     #[inline]
     pub fn put(&mut self, column: usize, cell: Cell<'_>) -> bool {
         let Some(plan) = self.plans.get_mut(column) else { return false };
@@ -116,6 +125,7 @@ impl Columns {
 
     /// How many values each field had that are not of its type; fields without are left out.
     pub fn failures(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
-        self.plans.iter().filter(|plan| plan.failed > 0).map(|plan| (&plan.name, plan.failed))
+        let plans = self.plans.iter().take(self.batch.columns());
+        plans.filter(|plan| plan.failed > 0).map(|plan| (&plan.name, plan.failed))
     }
 }

@@ -93,20 +93,17 @@ impl Decoder {
             .parse()
             .map_err(|_| Error::TimeZone { source_name: def.name.clone(), zone: def.time_zone.clone() })?;
         let secrets = Secrets::new(def, secret);
+        let hidden = unmapped::hidden_fields(def, fields, projection.fields());
+        let names = (projection.fields(), &*hidden);
         let records = match def.form {
-            Form::PanosCsv => {
-                Records::Panos(Box::new(PanosLines::new(fields, projection.fields(), zone, secrets.clone())))
+            Form::PanosCsv => Records::Panos(Box::new(PanosLines::new(names, zone, secrets.clone()))),
+            Form::AwsWaf | Form::ApiJson | Form::Json => {
+                Records::Json(Box::new(JsonRecords::new(def, fields, names, zone, secrets.clone())))
             }
-            Form::AwsWaf | Form::ApiJson | Form::Json => Records::Json(Box::new(JsonRecords::new(
-                def,
-                fields,
-                projection.fields(),
-                zone,
-                secrets.clone(),
-            ))),
         };
         let typed = def.form != Form::Json;
-        Ok(Self { columns: Columns::new(projection, fields, typed, secrets), records, searched: None })
+        let columns = Columns::new(projection, &hidden, fields, typed, secrets);
+        Ok(Self { columns, records, searched: None })
     }
 
     /// Keeps the records' texts for rules that search them for keywords, their secrets hidden.

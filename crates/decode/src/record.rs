@@ -5,14 +5,12 @@
 use std::sync::Arc;
 
 use chrono_tz::Tz;
-use vedette_event::{
-    Cell, DeadReason, FieldType, Fields, Kind, Micros, SourceDef, cell::number, source::Form,
-};
+use vedette_event::{Cell, DeadReason, Fields, Kind, Micros, SourceDef, cell::number, source::Form};
 
 use crate::{
     RefusedRecord,
     aws_waf::{self, AwsWaf},
-    cast::{cast, is_shortest},
+    cast::is_shortest,
     claim,
     columns::Columns,
     json::{
@@ -77,10 +75,8 @@ struct UrlTargets {
 struct Rest {
     /// The column it is.
     column: usize,
-    /// By column: whether what it takes is not left.
+    /// By column and hidden field: whether what it holds is not left.
     takes: Vec<bool>,
-    /// The targets of fields that take something but are no columns, from this number on, and the types of these fields.
-    hidden: (usize, Vec<Option<FieldType>>),
     remainder: Remainder,
 }
 
@@ -88,6 +84,7 @@ struct Rest {
 pub struct JsonRecords {
     selection: Selection,
     captures: Captures,
+    /// Columns and hidden fields: the first targets.
     columns: usize,
     times: std::ops::Range<usize>,
     zone: Option<Tz>,
@@ -103,29 +100,16 @@ pub struct JsonRecords {
 }
 
 impl Rest {
-    /// Fills the columns and takes what they hold; `room` is for texts.
-    fn fill(
-        &mut self,
-        record: &str,
-        captures: &Captures,
-        columns: &mut Columns,
-        [text, scratch]: [&mut String; 2],
-    ) {
+    /// Fills the columns, and takes what they hold; `text` is room for texts.
+    fn fill(&mut self, record: &str, captures: &Captures, columns: &mut Columns, text: &mut String) {
         self.remainder.clear();
         for &target in captures.touched() {
             let target = target as usize;
-            let Some(place) = captures.get(target) else { continue };
-            let taken = match self.takes.get(target) {
-                Some(takes) => columns.put(target, cell(record, place, text)) && *takes,
-                None => {
-                    let hidden = target.checked_sub(self.hidden.0).and_then(|at| self.hidden.1.get(at));
-                    hidden.is_some_and(|declared| {
-                        let cell = cell(record, place, text);
-                        declared.is_none_or(|declared| cast(declared, cell, scratch).is_some())
-                    })
-                }
-            };
-            if taken {
+            if let Some(takes) = self.takes.get(target)
+                && let Some(place) = captures.get(target)
+                && columns.put(target, cell(record, place, text))
+                && *takes
+            {
                 self.remainder.take(place);
             }
         }
@@ -133,11 +117,11 @@ impl Rest {
 }
 
 impl JsonRecords {
-    /// For a source definition; `zone` is that of times without offset.
+    /// For a source definition, the columns and the hidden fields; `zone` is that of times without offset.
     pub fn new(
         def: &SourceDef,
         fields: &Fields,
-        projection: &[Arc<str>],
+        (projection, hidden): (&[Arc<str>], &[Arc<str>]),
         zone: Tz,
         secrets: Secrets,
     ) -> Self {
@@ -148,7 +132,7 @@ impl JsonRecords {
             UNMAPPED => Vec::new(),
             name => paths(def, name),
         };
-        let mut targets: Vec<Vec<String>> = projection.iter().map(own).collect();
+        let mut targets: Vec<Vec<String>> = projection.iter().chain(hidden).map(own).collect();
         let mut target = |paths: Vec<String>| {
             targets.push(paths);
             targets.len() - 1
@@ -157,7 +141,7 @@ impl JsonRecords {
             Some(paths) => paths.names().to_vec(),
             None => TIME_PATHS.map(str::to_owned).to_vec(),
         };
-        let first = projection.len();
+        let first = projection.len() + hidden.len();
         let times = first..first + times.into_iter().map(|path| target(vec![path])).count();
         let wanted = |(column, name): (usize, &Arc<str>)| {
             let (_, what) = DERIVED.iter().find(|(field, _)| *field == &**name)?;
@@ -175,18 +159,14 @@ impl JsonRecords {
         });
         let rest = projection.iter().position(|name| **name == *UNMAPPED).map(|column| {
             let taking = if typed { all_fields(def, fields) } else { Vec::new() };
-            let hidden = taking.iter().filter(|name| !projection.contains(name));
-            let types = hidden.clone().map(|name| fields.kind(name)).collect();
-            let first = targets.len();
-            targets.extend(hidden.map(own));
-            let takes = projection.iter().map(|name| taking.contains(name)).collect();
-            Rest { column, takes, hidden: (first, types), remainder: Remainder::default() }
+            let takes = projection.iter().chain(hidden).map(|name| taking.contains(name)).collect();
+            Rest { column, takes, remainder: Remainder::default() }
         });
         let selection = Selection::new(targets.iter().map(|paths| paths.iter().map(String::as_str)));
         Self {
             captures: Captures::new(&selection, secrets.seed()),
             selection,
-            columns: projection.len(),
+            columns: projection.len() + hidden.len(),
             times,
             zone: typed.then_some(zone),
             derived,
@@ -217,7 +197,7 @@ impl JsonRecords {
             Some(rest) => {
                 scan_noting(record, &self.selection, &mut self.captures, &mut self.scratch)
                     .map_err(explain)?;
-                rest.fill(record, &self.captures, columns, [&mut self.text, &mut self.scratch]);
+                rest.fill(record, &self.captures, columns, &mut self.text);
             }
         }
         let claimed = self.claimed(record);

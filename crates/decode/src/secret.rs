@@ -7,7 +7,7 @@
 
 use std::{borrow::Cow, fmt::Write};
 
-use memchr::memchr_iter;
+use memchr::{memchr_iter, memchr2};
 use vedette_event::{SourceDef, source::Form};
 
 use crate::{
@@ -30,6 +30,8 @@ pub struct Secrets {
     /// Names of parameters, in lower case.
     parameters: Vec<String>,
     aws: bool,
+    /// Of AWS WAF: the secret headers, in lower case, and `*` if fields that are secrets by a prefix may be others.
+    headers: Vec<String>,
 }
 
 impl Secrets {
@@ -38,7 +40,12 @@ impl Secrets {
     pub fn new(def: &SourceDef, key: [u8; 32]) -> Self {
         let mapped = def.secrets.iter().filter_map(|name| def.fields.get(name));
         let paths = mapped.flat_map(|paths| paths.names().iter().cloned());
+        let header = |name: &String| match name.strip_prefix(AWS_HEADERS.1) {
+            _ if name.ends_with('*') => Some("*".to_owned()),
+            header => header.map(str::to_ascii_lowercase),
+        };
         Self {
+            headers: def.secrets.iter().filter_map(header).collect(),
             key,
             paths: paths.chain(def.secrets.iter().cloned()).collect(),
             fields: def.secrets.clone(),
@@ -236,8 +243,13 @@ impl Secrets {
 
     fn is_secret_header(&self, object: &str) -> bool {
         let mut scratch = String::new();
-        let name = walk::member(object, "name").and_then(|name| walk::text(name, &mut scratch));
-        name.is_some_and(|name| self.covers(&format!("{}{}", AWS_HEADERS.1, name.to_ascii_lowercase())))
+        let Some(name) = walk::member(object, "name").and_then(|name| walk::text(name, &mut scratch)) else {
+            return false;
+        };
+        self.headers.iter().any(|header| {
+            header.eq_ignore_ascii_case(name)
+                || header == "*" && self.covers(&format!("{}{}", AWS_HEADERS.1, name.to_ascii_lowercase()))
+        })
     }
 
     /// Writes the hash of a raw value as a JSON string.
@@ -249,6 +261,10 @@ impl Secrets {
     }
 
     fn string(&self, value: &str, out: &mut String) {
+        if memchr2(b'=', b'\\', value.as_bytes()).is_none() {
+            out.push_str(value);
+            return;
+        }
         let mut scratch = String::new();
         let masked = walk::text(value, &mut scratch).and_then(|text| self.mask_parameters(text));
         match masked.and_then(|text| serde_json::to_string(&text).ok()) {
@@ -309,6 +325,28 @@ mod tests {
         let record = r#"{ "sid" : "s1", "n":1.50, "auth":{"token":{"a":[1,2]}, "ok":true},
             "httpRequest":{"headers":[{"value":"c=1","name":"Cookie"},{"name":"host","value":"h"}],"args":"a=1\u0026token=abc"}, "sid":null}"#;
         insta::assert_snapshot!(secrets().mask_json("", record));
+    }
+
+    #[test]
+    fn headers_are_secrets_by_name_or_by_a_prefix() {
+        let header = |secret: &str, name: &str| {
+            let def = "name: x\ndescription: x\nform: aws_waf\ndisorder: 1s\nfuture: 1s\nentity: []\n";
+            let secrets = Secrets::new(&source(&format!("{def}secrets: ['{secret}']\n")), [1; 32]);
+            let record = format!(r#"{{"httpRequest":{{"headers":[{{"name":"{name}","value":"v"}}]}}}}"#);
+            secrets.mask_json("", &record) != record
+        };
+        for (secret, name, hidden) in [
+            ("http.request.headers.cookie", "Cookie", true),
+            ("http.request.headers.cookie", "cookie2", false),
+            ("http.request.headers.cookie", "coo\\u006bie", true),
+            ("http.request.headers.*", "Any", true),
+            ("http.request.*", "Any", true),
+            ("http.request.headers.x.*", "X.y", true),
+            ("http.request.headers.x.*", "x", false),
+            ("url.*", "url", false),
+        ] {
+            assert_eq!(header(secret, name), hidden, "{secret} {name}");
+        }
     }
 
     #[test]

@@ -47,3 +47,16 @@ pub fn all_fields(def: &SourceDef, fields: &Fields) -> Vec<Arc<str>> {
     names.push(UNMAPPED.into());
     names
 }
+
+/// The fields that are no columns of a projection and yet have to be looked at, because they decide what is left; none where
+/// nobody asks for what is.
+#[must_use]
+pub fn hidden_fields(def: &SourceDef, fields: &Fields, projection: &[Arc<str>]) -> Vec<Arc<str>> {
+    let asked = projection.iter().any(|name| **name == *UNMAPPED);
+    if !asked || def.form == Form::Json {
+        return Vec::new();
+    }
+    let mut hidden = all_fields(def, fields);
+    hidden.retain(|name| !projection.contains(name));
+    hidden
+}

@@ -229,7 +229,14 @@ impl BatchBuilder {
         self.offsets.len()
     }
 
-    /// Sets a cell of the row that is not ended yet; of a row and column the first cell counts.
+    /// How many columns there are.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.projection.fields.len()
+    }
+
+    /// Sets a cell of the row that is not ended yet; of a row and column the first cell counts. Cells of columns that there are
+    /// not are dropped.
     #[inline]
     pub fn put(&mut self, column: usize, cell: Cell<'_>) {
         if column < self.projection.fields.len() {
@@ -242,7 +249,8 @@ impl BatchBuilder {
         self.set(self.projection.fields.len(), Cell { kind: Kind::Text, text });
     }
 
-    #[inline]
+    // Always, because else compilers take it for too long once a decoder has a few loops over cells: 3 % of decoding.
+    #[inline(always)]
     fn set(&mut self, at: usize, cell: Cell<'_>) {
         let Some(begun) = self.begun.get_mut(at) else { return };
         if *begun == NO_CELL {

@@ -41,6 +41,14 @@ pub enum FieldSource {
     Time,
 }
 
+impl FieldSource {
+    /// True unless the value is made of a cell that another field holds as a whole, or of none.
+    #[must_use]
+    pub fn takes(self) -> bool {
+        !matches!(self, Self::UrlPart(..) | Self::Blocked(_) | Self::Fixed(_) | Self::Time)
+    }
+}
+
 /// A part of a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UrlPiece {

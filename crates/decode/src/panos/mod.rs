@@ -13,12 +13,10 @@ use std::{fmt::Write, sync::Arc};
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
-use vedette_event::{Cell, DeadReason, Fields, Kind, Micros};
+use vedette_event::{Cell, DeadReason, Kind, Micros};
 
 use crate::{
-    RefusedRecord,
-    cast::cast,
-    claim,
+    RefusedRecord, claim,
     columns::Columns,
     secret::Secrets,
     unmapped::UNMAPPED,
@@ -44,7 +42,6 @@ pub struct PanosLines {
     cells: Vec<CellSpan>,
     text: String,
     scratch: String,
-    canonical: String,
 }
 
 /// The cells of one line.
@@ -87,23 +84,24 @@ impl<'a> Line<'a> {
 }
 
 impl PanosLines {
-    /// For a projection; `zone` is that of times without offset.
-    pub fn new(fields: &Fields, projection: &[Arc<str>], zone: Tz, secrets: Secrets) -> Self {
+    /// For the columns and the hidden fields; `zone` is that of times without offset.
+    pub fn new((projection, hidden): (&[Arc<str>], &[Arc<str>]), zone: Tz, secrets: Secrets) -> Self {
         let places = |log: LogType| {
             let place = |(column, name): (usize, &Arc<str>)| Some((column, log.field(name)?));
-            projection.iter().enumerate().filter_map(place).collect()
+            let shown = |(column, from): &(usize, FieldSource)| *column < projection.len() || from.takes();
+            let names = projection.iter().chain(hidden).enumerate();
+            names.filter_map(place).filter(shown).collect()
         };
         let rest = projection.iter().position(|name| **name == *UNMAPPED);
         Self {
             traffic: places(LogType::Traffic),
             threat: places(LogType::Threat),
-            rest: rest.map(|column| LineRest::new(column, fields, projection, &secrets)),
+            rest: rest.map(|column| LineRest::new(column, &secrets)),
             zone,
             secrets,
             cells: Vec::new(),
             text: String::new(),
             scratch: String::new(),
-            canonical: String::new(),
         }
     }
 
@@ -117,34 +115,25 @@ impl PanosLines {
             LogType::Traffic => &self.traffic,
             LogType::Threat => &self.threat,
         };
-        let Some(rest) = &mut self.rest else {
-            for &(column, from) in places {
-                let found = value(&line, from, &self.secrets, &mut self.text, &mut self.scratch);
-                if let Some(cell) = found {
-                    columns.put(column, cell);
-                }
-            }
-            return Ok(line.claimed);
-        };
-        rest.clear();
-        claimed.into_iter().for_each(|(_, at)| rest.take_cell(at));
+        if let Some(rest) = &mut self.rest {
+            rest.begin(claimed.map(|(_, at)| at));
+        }
         for &(column, from) in places {
             let found = value(&line, from, &self.secrets, &mut self.text, &mut self.scratch);
-            if found.is_some_and(|cell| columns.put(column, cell)) {
-                rest.take(from, &line);
+            if let Some(cell) = found {
+                let held = columns.put(column, cell);
+                if let Some(rest) = &mut self.rest
+                    && held
+                {
+                    rest.take(from, &line);
+                }
             }
         }
-        for number in 0..rest.hidden[log as usize].len() {
-            let (from, declared) = rest.hidden[log as usize][number];
-            let found = value(&line, from, &self.secrets, &mut self.text, &mut self.scratch);
-            let holds = |cell| declared.is_none_or(|ty| cast(ty, cell, &mut self.canonical).is_some());
-            if found.is_some_and(holds) {
-                rest.take(from, &line);
+        if let Some(rest) = &mut self.rest {
+            let column = rest.column;
+            if let Some(text) = rest.write(log, &line, behind, &self.secrets, &mut self.text) {
+                columns.batch.put(column, Cell { kind: Kind::Object, text });
             }
-        }
-        let column = rest.column;
-        if let Some(text) = rest.write(log, &line, behind, &self.secrets, &mut self.text) {
-            columns.batch.put(column, Cell { kind: Kind::Object, text });
         }
         Ok(line.claimed)
     }

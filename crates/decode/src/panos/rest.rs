@@ -5,10 +5,6 @@
 //! that is told apart (as the cell after it); secrets hidden.
 //! Invariants: each cell is in a column, or here, or missing; the work is linear in the line.
 
-use std::sync::Arc;
-
-use vedette_event::{FieldType, Fields};
-
 use super::{
     Line,
     csv::MAX_CELLS,
@@ -26,8 +22,6 @@ pub struct LineRest {
     pub column: usize,
     /// By log type.
     names: [Vec<CellName>; 2],
-    /// By log type: the fields that take a cell but are no columns, and their types.
-    pub hidden: [Vec<(FieldSource, Option<FieldType>)>; 2],
     /// One bit for each cell.
     taken: [u64; MAX_CELLS / 64],
     /// How many parts of a threat's cell fields hold, and which cell that is.
@@ -61,32 +55,28 @@ fn cells(from: FieldSource) -> [Option<usize>; 2] {
 }
 
 impl LineRest {
-    /// For a projection that has the column.
-    pub fn new(column: usize, fields: &Fields, projection: &[Arc<str>], secrets: &Secrets) -> Self {
+    /// For the column.
+    pub fn new(column: usize, secrets: &Secrets) -> Self {
         let name = |log: LogType, at: usize| {
             let name = names::name(log, at);
             let of_cell = |field: &&str| log.field(field).is_some_and(|from| cells(from).contains(&Some(at)));
             let secret = secrets.covers(&name) || log.fields().filter(of_cell).any(|f| secrets.covers(f));
             CellName { key: format!("\"{name}\":"), secret }
         };
-        let hidden = |log: LogType| {
-            let others = log.fields().filter(|field| !projection.iter().any(|name| **name == **field));
-            others.filter_map(|field| Some((log.field(field)?, fields.kind(field)))).collect()
-        };
         Self {
             column,
             names: LogType::ALL.map(|log| (0..=MAX_CELLS).map(|at| name(log, at)).collect()),
-            hidden: LogType::ALL.map(hidden),
             taken: [0; MAX_CELLS / 64],
             threat: (0, 0),
             out: String::new(),
         }
     }
 
-    /// Forgets the line before.
-    pub fn clear(&mut self) {
+    /// Begins a line, and forgets the one before; one of its cells may be the claimed time.
+    pub fn begin(&mut self, time: Option<usize>) {
         self.taken = [0; MAX_CELLS / 64];
         self.threat = (0, 0);
+        time.into_iter().for_each(|at| self.take_cell(at));
     }
 
     /// A field holds what its cell says.
@@ -111,7 +101,7 @@ impl LineRest {
     }
 
     /// A cell is said elsewhere.
-    pub fn take_cell(&mut self, at: usize) {
+    fn take_cell(&mut self, at: usize) {
         if let Some(word) = self.taken.get_mut(at / 64) {
             *word |= 1 << (at % 64);
         }
