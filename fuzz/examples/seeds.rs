@@ -4,7 +4,7 @@
 
 use std::{fs, io, path::Path};
 
-use vedette_fuzz::{CORRELATIONS, RULES, answers, playbooks, restoring};
+use vedette_fuzz::{CORRELATIONS, RULES, answers, hunting, playbooks, restoring};
 use vedette_simulate::{Feed, Simulator};
 
 /// Records of the simulator's day that are looked through.
@@ -49,6 +49,9 @@ fn main() -> io::Result<()> {
     }
     for (name, text) in playbooks::SHIPPED {
         write("playbooks", name, &[text.as_bytes()])?;
+    }
+    for (at, text) in hunting::QUERIES.iter().enumerate() {
+        write("hunts", &format!("query-{at}"), &[text.as_bytes()])?;
     }
     for (name, text) in answers::DOCUMENTED {
         write("firewall_answers", name, &[text.as_bytes()])?;

@@ -7,6 +7,7 @@
 pub mod answers;
 pub mod decoding;
 pub mod detection;
+pub mod hunting;
 pub mod playbooks;
 pub mod restoring;
 pub mod views;

@@ -9,7 +9,7 @@ pub(crate) use sigma::rule_files;
 use std::path::{Path, PathBuf};
 
 /// The folder of the material: `VEDETTE_CORPUS`, else `../shared/data` beside the workspace. `None`, and a line that says so, if it is not there.
-fn corpus() -> Option<PathBuf> {
+pub(crate) fn corpus() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let root = std::env::var_os("VEDETTE_CORPUS").map_or(beside, PathBuf::from);
     if root.is_dir() {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod first_start;
+mod hunt;
 mod pipes;
 pub mod program;
 mod scan;

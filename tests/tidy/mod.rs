@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("vedette-respond", &["vedette-event", "vedette-sigma"]),
     ("vedette-ingest", &["vedette-event"]),
     ("vedette-store", &["vedette-event"]),
+    ("vedette-hunt", &["vedette-event", "vedette-sigma"]),
     ("vedette-act", &["vedette-event", "vedette-ingest", "vedette-respond", "vedette-store"]),
     ("vedette-api", &["vedette-event", "vedette-sigma", "vedette-respond", "vedette-store", "vedette-act"]),
 ];
@@ -332,6 +333,7 @@ fn members_stand_in_the_order_of_the_data_flow() {
         "respond",
         "store",
         "act",
+        "hunt",
         "api",
         "vedette",
     ];

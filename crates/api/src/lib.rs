@@ -13,6 +13,7 @@ mod bind;
 pub mod checking;
 mod connections;
 mod console;
+pub mod csv;
 mod desk;
 mod error;
 mod guard;

@@ -5,7 +5,7 @@
 //! Invariant: values come from a [`Decoder`] whose projection is all that the record has, so both agree by
 //! construction.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::{Map, Value};
 use vedette_event::{
@@ -22,7 +22,7 @@ use crate::{
     },
     panos, record,
     secret::Secrets,
-    unmapped::all_fields,
+    unmapped::{UNMAPPED, all_fields},
 };
 
 /// Fields shown of one record at most.
@@ -159,6 +159,29 @@ fn names(def: &SourceDef, record: &str) -> Vec<Arc<str>> {
     names.sort_unstable();
     names.dedup();
     names
+}
+
+/// The fields that events of a source can have, by their canonical names: those of [`all_fields`], and what these records have beside
+/// them under a name that `fields.yml` declares (a header, say); in form `json` all that these records have, and `event.unmapped`.
+#[must_use]
+pub fn field_names<'a>(
+    def: &SourceDef,
+    fields: &Fields,
+    records: impl IntoIterator<Item = &'a [u8]>,
+) -> BTreeSet<Arc<str>> {
+    let json = def.form == Form::Json;
+    let mut all: BTreeSet<Arc<str>> =
+        if json { [UNMAPPED.into()].into() } else { all_fields(def, fields).into_iter().collect() };
+    if def.form == Form::PanosCsv {
+        return all;
+    }
+    for record in records {
+        if all.len() < MAX_FIELDS {
+            let names = names(def, std::str::from_utf8(record).unwrap_or_default());
+            all.extend(names.into_iter().filter(|name| json || fields.kind(name).is_some()));
+        }
+    }
+    all
 }
 
 /// The paths of all members that are no objects, or empty ones.

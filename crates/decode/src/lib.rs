@@ -30,7 +30,7 @@ use vedette_event::{
 use crate::{columns::Columns, panos::PanosLines, record::JsonRecords, secret::Secrets};
 pub use crate::{
     detect::detect,
-    inspect::Inspector,
+    inspect::{Inspector, field_names},
     unmapped::{UNMAPPED, all_fields},
 };
 

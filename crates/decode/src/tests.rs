@@ -8,7 +8,7 @@ use vedette_event::{
     SourceIx, Sources, TopicIx,
 };
 
-use crate::{Decoder, Inspector, detect};
+use crate::{Decoder, Inspector, detect, field_names};
 
 pub fn fields() -> Fields {
     static FIELDS: LazyLock<Fields> =
@@ -248,4 +248,32 @@ fn all_fields_are_those_that_records_fill_and_what_is_left() {
     let panos = names(&paloalto());
     assert!(panos.contains(&"panw.vsys_name".into()) && !panos.contains(&"user.id".into()));
     assert!(names(&exchange_api()).contains(&"destination.domain".into()), "a record may say it itself");
+}
+
+#[test]
+fn the_fields_of_a_source_are_all_that_its_records_show_and_a_type_is_declared_for() {
+    let shown = |def: &SourceDef, record: &str| {
+        let mut inspector = Inspector::new(def, &fields(), [7; 32]).unwrap();
+        inspector.inspect(0, Some(record.as_bytes())).unwrap().remove(0)
+    };
+    for (def, record) in
+        [(paloalto(), TRAFFIC), (paloalto(), THREAT), (aws_waf(), AWS), (exchange_api(), API)]
+    {
+        let names = field_names(&def, &fields(), [record.as_bytes()]);
+        for name in shown(&def, record).keys().filter(|name| !name.starts_with("vedette.")) {
+            let known = fields().kind(name).is_some();
+            assert_eq!(names.contains(name.as_str()), known, "{}: {name}", def.name);
+        }
+        assert!(names.iter().all(|name| fields().kind(name).is_some()), "{}: {names:?}", def.name);
+    }
+    let of = |def: &SourceDef, records: &[&str]| {
+        let names = field_names(def, &fields(), records.iter().map(|record| record.as_bytes()));
+        names.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let records = [r#"{"b": {"c": 1, "D": [2]}}"#, "broken", r#"{"a": {}, "b": null}"#];
+    assert_eq!(of(&json(), &records), ["a", "b", "b.D", "b.c", "event.unmapped"]);
+    assert_eq!(of(&json(), &[]), ["event.unmapped"]);
+    assert!(of(&aws_waf(), &[]).iter().any(|name| name == "client.ip"));
+    let header = of(&exchange_api(), &[r#"{"http.request.headers.x": "y"}"#]);
+    assert!(header.contains(&"http.request.headers.x".to_owned()));
 }

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use vedette_correlate::{Plan, VersionPlan};
 use vedette_decode::Decoder;
 use vedette_detect::{Evaluator, Program, Spread};
-use vedette_event::{Micros, Projection, RuleIx, SourceIx, Sources};
+use vedette_event::{Micros, Projection, RuleIx, SourceDef, SourceIx, Sources};
 use vedette_sigma::{RuleSet, ir::Rule};
 
 use crate::error::Error;
@@ -49,24 +49,36 @@ impl Version {
     /// The same, rules side by side.
     #[must_use]
     pub fn compile_on(spread: Spread, rules: Arc<RuleSet>, sources: Arc<Sources>) -> Self {
-        Self::compile_with(spread, (rules, sources), &[])
+        Self::compile_with(spread, (rules, sources), |_| &[])
     }
 
     /// The same, that has these fields decoded beside those that rules need, of sources whose events have a logsource in common: whoever
     /// else looks at the batches finds them there.
     #[must_use]
     pub fn compile_reading(rules: Arc<RuleSet>, sources: Arc<Sources>, beside: &[&str]) -> Self {
-        Self::compile_with(Spread::HERE, (rules, sources), beside)
+        Self::compile_with(
+            Spread::HERE,
+            (rules, sources),
+            |def| if def.own_logsource() { &[] } else { beside },
+        )
     }
 
-    fn compile_with(spread: Spread, (rules, sources): (Arc<RuleSet>, Arc<Sources>), beside: &[&str]) -> Self {
+    /// The same of every source, whatever its events say of themselves.
+    #[must_use]
+    pub fn compile_showing(rules: Arc<RuleSet>, sources: Arc<Sources>, beside: &[&str]) -> Self {
+        Self::compile_with(Spread::HERE, (rules, sources), |_| beside)
+    }
+
+    fn compile_with<'a>(
+        spread: Spread,
+        (rules, sources): (Arc<RuleSet>, Arc<Sources>),
+        beside: impl Fn(&SourceDef) -> &'a [&'a str],
+    ) -> Self {
         let plan = Arc::new(Plan::compile(rules.clone(), sources.clone()));
         let programs = sources.iter().map(|(ix, def)| {
             let mut fields = vedette_detect::needed_fields(&rules, def);
             fields.extend(plan.needed_fields(ix));
-            if !def.own_logsource() {
-                fields.extend(beside.iter().map(|field| Arc::from(*field)));
-            }
+            fields.extend(beside(def).iter().map(|field| Arc::from(*field)));
             let projection = Projection::new(fields);
             let program = Arc::new(Program::compile_on(spread, &rules, def, projection.fields()));
             SourceProgram { projection, program }

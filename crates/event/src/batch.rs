@@ -170,6 +170,12 @@ impl EventBatch {
         &self.columns
     }
 
+    /// The texts of a projected field as Arrow has them; nothing beyond the last field.
+    #[must_use]
+    pub fn texts(&self, column: usize) -> Option<&ArrayRef> {
+        self.columns.get(column).map(|_| self.arrow.column(KINDS + 1 + column))
+    }
+
     /// The event's text, its secrets masked: the whole record, or its part of one that was split. Missing where no rule
     /// searches it.
     #[must_use]
@@ -423,7 +429,9 @@ mod tests {
                 assert!(cell.kind == Kind::Missing || cell.text.as_ptr() == texts.value(row).as_ptr());
             }
             assert_eq!(column.cell(3), Cell::MISSING);
+            assert!(Arc::ptr_eq(batch.texts(at).unwrap(), batch.arrow().column(KINDS + 1 + at)));
         }
+        assert!(batch.texts(3).is_none());
         assert_eq!(batch.original().cell(1).text, "masked");
     }
 

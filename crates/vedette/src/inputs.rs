@@ -107,7 +107,7 @@ pub fn open(files: &[PathBuf], wanted: &str, all: &Sources) -> Result<(Sources, 
 }
 
 /// The source of the first record that has a form of its own; `json` if none has: any object could be that.
-fn tell(head: Option<&RawBatch>, all: &Sources) -> String {
+pub fn tell(head: Option<&RawBatch>, all: &Sources) -> String {
     let records = head.map_or(&[][..], |raw| &raw.records[..]);
     let payloads = records.iter().take(TOLD_FROM).filter_map(|r| head.and_then(|raw| raw.payload(r)));
     let mut forms = payloads.filter_map(|bytes| vedette_decode::detect(bytes, all));

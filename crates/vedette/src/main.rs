@@ -21,6 +21,7 @@ mod content;
 mod decode;
 mod demo;
 mod folder;
+mod hunt;
 mod inputs;
 mod pipeline;
 mod playbook;
@@ -55,6 +56,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 Examples:
   vedette demo                                    everything in one process: look around
   vedette scan --rules detections/ firewall.log   rules over a file
+  vedette hunt 'select * from events limit 3' firewall.log   SQL over a file
   vedette check detections/                       lint and test rules
   vedette run -c vedette.yml                      the service
 
@@ -77,6 +79,8 @@ enum Command {
     Scan(scan::Args),
     /// Show what becomes of each record: one flat JSON object of canonical fields a line.
     Decode(decode::Args),
+    /// Ask log files in SQL.
+    Hunt(hunt::Args),
     /// Parse, lint, compile and test rules and playbooks.
     Check(check::Args),
     /// Show what would be done about alerts, test it, and write it as CACAO.
@@ -131,6 +135,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Scan(args) => scan::run(&args),
         Command::Decode(args) => decode::run(&args),
+        Command::Hunt(args) => hunt::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Playbook(args) => playbook::run(&args),
         Command::User(args) => user::run(&args),

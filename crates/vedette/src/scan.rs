@@ -114,7 +114,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let rules = Arc::new(text.load_on(threads, &sources));
     print_rejected(&rules, &text);
     let labels: Vec<Label> = inputs.iter().map(|input| input.label().clone()).collect();
-    let bar = progress(&inputs);
+    let bar = progress(inputs.iter().map(Opened::size).sum());
     let reached = Arc::new(Reached::new(inputs.len()));
     let turns = Turns::new(inputs.len(), args.mode == Mode::Findings);
     // Before anything is compiled, most of which one thread does: the others have this to do meanwhile.
@@ -330,12 +330,13 @@ impl<'a> Scan<'a> {
     }
 }
 
-fn progress(inputs: &[Opened]) -> ProgressBar {
+/// A bar on a terminal, for so many bytes if that is known.
+pub fn progress(size: Option<u64>) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let style = "{spinner} {bytes} {bar:40} {percent}% {bytes_per_sec} eta {eta}";
-    match inputs.iter().map(Opened::size).sum::<Option<u64>>() {
+    match size {
         Some(total) => {
             let bar = ProgressBar::new(total);
             if let Ok(style) = ProgressStyle::with_template(style) {

@@ -1,0 +1,268 @@
+//! A query is run: read-only, within bounds, on a thread of its own.
+//!
+//! In: [`Query`], the columns, who has the events, [`Limits`]. Out: [`Answer`].
+//! Invariants: there is no table but `events` and no object store at all, so that neither a file nor the network is in reach;
+//! what does not fit into the memory goes into a folder that is removed with the query; planning, which calls itself, has a
+//! stack that the bounds of [`Query`] fit into many times; rows come in one order, the same each time, since one thread makes them.
+
+use std::{
+    fmt::Debug,
+    num::NonZeroUsize,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use arrow_array::RecordBatch;
+use datafusion::{
+    common::Column,
+    error::{DataFusionError, Result},
+    execution::{
+        SendableRecordBatchStream, SessionStateBuilder,
+        context::{SQLOptions, SessionContext},
+        disk_manager::DiskManagerBuilder,
+        memory_pool::{FairSpillPool, TrackConsumersPool},
+        object_store::ObjectStoreRegistry,
+        runtime_env::RuntimeEnvBuilder,
+    },
+    logical_expr::{Expr, LogicalPlan},
+    object_store::ObjectStore,
+    prelude::{DataFrame, SessionConfig},
+};
+use futures::StreamExt as _;
+use tokio::sync::mpsc::{Sender, channel};
+use url::Url;
+
+use crate::{
+    answer::Answer,
+    columns::{Columns, is_hidden},
+    error::{Context, Error, explain},
+    functions,
+    query::Query,
+    table::{Events, Open},
+};
+
+/// The stack of a query's thread; only what is used of it is memory. The deepest queries within the bounds take a tenth.
+const STACK: usize = 256 << 20;
+/// Batches that wait to be taken.
+const AHEAD: usize = 2;
+/// How many consumers of memory an error names.
+const NAMED_CONSUMERS: NonZeroUsize = NonZeroUsize::MIN;
+
+/// Functions of DataFusion that make much of little, in memory that nobody counts, or that nobody needs over logs.
+const REMOVED: [&str; 9] = [
+    "repeat",
+    "lpad",
+    "rpad",
+    "array_repeat",
+    "list_repeat",
+    "array_resize",
+    "list_resize",
+    "generate_series",
+    "range",
+];
+
+/// What a query may use.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of memory for what it keeps (groups, rows to be sorted, one side of a join).
+    pub memory: usize,
+    /// Bytes on the disk for what does not fit.
+    pub disk: u64,
+    /// How long it may take; for ever without.
+    pub time: Option<Duration>,
+    /// How many rows it may give; all without.
+    pub rows: Option<usize>,
+}
+
+impl Default for Limits {
+    /// 512 MiB, 16 GiB on the disk, as long and as many as it takes.
+    fn default() -> Self {
+        Self { memory: 512 << 20, disk: 16 << 30, time: None, rows: None }
+    }
+}
+
+impl Query {
+    /// Begins to answer it. Returns once it is understood, before the first event is read; waits for that, on no thread of a runtime.
+    ///
+    /// # Errors
+    /// If it is no question that these columns can answer.
+    pub fn ask(self, columns: Columns, open: Open, limits: Limits) -> Result<Answer, Error> {
+        let (told, mut heads) = channel(1);
+        let (out, rows) = channel(AHEAD);
+        let work = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            match runtime {
+                Ok(runtime) => runtime.block_on(Run { query: self, columns, open, limits }.run(told, out)),
+                Err(error) => {
+                    let _ = told.blocking_send(Err(Error::Internal { message: error.to_string() }));
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("hunt".to_owned()).stack_size(STACK).spawn(work);
+        let thread = thread.map_err(|error| Error::Internal { message: error.to_string() })?;
+        let left = limits.rows.unwrap_or(usize::MAX);
+        let mut answer = Answer { columns: Vec::new(), rows, thread: Some(thread), left, more: false };
+        answer.columns = match heads.blocking_recv() {
+            Some(heads) => heads?,
+            None => {
+                answer.stop()?;
+                return Err(Error::Internal { message: "it ended without an answer".to_owned() });
+            }
+        };
+        Ok(answer)
+    }
+}
+
+/// A query under way.
+struct Run {
+    query: Query,
+    columns: Columns,
+    open: Open,
+    limits: Limits,
+}
+
+impl Run {
+    async fn run(self, told: Sender<Result<Vec<String>, Error>>, out: Sender<Result<RecordBatch, Error>>) {
+        let began = Instant::now();
+        let session = match session(&self.limits) {
+            Ok(session) => session,
+            Err(error) => {
+                let _ = told.send(Err(Error::Internal { message: error.to_string() })).await;
+                return;
+            }
+        };
+        let mut stream = match self.begin(&session).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                let _ = told.send(Err(error)).await;
+                return;
+            }
+        };
+        let names = stream.schema().fields().iter().map(|field| field.name().clone()).collect();
+        if told.send(Ok(names)).await.is_err() {
+            return;
+        }
+        let end = self.limits.time.map(|time| tokio::time::Instant::from_std(began + time));
+        loop {
+            let batch = tokio::select! {
+                biased;
+                () = out.closed() => return,
+                () = until(end) => {
+                    let seconds = self.limits.time.unwrap_or_default().as_secs();
+                    let _ = out.send(Err(Error::Timeout { seconds })).await;
+                    return;
+                }
+                batch = stream.next() => batch,
+            };
+            let sent = match batch {
+                None => return,
+                Some(Ok(batch)) if batch.num_rows() == 0 => continue,
+                Some(Ok(batch)) => out.send(Ok(batch)).await,
+                Some(Err(error)) => {
+                    let _ = out.send(Err(self.explain(&session, error))).await;
+                    return;
+                }
+            };
+            if sent.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Understands the query, and begins to run it.
+    async fn begin(&self, session: &SessionContext) -> Result<SendableRecordBatchStream, Error> {
+        let statement = self.query.statement(&self.columns)?;
+        let events = Events { columns: self.columns.clone(), open: Arc::clone(&self.open) };
+        let planned = async {
+            session.register_table("events", Arc::new(events))?;
+            let plan = session.state().statement_to_plan(statement).await?;
+            let options =
+                SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+            options.verify_plan(&plan)?;
+            let explained = matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
+            let mut frame = DataFrame::new(session.state(), plan);
+            if !explained {
+                frame = without_hidden(frame)?;
+                if let Some(rows) = self.limits.rows {
+                    // One more tells whether there are more.
+                    frame = frame.limit(0, Some(rows.saturating_add(1)))?;
+                }
+            }
+            frame.execute_stream().await
+        };
+        planned.await.map_err(|error| self.explain(session, error))
+    }
+
+    fn explain(&self, session: &SessionContext, error: DataFusionError) -> Error {
+        let columns: Vec<&str> = self.columns.shown().map(|(name, _)| name).collect();
+        let state = session.state();
+        let names = state.scalar_functions().keys().chain(state.aggregate_functions().keys());
+        let mut functions: Vec<&str> =
+            names.chain(state.window_functions().keys()).map(String::as_str).collect();
+        functions.sort_unstable();
+        let place_of = |name: &str| self.query.place_of(name);
+        let memory = self.limits.memory;
+        explain(error, &Context { place_of: &place_of, columns: &columns, functions: &functions, memory })
+    }
+}
+
+async fn until(end: Option<tokio::time::Instant>) {
+    match end {
+        Some(end) => tokio::time::sleep_until(end).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Without the columns of rules, which `*` brings along.
+fn without_hidden(frame: DataFrame) -> Result<DataFrame> {
+    if !frame.schema().fields().iter().any(|field| is_hidden(field.name())) {
+        return Ok(frame);
+    }
+    let shown = frame.schema().iter().filter(|(_, field)| !is_hidden(field.name()));
+    let shown: Vec<Expr> = shown.map(|of| Expr::Column(Column::from(of))).collect();
+    frame.select(shown)
+}
+
+/// A session that reaches nothing.
+fn session(limits: &Limits) -> Result<SessionContext> {
+    let disk = DiskManagerBuilder::default().with_max_temp_directory_size(limits.disk);
+    let pool = TrackConsumersPool::new(FairSpillPool::new(limits.memory), NAMED_CONSUMERS);
+    let runtime = RuntimeEnvBuilder::new()
+        .with_disk_manager_builder(disk)
+        .with_memory_pool(Arc::new(pool))
+        .with_object_store_registry(Arc::new(NoStores))
+        .build_arc()?;
+    let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
+    let execution = &mut config.options_mut().execution;
+    execution.enable_recursive_ctes = false;
+    execution.sort_spill_reservation_bytes = (limits.memory / 8).min(10 << 20);
+    let state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .build();
+    let session = SessionContext::new_with_state(state);
+    for name in REMOVED {
+        session.deregister_udf(name);
+        session.deregister_udtf(name);
+    }
+    for function in functions::all() {
+        session.register_udf(function.as_ref().clone());
+    }
+    Ok(session)
+}
+
+/// There is no object store, also not that of the local disk, which DataFusion has by default.
+#[derive(Debug)]
+struct NoStores;
+
+impl ObjectStoreRegistry for NoStores {
+    fn register_store(&self, _: &Url, _: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
+        None
+    }
+
+    fn get_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
+        Err(DataFusionError::Plan(format!("table '{url}' not found")))
+    }
+}

@@ -1,0 +1,149 @@
+//! What a query may use, and that it gives it back.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt as _;
+
+use super::{all, ask, begin, columns, giver};
+use crate::{Batches, Error, Limits, Open, Query};
+
+#[test]
+fn an_answer_that_was_cut_says_so() {
+    let rows = |limit: usize, sql: &str| {
+        let limits = Limits { rows: Some(limit), ..Limits::default() };
+        let mut answer = begin(sql, 100, limits, Arc::default()).unwrap();
+        let mut rows = 0;
+        while let Some(some) = answer.next().unwrap() {
+            rows += some.len();
+        }
+        (rows, answer.more())
+    };
+    assert_eq!(rows(5, "select * from events"), (5, true));
+    assert_eq!(rows(599, "select * from events"), (599, true));
+    assert_eq!(rows(600, "select * from events"), (600, false));
+    assert_eq!(rows(601, "select * from events"), (600, false));
+    assert_eq!(rows(5, "select * from events limit 5"), (5, false));
+    assert_eq!(rows(5, "select * from events limit 6"), (5, true));
+    assert_eq!(rows(1, "select count(*) from events"), (1, false));
+    assert_eq!(rows(2, "select vedette.offset from events order by vedette.offset desc"), (2, true));
+}
+
+/// Gives events for ever; `running` tells whether anybody still holds what gives them.
+fn endless(running: Arc<AtomicBool>) -> Open {
+    struct Running(Arc<AtomicBool>);
+    impl Drop for Running {
+        fn drop(&mut self) {
+            self.0.store(false, Ordering::SeqCst);
+        }
+    }
+    let few = giver(1, Arc::default());
+    Arc::new(move |converter| {
+        running.store(true, Ordering::SeqCst);
+        let held = Running(running.clone());
+        let few = few.clone();
+        let batches: Batches = futures::stream::repeat_with(move || {
+            let _ = &held;
+            few(converter.clone()).unwrap()
+        })
+        .flatten()
+        .boxed();
+        Ok(batches)
+    })
+}
+
+fn ask_endless(sql: &str, limits: Limits) -> (Result<crate::Answer, Error>, Arc<AtomicBool>) {
+    let running = Arc::new(AtomicBool::new(false));
+    let query = Query::new(sql).unwrap();
+    let columns = columns(query.rules());
+    (query.ask(columns, endless(running.clone()), limits), running)
+}
+
+#[test]
+fn a_query_that_takes_too_long_is_stopped() {
+    let limits = Limits { time: Some(Duration::from_millis(300)), ..Limits::default() };
+    let start = Instant::now();
+    let (answer, running) = ask_endless("select count(*) from events", limits);
+    let mut answer = answer.unwrap();
+    let stopped = answer.next().unwrap_err();
+    assert!(matches!(stopped, Error::Timeout { .. }), "{stopped}");
+    answer.stop().unwrap();
+    assert!(!running.load(Ordering::SeqCst));
+    assert!(start.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn a_query_whose_answer_is_dropped_is_stopped() {
+    for sql in ["select count(*) from events", "select * from events"] {
+        let (answer, running) = ask_endless(sql, Limits::default());
+        let mut answer = answer.unwrap();
+        if sql.contains('*') && !sql.contains("count") {
+            assert!(answer.next().unwrap().is_some());
+        }
+        drop(answer);
+        let start = Instant::now();
+        while running.load(Ordering::SeqCst) {
+            assert!(start.elapsed() < Duration::from_secs(30), "{sql} goes on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn what_is_enough_is_enough() {
+    let (answer, running) = ask_endless("select * from events limit 7", Limits::default());
+    assert_eq!(all(answer.unwrap()).unwrap().len(), 7);
+    assert!(!running.load(Ordering::SeqCst));
+}
+
+#[test]
+fn what_does_not_fit_into_memory_goes_to_the_disk_or_is_refused() {
+    let sql = "select vedette.offset, message, source.ip from events order by message, vedette.offset";
+    let expected = all(begin(sql, 3_000, Limits::default(), Arc::default()).unwrap()).unwrap();
+    assert_eq!(expected.len(), 18_000);
+    let small = Limits { memory: 1 << 20, ..Limits::default() };
+    let spilled = all(begin(sql, 3_000, small, Arc::default()).unwrap()).unwrap();
+    assert!(spilled == expected, "sorting on the disk gives the same rows");
+    let none = Limits { memory: 1 << 20, disk: 1 << 10, ..Limits::default() };
+    let refused = begin(sql, 3_000, none, Arc::default()).and_then(all).unwrap_err();
+    assert!(matches!(refused, Error::Memory { .. }), "{refused:?}");
+    assert!(refused.to_string().starts_with("the query needs more than its 1 MiB of memory"), "{refused}");
+}
+
+#[test]
+fn an_error_of_whoever_gives_the_events_is_the_answers() {
+    let open: Open = Arc::new(|_| Err("the disk is on fire".into()));
+    let query = Query::new("select count(*) from events").unwrap();
+    let mut answer = query.ask(columns(&[]), open, Limits::default()).unwrap();
+    assert_eq!(answer.next().unwrap_err().to_string(), "the disk is on fire");
+    // A join waits for one of its sides in several places.
+    let open: Open = Arc::new(|_| Err("the disk is on fire".into()));
+    let query = Query::new("select count(*) from events a join events b on a.level = b.level").unwrap();
+    let told = query.ask(columns(&[]), open, Limits::default()).and_then(all).unwrap_err();
+    assert!(matches!(told, Error::Source(_)), "{told:?}");
+    assert_eq!(told.to_string(), "the disk is on fire");
+    let few = giver(1, Arc::default());
+    let open: Open = Arc::new(move |converter| {
+        let failed = futures::stream::iter([Err("torn".into())]);
+        Ok(few(converter)?.chain(failed).boxed())
+    });
+    let query = Query::new("select * from events").unwrap();
+    let answer = query.ask(columns(&[]), open, Limits::default()).unwrap();
+    assert_eq!(all(answer).unwrap_err().to_string(), "torn");
+}
+
+#[test]
+fn values_that_make_it_impossible_are_told() {
+    for sql in ["select 1 / (level - level) from events where level is not null", "select cast('x' as int)"] {
+        let answer = ask(sql);
+        let told = matches!(answer, Ok(_) | Err(Error::Value { .. } | Error::Meaning { .. }));
+        assert!(told, "{sql}: {answer:?}");
+    }
+    let told = ask("select cast(message as int) from events").unwrap_err();
+    assert!(matches!(told, Error::Value { .. }), "{told:?}");
+}
