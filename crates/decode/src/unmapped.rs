@@ -14,6 +14,21 @@
 //! is written in a way of its own the field has the canonical text. Lists are taken whole or not at all, and what the decoder makes
 //! of several parts of a record (of AWS WAF: headers, rules, labels, matches, the action) takes none of them. Form `json` has no
 //! types, so a column may not be able to hold what its member says: there nothing is taken.
+//!
+//! # What it costs
+//!
+//! Processor time by record of the simulator's, as ratios (whole processes in turn, medians). Where nobody asks for it decoding takes 0.99
+//! to 1.01 of what it took before there was such a column; two copies of one program differed by more.
+//!
+//! | source | all fields, to what eight columns take | with `event.unmapped`, to all fields without |
+//! |---|---|---|
+//! | json | 0.90 (its records use no canonical name) | 1.08 |
+//! | exchange_api | 1.68 | 1.07 |
+//! | paloalto | 2.41 (five columns) | 1.13 |
+//! | aws_waf | 1.65 | 1.44: in the lists of headers secrets are looked for |
+//!
+//! Without secrets, blanks and anything taken, it points at the record; else each record's is written once, into one text that is
+//! kept. Only where a secret is hidden something is allocated.
 
 use std::sync::Arc;
 
