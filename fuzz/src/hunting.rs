@@ -11,7 +11,7 @@ use std::{
 use futures::StreamExt as _;
 use vedette_decode::{Decoder, field_names};
 use vedette_event::Projection;
-use vedette_hunt::{Columns, Converter, Error, Limits, Open, Origin, Query, RecordBatch, SourceError};
+use vedette_hunt::{Columns, Converter, Error, Limits, Open, Origin, Query, RecordBatch, SourceError, Supply};
 
 use crate::{NAMES, SECRET, SOURCES, batch};
 
@@ -65,7 +65,7 @@ pub fn check(sql: &str) {
     let def = SOURCES.get(SOURCES.find(NAMES[0]).expect("the firewalls"));
     let names = field_names(def, &SOURCES.fields, []);
     let columns = Columns::new(names.iter().map(|name| &**name), &SOURCES.fields, true, query.rules());
-    match query.ask(columns, EVENTS.clone(), LIMITS) {
+    match query.ask(columns, Supply::Given(EVENTS.clone()), LIMITS) {
         Err(error) => told(&error),
         Ok(mut answer) => {
             let begins = ["select", "with", "explain", "values", "(", "from", "-", "/", "\"", "`"];

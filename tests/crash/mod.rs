@@ -10,6 +10,7 @@ mod evidence;
 mod folder;
 mod kernel;
 mod kills;
+mod lake;
 mod log;
 mod notices;
 mod operator;

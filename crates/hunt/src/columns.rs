@@ -20,8 +20,10 @@ use std::{
     sync::Arc,
 };
 
-use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 use vedette_event::{FieldType, Fields};
+
+use crate::convert::Converter;
 
 /// Digits behind the point of a decimal; as many as the smallest unit of Ether has.
 pub(crate) const SCALE: i8 = 18;
@@ -97,6 +99,21 @@ impl Columns {
         let by_name = all.iter().enumerate().map(|(at, column)| (column.name.clone(), at)).collect();
         let schema = Arc::new(Schema::new(all.iter().map(field).collect::<Vec<_>>()));
         Self { all, by_name, schema, typed, rules: rules.len() }
+    }
+
+    /// What the lake keeps of a source with these fields: beside them, when the broker took an event, and why it is not where it claims to be.
+    #[must_use]
+    pub fn of_lake<'a>(fields: impl IntoIterator<Item = &'a str>, declared: &Fields, typed: bool) -> Self {
+        let more = [crate::lake::INGESTED, crate::lake::CLOCK];
+        Self::new(fields.into_iter().chain(more), declared, typed, &[])
+    }
+
+    /// What makes events of all these columns.
+    ///
+    /// # Errors
+    /// If Arrow refuses the columns, which would be a defect here.
+    pub fn converter(&self) -> Result<Converter, ArrowError> {
+        Converter::new(self, &(0..self.len()).collect::<Vec<_>>())
     }
 
     /// The columns that people see, with what each holds: `text`, `u16`, `time`, `list` and so on.

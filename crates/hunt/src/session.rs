@@ -1,7 +1,7 @@
 //! A query is run: read-only, within bounds, on a thread of its own.
 //!
 //! In: [`Query`], the columns, who has the events, [`Limits`]. Out: [`Answer`].
-//! Invariants: there is no table but `events` and no object store at all, so that neither a file nor the network is in reach;
+//! Invariants: there is no table but `events` and no object store but the lake's, so that neither another file nor the network is in reach;
 //! what does not fit into the memory goes into a folder that is removed with the query; planning, which calls itself, has a
 //! stack that the bounds of [`Query`] fit into many times; rows come in one order, the same each time, since one thread makes them.
 
@@ -15,6 +15,7 @@ use std::{
 
 use arrow_array::RecordBatch;
 use datafusion::{
+    catalog::TableProvider,
     common::Column,
     error::{DataFusionError, Result},
     execution::{
@@ -38,8 +39,9 @@ use crate::{
     columns::{Columns, is_hidden},
     error::{Context, Error, explain},
     functions,
+    lake::{Lake, LakeTable, PLACE},
     query::Query,
-    table::{Events, Open},
+    table::{Events, Supply},
 };
 
 /// The stack of a query's thread; only what is used of it is memory. The deepest queries within the bounds take a tenth.
@@ -87,13 +89,13 @@ impl Query {
     ///
     /// # Errors
     /// If it is no question that these columns can answer.
-    pub fn ask(self, columns: Columns, open: Open, limits: Limits) -> Result<Answer, Error> {
+    pub fn ask(self, columns: Columns, from: Supply, limits: Limits) -> Result<Answer, Error> {
         let (told, mut heads) = channel(1);
         let (out, rows) = channel(AHEAD);
         let work = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
             match runtime {
-                Ok(runtime) => runtime.block_on(Run { query: self, columns, open, limits }.run(told, out)),
+                Ok(runtime) => runtime.block_on(Run { query: self, columns, from, limits }.run(told, out)),
                 Err(error) => {
                     let _ = told.blocking_send(Err(Error::Internal { message: error.to_string() }));
                 }
@@ -118,14 +120,14 @@ impl Query {
 struct Run {
     query: Query,
     columns: Columns,
-    open: Open,
+    from: Supply,
     limits: Limits,
 }
 
 impl Run {
     async fn run(self, told: Sender<Result<Vec<String>, Error>>, out: Sender<Result<RecordBatch, Error>>) {
         let began = Instant::now();
-        let session = match session(&self.limits) {
+        let session = match session(&self.limits, &self.from) {
             Ok(session) => session,
             Err(error) => {
                 let _ = told.send(Err(Error::Internal { message: error.to_string() })).await;
@@ -173,9 +175,8 @@ impl Run {
     /// Understands the query, and begins to run it.
     async fn begin(&self, session: &SessionContext) -> Result<SendableRecordBatchStream, Error> {
         let statement = self.query.statement(&self.columns)?;
-        let events = Events { columns: self.columns.clone(), open: Arc::clone(&self.open) };
         let planned = async {
-            session.register_table("events", Arc::new(events))?;
+            session.register_table("events", self.events())?;
             let plan = session.state().statement_to_plan(statement).await?;
             let options =
                 SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
@@ -192,6 +193,16 @@ impl Run {
             frame.execute_stream().await
         };
         planned.await.map_err(|error| self.explain(session, error))
+    }
+
+    fn events(&self) -> Arc<dyn TableProvider> {
+        match &self.from {
+            Supply::Given(open) => Arc::new(Events { columns: self.columns.clone(), open: Arc::clone(open) }),
+            Supply::Lake(lake) => {
+                let schema = Arc::clone(self.columns.schema());
+                Arc::new(LakeTable { lake: lake.clone(), schema })
+            }
+        }
     }
 
     fn explain(&self, session: &SessionContext, error: DataFusionError) -> Error {
@@ -225,13 +236,17 @@ fn without_hidden(frame: DataFrame) -> Result<DataFrame> {
 }
 
 /// A session that reaches nothing.
-fn session(limits: &Limits) -> Result<SessionContext> {
+fn session(limits: &Limits, from: &Supply) -> Result<SessionContext> {
+    let lake = match from {
+        Supply::Given(_) => None,
+        Supply::Lake(lake) => Some(lake.clone()),
+    };
     let disk = DiskManagerBuilder::default().with_max_temp_directory_size(limits.disk);
     let pool = TrackConsumersPool::new(FairSpillPool::new(limits.memory), NAMED_CONSUMERS);
     let runtime = RuntimeEnvBuilder::new()
         .with_disk_manager_builder(disk)
         .with_memory_pool(Arc::new(pool))
-        .with_object_store_registry(Arc::new(NoStores))
+        .with_object_store_registry(Arc::new(OneStore(lake)))
         .build_arc()?;
     let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
     let execution = &mut config.options_mut().execution;
@@ -253,16 +268,19 @@ fn session(limits: &Limits) -> Result<SessionContext> {
     Ok(session)
 }
 
-/// There is no object store, also not that of the local disk, which DataFusion has by default.
+/// There is no object store but the lake's, where that is asked: also not that of the local disk, which DataFusion has by default.
 #[derive(Debug)]
-struct NoStores;
+struct OneStore(Option<Lake>);
 
-impl ObjectStoreRegistry for NoStores {
+impl ObjectStoreRegistry for OneStore {
     fn register_store(&self, _: &Url, _: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
         None
     }
 
     fn get_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
-        Err(DataFusionError::Plan(format!("table '{url}' not found")))
+        match &self.0 {
+            Some(lake) if url.as_str() == PLACE => Ok(Arc::clone(&lake.store)),
+            _ => Err(DataFusionError::Plan(format!("table '{url}' not found"))),
+        }
     }
 }

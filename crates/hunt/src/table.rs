@@ -22,7 +22,7 @@ use datafusion::{
 };
 use futures::{StreamExt as _, stream::BoxStream};
 
-use crate::{columns::Columns, convert::Converter};
+use crate::{columns::Columns, convert::Converter, lake::Lake};
 
 /// What went wrong where events come from.
 pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
@@ -30,6 +30,15 @@ pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
 pub type Batches = BoxStream<'static, Result<RecordBatch, SourceError>>;
 /// Begins to give events, as a converter wants them. May be asked more than once by one query.
 pub type Open = Arc<dyn Fn(Converter) -> Result<Batches, SourceError> + Send + Sync>;
+
+/// Where the events of a query are.
+#[derive(Clone)]
+pub enum Supply {
+    /// Somebody gives them, as they are needed.
+    Given(Open),
+    /// In the files of the lake.
+    Lake(Lake),
+}
 
 /// The table.
 pub(crate) struct Events {

@@ -49,6 +49,9 @@ pub struct Config {
     /// The store.
     #[serde(default)]
     pub store: store::StoreConfig,
+    /// All events, for hunts.
+    #[serde(default)]
+    pub lake: LakeConfig,
     /// HTTP.
     #[serde(default)]
     pub api: ApiConfig,
@@ -61,6 +64,22 @@ pub struct Config {
     /// Where each value stands.
     #[serde(skip)]
     pub places: Places,
+}
+
+/// The lake, in the folder `lake` beside the store.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LakeConfig {
+    /// Whether events are kept.
+    pub on: bool,
+    /// How long events wait at most until they are in a file.
+    pub flush: Span,
+}
+
+impl Default for LakeConfig {
+    fn default() -> Self {
+        Self { on: true, flush: Span::secs(30) }
+    }
 }
 
 /// The brokers and topics.
@@ -407,6 +426,7 @@ mod tests {
             &with("engine:\n  memory: 4 GB"),
             "v.yml:3:11: engine.memory: `4 GB` is no size; write for example 512MiB",
         );
+        says(&with("lake: {flush: 1h}"), "v.yml:2:15: lake.flush: `1h` must lie between 1s and 5m");
         says(&with("engine: {threads: 0}"), "v.yml:2:19: engine.threads: 0 must lie between 1 and 256");
         says(&with("engine: {memory: 5}"), "v.yml:2:18: engine.memory: `5B` must be at least 256MiB");
         says(

@@ -6,6 +6,7 @@
 
 mod describe;
 mod files;
+mod lake;
 mod print;
 mod rules;
 mod stream;
@@ -21,7 +22,7 @@ use std::{
 use anyhow::anyhow;
 use indicatif::ProgressBar;
 use vedette_event::source::Form;
-use vedette_hunt::{Answer, Columns, Error, Limits, Query};
+use vedette_hunt::{Answer, Columns, Error, Limits, Query, Supply};
 
 use self::{
     files::Files,
@@ -67,10 +68,13 @@ pub struct Args {
     /// Rule file or folder that `sigma('…')` looks in; may repeat.
     #[arg(long, value_name = "PATH", default_value = "detections/")]
     rules: Vec<PathBuf>,
+    /// The configuration that names the data folder, whose lake is asked where no files are named.
+    #[arg(short, long, value_name = "FILE", default_value = "vedette.yml")]
+    config: PathBuf,
     /// The query; without one, the columns are shown.
     #[arg(value_name = "SQL")]
     sql: Option<String>,
-    /// Logs of one source, plain, gzip or zstd, and folders of them; `-`, or none, is standard input.
+    /// Logs of one source, plain, gzip or zstd, and folders of them; `-` is standard input. Without any, the lake is asked.
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 }
@@ -87,10 +91,14 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         return describe::run(&args.source, &paths, &all, format);
     };
     let query = Query::new(sql).map_err(|error| refused(error, sql))?;
+    let rows = args.limit.map(|limit| limit as usize).or((format == Format::Table).then_some(MAX_ROWS_SHOWN));
+    let limits = Limits { rows, ..Limits::default() };
+    if args.files.is_empty() {
+        return over_lake(args, query, sql, (format, terminal), limits);
+    }
     let files = Arc::new(Files::find(&args.files, &args.source, &all)?);
     let chosen = rules::chosen(query.rules(), &args.rules, &files)?;
     let columns = columns(&query, &files);
-    let rows = args.limit.map(|limit| limit as usize).or((format == Format::Table).then_some(MAX_ROWS_SHOWN));
     let figures = Arc::new(Figures::default());
     let source = EventSource {
         files: files.clone(),
@@ -101,8 +109,7 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     };
     let began = Instant::now();
     let open = Arc::new(move |converter| source.open(&converter));
-    let limits = Limits { rows, ..Limits::default() };
-    let mut answer = query.ask(columns, open, limits).map_err(|error| refused(error, sql))?;
+    let mut answer = query.ask(columns, Supply::Given(open), limits).map_err(|error| refused(error, sql))?;
     let bar = scan::progress(files.size());
     let watch = watch(&bar, &figures);
     let mut printer = Printer::new(format, terminal, answer.columns());
@@ -114,6 +121,25 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let stopped = answer.stop();
     say_read(rows, &answer, &figures, &files, began.elapsed());
     stopped.map_err(|error| refused(error, sql))?;
+    Ok(0)
+}
+
+/// Asks the lake.
+fn over_lake(
+    args: &Args,
+    query: Query,
+    sql: &str,
+    (format, terminal): (Format, bool),
+    limits: Limits,
+) -> Result<u8, Failure> {
+    let source = Some(args.source.as_str()).filter(|source| *source != "auto");
+    let began = Instant::now();
+    let (mut answer, basis) = lake::ask((query, sql), (&args.config, source), limits)?;
+    let mut printer = Printer::new(format, terminal, answer.columns());
+    let rows = print(&mut answer, &mut printer, sql)?;
+    printer.finish().world()?;
+    basis.say(rows, answer.more(), began.elapsed());
+    answer.stop().map_err(|error| refused(error, sql))?;
     Ok(0)
 }
 

@@ -23,6 +23,7 @@ mod demo;
 mod folder;
 mod hunt;
 mod inputs;
+mod lake;
 mod pipeline;
 mod playbook;
 mod rejected;
@@ -85,6 +86,8 @@ enum Command {
     Check(check::Args),
     /// Show what would be done about alerts, test it, and write it as CACAO.
     Playbook(playbook::Args),
+    /// Show what the lake holds, and whether it is in order.
+    Lake(lake::Args),
     /// Manage the people who may sign in.
     User(user::Args),
     /// Manage programs' access to the API.
@@ -140,6 +143,7 @@ fn main() -> ExitCode {
         Command::Playbook(args) => playbook::run(&args),
         Command::User(args) => user::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Lake(args) => lake::run(&args),
         Command::Topic(args) => topic::run(&args),
         Command::Checkpoint(args) => checkpoint::run(&args),
     };

@@ -11,7 +11,7 @@ use std::{
 use futures::StreamExt as _;
 
 use super::{all, ask, begin, columns, giver};
-use crate::{Batches, Error, Limits, Open, Query};
+use crate::{Batches, Error, Limits, Open, Query, Supply};
 
 #[test]
 fn an_answer_that_was_cut_says_so() {
@@ -61,7 +61,7 @@ fn ask_endless(sql: &str, limits: Limits) -> (Result<crate::Answer, Error>, Arc<
     let running = Arc::new(AtomicBool::new(false));
     let query = Query::new(sql).unwrap();
     let columns = columns(query.rules());
-    (query.ask(columns, endless(running.clone()), limits), running)
+    (query.ask(columns, Supply::Given(endless(running.clone())), limits), running)
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn what_does_not_fit_into_memory_goes_to_the_disk_or_is_refused() {
 fn an_error_of_whoever_gives_the_events_is_the_answers() {
     let open: Open = Arc::new(|_| Err("the disk is on fire".into()));
     let query = Query::new("select count(*) from events").unwrap();
-    let mut answer = query.ask(columns(&[]), open, Limits::default()).unwrap();
+    let mut answer = query.ask(columns(&[]), Supply::Given(open), Limits::default()).unwrap();
     assert_eq!(answer.next().unwrap_err().to_string(), "the disk is on fire");
     // A join waits for one of its sides in several places.
     let open: Open = Arc::new(|_| Err("the disk is on fire".into()));
@@ -133,7 +133,7 @@ fn an_error_of_whoever_gives_the_events_is_the_answers() {
         Ok(few(converter)?.chain(failed).boxed())
     });
     let query = Query::new("select * from events").unwrap();
-    let answer = query.ask(columns(&[]), open, Limits::default()).unwrap();
+    let answer = query.ask(columns(&[]), Supply::Given(open), Limits::default()).unwrap();
     assert_eq!(all(answer).unwrap_err().to_string(), "torn");
 }
 

@@ -5,6 +5,7 @@
 mod conversion;
 mod functions;
 mod hostile;
+mod lake;
 mod limits;
 mod names;
 mod refusals;
@@ -24,7 +25,7 @@ use vedette_event::{
     TopicIx, schema::FieldDef,
 };
 
-use crate::{Answer, Batches, Columns, Converter, Error, Limits, Open, Origin, Query};
+use crate::{Answer, Batches, Columns, Converter, Error, Limits, Open, Origin, Query, Supply};
 
 pub const PARTITION: Partition = Partition { topic: TopicIx(0), number: 3 };
 /// 2026-01-01T12:00:00Z.
@@ -140,7 +141,7 @@ pub fn giver(times: usize, asked: Arc<Asked>) -> Open {
 pub fn begin(sql: &str, times: usize, limits: Limits, asked: Arc<Asked>) -> Result<Answer, Error> {
     let query = Query::new(sql)?;
     let columns = columns(query.rules());
-    query.ask(columns, giver(times, asked), limits)
+    query.ask(columns, Supply::Given(giver(times, asked)), limits)
 }
 
 /// All rows of an answer, each as an object.

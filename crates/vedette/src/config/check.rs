@@ -11,6 +11,9 @@ use crate::{pipeline::MAX_THREADS, telemetry};
 /// The allowance for clocks must stay one.
 const MAX_SKEW: Span = Span::secs(600);
 
+/// From a file for each second, which compaction has to put together again, to what a hunt would miss too long.
+const FLUSH: std::ops::RangeInclusive<Span> = Span::secs(1)..=Span::secs(300);
+
 /// Checks every value.
 pub fn check(config: &Config, purpose: For) -> Result<()> {
     if config.data.as_os_str().is_empty() {
@@ -125,6 +128,11 @@ pub fn is_topic(name: &str) -> bool {
 
 fn engine(config: &Config) -> Result<()> {
     let engine = &config.engine;
+    if !FLUSH.contains(&config.lake.flush) {
+        let (least, most) = (FLUSH.start(), FLUSH.end());
+        let what = format!("`{}` must lie between {least} and {most}", config.lake.flush);
+        return Err(config.places.wrong("lake.flush", what));
+    }
     if !(Span::ZERO..=MAX_SKEW).contains(&engine.skew) {
         let what = format!("`{}` must lie between 0s and {MAX_SKEW}", engine.skew);
         return Err(config.places.wrong("engine.skew", what));

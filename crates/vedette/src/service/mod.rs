@@ -16,6 +16,7 @@ mod descriptors;
 mod evidence;
 mod excerpt;
 mod kernel;
+mod lake;
 mod live;
 mod lost;
 mod notices_due;
@@ -54,6 +55,7 @@ use vedette_sigma::{Lists, RuleFile};
 use vedette_store::{Access, Store};
 
 use adopt::{Adopter, FromReloader};
+pub use lake::folder as lake_folder;
 use present::{Evaluated, Present, Running};
 use reload::{Ask, Reloader, RuleSetSummary};
 pub use respond::InForceAtAll;
@@ -217,6 +219,7 @@ async fn run_all(
     let world = |e: vedette_ingest::Error| Failure::World(e.into());
     let read_back = vedette_ingest::ReadBack::new(&ingest_settings).map_err(world)?;
     let lost = store.lost_intervals().await.world()?;
+    let filling = prepared.lake.map(|lake| (lake, ingest_settings.clone()));
     let (ingest, records) =
         vedette_ingest::Ingest::start(ingest_settings, prepared.recovery).map_err(world)?;
     let ingest = Arc::new(ingest);
@@ -224,6 +227,20 @@ async fn run_all(
     accept_topics(&store, &compiled, &ingest, supervisor);
 
     let (in_force_out, in_force) = watch::channel(compiled.clone());
+    if let Some(((folder, flush), settings)) = filling {
+        let (topics, in_force) = (compiled.topics.clone(), in_force.clone());
+        let wires = lake::Wires {
+            folder,
+            flush,
+            settings,
+            topics,
+            in_force,
+            store: store.clone(),
+            secret: prepared.secret,
+        };
+        let runtime = Handle::current();
+        supervisor.spawn(Name::Lake, move |stage| lake::run(wires, &runtime, stage)).world()?;
+    }
     let wanted = acting.wanted();
     let witness = acting.start(in_force.clone(), supervisor).world()?;
     let (to, runtime, crowded) = (store.clone(), Handle::current(), outbox.crowded());

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -65,6 +66,10 @@ pub struct Prepared {
     pub threads: u16,
     /// What may be held.
     pub memory: Memory,
+    /// Where the lake is, and how long events wait for it at most; none where there is to be none.
+    pub lake: Option<(PathBuf, Duration)>,
+    /// What hashes of secrets are keyed with.
+    pub secret: [u8; 32],
 }
 
 /// What a start took up of rules, lists and mappings.
@@ -156,6 +161,11 @@ pub async fn prepare(
         retention: config.store.retention.into(),
         threads: config.engine.threads.unwrap_or_else(pipeline::cores),
         memory,
+        lake: config.lake.on.then(|| {
+            let flush = Duration::from_micros(config.lake.flush.0.unsigned_abs());
+            (super::lake_folder(&config.data), flush)
+        }),
+        secret,
         compiled,
         engine,
     })

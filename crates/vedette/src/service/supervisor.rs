@@ -46,6 +46,8 @@ pub enum Name {
     Publisher,
     /// Reads evidence back.
     Evidence,
+    /// Writes all events down.
+    Lake,
     /// Passes on what operators decide about topics.
     Topics,
     /// Looks at alerts with playbooks, and sees to what is to be done.
@@ -75,6 +77,7 @@ impl Name {
             Self::Costs => "costs",
             Self::Publisher => "publisher",
             Self::Evidence => "evidence",
+            Self::Lake => "lake",
             Self::Topics => "topics",
             Self::Responder => "responder",
             Self::Witness => "witness",
@@ -94,6 +97,7 @@ impl Name {
             Self::Costs
             | Self::Publisher
             | Self::Evidence
+            | Self::Lake
             | Self::Topics
             | Self::Responder
             | Self::Witness

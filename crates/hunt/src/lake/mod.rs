@@ -1,0 +1,66 @@
+//! The lake: every event in Parquet files, which a catalog names.
+//!
+//! In: events as they are placed ([`Writer`]). Out: files, and a table over those that the catalog names ([`Lake`]).
+//! Invariants: a file is whole and on the disk before the catalog names it, and is never changed; one that the catalog does not name
+//! does not count, and is removed; the catalog and the positions of what is read change in one transaction, which is the store's.
+//!
+//! Files are `SOURCE/YYYY-MM-DD/HH-NAME.parquet` below the lake's folder, by the hours of their events' times, sorted by these. Columns are those
+//! of [`Columns::of_lake`](crate::Columns::of_lake); a column that a file of an older mapping does not have is null in it.
+
+mod placed;
+mod table;
+mod verify;
+mod writer;
+
+use std::path::PathBuf;
+
+pub use placed::{CLOCK, INGESTED, placed};
+pub use table::Lake;
+pub(crate) use table::{LakeTable, PLACE};
+pub use verify::verify;
+pub use writer::{Writer, remove_orphans};
+
+/// How files are written; another number where an older program could not read them.
+pub const LAYOUT: u32 = 1;
+
+/// Why the lake cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum LakeError {
+    /// The disk says so.
+    #[error("{}: {source}", path.display())]
+    Disk {
+        /// Which file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file cannot be written as Parquet.
+    #[error("{}: {source}", path.display())]
+    Parquet {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: parquet::errors::ParquetError,
+    },
+    /// Events are not of the lake's columns, which would be a defect here.
+    #[error("events do not fit together: {0}")]
+    Arrow(#[from] arrow_schema::ArrowError),
+    /// A file is there that a newer program wrote.
+    #[error(
+        "{path} was written by a newer vedette (layout {layout}; this one reads up to {LAYOUT}); use that one"
+    )]
+    Newer {
+        /// Which file.
+        path: String,
+        /// Its layout.
+        layout: u32,
+    },
+    /// The catalog names what is not there.
+    #[error("the catalog names {path}, which is {found}; `vedette lake verify` says what is missing")]
+    Damaged {
+        /// Which file.
+        path: String,
+        /// What is there instead.
+        found: String,
+    },
+}
