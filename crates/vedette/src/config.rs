@@ -74,11 +74,15 @@ pub struct LakeConfig {
     pub on: bool,
     /// How long events wait at most until they are in a file.
     pub flush: Span,
+    /// How long events are kept, by their times.
+    pub keep: Span,
+    /// How large all files may become; then the oldest go.
+    pub size: bytes::Bytes,
 }
 
 impl Default for LakeConfig {
     fn default() -> Self {
-        Self { on: true, flush: Span::secs(30) }
+        Self { on: true, flush: Span::secs(30), keep: Span::secs(90 * 86_400), size: bytes::Bytes(100 << 30) }
     }
 }
 
@@ -426,6 +430,8 @@ mod tests {
             &with("engine:\n  memory: 4 GB"),
             "v.yml:3:11: engine.memory: `4 GB` is no size; write for example 512MiB",
         );
+        says(&with("lake: {keep: 1h}"), "v.yml:2:14: lake.keep: `1h` must lie between 1d and 36500d");
+        says(&with("lake: {size: 5}"), "v.yml:2:14: lake.size: `5B` must be at least 64MiB");
         says(&with("lake: {flush: 1h}"), "v.yml:2:15: lake.flush: `1h` must lie between 1s and 5m");
         says(&with("engine: {threads: 0}"), "v.yml:2:19: engine.threads: 0 must lie between 1 and 256");
         says(&with("engine: {memory: 5}"), "v.yml:2:18: engine.memory: `5B` must be at least 256MiB");

@@ -31,6 +31,7 @@ use vedette_ingest::{Ingest, IngestSettings, Ingested, Recovery, Resume};
 use vedette_store::{Store, model::LakePosition};
 
 use super::supervisor::Stage;
+use crate::config::LakeConfig;
 
 /// Bytes of events that wait to be written at most: some 200,000 events, whose sorting takes as much again.
 const MOST: usize = 96 << 20;
@@ -45,8 +46,8 @@ const LOOK: Duration = Duration::from_secs(10);
 pub struct Wires {
     /// Where files go.
     pub folder: PathBuf,
-    /// How long events wait at most.
-    pub flush: Duration,
+    /// What it is to keep, and how soon.
+    pub lake: LakeConfig,
     /// What is read, and how.
     pub settings: IngestSettings,
     /// The names and incarnations of topics at the start.
@@ -137,6 +138,8 @@ struct Filling<'a> {
     writer: Writer,
     /// Up to where events have been taken, and not all of it written.
     positions: BTreeMap<Partition, LakePosition>,
+    /// How long events wait at most.
+    flush: Duration,
     /// When the first of those that wait came.
     since: Option<Instant>,
     // Ended before the rest, as the last to be dropped is who is read from.
@@ -179,6 +182,7 @@ impl<'a> Filling<'a> {
             shapers: BTreeMap::new(),
             writer: Writer::new(&wires.folder),
             positions: BTreeMap::new(),
+            flush: Duration::from_micros(wires.lake.flush.0.unsigned_abs()),
             since: None,
             records,
             _ingest: ingest,
@@ -195,13 +199,14 @@ impl<'a> Filling<'a> {
             }
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
+                self.forget(stage)?;
                 if let Some(topics) = self.changed(stage)? {
                     self.write(stage)?;
                     return Ok(Some(topics));
                 }
             }
-            let due = self.since.is_some_and(|since| since.elapsed() >= self.wires.flush)
-                || self.writer.bytes() >= MOST;
+            let due =
+                self.since.is_some_and(|since| since.elapsed() >= self.flush) || self.writer.bytes() >= MOST;
             if due && !self.write(stage)? {
                 // What waits is kept, and no more is taken until it is written.
                 pause(stage, PAUSE);
@@ -216,6 +221,34 @@ impl<'a> Filling<'a> {
                 Err(RecvTimeoutError::Disconnected) => anyhow::bail!("its reader has ended"),
             }
         }
+    }
+
+    /// Removes what is older than it is to be, and the oldest where all is larger.
+    fn forget(&self, stage: &Stage) -> Result<()> {
+        let store = &self.wires.store;
+        let asked = store.lake_files(None, Micros::MIN, Micros::MAX);
+        let mut files = self.runtime.block_on(stage.awaits("store", asked))?;
+        files.sort_by_key(|file| file.latest);
+        let LakeConfig { keep, size, .. } = &self.wires.lake;
+        let mut bytes: u64 = files.iter().map(|file| file.bytes).sum();
+        let oldest = crate::now().minus(*keep);
+        let gone = files.iter().take_while(|file| {
+            let goes = file.latest < oldest || bytes > size.0;
+            bytes -= if goes { file.bytes } else { 0 };
+            goes
+        });
+        let gone = gone.count();
+        files.truncate(gone);
+        let Some(last) = files.last() else { return Ok(()) };
+        self.runtime.block_on(stage.awaits("store", store.remove_from_lake(&files)))?;
+        tracing::info!(files = files.len(), through = %last.latest, "what the lake is to keep no longer was removed");
+        for file in &files {
+            // The catalog names it no more; where that fails, the next start removes it.
+            if let Err(error) = std::fs::remove_file(self.wires.folder.join(&file.path)) {
+                tracing::warn!(file = file.path, %error, "a file that the lake keeps no longer could not be removed");
+            }
+        }
+        Ok(())
     }
 
     /// The topics, if one of them was accepted anew.

@@ -227,11 +227,11 @@ async fn run_all(
     accept_topics(&store, &compiled, &ingest, supervisor);
 
     let (in_force_out, in_force) = watch::channel(compiled.clone());
-    if let Some(((folder, flush), settings)) = filling {
+    if let Some(((folder, lake), settings)) = filling {
         let (topics, in_force) = (compiled.topics.clone(), in_force.clone());
         let wires = lake::Wires {
             folder,
-            flush,
+            lake,
             settings,
             topics,
             in_force,

@@ -22,7 +22,7 @@ use super::{notices_due::NoticesDue, versions};
 use crate::{
     Failure, World as _, checkpoint,
     config::{
-        self, Config,
+        self, Config, LakeConfig,
         bytes::Bytes,
         memory::{self, Memory},
     },
@@ -66,8 +66,8 @@ pub struct Prepared {
     pub threads: u16,
     /// What may be held.
     pub memory: Memory,
-    /// Where the lake is, and how long events wait for it at most; none where there is to be none.
-    pub lake: Option<(PathBuf, Duration)>,
+    /// Where the lake is, and what it is to keep; none where there is to be none.
+    pub lake: Option<(PathBuf, LakeConfig)>,
     /// What hashes of secrets are keyed with.
     pub secret: [u8; 32],
 }
@@ -161,10 +161,7 @@ pub async fn prepare(
         retention: config.store.retention.into(),
         threads: config.engine.threads.unwrap_or_else(pipeline::cores),
         memory,
-        lake: config.lake.on.then(|| {
-            let flush = Duration::from_micros(config.lake.flush.0.unsigned_abs());
-            (super::lake_folder(&config.data), flush)
-        }),
+        lake: config.lake.on.then(|| (super::lake_folder(&config.data), config.lake.clone())),
         secret,
         compiled,
         engine,
