@@ -124,7 +124,7 @@ fn an_error_of_whoever_gives_the_events_is_the_answers() {
     // A join waits for one of its sides in several places.
     let open: Open = Arc::new(|_| Err("the disk is on fire".into()));
     let query = Query::new("select count(*) from events a join events b on a.level = b.level").unwrap();
-    let told = query.ask(columns(&[]), open, Limits::default()).and_then(all).unwrap_err();
+    let told = query.ask(columns(&[]), Supply::Given(open), Limits::default()).and_then(all).unwrap_err();
     assert!(matches!(told, Error::Source(_)), "{told:?}");
     assert_eq!(told.to_string(), "the disk is on fire");
     let few = giver(1, Arc::default());
