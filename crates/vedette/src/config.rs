@@ -9,6 +9,7 @@ pub mod bytes;
 mod check;
 mod firewall;
 mod kafka;
+pub mod lake;
 pub mod memory;
 pub mod oidc;
 pub mod respond;
@@ -51,7 +52,7 @@ pub struct Config {
     pub store: store::StoreConfig,
     /// All events, for hunts.
     #[serde(default)]
-    pub lake: LakeConfig,
+    pub lake: lake::LakeConfig,
     /// HTTP.
     #[serde(default)]
     pub api: ApiConfig,
@@ -64,26 +65,6 @@ pub struct Config {
     /// Where each value stands.
     #[serde(skip)]
     pub places: Places,
-}
-
-/// The lake, in the folder `lake` beside the store.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LakeConfig {
-    /// Whether events are kept.
-    pub on: bool,
-    /// How long events wait at most until they are in a file.
-    pub flush: Span,
-    /// How long events are kept, by their times.
-    pub keep: Span,
-    /// How large all files may become; then the oldest go.
-    pub size: bytes::Bytes,
-}
-
-impl Default for LakeConfig {
-    fn default() -> Self {
-        Self { on: true, flush: Span::secs(30), keep: Span::secs(90 * 86_400), size: bytes::Bytes(100 << 30) }
-    }
 }
 
 /// The brokers and topics.

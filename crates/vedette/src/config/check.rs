@@ -5,18 +5,11 @@
 use anyhow::Result;
 use vedette_event::Span;
 
-use super::{Config, For, LakeConfig, MAX_DISORDER, Protocol, bytes::Bytes, memory::LEAST};
+use super::{Config, For, MAX_DISORDER, Protocol, bytes::Bytes, memory::LEAST};
 use crate::{pipeline::MAX_THREADS, telemetry};
 
 /// The allowance for clocks must stay one.
 const MAX_SKEW: Span = Span::secs(600);
-
-/// From a file for each second, which compaction has to put together again, to what a hunt would miss too long.
-const FLUSH: std::ops::RangeInclusive<Span> = Span::secs(1)..=Span::secs(300);
-
-const KEEP: std::ops::RangeInclusive<Span> = Span::secs(86_400)..=Span::secs(36_500 * 86_400);
-/// With less, what was just written would go.
-const LEAST_LAKE: Bytes = Bytes(64 << 20);
 
 /// Checks every value.
 pub fn check(config: &Config, purpose: For) -> Result<()> {
@@ -30,25 +23,11 @@ pub fn check(config: &Config, purpose: For) -> Result<()> {
     brokers_and_credentials(config, purpose)?;
     topics(config)?;
     engine(config)?;
-    lake(config)?;
     super::access::check(config)?;
     super::oidc::check(config, purpose)?;
+    super::lake::check(config)?;
     super::respond::check(config)?;
     super::store::check(config)
-}
-
-fn lake(config: &Config) -> Result<()> {
-    let LakeConfig { flush, keep, size, .. } = &config.lake;
-    for (key, value, range) in [("lake.flush", flush, FLUSH), ("lake.keep", keep, KEEP)] {
-        if !range.contains(value) {
-            let what = format!("`{value}` must lie between {} and {}", range.start(), range.end());
-            return Err(config.places.wrong(key, what));
-        }
-    }
-    if *size < LEAST_LAKE {
-        return Err(config.places.wrong("lake.size", format!("`{size}` must be at least {LEAST_LAKE}")));
-    }
-    Ok(())
 }
 
 fn files(config: &Config) -> Result<()> {

@@ -31,7 +31,7 @@ use vedette_ingest::{Ingest, IngestSettings, Ingested, Recovery, Resume};
 use vedette_store::{Store, model::LakePosition};
 
 use super::supervisor::Stage;
-use crate::config::LakeConfig;
+use crate::config::lake::LakeConfig;
 
 /// Bytes of events that wait to be written at most: some 200,000 events, whose sorting takes as much again.
 const MOST: usize = 96 << 20;

@@ -22,8 +22,9 @@ use super::{notices_due::NoticesDue, versions};
 use crate::{
     Failure, World as _, checkpoint,
     config::{
-        self, Config, LakeConfig,
+        self, Config,
         bytes::Bytes,
+        lake::LakeConfig,
         memory::{self, Memory},
     },
     content::{self, RuleText, Schemas},
