@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("vedette-respond", &["vedette-event", "vedette-sigma"]),
     ("vedette-ingest", &["vedette-event"]),
     ("vedette-store", &["vedette-event"]),
-    ("vedette-hunt", &["vedette-event", "vedette-sigma"]),
+    ("vedette-hunt", &["vedette-event", "vedette-sigma", "vedette-store"]),
     ("vedette-act", &["vedette-event", "vedette-ingest", "vedette-respond", "vedette-store"]),
     ("vedette-api", &["vedette-event", "vedette-sigma", "vedette-respond", "vedette-store", "vedette-act"]),
 ];
