@@ -35,7 +35,7 @@ mod topics;
 mod versions;
 mod witness;
 
-use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -66,7 +66,7 @@ use supervisor::{End, Name, StageHeartbeat, Supervisor};
 
 use crate::{
     Failure, World as _,
-    config::{Config, memory::Memory, oidc},
+    config::{Config, lake::LakeConfig, memory::Memory, oidc},
     content::{self, RuleText},
     pipeline::Pipeline,
     rejected::print_refused,
@@ -219,7 +219,7 @@ async fn run_all(
     let world = |e: vedette_ingest::Error| Failure::World(e.into());
     let read_back = vedette_ingest::ReadBack::new(&ingest_settings).map_err(world)?;
     let lost = store.lost_intervals().await.world()?;
-    let filling = prepared.lake.map(|lake| (lake, ingest_settings.clone()));
+    let (filling, secret) = (ingest_settings.clone(), prepared.secret);
     let (ingest, records) =
         vedette_ingest::Ingest::start(ingest_settings, prepared.recovery).map_err(world)?;
     let ingest = Arc::new(ingest);
@@ -227,20 +227,7 @@ async fn run_all(
     accept_topics(&store, &compiled, &ingest, supervisor);
 
     let (in_force_out, in_force) = watch::channel(compiled.clone());
-    if let Some(((folder, lake), settings)) = filling {
-        let (topics, in_force) = (compiled.topics.clone(), in_force.clone());
-        let wires = lake::Wires {
-            folder,
-            lake,
-            settings,
-            topics,
-            in_force,
-            store: store.clone(),
-            secret: prepared.secret,
-        };
-        let runtime = Handle::current();
-        supervisor.spawn(Name::Lake, move |stage| lake::run(wires, &runtime, stage)).world()?;
-    }
+    fill(prepared.lake, (filling, secret), (in_force.clone(), store.clone()), supervisor).world()?;
     let wanted = acting.wanted();
     let witness = acting.start(in_force.clone(), supervisor).world()?;
     let (to, runtime, crowded) = (store.clone(), Handle::current(), outbox.crowded());
@@ -293,6 +280,20 @@ async fn run_all(
     kernel.give_up(prepared.given_up);
     supervisor.spawn(Name::Kernel, move |stage| kernel.run(pipeline, stage)).world()?;
     Ok(Service { store, supervisor: supervisor.clone(), ingest, address, wanted })
+}
+
+/// Starts who fills the lake, if there is to be one.
+fn fill(
+    lake: Option<(PathBuf, LakeConfig)>,
+    (settings, secret): (vedette_ingest::IngestSettings, [u8; 32]),
+    (in_force, store): (watch::Receiver<Arc<Compiled>>, Store),
+    supervisor: &Supervisor,
+) -> std::io::Result<()> {
+    let Some((folder, lake)) = lake else { return Ok(()) };
+    let topics = in_force.borrow().topics.clone();
+    let wires = lake::Wires { folder, lake, settings, topics, in_force, store, secret };
+    let runtime = Handle::current();
+    supervisor.spawn(Name::Lake, move |stage| lake::run(wires, &runtime, stage))
 }
 
 /// Starts what reads the rules again, if there is any such; gives what is in force and what the kernel is to take.
