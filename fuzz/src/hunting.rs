@@ -11,7 +11,9 @@ use std::{
 use futures::StreamExt as _;
 use vedette_decode::{Decoder, field_names};
 use vedette_event::Projection;
-use vedette_hunt::{Columns, Converter, Error, Limits, Open, Origin, Query, RecordBatch, SourceError, Supply};
+use vedette_hunt::{
+    Columns, Converter, Error, Limits, Open, Origin, Query, RecordBatch, SourceError, Supply,
+};
 
 use crate::{NAMES, SECRET, SOURCES, batch};
 
@@ -73,7 +75,11 @@ pub fn check(sql: &str) {
             assert!(begins.iter().any(|begin| begun.starts_with(begin)), "{sql} is answered");
             loop {
                 match answer.next() {
-                    Ok(Some(rows)) => (0..answer.columns().len()).for_each(|at| drop(rows.column(at).count())),
+                    Ok(Some(rows)) => {
+                        for at in 0..answer.columns().len() {
+                            let _ = rows.column(at).count();
+                        }
+                    }
                     Ok(None) => break,
                     Err(error) => return told(&error),
                 }
