@@ -14,7 +14,6 @@ use crate::{
     error::Error,
     model::{LakeFile, LakePosition},
     store::Store,
-    transaction::WriteTx,
 };
 
 const FILES: Bulk = Bulk {
@@ -35,34 +34,8 @@ impl Store {
     /// # Errors
     /// If a file is there already, and those of writing: then nothing is taken in.
     pub async fn add_to_lake(&self, files: &[LakeFile], positions: &[LakePosition]) -> Result<(), Error> {
-        self.change_lake(files, &[], positions).await
-    }
-
-    /// Puts files in the place of others that hold the same events.
-    ///
-    /// # Errors
-    /// Those of writing: then all is as it was.
-    pub async fn replace_in_lake(&self, files: &[LakeFile], by: &[LakeFile]) -> Result<(), Error> {
-        self.change_lake(by, files, &[]).await
-    }
-
-    /// Takes files out of the catalog. What they hold is gone for whoever asks from then on.
-    ///
-    /// # Errors
-    /// Those of writing: then all is as it was.
-    pub async fn remove_from_lake(&self, files: &[LakeFile]) -> Result<(), Error> {
-        self.change_lake(&[], files, &[]).await
-    }
-
-    async fn change_lake(
-        &self,
-        new: &[LakeFile],
-        gone: &[LakeFile],
-        positions: &[LakePosition],
-    ) -> Result<(), Error> {
         let mut tx = self.begin_as_engine().await?;
-        tx.remove_lake_files(gone).await?;
-        tx.run_bulk(FILES, new, |insert, file| {
+        tx.run_bulk(FILES, files, |insert, file| {
             let insert = insert.bind(&file.path).bind(i64::from(file.layout)).bind(&file.source);
             let insert = insert.bind(file.hour).bind(file.earliest.0).bind(file.latest.0);
             insert.bind(signed(file.events)).bind(signed(file.bytes)).bind(file.written_at.0)
@@ -74,6 +47,21 @@ impl Store {
             insert.bind(position.newest_log.map(|time| time.0))
         })
         .await?;
+        tx.commit().await.map(drop)
+    }
+
+    /// Takes files out of the catalog. What they hold is gone for whoever asks from then on.
+    ///
+    /// # Errors
+    /// If a file is not there, and those of writing: then all is as it was.
+    pub async fn remove_from_lake(&self, files: &[LakeFile]) -> Result<(), Error> {
+        let mut tx = self.begin_as_engine().await?;
+        for file in files {
+            let remove = sqlx::query("delete from lake_files where path = $1").bind(&file.path);
+            if tx.run(remove).await? == 0 {
+                return Err(Error::NotFound { what: "file of the lake", id: file.path.clone() });
+            }
+        }
         tx.commit().await.map(drop)
     }
 
@@ -113,18 +101,6 @@ impl Store {
             })
         };
         rows.iter().map(position).collect()
-    }
-}
-
-impl WriteTx {
-    async fn remove_lake_files(&mut self, files: &[LakeFile]) -> Result<(), Error> {
-        for file in files {
-            let remove = sqlx::query("delete from lake_files where path = $1").bind(&file.path);
-            if self.run(remove).await? == 0 {
-                return Err(Error::NotFound { what: "file of the lake", id: file.path.clone() });
-            }
-        }
-        Ok(())
     }
 }
 
