@@ -12,7 +12,12 @@ mod table;
 mod verify;
 mod writer;
 
-use std::path::PathBuf;
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use vedette_store::model::LakeFile;
 
 pub use placed::{CLOCK, INGESTED, placed};
 pub use table::Lake;
@@ -63,4 +68,25 @@ pub enum LakeError {
         /// What is there instead.
         found: String,
     },
+}
+
+impl LakeError {
+    /// What the disk says of a file or folder.
+    fn of_disk(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Disk { path, source }
+    }
+}
+
+/// Whether a file of the catalog is there as the catalog says, by its length; what is in it is looked at by who reads it.
+fn is_there(folder: &Path, file: &LakeFile) -> Result<(), LakeError> {
+    if file.layout > LAYOUT {
+        return Err(LakeError::Newer { path: file.path.clone(), layout: file.layout });
+    }
+    let found = match fs::metadata(folder.join(&file.path)) {
+        Ok(found) if found.len() == file.bytes => return Ok(()),
+        Ok(found) => format!("{} bytes long and not {}", found.len(), file.bytes),
+        Err(error) => error.to_string(),
+    };
+    Err(LakeError::Damaged { path: file.path.clone(), found })
 }

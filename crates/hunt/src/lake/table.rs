@@ -24,7 +24,7 @@ use datafusion::{
 };
 use vedette_store::model::LakeFile;
 
-use super::{LAYOUT, LakeError};
+use super::{LakeError, is_there};
 
 /// The lake's files go by this, and nothing else does.
 pub(crate) const PLACE: &str = "lake://files/";
@@ -48,22 +48,12 @@ impl Lake {
     /// # Errors
     /// If a file is of a newer layout, or not as the catalog has it.
     pub fn new(folder: &Path, files: Vec<LakeFile>) -> Result<Self, LakeError> {
-        for file in &files {
-            if file.layout > LAYOUT {
-                return Err(LakeError::Newer { path: file.path.clone(), layout: file.layout });
-            }
-            let found = match std::fs::metadata(folder.join(&file.path)) {
-                Ok(found) if found.len() == file.bytes => continue,
-                Ok(found) => format!("{} bytes long and not {}", found.len(), file.bytes),
-                Err(error) => error.to_string(),
-            };
-            return Err(LakeError::Damaged { path: file.path.clone(), found });
-        }
-        let disk = |source| LakeError::Disk { path: folder.to_owned(), source };
+        files.iter().try_for_each(|file| is_there(folder, file))?;
         if files.is_empty() {
-            std::fs::create_dir_all(folder).map_err(disk)?;
+            std::fs::create_dir_all(folder).map_err(LakeError::of_disk(folder))?;
         }
-        let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| disk(std::io::Error::other(e)))?;
+        let store = LocalFileSystem::new_with_prefix(folder).map_err(std::io::Error::other);
+        let store = store.map_err(LakeError::of_disk(folder))?;
         Ok(Self { files: files.into(), store: Arc::new(store) })
     }
 

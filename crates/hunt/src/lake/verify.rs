@@ -5,7 +5,7 @@ use std::{fs::File, path::Path};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use vedette_store::model::LakeFile;
 
-use super::{LAYOUT, LakeError};
+use super::{LakeError, is_there};
 
 /// Reads a file of the catalog from its first byte to its last.
 ///
@@ -13,14 +13,8 @@ use super::{LAYOUT, LakeError};
 /// What is wrong with it.
 pub fn verify(folder: &Path, file: &LakeFile) -> Result<(), LakeError> {
     let damaged = |found: String| LakeError::Damaged { path: file.path.clone(), found };
-    if file.layout > LAYOUT {
-        return Err(LakeError::Newer { path: file.path.clone(), layout: file.layout });
-    }
+    is_there(folder, file)?;
     let opened = File::open(folder.join(&file.path)).map_err(|e| damaged(e.to_string()))?;
-    let bytes = opened.metadata().map_err(|e| damaged(e.to_string()))?.len();
-    if bytes != file.bytes {
-        return Err(damaged(format!("{bytes} bytes long and not {}", file.bytes)));
-    }
     let reader = ParquetRecordBatchReaderBuilder::try_new(opened).and_then(|builder| builder.build());
     let mut events = 0;
     for batch in reader.map_err(|e| damaged(e.to_string()))? {

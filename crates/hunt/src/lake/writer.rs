@@ -12,8 +12,8 @@ use std::{
     sync::Arc,
 };
 
-use arrow_array::{RecordBatch, cast::AsArray as _, types::TimestampMicrosecondType};
-use arrow_schema::{Schema, SchemaRef};
+use arrow_array::{RecordBatch, TimestampMicrosecondArray, cast::AsArray as _};
+use arrow_schema::{ArrowError, Schema, SchemaRef};
 use datafusion::arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
 use parquet::{
     arrow::ArrowWriter,
@@ -38,18 +38,12 @@ const NEEDLES: [&str; 12] =
     [".ip", ".name", ".id", ".domain", ".mac", ".sha256", ".sha1", ".md5", ".ja4", ".ja3", ".email", ".uuid"];
 const HOUR: i64 = 3_600_000_000;
 
-/// What waits for one file.
-#[derive(Debug, Default)]
-struct Waiting {
-    batches: Vec<RecordBatch>,
-    bytes: usize,
-}
-
 /// Collects events and writes them.
 #[derive(Debug)]
 pub struct Writer {
     folder: PathBuf,
-    waiting: BTreeMap<(Arc<str>, i64), Waiting>,
+    /// By source and hour, which is what comes into one file.
+    waiting: BTreeMap<(Arc<str>, i64), Vec<RecordBatch>>,
     bytes: usize,
     files: u64,
 }
@@ -66,14 +60,13 @@ impl Writer {
     /// # Errors
     /// If a batch has no times, which would be a defect of whoever gives it.
     pub fn push(&mut self, source: &Arc<str>, events: &RecordBatch, bytes: usize) -> Result<(), LakeError> {
-        let hours = hours(events)?;
+        let hours: Vec<i64> = times(events)?.values().iter().map(|time| time.div_euclid(HOUR)).collect();
         self.bytes += bytes;
         let mut from = 0;
         while let Some(hour) = hours.get(from).copied() {
             let rows = hours[from..].iter().take_while(|other| **other == hour).count();
             let waiting = self.waiting.entry((source.clone(), hour)).or_default();
-            waiting.batches.push(events.slice(from, rows));
-            waiting.bytes += bytes * rows / hours.len();
+            waiting.push(events.slice(from, rows));
             from += rows;
         }
         Ok(())
@@ -91,10 +84,10 @@ impl Writer {
     /// The first that could not be written; those before it are orphans then.
     pub fn write(&mut self, now: Micros) -> Result<Vec<LakeFile>, LakeError> {
         let mut files = Vec::with_capacity(self.waiting.len());
-        for ((source, hour), waiting) in &self.waiting {
+        for ((source, hour), batches) in &self.waiting {
             self.files += 1;
             let path = format!("{source}/{}-{:016}-{:04}.parquet", day_and_hour(*hour), now.0, self.files);
-            files.push(write(&self.folder, path, (source, *hour), &waiting.batches, now)?);
+            files.push(write(&self.folder, path, (source, *hour), batches, now)?);
         }
         Ok(files)
     }
@@ -106,14 +99,10 @@ impl Writer {
     }
 }
 
-/// Of each event the hour of its time.
-fn hours(events: &RecordBatch) -> Result<Vec<i64>, LakeError> {
-    let times =
-        events.column_by_name(TIME).and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
-    let Some(times) = times else {
-        return Err(arrow_schema::ArrowError::SchemaError(format!("{TIME} is not there")).into());
-    };
-    Ok(times.values().iter().map(|time| time.div_euclid(HOUR)).collect())
+/// The times of events.
+fn times(events: &RecordBatch) -> Result<&TimestampMicrosecondArray, LakeError> {
+    let times = events.column_by_name(TIME).and_then(|times| times.as_primitive_opt());
+    times.ok_or_else(|| ArrowError::SchemaError(format!("{TIME} is not there")).into())
 }
 
 /// `2026-11-28/22`, in UTC.
@@ -146,26 +135,25 @@ fn write(
     let schema = joined(batches)?;
     let fitted = batches.iter().map(|batch| fitted(batch, &schema)).collect::<Result<Vec<_>, _>>()?;
     let all = concat_batches(&schema, &fitted)?;
-    let times = all.column_by_name(TIME).cloned();
-    let times = times.ok_or_else(|| arrow_schema::ArrowError::SchemaError(format!("{TIME} is not there")))?;
-    let sorted = take_record_batch(&all, &sort_to_indices(&times, None, None)?)?;
-    let (earliest, latest) = bounds(&sorted);
+    let sorted = take_record_batch(&all, &sort_to_indices(times(&all)?, None, None)?)?;
+    let at = |place: Option<&i64>| Micros(place.copied().unwrap_or_default());
+    let of = times(&sorted)?.values();
+    let (earliest, latest) = (at(of.first()), at(of.last()));
     let whole = folder.join(&path);
-    let disk = |path: &Path, source: io::Error| LakeError::Disk { path: path.to_owned(), source };
     let below = whole.parent().unwrap_or(folder);
-    fs::create_dir_all(below).map_err(|e| disk(below, e))?;
+    fs::create_dir_all(below).map_err(LakeError::of_disk(below))?;
     let part = whole.with_extension("part");
-    let file = File::create(&part).map_err(|e| disk(&part, e))?;
+    let file = File::create(&part).map_err(LakeError::of_disk(&part))?;
     let parquet = |source| LakeError::Parquet { path: part.clone(), source };
     let mut writer =
         ArrowWriter::try_new(file, schema.clone(), Some(properties(&schema))).map_err(parquet)?;
     writer.write(&sorted).map_err(parquet)?;
     let file = writer.into_inner().map_err(parquet)?;
-    file.sync_all().map_err(|e| disk(&part, e))?;
-    let bytes = file.metadata().map_err(|e| disk(&part, e))?.len();
-    fs::rename(&part, &whole).map_err(|e| disk(&whole, e))?;
+    file.sync_all().map_err(LakeError::of_disk(&part))?;
+    let bytes = file.metadata().map_err(LakeError::of_disk(&part))?.len();
+    fs::rename(&part, &whole).map_err(LakeError::of_disk(&whole))?;
     // Its name is on the disk with its folder only.
-    File::open(below).and_then(|below| below.sync_all()).map_err(|e| disk(below, e))?;
+    File::open(below).and_then(|below| below.sync_all()).map_err(LakeError::of_disk(below))?;
     Ok(LakeFile {
         path,
         layout: LAYOUT,
@@ -189,13 +177,6 @@ fn fitted(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, LakeEr
         there.unwrap_or_else(|| arrow_array::new_null_array(field.data_type(), batch.num_rows()))
     });
     Ok(RecordBatch::try_new(schema.clone(), columns.collect())?)
-}
-
-fn bounds(sorted: &RecordBatch) -> (Micros, Micros) {
-    let times =
-        sorted.column_by_name(TIME).and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
-    let at = |place: Option<&i64>| Micros(place.copied().unwrap_or_default());
-    times.map_or((Micros(0), Micros(0)), |times| (at(times.values().first()), at(times.values().last())))
 }
 
 fn properties(schema: &Schema) -> WriterProperties {
@@ -226,17 +207,16 @@ fn with_bloom_filter(properties: WriterPropertiesBuilder, name: &str) -> WriterP
 /// # Errors
 /// If the folder cannot be read, or a file not be removed.
 pub fn remove_orphans(folder: &Path, named: &BTreeSet<String>) -> Result<u64, LakeError> {
-    let disk = |path: &Path, source: io::Error| LakeError::Disk { path: path.to_owned(), source };
     let mut removed = 0;
     let mut folders = vec![folder.to_owned()];
     while let Some(below) = folders.pop() {
         let entries = match fs::read_dir(&below) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(disk(&below, error)),
+            Err(error) => return Err(LakeError::of_disk(&below)(error)),
         };
         for entry in entries {
-            let path = entry.map_err(|e| disk(&below, e))?.path();
+            let path = entry.map_err(LakeError::of_disk(&below))?.path();
             if path.is_dir() {
                 folders.push(path);
                 continue;
@@ -244,7 +224,7 @@ pub fn remove_orphans(folder: &Path, named: &BTreeSet<String>) -> Result<u64, La
             let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().replace('\\', "/");
             let ours = path.extension().is_some_and(|end| end == "parquet" || end == "part");
             if ours && !named.contains(&name) {
-                fs::remove_file(&path).map_err(|e| disk(&path, e))?;
+                fs::remove_file(&path).map_err(LakeError::of_disk(&path))?;
                 removed += 1;
             }
         }
