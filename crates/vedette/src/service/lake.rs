@@ -28,7 +28,10 @@ use vedette_hunt::{
     lake::{Writer, placed, remove_orphans},
 };
 use vedette_ingest::{Ingest, IngestSettings, Ingested, Recovery, Resume};
-use vedette_store::{Store, model::LakePosition};
+use vedette_store::{
+    Store,
+    model::{LakeFile, LakePosition},
+};
 
 use super::supervisor::Stage;
 use crate::config::lake::LakeConfig;
@@ -61,8 +64,7 @@ pub struct Wires {
 }
 
 /// Works until it is to stop. What cannot be done is said and tried again.
-pub fn run(wires: Wires, runtime: &Handle, stage: &Stage) -> Result<()> {
-    let mut wires = wires;
+pub fn run(mut wires: Wires, runtime: &Handle, stage: &Stage) -> Result<()> {
     while !stage.stopping() {
         let ended = Filling::begin(&wires, runtime, stage).and_then(|mut filling| filling.run(stage));
         match ended {
@@ -138,6 +140,8 @@ struct Filling<'a> {
     writer: Writer,
     /// Up to where events have been taken, and not all of it written.
     positions: BTreeMap<Partition, LakePosition>,
+    /// Bytes of all files that the catalog names.
+    held: u64,
     /// How long events wait at most.
     flush: Duration,
     /// When the first of those that wait came.
@@ -156,6 +160,7 @@ impl<'a> Filling<'a> {
             Ok::<_, vedette_store::Error>((named, store.lake_positions().await?))
         };
         let (named, before) = runtime.block_on(stage.awaits("store", asked))?;
+        let held = named.iter().map(|file| file.bytes).sum();
         let named: BTreeSet<String> = named.into_iter().map(|file| file.path).collect();
         let removed = remove_orphans(&wires.folder, &named)?;
         if removed > 0 {
@@ -182,6 +187,7 @@ impl<'a> Filling<'a> {
             shapers: BTreeMap::new(),
             writer: Writer::new(&wires.folder),
             positions: BTreeMap::new(),
+            held,
             flush: Duration::from_micros(wires.lake.flush.0.unsigned_abs()),
             since: None,
             records,
@@ -224,25 +230,20 @@ impl<'a> Filling<'a> {
     }
 
     /// Removes what is older than it is to be, and the oldest where all is larger.
-    fn forget(&self, stage: &Stage) -> Result<()> {
+    fn forget(&mut self, stage: &Stage) -> Result<()> {
         let store = &self.wires.store;
-        let asked = store.lake_files(None, Micros::MIN, Micros::MAX);
-        let mut files = self.runtime.block_on(stage.awaits("store", asked))?;
-        files.sort_by_key(|file| file.latest);
         let LakeConfig { keep, size, .. } = &self.wires.lake;
-        let mut bytes: u64 = files.iter().map(|file| file.bytes).sum();
         let oldest = crate::now().minus(*keep);
-        let gone = files.iter().take_while(|file| {
-            let goes = file.latest < oldest || bytes > size.0;
-            bytes -= if goes { file.bytes } else { 0 };
-            goes
-        });
-        let gone = gone.count();
-        files.truncate(gone);
-        let Some(last) = files.last() else { return Ok(()) };
-        self.runtime.block_on(stage.awaits("store", store.remove_from_lake(&files)))?;
-        tracing::info!(files = files.len(), through = %last.latest, "what the lake is to keep no longer was removed");
-        for file in &files {
+        // The whole catalog is read only where some of what is young enough has to go, too.
+        let until = if self.held > size.0 { Micros::MAX } else { oldest };
+        let asked = store.lake_files(None, Micros::MIN, until);
+        let files = self.runtime.block_on(stage.awaits("store", asked))?;
+        let gone = gone(files, self.held, oldest, size.0);
+        let Some(last) = gone.last() else { return Ok(()) };
+        self.runtime.block_on(stage.awaits("store", store.remove_from_lake(&gone)))?;
+        self.held -= gone.iter().map(|file| file.bytes).sum::<u64>().min(self.held);
+        tracing::info!(files = gone.len(), through = %last.latest, "what the lake is to keep no longer was removed");
+        for file in &gone {
             // The catalog names it no more; where that fails, the next start removes it.
             if let Err(error) = std::fs::remove_file(self.wires.folder.join(&file.path)) {
                 tracing::warn!(file = file.path, %error, "a file that the lake keeps no longer could not be removed");
@@ -346,6 +347,7 @@ impl<'a> Filling<'a> {
         let added = self.wires.store.add_to_lake(&files, &positions);
         let added = self.runtime.block_on(stage.awaits("store", added));
         added.context("the catalog does not take new files")?;
+        self.held += files.iter().map(|file| file.bytes).sum::<u64>();
         self.writer.written();
         self.positions.clear();
         self.since = None;
@@ -354,7 +356,54 @@ impl<'a> Filling<'a> {
     }
 }
 
+/// Of these files those that go, the oldest first: all that ended before `oldest`, and more until those of `held` bytes that stay have no more
+/// than `size`.
+fn gone(mut files: Vec<LakeFile>, mut held: u64, oldest: Micros, size: u64) -> Vec<LakeFile> {
+    files.sort_by_key(|file| file.latest);
+    let goes = |file: &&LakeFile| {
+        let goes = file.latest < oldest || held > size;
+        held -= if goes { file.bytes } else { 0 };
+        goes
+    };
+    let gone = files.iter().take_while(goes).count();
+    files.truncate(gone);
+    files
+}
+
 /// Where the lake is: a folder beside the store's files.
 pub fn folder(data: &Path) -> PathBuf {
     data.join("lake")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(latest: i64, bytes: u64) -> LakeFile {
+        LakeFile {
+            path: latest.to_string(),
+            layout: 1,
+            source: "waf".to_owned(),
+            hour: 0,
+            earliest: Micros(latest - 1),
+            latest: Micros(latest),
+            events: 1,
+            bytes,
+            written_at: Micros(0),
+        }
+    }
+
+    #[test]
+    fn the_oldest_go_by_age_and_then_by_size() {
+        let files = || vec![file(30, 10), file(10, 10), file(20, 10), file(40, 10)];
+        let gone = |oldest, size| -> Vec<i64> {
+            gone(files(), 40, Micros(oldest), size).iter().map(|file| file.latest.0).collect()
+        };
+        assert_eq!(gone(0, 40), [0; 0]);
+        assert_eq!(gone(20, 40), [10], "what ended right then stays");
+        assert_eq!(gone(0, 39), [10]);
+        assert_eq!(gone(0, 15), [10, 20, 30]);
+        assert_eq!(gone(25, 35), [10, 20], "age alone has made room");
+        assert_eq!(gone(100, 0), [10, 20, 30, 40]);
+    }
 }
