@@ -26,7 +26,7 @@ const SEED: u64 = 20_261_129;
 const KILLS: usize = 50;
 
 const PLAN: Plan =
-    Plan { prefix: "lake", partitions: 2, seeds: [4, 5, 6], rate: 60, duration: Duration::from_secs(40) };
+    Plan { prefix: "lake", partitions: 2, seeds: [4, 5, 6], rate: 60, duration: Duration::from_secs(75) };
 
 /// All files of the lake, whole or not.
 fn files(data: &Path) -> Result<BTreeSet<PathBuf>> {

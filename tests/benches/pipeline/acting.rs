@@ -6,11 +6,9 @@
 //! address. The bouncer asks every [`ASKS`]; what a real one adds to that is its own pause.
 
 use std::{
-    collections::BTreeMap,
     io::{BufRead, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -25,8 +23,9 @@ use vedette_event::Micros;
 
 use crate::{
     PATIENCE, Report,
+    latency::latencies,
     load::now,
-    service::{Deployment, Service},
+    service::{Deployment, Seen, Service},
 };
 
 /// The topic of the records.
@@ -44,14 +43,6 @@ const PLAYBOOK: &str = "title: Act\nid: 00000000-0000-4000-8000-0000000000fa\nna
     trigger: {on: both, rules: [refused]}\nsteps:\n  - {name: tell, do: notify, connectors: [webhook/bench]}\n  \
     - {name: throttle, do: throttle, target: client.ip, connectors: [crowdsec], for: 1h}\n";
 
-/// When each address was first seen somewhere.
-type Seen = Arc<Mutex<BTreeMap<String, Micros>>>;
-
-fn note(seen: &Seen, address: &str) {
-    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-    seen.entry(address.to_owned()).or_insert_with(now);
-}
-
 fn address(sample: usize) -> String {
     format!("203.0.113.{}", 1 + sample)
 }
@@ -65,7 +56,7 @@ fn takes(listener: TcpListener, seen: Seen) {
             while let Some(body) = body(&mut reader) {
                 let told: Value = serde_json::from_slice(&body).unwrap_or_default();
                 if let Some(address) = told["alert"]["key"]["client.ip"].as_str() {
-                    note(&seen, address);
+                    seen.note(address);
                 }
                 if reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").is_err() {
                     return;
@@ -98,22 +89,12 @@ fn body(reader: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
     Some(body)
 }
 
-/// Notes the notices that the stream tells.
-fn follows(stream: BufReader<TcpStream>, seen: &Seen) {
-    for line in stream.lines().map_while(Result::ok) {
-        let row = line.strip_prefix("data:").and_then(|data| serde_json::from_str::<Value>(data).ok());
-        if let Some(address) = row.as_ref().and_then(|row| row["key"]["client.ip"].as_str()) {
-            note(seen, address);
-        }
-    }
-}
-
 /// Asks as a bouncer does, once; notes whom it is to throttle.
 fn asks(service: &Service, key: &str, first: bool, seen: &Seen) -> Result<()> {
     let path = format!("/v1/decisions/stream?startup={first}");
     let told = service.ask(&path, &format!("X-Api-Key: {key}"))?;
     for decision in told["new"].as_array().context("no decisions")? {
-        note(seen, decision["value"].as_str().context("no value")?);
+        seen.note(decision["value"].as_str().context("no value")?);
     }
     Ok(())
 }
@@ -123,9 +104,9 @@ fn approves(service: &Service, seen: &Seen, approved: &Seen) -> Result<()> {
     let waiting = service.api("/api/v1/actions?state=waiting")?;
     for action in waiting["items"].as_array().context("no actions")? {
         let address = action["target"].as_str().context("no target")?;
-        note(seen, address);
+        seen.note(address);
         let path = format!("/api/v1/actions/{}/approve", action["action_id"]);
-        note(approved, address);
+        approved.note(address);
         service.post(&path)?;
     }
     Ok(())
@@ -146,17 +127,16 @@ pub fn measure(binary: &Path, bootstrap: &str, samples: usize, report: &mut Repo
     let deployment = Deployment::with_rules(binary, bootstrap, &more, &files)?;
     let key = deployment.token("bouncer")?;
     let mut service = deployment.run()?;
-    let [notices, told, proposed, approved, shown] = <[Seen; 5]>::default();
+    let [told, proposed, approved, shown] = <[Seen; 4]>::default();
     let into = told.clone();
     thread::spawn(move || takes(listener, into));
-    let (stream, into) = (service.follow("/api/v1/alerts/stream")?, notices.clone());
-    thread::spawn(move || follows(stream, &into));
+    let notices = service.first_told("/api/v1/alerts/stream", "client.ip")?;
     asks(&service, &key, true, &shown)?;
 
     let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
     let mut written = Vec::with_capacity(samples);
     let (begun, mut next) = (Instant::now(), Duration::ZERO);
-    let all = |seen: &Seen| seen.lock().unwrap_or_else(PoisonError::into_inner).len() >= samples;
+    let all = |seen: &Seen| seen.all().len() >= samples;
     while written.len() < samples || ![&notices, &told, &shown].into_iter().all(all) {
         if written.len() < samples && begun.elapsed() >= next {
             // Not in step with anything that happens at regular intervals.
@@ -174,16 +154,9 @@ pub fn measure(binary: &Path, bootstrap: &str, samples: usize, report: &mut Repo
         ensure!(!late, "{}\n{}", service.api("/api/v1/actions?limit=3")?, service.log());
         thread::sleep(ASKS);
     }
-    let way = |from: &BTreeMap<String, Micros>, to: &Seen| {
-        let to = to.lock().unwrap_or_else(PoisonError::into_inner);
-        let one = |(address, at): (&String, &Micros)| Some(to.get(address)?.since(*at).0 as f64 / 1e3);
-        let mut all: Vec<f64> = from.iter().filter_map(one).collect();
-        all.sort_by(f64::total_cmp);
-        all
-    };
-    let written: BTreeMap<_, _> = written.into_iter().collect();
-    let of = |seen: &Seen| seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let of = |seen: &Seen| seen.all().into_iter().collect::<Vec<_>>();
     let (noticed, approved) = (of(&notices), of(&approved));
+    let way = |from: &[(String, Micros)], to: &Seen| latencies(from, &to.all());
     report.latencies("from a record to its notice", &way(&written, &notices), samples, 1e3);
     report.latencies("from a notice to its message", &way(&noticed, &told), samples, PROMISED);
     report.latencies("from a notice to its proposal", &way(&noticed, &proposed), samples, PROMISED);

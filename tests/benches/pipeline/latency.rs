@@ -88,9 +88,13 @@ pub fn measure(service: &mut Service, bootstrap: &str, samples: usize, due: Dura
     }
 }
 
-fn latencies(written: &[(String, Micros)], seen: &BTreeMap<String, Micros>) -> Vec<f64> {
-    let one = |(address, at): &(String, Micros)| Some(seen.get(address)?.since(*at).0 as f64 / 1e3);
-    let mut all: Vec<f64> = written.iter().filter_map(one).collect();
+/// Milliseconds, sorted, from when each was somewhere until it was seen; those that never were are left out.
+pub fn latencies<'a>(
+    from: impl IntoIterator<Item = &'a (String, Micros)>,
+    seen: &BTreeMap<String, Micros>,
+) -> Vec<f64> {
+    let one = |(of, at): &(String, Micros)| Some(seen.get(of)?.since(*at).0 as f64 / 1e3);
+    let mut all: Vec<f64> = from.into_iter().filter_map(one).collect();
     all.sort_by(f64::total_cmp);
     all
 }

@@ -5,11 +5,13 @@
 //! its [`Service`]; every wait ends.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
-    io::{BufReader, Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -140,6 +142,23 @@ impl Deployment {
     }
 }
 
+/// When each of some things was first seen somewhere.
+#[derive(Debug, Clone, Default)]
+pub struct Seen(Arc<Mutex<BTreeMap<String, Micros>>>);
+
+impl Seen {
+    /// It is seen now.
+    pub fn note(&self, of: &str) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.entry(of.to_owned()).or_insert_with(load::now);
+    }
+
+    /// All so far.
+    pub fn all(&self) -> BTreeMap<String, Micros> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// A running service; killed when dropped.
 pub struct Service {
     child: Child,
@@ -218,6 +237,23 @@ impl Service {
     /// A stream of server-sent events.
     pub fn follow(&self, path: &str) -> Result<BufReader<TcpStream>> {
         self.open(&format!("GET {path}"), &self.bearer())
+    }
+
+    /// When each value of a field of the key was first told by a stream of alerts, from now on.
+    pub fn first_told(&self, path: &str, field: &'static str) -> Result<Seen> {
+        let (stream, seen) = (self.follow(path)?, Seen::default());
+        let into = seen.clone();
+        // It ends with the stream, which ends with the service.
+        thread::spawn(move || {
+            for line in stream.lines().map_while(Result::ok) {
+                let data = line.strip_prefix("data:");
+                let row = data.and_then(|data| serde_json::from_str::<Value>(data).ok());
+                if let Some(of) = row.as_ref().and_then(|row| row["key"][field].as_str()) {
+                    into.note(of);
+                }
+            }
+        });
+        Ok(seen)
     }
 
     /// What the API has under a path.

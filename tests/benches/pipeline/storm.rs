@@ -6,11 +6,8 @@
 //! episodes an hour a rule's alerts become one, so more than a thousand hosts make no more alerts.
 
 use std::{
-    collections::BTreeMap,
     fmt::Write as _,
-    io::BufRead as _,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -21,10 +18,10 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer},
 };
 use serde_json::Value;
-use vedette_event::Micros;
 
 use crate::{
     PATIENCE, Report,
+    latency::latencies,
     load::now,
     service::{Deployment, Service},
 };
@@ -76,24 +73,6 @@ impl Source {
     }
 }
 
-/// When the notice of each probe was seen.
-fn follow(service: &Service) -> Result<Arc<Mutex<BTreeMap<String, Micros>>>> {
-    let seen = Arc::<Mutex<BTreeMap<String, Micros>>>::default();
-    let (stream, into) = (service.follow(&format!("/api/v1/alerts/stream?rule={PROBE}"))?, seen.clone());
-    // It ends with the stream, which ends with the service.
-    thread::spawn(move || {
-        for line in stream.lines().map_while(Result::ok) {
-            let row = line.strip_prefix("data:").and_then(|data| serde_json::from_str::<Value>(data).ok());
-            let host = row.as_ref().and_then(|row| row["key"]["host.name"].as_str());
-            if let Some(host) = host {
-                let mut seen = into.lock().unwrap_or_else(PoisonError::into_inner);
-                seen.entry(host.to_owned()).or_insert_with(now);
-            }
-        }
-    });
-    Ok(seen)
-}
-
 /// Notices and alerts stored so far.
 fn stored(service: &Service) -> Result<(u64, u64)> {
     let status = service.api("/api/v1/status")?;
@@ -114,7 +93,7 @@ pub fn measure(
     let topics = format!("    - {{name: {name}, source: json, disorder: 1s}}\n");
     let deployment = Deployment::with_rules(binary, bootstrap, &topics, &[("rules.yml", &rules(count))])?;
     let mut service = deployment.run()?;
-    let seen = follow(&service)?;
+    let seen = service.first_told(&format!("/api/v1/alerts/stream?rule={PROBE}"), "host.name")?;
     let producer = ClientConfig::new().set("bootstrap.servers", bootstrap).set("linger.ms", "5").create()?;
     let source = Source(producer, name);
     let begun = Instant::now();
@@ -150,11 +129,7 @@ pub fn measure(
     report.add(format!("{what}: alerts stored after"), took, "s");
     report.add(format!("{what}: alerts a second"), expected as f64 / took, "/s");
     report.add(format!("{what}: most memory resident"), service.usage()?.peak, "MiB");
-    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-    let one = |(probe, at): &(String, Micros)| Some(seen.get(probe)?.since(*at).0 as f64 / 1e3);
-    let mut all: Vec<f64> = written.iter().filter_map(one).collect();
-    all.sort_by(f64::total_cmp);
-    report.latencies(&format!("{what}: from a probe to its notice"), &all, written.len(), 1e3);
-    drop(seen);
+    let noticed = latencies(&written, &seen.all());
+    report.latencies(&format!("{what}: from a probe to its notice"), &noticed, written.len(), 1e3);
     service.kill()
 }
