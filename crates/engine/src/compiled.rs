@@ -36,8 +36,6 @@ pub struct Compiled {
     /// By rule: the sources it reads, ascending.
     reads: Vec<Vec<SourceIx>>,
     secret: [u8; 32],
-    /// Whether what is found is correlated.
-    correlated: bool,
 }
 
 impl Compiled {
@@ -78,7 +76,6 @@ impl Compiled {
             plan: Arc::new(plan),
             versions,
             secret,
-            correlated: true,
         })
     }
 
@@ -113,12 +110,6 @@ impl Compiled {
     #[must_use]
     pub fn entries(&self, state: usize) -> BTreeMap<RuleIx, usize> {
         self.plan.entries(state)
-    }
-
-    /// The same for somebody whom findings are enough: its detectors do not say which key groups these go to.
-    #[must_use]
-    pub fn uncorrelated(&self) -> Arc<Self> {
-        Arc::new(Self { correlated: false, ..self.clone() })
     }
 
     /// The versions, the oldest first.
@@ -218,7 +209,7 @@ impl Compiled {
     /// What says which key groups findings go to, for one thread; if they are correlated.
     #[must_use]
     pub fn router(&self) -> Option<Router> {
-        self.correlated.then(|| Router::new(self.plan.clone(), &self.secret))
+        self.newest().correlated.then(|| Router::new(self.plan.clone(), &self.secret))
     }
 
     /// A decoder of what the newest rules need of a source.

@@ -26,6 +26,8 @@ pub struct Version {
     /// By rule: since when it has meant what it means.
     pub since: Arc<[Micros]>,
     plan: Arc<Plan>,
+    /// Whether what is found is correlated.
+    pub(crate) correlated: bool,
     programs: Arc<[SourceProgram]>,
 }
 
@@ -49,32 +51,39 @@ impl Version {
     /// The same, rules side by side.
     #[must_use]
     pub fn compile_on(spread: Spread, rules: Arc<RuleSet>, sources: Arc<Sources>) -> Self {
-        Self::compile_with(spread, (rules, sources), |_| &[])
+        let plan = Plan::compile(rules.clone(), sources.clone());
+        Self::of(spread, (rules, sources), plan, |_| &[])
+    }
+
+    /// The same for somebody whom findings are enough: detectors do not say which key groups these go to, and nothing correlates them.
+    #[must_use]
+    pub fn uncorrelated_on(spread: Spread, rules: Arc<RuleSet>, sources: Arc<Sources>) -> Self {
+        let plan = Plan::empty(rules.clone(), sources.clone());
+        Self { correlated: false, ..Self::of(spread, (rules, sources), plan, |_| &[]) }
     }
 
     /// The same, that has these fields decoded beside those that rules need, of sources whose events have a logsource in common: whoever
     /// else looks at the batches finds them there.
     #[must_use]
     pub fn compile_reading(rules: Arc<RuleSet>, sources: Arc<Sources>, beside: &[&str]) -> Self {
-        Self::compile_with(
-            Spread::HERE,
-            (rules, sources),
-            |def| if def.own_logsource() { &[] } else { beside },
-        )
+        let plan = Plan::compile(rules.clone(), sources.clone());
+        let beside = |def: &SourceDef| if def.own_logsource() { &[][..] } else { beside };
+        Self::of(Spread::HERE, (rules, sources), plan, beside)
     }
 
-    /// The same of every source, whatever its events say of themselves.
+    /// The same of every source, whatever its events say of themselves, for somebody whom findings are enough.
     #[must_use]
-    pub fn compile_showing(rules: Arc<RuleSet>, sources: Arc<Sources>, beside: &[&str]) -> Self {
-        Self::compile_with(Spread::HERE, (rules, sources), |_| beside)
+    pub fn uncorrelated_showing(rules: Arc<RuleSet>, sources: Arc<Sources>, beside: &[&str]) -> Self {
+        let plan = Plan::empty(rules.clone(), sources.clone());
+        Self { correlated: false, ..Self::of(Spread::HERE, (rules, sources), plan, |_| beside) }
     }
 
-    fn compile_with<'a>(
+    fn of<'a>(
         spread: Spread,
         (rules, sources): (Arc<RuleSet>, Arc<Sources>),
+        plan: Plan,
         beside: impl Fn(&SourceDef) -> &'a [&'a str],
     ) -> Self {
-        let plan = Arc::new(Plan::compile(rules.clone(), sources.clone()));
         let programs = sources.iter().map(|(ix, def)| {
             let mut fields = vedette_detect::needed_fields(&rules, def);
             fields.extend(plan.needed_fields(ix));
@@ -84,7 +93,9 @@ impl Version {
             SourceProgram { projection, program }
         });
         let since = vec![Micros::MIN; rules.rules.len()].into();
-        Self { from: Micros::MIN, programs: programs.collect(), since, rules, sources, plan }
+        let programs = programs.collect();
+        let plan = Arc::new(plan);
+        Self { from: Micros::MIN, programs, since, rules, sources, plan, correlated: true }
     }
 
     /// The same in force from a log time on, its rules since what `since` says.

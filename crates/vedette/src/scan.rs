@@ -108,10 +108,10 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     telemetry::start(&LogConfig { level: args.log.clone(), format: LogFormat::Text })
         .map_err(Failure::Usage)?;
     let threads = args.threads.unwrap_or_else(pipeline::cores);
-    let text = content::rules_on(threads, &args.rules).map_err(Failure::Usage)?;
-    let all = content::sources_here().map_err(Failure::Usage)?;
+    let (found, all) = content::found_and_sources(threads, &args.rules).map_err(Failure::Usage)?;
     let (sources, inputs) = inputs::open(&args.files, &args.source, &all)?;
-    let rules = Arc::new(text.load_on(threads, &sources));
+    let (text, rules) = found.load(threads, &sources);
+    let rules = Arc::new(rules);
     print_rejected(&rules, &text);
     let labels: Vec<Label> = inputs.iter().map(|input| input.label().clone()).collect();
     let bar = progress(inputs.iter().map(Opened::size).sum());
@@ -121,9 +121,12 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     let reader = Reader::start(Reading::new(inputs, turns, reached.clone()), threads)?;
     let sources = Arc::new(sources);
     let topics = Arc::new(Topics::new(sources.defs.iter().map(|d| d.name.clone())));
-    let version = Version::compile_on(pipeline::spread(threads), rules.clone(), sources.clone());
+    let compile = match args.mode {
+        Mode::Alerts => Version::compile_on,
+        Mode::Findings => Version::uncorrelated_on,
+    };
+    let version = compile(pipeline::spread(threads), rules.clone(), sources.clone());
     let compiled = Compiled::with_versions(vec![Arc::new(version)], topics, FILE_SECRET);
-    let compiled = if args.mode == Mode::Findings { compiled.uncorrelated() } else { compiled };
     // Lives until all is said: at the end there is most to let through.
     let (mut pipeline, workers) =
         Pipeline::new(InForce::new(compiled.clone()), threads, |read| read).world()?;

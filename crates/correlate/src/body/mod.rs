@@ -134,16 +134,13 @@ pub enum Detail<'a> {
 /// The rule as alerts name it.
 #[must_use]
 pub fn rule_ref(rule: &Rule) -> RuleRef {
-    let mut version = String::with_capacity(16);
-    for byte in &rule.meaning[..8] {
-        let _ = write!(version, "{byte:02x}");
-    }
+    let meaning = blake3::Hash::from(rule.meaning).to_hex();
     RuleRef {
         id: Arc::clone(&rule.id),
         title: Arc::clone(&rule.title),
         level: rule.level,
         kind: rule.kind.name().into(),
-        version: version.into(),
+        version: meaning[..16].into(),
         tags: Arc::clone(&rule.tags),
     }
 }

@@ -153,16 +153,8 @@ impl Plan {
     /// Compiles the correlations and the emitting detection rules of a rule set.
     #[must_use]
     pub fn compile(rules: Arc<RuleSet>, sources: Arc<Sources>) -> Self {
+        let mut plan = Self::empty(Arc::clone(&rules), Arc::clone(&sources));
         let mut uses = vec![SmallVec::new(); rules.rules.len()];
-        let mut plan = Self {
-            versions: Vec::new(),
-            tree_of: vec![None; rules.rules.len()],
-            trees: Vec::new(),
-            sets: Vec::new(),
-            members: Vec::new(),
-            rules: Arc::clone(&rules),
-            sources: Arc::clone(&sources),
-        };
         let mut counted = BTreeSet::new();
         for (ix, rule) in rules.iter().filter(|(_, rule)| rule.emits) {
             let mut tree = Builder::new(&rules, &sources).build(ix);
@@ -188,9 +180,24 @@ impl Plan {
             }
             plan.trees.push(tree);
         }
-        plan.versions.push(VersionUses { uses, sources });
+        plan.versions = vec![VersionUses { uses, sources }];
         plan.number();
         plan
+    }
+
+    /// Of the same rules, as if none of them raised alerts.
+    #[must_use]
+    pub fn empty(rules: Arc<RuleSet>, sources: Arc<Sources>) -> Self {
+        let uses = vec![SmallVec::new(); rules.rules.len()];
+        Self {
+            versions: vec![VersionUses { uses, sources: Arc::clone(&sources) }],
+            tree_of: vec![None; rules.rules.len()],
+            trees: Vec::new(),
+            sets: Vec::new(),
+            members: Vec::new(),
+            rules,
+            sources,
+        }
     }
 
     /// Numbers the nodes of all trees; a tree as it was before has the same.

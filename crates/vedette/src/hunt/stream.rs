@@ -126,9 +126,9 @@ impl EventSource {
         }
         let fields: Vec<&str> = converter.fields().map(|field| &**field).collect();
         let sources = self.files.sources.clone();
-        let version = Version::compile_showing(self.rules.clone(), sources.clone(), &fields);
+        let version = Version::uncorrelated_showing(self.rules.clone(), sources.clone(), &fields);
         let topics = Arc::new(Topics::new(sources.defs.iter().map(|def| def.name.clone())));
-        let compiled = Compiled::with_versions(vec![Arc::new(version)], topics, FILE_SECRET).uncorrelated();
+        let compiled = Compiled::with_versions(vec![Arc::new(version)], topics, FILE_SECRET);
         let eye = |_| Ok(worker(Eye::Detector(Box::new(compiled.detector().map_err(boxed)?))));
         (0..self.threads).map(eye).collect()
     }
