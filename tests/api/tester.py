@@ -17,7 +17,6 @@ RULES = (
     "Give either `items`, or `filter` with `as_of`.",
     "Give either `alert_id`, or `rule` and `entity`.",
     "Closing ",
-    "With `as_of` a list is not sorted by",
     "`close_alerts` goes with `status: closed`",
     "The body changes nothing",
     "This alert is about no entity",

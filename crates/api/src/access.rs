@@ -221,14 +221,23 @@ pub(crate) fn door(method: &Method, template: Option<&str>, uri: &Uri) -> Door {
         let work = if method.is_safe() { WorkKind::Read } else { WorkKind::Write };
         return Door { role: READER, work };
     };
-    let searches = *path == "/api/v1/alerts" && is_search(uri.query().unwrap_or_default());
+    let query = uri.query().unwrap_or_default();
+    let searches = match *path {
+        "/api/v1/alerts" => is_search(query),
+        "/alerts/{id}" => named(query, "as_of"),
+        _ => false,
+    };
     Door { role: *role, work: if searches { WorkKind::Search } else { *work } }
 }
 
 /// True if the list's parameters make the store read rows one by one.
 fn is_search(query: &str) -> bool {
-    let named = |wanted: &str| form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == wanted);
-    named("q") || named("source") || (named("entity_type") && !named("entity"))
+    let named = |name: &str| named(query, name);
+    named("q") || named("source") || named("as_of") || (named("entity_type") && !named("entity"))
+}
+
+fn named(query: &str, wanted: &str) -> bool {
+    form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == wanted)
 }
 
 #[cfg(test)]
@@ -276,6 +285,9 @@ mod tests {
         assert_eq!(work("status=new&limit=5"), WorkKind::Read);
         assert_eq!(work("status=new&q=x"), WorkKind::Search);
         assert_eq!(work("%71=x"), WorkKind::Search);
+        assert_eq!(work("as_of=7"), WorkKind::Search);
+        assert_eq!(of("GET", "/alerts/{id}", "/alerts/a?as_of=7").work, WorkKind::Search);
+        assert_eq!(of("GET", "/alerts/{id}", "/alerts/a").work, WorkKind::Read);
         assert_eq!(work("source=waf"), WorkKind::Search);
         assert_eq!(work("entity_type=host.name"), WorkKind::Search);
         assert_eq!(work("entity_type=host.name&entity=web-1"), WorkKind::Read);

@@ -360,6 +360,10 @@ impl From<&StoreError> for Problem {
                 let detail = format!("The change is for more than {max} alerts; narrow it down.");
                 Self::new(Kind::InvalidBody, detail)
             }
+            StoreError::TooLongAgo { max } => {
+                let detail = format!("More than {max} alerts have changed since; ask for a later `as_of`.");
+                Self::new(Kind::InvalidParameter, detail)
+            }
             error if error.retryable() => {
                 tracing::warn!(error = error as &dyn std::error::Error, "the store is busy");
                 Self::new(Kind::StoreUnavailable, "The store did not answer. Try again in a moment.")

@@ -146,7 +146,7 @@ fn open() -> Filter {
 /// What the queue's page asks for.
 async fn page(store: &Store, query: &ListQuery) -> Page<AlertRow> {
     let page = store.list(query).await.unwrap();
-    let ids: Vec<&str> = page.items.iter().map(|row| row.id.as_str()).collect();
+    let ids: Vec<(&str, u32)> = page.items.iter().map(|row| (row.id.as_str(), row.revision)).collect();
     store.courses(&ids).await.unwrap();
     let pairs: Vec<_> =
         page.items.iter().filter_map(|row| Some((row.rule_id.as_str(), row.entity.as_ref()?))).collect();

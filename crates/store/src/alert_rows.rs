@@ -74,10 +74,11 @@ const NOTICES: Bulk = Bulk {
          and crossed_at <= until and state = 'notice' and covered_by is null and withdrawn is null order by n, crossed_at, id"
     ),
 };
+// What is covered changes no more, so no snooze that ends may find it.
 const COVER: Bulk = Bulk {
     head: "with given (of_id, alert, at_seq) as (values ",
     columns: 3,
-    tail: ") update alerts set covered_by = alert, evidence_pending = 0, seq = at_seq from given where id = of_id",
+    tail: ") update alerts set covered_by = alert, evidence_pending = 0, snooze_id = null, seq = at_seq from given where id = of_id",
 };
 const SUCCEED: Bulk = Bulk {
     head: "with given (of_id, next, at_seq) as (values ",

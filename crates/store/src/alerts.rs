@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt as _;
-use sqlx::{Row, any::AnyRow};
+use sqlx::{AnyConnection, Row, any::AnyRow};
 use vedette_event::{Micros, Severity};
 
 use crate::{
@@ -41,6 +41,9 @@ macro_rules! row_columns {
     };
 }
 
+/// The columns that [`whole`] reads.
+pub(crate) const ROW: &str = row_columns!();
+
 /// The cursor behind a row.
 fn place(row: &AnyRow, sort: Sort) -> Result<String, Error> {
     let values = filter::columns(sort.key).iter().map(|column| row.try_get(*column));
@@ -74,34 +77,6 @@ impl Store {
         };
         let items = self.whole(&rows).await?;
         Ok(Page { items, next_cursor })
-    }
-
-    /// Rows that were there at `seq`, as they are now, in the order and from the place that a list asks for, each with the cursor
-    /// behind it; and whether there are more.
-    pub(crate) async fn walk_at(
-        &self,
-        query: &ListQuery,
-        seq: i64,
-    ) -> Result<(Vec<(String, AlertRow)>, bool), Error> {
-        let mut select = Select::new(row_columns!(), &query.filter);
-        select.and_int("created_seq <= ", seq);
-        select.page(query.sort, query.cursor.as_deref())?;
-        select.push(" limit ");
-        select.int(i64::from(query.limit) + 1);
-        let pool = if query.filter.searches() { &self.inner.searchers } else { &self.inner.readers };
-        let mut found = select.statement().fetch_all(pool).await?;
-        let all = found.len();
-        let (mut bytes, mut kept) = (0_u64, 0);
-        for row in found.iter().take(query.limit as usize) {
-            if bytes > PAGE_BYTES {
-                break;
-            }
-            bytes += unsigned(row.try_get("body_bytes")?);
-            kept += 1;
-        }
-        found.truncate(kept);
-        let places = found.iter().map(|row| place(row, query.sort)).collect::<Result<Vec<_>, _>>()?;
-        Ok((places.into_iter().zip(self.whole(&found).await?).collect(), kept < all))
     }
 
     /// Those of these rows (at most [`MAX_PAGE`] ids) that match the filter now; what the stream asks after a change.
@@ -161,21 +136,21 @@ impl Store {
         rows.iter().rev().map(crate::course::point).collect()
     }
 
-    /// How the counts of these alerts (at most [`MAX_PAGE`] ids) rose, by id: those of the newest [`COURSE`] revisions of each.
-    pub async fn courses(&self, ids: &[&str]) -> Result<BTreeMap<String, Vec<u64>>, Error> {
-        let ids = ids.get(..MAX_PAGE as usize).unwrap_or(ids);
+    /// How the counts of these alerts (at most [`MAX_PAGE`]) rose up to these revisions, by id: those of the last [`COURSE`].
+    pub async fn courses(&self, of: &[(&str, u32)]) -> Result<BTreeMap<String, Vec<u64>>, Error> {
+        let of = of.get(..MAX_PAGE as usize).unwrap_or(of);
         let mut courses: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-        if ids.is_empty() {
+        if of.is_empty() {
             return Ok(courses);
         }
-        let places = vec!["?"; ids.len()].join(", ");
+        let places = vec!["(?, ?)"; of.len()].join(", ");
         let sql = format!(
-            "select r.id, r.event_count from alerts a join alert_revisions r on r.id = a.id \
-             and r.revision > a.revision - {COURSE} where a.id in ({places}) order by r.id, r.revision"
+            "with wanted (of_id, last) as (values {places}) select r.id, r.event_count from wanted cross join alert_revisions r \
+             where r.id = of_id and r.revision <= last and r.revision > last - {COURSE} order by r.id, r.revision"
         );
         let mut select = sqlx::query(sqlx::AssertSqlSafe(sql));
-        for id in ids {
-            select = select.bind(*id);
+        for (id, revision) in of {
+            select = select.bind(*id).bind(i64::from(*revision));
         }
         for row in select.fetch_all(&self.inner.readers).await? {
             courses.entry(row.try_get("id")?).or_default().push(unsigned(row.try_get("event_count")?));
@@ -183,102 +158,118 @@ impl Store {
         Ok(courses)
     }
 
-    /// A row by its own id, a covered notice too.
+    /// A row by its own id, a covered notice too; row and body are of one moment.
     pub(crate) async fn own_row(&self, id: &str) -> Result<Option<AlertRow>, Error> {
+        let mut reader = self.inner.readers.begin().await?;
         let row = sqlx::query(concat!("select ", row_columns!(), " from alerts where id = $1")).bind(id);
-        let row = row.fetch_all(&self.inner.readers).await?;
-        Ok(self.whole(&row).await?.pop())
+        let row = row.fetch_all(&mut *reader).await?;
+        Ok(whole(&mut reader, &row).await?.pop())
     }
 
-    /// Rows by the number with which they appeared; covered notices are not among them.
-    pub(crate) async fn by_number(&self, numbers: &[i64]) -> Result<Vec<(i64, AlertRow)>, Error> {
-        self.by_number_where(numbers, "").await
+    /// These rows (at most [`MAX_PAGE`] ids), covered notices too, each with the number with which it appeared.
+    pub(crate) async fn numbered(&self, ids: &[String]) -> Result<Vec<(i64, AlertRow)>, Error> {
+        let mut select = Select::every(row_columns!());
+        select.ids(ids.get(..MAX_PAGE as usize).unwrap_or(ids));
+        self.with_numbers(select.statement().fetch_all(&self.inner.readers).await?).await
     }
 
-    /// As [`Store::by_number`], those of which our own condition holds.
+    async fn with_numbers(&self, rows: Vec<AnyRow>) -> Result<Vec<(i64, AlertRow)>, Error> {
+        let numbers = rows.iter().map(|row| row.try_get("created_seq")).collect::<Result<Vec<i64>, _>>()?;
+        Ok(numbers.into_iter().zip(self.whole(&rows).await?).collect())
+    }
+
+    /// Rows by the number with which they appeared, of which our own condition holds.
     pub(crate) async fn by_number_where(
         &self,
         numbers: &[i64],
-        condition: &'static str,
+        condition: &str,
     ) -> Result<Vec<(i64, AlertRow)>, Error> {
         if numbers.is_empty() {
             return Ok(Vec::new());
         }
         let places: Vec<String> = (1..=numbers.len()).map(|n| format!("${n}")).collect();
         let sql = format!(
-            "select {} from alerts where covered_by is null and created_seq in ({}){condition} order by created_seq",
+            "select {} from alerts where {condition} and created_seq in ({}) order by created_seq",
             row_columns!(),
             places.join(", ")
         );
         let select = sqlx::query(sqlx::AssertSqlSafe(sql));
         let select = numbers.iter().fold(select, |select, number| select.bind(*number));
-        let rows = select.fetch_all(&self.inner.readers).await?;
-        let numbers = rows.iter().map(|row| row.try_get("created_seq")).collect::<Result<Vec<i64>, _>>()?;
-        Ok(numbers.into_iter().zip(self.whole(&rows).await?).collect())
+        self.with_numbers(select.fetch_all(&self.inner.readers).await?).await
     }
 
     /// How many rows match, by what they have in common.
     pub async fn summary(&self, by: SummaryBy, filter: &Filter) -> Result<Summary, Error> {
         let capped = self.search_capped(filter).await?;
-        let rows = grouped(by, filter).statement().fetch_all(&self.inner.searchers).await?;
+        let rows = grouped(by, filter, None).statement().fetch_all(&self.inner.searchers).await?;
         let mut groups = rows.iter().map(|row| group(by, row)).collect::<Result<Vec<_>, Error>>()?;
         let more = groups.len() > MAX_GROUPS;
         groups.truncate(MAX_GROUPS);
-        match by {
-            SummaryBy::Severity => groups.sort_by_key(|group| group.severity),
-            SummaryBy::Status | SummaryBy::State | SummaryBy::Rule => {
-                groups.sort_by(|one, other| one.name.cmp(&other.name));
-            }
-            SummaryBy::Entity | SummaryBy::Technique => {}
-        }
+        in_order(by, &mut groups);
         Ok(Summary { groups, more, capped })
-    }
-
-    /// The bodies of these rows, by the number with which each appeared.
-    async fn bodies(&self, rows: &[AnyRow]) -> Result<BTreeMap<i64, String>, Error> {
-        let mut bodies = BTreeMap::new();
-        if rows.is_empty() {
-            return Ok(bodies);
-        }
-        let places = vec!["?"; rows.len()].join(", ");
-        let sql = format!("select created_seq, body from alert_bodies where created_seq in ({places})");
-        let mut select = sqlx::query(sqlx::AssertSqlSafe(sql));
-        for row in rows {
-            select = select.bind(row.try_get::<i64, _>("created_seq")?);
-        }
-        for row in select.fetch_all(&self.inner.readers).await? {
-            bodies.insert(row.try_get("created_seq")?, row.try_get("body")?);
-        }
-        Ok(bodies)
     }
 
     /// Reads the rows and adds the body of each and the notices that it covers.
     async fn whole(&self, rows: &[AnyRow]) -> Result<Vec<AlertRow>, Error> {
-        let mut bodies = self.bodies(rows).await?;
-        let with_body = |row| {
-            let mut alert = alert_row(row)?;
-            alert.body = bodies.remove(&row.try_get::<i64, _>("created_seq")?).unwrap_or_default();
-            Ok(alert)
-        };
-        let mut alerts = rows.iter().map(with_body).collect::<Result<Vec<_>, Error>>()?;
-        if alerts.is_empty() {
-            return Ok(alerts);
+        if rows.is_empty() {
+            return Ok(Vec::new());
         }
-        let places: Vec<String> = (1..=alerts.len()).map(|n| format!("${n}")).collect();
-        let sql = format!("select covered_by, id from alerts where covered_by in ({})", places.join(", "));
-        let mut select = sqlx::query(sqlx::AssertSqlSafe(sql));
-        for alert in &alerts {
-            select = select.bind(alert.id.as_str());
+        whole(&mut *self.inner.readers.acquire().await?, rows).await
+    }
+}
+
+/// The bodies of these rows, by the number with which each appeared.
+async fn bodies(connection: &mut AnyConnection, rows: &[AnyRow]) -> Result<BTreeMap<i64, String>, Error> {
+    let mut bodies = BTreeMap::new();
+    let places = vec!["?"; rows.len()].join(", ");
+    let sql = format!("select created_seq, body from alert_bodies where created_seq in ({places})");
+    let mut select = sqlx::query(sqlx::AssertSqlSafe(sql));
+    for row in rows {
+        select = select.bind(row.try_get::<i64, _>("created_seq")?);
+    }
+    for row in select.fetch_all(connection).await? {
+        bodies.insert(row.try_get("created_seq")?, row.try_get("body")?);
+    }
+    Ok(bodies)
+}
+
+/// Reads rows selected by [`ROW`] and adds the body of each and the notices that it covers.
+pub(crate) async fn whole(connection: &mut AnyConnection, rows: &[AnyRow]) -> Result<Vec<AlertRow>, Error> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut bodies = bodies(connection, rows).await?;
+    let with_body = |row: &AnyRow| {
+        let mut alert = alert_row(row)?;
+        alert.body = bodies.remove(&row.try_get::<i64, _>("created_seq")?).unwrap_or_default();
+        Ok(alert)
+    };
+    let mut alerts = rows.iter().map(with_body).collect::<Result<Vec<_>, Error>>()?;
+    let places: Vec<String> = (1..=alerts.len()).map(|n| format!("${n}")).collect();
+    let sql = format!("select covered_by, id from alerts where covered_by in ({})", places.join(", "));
+    let mut select = sqlx::query(sqlx::AssertSqlSafe(sql));
+    for alert in &alerts {
+        select = select.bind(alert.id.clone());
+    }
+    let mut covers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in select.fetch_all(connection).await? {
+        covers.entry(row.try_get("covered_by")?).or_default().push(row.try_get("id")?);
+    }
+    for alert in &mut alerts {
+        alert.covers = covers.remove(&alert.id).unwrap_or_default();
+        alert.covers.sort();
+    }
+    Ok(alerts)
+}
+
+/// Sorts groups, which come the largest first, as they are told.
+pub(crate) fn in_order(by: SummaryBy, groups: &mut [Group]) {
+    match by {
+        SummaryBy::Severity => groups.sort_by_key(|group| group.severity),
+        SummaryBy::Status | SummaryBy::State | SummaryBy::Rule => {
+            groups.sort_by(|one, other| one.name.cmp(&other.name));
         }
-        let mut covers: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for row in select.fetch_all(&self.inner.readers).await? {
-            covers.entry(row.try_get("covered_by")?).or_default().push(row.try_get("id")?);
-        }
-        for alert in &mut alerts {
-            alert.covers = covers.remove(&alert.id).unwrap_or_default();
-            alert.covers.sort();
-        }
-        Ok(alerts)
+        SummaryBy::Entity | SummaryBy::Technique => {}
     }
 }
 
@@ -286,7 +277,9 @@ impl Store {
 ///
 /// All but entities are counted in two steps: first by all columns of `alerts_open_facets`, in its order, which needs no sorting,
 /// then what is left of that, a few rows for each rule.
-fn grouped(by: SummaryBy, filter: &Filter) -> Select {
+///
+/// With a place in commit order, only those that have not changed since are counted, and no group is left out.
+pub(crate) fn grouped(by: SummaryBy, filter: &Filter, at: Option<(i64, Option<&BTreeSet<i64>>)>) -> Select {
     const FACETS: &str = "rule_id, techniques, severity, status, state";
     let (columns, kind, from) = match by {
         SummaryBy::Severity => ("cast(severity as text)", "null", ""),
@@ -298,15 +291,22 @@ fn grouped(by: SummaryBy, filter: &Filter) -> Select {
         }
         SummaryBy::Entity => ("coalesce(entity_value, '')", "entity_type", ""),
     };
+    let select = |columns: &str| {
+        let mut select = Select::new(columns, filter);
+        if let Some((seq, numbers)) = at {
+            select.at(seq, numbers);
+        }
+        select
+    };
     let mut select = match by {
         SummaryBy::Entity => {
             let columns = "entity_value, entity_type, count(*) as n, max(severity) as severity";
-            let mut select = Select::new(columns, filter);
+            let mut select = select(columns);
             select.push(" group by entity_value, entity_type");
             select
         }
         _ => {
-            let mut select = Select::new(&format!("{FACETS}, count(*) as n"), filter);
+            let mut select = select(&format!("{FACETS}, count(*) as n"));
             select.push(&format!(" group by {FACETS}"));
             select
         }
@@ -317,12 +317,15 @@ fn grouped(by: SummaryBy, filter: &Filter) -> Select {
          max(severity) as severity from ("
     ));
     let kind = if by == SummaryBy::Entity { ", entity_type" } else { "" };
-    select.push(&format!(") facets{from} group by {columns}{kind} order by total desc, name limit "));
-    select.int(MAX_GROUPS as i64 + 1);
+    select.push(&format!(") facets{from} group by {columns}{kind} order by total desc, name"));
+    if at.is_none() {
+        select.push(" limit ");
+        select.int(MAX_GROUPS as i64 + 1);
+    }
     select
 }
 
-fn group(by: SummaryBy, row: &AnyRow) -> Result<Group, Error> {
+pub(crate) fn group(by: SummaryBy, row: &AnyRow) -> Result<Group, Error> {
     let severity = severity_of(row.try_get("severity")?)?;
     let name: String = match by {
         SummaryBy::Severity => severity.name().to_owned(),

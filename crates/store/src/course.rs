@@ -95,7 +95,8 @@ pub(crate) struct Past {
 }
 
 impl Store {
-    /// The body of an alert as it was at `seq`, from its newest revision and body; newer ones may have come since those were read.
+    /// The body of an alert as it was at `seq`, or else that of the oldest point that is kept, from its newest revision and body;
+    /// newer ones may have come since those were read.
     pub(crate) async fn body_at(&self, id: &str, newest: (u32, &str), seq: i64) -> Result<Past, Error> {
         let rows = sqlx::query(
             "select revision, seq, back from alert_revisions where id = $1 and revision <= $2 order by revision desc limit $3",
@@ -107,7 +108,7 @@ impl Store {
         .await?;
         let (mut revision, mut body) = (newest.0, serde_json::from_str::<Value>(newest.1)?);
         let mut exact = false;
-        for row in &rows {
+        for (row, older) in rows.iter().zip(rows.iter().skip(1).map(Some).chain([None])) {
             let (of, at): (i64, i64) = (row.try_get("revision")?, row.try_get("seq")?);
             if of != i64::from(revision) {
                 break;
@@ -118,8 +119,13 @@ impl Store {
             }
             let Some(back) = row.try_get::<Option<String>, _>("back")? else { break };
             let Some(before) = apply(body.clone(), &serde_json::from_str(&back)?) else { break };
+            let kept = older.map(|older| older.try_get::<i64, _>("revision")).transpose()?;
+            let of = before.get("revision").and_then(Value::as_i64);
+            if of.is_none() || kept != of {
+                break;
+            }
             body = before;
-            revision = body.get("revision").and_then(Value::as_u64).map_or(revision, |n| n as u32);
+            revision = of.map_or(revision, narrow);
         }
         Ok(Past { revision, body: body.to_string(), exact })
     }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use vedette_event::Micros;
 
 use crate::{
@@ -28,7 +28,7 @@ const KINDS: usize = 16;
 /// Rows of an entity that are looked at for open ones.
 const LOOKED_AT: i64 = 2_000;
 /// Earlier verdicts that are told.
-const EARLIER: i64 = 10;
+pub(crate) const EARLIER: i64 = 10;
 
 /// What a field names: fields of one sort name the same thing by the same value.
 fn sort_of(kind: &str) -> &str {
@@ -73,8 +73,17 @@ impl Store {
     pub async fn entity_rows(
         &self,
         entity: &EntityRef,
+        page: (Option<i64>, u32),
+    ) -> Result<EntityRows, Error> {
+        self.rows_of(entity, page, None).await
+    }
+
+    /// The same rows as of now, or those that were in the queue at `seq`, as they are now.
+    async fn rows_of(
+        &self,
+        entity: &EntityRef,
         (before, limit): (Option<i64>, u32),
-        as_of: i64,
+        at: Option<i64>,
     ) -> Result<EntityRows, Error> {
         let of = self.spellings(entity).await?;
         let limit = limit.clamp(1, MAX_PAGE);
@@ -89,7 +98,7 @@ impl Store {
         // Covered notices are in there, too, each of which is beside its alert.
         let look = i64::from(limit) * 2 + 1;
         let select = of.bind(sqlx::query(AssertSqlSafe(sql)));
-        let select = select.bind(before.unwrap_or(i64::MAX)).bind(as_of).bind(look);
+        let select = select.bind(before.unwrap_or(i64::MAX)).bind(at.unwrap_or(i64::MAX)).bind(look);
         let found = select.fetch_all(&self.inner.readers).await?;
         let mut roles = BTreeMap::new();
         for row in &found {
@@ -98,7 +107,10 @@ impl Store {
             roles.insert(row.try_get::<i64, _>("created_seq")?, role.unwrap_or(ConcernRole::Evidence));
         }
         let last = roles.keys().next().copied();
-        let mut rows = self.by_number(&roles.keys().copied().collect::<Vec<_>>()).await?;
+        let numbers: Vec<i64> = roles.keys().copied().collect();
+        let there = at.map(|seq| format!("(covered_by is null or seq > {seq})"));
+        let there = there.as_deref().unwrap_or("covered_by is null");
+        let mut rows = self.by_number_where(&numbers, there).await?;
         rows.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
         let full = rows.len() > limit as usize;
         rows.truncate(limit as usize);
@@ -110,14 +122,14 @@ impl Store {
         Ok(EntityRows { rows: rows.collect(), next: end.filter(|_| more) })
     }
 
-    /// As [`Store::entity_rows`], each row as it was at `seq`. Notices that were covered since are not among them.
+    /// As [`Store::entity_rows`], each row as it was at `seq`.
     pub async fn entity_rows_at(
         &self,
         entity: &EntityRef,
         page: (Option<i64>, u32),
         seq: i64,
     ) -> Result<EntityRows, Error> {
-        let found = self.entity_rows(entity, page, seq).await?;
+        let found = self.rows_of(entity, page, Some(seq)).await?;
         let mut rows = Vec::with_capacity(found.rows.len());
         for (row, role) in found.rows {
             rows.push((self.as_it_was(row, seq).await?.row, role));
@@ -125,21 +137,30 @@ impl Store {
         Ok(EntityRows { rows, next: found.next })
     }
 
+    /// The numbers of the newest rows that concern an entity and were there at `seq`: [`LOOKED_AT`] at most.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn concerning(&self, entity: &EntityRef, seq: i64) -> Result<BTreeSet<i64>, Error> {
+        let of = self.spellings(entity).await?;
+        let next = of.next();
+        let sql = format!(
+            "select distinct created_seq from alert_entities where {} and created_seq <= ${next} order by created_seq desc \
+             limit ${}",
+            of.sql(),
+            next + 1
+        );
+        let select = of.bind(sqlx::query(AssertSqlSafe(sql))).bind(seq).bind(LOOKED_AT);
+        let numbers = select.fetch_all(&self.inner.readers).await?;
+        numbers.iter().map(|row| Ok(row.try_get("created_seq")?)).collect()
+    }
+
     /// The newest rows that concern an entity and are not closed.
     pub async fn entity_open(&self, entity: &EntityRef, limit: u32) -> Result<Vec<AlertRow>, Error> {
-        let of = self.spellings(entity).await?;
-        let sql = format!(
-            "select distinct created_seq from alert_entities where {} order by created_seq desc limit ${}",
-            of.sql(),
-            of.next()
-        );
-        let inner = of.bind(sqlx::query(AssertSqlSafe(sql))).bind(LOOKED_AT);
-        let numbers = inner.fetch_all(&self.inner.readers).await?;
-        let numbers =
-            numbers.iter().map(|row| row.try_get("created_seq")).collect::<Result<Vec<i64>, _>>()?;
+        let numbers: Vec<i64> = self.concerning(entity, i64::MAX).await?.into_iter().rev().collect();
         let mut open = Vec::new();
         for some in numbers.chunks(MAX_PAGE as usize) {
-            let mut rows = self.by_number_where(some, " and status <> 'closed'").await?;
+            let mut rows = self.by_number_where(some, "covered_by is null and status <> 'closed'").await?;
             rows.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
             open.extend(rows.into_iter().map(|(_, row)| row));
             if open.len() >= limit as usize {
@@ -227,7 +248,7 @@ impl Store {
             let word: String = row.try_get("disposition")?;
             let Some(disposition) = Disposition::parse(&word) else { continue };
             let id: String = row.try_get("id")?;
-            let said = self.said_of(&id).await?;
+            let said = said_of(&mut *self.inner.readers.acquire().await?, &id, i64::MAX).await?;
             found.push(EarlierVerdict {
                 crossed_at: Micros(row.try_get("crossed_at")?),
                 closed_at: Micros(row.try_get("closed_at")?),
@@ -258,28 +279,6 @@ impl Store {
             .collect()
     }
 
-    /// Who closed a row last, and the last comment on it.
-    async fn said_of(&self, id: &str) -> Result<(Option<String>, Option<String>), Error> {
-        let rows = sqlx::query(
-            "select actor, action, after from audit where target = $1 and action in ('triage', 'comment') \
-             order by seq desc limit 20",
-        );
-        let (mut by, mut reason) = (None, None);
-        for row in rows.bind(id).fetch_all(&self.inner.readers).await? {
-            let (action, after): (String, Option<String>) = (row.try_get("action")?, row.try_get("after")?);
-            let after = after.unwrap_or_default();
-            if action == "comment" {
-                reason = reason.or_else(|| serde_json::from_str::<String>(&after).ok());
-            } else if by.is_none()
-                && serde_json::from_str::<Triage>(&after)
-                    .is_ok_and(|triage| triage.status == crate::model::Status::Closed)
-            {
-                by = Some(row.try_get("actor")?);
-            }
-        }
-        Ok((by, reason))
-    }
-
     /// An entity in all spellings that are known: the fields of its sort that have this value.
     async fn spellings(&self, entity: &EntityRef) -> Result<Spellings, Error> {
         let select = sqlx::query("select distinct kind from alert_entities where value = $1 order by kind");
@@ -293,4 +292,30 @@ impl Store {
         }
         Ok(Spellings { value: entity.value.clone(), kinds: kinds.into_iter().collect() })
     }
+}
+
+/// Who had closed a row last at `seq`, and the last comment on it.
+pub(crate) async fn said_of(
+    connection: &mut AnyConnection,
+    id: &str,
+    seq: i64,
+) -> Result<(Option<String>, Option<String>), Error> {
+    let rows = sqlx::query(
+        "select actor, action, after from audit where target = $1 and seq <= $2 and action in ('triage', 'comment') \
+         order by seq desc limit 20",
+    );
+    let (mut by, mut reason) = (None, None);
+    for row in rows.bind(id).bind(seq).fetch_all(connection).await? {
+        let (action, after): (String, Option<String>) = (row.try_get("action")?, row.try_get("after")?);
+        let after = after.unwrap_or_default();
+        if action == "comment" {
+            reason = reason.or_else(|| serde_json::from_str::<String>(&after).ok());
+        } else if by.is_none()
+            && serde_json::from_str::<Triage>(&after)
+                .is_ok_and(|triage| triage.status == crate::model::Status::Closed)
+        {
+            by = Some(row.try_get("actor")?);
+        }
+    }
+    Ok((by, reason))
 }

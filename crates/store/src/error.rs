@@ -173,6 +173,12 @@ pub enum Error {
         /// The limit.
         max: usize,
     },
+    /// More rows have changed since than the past is made of.
+    #[error("more than {max} alerts have changed since; ask for a later time")]
+    TooLongAgo {
+        /// The limit.
+        max: usize,
+    },
     /// A token of this name is in force.
     #[error("a token named `{name}` exists already; revoke it first, or choose another name")]
     TokenExists {

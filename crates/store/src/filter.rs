@@ -3,6 +3,8 @@
 //! In: [`Filter`], [`Sort`], an opaque cursor. Out: a [`Select`]. Invariants: what users give is only ever an argument,
 //! never SQL text; a filter never selects covered notices; a cursor belongs to one sort order.
 
+use std::collections::BTreeSet;
+
 use sqlx::AssertSqlSafe;
 
 use crate::{
@@ -164,6 +166,16 @@ impl Select {
         Ok(())
     }
 
+    /// Restricts it to rows that have not changed since `seq`, and to these numbers if there are any given.
+    pub(crate) fn at(&mut self, seq: i64, numbers: Option<&BTreeSet<i64>>) {
+        self.and_int("seq <= ", seq);
+        let Some(numbers) = numbers else { return };
+        if numbers.is_empty() {
+            self.push(" and 1 = 0");
+        }
+        self.any_of("created_seq", numbers.iter().map(|number| Argument::Int(*number)));
+    }
+
     /// Appends our own SQL text.
     pub(crate) fn push(&mut self, sql: &str) {
         self.sql.push_str(sql);
@@ -276,7 +288,8 @@ impl PageEnd {
         text.bytes().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    fn read(cursor: &str, sort: Sort) -> Result<Self, Error> {
+    /// The place that a cursor of this order stands for.
+    pub(crate) fn read(cursor: &str, sort: Sort) -> Result<Self, Error> {
         Self::parse(cursor, sort).ok_or(Error::BadCursor)
     }
 

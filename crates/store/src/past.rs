@@ -1,10 +1,8 @@
-//! The past: rows of the queue as they were at a `seq`, which is what a link of yesterday shows.
+//! The past of a row: as it was at a `seq`, which is what a link of yesterday shows.
 //!
-//! In: an id, a place in commit order. Out: the row as it was. Invariants: what has not changed since is what it is; triage comes
+//! In: a row's id, a place in commit order. Out: the row as it was. Invariants: what has not changed since is what it is; triage comes
 //! from the audit log, bodies from the differences that each revision keeps; where points of the course are not kept any more,
 //! the oldest that can be made is given, and said to be that; a row that was not there yet is not there.
-
-use std::collections::BTreeSet;
 
 use serde_json::Value;
 use sqlx::Row;
@@ -13,18 +11,13 @@ use vedette_event::{Micros, Severity};
 use crate::{
     alerts::unsigned,
     error::Error,
-    filter::MAX_PAGE,
-    model::{
-        AlertRow, AuditEntry, Filter, ListQuery, Page, PastRow, RowState, Status, Triage, Withdrawal,
-        Withdrawn,
-    },
+    model::{AlertRow, AuditEntry, PastRow, RowState, Status, Triage, Withdrawal, Withdrawn},
     store::Store,
+    techniques,
+    then::snoozed::Snoozed,
     transaction::{WriteTx, minute},
-    triage::{Handled, audit_entry},
+    triage::{Closing, Handled, audit_entry},
 };
-
-/// Rows that one page of the past looks at, each of which is made by some questions of its own.
-const LOOKED_AT: u32 = 200;
 
 /// The analysts' side of a row at some time.
 struct Handling {
@@ -32,13 +25,14 @@ struct Handling {
     recurred: bool,
     withdrawn: Option<Withdrawn>,
     case: Option<i64>,
+    closing: Option<Closing>,
 }
 
 impl Handling {
     /// What the entries up to some time, in order, come to.
     fn after(entries: &[AuditEntry]) -> Self {
-        let fresh = Triage { status: Status::New, assignee: None, disposition: None, version: 0 };
-        let mut handling = Self { triage: fresh, recurred: false, withdrawn: None, case: None };
+        let triage = Triage::fresh();
+        let mut handling = Self { triage, recurred: false, withdrawn: None, case: None, closing: None };
         for entry in entries {
             let to = entry.to.as_deref().unwrap_or_default();
             match entry.action.as_str() {
@@ -47,7 +41,7 @@ impl Handling {
                         let closed = handled.triage.status == Status::Closed;
                         let before = entry.action == "recurred" || (handling.recurred && !closed);
                         handling.recurred = handled.recurred.unwrap_or(before);
-                        handling.triage = handled.triage;
+                        (handling.triage, handling.closing) = (handled.triage, handled.closing);
                     }
                 }
                 "withdrawn" => {
@@ -81,37 +75,6 @@ impl Store {
         self.as_it_was(row, seq).await.map(Some)
     }
 
-    /// One page of the queue as it was at `seq`, sorted by what never changes: time of crossing, or of appearing. So many rows at
-    /// most are looked at, so that a page can hold fewer than asked for, or none, and yet have a next one. Notices that were
-    /// covered since are not among them.
-    pub async fn list_at(&self, query: &ListQuery, seq: i64) -> Result<Page<AlertRow>, Error> {
-        let limit = query.limit.clamp(1, MAX_PAGE) as usize;
-        // What a row is about never changes; what becomes of it is asked of what it was.
-        let filter = Filter {
-            status: BTreeSet::new(),
-            state: BTreeSet::new(),
-            severity: BTreeSet::new(),
-            assignee: None,
-            case: None,
-            snoozed: None,
-            ..query.filter.clone()
-        };
-        let walk = ListQuery { filter, limit: LOOKED_AT, ..query.clone() };
-        let (found, more) = self.walk_at(&walk, seq).await?;
-        let (mut items, mut end, mut left) = (Vec::new(), None, found.len());
-        for (place, row) in found {
-            let past = self.as_it_was(row, seq).await?.row;
-            (end, left) = (Some(place), left - 1);
-            if query.filter.holds(&past) {
-                items.push(past);
-            }
-            if items.len() == limit {
-                break;
-            }
-        }
-        Ok(Page { items, next_cursor: end.filter(|_| more || left > 0) })
-    }
-
     /// A row as it was at `seq`, from what it is.
     pub(crate) async fn as_it_was(&self, mut row: AlertRow, seq: i64) -> Result<PastRow, Error> {
         if row.seq <= seq {
@@ -134,7 +97,11 @@ impl Store {
         let entries = entries.iter().map(audit_entry).collect::<Result<Vec<_>, _>>()?;
         let handling = Handling::after(&entries);
         (row.triage, row.recurred, row.withdrawn) = (handling.triage, handling.recurred, handling.withdrawn);
-        (row.since_closed, row.case) = (None, handling.case);
+        row.case = handling.case;
+        row.since_closed = handling.closing.map(|closing| {
+            let shown = if closing.here { unsigned(closing.count) } else { 0 };
+            row.count.saturating_sub(shown)
+        });
         row.snooze = self.snooze_at(&row, &entries, seq).await?;
         let covers = sqlx::query("select id from alerts where covered_by = $1 and seq <= $2 order by id");
         let covers = covers.bind(&row.id).bind(seq).fetch_all(&self.inner.readers).await?;
@@ -148,29 +115,34 @@ impl Store {
         Ok(PastRow { row, exact })
     }
 
-    /// The snooze that hid a row of this kind then, unless it is forgotten by now.
+    /// The snooze that hid a row then.
     async fn snooze_at(
         &self,
         row: &AlertRow,
         entries: &[AuditEntry],
         seq: i64,
     ) -> Result<Option<i64>, Error> {
-        let Some(entity) = &row.entity else { return Ok(None) };
-        let select = sqlx::query(
-            "select s.id, b.seq from snoozes s join audit b on b.target = 'snooze:' || s.id and b.action = 'snoozed' and b.seq <= $1 \
-             where s.rule_id = $2 and s.entity_value = $3 and s.entity_type = $4 and s.severity >= $5 and not exists \
-             (select 1 from audit e where e.target = b.target and e.action in ('snooze_lifted', 'snooze_over') and e.seq <= $1) \
-             order by s.id desc limit 1",
+        if row.entity.is_none() {
+            return Ok(None);
+        }
+        let mut reader = self.inner.readers.acquire().await?;
+        let snoozed = Snoozed::read(&mut reader, seq).await?;
+        let Some(began) = snoozed.of(&row.rule_id, row.entity.as_ref(), row.severity) else {
+            return Ok(None);
+        };
+        let before =
+            entries.get(..entries.partition_point(|entry| entry.seq <= began.seq)).unwrap_or_default();
+        if Handling::after(before).triage.status != Status::Closed {
+            return Ok(Some(began.id));
+        }
+        // What was closed when it began was passed by, until it was written again.
+        let written = sqlx::query(
+            "select max(seq) as seq from (select seq from alert_revisions where id = $1 and seq <= $2 union all \
+             select created_seq from alerts where id = $1) as places",
         );
-        let select = select.bind(seq).bind(&row.rule_id).bind(&entity.value).bind(&entity.kind);
-        let found = select.bind(row.severity as i64).fetch_optional(&self.inner.readers).await?;
-        let Some(found) = found else { return Ok(None) };
-        // What was closed before it began it passed by.
-        let began: i64 = found.try_get("seq")?;
-        let before = entries.get(..entries.partition_point(|entry| entry.seq <= began)).unwrap_or_default();
-        let closed = |triage: &Triage| triage.status == Status::Closed;
-        let passed_by = closed(&row.triage) && closed(&Handling::after(before).triage);
-        Ok(if passed_by { None } else { Some(found.try_get("id")?) })
+        let written = written.bind(&row.id).bind(seq).fetch_one(&mut *reader).await?;
+        let since: Option<i64> = written.try_get("seq")?;
+        Ok(since.filter(|since| *since > began.seq).map(|_| began.id))
     }
 
     /// The `seq` that a time stands for, to the minute: all that had been committed when its minute began or, where nothing was
@@ -218,5 +190,13 @@ fn told(row: &mut AlertRow, body: &str) {
     }
     if let Some(count) = body.get("count").and_then(Value::as_u64) {
         row.count = count;
+    }
+    let Some(rule) = body.get("rule") else { return };
+    if let Some(title) = rule.get("title").and_then(Value::as_str) {
+        title.clone_into(&mut row.rule_title);
+    }
+    if let Some(tags) = rule.get("tags").and_then(Value::as_array) {
+        let tags: Vec<String> = tags.iter().filter_map(|tag| tag.as_str().map(str::to_owned)).collect();
+        row.techniques = techniques::named(&tags).split_whitespace().map(str::to_owned).collect();
     }
 }

@@ -71,9 +71,9 @@ pub(crate) struct Handled {
     #[serde(default)]
     pub(crate) recurred: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    closing: Option<Closing>,
+    pub(crate) closing: Option<Closing>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    closed_at: Option<Micros>,
+    pub(crate) closed_at: Option<Micros>,
     /// After a change was taken back: the `seq` of the entry that had left the row as it is again; 0 is the row as it appeared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) again: Option<i64>,
@@ -103,7 +103,7 @@ impl TriageRow {
     /// That of a row that is not there yet.
     pub(crate) fn fresh(severity: Severity) -> Self {
         Self {
-            triage: Triage { status: Status::New, assignee: None, disposition: None, version: 0 },
+            triage: Triage::fresh(),
             revision: 0,
             severity,
             count: 0,

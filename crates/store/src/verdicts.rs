@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use vedette_event::Micros;
 
 use crate::{
@@ -60,6 +60,24 @@ impl Verdicts {
         }
     }
 
+    /// One more.
+    pub(crate) fn add(&mut self, disposition: Option<Disposition>) {
+        self.set(disposition.map(Disposition::name), 1);
+    }
+
+    /// The verdicts of both, as far as figures are counted.
+    pub(crate) fn join(&mut self, other: Self) {
+        for (own, other) in [
+            (&mut self.true_positive, other.true_positive),
+            (&mut self.benign, other.benign),
+            (&mut self.false_positive, other.false_positive),
+            (&mut self.duplicate, other.duplicate),
+            (&mut self.undecided, other.undecided),
+        ] {
+            *own = (*own + other).min(MAX_COUNTED);
+        }
+    }
+
     fn set(&mut self, disposition: Option<&str>, count: u64) {
         let place = match disposition.and_then(Disposition::parse) {
             Some(Disposition::TruePositive) => &mut self.true_positive,
@@ -73,62 +91,74 @@ impl Verdicts {
 }
 
 /// Counts entries of `alerts_verdicts` of a pair, at most [`MAX_COUNTED`].
-macro_rules! counted {
-    ($disposition:literal) => {
-        concat!(
-            "(select count(*) from (select 1 from alerts where rule_id = of_rule and entity_value = of_value \
-             and entity_type = of_type and disposition ",
-            $disposition,
-            " and closed_at >= of_since and covered_by is null and withdrawn is null and status = 'closed' limit 1000))"
-        )
-    };
+fn counted(disposition: &str, unchanged: &str) -> String {
+    format!(
+        "(select count(*) from (select 1 from alerts where rule_id = of_rule and entity_value = of_value and entity_type = of_type \
+         and disposition {disposition} and closed_at >= of_since and covered_by is null and withdrawn is null \
+         and status = 'closed'{unchanged} limit {MAX_COUNTED}))"
+    )
+}
+
+/// The verdicts of each of these pairs of a rule's id and an entity (at most [`MAX_PAGE`]), in their order, closed since then, of rows
+/// that have not changed since a place in commit order; one statement for all of them.
+pub(crate) async fn of_pairs(
+    connection: &mut AnyConnection,
+    of: &[(&str, &EntityRef)],
+    (since, unchanged_since): (Option<Micros>, Option<i64>),
+) -> Result<Vec<Verdicts>, Error> {
+    let of = of.get(..MAX_PAGE as usize).unwrap_or(of);
+    let mut numbers: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
+    for (rule, entity) in of {
+        let number = numbers.len();
+        numbers.entry((rule, &entity.kind, &entity.value)).or_insert(number);
+    }
+    if numbers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let places = vec!["(?, ?, ?, ?, ?, ?)"; numbers.len()].join(", ");
+    // The present is answered by the index alone.
+    let unchanged = unchanged_since.map_or("", |_| " and seq <= of_seq");
+    let figures = Disposition::ALL.iter().map(|of| {
+        let name = of.name();
+        format!("{} as {name}", counted(&format!("= '{name}'"), unchanged))
+    });
+    let figures: Vec<String> =
+        figures.chain([format!("{} as undecided", counted("is null", unchanged))]).collect();
+    let sql = format!(
+        "with wanted (n, of_rule, of_type, of_value, of_since, of_seq) as (values {places}) select n, {} from wanted",
+        figures.join(", ")
+    );
+    let since = since.map_or(i64::MIN, |since| since.0);
+    let mut select = sqlx::query(AssertSqlSafe(sql));
+    for ((rule, kind, value), n) in &numbers {
+        select = select.bind(*n as i64).bind(*rule).bind(*kind).bind(*value).bind(since);
+        select = select.bind(unchanged_since.unwrap_or(i64::MAX));
+    }
+    let mut found = vec![Verdicts::default(); numbers.len()];
+    for row in select.fetch_all(connection).await? {
+        let n: i64 = row.try_get("n")?;
+        let Some(verdicts) = usize::try_from(n).ok().and_then(|n| found.get_mut(n)) else { continue };
+        for disposition in Disposition::ALL {
+            verdicts.set(Some(disposition.name()), unsigned(row.try_get(disposition.name())?));
+        }
+        verdicts.set(None, unsigned(row.try_get("undecided")?));
+    }
+    let found = of.iter().filter_map(|(rule, entity)| {
+        let number = numbers.get(&(*rule, &*entity.kind, &*entity.value));
+        number.and_then(|number| found.get(*number)).copied()
+    });
+    Ok(found.collect())
 }
 
 impl Store {
     /// The verdicts of each of these pairs of a rule's id and an entity (at most [`MAX_PAGE`]), in their order, closed since
-    /// then; one statement for all of them.
+    /// then.
     pub async fn verdicts(
         &self,
         of: &[(&str, &EntityRef)],
         since: Option<Micros>,
     ) -> Result<Vec<Verdicts>, Error> {
-        let of = of.get(..MAX_PAGE as usize).unwrap_or(of);
-        let mut numbers: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
-        for (rule, entity) in of {
-            let number = numbers.len();
-            numbers.entry((rule, &entity.kind, &entity.value)).or_insert(number);
-        }
-        if numbers.is_empty() {
-            return Ok(Vec::new());
-        }
-        let places = vec!["(?, ?, ?, ?, ?)"; numbers.len()].join(", ");
-        let sql = format!(
-            "with wanted (n, of_rule, of_type, of_value, of_since) as (values {places}) select n, {}, {}, {}, {}, {} from wanted",
-            concat!(counted!("= 'true_positive'"), " as true_positive"),
-            concat!(counted!("= 'benign'"), " as benign"),
-            concat!(counted!("= 'false_positive'"), " as false_positive"),
-            concat!(counted!("= 'duplicate'"), " as duplicate"),
-            concat!(counted!("is null"), " as undecided"),
-        );
-        let since = since.map_or(i64::MIN, |since| since.0);
-        let mut select = sqlx::query(AssertSqlSafe(sql));
-        for ((rule, kind, value), n) in &numbers {
-            select = select.bind(*n as i64).bind(*rule).bind(*kind).bind(*value).bind(since);
-        }
-        let mut found = vec![Verdicts::default(); numbers.len()];
-        for row in select.fetch_all(&self.inner.readers).await? {
-            let n: i64 = row.try_get("n")?;
-            let Some(verdicts) = usize::try_from(n).ok().and_then(|n| found.get_mut(n)) else { continue };
-            for disposition in Disposition::ALL {
-                verdicts.set(Some(disposition.name()), unsigned(row.try_get(disposition.name())?));
-            }
-            verdicts.set(None, unsigned(row.try_get("undecided")?));
-        }
-        let found = of.iter().filter_map(|(rule, entity)| {
-            let number = numbers.get(&(*rule, &*entity.kind, &*entity.value));
-            number.and_then(|number| found.get(*number)).copied()
-        });
-        Ok(found.collect())
+        of_pairs(&mut *self.inner.readers.acquire().await?, of, (since, None)).await
     }
 
     /// The verdicts of each rule since then, whole: an entry of an index is read for each alert closed.

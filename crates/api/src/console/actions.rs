@@ -423,7 +423,8 @@ pub(super) struct AlertActions {
 }
 
 impl AlertActions {
-    pub(super) async fn of(app: &App, row: &AlertRow) -> Result<Self, Problem> {
+    /// As they are, or as they were at a `seq`.
+    pub(super) async fn of(app: &App, row: &AlertRow, at: Option<i64>) -> Result<Self, Problem> {
         let of_alert = async |id: &str| {
             let params = ActionParams { alert_id: Some(id.to_owned()), ..ActionParams::default() };
             action::page(app, &params).await
@@ -431,6 +432,12 @@ impl AlertActions {
         let mut all: BTreeMap<i64, ActionDocument> = BTreeMap::new();
         for id in row.covers.iter().chain([&row.id]) {
             all.extend(of_alert(id).await?.items.into_iter().map(|action| (action.action_id, action)));
+        }
+        if let Some(seq) = at {
+            for (id, action) in std::mem::take(&mut all) {
+                let was = app.store.action_at(action.action_id, seq).await?;
+                all.extend(was.map(|was| (id, was.into())));
+            }
         }
         let runnable = app.response.as_ref().map(|response| response.runnable(row)).unwrap_or_default();
         Ok(Self {

@@ -17,7 +17,7 @@ use super::{
     href,
     marks::Marks,
     picture,
-    queue::row::Seen,
+    queue::row::{Seen, of_then},
     render, segment,
     sheet::{About, Before, Who},
     timeline, words,
@@ -117,7 +117,8 @@ struct AlertPage {
     children_note: String,
     events: Table,
     key: Vec<(String, String)>,
-    related: Vec<(&'static str, String)>,
+    /// How, where, which.
+    related: Vec<(&'static str, String, String)>,
     before: Vec<Before>,
     /// How often the rule was closed about this entity, and as what.
     seen: Option<Seen>,
@@ -168,7 +169,7 @@ async fn show(
     let live = app.live.now();
     let body = body(&dossier.document.row)?;
     let known = app.store.there_at(&children::ids(&body), at.unwrap_or(i64::MAX)).await?;
-    let desk = AlertDesk::of(app, &dossier.document.row).await?;
+    let desk = AlertDesk::of(app, &dossier.document.row, at).await?;
     let text = app.store.rule_text(&body.rule.id, &body.rule.version).await?;
     let mut page = compose(dossier, desk, &body, (&known, text), &live, (filters, at));
     if let Some((why, text)) = unsaved {
@@ -258,8 +259,8 @@ fn compose(
     let contents = Contents::new((&row.id, at), events.unwrap_or_default(), marks, only);
     let children = children::blocks(body, known, &contents);
     let seen =
-        row.entity.as_ref().zip(verdicts).and_then(|(of, verdicts)| Seen::of(&row.rule_id, of, verdicts));
-    let entity = Who::of(&row, standing);
+        row.entity.as_ref().zip(verdicts).and_then(|(of, verdicts)| Seen::of(&row.rule_id, of, verdicts, at));
+    let entity = Who::of(&row, standing, at);
     let title = body.rule.title.to_string();
     let whose = entity.as_ref().map(|who| who.value.clone()).unwrap_or_default();
     let table = contents.table("ev", &body.evidence, body.evidence_total);
@@ -301,9 +302,12 @@ fn compose(
         children,
         events: table,
         key: body.key.iter().map(|(name, value)| (name.to_string(), value.text().to_owned())).collect(),
-        related,
+        related: related
+            .into_iter()
+            .map(|(label, id)| (label, of_then(segment("/alerts/", &id), at), id))
+            .collect(),
         seen,
-        before: earlier.into_iter().map(Before::of).collect(),
+        before: earlier.into_iter().map(|of| Before::of(of, at)).collect(),
         timeline: timeline::entries(body, row.state, &revisions, &covered, history),
         status: row.triage.status.name(),
         status_label: words::label(row.triage.status.name()),
@@ -430,9 +434,9 @@ pub(super) async fn event(
 }
 
 impl Who {
-    /// Where all that concerns it is.
+    /// Where all that concerns it is, or was.
     pub fn href(&self) -> String {
-        entity_href(&self.kind, &self.value)
+        of_then(entity_href(&self.kind, &self.value), self.at)
     }
 }
 

@@ -20,7 +20,8 @@ pub(super) struct AlertDesk {
 }
 
 impl AlertDesk {
-    pub async fn of(app: &App, row: &AlertRow) -> Result<Self, Problem> {
+    /// Of a row as it is, or as it was at a `seq`.
+    pub async fn of(app: &App, row: &AlertRow, at: Option<i64>) -> Result<Self, Problem> {
         let case = match row.case {
             Some(id) => app.store.case(id).await?.map(|case| (id, case.title)),
             None => None,
@@ -36,7 +37,7 @@ impl AlertDesk {
             snooze: snooze
                 .map(|snooze| (snooze.id, Stamp::of(snooze.until), snooze.created_by, snooze.reason)),
             pair: row.entity.is_some(),
-            actions: AlertActions::of(app, row).await?,
+            actions: AlertActions::of(app, row, at).await?,
         })
     }
 }

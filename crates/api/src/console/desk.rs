@@ -208,19 +208,36 @@ struct AuditRow {
     action_href: String,
     target: String,
     target_href: String,
-    from: String,
-    to: String,
+    /// Before and after.
+    states: [Told; 2],
+}
+
+/// A state: its beginning, and what is looked at by itself.
+struct Told {
+    short: String,
+    whole: Option<String>,
+}
+
+/// Characters of a state that stand in its row.
+const SHORT: usize = 90;
+
+impl Told {
+    fn of(text: String) -> Self {
+        match text.char_indices().nth(SHORT) {
+            Some((at, _)) => Self { short: format!("{}…", &text[..at]), whole: Some(text) },
+            None => Self { short: text, whole: None },
+        }
+    }
 }
 
 impl AuditRow {
     fn of(entry: AuditDocument) -> Self {
         let said = |value: Option<Value>| {
-            let text = match value {
+            Told::of(match value {
                 None => "–".to_owned(),
                 Some(Value::String(text)) => text,
                 Some(other) => other.to_string(),
-            };
-            words::cut(&text)
+            })
         };
         let AuditDocument { at, actor, action, target, from, to, .. } = entry;
         Self {
@@ -231,8 +248,7 @@ impl AuditRow {
             actor,
             action,
             target,
-            from: said(from),
-            to: said(to),
+            states: [said(from), said(to)],
         }
     }
 }

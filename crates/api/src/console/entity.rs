@@ -7,7 +7,9 @@ use axum::{extract::State, response::Response};
 use vedette_event::{Micros, Severity};
 use vedette_store::model::{AlertRow, ConcernRole, Status};
 
-use super::{Frame, Stamp, alert::Past, events::entity_href, href, render, segment, words};
+use super::{
+    Frame, Stamp, alert::Past, events::entity_href, href, queue::row::of_then, render, segment, words,
+};
 use crate::{
     app::App,
     desk::{
@@ -140,22 +142,25 @@ pub(super) async fn page(
         (format!("{} {name}", words::number(*n)), disposition.name())
     };
     let neighbour = |of: entity::NeighbourCount| Neighbour {
-        href: entity_href(&of.entity.kind, &of.entity.value),
+        href: of_then(entity_href(&of.entity.kind, &of.entity.value), at),
         alerts: words::number(of.alerts),
         kind: of.entity.kind,
         value: of.entity.value,
     };
     render(&EntityPage {
         frame: Frame::new(&live, "/"),
-        queue: href("/", &[("status", "all"), ("entity", &entity.value), ("entity_type", &entity.kind)]),
+        queue: of_then(
+            href("/", &[("status", "all"), ("entity", &entity.value), ("entity_type", &entity.kind)]),
+            at,
+        ),
         first,
-        open: open.into_iter().map(|document| line(document, ConcernRole::Entity)).collect(),
+        open: open.into_iter().map(|document| line(document, ConcernRole::Entity, at)).collect(),
         verdicts: verdicts.iter().map(verdict).collect(),
         neighbours: neighbours.into_iter().map(neighbour).collect(),
         neighbours_of: words::number(neighbours_of),
         // The past ends with the last of its alerts: which time its place stands for is not known to the second.
         course: Course::of(&items, if at.is_some() { Micros::MIN } else { now() }),
-        lines: items.into_iter().map(|item| line(item.alert, item.role)).collect(),
+        lines: items.into_iter().map(|item| line(item.alert, item.role, at)).collect(),
         next: next_cursor.map(|cursor| {
             let mut pairs = vec![("cursor", cursor.as_str())];
             pairs.extend(as_of.as_deref().map(|at| ("as_of", at)));
@@ -168,10 +173,10 @@ pub(super) async fn page(
     })
 }
 
-fn line(document: AlertDocument, role: ConcernRole) -> Line {
+fn line(document: AlertDocument, role: ConcernRole, at: Option<i64>) -> Line {
     let row = document.row;
     Line {
-        href: segment("/alerts/", &row.id),
+        href: of_then(segment("/alerts/", &row.id), at),
         at: Stamp::of(row.crossed_at),
         severity: row.severity.name(),
         severity_label: words::label(row.severity.name()),

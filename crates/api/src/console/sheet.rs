@@ -5,7 +5,7 @@
 use vedette_event::Alert;
 use vedette_store::model::{AlertRow, Disposition, EarlierVerdict};
 
-use super::{Stamp, events::entity_href, href, segment, words};
+use super::{Stamp, events::entity_href, href, queue::row::of_then, segment, words};
 use crate::{
     attack::Attack,
     desk::dossier::Standing,
@@ -130,19 +130,18 @@ pub(super) struct Who {
     /// `11 false positive`, the most frequent first.
     pub verdicts: Vec<(String, &'static str)>,
     pub queue: String,
-    /// Whether it is known how it stands.
-    pub known: bool,
+    /// At which `seq`, where that is not now.
+    pub at: Option<i64>,
 }
 
 impl Who {
     /// The entity of a row.
-    pub fn of(row: &AlertRow, standing: Option<Standing>) -> Option<Self> {
+    pub fn of(row: &AlertRow, standing: Option<Standing>, at: Option<i64>) -> Option<Self> {
         let entity = row.entity.as_ref()?;
-        let known = standing.is_some();
         let Standing { open, more, verdicts } = standing.unwrap_or_default();
         let link = |row: &AlertRow| Link {
             text: row.rule_title.clone(),
-            href: segment("/alerts/", &row.id),
+            href: of_then(segment("/alerts/", &row.id), at),
             small: format!("{}, {}", row.severity.name(), Stamp::of(row.crossed_at).text),
         };
         let mut counted: Vec<(Disposition, u64)> = verdicts.into_iter().collect();
@@ -155,10 +154,13 @@ impl Who {
             kind: entity.kind.clone(),
             value: entity.value.clone(),
             open: open.iter().map(link).collect(),
-            more: more.then(|| entity_href(&entity.kind, &entity.value)),
+            more: more.then(|| of_then(entity_href(&entity.kind, &entity.value), at)),
             verdicts: counted.into_iter().map(verdict).collect(),
-            known,
-            queue: href("/", &[("status", "all"), ("entity", &entity.value), ("entity_type", &entity.kind)]),
+            at,
+            queue: of_then(
+                href("/", &[("status", "all"), ("entity", &entity.value), ("entity_type", &entity.kind)]),
+                at,
+            ),
         })
     }
 }
@@ -176,11 +178,11 @@ pub(super) struct Before {
 
 impl Before {
     /// As it is told.
-    pub fn of(of: EarlierVerdict) -> Self {
+    pub fn of(of: EarlierVerdict, at: Option<i64>) -> Self {
         let events =
             if of.count == 1 { "1 event".to_owned() } else { format!("{} events", words::number(of.count)) };
         Self {
-            href: segment("/alerts/", &of.id),
+            href: of_then(segment("/alerts/", &of.id), at),
             crossed_at: Stamp::of(of.crossed_at),
             count: events,
             disposition: words::label(of.disposition.name()),

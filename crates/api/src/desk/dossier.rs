@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use vedette_event::{Micros, Span};
 use vedette_store::{
-    Verdicts,
-    model::{AlertRow, Covered, Disposition, EarlierVerdict, EntityRef, Filter, ListQuery, Sort, Status},
+    Then, Verdicts,
+    model::{
+        AlertRow, Covered, Disposition, EarlierVerdict, EntityRef, Filter, ListQuery, Page, Sort, Status,
+    },
 };
 
 use super::{
@@ -42,19 +44,36 @@ pub(crate) struct Dossier {
     pub standing: Option<Standing>,
     /// Verdicts on earlier alerts of its rule about its entity, the newest first.
     pub earlier: Vec<EarlierVerdict>,
-    /// How all of these turned out, as the queue counts it; none of the past.
+    /// How all of these turned out, as the queue counts it.
     pub verdicts: Option<Verdicts>,
     /// The notices it covers.
     pub covered: Vec<Covered>,
 }
 
-/// An alert or notice as it was. Who it is about is not told: how that stood then nobody noted.
+/// An alert or notice as it was, with what was known of it then.
 pub(crate) async fn at(app: &App, id: &str, seq: i64) -> Result<(Dossier, bool), Problem> {
     let Past { document, exact } = past::full(app, id, seq).await?;
     let history = past::history(app, &document.row.id, seq).await?;
     let mut covered = app.store.covered(&document.row.id).await?;
     covered.retain(|notice| document.row.covers.contains(&notice.id));
-    Ok((Dossier { document, history, standing: None, earlier: Vec::new(), verdicts: None, covered }, exact))
+    let row = &document.row;
+    let (standing, earlier, verdicts) = match &row.entity {
+        None => (None, Vec::new(), None),
+        Some(entity) => {
+            let mut then = app.store.then_of(seq, entity).await?;
+            let page = then.list(&open_of(entity)).await?;
+            let since = verdicts_since(&mut then).await?;
+            let standing = Standing::of(page, &row.id, then.entity_verdicts(entity, since).await?);
+            let earlier = then.earlier_verdicts((&row.rule_id, entity), &row.id).await?;
+            (Some(standing), earlier, then.verdicts(&[(&row.rule_id, entity)]).await?.pop())
+        }
+    };
+    Ok((Dossier { document, history, standing, earlier, verdicts, covered }, exact))
+}
+
+/// From when on verdicts are counted of the past: thirty days before the minute of then.
+pub(crate) async fn verdicts_since(then: &mut Then) -> Result<Micros, Problem> {
+    Ok(then.time().await?.map_or(Micros::MIN, |time| time.minus(VERDICTS)))
 }
 
 /// Everything about one alert or notice.
@@ -76,6 +95,13 @@ pub(crate) async fn of(app: &App, id: &str, now: Micros) -> Result<Dossier, Prob
 }
 
 async fn standing(app: &App, entity: &EntityRef, but: &str, now: Micros) -> Result<Standing, Problem> {
+    let page = app.store.list(&open_of(entity)).await?;
+    let verdicts = app.store.entity_verdicts(entity, (now.minus(VERDICTS), now)).await?;
+    Ok(Standing::of(page, but, verdicts))
+}
+
+/// What is open about an entity, the worst first.
+fn open_of(entity: &EntityRef) -> ListQuery {
     let open = [Status::New, Status::Acknowledged, Status::InProgress];
     let filter = Filter {
         status: open.into(),
@@ -84,12 +110,16 @@ async fn standing(app: &App, entity: &EntityRef, but: &str, now: Micros) -> Resu
         ..Filter::default()
     };
     let sort = Sort::parse("-severity").unwrap_or_default();
-    let page = app.store.list(&ListQuery { filter, sort, limit: OPEN + 1, cursor: None }).await?;
-    let mut open: Vec<AlertRow> = page.items.into_iter().filter(|row| row.id != but).collect();
-    let more = page.next_cursor.is_some() || open.len() > OPEN as usize;
-    open.truncate(OPEN as usize);
-    let verdicts = app.store.entity_verdicts(entity, (now.minus(VERDICTS), now)).await?;
-    Ok(Standing { open, more, verdicts })
+    ListQuery { filter, sort, limit: OPEN + 1, cursor: None }
+}
+
+impl Standing {
+    fn of(page: Page<AlertRow>, but: &str, verdicts: BTreeMap<Disposition, u64>) -> Self {
+        let mut open: Vec<AlertRow> = page.items.into_iter().filter(|row| row.id != but).collect();
+        let more = page.next_cursor.is_some() || open.len() > OPEN as usize;
+        open.truncate(OPEN as usize);
+        Self { open, more, verdicts }
+    }
 }
 
 /// The name under which an event's content has the record as it came.

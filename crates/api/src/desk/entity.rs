@@ -10,10 +10,14 @@ use utoipa::{IntoParams, ToSchema};
 use vedette_event::Micros;
 use vedette_store::{
     MAX_PAGE,
-    model::{AlertRow, ConcernRole, Disposition, EntityRef, Neighbour, Status},
+    model::{AlertRow, ConcernRole, Disposition, EntityRef, Neighbour},
 };
 
-use super::{dossier::VERDICTS, list::page_size, past::AsOfParams};
+use super::{
+    dossier::{VERDICTS, verdicts_since},
+    list::page_size,
+    past::AsOfParams,
+};
 use crate::{
     app::App,
     problem::{Kind, Problem},
@@ -126,7 +130,7 @@ pub(crate) async fn of(
     if let Some(seq) = at {
         return as_of(app, entity, (before, limit.min(PAST)), seq).await;
     }
-    let page = app.store.entity_rows(&entity, (before, limit), i64::MAX).await?;
+    let page = app.store.entity_rows(&entity, (before, limit)).await?;
     let (mut open, mut neighbours, mut looked) = (Vec::new(), Vec::new(), 0);
     if before.is_none() {
         open = app.store.entity_open(&entity, OPEN).await?;
@@ -145,8 +149,7 @@ pub(crate) async fn of(
     })
 }
 
-/// As [`of`], at a place in commit order. Verdicts are counted by when they were given, and how long ago that was then nobody noted,
-/// so none are told.
+/// As [`of`], at a place in commit order.
 async fn as_of(
     app: &App,
     entity: EntityRef,
@@ -154,15 +157,19 @@ async fn as_of(
     seq: i64,
 ) -> Result<EntityDocument, Problem> {
     let page = app.store.entity_rows_at(&entity, (before, limit), seq).await?;
-    let (mut neighbours, mut looked) = (Vec::new(), 0);
+    let mut then = app.store.then(seq).await?;
+    let (mut open, mut neighbours, mut looked) = (Vec::new(), Vec::new(), 0);
     if before.is_none() {
+        let numbers = app.store.concerning(&entity, seq).await?;
+        open = then.open_among(&numbers, OPEN).await?;
         (neighbours, looked) = app.store.neighbours(&entity, seq).await?;
     }
-    let open = page.rows.iter().filter(|(row, _)| row.triage.status != Status::Closed);
+    let since = verdicts_since(&mut then).await?;
+    let verdicts = then.entity_verdicts(&entity, since).await?;
     Ok(EntityDocument {
         entity: EntityName { kind: entity.kind, value: entity.value },
-        open: open.map(|(row, _)| AlertDocument::of(row.clone())).collect(),
-        verdicts: BTreeMap::new(),
+        open: open.into_iter().map(AlertDocument::of).collect(),
+        verdicts,
         neighbours: neighbours.into_iter().map(neighbour).collect(),
         neighbours_of: looked,
         items: page

@@ -9,7 +9,7 @@ use utoipa::{
 };
 use vedette_store::{
     MAX_FOUND, MAX_PAGE,
-    model::{AlertRow, ListQuery, Page, Sort, SortKey},
+    model::{ListQuery, Sort, SortKey},
 };
 
 use super::{filter::FilterParams, past::AsOfParams};
@@ -83,28 +83,6 @@ pub(crate) fn page_size(given: Option<&str>) -> Result<u32, Problem> {
     })
 }
 
-/// The rows, as they are or as they were at `seq`.
-pub(crate) async fn rows(app: &App, query: &ListQuery, seq: Option<i64>) -> Result<Page<AlertRow>, Problem> {
-    let Some(seq) = seq else { return Ok(app.store.list(query).await?) };
-    lasting(query)?;
-    Ok(app.store.list_at(query, seq).await?)
-}
-
-/// Refuses an order in which the past cannot be listed.
-pub(super) fn lasting(query: &ListQuery) -> Result<(), Problem> {
-    if lasts(query) {
-        return Ok(());
-    }
-    let detail = format!("With `as_of` a list is not sorted by `{}`, which changes.", query.sort.key.name());
-    let valid = ["crossed_at", "-crossed_at", "created", "-created"];
-    Err(Problem::new(Kind::InvalidParameter, detail).valid(valid))
-}
-
-/// Whether the list is sorted by what never changes, as one of the past has to be.
-pub(crate) fn lasts(query: &ListQuery) -> bool {
-    matches!(query.sort.key, SortKey::CrossedAt | SortKey::Created)
-}
-
 /// One page of a list.
 #[derive(Debug, Serialize)]
 pub(crate) struct Listed<T> {
@@ -118,8 +96,13 @@ pub(crate) struct Listed<T> {
 /// One page of alerts and notices.
 pub(crate) async fn page(app: &App, params: &ListParams) -> Result<Listed<AlertDocument>, Problem> {
     let query = params.query()?;
-    let page = rows(app, &query, params.past.seq(app).await?).await?;
-    let capped = app.store.search_capped(&query.filter).await?;
+    let (page, capped) = match params.past.seq(app).await? {
+        None => (app.store.list(&query).await?, app.store.search_capped(&query.filter).await?),
+        Some(seq) => {
+            let mut then = app.store.then(seq).await?;
+            (then.list(&query).await?, then.search_capped(&query.filter).await?)
+        }
+    };
     let items = page.items.into_iter().map(AlertDocument::of).collect();
     Ok(Listed { items, next_cursor: page.next_cursor, search_capped: capped.then_some(MAX_FOUND) })
 }

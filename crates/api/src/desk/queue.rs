@@ -9,7 +9,7 @@ use vedette_store::model::{ListQuery, SummaryBy};
 
 use super::{
     filter::FilterParams,
-    list::{self, ListParams, PageParams},
+    list::{ListParams, PageParams},
     past::AsOfParams,
 };
 use crate::{
@@ -67,15 +67,6 @@ impl QueueParams {
         let query = self.list().query()?;
         let group = self.group()?;
         let at = AsOfParams { as_of: self.as_of.clone() }.seq(app).await?;
-        if group.is_some() && at.is_some() {
-            return Err(Problem::new(
-                Kind::InvalidParameter,
-                "Groups are counted as they are now, not with `as_of`.",
-            ));
-        }
-        if at.is_some() {
-            list::lasting(&query)?;
-        }
         Ok(Asked { query, group, at })
     }
 

@@ -13,7 +13,7 @@ use vedette_store::{
     model::{Group, SummaryBy},
 };
 
-use super::filter::FilterParams;
+use super::{filter::FilterParams, past::AsOfParams};
 use crate::{
     app::App,
     problem::{Kind, Problem, short},
@@ -36,11 +36,14 @@ pub(crate) struct SummaryParams {
     pub by: ByParams,
     #[serde(flatten)]
     pub filter: FilterParams,
+    #[serde(flatten)]
+    pub past: AsOfParams,
 }
 
 impl IntoParams for SummaryParams {
     fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        [ByParams::into_params(&place), FilterParams::into_params(&place)].concat()
+        [ByParams::into_params(&place), FilterParams::into_params(&place), AsOfParams::into_params(&place)]
+            .concat()
     }
 }
 
@@ -79,7 +82,11 @@ pub(crate) async fn count(app: &App, params: &SummaryParams) -> Result<Summary, 
         let detail = format!("Alerts are not counted by `{}`.", short(name));
         Problem::new(Kind::InvalidParameter, detail).valid(SummaryBy::ALL.iter().map(|by| by.name()))
     })?;
-    let summary = app.store.summary(by, &params.filter.filter()?).await?;
+    let filter = params.filter.filter()?;
+    let summary = match params.past.seq(app).await? {
+        None => app.store.summary(by, &filter).await?,
+        Some(seq) => app.store.then(seq).await?.summary(by, &filter).await?,
+    };
     let item = |group: Group| {
         let Group { name, entity_type, count, severity } = group;
         SummaryItem { name, entity_type, count, severity }

@@ -8,10 +8,7 @@ use utoipa::ToSchema;
 use vedette_event::Micros;
 use vedette_store::model::{Key, ListQuery, Made, NewView, Once, Role, View};
 
-use super::{
-    list,
-    queue::{Asked, QueueParams},
-};
+use super::queue::{Asked, QueueParams};
 use crate::{
     app::App,
     auth::Caller,
@@ -96,9 +93,9 @@ pub(crate) async fn save(
         let detail = format!("`query` must be at most {MAX_QUERY} bytes.");
         return Err(Problem::new(Kind::InvalidBody, detail));
     }
-    let Asked { query: rows, at, .. } = queue.asked(app).await?;
+    let Asked { query: rows, .. } = queue.asked(app).await?;
     // What only the store refuses.
-    list::rows(app, &ListQuery { limit: 1, cursor: None, ..rows }, at).await?;
+    app.store.list(&ListQuery { limit: 1, cursor: None, ..rows }).await?;
     let query = written(&body.query);
     let answer = |view: &View| serde_json::to_string(&ViewDocument::from(view.clone()));
     let once = key.map(|key| Once { key, answer });

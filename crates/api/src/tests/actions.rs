@@ -305,20 +305,75 @@ async fn an_assistant_is_told_what_a_playbook_would_do_and_does_nothing() {
     assert!(call("get_overview", json!({})).await["unseen"].is_array());
 }
 
-/// A firewall whose room others have taken: whatever it is asked, it lists an address of theirs.
-async fn full_firewall() -> String {
+/// A server that answers this, whatever it is asked.
+async fn answering(status: &'static str, body: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
-        let entry = "<entry ip='10.0.0.1'><tag><member>theirs</member></tag></entry>";
-        let body = format!("<response status='success'><result>{entry}</result></response>");
         while let Ok((mut stream, _)) = listener.accept().await {
             let _ = stream.read(&mut [0; 8_192]).await;
-            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n", body.len());
             let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
         }
     });
     url
+}
+
+/// A firewall whose room others have taken: whatever it is asked, it lists an address of theirs.
+async fn full_firewall() -> String {
+    let entry = "<entry ip='10.0.0.1'><tag><member>theirs</member></tag></entry>";
+    answering("200 OK", format!("<response status='success'><result>{entry}</result></response>")).await
+}
+
+/// What a device or a program answers is text of somebody else: on pages it stays text, in its place, and short.
+#[tokio::test]
+async fn what_a_connector_failed_by_stays_text() {
+    let said = format!(
+        "<script>alert(1)</script>\"' onload=x \u{202e}cod.exe\u{0}\u{1b}[2J\u{200b}{}",
+        "\u{5d0}".repeat(1 << 18)
+    );
+    let url = answering("503 Service Unavailable", said).await;
+    let of = ConnectorSettings {
+        connector: connector(ConnectorKind::Webhook, "webhook"),
+        means: Means::Webhook {
+            url: Secret::new(format!("{url}/k3y-in-the-address")),
+            secret: Secret::new("s3cret"),
+            private: true,
+            authorities: None,
+        },
+    };
+    let (api, (response, mut responder), alert) = acting_by(of.clone()).await;
+    let run = api.json("POST", &format!("/api/v1/alerts/{alert}/playbooks/contain"), json!({})).await.json();
+    let id = run["steps"][0]["action_id"].as_i64().unwrap();
+    api.json("POST", &format!("/api/v1/actions/{id}/approve"), json!({})).await;
+    turns(&mut responder).await;
+    let courier = Courier::new(response, of, responder.wanted(), crate::metrics::now).unwrap().unwrap();
+    let running = tokio::spawn(courier.run(std::future::pending()));
+    let failure = async || api.get("/api/v1/playbooks").await.json()["connectors"][0]["failure"].clone();
+    for _ in 0..500 {
+        if !failure().await.is_null() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    running.abort();
+    let failure = failure().await.as_str().unwrap().to_owned();
+    assert!(failure.contains("503 Service Unavailable: <script>"), "{failure}");
+    assert!(failure.chars().count() < 300 && !failure.contains(char::is_control), "{failure:?}");
+    let page = api.get("/playbooks").await.text();
+    let row = page.split("id=\"connectors\"").nth(1).unwrap().split("</section>").next().unwrap();
+    assert!(row.contains("503 Service Unavailable: &#60;script&#62;"), "{row}");
+    assert!(
+        row.contains("&#34;&#39; onload=x \\u{202e}cod.exe") && row.contains("\\u{200b}\u{5d0}"),
+        "{row}"
+    );
+    let paths =
+        ["/playbooks".to_owned(), "/actions".into(), format!("/actions/{id}"), format!("/alerts/{alert}")];
+    for path in paths {
+        let page = api.get(&path).await.text();
+        assert!(!page.contains("<script>alert") && !page.contains("\u{202e}"), "{path}");
+        assert!(!page.contains("k3y-in-the-address") && !page.contains("s3cret"), "{path}");
+    }
 }
 
 #[tokio::test]

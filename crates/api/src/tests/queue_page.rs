@@ -201,22 +201,70 @@ async fn only_a_page_that_new_rows_come_to_calls_itself_live() {
     }
 }
 
-#[tokio::test]
-async fn the_past_says_what_is_not_counted() {
-    let api = seeded().await;
-    let seq = api.store.newest_seq().await.unwrap();
-    let past = api.get(&format!("/?as_of={seq}")).await.text();
-    assert!(past.contains("listed and not counted") && !past.contains("id=\"tallies\""));
-    assert!(!api.get("/").await.text().contains("listed and not counted"));
-    // Whatever order it offers is one.
-    let orders: Vec<_> = past.split("href=\"").skip(1).map(|part| part.split('"').next().unwrap()).collect();
-    let orders: Vec<_> = orders.iter().filter(|href| href.contains("sort=")).collect();
-    assert!(!orders.is_empty());
-    for order in orders {
-        assert_eq!(api.get(&order.replace("&#38;", "&")).await.status, 200, "{order}");
+/// What a page shows, its boxes and links of the past left out.
+fn looked_at(page: &str, seq: i64) -> String {
+    let tallies = page.split("id=\"tallies\"").nth(1).unwrap().split("</ul>").next().unwrap();
+    let rows = page.split("id=\"rows\"").nth(1).unwrap().split("class=\"more\"").next().unwrap();
+    let rows = rows.split("</main>").next().unwrap().split("<form class=\"bulk\"").next().unwrap();
+    let mut text = format!("{tallies} {rows}");
+    while let Some(from) = text.find("<label><input") {
+        let until = from + text[from..].find("</label>").unwrap() + "</label>".len();
+        text.replace_range(from..until, "");
     }
-    assert_eq!(api.get(&format!("/?as_of={seq}&group=rule")).await.status, 400);
-    assert_eq!(api.get(&format!("/?as_of={seq}&sort=-count")).await.status, 400);
+    ["?as_of=", "&#38;as_of="].iter().fold(text, |text, mark| {
+        text.replace(&format!("{mark}{seq}&#38;"), "?").replace(&format!("{mark}{seq}"), "")
+    })
+}
+
+/// A link opened tomorrow shows what was seen today: rows, counts, groups, courses, what was seen before.
+#[tokio::test]
+async fn a_page_of_the_past_shows_all_that_was_seen() {
+    let api = seeded().await;
+    let pages = [
+        "/",
+        "/?status=all",
+        "/?status=all&sort=-count",
+        "/?sort=-severity",
+        "/?group=entity",
+        "/?group=rule",
+        "/?status=all&group=technique",
+        "/?q=bot",
+        "/?state=notice",
+    ];
+    let mut seen = Vec::new();
+    for turn in 0..4 {
+        let seq = api.store.newest_seq().await.unwrap();
+        for path in pages {
+            let page = api.get(path).await.text();
+            let lasting = format!("{path}{}as_of={seq}", if path.contains('?') { '&' } else { '?' });
+            let link = format!("{}\">Link to what is shown here", lasting.replace('&', "&#38;"));
+            assert!(page.contains(&link), "{path}: {link}");
+            seen.push((lasting, seq, looked_at(&page, seq)));
+        }
+        let rows = shown(&api.get("/").await.text());
+        let act = ["benign", "false_positive", "acknowledge", "true_positive"][turn];
+        let mut form = vec![("act", act), ("back", "")];
+        form.extend(rows.iter().skip(turn).take(2).map(|(_, seen)| ("alert", seen.as_str())));
+        assert_eq!(post(&api, "/alerts/bulk", &form).await.status, 303);
+    }
+    let texts: std::collections::BTreeSet<&String> = seen.iter().map(|(_, _, text)| text).collect();
+    assert!(texts.len() > pages.len(), "what is seen changes");
+    for (lasting, seq, before) in seen {
+        let past = api.get(&lasting).await;
+        assert_eq!(past.status, 200, "{lasting}");
+        assert_eq!(looked_at(&past.text(), seq), before, "{lasting}");
+    }
+    let seq = api.store.newest_seq().await.unwrap();
+    let by_severity = api.get("/api/v1/alerts/summary?by=severity").await.json();
+    let close = json!({"status": "closed", "disposition": "benign"});
+    let rows = shown(&api.get("/?status=new").await.text());
+    assert_eq!(api.patch(&format!("/api/v1/alerts/{}", rows[0].0), "\"0\"", close).await.status, 200);
+    let open = "status=new,acknowledged,in_progress&by=severity";
+    let now = api.get(&format!("/api/v1/alerts/summary?{open}")).await.json();
+    let then = api.get(&format!("/api/v1/alerts/summary?{open}&as_of={seq}")).await.json();
+    assert_ne!(now, then);
+    let all = api.get(&format!("/api/v1/alerts/summary?by=severity&as_of={seq}")).await.json();
+    assert_eq!(all, by_severity);
 }
 
 /// What a browser lays out of fifty rows decides when anything is seen.

@@ -152,6 +152,13 @@ pub struct Triage {
     pub version: i64,
 }
 
+impl Triage {
+    /// That of a row that nobody has touched.
+    pub(crate) const fn fresh() -> Self {
+        Self { status: Status::New, assignee: None, disposition: None, version: 0 }
+    }
+}
+
 mod desk;
 mod evidence;
 mod lake;

@@ -67,18 +67,40 @@ impl Filter {
 
     /// Whether a row is what the filter asks of what becomes of it: status, state, severity, owner, case, snooze.
     pub(crate) fn holds(&self, row: &AlertRow) -> bool {
+        let became = Became {
+            status: row.triage.status,
+            state: row.state,
+            severity: row.severity,
+            assignee: row.triage.assignee.as_deref(),
+            case: row.case,
+            snoozed: row.snooze.is_some(),
+        };
+        became.is(self)
+    }
+}
+
+/// What becomes of a row.
+pub(crate) struct Became<'a> {
+    pub(crate) status: Status,
+    pub(crate) state: RowState,
+    pub(crate) severity: Severity,
+    pub(crate) assignee: Option<&'a str>,
+    pub(crate) case: Option<i64>,
+    pub(crate) snoozed: bool,
+}
+
+impl Became<'_> {
+    /// Whether it is what a filter asks for.
+    pub(crate) fn is(&self, of: &Filter) -> bool {
         fn any<T: Ord>(asked: &BTreeSet<T>, own: &T) -> bool {
             asked.is_empty() || asked.contains(own)
         }
-        any(&self.status, &row.triage.status)
-            && any(&self.state, &row.state)
-            && any(&self.severity, &row.severity)
-            && self
-                .assignee
-                .as_ref()
-                .is_none_or(|name| row.triage.assignee.as_deref().unwrap_or_default() == name)
-            && self.case.is_none_or(|case| row.case == Some(case))
-            && self.snoozed.is_none_or(|snoozed| row.snooze.is_some() == snoozed)
+        any(&of.status, &self.status)
+            && any(&of.state, &self.state)
+            && any(&of.severity, &self.severity)
+            && of.assignee.as_ref().is_none_or(|name| self.assignee.unwrap_or_default() == name)
+            && of.case.is_none_or(|case| self.case == Some(case))
+            && of.snoozed.is_none_or(|snoozed| self.snoozed == snoozed)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use sqlx::{AssertSqlSafe, Row, any::AnyRow};
 use vedette_event::{Micros, Span};
 
@@ -173,6 +174,36 @@ impl Store {
         rows.iter().map(audit_entry).collect()
     }
 
+    /// An action as it was at `seq`, by what its steps say; none if it was not there yet.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn action_at(&self, id: i64, seq: i64) -> Result<Option<ActionRow>, Error> {
+        let Some(mut row) = self.action(id).await?.filter(|row| row.id <= seq) else { return Ok(None) };
+        if row.seq <= seq {
+            return Ok(Some(row));
+        }
+        let (acted_at, effect, effect_at) = (row.acted_at, row.effect, row.effect_at);
+        (row.approvals, row.effect, row.effect_at) = (Vec::new(), None, None);
+        (row.order, row.acted_at, row.until) = (None, None, None);
+        for step in self.action_steps(id).await?.into_iter().filter(|step| step.seq <= seq) {
+            let Some(said) = step.to.as_deref().and_then(|to| serde_json::from_str::<Said>(to).ok()) else {
+                continue;
+            };
+            row.state = said.state.as_deref().and_then(ActionState::parse).unwrap_or(row.state);
+            row.reasons = said.reasons.unwrap_or(row.reasons);
+            row.approvals = said.approvals.unwrap_or(row.approvals);
+            row.until = said.until.or(row.until);
+            row.acted_at = acted_at.filter(|_| row.until.is_some());
+            if let Some(told) = said.effect.as_deref().and_then(Effectiveness::parse) {
+                (row.effect, row.effect_at) = (Some(told), effect_at.filter(|_| effect == Some(told)));
+            }
+            row.changed_at = step.at;
+        }
+        row.seq = seq;
+        Ok(Some(row))
+    }
+
     /// Countermeasures ordered since a time, by rule.
     pub async fn acted_since(&self, since: Micros) -> Result<BTreeMap<String, u32>, Error> {
         let select =
@@ -293,6 +324,16 @@ impl WriteTx {
         self.audit(seq, Audit { actor, action: step, target: &target, before, after }).await?;
         Ok(row)
     }
+}
+
+/// What a step says that an action came to.
+#[derive(Deserialize)]
+struct Said {
+    state: Option<String>,
+    reasons: Option<Vec<String>>,
+    approvals: Option<Vec<String>>,
+    until: Option<Micros>,
+    effect: Option<String>,
 }
 
 impl ActionRow {

@@ -21,6 +21,7 @@ mod response;
 mod retention;
 mod search;
 mod snoozes;
+mod then;
 mod topics;
 mod triage;
 mod verdicts;

@@ -121,7 +121,7 @@ async fn owners_are_set_and_removed() {
 async fn a_course_is_of_the_newest_revisions() {
     let (_folder, store) = store().await;
     publish_alerts(&store, (1..=40).map(|n| alert("a", n, 10, u64::from(n) * 2)).collect()).await;
-    let courses = store.courses(&["a", "nobody"]).await.unwrap();
+    let courses = store.courses(&[("a", 40), ("nobody", 1)]).await.unwrap();
     assert_eq!(courses["a"], (25..=40).map(|n| n * 2).collect::<Vec<u64>>());
     assert_eq!(courses.len(), 1);
 }

@@ -15,10 +15,10 @@ use axum::{Extension, extract::State, response::Response};
 use vedette_event::{Severity, Span};
 use vedette_store::{
     MAX_FOUND,
-    model::{Filter, Group, ListQuery, RowState, Status, SummaryBy},
+    model::{Filter, Group, ListQuery, RowState, Status, Summary, SummaryBy},
 };
 
-use self::row::Row;
+use self::row::{Row, of_then};
 use super::{Frame, Stamp, alert::Past, events::entity_href, href, render, segment, words};
 use crate::{
     access::Permission,
@@ -26,7 +26,6 @@ use crate::{
     attack::Attack,
     auth::Caller,
     desk::{
-        list,
         queue::{Asked, QueueParams},
         view,
     },
@@ -137,14 +136,16 @@ pub(super) async fn page(
     let Asked { query, group, at } = params.asked(&app).await?;
     // What is shown of the past can be looked at only.
     let triages = caller.may(Permission::Triage) && at.is_none();
-    // Side by side, because a search is looked for three times: for its rows, for the counts, and for what snoozes hide of it.
-    let (Listed { rows, groups, more_groups, next }, (tallies, capped), snoozed, views, did) = tokio::try_join!(
-        listed(&app, &params, &query, (group, at), triages),
-        tallies(&app, &params, query.filter.clone()),
-        snoozed(&app, &params, &query.filter),
-        views(&app, &params, &caller),
-        did(&app, &params, &caller),
-    )?;
+    let shown = async {
+        match at {
+            None => present(&app, &params, &query, group, triages).await,
+            Some(seq) => past(&app, &params, &query, group, seq).await,
+        }
+    };
+    let (shown, views, did) =
+        tokio::try_join!(shown, views(&app, &params, &caller), did(&app, &params, &caller))?;
+    let Shown { listed: Listed { rows, groups, more_groups, next }, counts, hidden } = shown;
+    let (tallies, capped) = (tallies(&params, &counts), counts.capped);
     let chosen = |tally: &&Tally| params.severity.is_none() || tally.current;
     let matching: u64 = tallies.iter().filter(chosen).map(|tally| tally.count).sum();
     let live = app.live.now();
@@ -164,7 +165,7 @@ pub(super) async fn page(
         again: params.with("cursor", params.cursor.as_deref()),
         first: params.cursor.is_none() && params.sort.is_none() && group.is_none(),
         views,
-        snoozed,
+        snoozed: Some((hidden, params.with("snoozed", Some("yes")))).filter(|_| hidden > 0),
         sets: sets(&params, &sources),
         sorts: sorts(&params),
         groupings: groupings(&params),
@@ -202,26 +203,85 @@ struct Listed {
     next: Option<String>,
 }
 
-async fn listed(
+/// What is in the queue.
+struct Shown {
+    listed: Listed,
+    /// By severity, of what the other filters leave.
+    counts: Summary,
+    /// How many rows snoozes keep out of the page.
+    hidden: u64,
+}
+
+/// The queue as it is. Its parts are asked for side by side, because a search is looked for three times: for its rows, for the
+/// counts, and for what snoozes hide of it.
+async fn present(
     app: &App,
     params: &QueueParams,
     query: &ListQuery,
-    (group, at): (Option<SummaryBy>, Option<i64>),
+    group: Option<SummaryBy>,
     triages: bool,
-) -> Result<Listed, Problem> {
-    if let Some(by) = group {
-        let summary = app.store.summary(by, &query.filter).await?;
-        let live = app.live.now();
-        let more_groups = summary.more || summary.groups.len() > GROUPS;
-        let groups = summary.groups.into_iter().take(GROUPS).map(|group| group_row(params, by, group, &live));
-        return Ok(Listed { rows: Vec::new(), groups: Some(groups.collect()), more_groups, next: None });
-    }
-    let page = list::rows(app, query, at).await?;
-    let rows = match at {
-        Some(seq) => row::past(page.items, seq),
-        None => row::rows(app, page.items, triages).await?,
+) -> Result<Shown, Problem> {
+    let listed = async {
+        if let Some(by) = group {
+            return Ok(grouped(
+                (params, None),
+                by,
+                app.store.summary(by, &query.filter).await?,
+                &app.live.now(),
+            ));
+        }
+        let page = app.store.list(query).await?;
+        Ok::<_, Problem>(Listed::of(row::rows(app, page.items, triages).await?, page.next_cursor))
     };
-    Ok(Listed { rows, groups: None, more_groups: false, next: page.next_cursor })
+    let all = of_any_severity(&query.filter);
+    let counts = async { Ok(app.store.summary(SummaryBy::Severity, &all).await?) };
+    let hidden = async {
+        match snoozed(&query.filter) {
+            Some(hidden) if app.store.hides_any().await? => {
+                Ok(total(&app.store.summary(SummaryBy::Severity, &hidden).await?))
+            }
+            _ => Ok(0),
+        }
+    };
+    let (listed, counts, hidden) = tokio::try_join!(listed, counts, hidden)?;
+    Ok(Shown { listed, counts, hidden })
+}
+
+/// The queue as it was: one after the other, since all is asked of one snapshot.
+async fn past(
+    app: &App,
+    params: &QueueParams,
+    query: &ListQuery,
+    group: Option<SummaryBy>,
+    seq: i64,
+) -> Result<Shown, Problem> {
+    let mut then = app.store.then(seq).await?;
+    let at = Some(seq);
+    let listed = match group {
+        Some(by) => grouped((params, at), by, then.summary(by, &query.filter).await?, &app.live.now()),
+        None => {
+            let page = then.list(query).await?;
+            Listed::of(row::past(app, page.items, &mut then, seq).await?, page.next_cursor)
+        }
+    };
+    let counts = then.summary(SummaryBy::Severity, &of_any_severity(&query.filter)).await?;
+    let hidden = match snoozed(&query.filter) {
+        Some(hidden) => total(&then.summary(SummaryBy::Severity, &hidden).await?),
+        None => 0,
+    };
+    Ok(Shown { listed, counts, hidden })
+}
+
+impl Listed {
+    fn of(rows: Vec<Row>, next: Option<String>) -> Self {
+        Self { rows, groups: None, more_groups: false, next }
+    }
+}
+
+fn grouped(of: (&QueueParams, Option<i64>), by: SummaryBy, summary: Summary, live: &Live) -> Listed {
+    let more_groups = summary.more || summary.groups.len() > GROUPS;
+    let groups = summary.groups.into_iter().take(GROUPS).map(|group| group_row(of, by, group, live));
+    Listed { rows: Vec::new(), groups: Some(groups.collect()), more_groups, next: None }
 }
 
 /// The change on the way here, if who looks made it.
@@ -245,7 +305,12 @@ fn watched(live: &Live) -> String {
     }
 }
 
-fn group_row(params: &QueueParams, by: SummaryBy, group: Group, live: &Live) -> GroupRow {
+fn group_row(
+    (params, at): (&QueueParams, Option<i64>),
+    by: SummaryBy,
+    group: Group,
+    live: &Live,
+) -> GroupRow {
     let Group { name, entity_type, count, severity } = group;
     let none = name.is_empty();
     let (parameter, about, shown) = match by {
@@ -254,7 +319,7 @@ fn group_row(params: &QueueParams, by: SummaryBy, group: Group, live: &Live) -> 
             ("rule", Some(segment("/rules/", &name)), title)
         }
         SummaryBy::Entity => {
-            let about = entity_type.as_deref().map(|kind| entity_href(kind, &name));
+            let about = entity_type.as_deref().map(|kind| of_then(entity_href(kind, &name), at));
             ("entity", about, name.clone())
         }
         _ => ("technique", None, attack_name(&name)),
@@ -318,13 +383,7 @@ fn sorts(params: &QueueParams) -> Vec<Choice> {
         href: params.with("sort", sort),
         current: current == sort,
     };
-    // The past is listed in orders that never change.
-    let past = params.as_of.is_some();
-    orders
-        .into_iter()
-        .filter(|(sort, _)| !past || matches!(sort, None | Some("crossed_at")))
-        .map(choice)
-        .collect()
+    orders.into_iter().map(choice).collect()
 }
 
 fn groupings(params: &QueueParams) -> Vec<Choice> {
@@ -363,21 +422,21 @@ fn ranges(params: &QueueParams) -> Vec<Choice> {
     ranges.into_iter().map(choice).collect()
 }
 
-/// What snoozes keep out of this page.
-async fn snoozed(app: &App, params: &QueueParams, filter: &Filter) -> Result<Option<(u64, String)>, Problem> {
-    if filter.snoozed != Some(false) || !app.store.hides_any().await? {
-        return Ok(None);
-    }
-    let hidden = Filter { snoozed: Some(true), ..filter.clone() };
-    let count =
-        app.store.summary(SummaryBy::Severity, &hidden).await?.groups.iter().map(|group| group.count).sum();
-    Ok(Some((count, params.with("snoozed", Some("yes")))).filter(|(count, _)| *count > 0))
+fn of_any_severity(filter: &Filter) -> Filter {
+    Filter { severity: std::collections::BTreeSet::new(), ..filter.clone() }
 }
 
-/// Counts by severity of what the other filters leave, and whether a search left out older rows.
-async fn tallies(app: &App, params: &QueueParams, filter: Filter) -> Result<(Vec<Tally>, bool), Problem> {
-    let filter = Filter { severity: std::collections::BTreeSet::new(), ..filter };
-    let counts = app.store.summary(SummaryBy::Severity, &filter).await?;
+/// What snoozes keep out of a page, if they keep anything out of it.
+fn snoozed(filter: &Filter) -> Option<Filter> {
+    (filter.snoozed == Some(false)).then(|| Filter { snoozed: Some(true), ..filter.clone() })
+}
+
+fn total(counts: &Summary) -> u64 {
+    counts.groups.iter().map(|group| group.count).sum()
+}
+
+/// Counts by severity of what the other filters leave.
+fn tallies(params: &QueueParams, counts: &Summary) -> Vec<Tally> {
     let tally = |severity: Severity| {
         let name = severity.name();
         let current = params.severity.as_deref() == Some(name);
@@ -389,7 +448,7 @@ async fn tallies(app: &App, params: &QueueParams, filter: Filter) -> Result<(Vec
             current,
         }
     };
-    Ok((Severity::ALL.into_iter().rev().map(tally).collect(), counts.capped))
+    Severity::ALL.into_iter().rev().map(tally).collect()
 }
 
 fn sets(params: &QueueParams, sources: &[String]) -> Vec<Set> {

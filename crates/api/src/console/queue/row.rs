@@ -1,12 +1,13 @@
 //! A row of the queue: what one sees of an alert or a notice before it is opened.
 //!
 //! In: rows of the store. Out: [`Row`]s for the page's table and, from the same template, as fragments of its stream. Invariants:
-//! verdicts and courses of a page are each one question to the store; a text is cut at 300 characters.
+//! verdicts and courses of a page are each one question to the store; a text is cut at 300 characters; what a page of the past says and
+//! leads to is of then.
 
 use askama::Template;
 use vedette_event::{Alert, Severity};
 use vedette_store::{
-    Verdicts,
+    Then, Verdicts,
     model::{AlertRow, EntityRef, RowState},
 };
 
@@ -38,7 +39,7 @@ pub(in crate::console) struct Seen {
 
 impl Seen {
     /// `None` if none was closed.
-    pub fn of(rule: &str, entity: &EntityRef, verdicts: Verdicts) -> Option<Self> {
+    pub fn of(rule: &str, entity: &EntityRef, verdicts: Verdicts, at: Option<i64>) -> Option<Self> {
         let more = if verdicts.capped() { "+" } else { "" };
         let counts = [
             (verdicts.false_positive, "FP", "false positive"),
@@ -56,14 +57,17 @@ impl Seen {
         (verdicts.total() > 0).then(|| Self {
             text: format!("{}{more}×: {}", verdicts.total(), of(false)),
             words: format!("{}{more} closed before: {}", verdicts.total(), of(true)),
-            href: href(
-                "/",
-                &[
-                    ("status", "closed"),
-                    ("rule", rule),
-                    ("entity", &entity.value),
-                    ("entity_type", &entity.kind),
-                ],
+            href: of_then(
+                href(
+                    "/",
+                    &[
+                        ("status", "closed"),
+                        ("rule", rule),
+                        ("entity", &entity.value),
+                        ("entity_type", &entity.kind),
+                    ],
+                ),
+                at,
             ),
         })
     }
@@ -113,19 +117,24 @@ impl Row {
         Fragment { row: self }.render()
     }
 
-    fn of(row: AlertRow, course: Option<&Vec<u64>>, verdicts: Option<Verdicts>, triages: bool) -> Self {
+    fn of(
+        row: AlertRow,
+        course: Option<&Vec<u64>>,
+        verdicts: Option<Verdicts>,
+        (triages, at): (bool, Option<i64>),
+    ) -> Self {
         let alert: Option<Alert> = serde_json::from_str(&row.body).ok();
         let entity = row.entity.as_ref();
         let whom = entity.map(|entity| Whom {
             kind: entity.kind.clone(),
             value: words::cut(&entity.value),
-            href: entity_href(&entity.kind, &entity.value),
+            href: of_then(entity_href(&entity.kind, &entity.value), at),
         });
         Self {
             whom,
             seen: entity
                 .zip(verdicts)
-                .and_then(|(entity, verdicts)| Seen::of(&row.rule_id, entity, verdicts)),
+                .and_then(|(entity, verdicts)| Seen::of(&row.rule_id, entity, verdicts, at)),
             summary: words::cut(summary(&words::without_title(&row.summary, &row.rule_title), entity)),
             crossed_at: Stamp::of(row.crossed_at),
             last_seen: Stamp::of(row.last_seen),
@@ -148,7 +157,7 @@ impl Row {
             assignee: row.triage.assignee,
             case: row.case,
             triages,
-            href: segment("/alerts/", &row.id),
+            href: of_then(segment("/alerts/", &row.id), at),
             id: row.id,
         }
     }
@@ -156,28 +165,50 @@ impl Row {
 
 /// The rows with their courses and what their pairs turned out to be; `triages`: whether who looks may change them.
 pub(super) async fn rows(app: &App, found: Vec<AlertRow>, triages: bool) -> Result<Vec<Row>, Problem> {
-    let ids: Vec<&str> = found.iter().map(|row| row.id.as_str()).collect();
-    let mut courses = app.store.courses(&ids).await?;
-    let pairs: Vec<(&str, &EntityRef)> =
-        found.iter().filter_map(|row| Some((row.rule_id.as_str(), row.entity.as_ref()?))).collect();
-    // One for each row that is about somebody, in their order.
-    let mut verdicts = app.store.verdicts(&pairs, None).await?.into_iter();
+    let verdicts = app.store.verdicts(&pairs(&found), None).await?;
+    whole(app, found, verdicts, (triages, None)).await
+}
+
+/// The rows of a page of the past, with what was known then. They lead to what was.
+pub(super) async fn past(
+    app: &App,
+    found: Vec<AlertRow>,
+    then: &mut Then,
+    seq: i64,
+) -> Result<Vec<Row>, Problem> {
+    let verdicts = then.verdicts(&pairs(&found)).await?;
+    whole(app, found, verdicts, (false, Some(seq))).await
+}
+
+/// The rule and the entity of each row that is about somebody, in their order.
+fn pairs(found: &[AlertRow]) -> Vec<(&str, &EntityRef)> {
+    found.iter().filter_map(|row| Some((row.rule_id.as_str(), row.entity.as_ref()?))).collect()
+}
+
+/// The rows with the verdicts on their pairs.
+async fn whole(
+    app: &App,
+    found: Vec<AlertRow>,
+    verdicts: Vec<Verdicts>,
+    how: (bool, Option<i64>),
+) -> Result<Vec<Row>, Problem> {
+    let of: Vec<(&str, u32)> = found.iter().map(|row| (row.id.as_str(), row.revision)).collect();
+    let mut courses = app.store.courses(&of).await?;
+    let mut verdicts = verdicts.into_iter();
     let mut rows = Vec::with_capacity(found.len());
     for row in found {
         let own = if row.entity.is_some() { verdicts.next() } else { None };
         let course = courses.remove(&row.id);
-        rows.push(Row::of(row, course.as_ref(), own, triages));
+        rows.push(Row::of(row, course.as_ref(), own, how));
     }
     Ok(rows)
 }
 
-/// The rows of a page of the past, which lead to alerts as they were; how others turned out since is not told.
-pub(super) fn past(found: Vec<AlertRow>, seq: i64) -> Vec<Row> {
-    let row = |row| {
-        let row = Row::of(row, None, None, false);
-        Row { href: href(&row.href, &[("as_of", &seq.to_string())]), ..row }
-    };
-    found.into_iter().map(row).collect()
+/// A link to the same as it was, where a page shows the past.
+pub(in crate::console) fn of_then(to: String, at: Option<i64>) -> String {
+    let Some(seq) = at else { return to };
+    let mark = if to.contains('?') { '&' } else { '?' };
+    format!("{to}{mark}as_of={seq}")
 }
 
 /// A summary beside the entity that it begins with: that is told once.
@@ -228,10 +259,12 @@ mod tests {
     fn what_was_seen_before_is_told_in_short_and_in_words() {
         let entity = EntityRef { kind: "source.ip".into(), value: "10.0.0.4".into() };
         let verdicts = Verdicts { false_positive: 11, true_positive: 1, ..Verdicts::default() };
-        let told = Seen::of("r", &entity, verdicts).unwrap();
+        let told = Seen::of("r", &entity, verdicts, None).unwrap();
         assert_eq!(told.text, "12×: 11 FP 1 TP");
         assert_eq!(told.words, "12 closed before: 11 false positive, 1 true positive");
         assert_eq!(told.href, "/?status=closed&rule=r&entity=10.0.0.4&entity_type=source.ip");
-        assert!(Seen::of("r", &entity, Verdicts::default()).is_none());
+        let past = Seen::of("r", &entity, verdicts, Some(7)).unwrap();
+        assert_eq!(past.href, format!("{}&as_of=7", told.href));
+        assert!(Seen::of("r", &entity, Verdicts::default(), None).is_none());
     }
 }
