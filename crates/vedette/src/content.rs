@@ -282,5 +282,4 @@ mod tests {
         let fields = said(good);
         assert!(fields.contains("/fields.yml:1:11: "), "{fields}");
     }
-
 }
