@@ -170,6 +170,8 @@ pub(crate) enum ContentState {
     Gone,
     /// The record is there and cannot be decoded; `fault` says why.
     Undecodable,
+    /// Of an alert as it was: not kept any more, since its newest revision refers to other events.
+    Left,
 }
 
 /// Time and count of one revision.

@@ -155,6 +155,16 @@ async fn page(store: &Store, query: &ListQuery) -> Page<AlertRow> {
     page
 }
 
+/// What the queue's page asks for of the past.
+async fn past(store: &Store, query: &ListQuery, seq: i64) {
+    let mut then = store.then(seq).await.unwrap();
+    let page = then.list(query).await.unwrap();
+    let pairs: Vec<_> =
+        page.items.iter().filter_map(|row| Some((row.rule_id.as_str(), row.entity.as_ref()?))).collect();
+    then.verdicts(&pairs).await.unwrap();
+    then.summary(SummaryBy::Severity, &query.filter).await.unwrap();
+}
+
 async fn told(what: &str, rounds: usize, mut ask: impl AsyncFnMut()) {
     let mut took = Vec::with_capacity(rounds);
     for _ in 0..rounds {
@@ -168,7 +178,7 @@ async fn told(what: &str, rounds: usize, mut ask: impl AsyncFnMut()) {
 }
 
 /// Asks while rows change.
-async fn ask(store: &Store, all: &[(usize, usize)], rounds: usize) {
+async fn ask(store: &Store, all: &[(usize, usize)], rounds: usize, seqs: [i64; 2]) {
     let closed = Filter { rule: [alert(0, 0, 1).rule_id].into(), ..Filter::default() };
     let as_of = store.newest_seq().await.unwrap();
     let target = BulkTarget::Matching { filter: Box::new(closed), as_of };
@@ -197,6 +207,10 @@ async fn ask(store: &Store, all: &[(usize, usize)], rounds: usize) {
     let words = Filter { q: Some("storm".to_owned()), ..open() };
     let search = ListQuery { filter: words, ..query.clone() };
     told("the commonest word", rounds, async || drop(page(store, &search).await)).await;
+    let rounds_past = rounds.div_ceil(5);
+    for (what, seq) in ["the past: one revision ago", "the past: just now"].into_iter().zip(seqs) {
+        told(what, rounds_past, async || past(store, &query, seq).await).await;
+    }
     let mut last = ListQuery { limit: 500, ..query };
     while let Some(cursor) = store.list(&last).await.unwrap().next_cursor {
         last.cursor = Some(cursor);
@@ -265,16 +279,19 @@ async fn main() {
         ..Publication::default()
     })
     .await;
-    for (what, revision) in [("first revisions", 1), ("last revisions", 2)] {
+    let mut seqs = [0; 2];
+    for ((what, revision), seq) in [("first revisions", 1), ("last revisions", 2)].into_iter().zip(&mut seqs)
+    {
         measure(&store, what, &all, |rule, entity| Publication {
             alerts: vec![alert(rule, entity, revision)],
             ..Publication::default()
         })
         .await;
+        *seq = store.newest_seq().await.unwrap();
     }
     let rounds = argument("--ask", 0);
     if rounds > 0 {
-        ask(&store, &all, rounds).await;
+        ask(&store, &all, rounds, seqs).await;
     }
     if std::env::args().any(|argument| argument == "--bulk") {
         bulk(&store, &all).await;

@@ -22,8 +22,8 @@ const MOST_OF_EVIDENCE: usize = 64;
 const LONGEST: usize = 1_200;
 
 const CONCERNS: Bulk = Bulk {
-    head: "insert into alert_entities (value, kind, created_seq, role) values ",
-    columns: 4,
+    head: "insert into alert_entities (value, kind, created_seq, role, seq) values ",
+    columns: 5,
     tail: " on conflict (value, kind, created_seq) do nothing",
 };
 
@@ -159,8 +159,10 @@ impl Found {
 impl WriteTx {
     /// Notes whom rows concern; a row is named by the number with which it appeared.
     pub(crate) async fn write_concerns(&mut self, concerns: &[(i64, &Concern)]) -> Result<(), Error> {
+        // Whatever else this transaction changes is behind that.
+        let seq = self.first_seq + 1;
         self.run_bulk(CONCERNS, concerns, |insert, (created, Concern { entity, role })| {
-            insert.bind(&entity.value).bind(&entity.kind).bind(created).bind(*role as i64)
+            insert.bind(&entity.value).bind(&entity.kind).bind(created).bind(*role as i64).bind(seq)
         })
         .await
         .map(drop)

@@ -90,8 +90,9 @@ impl Store {
         let next = of.next();
         let sql = format!(
             "select created_seq, min(role) as role from alert_entities where {} and created_seq < ${next} \
-             and created_seq <= ${} group by created_seq order by created_seq desc limit ${}",
+             and created_seq <= ${} and seq <= ${} group by created_seq order by created_seq desc limit ${}",
             of.sql(),
+            next + 1,
             next + 1,
             next + 2
         );
@@ -145,8 +146,8 @@ impl Store {
         let of = self.spellings(entity).await?;
         let next = of.next();
         let sql = format!(
-            "select distinct created_seq from alert_entities where {} and created_seq <= ${next} order by created_seq desc \
-             limit ${}",
+            "select distinct created_seq from alert_entities where {} and created_seq <= ${next} and seq <= ${next} \
+             order by created_seq desc limit ${}",
             of.sql(),
             next + 1
         );
@@ -171,21 +172,21 @@ impl Store {
         Ok(open)
     }
 
-    /// Other entities in the newest rows of one, those in the most rows first; and in how many rows was looked.
+    /// Other entities in the newest rows of one as of a `seq`, those in the most rows first; and in how many rows was looked.
     pub async fn neighbours(&self, entity: &EntityRef, as_of: i64) -> Result<(Vec<Neighbour>, u64), Error> {
         let of = self.spellings(entity).await?;
         let next = of.next();
         // A covered notice names the same as its alert beside it.
         let rows = format!(
-            "select distinct created_seq from alert_entities where {} and created_seq <= ${next} and exists (select 1 from \
-             alerts a where a.created_seq = alert_entities.created_seq and a.covered_by is null) \
+            "select distinct created_seq from alert_entities where {} and created_seq <= ${next} and seq <= ${next} and exists \
+             (select 1 from alerts a where a.created_seq = alert_entities.created_seq and (a.covered_by is null or a.seq > ${next})) \
              order by created_seq desc limit ${}",
             of.sql(),
             next + 1
         );
         let sql = format!(
             "select kind, value, min(role) as role, count(*) as n, (select count(*) from ({rows}) r) as looked \
-             from alert_entities where created_seq in ({rows}) group by kind, value \
+             from alert_entities where created_seq in ({rows}) and seq <= ${next} group by kind, value \
              order by n desc, kind, value limit ${}",
             next + 2
         );

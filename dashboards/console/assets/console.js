@@ -40,18 +40,19 @@ window.vedette = (() => {
   // What this place calls its clock, such as GMT+2.
   const zone = new Intl.DateTimeFormat("en", { timeZoneName: "short" }).formatToParts().find((part) => part.type === "timeZoneName")?.value ?? "here";
 
-  // Ages go on; `t` turns other times to the clock of the room, and back, and with them the word that says which it is.
+  // Ages go on, those of other times where one points at them; `t` turns other times to the clock of the room, and back, and with them the word that says which it is.
   const times = () => {
     for (const word of document.querySelectorAll(".zone")) word.textContent = local ? zone : "UTC";
     for (const time of document.querySelectorAll("time[datetime], [data-at]")) {
       if (time.dataset.utc === undefined) time.dataset.utc = time.textContent;
       const iso = time.dateTime ?? time.dataset.at;
       const seconds = Math.round((Date.now() - Date.parse(iso)) / 1000);
-      const age = "age" in time.dataset && seconds >= 0 && seconds < 172800
+      const age = seconds >= 0 && seconds < 172800
         ? seconds < 60 ? `${seconds} s ago`
           : seconds < 3600 ? `${Math.floor(seconds / 60)} min ago`
             : `${Math.floor(seconds / 3600)} h ago` : null;
-      const text = age ?? (local ? here(iso) : time.dataset.utc);
+      const text = ("age" in time.dataset && age) || (local ? here(iso) : time.dataset.utc);
+      if (age && time.title?.startsWith(iso) && time.title !== `${iso}, ${age}`) time.title = `${iso}, ${age}`;
       if (time.textContent !== text) time.textContent = text;
     }
   };

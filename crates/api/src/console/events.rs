@@ -274,6 +274,7 @@ fn absent(content: Option<&EventContent>) -> Option<String> {
     match content.state {
         ContentState::Gone => Some("gone: the broker has deleted this record".to_owned()),
         ContentState::Pending => Some("being fetched".to_owned()),
+        ContentState::Left => Some("not kept: the alert went on, and refers to other events".to_owned()),
         ContentState::Present => content.content.is_none().then(|| "empty".to_owned()),
         ContentState::Undecodable => {
             Some(format!("cannot be decoded: {}", content.fault.as_deref().unwrap_or_default()))

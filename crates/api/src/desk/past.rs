@@ -12,7 +12,7 @@ use crate::{
     app::App,
     problem::{Kind, Problem, short},
     shape,
-    wire::{AlertDocument, contents},
+    wire::{AlertDocument, ContentState, contents},
 };
 
 /// At which place in commit order.
@@ -65,8 +65,17 @@ pub(crate) async fn full(app: &App, id: &str, seq: i64) -> Result<Past, Problem>
     })?;
     let stored = app.store.evidence(&past.row.id).await?;
     let revisions = app.store.revisions(&past.row.id).await?;
+    let newest = app.store.alert(id).await?.map(|row| references(&row.body)).unwrap_or_default();
     let mut document = AlertDocument::of(past.row);
-    document.envelope.events = Some(contents(&references(&document.row.body), stored));
+    let referred = references(&document.row.body);
+    let mut events = contents(&referred, stored);
+    for (event, reference) in events.iter_mut().zip(&referred) {
+        // Nobody fetches what only a revision of then refers to.
+        if event.state == ContentState::Pending && !newest.contains(reference) {
+            event.state = ContentState::Left;
+        }
+    }
+    document.envelope.events = Some(events);
     let newest = document.row.revision;
     let revisions = revisions.into_iter().filter(|revision| revision.revision <= newest);
     document.envelope.revisions = Some(revisions.map(Into::into).collect());

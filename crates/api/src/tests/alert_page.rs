@@ -1,7 +1,8 @@
 //! An alert's page in full, its events and its form; an entity's page and route.
 
 use axum::http::{StatusCode, header};
-use vedette_store::model::{Publication, RuleText};
+use vedette_event::Alert;
+use vedette_store::model::{AlertRevision, EvidenceOf, Publication, RuleText};
 
 use super::{Answer, Api, request, seeded};
 
@@ -358,6 +359,31 @@ async fn who_and_what_was_before_are_told_of_the_past_as_they_were() {
     for (seq, before) in then {
         assert_eq!(parts(Some(seq)).await, before, "at {seq}");
     }
+}
+
+/// What the newest revision does not refer to is not kept: that is said, and nobody is told to wait.
+#[tokio::test]
+async fn an_event_of_then_that_is_not_kept_says_so() {
+    let api = seeded().await;
+    let id = id_of(&api, "bot-stuffing").await;
+    let seq = api.store.newest_seq().await.unwrap();
+    let row = api.store.alert(&id).await.unwrap().unwrap();
+    let mut alert: Alert = serde_json::from_str(&row.body).unwrap();
+    alert.revision += 1;
+    alert.evidence.iter_mut().for_each(|event| event.offset += 1_000_000);
+    let revision = AlertRevision::of(&alert, vec!["api".into()], alert.last_seen).unwrap();
+    let publication = Publication { alerts: vec![revision], ..Publication::default() };
+    api.store.publish(&publication).await.unwrap();
+    api.store.store_evidence(&[EvidenceOf { id: id.clone(), contents: Vec::new() }]).await.unwrap();
+    let states = async |at: String| {
+        let alert = api.get(&format!("/api/v1/alerts/{id}{at}")).await.json();
+        alert["events"].as_array().unwrap().iter().map(|event| event["state"].to_string()).collect::<Vec<_>>()
+    };
+    assert!(states(String::new()).await.iter().all(|state| state == "\"pending\""));
+    let then = states(format!("?as_of={seq}")).await;
+    assert!(!then.is_empty() && then.iter().all(|state| state == "\"left\""), "{then:?}");
+    let page = api.get(&format!("/alerts/{id}?as_of={seq}")).await.text();
+    assert!(page.contains("not kept: the alert went on") && !page.contains("being fetched"));
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ impl World {
         let (rule, of) = (self.chance.below(2), self.chance.below(3));
         let some = (!self.ids.is_empty()).then(|| self.chance.below(self.ids.len()));
         let id = some.map(|at| self.ids[at].clone()).unwrap_or_default();
-        match self.chance.below(18) {
+        match self.chance.below(20) {
             0..=2 => self.announce(store, rule, of).await,
             3..=7 => self.revise(store, rule, of).await,
             8..=10 => self.triage(store, &id).await,
@@ -121,10 +121,16 @@ impl World {
                 let passed = Passed { rule_id, below, settled: below, reason };
                 store.publish(&Publication { passed: vec![passed], ..Default::default() }).await.unwrap();
             }
-            _ => {
+            17 => {
                 if let Some(change) = store.own_last_change(&id, "ann").await.unwrap() {
                     drop(store.undo_triage(change, "ann", None).await);
                 }
+            }
+            _ => {
+                let content = Content::Present(json!({"user.name": ENTITIES[of]}).to_string());
+                let (topic, offset) = ("api".to_owned(), self.chance.below(2) as i64);
+                let of = EvidenceContent { topic, incarnation: 0, partition: 0, offset, index: 0, content };
+                store.store_evidence(&[EvidenceOf { id, contents: vec![of] }]).await.unwrap();
             }
         }
     }
@@ -183,12 +189,18 @@ impl World {
     }
 }
 
+fn evidence(offset: i64) -> Value {
+    let time = Micros(1_000_000_000).to_string();
+    json!({"topic": "api", "partition": 0, "offset": offset, "index": 0, "time": time, "flags": []})
+}
+
 fn body(alert: &AlertRevision) -> String {
     let state = if alert.state == State::Active { "active" } else { "ended" };
     json!({
         "alert_id": alert.alert_id, "revision": alert.revision, "state": state, "count": alert.count,
         "rule": {"id": alert.rule_id, "title": alert.rule_title, "tags": alert.tags},
         "severity": alert.severity.name(), "last_seen": alert.last_seen.to_string(), "summary": alert.summary,
+        "evidence": [evidence(0), evidence(1)],
         "key": serde_json::from_str::<Value>(&alert.key).unwrap(),
     })
     .to_string()
@@ -302,6 +314,8 @@ async fn now(store: &Store, turn: usize) -> Answers {
         answers.push((format!("of {entity:?}"), json!(counts)));
         let open = store.entity_open(&entity, 5).await.unwrap();
         answers.push((format!("open {entity:?}"), open.iter().map(seen).collect()));
+        let others = store.neighbours(&entity, i64::MAX).await.unwrap();
+        answers.push((format!("beside {entity:?}"), json!(format!("{others:?}"))));
         let all = store.entity_rows(&entity, (None, 50)).await.unwrap();
         answers.push((format!("all {entity:?}"), all.rows.iter().map(|(row, _)| seen(row)).collect()));
     }
@@ -340,6 +354,8 @@ async fn then(store: &Store, seq: i64, turn: usize) -> Answers {
         let numbers = store.concerning(&entity, seq).await.unwrap();
         let open = then.open_among(&numbers, 5).await.unwrap();
         answers.push((format!("open {entity:?}"), open.iter().map(seen).collect()));
+        let others = store.neighbours(&entity, seq).await.unwrap();
+        answers.push((format!("beside {entity:?}"), json!(format!("{others:?}"))));
         let all = store.entity_rows_at(&entity, (None, 50), seq).await.unwrap();
         answers.push((format!("all {entity:?}"), all.rows.iter().map(|(row, _)| seen(row)).collect()));
     }
