@@ -72,6 +72,8 @@ pub(crate) struct Inner {
     pub(crate) readers: AnyPool,
     /// For what reads rows one by one, however many there are.
     pub(crate) searchers: AnyPool,
+    /// For the past, which holds one as long as it is asked: what the present is asked waits for none of it.
+    pub(crate) pasts: AnyPool,
     /// For the tokens alone.
     pub(crate) access: AnyPool,
     pub(crate) files: DatabaseFiles,
@@ -201,6 +203,7 @@ impl Store {
                 writer,
                 readers,
                 searchers: pool(SEARCHERS, READER_PRAGMAS).connect(&url).await?,
+                pasts: pool(SEARCHERS, READER_PRAGMAS).connect(&url).await?,
                 access: pool(1, READER_PRAGMAS).connect(&url).await?,
                 files,
                 seal: Seal::of(folder),
@@ -224,6 +227,7 @@ impl Store {
         let lock = self.at_rest_but_for_us().await;
         self.inner.access.close().await;
         self.inner.searchers.close().await;
+        self.inner.pasts.close().await;
         self.inner.readers.close().await;
         self.inner.writer.close().await;
         let whole =

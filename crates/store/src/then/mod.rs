@@ -121,7 +121,7 @@ impl Store {
 
 impl Then {
     async fn open(store: Store, seq: i64, entity: Option<&EntityRef>) -> Result<Self, Error> {
-        let mut snapshot = store.inner.searchers.begin().await?;
+        let mut snapshot = store.inner.pasts.begin().await?;
         let scope = if entity.is_some() { OF_ENTITY } else { "" };
         let select = sqlx::query(AssertSqlSafe(format!("{CHANGED}{scope} order by a.created_seq"))).bind(seq);
         let select = match entity {
