@@ -184,7 +184,7 @@ pub fn agree(name: &str, stored: &Stored, said: &Said) -> Result<()> {
 }
 
 /// Two runs hold the same, but for revisions that one of them, whose watermark is further, has and the other has not yet.
-fn same(killed: &Stored, undisturbed: &Stored) -> Result<()> {
+pub fn same(killed: &Stored, undisturbed: &Stored) -> Result<()> {
     ensure!(killed.bodies.keys().eq(undisturbed.bodies.keys()), "other alerts");
     ensure!(killed.dead == undisturbed.dead, "other dead letters");
     let mut equal = 0;

@@ -47,10 +47,25 @@ fn files(data: &Path) -> Result<BTreeSet<PathBuf>> {
 }
 
 /// What the program writes, which must succeed.
-fn said(deployment: &Deployment, args: &[&str]) -> Result<String> {
+pub fn said(deployment: &Deployment, args: &[&str]) -> Result<String> {
     let Output { status, stdout, stderr } = deployment.command(args)?.output()?;
     ensure!(status.success(), "{args:?}: {}", String::from_utf8_lossy(&stderr));
     Ok(String::from_utf8(stdout)?)
+}
+
+/// By topic, partition and offset: how many events the lake holds.
+pub fn held(deployment: &Deployment) -> Result<BTreeMap<(String, i32, i64), i64>> {
+    let sql = "select vedette.topic, vedette.partition, vedette.offset, count(*) as n from events \
+               group by vedette.topic, vedette.partition, vedette.offset";
+    let mut found = BTreeMap::new();
+    for line in said(deployment, &["hunt", "--format", "ndjson", sql])?.lines() {
+        let row: Value = serde_json::from_str(line)?;
+        let topic = row["vedette.topic"].as_str().context("a topic")?.to_owned();
+        let partition = row["vedette.partition"].as_i64().context("a partition")? as i32;
+        let offset = row["vedette.offset"].as_i64().context("an offset")?;
+        found.insert((topic, partition, offset), row["n"].as_i64().context("a number")?);
+    }
+    Ok(found)
 }
 
 #[test]
@@ -98,21 +113,10 @@ fn each_event_is_in_the_lake_once_however_often_it_is_killed() -> Result<()> {
     for (topic, partition, offset, ..) in stored::read(&deployment.data())?.dead {
         expected.remove(&(topic, partition, offset));
     }
-    let sql = "select vedette.topic, vedette.partition, vedette.offset, count(*) as n from events \
-               group by vedette.topic, vedette.partition, vedette.offset";
-    let mut found = BTreeMap::new();
-    for line in said(&deployment, &["hunt", "--format", "ndjson", sql])?.lines() {
-        let row: Value = serde_json::from_str(line)?;
-        let topic = row["vedette.topic"].as_str().context("a topic")?.to_owned();
-        let partition = row["vedette.partition"].as_i64().context("a partition")? as i32;
-        found.insert(
-            (topic, partition, row["vedette.offset"].as_i64().context("an offset")?),
-            row["n"].as_i64(),
-        );
-    }
+    let found = held(&deployment)?;
     let missing: Vec<_> = expected.keys().filter(|of| !found.contains_key(of)).take(5).collect();
     let twice: Vec<_> =
-        found.iter().filter(|(of, n)| **n != Some(1) || !expected.contains_key(of)).take(5).collect();
+        found.iter().filter(|(of, n)| **n != 1 || !expected.contains_key(of)).take(5).collect();
     ensure!(missing.is_empty() && twice.is_empty(), "missing {missing:?}, too many {twice:?}");
     ensure!(found.len() == expected.len() && found.len() > 5_000, "{} events", found.len());
     let status: Value = serde_json::from_str(&said(&deployment, &["lake", "status", "--format", "json"])?)?;

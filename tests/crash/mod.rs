@@ -5,6 +5,7 @@
 
 mod access;
 mod anew;
+mod backup;
 mod broker;
 mod evidence;
 mod folder;

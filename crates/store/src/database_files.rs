@@ -22,7 +22,8 @@ use crate::{
 };
 
 const MARK: &str = "vedette.store";
-const DATABASE: &str = "vedette.db";
+/// The database in its folder.
+pub(crate) const DATABASE: &str = "vedette.db";
 const WORDS: &str = "This folder holds the store of Vedette, in vedette.db. If that file is gone, restore it from a backup; \
                      delete this one, too, only to start with an empty store.";
 /// What every database of SQLite begins with.

@@ -4,7 +4,7 @@
 //! file holds and the positions behind it are one transaction, so that each event is in the lake once, whatever is killed when; a
 //! position never goes back.
 
-use sqlx::{Row, any::AnyRow};
+use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
 use vedette_event::Micros;
 
 use crate::{
@@ -27,6 +27,10 @@ const POSITIONS: Bulk = Bulk {
     tail: " on conflict (topic, incarnation, partition_no) do update set next_offset = excluded.next_offset, \
            newest_log = excluded.newest_log where lake_positions.next_offset < excluded.next_offset",
 };
+
+const FILE: &str =
+    "select path, layout, source, hour, earliest, latest, events, bytes, written_at from lake_files";
+const IN_ORDER: &str = "order by source, earliest, path";
 
 impl Store {
     /// Takes files in, together with the positions behind all that is in them.
@@ -75,11 +79,11 @@ impl Store {
         from: Micros,
         to: Micros,
     ) -> Result<Vec<LakeFile>, Error> {
-        let select = sqlx::query(
-            "select path, layout, source, hour, earliest, latest, events, bytes, written_at from lake_files \
-             where latest >= $1 and earliest <= $2 and ($3 is null or source = $3) order by source, earliest, path",
+        let select = format!(
+            "{FILE} where latest >= $1 and earliest <= $2 and ($3 is null or source = $3) {IN_ORDER}"
         );
-        let rows = select.bind(from.0).bind(to.0).bind(source).fetch_all(&self.inner.readers).await?;
+        let select = sqlx::query(AssertSqlSafe(select)).bind(from.0).bind(to.0).bind(source);
+        let rows = select.fetch_all(&self.inner.readers).await?;
         rows.iter().map(file).collect()
     }
 
@@ -102,6 +106,12 @@ impl Store {
         };
         rows.iter().map(position).collect()
     }
+}
+
+/// All files that a database names.
+pub(crate) async fn all_files(connection: &mut AnyConnection) -> Result<Vec<LakeFile>, Error> {
+    let select = sqlx::query(AssertSqlSafe(format!("{FILE} {IN_ORDER}")));
+    select.fetch_all(connection).await?.iter().map(file).collect()
 }
 
 fn file(row: &AnyRow) -> Result<LakeFile, Error> {

@@ -19,6 +19,7 @@ mod triage;
 mod alert_rows;
 mod alerts;
 mod audit;
+mod backup;
 mod bulk;
 mod bulk_triage;
 mod cases;

@@ -14,6 +14,7 @@ macro_rules! say {
     }};
 }
 
+mod backup;
 mod check;
 mod checkpoint;
 mod config;
@@ -88,6 +89,8 @@ enum Command {
     Playbook(playbook::Args),
     /// Show what the lake holds, and whether it is in order.
     Lake(lake::Args),
+    /// Copy the data folder, consistently, while the service runs.
+    Backup(backup::Args),
     /// Manage the people who may sign in.
     User(user::Args),
     /// Manage programs' access to the API.
@@ -144,6 +147,7 @@ fn main() -> ExitCode {
         Command::User(args) => user::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Lake(args) => lake::run(&args),
+        Command::Backup(args) => backup::run(&args),
         Command::Topic(args) => topic::run(&args),
         Command::Checkpoint(args) => checkpoint::run(&args),
     };
