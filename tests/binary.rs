@@ -29,7 +29,16 @@ pub fn binary() -> Result<&'static Path> {
 
 fn build() -> Result<PathBuf> {
     let output = Command::new(env!("CARGO"))
-        .args(["build", "-p", "vedette", "--locked", "--message-format", "json-render-diagnostics"])
+        // The whole workspace, since packages chosen otherwise than for the tests would have dependencies with other features, built anew.
+        .args([
+            "build",
+            "--workspace",
+            "--bin",
+            "vedette",
+            "--locked",
+            "--message-format",
+            "json-render-diagnostics",
+        ])
         .current_dir(root())
         .output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
