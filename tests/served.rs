@@ -23,6 +23,7 @@ pub async fn bind(store: &Store, live: LiveView, response: Option<Response>) -> 
         check: RuleCheck::new(|_| Err("no rules here".to_owned())),
         board: None,
         response,
+        hunts: None,
     };
     let metrics = Arc::new(Metrics::new(live.clone()));
     Ok(Server::bind(settings, store.clone(), live, metrics).await?)

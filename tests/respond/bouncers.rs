@@ -171,6 +171,7 @@ impl Scene {
             check: RuleCheck::new(|_| Err("no rules here".to_owned())),
             response: None,
             board: Some(board.clone()),
+            hunts: None,
         };
         let server = Server::bind(settings, store, live.clone(), Arc::new(Metrics::new(live))).await?;
         let api = server.address().port();

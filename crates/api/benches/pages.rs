@@ -102,6 +102,7 @@ async fn serve(store: &Store, now: Micros) -> SocketAddr {
         check: RuleCheck::new(|_| Err("no rules here".to_owned())),
         board: None,
         response: None,
+        hunts: None,
     };
     let metrics = Arc::new(Metrics::new(live.clone()));
     let server = Server::bind(settings, store.clone(), live, metrics).await.unwrap();

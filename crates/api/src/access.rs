@@ -36,6 +36,8 @@ pub(crate) enum WorkKind {
     Bulk,
     /// Takes a body that says what to read.
     Question,
+    /// Takes a body that says what to read of the lake: has a place among few for as long as it takes.
+    Hunt,
     /// An event stream, which has permits for its whole life.
     Stream,
     /// What enforcement points fetch, from memory, again and again, and what they count: apart from what people wait for. Here
@@ -50,6 +52,7 @@ const ANALYST: Option<Role> = Some(Role::Analyst);
 const ENGINEER: Option<Role> = Some(Role::Engineer);
 const ADMIN: Option<Role> = Some(Role::Admin);
 const PROPOSES: Option<Role> = Some(Permission::Propose.least());
+const HUNTS: Option<Role> = Some(Permission::Hunt.least());
 const APPROVES: Option<Role> = Some(Permission::Approve.least());
 const GUARDS: Option<Role> = Some(Permission::SetNeverBlock.least());
 
@@ -118,6 +121,14 @@ pub(crate) const ROUTES: &[(Method, &str, Option<Role>, WorkKind)] = &[
     (Method::GET, "/api/v1/never-block", READER, WorkKind::Read),
     (Method::PUT, "/api/v1/never-block", GUARDS, WorkKind::Write),
     (Method::POST, "/api/v1/kill-switch", APPROVES, WorkKind::Write),
+    (Method::GET, "/api/v1/hunts", HUNTS, WorkKind::Read),
+    (Method::POST, "/api/v1/hunts", HUNTS, WorkKind::Hunt),
+    (Method::GET, "/api/v1/hunts/schema", HUNTS, WorkKind::Read),
+    (Method::GET, "/api/v1/hunts/saved", HUNTS, WorkKind::Read),
+    (Method::POST, "/api/v1/hunts/saved", HUNTS, WorkKind::Write),
+    (Method::DELETE, "/api/v1/hunts/saved/{id}", HUNTS, WorkKind::Write),
+    (Method::GET, "/api/v1/hunts/{id}", HUNTS, WorkKind::Read),
+    (Method::DELETE, "/api/v1/hunts/{id}", HUNTS, WorkKind::Write),
     (Method::GET, "/api/v1/account", READER, WorkKind::Read),
     (Method::GET, "/api/v1/sessions", READER, WorkKind::Read),
     (Method::DELETE, "/api/v1/sessions/{id}", READER, WorkKind::Write),
@@ -188,6 +199,8 @@ pub enum Permission {
     DeadLetterRecords,
     /// To have what is watched changed.
     Operate,
+    /// To ask the events in SQL: all fields of all of them, with what is masked as everywhere.
+    Hunt,
     /// To run playbooks by hand: what comes of it is a proposal.
     Propose,
     /// To approve, reject and take back what is proposed or done, and to throw the kill switch.
@@ -203,7 +216,7 @@ impl Permission {
     #[must_use]
     pub const fn least(self) -> Role {
         match self {
-            Self::Triage | Self::RawRecords | Self::Propose => Role::Analyst,
+            Self::Triage | Self::RawRecords | Self::Propose | Self::Hunt => Role::Analyst,
             Self::DeadLetterRecords | Self::Operate | Self::Approve => Role::Engineer,
             Self::ManagePeople | Self::SetNeverBlock => Role::Admin,
         }

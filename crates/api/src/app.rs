@@ -10,8 +10,9 @@ use vedette_act::{Board, Response};
 use vedette_store::Store;
 
 use crate::{
-    admission::Admission, checking::RuleCheck, connections::Connections, live::LiveView, metrics::Metrics,
-    pace::Pace, proof::Proofs, relay::Relays, reload::Reloads, shares::Shares,
+    admission::Admission, checking::RuleCheck, connections::Connections, hunting::Hunting, hunts::Hunts,
+    live::LiveView, metrics::Metrics, pace::Pace, proof::Proofs, relay::Relays, reload::Reloads,
+    shares::Shares,
 };
 
 /// Event streams open at once.
@@ -56,6 +57,10 @@ pub(crate) struct App {
     pub board: Option<Board>,
     /// By what people act.
     pub response: Option<Response>,
+    /// By whom hunts are run.
+    pub hunts: Option<Hunts>,
+    /// The hunts that are known.
+    pub hunting: Hunting,
     /// A place for each open event stream and each export.
     pub streams: Arc<Shares>,
     /// A place for each change of many alerts.

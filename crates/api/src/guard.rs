@@ -51,6 +51,8 @@ const MAX_BODIES: usize = 64;
 const MAX_FETCHES: usize = 64;
 /// For an answer: beyond it nobody looks at the page any more, while its permit would keep others waiting.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the beginning of a hunt's answer, or all of it where it is a page: longer than a hunt may take.
+const HUNT_TIMEOUT: Duration = Duration::from_secs(90);
 /// For a whole body: the largest needs 200 kbit/s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -209,6 +211,7 @@ async fn admit(
         WorkKind::Probe => return Ok(next.run(request).await),
         // Its permit is for the whole stream, and taken where that begins.
         WorkKind::Stream => return in_time(next.run(request)).await,
+        WorkKind::Hunt => return within(HUNT_TIMEOUT, next.run(request)).await,
         WorkKind::SignIn => (permits.sign_ins.try_acquire(), "attempts to sign in"),
         WorkKind::Provider => (permits.at_provider.try_acquire(), "sign-ins at the identity provider"),
         WorkKind::Read => (permits.reads.try_acquire(), "requests"),
@@ -224,8 +227,12 @@ async fn admit(
 }
 
 async fn in_time(answer: impl Future<Output = Response>) -> Result<Response, Problem> {
-    let detail = "The request took longer than 10 seconds and was given up.";
-    timeout(REQUEST_TIMEOUT, answer).await.map_err(|_| Problem::new(Kind::Timeout, detail))
+    within(REQUEST_TIMEOUT, answer).await
+}
+
+async fn within(time: Duration, answer: impl Future<Output = Response>) -> Result<Response, Problem> {
+    let detail = || format!("The request took longer than {} seconds and was given up.", time.as_secs());
+    timeout(time, answer).await.map_err(|_| Problem::new(Kind::Timeout, detail()))
 }
 
 /// Runs to its end what goes in bounded steps, however many, also when nobody waits for the answer any more: half of a change

@@ -17,6 +17,8 @@ pub mod csv;
 mod desk;
 mod error;
 mod guard;
+mod hunting;
+pub mod hunts;
 pub mod live;
 mod mcp;
 mod metrics;

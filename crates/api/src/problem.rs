@@ -48,6 +48,14 @@ pub enum Kind {
     InvalidCursor,
     /// The body is not what the route takes.
     InvalidBody,
+    /// The text of a hunt is no question that can be answered.
+    InvalidQuery,
+    /// A hunt needs more than it may use.
+    TooCostly,
+    /// Somebody stopped it.
+    Stopped,
+    /// None of the media types that are accepted is one of this route.
+    NotAcceptable,
     /// The body is too large.
     BodyTooLarge,
     /// The body is of another media type.
@@ -92,7 +100,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order in which they are documented.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 34] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Unauthenticated,
@@ -103,6 +111,10 @@ impl Kind {
         Self::InvalidParameter,
         Self::InvalidCursor,
         Self::InvalidBody,
+        Self::InvalidQuery,
+        Self::TooCostly,
+        Self::Stopped,
+        Self::NotAcceptable,
         Self::BodyTooLarge,
         Self::UnsupportedMediaType,
         Self::VersionRequired,
@@ -141,6 +153,10 @@ impl Kind {
             Self::InvalidParameter => ("urn:vedette:problem:invalid-parameter", 400, "Invalid parameter"),
             Self::InvalidCursor => ("urn:vedette:problem:invalid-cursor", 400, "Invalid cursor"),
             Self::InvalidBody => ("urn:vedette:problem:invalid-body", 400, "Invalid body"),
+            Self::InvalidQuery => ("urn:vedette:problem:invalid-query", 400, "Invalid query"),
+            Self::TooCostly => ("urn:vedette:problem:too-costly", 422, "Needs more than it may use"),
+            Self::Stopped => ("urn:vedette:problem:stopped", 409, "Stopped"),
+            Self::NotAcceptable => ("urn:vedette:problem:not-acceptable", 406, "Not in such a form"),
             Self::BodyTooLarge => ("urn:vedette:problem:body-too-large", 413, "Body too large"),
             Self::UnsupportedMediaType => {
                 ("urn:vedette:problem:unsupported-media-type", 415, "Unsupported media type")

@@ -25,7 +25,8 @@ use crate::{
     guard::{self, Guard},
     mcp,
     routes::{
-        actions, alerts, cases, desk, enforcement, entities, export, people, rules, stream, system, triage,
+        actions, alerts, cases, desk, enforcement, entities, export, hunts, people, rules, stream, system,
+        triage,
     },
     wire,
 };
@@ -51,6 +52,7 @@ const MAX_BODY: usize = 256 * 1024;
         (name = "snoozes", description = "What stays out of the queue for a while"),
         (name = "views", description = "The queue's filters by name"),
         (name = "audit", description = "Who changed what"),
+        (name = "hunts", description = "SQL over events"),
         (name = "response", description = "Playbooks, and what they propose and do"),
         (name = "detection", description = "Rules and their coverage"),
         (name = "access", description = "Who may come in"),
@@ -121,6 +123,11 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(actions::replay))
         .routes(routes!(actions::never_block, actions::set_never_block))
         .routes(routes!(actions::kill_switch))
+        .routes(routes!(hunts::list, hunts::ask))
+        .routes(routes!(hunts::schema))
+        .routes(routes!(hunts::saved, hunts::save))
+        .routes(routes!(hunts::remove))
+        .routes(routes!(hunts::one, hunts::stop))
         .routes(routes!(people::account))
         .routes(routes!(people::sessions))
         .routes(routes!(people::end_session))

@@ -55,6 +55,8 @@ use crate::{
     connections::{Connections, Places, Progress, Reserve, Slot, Visiting},
     desk::follow,
     error::Error,
+    hunting::Hunting,
+    hunts::Hunts,
     live::LiveView,
     metrics::{Metrics, now},
     pace::{self, Pace},
@@ -138,6 +140,8 @@ pub struct ServerSettings {
     pub board: Option<Board>,
     /// By what people act; nobody does without it.
     pub response: Option<vedette_act::Response>,
+    /// By whom hunts are run, if there are any.
+    pub hunts: Option<Hunts>,
 }
 
 /// A certificate chain and its key, both PEM.
@@ -224,6 +228,8 @@ impl Server {
             check: settings.check,
             board: settings.board,
             response: settings.response,
+            hunts: settings.hunts,
+            hunting: Hunting::default(),
             streams: Shares::new("streams and exports", app::MAX_STREAMS, app::STREAMS_EACH),
             bulks: Shares::new("changes of many alerts", app::MAX_BULKS, app::BULKS_EACH),
             stopping: watch_stopping.clone(),

@@ -123,6 +123,16 @@ shape! {
     CommentText = some_text(4_000);
     /// Why something is snoozed.
     Reason = some_text(500);
+    /// A text that asks the events.
+    HuntText = some_text(65_536);
+    /// How many rows a hunt may give.
+    HuntLimit = ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(1))
+        .maximum(Some(crate::hunts::MAX_ROWS))
+        .into();
+    /// A length of time.
+    Length = text().pattern(Some("^[1-9][0-9]{0,5}[smhdw]$")).into();
     /// Words that are looked for.
     Search = text().min_length(Some(1)).pattern(Some(r"\S")).into();
     /// Who handles something; empty: nobody.

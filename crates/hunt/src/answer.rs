@@ -4,7 +4,7 @@
 //! Invariants: a number stays exact (what JSON cannot hold exactly, decimals, is a text); times are RFC 3339 in UTC; an answer that was
 //! cut says so ([`Answer::more`]); one that broke off ends with an error, never in silence.
 
-use std::thread::JoinHandle;
+use std::{sync::Arc, thread::JoinHandle};
 
 use arrow_array::{
     Array, RecordBatch,
@@ -14,22 +14,40 @@ use arrow_array::{
         UInt8Type, UInt16Type, UInt32Type, UInt64Type,
     },
 };
-use arrow_schema::{DataType, TimeUnit};
-use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use arrow_schema::{ArrowError, DataType, SchemaRef, TimeUnit};
+use datafusion::arrow::{
+    ipc::writer::StreamWriter,
+    util::display::{ArrayFormatter, FormatOptions},
+};
 use serde_json::{Map, Value};
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::{Notify, mpsc::Receiver};
 use vedette_event::Micros;
 
-use crate::error::Error;
+use crate::{error::Error, gauge::Gauge};
 
 /// The answer to a query. Dropping it stops the query.
 pub struct Answer {
     pub(crate) columns: Vec<String>,
+    pub(crate) schema: SchemaRef,
+    pub(crate) gauge: Gauge,
+    pub(crate) stopper: Stopper,
     pub(crate) rows: Receiver<Result<RecordBatch, Error>>,
     pub(crate) thread: Option<JoinHandle<()>>,
     /// How many rows may still be given.
     pub(crate) left: usize,
     pub(crate) more: bool,
+}
+
+/// Stops a query from another thread than the one that takes its rows: what comes then is [`Error::Stopped`].
+#[derive(Debug, Clone, Default)]
+pub struct Stopper(pub(crate) Arc<Notify>);
+
+impl Stopper {
+    /// Stops it, if it still runs.
+    pub fn stop(&self) {
+        // One who waits is woken, and one who is yet to wait does not.
+        self.0.notify_one();
+    }
 }
 
 /// Some rows of an answer.
@@ -41,6 +59,31 @@ impl Answer {
     #[must_use]
     pub fn columns(&self) -> &[String] {
         &self.columns
+    }
+
+    /// What each column holds, in the words of [`Columns::shown`](crate::Columns::shown).
+    pub fn kinds(&self) -> impl Iterator<Item = &'static str> {
+        self.schema.fields().iter().map(|field| kind(field.data_type()))
+    }
+
+    /// What it reads, to be looked at from anywhere.
+    #[must_use]
+    pub const fn gauge(&self) -> &Gauge {
+        &self.gauge
+    }
+
+    /// What stops it from anywhere.
+    #[must_use]
+    pub const fn stopper(&self) -> &Stopper {
+        &self.stopper
+    }
+
+    /// What writes its rows as an Arrow IPC stream.
+    ///
+    /// # Errors
+    /// If Arrow has no form for a column.
+    pub fn ipc(&self) -> Result<Ipc, ArrowError> {
+        StreamWriter::try_new(Vec::new(), &self.schema).map(Ipc)
     }
 
     /// The next rows; nothing at the end. Waits for them, on no thread of a runtime.
@@ -94,10 +137,23 @@ impl Rows {
         self.0.num_rows()
     }
 
+    /// Those from the one until before the other, of those that there are.
+    #[must_use]
+    pub fn slice(&self, from: usize, to: usize) -> Self {
+        let (from, to) = (from.min(self.len()), to.min(self.len()));
+        Self(self.0.slice(from, to.saturating_sub(from)))
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How many bytes the values of a row are, about, as text; found without writing them down.
+    #[must_use]
+    pub fn weight(&self, row: usize) -> usize {
+        self.0.columns().iter().map(|column| weight(column.as_ref(), row)).sum()
     }
 
     /// The values of a column, row by row; none if there is no such column.
@@ -111,6 +167,52 @@ impl Rows {
     #[must_use]
     pub const fn arrow(&self) -> &RecordBatch {
         &self.0
+    }
+}
+
+/// Rows as an Arrow IPC stream, piece by piece.
+pub struct Ipc(StreamWriter<Vec<u8>>);
+
+impl Ipc {
+    /// Some rows; the first ones have what describes all before them.
+    ///
+    /// # Errors
+    /// If Arrow cannot write them.
+    pub fn rows(&mut self, rows: &Rows) -> Result<Vec<u8>, ArrowError> {
+        self.0.write(&rows.0)?;
+        Ok(std::mem::take(self.0.get_mut()))
+    }
+
+    /// The end, without which an answer is not whole.
+    ///
+    /// # Errors
+    /// If Arrow cannot write it.
+    pub fn end(mut self) -> Result<Vec<u8>, ArrowError> {
+        self.0.finish()?;
+        Ok(std::mem::take(self.0.get_mut()))
+    }
+}
+
+/// What a type of Arrow holds, for people.
+fn kind(of: &DataType) -> &'static str {
+    match of {
+        DataType::Boolean => "bool",
+        DataType::Int8 | DataType::Int16 | DataType::Int32 => "i32",
+        DataType::Int64 => "i64",
+        DataType::UInt8 | DataType::UInt16 => "u16",
+        DataType::UInt32 => "u32",
+        DataType::UInt64 => "u64",
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => "f64",
+        DataType::Decimal32(..)
+        | DataType::Decimal64(..)
+        | DataType::Decimal128(..)
+        | DataType::Decimal256(..) => "decimal",
+        DataType::Timestamp(..) => "time",
+        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) | DataType::ListView(_) => {
+            "list"
+        }
+        DataType::Struct(_) | DataType::Map(..) => "object",
+        _ => "text",
     }
 }
 
@@ -153,6 +255,30 @@ fn value(array: &dyn Array, row: usize) -> Value {
         }
         _ => written(array, row).into(),
     }
+}
+
+/// How many bytes a value is, about, as text.
+fn weight(array: &dyn Array, row: usize) -> usize {
+    /// Of a number or a time.
+    const SMALL: usize = 16;
+    if array.is_null(row) {
+        return 0;
+    }
+    match array.data_type() {
+        DataType::Utf8 => array.as_string::<i32>().value(row).len(),
+        DataType::LargeUtf8 => array.as_string::<i64>().value(row).len(),
+        DataType::Utf8View => array.as_string_view().value(row).len(),
+        DataType::List(_) => all_weight(array.as_list::<i32>().value(row).as_ref()),
+        DataType::LargeList(_) => all_weight(array.as_list::<i64>().value(row).as_ref()),
+        DataType::Struct(_) => {
+            array.as_struct().columns().iter().map(|column| weight(column.as_ref(), row)).sum()
+        }
+        _ => SMALL,
+    }
+}
+
+fn all_weight(elements: &dyn Array) -> usize {
+    (0..elements.len()).map(|row| 2 + weight(elements, row)).sum()
 }
 
 fn list(elements: &dyn Array) -> Value {

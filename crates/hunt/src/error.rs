@@ -131,6 +131,17 @@ pub enum Error {
         /// How long it may take.
         seconds: u64,
     },
+    /// A row of the answer is longer than anybody reads.
+    #[error("a row of the answer has {bytes} bytes, more than {most}; ask for fewer or shorter values")]
+    LongRow {
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        most: usize,
+    },
+    /// Somebody stopped it.
+    #[error("the query was stopped")]
+    Stopped,
     /// Whoever gives the events could not.
     #[error("{0}")]
     Source(Box<dyn std::error::Error + Send + Sync>),

@@ -30,6 +30,34 @@ use vedette_event::{Micros, Span};
 
 use crate::{columns::time_type, words::Words};
 
+/// The functions that logs need beside those of SQL, and of SQL those that are needed most: name, how it is written, what it does.
+pub const FUNCTIONS: [(&str, &str, &str); 12] = [
+    ("match", "match(text, 'words')", "whether all words occur in the text as whole words, ignoring case"),
+    (
+        "cidr_match",
+        "cidr_match(ip, '10.0.0.0/8')",
+        "whether an address lies in a network; null if it is no address",
+    ),
+    (
+        "time_bin",
+        "time_bin('5m', \"@timestamp\")",
+        "the beginning of the interval of that length in which the time lies",
+    ),
+    ("sigma", "sigma('rule id')", "whether the rule with this id, name or title matches the event"),
+    ("count", "count(*), count(distinct user.name)", "how many rows, or different values"),
+    ("min", "min(\"@timestamp\")", "the least value"),
+    ("max", "max(\"@timestamp\")", "the greatest value"),
+    ("sum", "sum(source.bytes)", "the sum"),
+    ("lower", "lower(user.name)", "the text in lower case"),
+    ("split_part", "split_part(url.path, '/', 2)", "a part of the text between separators"),
+    (
+        "regexp_like",
+        "regexp_like(url.original, '(?i)union.*select')",
+        "whether a regular expression matches a part of the text",
+    ),
+    ("now", "now() - interval '1 hour'", "the present time"),
+];
+
 /// Which function it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Which {

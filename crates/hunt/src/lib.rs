@@ -13,6 +13,7 @@ mod columns;
 mod convert;
 mod error;
 mod functions;
+mod gauge;
 pub mod lake;
 mod query;
 mod session;
@@ -23,10 +24,12 @@ mod words;
 
 pub use arrow_array::RecordBatch;
 
-pub use answer::{Answer, Rows};
+pub use answer::{Answer, Ipc, Rows, Stopper};
 pub use columns::Columns;
 pub use convert::{Converter, Origin};
 pub use error::{Error, Place};
+pub use functions::FUNCTIONS;
+pub use gauge::{Gauge, Read};
 pub use query::Query;
 pub use session::Limits;
 pub use table::{Batches, Open, SourceError, Supply};

@@ -23,6 +23,8 @@ use datafusion::sql::{
     },
 };
 
+use vedette_event::Micros;
+
 use crate::{
     columns::{Columns, hidden_name, is_hidden},
     error::{Error, Place, syntax},
@@ -48,6 +50,8 @@ const QUOTED_FUNCTIONS: [&str; 1] = ["match"];
 pub struct Query {
     tokens: Vec<TokenWithSpan>,
     rules: Vec<String>,
+    /// From when until before when the events are that it is asked of.
+    pub(crate) times: (Option<Micros>, Option<Micros>),
 }
 
 impl Query {
@@ -62,9 +66,16 @@ impl Query {
         let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location();
         let tokens = tokens.map_err(|error| syntax(&error.into()))?;
         bound(&tokens)?;
-        let mut query = Self { tokens, rules: Vec::new() };
+        let mut query = Self { tokens, rules: Vec::new(), times: (None, None) };
         query.take_rules()?;
         Ok(query)
+    }
+
+    /// Asks only of events from the one time until before the other, whatever the text says beside.
+    #[must_use]
+    pub const fn between(mut self, from: Option<Micros>, until: Option<Micros>) -> Self {
+        self.times = (from, until);
+        self
     }
 
     /// The rules that `sigma('…')` names, each once.

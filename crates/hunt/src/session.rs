@@ -14,6 +14,7 @@ use std::{
 };
 
 use arrow_array::RecordBatch;
+use arrow_schema::{Schema, SchemaRef};
 use datafusion::{
     catalog::TableProvider,
     common::Column,
@@ -28,17 +29,21 @@ use datafusion::{
     },
     logical_expr::{Expr, LogicalPlan},
     object_store::ObjectStore,
-    prelude::{DataFrame, SessionConfig},
+    physical_plan::execute_stream,
+    prelude::{DataFrame, SessionConfig, ident, lit},
+    scalar::ScalarValue,
 };
 use futures::StreamExt as _;
 use tokio::sync::mpsc::{Sender, channel};
 use url::Url;
+use vedette_event::Micros;
 
 use crate::{
-    answer::Answer,
-    columns::{Columns, is_hidden},
+    answer::{Answer, Stopper},
+    columns::{Columns, TIME, is_hidden},
     error::{Context, Error, explain},
     functions,
+    gauge::Gauge,
     lake::{Lake, LakeTable, PLACE},
     query::Query,
     table::{Events, Supply},
@@ -46,6 +51,8 @@ use crate::{
 
 /// The stack of a query's thread; only what is used of it is memory. The deepest queries within the bounds take a tenth.
 const STACK: usize = 256 << 20;
+/// How much lower than usual the priority of a query's thread is.
+const NICE: i32 = 10;
 /// Batches that wait to be taken.
 const AHEAD: usize = 2;
 /// How many consumers of memory an error names.
@@ -92,10 +99,17 @@ impl Query {
     pub fn ask(self, columns: Columns, from: Supply, limits: Limits) -> Result<Answer, Error> {
         let (told, mut heads) = channel(1);
         let (out, rows) = channel(AHEAD);
+        let stopper = Stopper::default();
+        let stopped = stopper.clone();
         let work = move || {
+            // What waits for nobody goes before it. Where that cannot be had, it is not worth an error.
+            let _ = rustix::process::nice(NICE);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
             match runtime {
-                Ok(runtime) => runtime.block_on(Run { query: self, columns, from, limits }.run(told, out)),
+                Ok(runtime) => {
+                    let run = Run { query: self, columns, from, limits, stopped };
+                    runtime.block_on(run.run(told, out));
+                }
                 Err(error) => {
                     let _ = told.blocking_send(Err(Error::Internal { message: error.to_string() }));
                 }
@@ -104,14 +118,20 @@ impl Query {
         let thread = thread::Builder::new().name("hunt".to_owned()).stack_size(STACK).spawn(work);
         let thread = thread.map_err(|error| Error::Internal { message: error.to_string() })?;
         let left = limits.rows.unwrap_or(usize::MAX);
-        let mut answer = Answer { columns: Vec::new(), rows, thread: Some(thread), left, more: false };
-        answer.columns = match heads.blocking_recv() {
-            Some(heads) => heads?,
+        let (schema, gauge) = (Arc::new(Schema::empty()), Gauge::NONE);
+        let (columns, thread) = (Vec::new(), Some(thread));
+        let mut answer = Answer { columns, schema, gauge, stopper, rows, thread, left, more: false };
+        match heads.blocking_recv() {
+            Some(heads) => {
+                let (schema, gauge) = heads?;
+                answer.columns = schema.fields().iter().map(|field| field.name().clone()).collect();
+                (answer.schema, answer.gauge) = (schema, gauge);
+            }
             None => {
                 answer.stop()?;
                 return Err(Error::Internal { message: "it ended without an answer".to_owned() });
             }
-        };
+        }
         Ok(answer)
     }
 }
@@ -122,10 +142,14 @@ struct Run {
     columns: Columns,
     from: Supply,
     limits: Limits,
+    stopped: Stopper,
 }
 
+/// What is known before the first row.
+type Head = (SchemaRef, Gauge);
+
 impl Run {
-    async fn run(self, told: Sender<Result<Vec<String>, Error>>, out: Sender<Result<RecordBatch, Error>>) {
+    async fn run(self, told: Sender<Result<Head, Error>>, out: Sender<Result<RecordBatch, Error>>) {
         let began = Instant::now();
         let session = match session(&self.limits, &self.from) {
             Ok(session) => session,
@@ -134,49 +158,55 @@ impl Run {
                 return;
             }
         };
-        let mut stream = match self.begin(&session).await {
-            Ok(stream) => stream,
+        let begun = tokio::select! {
+            biased;
+            () = self.stopped.0.notified() => Err(Error::Stopped),
+            begun = self.begin(&session) => begun,
+        };
+        let (mut stream, gauge) = match begun {
+            Ok(begun) => begun,
             Err(error) => {
                 let _ = told.send(Err(error)).await;
                 return;
             }
         };
-        let names = stream.schema().fields().iter().map(|field| field.name().clone()).collect();
-        if told.send(Ok(names)).await.is_err() {
+        if told.send(Ok((stream.schema(), gauge))).await.is_err() {
             return;
         }
         let end = self.limits.time.map(|time| tokio::time::Instant::from_std(began + time));
-        loop {
-            let batch = tokio::select! {
-                biased;
-                () = out.closed() => return,
-                () = until(end) => {
-                    let seconds = self.limits.time.unwrap_or_default().as_secs();
-                    let _ = out.send(Err(Error::Timeout { seconds })).await;
+        let given = async {
+            loop {
+                let sent = match stream.next().await {
+                    None => return,
+                    Some(Ok(batch)) if batch.num_rows() == 0 => continue,
+                    Some(Ok(batch)) => out.send(Ok(batch)).await,
+                    Some(Err(error)) => {
+                        let _ = out.send(Err(self.explain(&session, error))).await;
+                        return;
+                    }
+                };
+                if sent.is_err() {
                     return;
                 }
-                batch = stream.next() => batch,
-            };
-            let sent = match batch {
-                None => return,
-                Some(Ok(batch)) if batch.num_rows() == 0 => continue,
-                Some(Ok(batch)) => out.send(Ok(batch)).await,
-                Some(Err(error)) => {
-                    let _ = out.send(Err(self.explain(&session, error))).await;
-                    return;
-                }
-            };
-            if sent.is_err() {
-                return;
             }
-        }
+        };
+        let ended = tokio::select! {
+            biased;
+            () = out.closed() => return,
+            () = self.stopped.0.notified() => Error::Stopped,
+            () = until(end) => Error::Timeout { seconds: self.limits.time.unwrap_or_default().as_secs() },
+            () = given => return,
+        };
+        // Who takes rows slowly is told with the next ones, and who takes none holds nothing but this.
+        drop(stream);
+        let _ = out.send(Err(ended)).await;
     }
 
     /// Understands the query, and begins to run it.
-    async fn begin(&self, session: &SessionContext) -> Result<SendableRecordBatchStream, Error> {
+    async fn begin(&self, session: &SessionContext) -> Result<(SendableRecordBatchStream, Gauge), Error> {
         let statement = self.query.statement(&self.columns)?;
         let planned = async {
-            session.register_table("events", self.events())?;
+            session.register_table("events", self.events_between(session)?)?;
             let plan = session.state().statement_to_plan(statement).await?;
             let options =
                 SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
@@ -190,7 +220,10 @@ impl Run {
                     frame = frame.limit(0, Some(rows.saturating_add(1)))?;
                 }
             }
-            frame.execute_stream().await
+            let context = Arc::new(frame.task_ctx());
+            let plan = frame.create_physical_plan().await?;
+            let gauge = Gauge::of(&plan);
+            Ok((execute_stream(plan, context)?, gauge))
         };
         planned.await.map_err(|error| self.explain(session, error))
     }
@@ -202,6 +235,20 @@ impl Run {
                 let schema = Arc::clone(self.columns.schema());
                 Arc::new(LakeTable { lake: lake.clone(), schema })
             }
+        }
+    }
+
+    /// The events of the times that are asked of.
+    fn events_between(&self, session: &SessionContext) -> Result<Arc<dyn TableProvider>> {
+        let events = self.events();
+        let time = || ident(TIME);
+        let moment = |at: Micros| lit(ScalarValue::TimestampMicrosecond(Some(at.0), Some("UTC".into())));
+        let (from, until) = self.query.times;
+        let bounds =
+            [from.map(|from| time().gt_eq(moment(from))), until.map(|until| time().lt(moment(until)))];
+        match bounds.into_iter().flatten().reduce(Expr::and) {
+            None => Ok(events),
+            Some(bounds) => Ok(session.read_table(events)?.filter(bounds)?.into_view()),
         }
     }
 

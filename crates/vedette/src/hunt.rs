@@ -4,10 +4,10 @@
 //! Invariants: events are those that every other command makes of the records; nothing is written but the answer; what is left out of it
 //! is said.
 
-mod describe;
+pub mod describe;
 mod files;
 mod lake;
-mod print;
+pub mod print;
 mod rules;
 mod stream;
 

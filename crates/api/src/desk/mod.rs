@@ -19,6 +19,7 @@ pub(crate) mod export;
 pub(crate) mod filter;
 pub(crate) mod follow;
 pub(crate) mod history;
+pub(crate) mod hunt;
 pub(crate) mod list;
 pub(crate) mod outcomes;
 pub(crate) mod overview;

@@ -7,6 +7,7 @@ pub(crate) mod desk;
 pub(crate) mod enforcement;
 pub(crate) mod entities;
 pub(crate) mod export;
+pub(crate) mod hunts;
 pub(crate) mod keyed;
 pub(crate) mod people;
 pub(crate) mod rules;

@@ -62,6 +62,7 @@ async fn serve(board: Board) -> (SocketAddr, tempfile::TempDir) {
         reloads: None,
         check: super::check(),
         response: None,
+        hunts: None,
         board: Some(board),
     };
     let metrics = Arc::new(Metrics::new(live.clone()));

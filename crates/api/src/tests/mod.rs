@@ -11,6 +11,7 @@ mod desk_pages;
 mod enforcement;
 mod export;
 mod fetching;
+mod hunts;
 mod ledger;
 mod mcp;
 mod operation;
@@ -42,6 +43,7 @@ use crate::{
     app::App,
     checking::RuleCheck,
     connections::{Connections, Places},
+    hunting::Hunting,
     live::{Live, LiveView, Mode},
     metrics::Metrics,
     proof::Proofs,
@@ -143,6 +145,8 @@ async fn app(store: &Store, live: LiveView, stopping: watch::Receiver<bool>) -> 
         check: check(),
         board: None,
         response: None,
+        hunts: None,
+        hunting: Hunting::default(),
         streams: Shares::new("streams", 2, 2),
         bulks: Shares::new("changes of many alerts", 2, 1),
         relays: Relays::new(store.clone(), 1),

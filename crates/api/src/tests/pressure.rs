@@ -65,6 +65,7 @@ async fn serve(limits: Limits, tls: Option<TlsFiles>) -> Served {
         check: super::check(),
         board: None,
         response: None,
+        hunts: None,
     };
     let metrics = Arc::new(Metrics::new(live.clone()));
     let server = Server::bind_within(limits, settings, store, live, metrics).await.unwrap();

@@ -47,6 +47,7 @@ async fn bind_with(address: &str, proxy_tls: bool, tls: Option<TlsFiles>) -> Bou
         check: super::check(),
         board: None,
         response: None,
+        hunts: None,
     };
     let metrics = Arc::new(Metrics::new(live.clone()));
     (Server::bind(settings, store.clone(), live, metrics).await, store, folder)

@@ -161,6 +161,7 @@ impl Triage {
 
 mod desk;
 mod evidence;
+mod hunts;
 mod lake;
 mod people;
 mod publication;
@@ -171,6 +172,7 @@ mod rows;
 
 pub use desk::*;
 pub use evidence::*;
+pub use hunts::*;
 pub use lake::*;
 pub use people::*;
 pub use publication::*;

@@ -46,7 +46,8 @@ pub fn run(wanted: &str, paths: &[PathBuf], all: &Sources, format: Format) -> Re
     Ok(0)
 }
 
-fn meaning<'a>(fields: &'a Fields, name: &str) -> &'a str {
+/// What a field means; a wider description where it has none of its own.
+pub fn meaning<'a>(fields: &'a Fields, name: &str) -> &'a str {
     let mut prefix = name;
     let exact = fields.0.get(name);
     let wider = || {

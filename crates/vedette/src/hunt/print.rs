@@ -135,6 +135,59 @@ impl Printer {
     }
 }
 
+/// Rows as lines of text, piece by piece.
+pub struct Lines {
+    names: Vec<String>,
+    csv: bool,
+    begun: bool,
+}
+
+impl Lines {
+    /// One JSON object a row, without what is null.
+    pub fn ndjson(names: &[String]) -> Self {
+        Self { names: distinct(names), csv: false, begun: true }
+    }
+
+    /// CSV with a line of names.
+    pub fn csv(names: &[String]) -> Self {
+        Self { names: distinct(names), csv: true, begun: false }
+    }
+
+    /// One row more, at the end of a text.
+    pub fn row(&mut self, text: &mut String, row: impl Iterator<Item = Value>) {
+        text.push_str(&self.heads());
+        if self.csv {
+            let fields: Vec<String> = row.map(|value| field(&value)).collect();
+            text.push_str(&fields.join(","));
+            text.push_str("\r\n");
+        } else {
+            text.push_str(&object(&self.names, row));
+            text.push('\n');
+        }
+    }
+
+    /// What is left to say after the last row.
+    pub fn end(mut self) -> Vec<u8> {
+        self.heads().into_bytes()
+    }
+
+    /// The line of names, once.
+    fn heads(&mut self) -> String {
+        if std::mem::replace(&mut self.begun, true) {
+            return String::new();
+        }
+        let names: Vec<String> = self.names.iter().map(|name| csv::field(name)).collect();
+        names.join(",") + "\r\n"
+    }
+}
+
+/// A row as a JSON object, without what is null.
+fn object(names: &[String], row: impl Iterator<Item = Value>) -> String {
+    let members = names.iter().zip(row).filter(|(_, value)| !value.is_null());
+    let object: serde_json::Map<String, Value> = members.map(|(name, value)| (name.clone(), value)).collect();
+    Value::Object(object).to_string()
+}
+
 /// Names that differ, so that no member of an object hides another.
 fn distinct(names: &[String]) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();

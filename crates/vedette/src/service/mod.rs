@@ -15,6 +15,7 @@ mod costs;
 mod descriptors;
 mod evidence;
 mod excerpt;
+mod hunts;
 mod kernel;
 mod lake;
 mod live;
@@ -81,8 +82,8 @@ const CHANGES: usize = 16;
 /// How long the last look at the store may take.
 const LAST_LOOK: Duration = Duration::from_millis(500);
 
-/// What people do beside looking: how rules are read again, by what they act, what enforcement points fetch.
-type Faces = (Option<Reloads>, vedette_act::Response, vedette_act::Board);
+/// What people do beside looking: how rules are read again, by what they act, what enforcement points fetch, how events are asked.
+type Faces = (Option<Reloads>, vedette_act::Response, vedette_act::Board, hunts::Later);
 
 /// What the reloader goes on from: how the files looked before they were read; who asks.
 type Reloading = (Config, [u8; 32], Receiver<Ask>);
@@ -170,7 +171,8 @@ async fn start_all(
     let check = check(mode, &config, text.lists.clone());
     let (playbooks, in_force) = watch::channel(Arc::default());
     let acting = respond::Acting::new(&store, (mode, &config), (playbooks, in_force)).await?;
-    let faces = (reloads, acting.response.clone(), acting.board.clone());
+    let hunts = hunts::Later::default();
+    let faces = (reloads, acting.response.clone(), acting.board.clone(), hunts.clone());
     let address = serve(&store, (mode, &config, faces), check, view, metrics.clone(), supervisor).await?;
     tracing::info!(api = %address, "starting");
 
@@ -183,7 +185,7 @@ async fn start_all(
     });
     let (prepared, config) = prepared.await?;
     let reloading = (mode == Mode::Run).then_some((config, looked, asks));
-    run_all(prepared, reloading, store, (present, metrics, acting), supervisor, address).await
+    run_all(prepared, reloading, store, (present, metrics, acting, hunts), supervisor, address).await
 }
 
 /// What this comes to on a thread of its own.
@@ -206,7 +208,12 @@ async fn run_all(
     prepared: Prepared,
     reloading: Option<Reloading>,
     store: Store,
-    (present, metrics, acting): (Arc<Present>, Arc<vedette_api::Metrics>, respond::Acting),
+    (present, metrics, acting, hunts): (
+        Arc<Present>,
+        Arc<vedette_api::Metrics>,
+        respond::Acting,
+        hunts::Later,
+    ),
     supervisor: &Supervisor,
     address: SocketAddr,
 ) -> Result<Service, Failure> {
@@ -227,6 +234,9 @@ async fn run_all(
     accept_topics(&store, &compiled, &ingest, supervisor);
 
     let (in_force_out, in_force) = watch::channel(compiled.clone());
+    let folder = prepared.lake.as_ref().map(|(folder, _)| folder.clone());
+    // It is set here alone.
+    let _ = hunts.set(hunts::Wires { folder, store: store.clone(), in_force: in_force.clone() });
     fill(prepared.lake, (filling, secret), (in_force.clone(), store.clone()), supervisor).world()?;
     let wanted = acting.wanted();
     let witness = acting.start(in_force.clone(), supervisor).world()?;
@@ -393,7 +403,7 @@ fn check(mode: Mode, config: &Config, lists: Lists) -> RuleCheck {
 
 async fn serve(
     store: &Store,
-    (mode, config, (reloads, response, board)): (Mode, &Config, Faces),
+    (mode, config, (reloads, response, board, hunts)): (Mode, &Config, Faces),
     check: RuleCheck,
     live: LiveView,
     metrics: Arc<vedette_api::Metrics>,
@@ -417,6 +427,7 @@ async fn serve(
         check,
         board: Some(board),
         response: Some(response),
+        hunts: Some(hunts::over_the_api(&hunts)),
     };
     let told = supervisor.clone();
     let shutdown = async move { told.asked_to_stop().await };

@@ -1,0 +1,365 @@
+//! Hunts that are asked over the API: SQL over the lake, while the service runs.
+//!
+//! In: questions, the catalog, the sources in force. Out: rows, piece by piece, and what they rest on. Invariants: each hunt has threads of its
+//! own, of lower priority than detection's, and memory of its own, and waits for nobody of detection; how many run at once the API
+//! bounds; one that nobody reads any more is stopped.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use anyhow::anyhow;
+use serde_json::Value;
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch},
+};
+use vedette_api::hunts::{
+    Basis, Begun, Column, ColumnSchema, Figures, Form, FunctionSchema, HuntSchema, Hunts, Piece, Question,
+    Refusal, SourceSchema, TableSchema, Why,
+};
+use vedette_decode::all_fields;
+use vedette_engine::Compiled;
+use vedette_event::{LogSource, Micros, Sources};
+use vedette_hunt::{Answer, Columns, Error, FUNCTIONS, Gauge, Ipc, Limits, Query, Rows, Supply, lake::Lake};
+use vedette_store::{Store, model::LakeFile};
+
+use crate::hunt::{describe::meaning, print::Lines};
+
+/// What one hunt may use: with as many as the API lets run at once, a gigabyte.
+const LIMITS: Limits =
+    Limits { memory: 256 << 20, disk: 4 << 30, time: Some(Duration::from_secs(60)), rows: None };
+/// Pieces that wait for who takes them.
+const AHEAD: usize = 2;
+/// Bytes of a piece, but for one row that has more.
+const PIECE: usize = 256 << 10;
+/// Bytes of a row: more than any record has, and less than texts that a query makes longer and longer.
+const MAX_ROW: usize = 16 << 20;
+/// Bytes of rows that are kept for a page.
+const MAX_KEPT: usize = 16 << 20;
+/// Lines at most that say what is missing.
+const MAX_MISSING: usize = 20;
+
+/// What hunts are run with.
+pub struct Wires {
+    /// Where the lake is; none where there is none.
+    pub folder: Option<PathBuf>,
+    /// The catalog.
+    pub store: Store,
+    /// The sources change.
+    pub in_force: watch::Receiver<Arc<Compiled>>,
+}
+
+/// What the service knows only once it runs.
+pub type Later = Arc<OnceLock<Wires>>;
+
+/// Hunts, by what is put into `later` when the service runs.
+pub fn over_the_api(later: &Later) -> Hunts {
+    let (asked, described) = (Arc::clone(later), Arc::clone(later));
+    Hunts::new(
+        move |question| {
+            let later = Arc::clone(&asked);
+            async move { begin(later, question).await }
+        },
+        move || schema(ready(&described)?),
+    )
+}
+
+fn unavailable(message: &str) -> Refusal {
+    Refusal { why: Why::Unavailable, message: message.to_owned(), place: None, pointed: None }
+}
+
+fn ready(later: &Later) -> Result<&Wires, Refusal> {
+    let wires = later.get().ok_or_else(|| unavailable("The service starts; ask again in a moment."))?;
+    if wires.folder.is_none() {
+        return Err(unavailable(
+            "This service keeps no events (`lake: {on: false}`), so there are none to ask.",
+        ));
+    }
+    Ok(wires)
+}
+
+/// Begins a hunt on a thread of its own, which tells the rows.
+async fn begin(later: Later, question: Question) -> Result<Begun, Refusal> {
+    ready(&later)?;
+    let (told, begun) = oneshot::channel();
+    let runtime = Handle::current();
+    let work = move || {
+        let Ok(wires) = ready(&later) else { return };
+        match ask(wires, &question, &runtime) {
+            Ok((answer, begun, out)) => {
+                // Who asked may have gone: then the first row finds nobody.
+                let _ = told.send(Ok(begun));
+                tell(answer, question.form, &out, &question.sql);
+            }
+            Err(refusal) => {
+                let _ = told.send(Err(refusal));
+            }
+        }
+    };
+    let spawned = std::thread::Builder::new().name("hunt-rows".to_owned()).spawn(work);
+    if let Err(error) = spawned {
+        return Err(fault(&anyhow!(error)));
+    }
+    begun.await.unwrap_or_else(|_| Err(fault(&anyhow!("it panicked; the message is above"))))
+}
+
+fn fault(error: &anyhow::Error) -> Refusal {
+    tracing::error!("a hunt could not be run: {error:#}");
+    let message = "The hunt could not be run; the log says why.".to_owned();
+    Refusal { why: Why::Fault, message, place: None, pointed: None }
+}
+
+type Asked = (Answer, Begun, mpsc::Sender<Piece>);
+
+/// Understands a question, and begins to answer it.
+fn ask(wires: &Wires, question: &Question, runtime: &Handle) -> Result<Asked, Refusal> {
+    let Question { sql, source, since, until, rows, .. } = question;
+    let refuse = |error: Error| refused(error, sql);
+    let query = Query::new(sql).map_err(refuse)?.between(*since, *until);
+    if let Some(rule) = query.rules().first() {
+        let message = format!(
+            "sigma('{rule}') is answered over files only by now: `vedette hunt --rules … \"…\" FILE`, or `vedette scan`."
+        );
+        return Err(Refusal { why: Why::Query, message, place: None, pointed: None });
+    }
+    let sources = wires.in_force.borrow().newest().sources.clone();
+    let source = source.as_deref();
+    if let Some(name) = source.filter(|name| sources.find(name).is_none()) {
+        let known: Vec<&str> = sources.defs.iter().map(|def| &*def.name).collect();
+        let message = format!("There is no source `{name}`; there are: {}.", known.join(", "));
+        return Err(Refusal { why: Why::Query, message, place: None, pointed: None });
+    }
+    let times = (since.unwrap_or(Micros::MIN), until.unwrap_or(Micros::MAX));
+    let (files, basis) =
+        runtime.block_on(basis(wires, source, times)).map_err(|error| fault(&error.into()))?;
+    let folder = wires.folder.as_deref().unwrap_or(Path::new(""));
+    let lake = Lake::new(folder, files).map_err(|error| fault(&error.into()))?;
+    let limits = Limits { rows: Some(*rows), ..LIMITS };
+    let columns = columns(&sources, source);
+    let answer = query.ask(columns, Supply::Lake(lake), limits).map_err(refuse)?;
+    let (out, pieces) = mpsc::channel(AHEAD);
+    let (gauge, stopper) = (answer.gauge().clone(), answer.stopper().clone());
+    let named = answer.columns().iter().zip(answer.kinds());
+    let columns = named.map(|(name, kind)| Column { name: name.clone(), kind: kind.to_owned() });
+    let begun = Begun {
+        columns: columns.collect(),
+        basis,
+        pieces,
+        figures: Arc::new(move || figures(&gauge)),
+        stop: Arc::new(move || stopper.stop()),
+    };
+    Ok((answer, begun, out))
+}
+
+/// The columns of the lake, or of what it holds of one source.
+fn columns(sources: &Sources, source: Option<&str>) -> Columns {
+    let of = |name: &str| source.is_none_or(|source| source == name);
+    let defs = sources.defs.iter().filter(|def| of(&def.name));
+    let fields: BTreeSet<Arc<str>> = defs.flat_map(|def| all_fields(def, &sources.fields)).collect();
+    Columns::of_lake(fields.iter().map(|name| &**name), &sources.fields, true)
+}
+
+/// The files there are, and what an answer over them rests on.
+async fn basis(
+    wires: &Wires,
+    source: Option<&str>,
+    (since, until): (Micros, Micros),
+) -> Result<(Vec<LakeFile>, Basis), vedette_store::Error> {
+    let store = &wires.store;
+    // Positions first: what comes between the two is in the files, and not said to be.
+    let positions = store.lake_positions().await?;
+    let files = store.lake_files(source, since, until).await?;
+    let lost = store.lost_intervals().await?;
+    let mut missing: Vec<String> = lost
+        .iter()
+        .filter(|lost| lost.noticed_at >= since)
+        .map(|lost| {
+            let (topic, partition, noticed) = (&lost.topic, lost.partition, lost.noticed_at);
+            let last = lost.to.saturating_sub(1);
+            format!("records {} to {last} of partition {partition} of {topic}: gone before they were read, noticed {noticed}", lost.from)
+        })
+        .collect();
+    if missing.len() > MAX_MISSING {
+        let more = missing.len() - MAX_MISSING;
+        missing.truncate(MAX_MISSING);
+        missing.push(format!("{more} more stretches of records that were gone before they were read"));
+    }
+    let complete_through = positions.iter().filter_map(|position| position.newest_log).min();
+    let of = |count: fn(&LakeFile) -> u64| files.iter().map(count).sum::<u64>();
+    let basis = Basis {
+        complete_through,
+        reaches_back_to: files.iter().map(|file| file.earliest).min(),
+        missing,
+        files: files.len() as u64,
+        events: of(|file| file.events),
+    };
+    Ok((files, basis))
+}
+
+fn figures(gauge: &Gauge) -> Figures {
+    let read = gauge.read();
+    Figures {
+        bytes_read: read.bytes,
+        files_read: read.files,
+        files_skipped: read.files_skipped,
+        parts_read: read.groups,
+        parts_skipped: read.groups_skipped_by_statistics + read.groups_skipped_by_bloom,
+    }
+}
+
+/// How rows are written.
+enum Writer {
+    Lines(Lines),
+    Arrow(Box<Ipc>),
+    Values,
+}
+
+/// Tells all rows, as they come and as they are taken.
+fn tell(mut answer: Answer, form: Form, out: &mpsc::Sender<Piece>, sql: &str) {
+    let last = match told(&mut answer, form, out) {
+        Ok(Some(last)) => last,
+        // Nobody takes them any more.
+        Ok(None) => return,
+        Err(error) => Piece::Failed(refused(error, sql)),
+    };
+    // What it had is given back before anybody hears that it is over.
+    drop(answer);
+    let _ = out.blocking_send(last);
+}
+
+fn told(answer: &mut Answer, form: Form, out: &mpsc::Sender<Piece>) -> Result<Option<Piece>, Error> {
+    let arrow = |error| Error::Internal { message: format!("rows have no form in Arrow's stream: {error}") };
+    let mut writer = match form {
+        Form::Ndjson => Writer::Lines(Lines::ndjson(answer.columns())),
+        Form::Csv => Writer::Lines(Lines::csv(answer.columns())),
+        Form::Arrow => Writer::Arrow(Box::new(answer.ipc().map_err(arrow)?)),
+        Form::Values => Writer::Values,
+    };
+    let columns = answer.columns().len();
+    let mut kept = 0;
+    while let Some(rows) = answer.next()? {
+        let pieces = pieces_of(&rows)?;
+        // Of Arrow's texts each part would bring along all that they share.
+        let whole = vec![(0, rows.len())];
+        for (from, to) in if form == Form::Arrow { whole } else { pieces } {
+            let rows = rows.slice(from, to);
+            let piece = match &mut writer {
+                Writer::Lines(lines) => {
+                    let mut text = String::new();
+                    each(&rows, columns, |row| lines.row(&mut text, row.into_iter()));
+                    Piece::Written(rows.len(), text.into_bytes())
+                }
+                Writer::Arrow(ipc) => Piece::Written(rows.len(), ipc.rows(&rows).map_err(arrow)?),
+                Writer::Values => {
+                    // Whoever takes values keeps all of them.
+                    kept += (0..rows.len()).map(|row| rows.weight(row)).sum::<usize>();
+                    if kept > MAX_KEPT {
+                        return Ok(Some(Piece::End { more: true, written: Vec::new() }));
+                    }
+                    let mut values = Vec::with_capacity(rows.len());
+                    each(&rows, columns, |row| values.push(row));
+                    Piece::Values(values)
+                }
+            };
+            if out.blocking_send(piece).is_err() {
+                return Ok(None);
+            }
+        }
+    }
+    let written = match writer {
+        Writer::Lines(lines) => lines.end(),
+        Writer::Arrow(ipc) => ipc.end().map_err(arrow)?,
+        Writer::Values => Vec::new(),
+    };
+    Ok(Some(Piece::End { more: answer.more(), written }))
+}
+
+/// Does this with the values of each row.
+fn each(rows: &Rows, columns: usize, mut with: impl FnMut(Vec<Value>)) {
+    let mut columns: Vec<_> = (0..columns).map(|at| rows.column(at)).collect();
+    for _ in 0..rows.len() {
+        with(columns.iter_mut().map(|column| column.next().unwrap_or_default()).collect());
+    }
+}
+
+/// Stretches of rows that are told at once, so that what waits to be taken is bounded by its bytes.
+fn pieces_of(rows: &Rows) -> Result<Vec<(usize, usize)>, Error> {
+    let (mut pieces, mut from, mut bytes) = (Vec::new(), 0, 0);
+    for row in 0..rows.len() {
+        let weight = rows.weight(row);
+        if weight > MAX_ROW {
+            return Err(Error::LongRow { bytes: weight, most: MAX_ROW });
+        }
+        if bytes + weight > PIECE && row > from {
+            pieces.push((from, row));
+            (from, bytes) = (row, 0);
+        }
+        bytes += weight;
+    }
+    pieces.push((from, rows.len()));
+    Ok(pieces)
+}
+
+/// What went wrong, as the API tells it.
+fn refused(error: Error, sql: &str) -> Refusal {
+    let why = match &error {
+        Error::Memory { .. } | Error::LongRow { .. } => Why::Cost,
+        Error::Timeout { .. } => Why::Time,
+        Error::Stopped => Why::Stopped,
+        Error::Source(_) | Error::Internal { .. } => Why::Fault,
+        _ => Why::Query,
+    };
+    if why == Why::Fault {
+        tracing::error!("a hunt broke off: {error}");
+    }
+    Refusal {
+        why,
+        message: error.to_string(),
+        place: error.place().map(|place| (place.line, place.column)),
+        pointed: error.pointed(sql),
+    }
+}
+
+/// What there is to ask.
+fn schema(wires: &Wires) -> Result<HuntSchema, Refusal> {
+    let sources = wires.in_force.borrow().newest().sources.clone();
+    let mut of: BTreeMap<Arc<str>, Vec<String>> = BTreeMap::new();
+    for def in &sources.defs {
+        for field in all_fields(def, &sources.fields) {
+            of.entry(field).or_default().push(def.name.to_string());
+        }
+    }
+    let columns = columns(&sources, None);
+    let all: Vec<String> = sources.defs.iter().map(|def| def.name.to_string()).collect();
+    let columns = columns.shown().map(|(name, kind)| ColumnSchema {
+        column: Column { name: name.to_owned(), kind: kind.to_owned() },
+        description: meaning(&sources.fields, name).to_owned(),
+        sources: of.get(name).cloned().unwrap_or_else(|| all.clone()),
+    });
+    let function = |(name, usage, description): &(&str, &str, &str)| FunctionSchema {
+        name: (*name).to_owned(),
+        usage: (*usage).to_owned(),
+        description: (*description).to_owned(),
+    };
+    let events = TableSchema {
+        name: "events".to_owned(),
+        description: "Every event of every source, one a row.".to_owned(),
+        columns: columns.collect(),
+    };
+    let functions = FUNCTIONS.iter().map(function).collect();
+    let described = sources.defs.iter().map(|def| {
+        let LogSource { product, category, service } = &def.logsource;
+        let said = [("product", product), ("category", category), ("service", service)];
+        let said = said.into_iter().filter_map(|(part, said)| Some((part.to_owned(), said.clone()?)));
+        SourceSchema {
+            name: def.name.to_string(),
+            description: def.description.clone(),
+            logsource: said.collect(),
+        }
+    });
+    Ok(HuntSchema { tables: vec![events], functions, sources: described.collect() })
+}
