@@ -382,3 +382,54 @@ async fn whatever_happens_the_past_is_what_was_said_then() {
         }
     }
 }
+
+/// What chance seldom leads to: a closed row that a snooze passed by and a revision brought under it, and a verdict that none is.
+#[tokio::test]
+async fn a_row_is_hidden_by_what_it_was_when_and_what_was_withdrawn_is_no_verdict() {
+    let (_folder, store) = store().await;
+    let mut said = Vec::new();
+    let mut note = async || {
+        let seq = store.newest_seq().await.unwrap();
+        for turn in 0..3 {
+            said.push((seq, turn, now(&store, turn).await));
+        }
+    };
+    let of = |id: &str, who: usize, revision: u32, count: u64| {
+        let mut alert = alert(id, revision, 1_000 + i64::from(revision), count);
+        (alert.entity, alert.key) = (Some(entity(who)), json!({"user": ENTITIES[who]}).to_string());
+        alert.body = body(&alert);
+        alert
+    };
+    let close = TriagePatch { disposition: Some(Disposition::Benign), ..to(Status::Closed) };
+    publish_alerts(&store, vec![of("a1", 0, 1, 5)]).await;
+    store.patch_triage("a1", 0, &close, "ann").await.unwrap();
+    let until = crate::store::now().plus(Span::secs(3_600));
+    let new = NewSnooze { rule_id: "rule-1".into(), entity: entity(0), until, reason: "known".into() };
+    store.snooze(&new, "ann", None).await.unwrap();
+    assert_eq!(get(&store, "a1").await.snooze, None, "it passed it by");
+    note().await;
+    publish_alerts(&store, vec![of("a1", 0, 2, 6)]).await;
+    assert_eq!(get(&store, "a1").await.snooze, Some(1), "its revision brought it under");
+    note().await;
+    store.patch_triage("a1", 1, &to(Status::New), "ann").await.unwrap();
+    note().await;
+    store.lift_snooze(1, "ann").await.unwrap();
+    store.comment("a1", "back", "ann", None).await.unwrap();
+    note().await;
+
+    let mut early = notice("n1", &of("a2", 1, 1, 5));
+    early.body = body(&of("a2", 1, 1, 5));
+    publish_notices(&store, vec![early]).await;
+    let below = Micros(5_000_000_000);
+    let passed = Passed { rule_id: "rule-1".into(), below, settled: below, reason: Withdrawal::Uncovered };
+    store.publish(&Publication { passed: vec![passed], ..Default::default() }).await.unwrap();
+    assert!(get(&store, "n1").await.withdrawn.is_some());
+    note().await;
+    store.comment("n1", "it was nothing", "ann", None).await.unwrap();
+    note().await;
+    for (seq, turn, expected) in said {
+        for ((name, told), (_, expected)) in then(&store, seq, turn).await.into_iter().zip(expected) {
+            assert_eq!(told, expected, "at {seq}: {name}");
+        }
+    }
+}
