@@ -220,11 +220,17 @@ struct Told {
 
 /// Characters of a state that stand in its row.
 const SHORT: usize = 90;
+/// Characters of one that is looked at; what is hidden in it is written out, which makes it longer.
+const LONG: usize = 2_000;
 
 impl Told {
     fn of(text: String) -> Self {
         match text.char_indices().nth(SHORT) {
-            Some((at, _)) => Self { short: format!("{}…", &text[..at]), whole: Some(text) },
+            Some((at, _)) => {
+                let end = text.char_indices().nth(LONG).map(|(end, _)| end);
+                let whole = end.map(|end| format!("{}…", &text[..end]));
+                Self { short: format!("{}…", &text[..at]), whole: Some(whole.unwrap_or(text)) }
+            }
             None => Self { short: text, whole: None },
         }
     }
