@@ -17,7 +17,7 @@ use vedette_simulate::Random;
 use super::{
     kills::finish,
     log::{self, Plan},
-    program::Deployment,
+    program::{Deployment, exchange},
     stored,
 };
 use crate::kafka::broker::Broker;
@@ -121,8 +121,64 @@ fn each_event_is_in_the_lake_once_however_often_it_is_killed() -> Result<()> {
     ensure!(found.len() == expected.len() && found.len() > 5_000, "{} events", found.len());
     let status: Value = serde_json::from_str(&said(&deployment, &["lake", "status", "--format", "json"])?)?;
     let sources = status["sources"].as_object().context("sources")?;
-    let held: u64 = sources.values().filter_map(|source| source["files"].as_u64()).sum();
-    ensure!(held >= 8 && orphans, "{held} files, orphans: {orphans}");
+    let named: u64 = sources.values().filter_map(|source| source["files"].as_u64()).sum();
+    ensure!(named >= 8 && orphans, "{named} files, orphans: {orphans}");
+    // Small files became large ones meanwhile, and do so again without the service.
+    let merged =
+        files(&deployment.data())?.iter().any(|file| file.to_string_lossy().ends_with("-merged.parquet"));
+    ensure!(merged && status["leaving"]["files"].as_u64() > Some(0), "nothing was merged: {status}");
+    said(&deployment, &["lake", "compact"])?;
+    said(&deployment, &["lake", "verify"])?;
+    ensure!(held(&deployment)? == found, "other events after merging");
     println!("seed {SEED}: {} events of {written} records, {status}", found.len());
+    Ok(())
+}
+
+const LIVE: Plan =
+    Plan { prefix: "live", partitions: 2, seeds: [7, 8, 9], rate: 40, duration: Duration::from_secs(10) };
+/// How long an event may take from Kafka into an answer; two seconds on a machine that does nothing else.
+const SOON: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_hunt_of_the_service_sees_what_was_read_a_moment_ago() -> Result<()> {
+    let Some(broker) = Broker::shared("crash::lake live")? else { return Ok(()) };
+    LIVE.create_topics(&broker)?;
+    let deployment = Deployment::new(&LIVE.kafka(&broker, "1s"), "lake: {flush: 5m}\n")?;
+    let mut process = deployment.run()?;
+    let address = process.address()?;
+    process.ready(200, "")?;
+    let token = deployment.token()?;
+    let written = LIVE.write(&broker)?;
+    let done = Instant::now();
+    let lines = format!("Authorization: Bearer {token}\r\nContent-Type: application/json\r\n");
+    let asked = || -> Result<u64> {
+        let body = r#"{"sql": "select count(*) as rows_seen from events"}"#;
+        let (status, _, body) = exchange("POST", &address, "/api/v1/hunts", &lines, body)?;
+        ensure!(status == 200, "{status}: {body}");
+        let rest = body.split("\"rows_seen\":").nth(1).context("no count")?;
+        Ok(rest.trim_start().split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default().parse()?)
+    };
+    // A record may hold several events, and some hold none.
+    let mut seen = asked()?;
+    let mut steady = Instant::now();
+    while steady.elapsed() < Duration::from_secs(2) && done.elapsed() < SOON {
+        thread::sleep(Duration::from_millis(100));
+        let now = asked()?;
+        if now != seen {
+            (seen, steady) = (now, Instant::now());
+        }
+    }
+    let took = steady.duration_since(done);
+    ensure!(
+        steady.elapsed() >= Duration::from_secs(2) && seen * 10 > written * 9,
+        "{seen} events of {written} records"
+    );
+    ensure!(files(&deployment.data())?.is_empty(), "a file after {:?}", process.age());
+    println!("{seen} events of {written} records, the last {took:?} after it was written");
+    process.stop()?;
+    // What waited is in files now, and no more than that.
+    let sql = "select count(*) as rows_seen from events";
+    let line = said(&deployment, &["hunt", "--format", "ndjson", sql])?;
+    ensure!(line.trim() == format!("{{\"rows_seen\":{seen}}}"), "{line} and not {seen}");
     Ok(())
 }

@@ -194,7 +194,7 @@ impl Ipc {
 }
 
 /// What a type of Arrow holds, for people.
-fn kind(of: &DataType) -> &'static str {
+pub(crate) fn kind(of: &DataType) -> &'static str {
     match of {
         DataType::Boolean => "bool",
         DataType::Int8 | DataType::Int16 | DataType::Int32 => "i32",

@@ -33,6 +33,12 @@ pub(crate) const PRECISION: u8 = 38;
 /// What the table calls the claimed time.
 pub(crate) const TIME: &str = "@timestamp";
 
+/// The source of an event.
+pub(crate) const SOURCE: &str = "vedette.source";
+
+/// The offset of an event's record.
+pub(crate) const OFFSET: &str = "vedette.offset";
+
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Content {
@@ -67,10 +73,10 @@ pub struct Columns {
 }
 
 const OWN: [(&str, Content); 6] = [
-    ("vedette.source", Content::Source),
+    (SOURCE, Content::Source),
     ("vedette.topic", Content::Topic),
     ("vedette.partition", Content::Partition),
-    ("vedette.offset", Content::Offset),
+    (OFFSET, Content::Offset),
     ("vedette.index", Content::Index),
     (TIME, Content::Time),
 ];

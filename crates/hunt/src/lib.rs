@@ -18,6 +18,7 @@ pub mod lake;
 mod query;
 mod session;
 mod table;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -33,3 +34,4 @@ pub use gauge::{Gauge, Read};
 pub use query::Query;
 pub use session::Limits;
 pub use table::{Batches, Open, SourceError, Supply};
+pub use tables::{MOST_ALERTS, TableError, Tables, alerts, described, rules};

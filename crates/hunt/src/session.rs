@@ -16,8 +16,8 @@ use std::{
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use datafusion::{
-    catalog::TableProvider,
-    common::Column,
+    catalog::{MemTable, TableProvider},
+    common::{Column, TableReference},
     error::{DataFusionError, Result},
     execution::{
         SendableRecordBatchStream, SessionStateBuilder,
@@ -206,7 +206,8 @@ impl Run {
     async fn begin(&self, session: &SessionContext) -> Result<(SendableRecordBatchStream, Gauge), Error> {
         let statement = self.query.statement(&self.columns)?;
         let planned = async {
-            session.register_table("events", self.events_between(session)?)?;
+            session.register_table("events", self.between(session, self.events())?)?;
+            self.others(session)?;
             let plan = session.state().statement_to_plan(statement).await?;
             let options =
                 SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
@@ -228,6 +229,26 @@ impl Run {
         planned.await.map_err(|error| self.explain(session, error))
     }
 
+    /// Tables beside `events`. What is called as one that is there already has none.
+    fn others(&self, session: &SessionContext) -> Result<()> {
+        let Supply::Lake(lake) = &self.from else { return Ok(()) };
+        for (name, rows) in &lake.tables.rows {
+            let table = MemTable::try_new(rows.schema(), vec![vec![rows.clone()]])?;
+            session.register_table(*name, Arc::new(table))?;
+        }
+        for (source, columns) in &lake.tables.sources {
+            // As a name in quotes, which a point or a dash in it needs.
+            let name = TableReference::bare(source.as_str());
+            if session.table_exist(name.clone())? {
+                continue;
+            }
+            let (lake, schema) = (lake.of_source(source), Arc::clone(columns.schema()));
+            let of_source = self.between(session, Arc::new(LakeTable { lake, schema }))?;
+            session.register_table(name, of_source)?;
+        }
+        Ok(())
+    }
+
     fn events(&self) -> Arc<dyn TableProvider> {
         match &self.from {
             Supply::Given(open) => Arc::new(Events { columns: self.columns.clone(), open: Arc::clone(open) }),
@@ -238,9 +259,12 @@ impl Run {
         }
     }
 
-    /// The events of the times that are asked of.
-    fn events_between(&self, session: &SessionContext) -> Result<Arc<dyn TableProvider>> {
-        let events = self.events();
+    /// Those events that are of the times that are asked of.
+    fn between(
+        &self,
+        session: &SessionContext,
+        events: Arc<dyn TableProvider>,
+    ) -> Result<Arc<dyn TableProvider>> {
         let time = || ident(TIME);
         let moment = |at: Micros| lit(ScalarValue::TimestampMicrosecond(Some(at.0), Some("UTC".into())));
         let (from, until) = self.query.times;

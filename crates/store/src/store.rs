@@ -389,6 +389,7 @@ pub(crate) const STEPS: &[Step] = &[
     (20, "effects", include_str!("../migrations/0020_effects.sql")),
     (21, "feeds", include_str!("../migrations/0021_feeds.sql")),
     (22, "lake", include_str!("../migrations/0022_lake.sql")),
+    (23, "lake keeping", include_str!("../migrations/0023_lake_keeping.sql")),
     (26, "hunts", include_str!("../migrations/0026_hunts.sql")),
     (31, "concerns since", include_str!("../migrations/0031_concerns_since.sql")),
 ];

@@ -412,6 +412,10 @@ mod tests {
             "v.yml:3:11: engine.memory: `4 GB` is no size; write for example 512MiB",
         );
         says(&with("lake: {keep: 1h}"), "v.yml:2:14: lake.keep: `1h` must lie between 1d and 36500d");
+        says(
+            &with("lake: {keep_by_source: {json: 1h}}"),
+            "v.yml:2:31: lake.keep_by_source.json: `1h` must lie between 1d and 36500d",
+        );
         says(&with("lake: {size: 5}"), "v.yml:2:14: lake.size: `5B` must be at least 64MiB");
         says(&with("lake: {flush: 1h}"), "v.yml:2:15: lake.flush: `1h` must lie between 1s and 5m");
         says(&with("engine: {threads: 0}"), "v.yml:2:19: engine.threads: 0 must lie between 1 and 256");

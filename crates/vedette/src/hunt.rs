@@ -10,6 +10,7 @@ mod lake;
 pub mod print;
 mod rules;
 mod stream;
+pub mod tables;
 
 use std::{
     io::{self, IsTerminal as _},
@@ -47,9 +48,14 @@ Examples:
   vedette hunt 'select time_bin(''5m'', @timestamp) as t, count(*) from events group by t order by t' logs/
   vedette hunt \"select * from events where match(url.query, 'union select')\" waf.ndjson --format ndjson | jq .
   vedette hunt \"select count(*) from events where cidr_match(client.ip, '10.0.0.0/8')\" waf.ndjson
+  vedette hunt \"select a.rule_title, count(*) from alerts a join paloalto e on e.source.ip = a.entity group by 1\"
   vedette hunt --rules detections/ \"select * from events where sigma('Port scan')\" firewall.log
 
 There is one table, `events`. Names with dots need no quotes (`source.ip`, `e.source.ip`); others do (`\"c-ip\"`).
+Of the lake, where no files are named, there are more: one named after each source, with the columns that it can have
+(`paloalto`); `alerts`, the newest 20,000 alerts and notices (id, state, status, severity, rule_id, rule_title, techniques,
+entity_type, entity, key, count, summary, created_at, crossed_at, last_seen, assignee, disposition, recurred, case_id);
+`rules`, those of the configuration (id, title, name, kind, level, description, tags, file, raises_alerts, text).
 Beside the functions of SQL: match(text, 'words') finds whole words, ignoring case; cidr_match(ip, 'network');
 time_bin('5m', time); sigma('rule id or name'), with the rules of --rules. A query only reads, and only these files.
 NDJSON leaves out what is null; decimals are texts, so that they stay exact.

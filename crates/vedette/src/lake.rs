@@ -1,18 +1,27 @@
 //! `vedette lake`: what the lake holds, and whether it is in order.
 //!
-//! In: the data folder of a configuration. Out: tables or JSON. Invariant: nothing is changed, so a service may run meanwhile.
+//! In: the data folder of a configuration. Out: tables or JSON. Invariant: looking changes nothing, so a service may run meanwhile; what changes
+//! files holds the data folder as a service would.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+};
 
 use serde::Serialize;
-use vedette_event::Micros;
-use vedette_hunt::lake::verify;
-use vedette_store::{Access, Store, model::LakeFile};
+use vedette_event::{Micros, Span};
+use vedette_hunt::lake::{LakeError, Missing, merge, mergeable, verify};
+use vedette_store::{
+    Access, Store,
+    model::{LakeCatalog, LakeDrop, LakeFile, LostInterval},
+};
 
 use crate::{
     Failure, World as _,
+    config::lake::LakeConfig,
     folder::{Folder, with_store},
-    service, table,
+    missing, service, table,
 };
 
 /// What `lake` is asked for.
@@ -20,7 +29,8 @@ use crate::{
 #[command(after_help = "\
 Examples:
   vedette lake status
-  vedette lake verify -c /etc/vedette.yml")]
+  vedette lake verify -c /etc/vedette.yml
+  vedette lake compact")]
 pub struct Args {
     #[command(flatten)]
     folder: Folder,
@@ -39,6 +49,11 @@ enum Action {
     /// Read every file from its first byte to its last, and compare it with the catalog.
     #[command(after_help = "Exit status: 0 all is in order, 1 something is not, 3 the store cannot be read.")]
     Verify,
+    /// Make few large files of many small ones, as a running service does by itself.
+    #[command(after_help = "\
+It takes the place of the service meanwhile, which must not run. What it replaces is deleted by the service, ten minutes later.
+Exit status: 0 done, 1 files could not be read and stay as they are, 3 the store or the disk does not do it.")]
+    Compact,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -55,6 +70,8 @@ struct Held {
     bytes: u64,
     earliest: Option<Micros>,
     latest: Option<Micros>,
+    /// How long it is kept.
+    keep: Span,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,43 +87,91 @@ struct Reached {
 struct Status {
     sources: BTreeMap<String, Held>,
     partitions: Vec<Reached>,
+    /// Named no more, and deleted soon.
+    leaving: Leaving,
+    dropped: Vec<LakeDrop>,
+    lost: Vec<LostInterval>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Leaving {
+    files: u64,
+    bytes: u64,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<u8, Failure> {
     let config = args.folder.config()?;
+    let folder = service::lake_folder(&config.data);
+    let access = if matches!(args.action, Action::Compact) { Access::Engine } else { Access::Tool };
     let mut damaged = 0;
-    let done = with_store(&config, Access::Tool, async |store| {
-        let files = store.lake_files(None, Micros::MIN, Micros::MAX).await.world()?;
-        match args.action {
-            Action::Status { format } => status(store, &files, format).await,
-            Action::Verify => {
-                let folder = service::lake_folder(&config.data);
-                for file in &files {
-                    if let Err(error) = verify(&folder, file) {
-                        damaged += 1;
-                        say!("{error}");
-                    }
-                }
-                say!("{} files, {damaged} of them not as the catalog says", files.len());
-                Ok(())
-            }
+    let done = with_store(&config, access, async |store| match args.action {
+        Action::Status { format } => status(store, (&config.lake, format)).await,
+        Action::Verify => {
+            damaged = verify_all(store, &folder).await?;
+            Ok(())
+        }
+        Action::Compact => {
+            damaged = compact(store, &folder).await?;
+            Ok(())
         }
     })?;
     Ok(if damaged > 0 { 1 } else { done })
 }
 
-async fn status(store: &Store, files: &[LakeFile], format: Format) -> Result<(), Failure> {
-    let mut status = Status { sources: BTreeMap::new(), partitions: Vec::new() };
-    for file in files {
+/// How many files are not as the catalog says.
+async fn verify_all(store: &Store, folder: &Path) -> Result<u64, Failure> {
+    let files = store.lake_catalog(None).await.world()?.files;
+    let mut damaged = 0;
+    for file in &files {
+        if let Err(error) = verify(folder, file) {
+            damaged += 1;
+            say!("{error}");
+        }
+    }
+    say!("{} files, {damaged} of them not as the catalog says", files.len());
+    Ok(damaged)
+}
+
+/// How many files could not be made into others.
+async fn compact(store: &Store, folder: &Path) -> Result<u64, Failure> {
+    let mut spoilt = BTreeSet::new();
+    let (mut before, mut after) = (0, 0);
+    loop {
+        let files = store.lake_catalog(None).await.world()?.files;
+        let whole = |group: &Vec<LakeFile>| group.iter().all(|file| !spoilt.contains(&file.path));
+        let Some(group) = mergeable(files, crate::now()).into_iter().find(whole) else { break };
+        match merge(folder, &group, crate::now(), &mut || true) {
+            Ok(Some(merged)) => {
+                store.replace_in_lake(&group, &merged).await.world()?;
+                (before, after) = (before + group.len(), after + 1);
+            }
+            Ok(None) => break,
+            Err(error @ (LakeError::Damaged { .. } | LakeError::Arrow(_))) => {
+                say!("{error}");
+                spoilt.extend(group.into_iter().map(|file| file.path));
+            }
+            Err(error) => return Err(error).world(),
+        }
+    }
+    say!("{before} files became {after}");
+    Ok(spoilt.len() as u64)
+}
+
+async fn status(store: &Store, (keeping, format): (&LakeConfig, Format)) -> Result<(), Failure> {
+    let LakeCatalog { files, positions, dropped, lost } = store.lake_catalog(None).await.world()?;
+    let leaving = store.leaving_lake().await.world()?;
+    let leaving = Leaving { files: leaving.len() as u64, bytes: leaving.iter().map(|file| file.bytes).sum() };
+    let mut status = Status { sources: BTreeMap::new(), partitions: Vec::new(), leaving, dropped, lost };
+    for file in &files {
         let held = status.sources.entry(file.source.clone()).or_default();
+        held.keep = keeping.keep_of(&file.source);
         held.files += 1;
         held.events += file.events;
         held.bytes += file.bytes;
         held.earliest = Some(held.earliest.map_or(file.earliest, |before| before.min(file.earliest)));
         held.latest = held.latest.max(Some(file.latest));
     }
-    let positions = store.lake_positions().await.world()?;
     status.partitions = positions
         .into_iter()
         .map(|of| Reached {
@@ -114,7 +179,7 @@ async fn status(store: &Store, files: &[LakeFile], format: Format) -> Result<(),
             incarnation: of.incarnation,
             partition: of.partition,
             next_offset: of.next_offset,
-            complete_through: of.newest_log,
+            complete_through: of.through.max(of.newest_log),
         })
         .collect();
     let mut out = io::stdout().lock();
@@ -128,13 +193,15 @@ async fn status(store: &Store, files: &[LakeFile], format: Format) -> Result<(),
         .map(|(source, held)| {
             let bytes = indicatif::HumanBytes(held.bytes).to_string();
             let (from, to) = (time(held.earliest), time(held.latest));
-            vec![source.clone(), held.files.to_string(), held.events.to_string(), bytes, from, to]
+            let (files, events) = (held.files.to_string(), held.events.to_string());
+            vec![source.clone(), files, events, bytes, from, to, held.keep.to_string()]
         })
         .collect();
     let print = |out: &mut io::StdoutLock<'_>, table: comfy_table::Table| {
         io::Write::write_fmt(out, format_args!("{table}\n"))
     };
-    print(&mut out, table::of(&["source", "files", "events", "size", "from", "to"], &rows)).world()?;
+    print(&mut out, table::of(&["source", "files", "events", "size", "from", "to", "kept"], &rows))
+        .world()?;
     let rows: Vec<Vec<String>> = status
         .partitions
         .iter()
@@ -143,5 +210,15 @@ async fn status(store: &Store, files: &[LakeFile], format: Format) -> Result<(),
             vec![place, of.next_offset.to_string(), time(of.complete_through)]
         })
         .collect();
-    print(&mut out, table::of(&["partition", "next offset", "complete through"], &rows)).world()
+    print(&mut out, table::of(&["partition", "next offset", "complete through"], &rows)).world()?;
+    let Leaving { files, bytes } = status.leaving;
+    if files > 0 {
+        say!(
+            "{files} more files of {} are deleted soon: what they hold was dropped or is in others",
+            indicatif::HumanBytes(bytes)
+        );
+    }
+    let Status { dropped, lost, .. } = status;
+    missing::say(&Missing { dropped, lost, renewed: Vec::new() });
+    Ok(())
 }

@@ -25,6 +25,7 @@ mod folder;
 mod hunt;
 mod inputs;
 mod lake;
+mod missing;
 mod pipeline;
 mod playbook;
 mod rejected;

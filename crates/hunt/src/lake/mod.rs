@@ -1,13 +1,21 @@
 //! The lake: every event in Parquet files, which a catalog names.
 //!
-//! In: events as they are placed ([`Writer`]). Out: files, and a table over those that the catalog names ([`Lake`]).
+//! In: events as they are placed ([`Writer`], [`Live`]). Out: files, and a table over those that the catalog names and what is in none yet
+//! ([`Lake`], by [`LakeReader`]).
+//! Small files become large ones ([`merge`]).
 //! Invariants: a file is whole and on the disk before the catalog names it, and is never changed; one that the catalog does not name
-//! does not count, and is removed; the catalog and the positions of what is read change in one transaction, which is the store's.
+//! does not count, and is removed once nobody can be reading it; the catalog and the positions of what is read change in one transaction, which is the store's.
 //!
 //! Files are `SOURCE/YYYY-MM-DD/HH-NAME.parquet` below the lake's folder, by the hours of their events' times, sorted by these. Columns are those
 //! of [`Columns::of_lake`](crate::Columns::of_lake); a column that a file of an older mapping does not have is null in it.
 
+mod compact;
+mod file;
+mod fitted;
+mod live;
 mod placed;
+mod prune;
+mod reader;
 mod table;
 mod verify;
 mod writer;
@@ -19,8 +27,12 @@ use std::{
 
 use vedette_store::model::LakeFile;
 
+pub use compact::{merge, mergeable};
+pub use fitted::lean;
+pub use live::{Live, Newest, Reached};
 pub use placed::{CLOCK, INGESTED, placed};
-pub use table::Lake;
+pub use reader::LakeReader;
+pub use table::{Lake, Missing};
 pub(crate) use table::{LakeTable, PLACE};
 pub use verify::verify;
 pub use writer::{Writer, remove_orphans};
@@ -50,6 +62,9 @@ pub enum LakeError {
     /// Events are not of the lake's columns, which would be a defect here.
     #[error("events do not fit together: {0}")]
     Arrow(#[from] arrow_schema::ArrowError),
+    /// The catalog cannot be read.
+    #[error("the lake's catalog cannot be read: {0}")]
+    Catalog(#[from] vedette_store::Error),
     /// A file is there that a newer program wrote.
     #[error(
         "{path} was written by a newer vedette (layout {layout}; this one reads up to {LAYOUT}); use that one"
@@ -59,6 +74,14 @@ pub enum LakeError {
         path: String,
         /// Its layout.
         layout: u32,
+    },
+    /// A query would read more files than it may.
+    #[error(
+        "this would read {files} files of the lake; ask of one source (`vedette.source = '…'`), or of less time (`\"@timestamp\" >= '…'`)"
+    )]
+    TooMany {
+        /// How many.
+        files: usize,
     },
     /// The catalog names what is not there.
     #[error("the catalog names {path}, which is {found}; `vedette lake verify` says what is missing")]

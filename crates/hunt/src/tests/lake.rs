@@ -143,10 +143,12 @@ fn what_is_not_as_the_catalog_says_is_an_error_and_never_a_shorter_answer() {
         assert!(rows.is_err() || checked.is_ok(), "{at}: {} rows and {checked:?}", rows.unwrap().len());
     }
     fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-    let error = Lake::new(folder.path(), files.clone()).unwrap_err().to_string();
+    let all = "select count(*) as n from events";
+    let error = asked(folder.path(), &files, all).unwrap_err().to_string();
     assert!(error.contains(&files[1].path) && error.contains("bytes long and not"), "{error}");
     fs::remove_file(&path).unwrap();
-    assert!(matches!(Lake::new(folder.path(), files.clone()), Err(LakeError::Damaged { .. })));
+    let error = asked(folder.path(), &files, all).unwrap_err().to_string();
+    assert!(error.contains(&files[1].path) && error.contains("vedette lake verify"), "{error}");
     assert!(matches!(verify(folder.path(), &files[1]), Err(LakeError::Damaged { .. })));
 }
 

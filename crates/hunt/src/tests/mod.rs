@@ -2,13 +2,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod compaction;
 mod conversion;
 mod functions;
 mod hostile;
 mod lake;
 mod limits;
+mod live;
 mod names;
 mod refusals;
+mod tables;
 
 use std::{
     collections::BTreeMap,

@@ -1,6 +1,9 @@
 //! The lake's catalog: which files hold which events, and up to where.
 
+use serde::Serialize;
 use vedette_event::{Incarnation, Micros};
+
+use super::LostInterval;
 
 /// One file of the lake.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,4 +41,66 @@ pub struct LakePosition {
     pub next_offset: i64,
     /// The newest broker's time before that offset; none before the first record.
     pub newest_log: Option<Micros>,
+    /// The hash of the record before that offset; none before the first, or where an older version has written this.
+    pub last_hash: Option<[u8; 32]>,
+    /// All that the broker had taken by then is before that offset, as far as is known.
+    pub through: Option<Micros>,
+}
+
+/// Why events are in the lake no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DropReason {
+    /// They were as old as they were to be.
+    Age,
+    /// There was no more room.
+    Size,
+}
+
+impl DropReason {
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Size => "size",
+        }
+    }
+}
+
+/// What was dropped of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LakeDrop {
+    /// The source.
+    pub source: String,
+    /// Why.
+    pub why: DropReason,
+    /// Some of its events up to this time are gone.
+    pub through: Micros,
+    /// How many, in all.
+    pub events: u64,
+    /// When some were dropped last.
+    pub at: Micros,
+}
+
+/// A file that the catalog names no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeavingFile {
+    /// Where it is, below the lake's place.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Since when it is not named.
+    pub left_at: Micros,
+}
+
+/// The catalog at one moment: what is before the positions is in the files, but for what was dropped or lost, and nothing else is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LakeCatalog {
+    /// By source and time.
+    pub files: Vec<LakeFile>,
+    /// By topic, incarnation and partition.
+    pub positions: Vec<LakePosition>,
+    /// By source.
+    pub dropped: Vec<LakeDrop>,
+    /// Records that were deleted before the lake had read them, by topic, incarnation, partition and offset.
+    pub lost: Vec<LostInterval>,
 }

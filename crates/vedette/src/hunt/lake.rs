@@ -3,27 +3,25 @@
 //! In: a query, the configuration that names the folder. Out: the answer, what it rests on and up to when that is complete. Invariant: nothing
 //! is changed, so that the service may go on.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
-use vedette_decode::all_fields;
-use vedette_event::Micros;
-use vedette_hunt::{Answer, Columns, Limits, Query, Supply, lake::Lake};
-use vedette_store::{
-    Access,
-    model::{LakeFile, LakePosition},
+use vedette_hunt::{
+    Answer, Limits, Query, Supply,
+    lake::{Lake, LakeReader, Live},
 };
+use vedette_store::Access;
 
-use super::refused;
+use super::{refused, tables};
 use crate::{
     Failure, World as _,
     config::{self, For},
-    content, folder, service, table,
+    content, folder, missing, service, table,
 };
 
 /// What an answer rests on.
 pub struct Basis {
     lake: Lake,
-    positions: Vec<LakePosition>,
+    notes: Vec<String>,
 }
 
 /// Begins to answer it from what the lake holds of one source, or of all.
@@ -46,46 +44,47 @@ pub fn ask(
             known.join(", ")
         )));
     }
-    let mut held: (Vec<LakeFile>, Vec<LakePosition>) = Default::default();
+    let mut found = None;
     folder::with_store(&config, Access::Tool, async |store| {
-        let files = store.lake_files(source, Micros::MIN, Micros::MAX).await.world()?;
-        held = (files, store.lake_positions().await.world()?);
+        // What waits for its file is seen by the service alone.
+        let (folder, topics) = (service::lake_folder(&config.data), service::topic_sources(&config));
+        let reader = LakeReader::new(store.clone(), &folder, Live::default(), topics);
+        let lake = reader.now(source).await.world()?;
+        let rules = || Ok(Arc::new(content::rules(&config.rules)?.load(&sources)));
+        let (tables, notes) = tables::tables(&query, store, &sources, rules).await.world()?;
+        found = Some((lake.with_tables(tables), notes));
         Ok(())
     })?;
-    let (files, positions) = held;
-    let lake = Lake::new(&service::lake_folder(&config.data), files).world()?;
-    let of = |name: &str| source.is_none_or(|source| source == name);
-    let fields =
-        sources.defs.iter().filter(|def| of(&def.name)).flat_map(|def| all_fields(def, &sources.fields));
-    let fields: std::collections::BTreeSet<_> = fields.collect();
-    let columns = Columns::of_lake(fields.iter().map(|name| &**name), &sources.fields, true);
+    let (lake, notes) = found.ok_or_else(|| Failure::World(anyhow::anyhow!("the store was not opened")))?;
+    let columns = tables::columns(&sources, source);
     let answer =
         query.ask(columns, Supply::Lake(lake.clone()), limits).map_err(|error| refused(error, sql))?;
-    Ok((answer, Basis { lake, positions }))
+    Ok((answer, Basis { lake, notes }))
 }
 
 impl Basis {
     /// Says what the answer rests on, and up to when that is complete.
     pub fn say(&self, rows: u64, more: bool, took: std::time::Duration) {
+        let Self { lake, notes } = self;
         let more = if more { " (there are more: --limit)" } else { "" };
-        let bytes = indicatif::HumanBytes(self.lake.bytes());
+        let bytes = indicatif::HumanBytes(lake.bytes());
         say!(
             "{rows} rows{more}; of {} events in {bytes} of the lake, {:.2} s",
-            self.lake.events(),
+            lake.events(),
             took.as_secs_f64()
         );
-        let through = self
-            .positions
-            .iter()
-            .filter_map(|position| Some((position.newest_log?, position)))
-            .min_by_key(|of| of.0);
-        match through {
+        match lake.through() {
             Some((time, of)) => say!(
                 "complete through {time}, by partition {} of {}; what came since is not in files yet",
                 of.partition,
                 table::plain(&of.topic)
             ),
+            None if lake.events() > 0 => {
+                say!("through when it is complete is not known: of some partitions nothing has been read")
+            }
             None => say!("the lake is empty: a service with `lake: {{on: true}}` fills it"),
         }
+        notes.iter().for_each(|note| say!("{note}"));
+        missing::say(lake.missing());
     }
 }

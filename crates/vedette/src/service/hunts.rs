@@ -5,8 +5,7 @@
 //! bounds; one that nobody reads any more is stopped.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    collections::BTreeMap,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -23,11 +22,17 @@ use vedette_api::hunts::{
 };
 use vedette_decode::all_fields;
 use vedette_engine::Compiled;
-use vedette_event::{LogSource, Micros, Sources};
-use vedette_hunt::{Answer, Columns, Error, FUNCTIONS, Gauge, Ipc, Limits, Query, Rows, Supply, lake::Lake};
+use vedette_event::{LogSource, Micros};
+use vedette_hunt::{
+    Answer, Error, FUNCTIONS, Gauge, Ipc, Limits, Query, Rows, Supply, described,
+    lake::{Lake, LakeReader},
+};
 use vedette_store::{Store, model::LakeFile};
 
-use crate::hunt::{describe::meaning, print::Lines};
+use crate::{
+    hunt::{describe::meaning, print::Lines, tables},
+    missing,
+};
 
 /// What one hunt may use: with as many as the API lets run at once, a gigabyte.
 const LIMITS: Limits =
@@ -45,8 +50,8 @@ const MAX_MISSING: usize = 20;
 
 /// What hunts are run with.
 pub struct Wires {
-    /// Where the lake is; none where there is none.
-    pub folder: Option<PathBuf>,
+    /// Reads the lake, what waits for its file included; none where there is none.
+    pub lake: Option<LakeReader>,
     /// The catalog.
     pub store: Store,
     /// The sources change.
@@ -64,7 +69,7 @@ pub fn over_the_api(later: &Later) -> Hunts {
             let later = Arc::clone(&asked);
             async move { begin(later, question).await }
         },
-        move || schema(ready(&described)?),
+        move || schema(ready(&described)?.0),
     )
 }
 
@@ -72,14 +77,12 @@ fn unavailable(message: &str) -> Refusal {
     Refusal { why: Why::Unavailable, message: message.to_owned(), place: None, pointed: None }
 }
 
-fn ready(later: &Later) -> Result<&Wires, Refusal> {
+fn ready(later: &Later) -> Result<(&Wires, &LakeReader), Refusal> {
     let wires = later.get().ok_or_else(|| unavailable("The service starts; ask again in a moment."))?;
-    if wires.folder.is_none() {
-        return Err(unavailable(
-            "This service keeps no events (`lake: {on: false}`), so there are none to ask.",
-        ));
-    }
-    Ok(wires)
+    let lake = wires.lake.as_ref().ok_or_else(|| {
+        unavailable("This service keeps no events (`lake: {on: false}`), so there are none to ask.")
+    })?;
+    Ok((wires, lake))
 }
 
 /// Begins a hunt on a thread of its own, which tells the rows.
@@ -116,7 +119,7 @@ fn fault(error: &anyhow::Error) -> Refusal {
 type Asked = (Answer, Begun, mpsc::Sender<Piece>);
 
 /// Understands a question, and begins to answer it.
-fn ask(wires: &Wires, question: &Question, runtime: &Handle) -> Result<Asked, Refusal> {
+fn ask(wires: (&Wires, &LakeReader), question: &Question, runtime: &Handle) -> Result<Asked, Refusal> {
     let Question { sql, source, since, until, rows, .. } = question;
     let refuse = |error: Error| refused(error, sql);
     let query = Query::new(sql).map_err(refuse)?.between(*since, *until);
@@ -126,7 +129,10 @@ fn ask(wires: &Wires, question: &Question, runtime: &Handle) -> Result<Asked, Re
         );
         return Err(Refusal { why: Why::Query, message, place: None, pointed: None });
     }
-    let sources = wires.in_force.borrow().newest().sources.clone();
+    let (wires, reader) = wires;
+    let in_force = wires.in_force.borrow().clone();
+    let newest = in_force.newest();
+    let sources = &newest.sources;
     let source = source.as_deref();
     if let Some(name) = source.filter(|name| sources.find(name).is_none()) {
         let known: Vec<&str> = sources.defs.iter().map(|def| &*def.name).collect();
@@ -134,13 +140,15 @@ fn ask(wires: &Wires, question: &Question, runtime: &Handle) -> Result<Asked, Re
         return Err(Refusal { why: Why::Query, message, place: None, pointed: None });
     }
     let times = (since.unwrap_or(Micros::MIN), until.unwrap_or(Micros::MAX));
-    let (files, basis) =
-        runtime.block_on(basis(wires, source, times)).map_err(|error| fault(&error.into()))?;
-    let folder = wires.folder.as_deref().unwrap_or(Path::new(""));
-    let lake = Lake::new(folder, files).map_err(|error| fault(&error.into()))?;
+    let lake = runtime.block_on(reader.now(source)).map_err(|error| fault(&error.into()))?;
+    let rules = || Ok(newest.rules.clone());
+    let (tables, notes) = runtime
+        .block_on(tables::tables(&query, &wires.store, sources, rules))
+        .map_err(|error| fault(&error))?;
+    let basis = basis(&lake, notes, times);
     let limits = Limits { rows: Some(*rows), ..LIMITS };
-    let columns = columns(&sources, source);
-    let answer = query.ask(columns, Supply::Lake(lake), limits).map_err(refuse)?;
+    let columns = tables::columns(sources, source);
+    let answer = query.ask(columns, Supply::Lake(lake.with_tables(tables)), limits).map_err(refuse)?;
     let (out, pieces) = mpsc::channel(AHEAD);
     let (gauge, stopper) = (answer.gauge().clone(), answer.stopper().clone());
     let named = answer.columns().iter().zip(answer.kinds());
@@ -155,49 +163,24 @@ fn ask(wires: &Wires, question: &Question, runtime: &Handle) -> Result<Asked, Re
     Ok((answer, begun, out))
 }
 
-/// The columns of the lake, or of what it holds of one source.
-fn columns(sources: &Sources, source: Option<&str>) -> Columns {
-    let of = |name: &str| source.is_none_or(|source| source == name);
-    let defs = sources.defs.iter().filter(|def| of(&def.name));
-    let fields: BTreeSet<Arc<str>> = defs.flat_map(|def| all_fields(def, &sources.fields)).collect();
-    Columns::of_lake(fields.iter().map(|name| &**name), &sources.fields, true)
-}
-
-/// The files there are, and what an answer over them rests on.
-async fn basis(
-    wires: &Wires,
-    source: Option<&str>,
-    (since, until): (Micros, Micros),
-) -> Result<(Vec<LakeFile>, Basis), vedette_store::Error> {
-    let store = &wires.store;
-    // Positions first: what comes between the two is in the files, and not said to be.
-    let positions = store.lake_positions().await?;
-    let files = store.lake_files(source, since, until).await?;
-    let lost = store.lost_intervals().await?;
-    let mut missing: Vec<String> = lost
-        .iter()
-        .filter(|lost| lost.noticed_at >= since)
-        .map(|lost| {
-            let (topic, partition, noticed) = (&lost.topic, lost.partition, lost.noticed_at);
-            let last = lost.to.saturating_sub(1);
-            format!("records {} to {last} of partition {partition} of {topic}: gone before they were read, noticed {noticed}", lost.from)
-        })
-        .collect();
+/// What an answer over the lake rests on.
+fn basis(lake: &Lake, notes: Vec<String>, (since, until): (Micros, Micros)) -> Basis {
+    let mut missing = notes;
+    missing.extend(missing::lines(lake.missing()));
     if missing.len() > MAX_MISSING {
         let more = missing.len() - MAX_MISSING;
         missing.truncate(MAX_MISSING);
-        missing.push(format!("{more} more stretches of records that were gone before they were read"));
+        missing.push(format!("{more} more such lines (`vedette lake status --format json`)"));
     }
-    let complete_through = positions.iter().filter_map(|position| position.newest_log).min();
-    let of = |count: fn(&LakeFile) -> u64| files.iter().map(count).sum::<u64>();
-    let basis = Basis {
-        complete_through,
+    let within = |file: &&LakeFile| file.latest >= since && file.earliest < until;
+    let files: Vec<&LakeFile> = lake.files().iter().filter(within).collect();
+    Basis {
+        complete_through: lake.through().map(|(time, _)| time),
         reaches_back_to: files.iter().map(|file| file.earliest).min(),
         missing,
         files: files.len() as u64,
-        events: of(|file| file.events),
-    };
-    Ok((files, basis))
+        events: files.iter().map(|file| file.events).sum::<u64>() + lake.live_events(),
+    }
 }
 
 fn figures(gauge: &Gauge) -> Figures {
@@ -333,7 +316,7 @@ fn schema(wires: &Wires) -> Result<HuntSchema, Refusal> {
             of.entry(field).or_default().push(def.name.to_string());
         }
     }
-    let columns = columns(&sources, None);
+    let columns = tables::columns(&sources, None);
     let all: Vec<String> = sources.defs.iter().map(|def| def.name.to_string()).collect();
     let columns = columns.shown().map(|(name, kind)| ColumnSchema {
         column: Column { name: name.to_owned(), kind: kind.to_owned() },
@@ -351,7 +334,7 @@ fn schema(wires: &Wires) -> Result<HuntSchema, Refusal> {
         columns: columns.collect(),
     };
     let functions = FUNCTIONS.iter().map(function).collect();
-    let described = sources.defs.iter().map(|def| {
+    let shown = sources.defs.iter().map(|def| {
         let LogSource { product, category, service } = &def.logsource;
         let said = [("product", product), ("category", category), ("service", service)];
         let said = said.into_iter().filter_map(|(part, said)| Some((part.to_owned(), said.clone()?)));
@@ -361,5 +344,18 @@ fn schema(wires: &Wires) -> Result<HuntSchema, Refusal> {
             logsource: said.collect(),
         }
     });
-    Ok(HuntSchema { tables: vec![events], functions, sources: described.collect() })
+    let mut tables = vec![events];
+    for (name, description, columns) in described().map_err(|error| fault(&error.into()))? {
+        let column = |(name, kind): (String, &str)| ColumnSchema {
+            column: Column { name, kind: kind.to_owned() },
+            description: String::new(),
+            sources: Vec::new(),
+        };
+        tables.push(TableSchema {
+            name: name.to_owned(),
+            description: description.to_owned(),
+            columns: columns.into_iter().map(column).collect(),
+        });
+    }
+    Ok(HuntSchema { tables, functions, sources: shown.collect() })
 }

@@ -1,6 +1,7 @@
 //! The lake's stage: reads everything once more, by positions of its own, and writes all of it down.
 //!
-//! In: records, the sources in force. Out: files of the lake with their rows in the catalog. Invariants: nothing waits for it, and what
+//! In: records, the sources in force. Out: files of the lake with their rows in the catalog; until then, what waits for its file, for those who
+//! ask ([`Live`]). Invariants: nothing waits for it, and what
 //! holds it up (a full disk, a store that does not answer) is tried again and holds up nobody else; what waits is bounded, and then
 //! nothing more is read; a file's events and the positions behind them are noted together, so that each event is in the lake once.
 //!
@@ -11,7 +12,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -25,23 +29,32 @@ use vedette_event::{
 };
 use vedette_hunt::{
     Columns, Converter, Origin,
-    lake::{Writer, placed, remove_orphans},
+    lake::{Live, Writer, lean, placed, remove_orphans},
 };
-use vedette_ingest::{Ingest, IngestSettings, Ingested, Recovery, Resume};
+use vedette_ingest::{
+    Ingest, IngestSettings, Ingested, LastRead, OnLoss, Recovery, Resume, StartAt, record_hash,
+};
 use vedette_store::{
     Store,
-    model::{LakeFile, LakePosition},
+    model::{LakeFile, LakePosition, LostInterval},
 };
 
 use super::supervisor::Stage;
-use crate::config::lake::LakeConfig;
+use crate::config::{Config, lake::LakeConfig};
 
-/// Bytes of events that wait to be written at most: some 200,000 events, whose sorting takes as much again.
+/// Bytes of events that wait to be written at most: some 200,000 events of a firewall, whose sorting takes as much again. A query holds what waited
+/// when it began until it ends.
 const MOST: usize = 96 << 20;
+/// Bytes of a cell beside its text: where that lies.
+const CELL: usize = 16;
+/// Bytes of a column beside its cells, in each batch.
+const COLUMN: usize = 256;
 /// How often it looks around while nothing comes.
 const TICK: Duration = Duration::from_millis(200);
 /// Pause after what could not be done.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How often the catalog is told how far all is complete, while nothing waits.
+const NOTE: Duration = Duration::from_secs(30);
 /// How often it asks whether a topic was accepted anew.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -59,14 +72,25 @@ pub struct Wires {
     pub in_force: watch::Receiver<Arc<Compiled>>,
     /// The catalog.
     pub store: Store,
+    /// Where those who ask see what waits.
+    pub live: Live,
+    /// Set once what an ended process left behind is removed.
+    pub swept: Arc<AtomicBool>,
     /// What hashes of secrets are keyed with.
     pub secret: [u8; 32],
 }
 
 /// Works until it is to stop. What cannot be done is said and tried again.
 pub fn run(mut wires: Wires, runtime: &Handle, stage: &Stage) -> Result<()> {
+    let mut unsure = Vec::new();
     while !stage.stopping() {
-        let ended = Filling::begin(&wires, runtime, stage).and_then(|mut filling| filling.run(stage));
+        let begun =
+            sweep(&wires, &mut unsure, runtime, stage).and_then(|()| Filling::begin(&wires, runtime, stage));
+        let ended = begun.and_then(|mut filling| {
+            let ended = filling.run(stage);
+            unsure.append(&mut filling.unsure);
+            ended
+        });
         match ended {
             Ok(None) => {}
             Ok(Some(topics)) => wires.topics = topics,
@@ -76,6 +100,34 @@ pub fn run(mut wires: Wires, runtime: &Handle, stage: &Stage) -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// Removes what an ended process left behind; once that is done, what this one may have left.
+fn sweep(wires: &Wires, unsure: &mut Vec<LakeFile>, runtime: &Handle, stage: &Stage) -> Result<()> {
+    let swept = wires.swept.load(Ordering::Acquire);
+    if swept && unsure.is_empty() {
+        return Ok(());
+    }
+    let asked = async {
+        let named = wires.store.lake_files(None, Micros::MIN, Micros::MAX).await?;
+        Ok::<_, vedette_store::Error>((named, wires.store.leaving_lake().await?))
+    };
+    let (named, leaving) = runtime.block_on(stage.awaits("store", asked))?;
+    let named = named.into_iter().map(|file| file.path).chain(leaving.into_iter().map(|file| file.path));
+    let named: BTreeSet<String> = named.collect();
+    if swept {
+        // Others here have files that the catalog is about to name, so these alone are looked at.
+        for file in unsure.drain(..).filter(|file| !named.contains(&file.path)) {
+            std::fs::remove_file(wires.folder.join(&file.path))?;
+        }
+        return Ok(());
+    }
+    let removed = remove_orphans(&wires.folder, &named)?;
+    if removed > 0 {
+        tracing::info!(removed, "files that an ended process left behind were removed from the lake");
+    }
+    wires.swept.store(true, Ordering::Release);
     Ok(())
 }
 
@@ -140,12 +192,14 @@ struct Filling<'a> {
     writer: Writer,
     /// Up to where events have been taken, and not all of it written.
     positions: BTreeMap<Partition, LakePosition>,
-    /// Bytes of all files that the catalog names.
-    held: u64,
+    /// Files that the catalog may have taken, or not.
+    unsure: Vec<LakeFile>,
     /// How long events wait at most.
     flush: Duration,
     /// When the first of those that wait came.
     since: Option<Instant>,
+    /// When the catalog was last told how far all is complete.
+    noted: Instant,
     // Ended before the rest, as the last to be dropped is who is read from.
     records: Receiver<Ingested>,
     _ingest: Ingest,
@@ -155,28 +209,29 @@ impl<'a> Filling<'a> {
     fn begin(wires: &'a Wires, runtime: &'a Handle, stage: &Stage) -> Result<Self> {
         stage.works();
         let store = &wires.store;
-        let asked = async {
-            let named = store.lake_files(None, Micros::MIN, Micros::MAX).await?;
-            Ok::<_, vedette_store::Error>((named, store.lake_positions().await?))
-        };
-        let (named, before) = runtime.block_on(stage.awaits("store", asked))?;
-        let held = named.iter().map(|file| file.bytes).sum();
-        let named: BTreeSet<String> = named.into_iter().map(|file| file.path).collect();
-        let removed = remove_orphans(&wires.folder, &named)?;
-        if removed > 0 {
-            tracing::info!(removed, "files that an ended process left behind were removed from the lake");
-        }
+        let before = runtime.block_on(stage.awaits("store", store.lake_positions()))?;
         let mut recovery = Recovery::default();
-        for position in before {
+        for position in &before {
             let Some(topic) = wires.topics.find(&position.topic) else { continue };
             if wires.topics.incarnation(topic) == position.incarnation {
                 let partition = Partition { topic, number: position.partition };
-                let resume =
-                    Resume { offset: position.next_offset, log_max: position.newest_log, last: None };
+                let offset = position.next_offset;
+                let last = position.last_hash.map(|hash| LastRead { offset: offset.saturating_sub(1), hash });
+                let resume = Resume { offset, log_max: position.newest_log, last };
                 recovery.partitions.insert(partition, resume);
             }
         }
-        let (ingest, records) = Ingest::start(wires.settings.clone(), recovery)?;
+        wires.live.begin(&before);
+        let mut settings = wires.settings.clone();
+        for topic in &mut settings.topics {
+            // What is lost does not become less by standing still, and is said in each answer.
+            topic.on_loss = OnLoss::Continue;
+            if wires.topics.incarnation(topic.topic) > 0 {
+                // It was accepted, and so is read from its start.
+                topic.start = StartAt::Earliest;
+            }
+        }
+        let (ingest, records) = Ingest::start(settings, recovery)?;
         let mut in_force = wires.in_force.clone();
         let compiled = in_force.borrow_and_update().clone();
         Ok(Self {
@@ -187,9 +242,10 @@ impl<'a> Filling<'a> {
             shapers: BTreeMap::new(),
             writer: Writer::new(&wires.folder),
             positions: BTreeMap::new(),
-            held,
+            unsure: Vec::new(),
             flush: Duration::from_micros(wires.lake.flush.0.unsigned_abs()),
             since: None,
+            noted: Instant::now(),
             records,
             _ingest: ingest,
         })
@@ -205,51 +261,37 @@ impl<'a> Filling<'a> {
             }
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
-                self.forget(stage)?;
                 if let Some(topics) = self.changed(stage)? {
                     self.write(stage)?;
                     return Ok(Some(topics));
                 }
             }
-            let due =
-                self.since.is_some_and(|since| since.elapsed() >= self.flush) || self.writer.bytes() >= MOST;
+            // Columns of another mapping can be of other types, and come into other files.
+            let mapped = self.in_force.has_changed().unwrap_or(false);
+            let due = mapped && self.since.is_some()
+                || self.since.is_some_and(|since| since.elapsed() >= self.flush)
+                || self.writer.bytes() >= MOST;
             if due && !self.write(stage)? {
                 // What waits is kept, and no more is taken until it is written.
                 pause(stage, PAUSE);
                 continue;
             }
+            if self.since.is_none() && self.noted.elapsed() >= NOTE {
+                self.note(stage)?;
+            }
+            if mapped {
+                self.compiled = self.in_force.borrow_and_update().clone();
+                self.shapers.clear();
+            }
             match self.records.recv_timeout(TICK) {
                 Ok(item) => {
                     stage.works();
-                    self.take(item)?;
+                    self.take(item, stage)?;
                 }
                 Err(RecvTimeoutError::Timeout) => stage.rests(),
                 Err(RecvTimeoutError::Disconnected) => anyhow::bail!("its reader has ended"),
             }
         }
-    }
-
-    /// Removes what is older than it is to be, and the oldest where all is larger.
-    fn forget(&mut self, stage: &Stage) -> Result<()> {
-        let store = &self.wires.store;
-        let LakeConfig { keep, size, .. } = &self.wires.lake;
-        let oldest = crate::now().minus(*keep);
-        // The whole catalog is read only where some of what is young enough has to go, too.
-        let until = if self.held > size.0 { Micros::MAX } else { oldest };
-        let asked = store.lake_files(None, Micros::MIN, until);
-        let files = self.runtime.block_on(stage.awaits("store", asked))?;
-        let gone = gone(files, self.held, oldest, size.0);
-        let Some(last) = gone.last() else { return Ok(()) };
-        self.runtime.block_on(stage.awaits("store", store.remove_from_lake(&gone)))?;
-        self.held -= gone.iter().map(|file| file.bytes).sum::<u64>().min(self.held);
-        tracing::info!(files = gone.len(), through = %last.latest, "what the lake is to keep no longer was removed");
-        for file in &gone {
-            // The catalog names it no more; where that fails, the next start removes it.
-            if let Err(error) = std::fs::remove_file(self.wires.folder.join(&file.path)) {
-                tracing::warn!(file = file.path, %error, "a file that the lake keeps no longer could not be removed");
-            }
-        }
-        Ok(())
     }
 
     /// The topics, if one of them was accepted anew.
@@ -266,30 +308,60 @@ impl<'a> Filling<'a> {
         Ok(changed.then(|| Arc::new(Topics::with_incarnations(topics()))))
     }
 
-    fn take(&mut self, item: Ingested) -> Result<()> {
+    fn take(&mut self, item: Ingested, stage: &Stage) -> Result<()> {
         match item {
             Ingested::Batch(raw) => self.batch(&raw),
             Ingested::Lost { partition, from, to } => {
-                let topic = self.wires.topics.name(partition.topic);
+                let topics = &self.wires.topics;
+                let topic = topics.name(partition.topic);
                 tracing::warn!(%topic, partition = partition.number, from, to, "Kafka deleted records before the lake had them");
-                Ok(())
+                let lost = LostInterval {
+                    topic: topic.to_string(),
+                    incarnation: topics.incarnation(partition.topic),
+                    partition: partition.number,
+                    from,
+                    to,
+                    noticed_at: crate::now(),
+                };
+                // Told again after the next beginning, should this fail.
+                let noted = self.wires.store.lost_for_lake(&lost);
+                Ok(self.runtime.block_on(stage.awaits("store", noted))?)
             }
             Ingested::Failed(error) => Err(error.into()),
+            Ingested::Idle { partition: Partition { topic, number }, sent_at } => {
+                let topics = &self.wires.topics;
+                self.wires.live.idle(topics.name(topic), topics.incarnation(topic), number, sent_at);
+                Ok(())
+            }
+            Ingested::Assigned { partition, offset } => self.assigned(partition, offset, stage),
             // How detection stands is told by its own reader, which hears the same.
-            Ingested::Assigned { .. }
-            | Ingested::Placed(_)
-            | Ingested::Idle { .. }
+            Ingested::Placed(_)
             | Ingested::Awaited { .. }
             | Ingested::Accepted(_)
             | Ingested::StatusChange(_) => Ok(()),
         }
     }
 
-    fn batch(&mut self, raw: &RawBatch) -> Result<()> {
-        if self.in_force.has_changed().unwrap_or(false) {
-            self.compiled = self.in_force.borrow_and_update().clone();
-            self.shapers.clear();
+    /// Notes where a partition begins that was not begun before: where the newest come first, the next start would begin later.
+    fn assigned(&mut self, partition: Partition, offset: i64, stage: &Stage) -> Result<()> {
+        let Wires { topics, live, store, .. } = self.wires;
+        let position = LakePosition {
+            topic: topics.name(partition.topic).to_string(),
+            incarnation: topics.incarnation(partition.topic),
+            partition: partition.number,
+            next_offset: offset,
+            newest_log: None,
+            last_hash: None,
+            through: None,
+        };
+        if !live.assigned(&position) {
+            return Ok(());
         }
+        let noted = store.add_to_lake(&[], std::slice::from_ref(&position));
+        self.runtime.block_on(stage.awaits("store", noted)).context("the catalog does not take positions")
+    }
+
+    fn batch(&mut self, raw: &RawBatch) -> Result<()> {
         let topic = raw.partition.topic;
         let shaper = match self.shapers.entry(topic) {
             std::collections::btree_map::Entry::Occupied(shaper) => shaper.into_mut(),
@@ -302,11 +374,11 @@ impl<'a> Filling<'a> {
         };
         let (mut events, mut dead) = (Vec::new(), Vec::new());
         shaper.decoder.decode(raw, &mut events, &mut dead);
+        let mut taken = Vec::with_capacity(events.len());
         for batch in &events {
-            let shaped = shaper.shape(raw, batch)?;
-            let bytes = raw.data.len() * batch.rows() / raw.records.len().max(1)
-                + shaped.num_columns() * batch.rows() * 4;
-            self.writer.push(&shaper.origin, &shaped, bytes)?;
+            let shaped = lean(&shaper.shape(raw, batch)?)?;
+            self.writer.push(&shaper.origin, &shaped, weight(raw, &shaped))?;
+            taken.push(shaped);
         }
         if let Some(last) = raw.records.last() {
             let topics = &self.wires.topics;
@@ -316,10 +388,14 @@ impl<'a> Filling<'a> {
                 partition: raw.partition.number,
                 next_offset: 0,
                 newest_log: None,
+                last_hash: None,
+                through: None,
             });
             position.next_offset = last.offset.saturating_add(1);
+            position.last_hash = Some(record_hash(raw.payload(last)));
             position.newest_log =
                 raw.records.iter().filter_map(|record| record.ts_log).max().max(position.newest_log);
+            self.wires.live.take(&shaper.origin, position, taken);
             self.since.get_or_insert_with(Instant::now);
         }
         Ok(())
@@ -331,7 +407,7 @@ impl<'a> Filling<'a> {
     /// If the catalog does not say that it has the files: only a new beginning tells whether it has.
     fn write(&mut self, stage: &Stage) -> Result<bool> {
         if self.positions.is_empty() {
-            return Ok(true);
+            return self.note(stage).map(|()| true);
         }
         stage.works();
         let files = match self.writer.write(crate::now()) {
@@ -343,31 +419,37 @@ impl<'a> Filling<'a> {
                 return Ok(false);
             }
         };
-        let positions: Vec<LakePosition> = self.positions.values().cloned().collect();
+        // All that was taken is in these files, so that they are complete for as long as what was taken is.
+        let positions = self.wires.live.positions();
         let added = self.wires.store.add_to_lake(&files, &positions);
         let added = self.runtime.block_on(stage.awaits("store", added));
-        added.context("the catalog does not take new files")?;
-        self.held += files.iter().map(|file| file.bytes).sum::<u64>();
+        if let Err(error) = added {
+            self.unsure = files;
+            return Err(error).context("the catalog does not take new files");
+        }
         self.writer.written();
+        self.wires.live.written();
         self.positions.clear();
         self.since = None;
+        self.noted = Instant::now();
         stage.works();
         Ok(true)
     }
+
+    /// Has the catalog say how far all is complete, while nothing waits.
+    fn note(&mut self, stage: &Stage) -> Result<()> {
+        let positions = self.wires.live.positions();
+        let noted = self.wires.store.add_to_lake(&[], &positions);
+        self.runtime.block_on(stage.awaits("store", noted)).context("the catalog does not take positions")?;
+        self.noted = Instant::now();
+        Ok(())
+    }
 }
 
-/// Of these files those that go, the oldest first: all that ended before `oldest`, and more until those of `held` bytes that stay have no more
-/// than `size`.
-fn gone(mut files: Vec<LakeFile>, mut held: u64, oldest: Micros, size: u64) -> Vec<LakeFile> {
-    files.sort_by_key(|file| file.latest);
-    let goes = |file: &&LakeFile| {
-        let goes = file.latest < oldest || held > size;
-        held -= if goes { file.bytes } else { 0 };
-        goes
-    };
-    let gone = files.iter().take_while(goes).count();
-    files.truncate(gone);
-    files
+/// Bytes that events take while they wait: their share of the records' text, which all texts lie in, and what their columns have beside that.
+fn weight(raw: &RawBatch, events: &vedette_hunt::RecordBatch) -> usize {
+    let (rows, columns) = (events.num_rows(), events.num_columns());
+    raw.data.len() * rows / raw.records.len().max(1) + columns * (rows * CELL + COLUMN)
 }
 
 /// Where the lake is: a folder beside the store's files.
@@ -375,35 +457,7 @@ pub fn folder(data: &Path) -> PathBuf {
     data.join("lake")
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(latest: i64, bytes: u64) -> LakeFile {
-        LakeFile {
-            path: latest.to_string(),
-            layout: 1,
-            source: "waf".to_owned(),
-            hour: 0,
-            earliest: Micros(latest - 1),
-            latest: Micros(latest),
-            events: 1,
-            bytes,
-            written_at: Micros(0),
-        }
-    }
-
-    #[test]
-    fn the_oldest_go_by_age_and_then_by_size() {
-        let files = || vec![file(30, 10), file(10, 10), file(20, 10), file(40, 10)];
-        let gone = |oldest, size| -> Vec<i64> {
-            gone(files(), 40, Micros(oldest), size).iter().map(|file| file.latest.0).collect()
-        };
-        assert_eq!(gone(0, 40), [0; 0]);
-        assert_eq!(gone(20, 40), [10], "what ended right then stays");
-        assert_eq!(gone(0, 39), [10]);
-        assert_eq!(gone(0, 15), [10, 20, 30]);
-        assert_eq!(gone(25, 35), [10, 20], "age alone has made room");
-        assert_eq!(gone(100, 0), [10, 20, 30, 40]);
-    }
+/// Which source each topic is of.
+pub fn topic_sources(config: &Config) -> BTreeMap<String, String> {
+    config.kafka.topics.iter().map(|topic| (topic.name.clone(), topic.source.clone())).collect()
 }

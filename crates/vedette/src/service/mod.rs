@@ -18,6 +18,7 @@ mod excerpt;
 mod hunts;
 mod kernel;
 mod lake;
+mod lake_keeping;
 mod live;
 mod lost;
 mod notices_due;
@@ -51,12 +52,13 @@ use vedette_api::{
     reload::Reloads,
 };
 use vedette_engine::{Compiled, InForce};
+use vedette_hunt::lake::{LakeReader, Live};
 use vedette_ingest::Ingested;
 use vedette_sigma::{Lists, RuleFile};
 use vedette_store::{Access, Store};
 
 use adopt::{Adopter, FromReloader};
-pub use lake::folder as lake_folder;
+pub use lake::{folder as lake_folder, topic_sources};
 use present::{Evaluated, Present, Running};
 use reload::{Ask, Reloader, RuleSetSummary};
 pub use respond::InForceAtAll;
@@ -84,6 +86,9 @@ const LAST_LOOK: Duration = Duration::from_millis(500);
 
 /// What people do beside looking: how rules are read again, by what they act, what enforcement points fetch, how events are asked.
 type Faces = (Option<Reloads>, vedette_act::Response, vedette_act::Board, hunts::Later);
+
+/// How events are asked: by whom once all runs, what waits for its file, who reads the lake if there is one.
+type Asking = (hunts::Later, Live, Option<LakeReader>);
 
 /// What the reloader goes on from: how the files looked before they were read; who asks.
 type Reloading = (Config, [u8; 32], Receiver<Ask>);
@@ -173,6 +178,11 @@ async fn start_all(
     let acting = respond::Acting::new(&store, (mode, &config), (playbooks, in_force)).await?;
     let hunts = hunts::Later::default();
     let faces = (reloads, acting.response.clone(), acting.board.clone(), hunts.clone());
+    // Whoever hunts in this process sees what waits here, too.
+    let live = Live::default();
+    let reader = config.lake.on.then(|| {
+        LakeReader::new(store.clone(), &lake_folder(&config.data), live.clone(), topic_sources(&config))
+    });
     let address = serve(&store, (mode, &config, faces), check, view, metrics.clone(), supervisor).await?;
     tracing::info!(api = %address, "starting");
 
@@ -185,7 +195,8 @@ async fn start_all(
     });
     let (prepared, config) = prepared.await?;
     let reloading = (mode == Mode::Run).then_some((config, looked, asks));
-    run_all(prepared, reloading, store, (present, metrics, acting, hunts), supervisor, address).await
+    let waiting = (hunts, live, reader);
+    run_all(prepared, reloading, store, (present, metrics, acting, waiting), supervisor, address).await
 }
 
 /// What this comes to on a thread of its own.
@@ -208,11 +219,11 @@ async fn run_all(
     prepared: Prepared,
     reloading: Option<Reloading>,
     store: Store,
-    (present, metrics, acting, hunts): (
+    (present, metrics, acting, (hunts, live, lake)): (
         Arc<Present>,
         Arc<vedette_api::Metrics>,
         respond::Acting,
-        hunts::Later,
+        Asking,
     ),
     supervisor: &Supervisor,
     address: SocketAddr,
@@ -234,10 +245,9 @@ async fn run_all(
     accept_topics(&store, &compiled, &ingest, supervisor);
 
     let (in_force_out, in_force) = watch::channel(compiled.clone());
-    let folder = prepared.lake.as_ref().map(|(folder, _)| folder.clone());
     // It is set here alone.
-    let _ = hunts.set(hunts::Wires { folder, store: store.clone(), in_force: in_force.clone() });
-    fill(prepared.lake, (filling, secret), (in_force.clone(), store.clone()), supervisor).world()?;
+    let _ = hunts.set(hunts::Wires { lake, store: store.clone(), in_force: in_force.clone() });
+    fill(prepared.lake, (filling, secret), (in_force.clone(), store.clone(), live), supervisor).world()?;
     let wanted = acting.wanted();
     let witness = acting.start(in_force.clone(), supervisor).world()?;
     let (to, runtime, crowded) = (store.clone(), Handle::current(), outbox.crowded());
@@ -292,18 +302,28 @@ async fn run_all(
     Ok(Service { store, supervisor: supervisor.clone(), ingest, address, wanted })
 }
 
-/// Starts who fills the lake, if there is to be one.
+/// Starts who fills the lake and who looks after it, if there is to be one.
 fn fill(
     lake: Option<(PathBuf, LakeConfig)>,
     (settings, secret): (vedette_ingest::IngestSettings, [u8; 32]),
-    (in_force, store): (watch::Receiver<Arc<Compiled>>, Store),
+    (in_force, store, live): (watch::Receiver<Arc<Compiled>>, Store, Live),
     supervisor: &Supervisor,
 ) -> std::io::Result<()> {
     let Some((folder, lake)) = lake else { return Ok(()) };
     let topics = in_force.borrow().topics.clone();
-    let wires = lake::Wires { folder, lake, settings, topics, in_force, store, secret };
+    let swept = Arc::default();
+    let keeping = lake_keeping::Wires {
+        folder: folder.clone(),
+        lake: lake.clone(),
+        store: store.clone(),
+        live: live.clone(),
+        swept: Arc::clone(&swept),
+    };
+    let wires = lake::Wires { folder, lake, settings, topics, in_force, store, live, swept, secret };
     let runtime = Handle::current();
-    supervisor.spawn(Name::Lake, move |stage| lake::run(wires, &runtime, stage))
+    supervisor.spawn(Name::Lake, move |stage| lake::run(wires, &runtime, stage))?;
+    let runtime = Handle::current();
+    supervisor.spawn(Name::LakeKeeper, move |stage| lake_keeping::run(keeping, &runtime, stage))
 }
 
 /// Starts what reads the rules again, if there is any such; gives what is in force and what the kernel is to take.

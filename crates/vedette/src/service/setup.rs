@@ -188,6 +188,7 @@ fn find(config: &Config, disk: (RuleText, Schemas), rows: &[RuleVersion]) -> Res
     let stored = versions::stored(rows).world()?;
     let before = stored.last().map(|(_, newest)| newest);
     let TakenUp { texts, rules, sources, refused } = take(config, disk, before, stored.len())?;
+    crate::config::lake::check_sources(config, &sources).map_err(Failure::Usage)?;
     let (rules, sources) = (Arc::new(rules), Arc::new(sources));
     // The sources of older versions are those that were there then.
     let adjust = |all: Sources| self::sources(config, &content::completed(all, &sources));

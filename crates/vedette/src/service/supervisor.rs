@@ -48,6 +48,8 @@ pub enum Name {
     Evidence,
     /// Writes all events down.
     Lake,
+    /// Looks after the files of all events.
+    LakeKeeper,
     /// Passes on what operators decide about topics.
     Topics,
     /// Looks at alerts with playbooks, and sees to what is to be done.
@@ -78,6 +80,7 @@ impl Name {
             Self::Publisher => "publisher",
             Self::Evidence => "evidence",
             Self::Lake => "lake",
+            Self::LakeKeeper => "lake-keeper",
             Self::Topics => "topics",
             Self::Responder => "responder",
             Self::Witness => "witness",
@@ -98,6 +101,7 @@ impl Name {
             | Self::Publisher
             | Self::Evidence
             | Self::Lake
+            | Self::LakeKeeper
             | Self::Topics
             | Self::Responder
             | Self::Witness
