@@ -90,6 +90,9 @@ type Faces = (Option<Reloads>, vedette_act::Response, vedette_act::Board, hunts:
 /// How events are asked: by whom once all runs, what waits for its file, who reads the lake if there is one.
 type Asking = (hunts::Later, Live, Option<LakeReader>);
 
+/// What is there before anything is read.
+type Early = (Arc<Present>, Arc<vedette_api::Metrics>, respond::Acting, Asking);
+
 /// What the reloader goes on from: how the files looked before they were read; who asks.
 type Reloading = (Config, [u8; 32], Receiver<Ask>);
 
@@ -219,12 +222,7 @@ async fn run_all(
     prepared: Prepared,
     reloading: Option<Reloading>,
     store: Store,
-    (present, metrics, acting, (hunts, live, lake)): (
-        Arc<Present>,
-        Arc<vedette_api::Metrics>,
-        respond::Acting,
-        Asking,
-    ),
+    (present, metrics, acting, asking): Early,
     supervisor: &Supervisor,
     address: SocketAddr,
 ) -> Result<Service, Failure> {
@@ -245,9 +243,8 @@ async fn run_all(
     accept_topics(&store, &compiled, &ingest, supervisor);
 
     let (in_force_out, in_force) = watch::channel(compiled.clone());
-    // It is set here alone.
-    let _ = hunts.set(hunts::Wires { lake, store: store.clone(), in_force: in_force.clone() });
-    fill(prepared.lake, (filling, secret), (in_force.clone(), store.clone(), live), supervisor).world()?;
+    let to = (in_force.clone(), store.clone(), asking);
+    fill(prepared.lake, (filling, secret), to, supervisor).world()?;
     let wanted = acting.wanted();
     let witness = acting.start(in_force.clone(), supervisor).world()?;
     let (to, runtime, crowded) = (store.clone(), Handle::current(), outbox.crowded());
@@ -306,9 +303,11 @@ async fn run_all(
 fn fill(
     lake: Option<(PathBuf, LakeConfig)>,
     (settings, secret): (vedette_ingest::IngestSettings, [u8; 32]),
-    (in_force, store, live): (watch::Receiver<Arc<Compiled>>, Store, Live),
+    (in_force, store, (hunts, live, reader)): (watch::Receiver<Arc<Compiled>>, Store, Asking),
     supervisor: &Supervisor,
 ) -> std::io::Result<()> {
+    // It is set here alone.
+    let _ = hunts.set(hunts::Wires { lake: reader, store: store.clone(), in_force: in_force.clone() });
     let Some((folder, lake)) = lake else { return Ok(()) };
     let topics = in_force.borrow().topics.clone();
     let swept = Arc::default();
