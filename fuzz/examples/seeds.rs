@@ -53,6 +53,9 @@ fn main() -> io::Result<()> {
     for (at, text) in hunting::QUERIES.iter().enumerate() {
         write("hunts", &format!("query-{at}"), &[text.as_bytes()])?;
     }
+    for (how, bytes) in [(0, &b"vdskip\0\x01"[..]), (1, &[40, 0, 1]), (2, &[200, 0]), (3, &[0, 1, 0, 2])] {
+        write("skip_indexes", &format!("how-{how}"), &[&[how], bytes])?;
+    }
     for (name, text) in answers::DOCUMENTED {
         write("firewall_answers", name, &[text.as_bytes()])?;
     }

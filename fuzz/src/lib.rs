@@ -10,6 +10,7 @@ pub mod detection;
 pub mod hunting;
 pub mod playbooks;
 pub mod restoring;
+pub mod skipping;
 pub mod views;
 
 use std::sync::{Arc, LazyLock};

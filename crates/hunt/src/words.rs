@@ -48,7 +48,8 @@ fn has(text: &str, wanted: &[char]) -> bool {
     }
 }
 
-fn fold(c: char) -> char {
+/// As words are compared.
+pub(crate) fn fold(c: char) -> char {
     if c.is_ascii() { c.to_ascii_lowercase() } else { c.to_lowercase().next().unwrap_or(c) }
 }
 

@@ -20,8 +20,8 @@ use crate::{
 };
 
 const FILES: Bulk = Bulk {
-    head: "insert into lake_files (path, layout, source, hour, earliest, latest, events, bytes, written_at) values ",
-    columns: 9,
+    head: "insert into lake_files (path, layout, source, hour, earliest, latest, events, bytes, index_bytes, written_at) values ",
+    columns: 10,
     tail: "",
 };
 const POSITIONS: Bulk = Bulk {
@@ -54,11 +54,11 @@ const DROPPED_OF_SOURCE: &str = "select source, reason, through, events, dropped
     where $1 is null or source = $1 order by source, reason";
 const LOST_OF_ALL: &str = "select topic, incarnation, partition_no, from_offset, to_offset, noticed_at \
     from lake_lost order by topic, incarnation, partition_no, from_offset";
-const FILES_OF_SOURCE: &str = "select path, layout, source, hour, earliest, latest, events, bytes, written_at \
+const FILES_OF_SOURCE: &str = "select path, layout, source, hour, earliest, latest, events, bytes, index_bytes, written_at \
     from lake_files where $1 is null or source = $1 order by source, earliest, path";
 
 const FILE: &str =
-    "select path, layout, source, hour, earliest, latest, events, bytes, written_at from lake_files";
+    "select path, layout, source, hour, earliest, latest, events, bytes, index_bytes, written_at from lake_files";
 const IN_ORDER: &str = "order by source, earliest, path";
 
 impl Store {
@@ -221,7 +221,8 @@ async fn add(tx: &mut WriteTx, files: &[LakeFile]) -> Result<(), Error> {
     let added = tx.run_bulk(FILES, files, |insert, file| {
         let insert = insert.bind(&file.path).bind(i64::from(file.layout)).bind(&file.source);
         let insert = insert.bind(file.hour).bind(file.earliest.0).bind(file.latest.0);
-        insert.bind(signed(file.events)).bind(signed(file.bytes)).bind(file.written_at.0)
+        let insert = insert.bind(signed(file.events)).bind(signed(file.bytes));
+        insert.bind(signed(file.index_bytes)).bind(file.written_at.0)
     });
     added.await.map(drop)
 }
@@ -235,8 +236,9 @@ async fn leave(tx: &mut WriteTx, files: &[LakeFile]) -> Result<(), Error> {
         }
     }
     let now = tx.now.0;
-    let left = tx
-        .run_bulk(LEAVING, files, |insert, file| insert.bind(&file.path).bind(signed(file.bytes)).bind(now));
+    let left = tx.run_bulk(LEAVING, files, |insert, file| {
+        insert.bind(&file.path).bind(signed(file.stored())).bind(now)
+    });
     left.await.map(drop)
 }
 
@@ -291,6 +293,7 @@ fn file(row: &AnyRow) -> Result<LakeFile, Error> {
         latest: Micros(row.try_get("latest")?),
         events: unsigned(row.try_get("events")?),
         bytes: unsigned(row.try_get("bytes")?),
+        index_bytes: unsigned(row.try_get("index_bytes")?),
         written_at: Micros(row.try_get("written_at")?),
     })
 }

@@ -391,6 +391,7 @@ pub(crate) const STEPS: &[Step] = &[
     (22, "lake", include_str!("../migrations/0022_lake.sql")),
     (23, "lake keeping", include_str!("../migrations/0023_lake_keeping.sql")),
     (26, "hunts", include_str!("../migrations/0026_hunts.sql")),
+    (30, "lake index", include_str!("../migrations/0030_lake_index.sql")),
     (31, "concerns since", include_str!("../migrations/0031_concerns_since.sql")),
 ];
 

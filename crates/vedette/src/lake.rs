@@ -168,7 +168,7 @@ async fn status(store: &Store, (keeping, format): (&LakeConfig, Format)) -> Resu
         held.keep = keeping.keep_of(&file.source);
         held.files += 1;
         held.events += file.events;
-        held.bytes += file.bytes;
+        held.bytes += file.stored();
         held.earliest = Some(held.earliest.map_or(file.earliest, |before| before.min(file.earliest)));
         held.latest = held.latest.max(Some(file.latest));
     }

@@ -150,6 +150,6 @@ pub fn merge(
         return Ok(Some(merged));
     }
     let found = format!("of {} events with {} others, and not of {events}", merged.events, files.len() - 1);
-    let _ = std::fs::remove_file(folder.join(&merged.path));
+    let _ = super::remove(folder, &merged.path);
     Err(LakeError::Damaged { path: first.path.clone(), found })
 }

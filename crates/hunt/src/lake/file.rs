@@ -22,12 +22,9 @@ use parquet::{
 use vedette_event::Micros;
 use vedette_store::model::LakeFile;
 
-use super::{LAYOUT, LakeError, fitted::fitted};
+use super::{LAYOUT, LakeError, fitted::fitted, skip};
 use crate::columns::TIME;
 
-/// Rows of a row group: with more, a needle reads more; with fewer, the same values are written down more often. Of 64 Ki one rare address took
-/// 31 ms where the default of a mebi took 48.
-const GROUP: usize = 65_536;
 /// Ends of columns that hold what one looks for by its exact value.
 const NEEDLES: [&str; 12] =
     [".ip", ".name", ".id", ".domain", ".mac", ".sha256", ".sha1", ".md5", ".ja4", ".ja3", ".email", ".uuid"];
@@ -38,6 +35,7 @@ pub(super) struct FileWriter {
     part: Part,
     schema: SchemaRef,
     writer: ArrowWriter<File>,
+    index: skip::Builder,
     row: LakeFile,
 }
 
@@ -75,9 +73,11 @@ impl FileWriter {
             latest: Micros::MIN,
             events: 0,
             bytes: 0,
+            index_bytes: 0,
             written_at: Micros(0),
         };
-        Ok(Self { whole, part, schema: SchemaRef::clone(schema), writer, row })
+        let index = skip::Builder::new(schema);
+        Ok(Self { whole, part, schema: SchemaRef::clone(schema), writer, index, row })
     }
 
     /// Adds events, none of them earlier than those before.
@@ -88,22 +88,27 @@ impl FileWriter {
             self.row.latest = self.row.latest.max(Micros(*last));
         }
         self.row.events += events.num_rows() as u64;
-        let written = self.writer.write(&fitted(events, &self.schema)?);
-        written.map_err(|source| LakeError::Parquet { path: self.part.0.clone(), source })
+        let events = fitted(events, &self.schema)?;
+        self.index.push(&events);
+        self.writer.write(&events).map_err(|source| LakeError::Parquet { path: self.part.0.clone(), source })
     }
 
     /// The file is whole and safe; what the catalog is to say of it.
     pub(super) fn finish(self, now: Micros) -> Result<LakeFile, LakeError> {
-        let Self { whole, part, writer, row, .. } = self;
+        let Self { whole, part, writer, index, row, .. } = self;
         let file = writer.into_inner();
         let file = file.map_err(|source| LakeError::Parquet { path: part.0.clone(), source })?;
         file.sync_all().map_err(LakeError::of_disk(&part.0))?;
         let bytes = file.metadata().map_err(LakeError::of_disk(&part.0))?.len();
+        // Not waited for until it is on the disk: an index that is not whole says nothing.
+        let (beside, index) = (whole.with_extension(skip::EXTENSION), index.finish(bytes));
+        fs::write(&beside, &index).map_err(LakeError::of_disk(&beside))?;
+        let index_bytes = index.len() as u64;
         fs::rename(&part.0, &whole).map_err(LakeError::of_disk(&whole))?;
         // Its name is on the disk with its folder only.
         let below = whole.parent().unwrap_or(&whole);
         File::open(below).and_then(|below| below.sync_all()).map_err(LakeError::of_disk(below))?;
-        Ok(LakeFile { bytes, written_at: now, ..row })
+        Ok(LakeFile { bytes, index_bytes, written_at: now, ..row })
     }
 }
 
@@ -119,7 +124,7 @@ fn properties(schema: &Schema) -> WriterProperties {
         time.map(|column_idx| vec![SortingColumn { column_idx, descending: false, nulls_first: true }]);
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()))
-        .set_max_row_group_row_count(Some(GROUP))
+        .set_max_row_group_row_count(Some(skip::BLOCK))
         .set_created_by("vedette".to_owned())
         .set_sorting_columns(sorted);
     for field in schema.fields() {

@@ -6,6 +6,8 @@
 //! Invariants: a file is whole and on the disk before the catalog names it, and is never changed; one that the catalog does not name
 //! does not count, and is removed once nobody can be reading it; the catalog and the positions of what is read change in one transaction, which is the store's.
 //!
+//! A skip index lies beside each file, as `NAME.skip`; it is no part of the events, and may be missing.
+//!
 //! Files are `SOURCE/YYYY-MM-DD/HH-NAME.parquet` below the lake's folder, by the hours of their events' times, sorted by these. Columns are those
 //! of [`Columns::of_lake`](crate::Columns::of_lake); a column that a file of an older mapping does not have is null in it.
 
@@ -16,6 +18,7 @@ mod live;
 mod placed;
 mod prune;
 mod reader;
+mod skip;
 mod table;
 mod verify;
 mod writer;
@@ -98,6 +101,17 @@ impl LakeError {
     fn of_disk(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Disk { path, source }
+    }
+}
+
+/// Removes a file that the catalog names no more, and what lies beside it.
+///
+/// # Errors
+/// If it cannot be removed, or is not there.
+pub fn remove(folder: &Path, path: &str) -> io::Result<()> {
+    match fs::remove_file(folder.join(skip::name(path))) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => fs::remove_file(folder.join(path)),
     }
 }
 

@@ -1,36 +1,58 @@
 //! `events` as a table over the lake's files, and over what is in none yet.
 //!
 //! In: the files that the catalog names, and where they are; events that wait. Out: record batches of what a query needs. Invariants: a file, a row group or a
-//! page is skipped only by what its statistics and bloom filters say that it cannot hold; no file is read that the catalog does not name;
+//! page is skipped only by what its index, its statistics and bloom filters say that it cannot hold; no file is read that the catalog does not name;
 //! one that is named and is not there is an error, never a shorter answer.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{cmp::Reverse, fmt, path::Path, sync::Arc};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use datafusion::{
     catalog::{Session, TableProvider, memory::MemorySourceConfig},
-    common::ToDFSchema as _,
+    common::{ColumnStatistics, Statistics, ToDFSchema as _, stats::Precision},
     datasource::{
         listing::PartitionedFile,
-        physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource},
+        physical_plan::{
+            FileGroup, FileScanConfigBuilder, FileSource as _, ParquetSource, parquet::ParquetAccessPlan,
+        },
         source::DataSourceExec,
     },
     error::{DataFusionError, Result},
     execution::object_store::ObjectStoreUrl,
     logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction},
     object_store::{ObjectStore, local::LocalFileSystem},
-    physical_plan::{ExecutionPlan, union::UnionExec},
+    physical_plan::{ExecutionPlan, metrics::MetricBuilder, union::UnionExec},
+    scalar::ScalarValue,
 };
 use vedette_event::Micros;
 use vedette_store::model::{LakeDrop, LakeFile, LakePosition, LostInterval};
 
-use super::{LAYOUT, LakeError, Newest, Reached, fitted::fitted, is_there, live::Reading, prune::may_hold};
-use crate::tables::Tables;
+use super::{
+    LAYOUT, LakeError, Newest, Reached,
+    fitted::fitted,
+    is_there,
+    live::Reading,
+    prune::may_hold,
+    skip::{self, Verdict},
+};
+use crate::{
+    columns::{SOURCE, TIME},
+    tables::Tables,
+};
 
 /// The lake's files go by this, and nothing else does.
 pub(crate) const PLACE: &str = "lake://files/";
+
+/// Among the figures of a query: files of which nothing is read, by their indexes.
+pub(crate) const FILES_SKIPPED: &str = "files_skipped_by_index";
+/// Blocks of other files that are not read, by these.
+pub(crate) const BLOCKS_SKIPPED: &str = "blocks_skipped_by_index";
+/// Bytes that were read of indexes.
+pub(crate) const INDEX_BYTES: &str = "index_bytes_scanned";
+/// Indexes that are not there, or not as they were written, so that their files are read.
+pub(crate) const INDEXES_DAMAGED: &str = "indexes_damaged";
 
 /// Files that one query reads at most: ten sources for a year.
 const MOST_FILES: usize = 100_000;
@@ -205,7 +227,7 @@ impl TableProvider for LakeTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let files = self.files(session, projection, filters, limit)?;
+        let files = self.files(session, projection, filters, limit).await?;
         if self.lake.newest.is_empty() {
             return Ok(files);
         }
@@ -220,7 +242,7 @@ impl TableProvider for LakeTable {
 
 impl LakeTable {
     /// What reads the files.
-    fn files(
+    async fn files(
         &self,
         session: &dyn Session,
         projection: Option<&Vec<usize>>,
@@ -240,13 +262,73 @@ impl LakeTable {
             source = source.with_predicate(condition);
         }
         self.lake.are_there(&wanted).map_err(|error| DataFusionError::External(Box::new(error)))?;
-        let files = wanted.into_iter().map(|file| PartitionedFile::new(&file.path, file.bytes));
+        let files = self.wanted(&wanted, &source, filters).await;
         let url = ObjectStoreUrl::parse(PLACE).map_err(|e| DataFusionError::External(Box::new(e)))?;
         let config = FileScanConfigBuilder::new(url, Arc::new(source))
-            .with_file_group(FileGroup::new(files.collect()))
+            .with_file_group(FileGroup::new(files))
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
             .build();
         Ok(DataSourceExec::from_data_source(config))
+    }
+
+    /// The files, and of each the blocks, that must be read by what their indexes say. How many are not is among the figures of the source.
+    async fn wanted(
+        &self,
+        of: &[&LakeFile],
+        source: &ParquetSource,
+        filters: &[Expr],
+    ) -> Vec<PartitionedFile> {
+        let demand = skip::Demand::of(filters, &self.schema);
+        let looked = skip::look(self.lake.store.as_ref(), of, &demand).await;
+        let (mut files, mut skipped, mut blocks) = (Vec::new(), 0, 0);
+        // The newest first: who wants the newest rows needs none of the others, once there are enough.
+        let mut all: Vec<_> = of.iter().zip(looked.verdicts).collect();
+        all.sort_by_key(|(file, _)| Reverse((file.latest, &file.path)));
+        for (file, verdict) in all {
+            let read = PartitionedFile::new(&file.path, file.bytes).with_statistics(self.known(file));
+            match verdict {
+                Verdict::All => files.push(read),
+                Verdict::Nothing => skipped += 1,
+                Verdict::Blocks(wanted) => {
+                    let mut plan = ParquetAccessPlan::new_all(wanted.len());
+                    let not = wanted.iter().enumerate().filter(|(_, wanted)| !**wanted);
+                    not.for_each(|(number, _)| {
+                        plan.skip(number);
+                        blocks += 1;
+                    });
+                    files.push(read.with_extension(plan));
+                }
+            }
+        }
+        let figure = |name: &'static str, value: usize| {
+            MetricBuilder::new(source.metrics()).global_counter(name).add(value);
+        };
+        figure(FILES_SKIPPED, skipped);
+        figure(BLOCKS_SKIPPED, blocks);
+        figure(INDEX_BYTES, looked.bytes as usize);
+        figure(INDEXES_DAMAGED, looked.damaged as usize);
+        files
+    }
+
+    /// What the catalog says of all events of a file.
+    fn known(&self, file: &LakeFile) -> Arc<Statistics> {
+        let mut known = Statistics::new_unknown(&self.schema);
+        known.num_rows = Precision::Exact(usize::try_from(file.events).unwrap_or(usize::MAX));
+        let time = |time: Micros| ScalarValue::TimestampMicrosecond(Some(time.0), Some("UTC".into()));
+        let source = || ScalarValue::Utf8View(Some(file.source.clone()));
+        let bounds = [(TIME, time(file.earliest), time(file.latest)), (SOURCE, source(), source())];
+        for (name, min, max) in bounds {
+            let column = self.schema.index_of(name).ok().and_then(|at| known.column_statistics.get_mut(at));
+            if let Some(column) = column {
+                *column = ColumnStatistics {
+                    null_count: Precision::Exact(0),
+                    min_value: Precision::Exact(min),
+                    max_value: Precision::Exact(max),
+                    ..ColumnStatistics::new_unknown()
+                };
+            }
+        }
+        Arc::new(known)
     }
 }

@@ -20,6 +20,7 @@ use super::{
     LakeError,
     file::{FileWriter, times},
     fitted::{fitted, joined},
+    remove, skip,
 };
 
 const HOUR: i64 = 3_600_000_000;
@@ -76,9 +77,9 @@ impl Writer {
             match write(&self.folder, path, (source, *hour), batches, now) {
                 Ok(file) => files.push(file),
                 Err(error) => {
-                    for LakeFile { path, .. } in &files {
+                    for file in &files {
                         // What stays here is removed as an orphan.
-                        let _ = fs::remove_file(self.folder.join(path));
+                        let _ = remove(&self.folder, &file.path);
                     }
                     return Err(error);
                 }
@@ -138,8 +139,11 @@ pub fn remove_orphans(folder: &Path, named: &BTreeSet<String>) -> Result<u64, La
                 continue;
             }
             let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().replace('\\', "/");
-            let ours = path.extension().is_some_and(|end| end == "parquet" || end == "part");
-            if ours && !named.contains(&name) {
+            let ours = path
+                .extension()
+                .is_some_and(|end| end == "parquet" || end == "part" || end == skip::EXTENSION);
+            let of = name.strip_suffix(".skip").map(|of| format!("{of}.parquet"));
+            if ours && !named.contains(of.as_ref().unwrap_or(&name)) {
                 fs::remove_file(&path).map_err(LakeError::of_disk(&path))?;
                 removed += 1;
             }

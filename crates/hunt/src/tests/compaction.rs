@@ -80,15 +80,16 @@ fn one_file_holds_what_many_did() {
 fn what_cannot_be_merged_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let files = files(folder.path(), "fw", &[0, MINUTE]);
+    // Each has its index.
     let there = || fs::read_dir(folder.path().join("fw/2026-01-01")).unwrap().count();
     // Told to stop.
     assert_eq!(merge(folder.path(), &files, Micros(NOON + 9), &mut || false).unwrap(), None);
-    assert_eq!(there(), 2);
+    assert_eq!(there(), 4);
     // With fewer events than the catalog says.
     let wrong = [LakeFile { events: 7, ..files[0].clone() }, files[1].clone()];
     let error = merge(folder.path(), &wrong, Micros(NOON + 9), &mut || true).unwrap_err();
     assert!(matches!(error, LakeError::Damaged { .. }), "{error}");
-    assert_eq!(there(), 2);
+    assert_eq!(there(), 4);
     let path = folder.path().join(&files[1].path);
     let whole = fs::read(&path).unwrap();
     let mut bent = whole.clone();
@@ -103,7 +104,7 @@ fn what_cannot_be_merged_leaves_nothing_behind() {
         merge(folder.path(), &files, Micros(NOON + 9), &mut || true),
         Err(LakeError::Damaged { .. })
     ));
-    assert_eq!(there(), 1);
+    assert_eq!(there(), 3);
 }
 
 #[test]
@@ -117,6 +118,7 @@ fn small_files_of_an_hour_that_is_over_are_merged_once() {
         latest: Micros(0),
         events: 1,
         bytes,
+        index_bytes: 0,
         written_at: Micros(HOUR.0 * (hour + 1)),
     };
     const MIB: u64 = 1 << 20;

@@ -134,13 +134,16 @@ fn what_is_not_as_the_catalog_says_is_an_error_and_never_a_shorter_answer() {
     assert!(matches!(verify(folder.path(), &newer), Err(LakeError::Newer { .. })));
     let path = folder.path().join(&files[1].path);
     let whole = fs::read(&path).unwrap();
+    let all = asked(folder.path(), &files, "select * from events").unwrap();
     for at in [4, whole.len() / 3, whole.len() / 2, whole.len() - 6] {
         let mut bent = whole.clone();
         bent[at..].iter_mut().take(32).for_each(|byte| *byte ^= 0x5a);
         fs::write(&path, &bent).unwrap();
         let checked = verify(folder.path(), &files[1]);
         let rows = asked(folder.path(), &files, "select * from events");
-        assert!(rows.is_err() || checked.is_ok(), "{at}: {} rows and {checked:?}", rows.unwrap().len());
+        // What the catalog knows as well is not read.
+        let right = rows.as_ref().map_or(true, |rows| *rows == all);
+        assert!(right || checked.is_ok(), "{at}: {} rows and {checked:?}", rows.unwrap().len());
     }
     fs::write(&path, &whole[..whole.len() - 1]).unwrap();
     let all = "select count(*) as n from events";
@@ -170,7 +173,8 @@ fn a_query_reaches_no_file_but_those_of_the_catalog() {
         files[0].events as usize
     );
     fs::write(folder.path().join("fw/other.txt"), "of somebody else").unwrap();
-    assert_eq!(remove_orphans(folder.path(), &named).unwrap(), files.len() as u64 - 1);
+    // Each with its index.
+    assert_eq!(remove_orphans(folder.path(), &named).unwrap(), 2 * (files.len() as u64 - 1));
     assert_eq!(remove_orphans(folder.path(), &named).unwrap(), 0);
     assert!(folder.path().join("fw/other.txt").exists() && folder.path().join(&files[0].path).exists());
     assert_eq!(remove_orphans(&folder.path().join("nowhere"), &named).unwrap(), 0);

@@ -11,6 +11,7 @@ mod limits;
 mod live;
 mod names;
 mod refusals;
+mod skipping;
 mod tables;
 
 use std::{

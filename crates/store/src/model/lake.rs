@@ -24,8 +24,18 @@ pub struct LakeFile {
     pub events: u64,
     /// Its size.
     pub bytes: u64,
+    /// The size of the skip index beside it; 0 where there is none.
+    pub index_bytes: u64,
     /// When it was written.
     pub written_at: Micros,
+}
+
+impl LakeFile {
+    /// The size of all that is kept of it.
+    #[must_use]
+    pub const fn stored(&self) -> u64 {
+        self.bytes.saturating_add(self.index_bytes)
+    }
 }
 
 /// Up to where a partition is in the lake.

@@ -17,6 +17,7 @@ fn file(path: &str, source: &str, hour: i64) -> LakeFile {
         latest: at(59),
         events: 10,
         bytes: 1_000,
+        index_bytes: 30,
         written_at: at(70),
     }
 }

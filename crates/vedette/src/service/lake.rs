@@ -29,7 +29,7 @@ use vedette_event::{
 };
 use vedette_hunt::{
     Columns, Converter, Origin,
-    lake::{Live, Writer, lean, placed, remove_orphans},
+    lake::{Live, Writer, lean, placed, remove, remove_orphans},
 };
 use vedette_ingest::{
     Ingest, IngestSettings, Ingested, LastRead, OnLoss, Recovery, Resume, StartAt, record_hash,
@@ -119,7 +119,7 @@ fn sweep(wires: &Wires, unsure: &mut Vec<LakeFile>, runtime: &Handle, stage: &St
     if swept {
         // Others here have files that the catalog is about to name, so these alone are looked at.
         for file in unsure.drain(..).filter(|file| !named.contains(&file.path)) {
-            std::fs::remove_file(wires.folder.join(&file.path))?;
+            remove(&wires.folder, &file.path)?;
         }
         return Ok(());
     }

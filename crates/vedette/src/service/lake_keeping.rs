@@ -18,7 +18,7 @@ use std::{
 use anyhow::Result;
 use tokio::runtime::Handle;
 use vedette_event::{Micros, Severity, Span, time::DAY};
-use vedette_hunt::lake::{LakeError, Live, merge, mergeable};
+use vedette_hunt::lake::{LakeError, Live, merge, mergeable, remove};
 use vedette_store::{
     Store,
     model::{DropReason, HealthEvent, LakeFile, LeavingFile, Publication},
@@ -124,7 +124,7 @@ impl Keeper<'_> {
         let due = due(leaving, crate::now(), live.read_since());
         let mut deleted = Vec::with_capacity(due.len());
         for file in due {
-            match std::fs::remove_file(folder.join(&file.path)) {
+            match remove(folder, &file.path) {
                 Ok(()) => deleted.push(file),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => deleted.push(file),
                 Err(error) => {
@@ -189,7 +189,7 @@ fn due(leaving: Vec<LeavingFile>, now: Micros, read_since: Option<Micros>) -> Ve
 /// Of all files those that go since all are too large: first what is older than a day, of the sources that are to go first in their order,
 /// then of all others; then the rest. The oldest before the younger.
 fn too_much(mut files: Vec<LakeFile>, lake: &LakeConfig, now: Micros) -> Vec<LakeFile> {
-    let mut held: u64 = files.iter().map(|file| file.bytes).sum();
+    let mut held: u64 = files.iter().map(LakeFile::stored).sum();
     let rank = |file: &LakeFile| {
         let last = lake.drop_first.len();
         let place = lake.drop_first.iter().position(|source| *source == file.source).unwrap_or(last);
@@ -199,7 +199,7 @@ fn too_much(mut files: Vec<LakeFile>, lake: &LakeConfig, now: Micros) -> Vec<Lak
     files.sort_by_key(rank);
     let goes = |file: &&LakeFile| {
         let goes = held > lake.size.0;
-        held -= if goes { file.bytes } else { 0 };
+        held -= if goes { file.stored() } else { 0 };
         goes
     };
     let gone = files.iter().take_while(goes).count();
@@ -249,6 +249,7 @@ mod tests {
             latest,
             events: 1,
             bytes,
+            index_bytes: 0,
             written_at: Micros(0),
         }
     }
