@@ -6,6 +6,8 @@ use std::{fmt, sync::Arc};
 
 use datafusion::physical_plan::{ExecutionPlan, metrics::MetricValue};
 
+use crate::lake::{BLOCKS_SKIPPED, FILES_SKIPPED, INDEX_BYTES, INDEXES_DAMAGED};
+
 /// Looks at a query.
 #[derive(Clone)]
 pub struct Gauge(Option<Arc<dyn ExecutionPlan>>);
@@ -25,6 +27,14 @@ pub struct Read {
     pub groups_skipped_by_statistics: u64,
     /// Parts that were not, by their bloom filters.
     pub groups_skipped_by_bloom: u64,
+    /// Files of which nothing was read, by the skip indexes beside them.
+    pub files_skipped_by_index: u64,
+    /// Parts of others that were not, by these.
+    pub groups_skipped_by_index: u64,
+    /// Bytes of indexes.
+    pub index_bytes: u64,
+    /// Indexes that were not as they were written, so that their files were read.
+    pub indexes_damaged: u64,
 }
 
 impl fmt::Debug for Gauge {
@@ -63,6 +73,10 @@ impl Read {
             MetricValue::Count { name, count } => match &**name {
                 "bytes_scanned" => self.bytes += count.value() as u64,
                 "files_opened" => self.files += count.value() as u64,
+                FILES_SKIPPED => self.files_skipped_by_index += count.value() as u64,
+                BLOCKS_SKIPPED => self.groups_skipped_by_index += count.value() as u64,
+                INDEX_BYTES => self.index_bytes += count.value() as u64,
+                INDEXES_DAMAGED => self.indexes_damaged += count.value() as u64,
                 _ => {}
             },
             MetricValue::PruningMetrics { name, pruning_metrics } => {

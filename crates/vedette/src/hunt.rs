@@ -144,7 +144,7 @@ fn over_lake(
     let mut printer = Printer::new(format, terminal, answer.columns());
     let rows = print(&mut answer, &mut printer, sql)?;
     printer.finish().world()?;
-    basis.say(rows, answer.more(), began.elapsed());
+    basis.say(rows, answer.more(), &answer.gauge().read(), began.elapsed());
     answer.stop().map_err(|error| refused(error, sql))?;
     Ok(0)
 }

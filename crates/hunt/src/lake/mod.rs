@@ -35,8 +35,8 @@ pub use fitted::lean;
 pub use live::{Live, Newest, Reached};
 pub use placed::{CLOCK, INGESTED, placed};
 pub use reader::LakeReader;
+pub(crate) use table::{BLOCKS_SKIPPED, FILES_SKIPPED, INDEX_BYTES, INDEXES_DAMAGED, LakeTable, PLACE};
 pub use table::{Lake, Missing};
-pub(crate) use table::{LakeTable, PLACE};
 pub use verify::verify;
 pub use writer::{Writer, remove_orphans};
 

@@ -217,6 +217,25 @@ fn little_is_read_for_a_needle() {
 }
 
 #[test]
+fn what_is_skipped_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = haystack(folder.path());
+    let read = |files: &[LakeFile]| {
+        let lake = Lake::new(folder.path(), files.to_vec()).unwrap();
+        let query = Query::new("select vedette.offset from events where match(message, 'needle')").unwrap();
+        let mut answer = query.ask(lake_columns(), Supply::Lake(lake), Limits::default()).unwrap();
+        while answer.next().unwrap().is_some() {}
+        answer.gauge().read()
+    };
+    let told = read(&files);
+    assert_eq!((told.files_skipped_by_index, told.groups_skipped_by_index), (9, 2), "{told:?}");
+    assert!(told.index_bytes > 0 && told.indexes_damaged == 0, "{told:?}");
+    files[0].index_bytes += 1;
+    let told = read(&files);
+    assert_eq!((told.files_skipped_by_index, told.indexes_damaged), (8, 1), "{told:?}");
+}
+
+#[test]
 fn an_index_that_is_not_as_it_was_written_says_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut files = haystack(folder.path());

@@ -6,7 +6,7 @@
 use std::{path::Path, sync::Arc};
 
 use vedette_hunt::{
-    Answer, Limits, Query, Supply,
+    Answer, Limits, Query, Read, Supply,
     lake::{Lake, LakeReader, Live},
 };
 use vedette_store::Access;
@@ -64,7 +64,7 @@ pub fn ask(
 
 impl Basis {
     /// Says what the answer rests on, and up to when that is complete.
-    pub fn say(&self, rows: u64, more: bool, took: std::time::Duration) {
+    pub fn say(&self, rows: u64, more: bool, read: &Read, took: std::time::Duration) {
         let Self { lake, notes } = self;
         let more = if more { " (there are more: --limit)" } else { "" };
         let bytes = indicatif::HumanBytes(lake.bytes());
@@ -73,6 +73,19 @@ impl Basis {
             lake.events(),
             took.as_secs_f64()
         );
+        say!(
+            "read {}; skipped {} files and {} parts by skip indexes, {} files and {} parts by least and greatest values, {} parts by \
+             bloom filters",
+            indicatif::HumanBytes(read.bytes + read.index_bytes),
+            read.files_skipped_by_index,
+            read.groups_skipped_by_index,
+            read.files_skipped,
+            read.groups_skipped_by_statistics,
+            read.groups_skipped_by_bloom
+        );
+        if read.indexes_damaged > 0 {
+            say!("{} skip indexes are damaged or gone: their files were read instead", read.indexes_damaged);
+        }
         match lake.through() {
             Some((time, of)) => say!(
                 "complete through {time}, by partition {} of {}; what came since is not in files yet",

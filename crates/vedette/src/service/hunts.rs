@@ -186,11 +186,13 @@ fn basis(lake: &Lake, notes: Vec<String>, (since, until): (Micros, Micros)) -> B
 fn figures(gauge: &Gauge) -> Figures {
     let read = gauge.read();
     Figures {
-        bytes_read: read.bytes,
+        bytes_read: read.bytes + read.index_bytes,
         files_read: read.files,
-        files_skipped: read.files_skipped,
+        files_skipped: read.files_skipped + read.files_skipped_by_index,
         parts_read: read.groups,
-        parts_skipped: read.groups_skipped_by_statistics + read.groups_skipped_by_bloom,
+        parts_skipped: read.groups_skipped_by_index
+            + read.groups_skipped_by_statistics
+            + read.groups_skipped_by_bloom,
     }
 }
 

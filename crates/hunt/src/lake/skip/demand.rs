@@ -305,7 +305,7 @@ mod tests {
             col("t").in_list(vec![lit("a"), col("t")], false),
             col("u").eq(lit("a")),
         ] {
-            assert_eq!(of(&[nothing.clone()]), Demand::Nothing, "{nothing}");
+            assert_eq!(of(std::slice::from_ref(&nothing)), Demand::Nothing, "{nothing}");
         }
         let list = |elements: usize| (0..elements).map(|number| lit(format!("a.{number}"))).collect();
         assert!(of(&[col("t").in_list(list(MOST), false)]) != Demand::Nothing);

@@ -90,7 +90,8 @@ impl Index<'_> {
             return None;
         }
         if length > begin.len() as u64 {
-            begin.extend(self.bytes(&[begin.len() as u64..length]).await.ok()?.pop()?);
+            let rest = begin.len() as u64..length;
+            begin.extend(self.bytes(&[rest]).await.ok()?.pop()?);
         }
         let (head, hash) = Head::read(begin.get(..length as usize)?)?;
         let opened = Opened::new(head, hash, begin, self.file)?;
