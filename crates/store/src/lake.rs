@@ -57,8 +57,7 @@ const LOST_OF_ALL: &str = "select topic, incarnation, partition_no, from_offset,
 const FILES_OF_SOURCE: &str = "select path, layout, source, hour, earliest, latest, events, bytes, index_bytes, written_at \
     from lake_files where $1 is null or source = $1 order by source, earliest, path";
 
-const FILE: &str =
-    "select path, layout, source, hour, earliest, latest, events, bytes, index_bytes, written_at from lake_files";
+const FILE: &str = "select path, layout, source, hour, earliest, latest, events, bytes, index_bytes, written_at from lake_files";
 const IN_ORDER: &str = "order by source, earliest, path";
 
 impl Store {

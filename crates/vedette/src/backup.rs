@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use vedette_hunt::lake::remove_orphans;
+use vedette_hunt::lake::{index_name, remove_orphans};
 use vedette_store::{Access, Store, model::LakeFile};
 
 use crate::{
@@ -96,6 +96,8 @@ async fn copy(store: &Store, data: &Path, to: &Path) -> Result<Vec<LakeFile>> {
 
 /// Copies a file, unless it is there; false if the lake has dropped it. It is never changed, so one of the same length is the same.
 fn copy_file(from: &Path, to: &Path, file: &LakeFile) -> Result<bool> {
+    let index = index_name(&file.path);
+    let (index_from, index_to) = (from.join(&index), to.join(&index));
     let (from, to) = (from.join(&file.path), to.join(&file.path));
     if to.metadata().is_ok_and(|there| there.len() == file.bytes) {
         return Ok(true);
@@ -103,6 +105,11 @@ fn copy_file(from: &Path, to: &Path, file: &LakeFile) -> Result<bool> {
     let cannot = || format!("cannot copy `{}` to `{}`", from.display(), to.display());
     let folder = to.parent().context("a file of the lake has no folder").with_context(cannot)?;
     fs::create_dir_all(folder).with_context(cannot)?;
+    match fs::copy(index_from, index_to) {
+        // Whoever asks reads the file instead.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        copied => drop(copied.with_context(cannot)?),
+    }
     // Under another name until it is whole.
     let half = to.with_extension("part");
     match fs::copy(&from, &half) {

@@ -35,6 +35,7 @@ pub use fitted::lean;
 pub use live::{Live, Newest, Reached};
 pub use placed::{CLOCK, INGESTED, placed};
 pub use reader::LakeReader;
+pub use skip::name as index_name;
 pub(crate) use table::{BLOCKS_SKIPPED, FILES_SKIPPED, INDEX_BYTES, INDEXES_DAMAGED, LakeTable, PLACE};
 pub use table::{Lake, Missing};
 pub use verify::verify;

@@ -47,6 +47,7 @@ pub(crate) const BLOCK: usize = 64;
 pub(crate) const EXTENSION: &str = "skip";
 
 /// What the index of a file is called.
-pub(crate) fn name(file: &str) -> String {
+#[must_use]
+pub fn name(file: &str) -> String {
     format!("{}.{EXTENSION}", file.strip_suffix(".parquet").unwrap_or(file))
 }
