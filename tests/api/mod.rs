@@ -2,6 +2,8 @@
 //! service answers as the document says, whatever is asked (PyPI's `openapi-spec-validator` and `schemathesis`).
 //! Without them (`VEDETTE_API_TOOLS`) each test says that it is skipped.
 
+mod hunts;
+
 use std::{
     fs,
     path::PathBuf,
@@ -55,7 +57,7 @@ fn the_document_is_valid() -> Result<()> {
 }
 
 /// A simulated exchange that writes to a broker of its own, until dropped.
-struct Exchange {
+pub struct Exchange {
     broker: MockBroker,
     stop: Arc<AtomicBool>,
     writer: Option<thread::JoinHandle<()>>,
@@ -63,7 +65,7 @@ struct Exchange {
 
 impl Exchange {
     /// Starts with half a minute of the past, so that there are alerts at once.
-    fn start() -> Result<Self> {
+    pub fn start() -> Result<Self> {
         let broker = MockBroker::start()?;
         for feed in Feed::ALL {
             broker.create_topic(feed.topic(), 1)?;
@@ -86,7 +88,7 @@ impl Exchange {
     }
 
     /// The `kafka` part of a configuration.
-    fn kafka(&self) -> String {
+    pub fn kafka(&self) -> String {
         let topics = Feed::ALL.iter().map(|feed| {
             let (name, source) = (feed.topic(), feed.source());
             format!("  - {{name: {name}, source: {source}, time_source: producer, disorder: 2s}}\n")

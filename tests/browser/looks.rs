@@ -18,7 +18,7 @@ use super::{
 /// Pages of one shape (`/alerts/…`) are one page.
 const MAX_PAGES: usize = 40;
 /// Shapes whose pages are looked at on a telephone, too.
-const NARROW: &[&str] = &["/", "/alerts/*", "/entities/*", "/entities/*/*", "/sign-in"];
+const NARROW: &[&str] = &["/", "/alerts/*", "/entities/*", "/entities/*/*", "/hunt", "/sign-in"];
 
 /// To these links lead.
 const NEEDED: &[&str] = &[
@@ -35,6 +35,7 @@ const NEEDED: &[&str] = &[
     "/dead-letters",
     "/entities/*/*",
     "/guards",
+    "/hunt",
     "/overview",
     "/playbooks",
     "/rules",

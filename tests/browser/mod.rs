@@ -11,6 +11,7 @@ mod ease;
 mod focus;
 mod hostile;
 mod hostile_acts;
+mod hunt;
 mod keys;
 mod line;
 mod looks;

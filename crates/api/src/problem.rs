@@ -270,6 +270,11 @@ impl Problem {
         self
     }
 
+    /// A member of its own that it has.
+    pub(crate) fn told(&self, name: &str) -> Option<&Value> {
+        self.members.get(name)
+    }
+
     /// Adds a response header.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {

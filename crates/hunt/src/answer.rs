@@ -16,7 +16,8 @@ use arrow_array::{
 };
 use arrow_schema::{ArrowError, DataType, SchemaRef, TimeUnit};
 use datafusion::arrow::{
-    ipc::writer::StreamWriter,
+    buffer::Buffer,
+    ipc::{reader::StreamDecoder, writer::StreamWriter},
     util::display::{ArrayFormatter, FormatOptions},
 };
 use serde_json::{Map, Value};
@@ -190,6 +191,37 @@ impl Ipc {
     pub fn end(mut self) -> Result<Vec<u8>, ArrowError> {
         self.0.finish()?;
         Ok(std::mem::take(self.0.get_mut()))
+    }
+}
+
+/// An Arrow IPC stream as it comes, which becomes rows again.
+#[derive(Debug, Default)]
+pub struct Received {
+    decoder: StreamDecoder,
+    columns: Vec<String>,
+}
+
+impl Received {
+    /// The rows that are whole with these bytes.
+    ///
+    /// # Errors
+    /// If it is no such stream.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Rows>, ArrowError> {
+        let (mut rows, mut left) = (Vec::new(), Buffer::from(bytes));
+        while !left.is_empty() {
+            let Some(batch) = self.decoder.decode(&mut left)? else { continue };
+            rows.push(Rows(batch));
+        }
+        if let Some(schema) = self.decoder.schema().filter(|_| self.columns.is_empty()) {
+            self.columns = schema.fields().iter().map(|field| field.name().clone()).collect();
+        }
+        Ok(rows)
+    }
+
+    /// The names of the columns, once they have come.
+    #[must_use]
+    pub fn columns(&self) -> &[String] {
+        &self.columns
     }
 }
 

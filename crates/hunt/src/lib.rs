@@ -14,7 +14,9 @@ mod convert;
 mod error;
 mod functions;
 mod gauge;
+mod growth;
 pub mod lake;
+mod named;
 mod query;
 mod session;
 mod table;
@@ -25,7 +27,7 @@ mod words;
 
 pub use arrow_array::RecordBatch;
 
-pub use answer::{Answer, Ipc, Rows, Stopper};
+pub use answer::{Answer, Ipc, Received, Rows, Stopper};
 pub use columns::Columns;
 pub use convert::{Converter, Origin};
 pub use error::{Error, Place};

@@ -28,6 +28,7 @@ use vedette_event::Micros;
 use crate::{
     columns::{Columns, hidden_name, is_hidden},
     error::{Error, Place, syntax},
+    named::{self, MAX_TABLES},
 };
 
 /// Bytes of a query.
@@ -41,6 +42,8 @@ pub(crate) const MAX_DEPTH: usize = 40;
 const MAX_SPECIAL: usize = 7;
 /// Operators side by side, which are levels of the tree; `or` and `and` among them.
 const MAX_OPERATORS: usize = 1_024;
+/// `||` of a query: each is a function that looks at all before it.
+const MAX_JOINED: usize = 64;
 
 /// Our functions whose names mean something else to SQL.
 const QUOTED_FUNCTIONS: [&str; 1] = ["match"];
@@ -164,15 +167,23 @@ impl Query {
             SqlStatement::Query(query) => question(query),
             _ => false,
         };
-        let allowed = match statement {
-            Statement::Statement(statement) => of_sql(statement),
+        let asked = match statement {
+            Statement::Statement(statement) => Some(statement),
             Statement::Explain(explain) => match &*explain.statement {
-                Statement::Statement(statement) => of_sql(statement),
-                _ => false,
+                Statement::Statement(statement) => Some(statement),
+                _ => None,
             },
-            _ => false,
+            _ => None,
         };
-        if allowed { Ok(()) } else { Err(not_allowed(&self.changing_word(), None)) }
+        let Some(asked) = asked.filter(|statement| of_sql(statement)) else {
+            return Err(not_allowed(&self.changing_word(), None));
+        };
+        let tables = named::count(&**asked);
+        if tables > MAX_TABLES {
+            let what = "tables, with those that `with` names wherever they are named";
+            return Err(Error::TooLong { what, is: tables, most: MAX_TABLES });
+        }
+        Ok(())
     }
 
     /// The word that most probably asks for more than an answer.
@@ -397,6 +408,10 @@ fn bound(tokens: &[TokenWithSpan]) -> Result<(), Error> {
                 return Err(Error::TooDeep { most, at: place(token.span) });
             }
         }
+    }
+    let joined = solid.iter().filter(|token| token.token == Token::StringConcat).count();
+    if joined > MAX_JOINED {
+        return Err(Error::TooLong { what: "`||`", is: joined, most: MAX_JOINED });
     }
     if operators > MAX_OPERATORS {
         return Err(Error::TooLong { what: "operators", is: operators, most: MAX_OPERATORS });

@@ -8,6 +8,7 @@
 use std::{
     fmt::Debug,
     num::NonZeroUsize,
+    path::PathBuf,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -20,9 +21,9 @@ use datafusion::{
     common::{Column, TableReference},
     error::{DataFusionError, Result},
     execution::{
-        SendableRecordBatchStream, SessionStateBuilder,
+        SendableRecordBatchStream, SessionStateBuilder, SessionStateDefaults,
         context::{SQLOptions, SessionContext},
-        disk_manager::DiskManagerBuilder,
+        disk_manager::{DiskManagerBuilder, DiskManagerMode},
         memory_pool::{FairSpillPool, TrackConsumersPool},
         object_store::ObjectStoreRegistry,
         runtime_env::RuntimeEnvBuilder,
@@ -44,6 +45,7 @@ use crate::{
     error::{Context, Error, explain},
     functions,
     gauge::Gauge,
+    growth::{self, CountWindows, Planner},
     lake::{Lake, LakeTable, PLACE},
     query::Query,
     table::{Events, Supply},
@@ -72,12 +74,14 @@ const REMOVED: [&str; 9] = [
 ];
 
 /// What a query may use.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// Bytes of memory for what it keeps (groups, rows to be sorted, one side of a join).
     pub memory: usize,
     /// Bytes on the disk for what does not fit.
     pub disk: u64,
+    /// The folder for that, which must be there; that of the system without.
+    pub folder: Option<PathBuf>,
     /// How long it may take; for ever without.
     pub time: Option<Duration>,
     /// How many rows it may give; all without.
@@ -87,7 +91,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 512 MiB, 16 GiB on the disk, as long and as many as it takes.
     fn default() -> Self {
-        Self { memory: 512 << 20, disk: 16 << 30, time: None, rows: None }
+        Self { memory: 512 << 20, disk: 16 << 30, folder: None, time: None, rows: None }
     }
 }
 
@@ -99,6 +103,7 @@ impl Query {
     pub fn ask(self, columns: Columns, from: Supply, limits: Limits) -> Result<Answer, Error> {
         let (told, mut heads) = channel(1);
         let (out, rows) = channel(AHEAD);
+        let left = limits.rows.unwrap_or(usize::MAX);
         let stopper = Stopper::default();
         let stopped = stopper.clone();
         let work = move || {
@@ -117,7 +122,6 @@ impl Query {
         };
         let thread = thread::Builder::new().name("hunt".to_owned()).stack_size(STACK).spawn(work);
         let thread = thread.map_err(|error| Error::Internal { message: error.to_string() })?;
-        let left = limits.rows.unwrap_or(usize::MAX);
         let (schema, gauge) = (Arc::new(Schema::empty()), Gauge::NONE);
         let (columns, thread) = (Vec::new(), Some(thread));
         let mut answer = Answer { columns, schema, gauge, stopper, rows, thread, left, more: false };
@@ -312,7 +316,11 @@ fn session(limits: &Limits, from: &Supply) -> Result<SessionContext> {
         Supply::Given(_) => None,
         Supply::Lake(lake) => Some(lake.clone()),
     };
-    let disk = DiskManagerBuilder::default().with_max_temp_directory_size(limits.disk);
+    let place = limits.folder.clone().map_or(DiskManagerMode::OsTmpDirectory, |folder| {
+        // It makes a folder of its own there, and removes it.
+        DiskManagerMode::Directories(vec![folder])
+    });
+    let disk = DiskManagerBuilder::default().with_mode(place).with_max_temp_directory_size(limits.disk);
     let pool = TrackConsumersPool::new(FairSpillPool::new(limits.memory), NAMED_CONSUMERS);
     let runtime = RuntimeEnvBuilder::new()
         .with_disk_manager_builder(disk)
@@ -323,15 +331,23 @@ fn session(limits: &Limits, from: &Supply) -> Result<SessionContext> {
     let execution = &mut config.options_mut().execution;
     execution.enable_recursive_ctes = false;
     execution.sort_spill_reservation_bytes = (limits.memory / 8).min(10 << 20);
+    let known = SessionStateDefaults::default_scalar_functions();
+    let find = |name: &str| known.iter().find(|function| function.name() == name);
     let state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
+        // Before those that there are by default.
+        .with_expr_planners(vec![Arc::new(Planner::new(find("make_array").cloned()))])
         .with_default_features()
+        .with_physical_optimizer_rule(Arc::new(CountWindows))
         .build();
     let session = SessionContext::new_with_state(state);
     for name in REMOVED {
         session.deregister_udf(name);
         session.deregister_udtf(name);
+    }
+    for function in growth::bounded(find) {
+        session.register_udf(function);
     }
     for function in functions::all() {
         session.register_udf(function.as_ref().clone());

@@ -9,6 +9,7 @@ mod files;
 mod lake;
 pub mod print;
 mod rules;
+mod service;
 mod stream;
 pub mod tables;
 
@@ -30,7 +31,11 @@ use self::{
     print::{Format, Printer},
     stream::{EventSource, Figures},
 };
-use crate::{Failure, World as _, content, pipeline, scan, table};
+use crate::{
+    Failure, World as _,
+    config::{self, For},
+    content, pipeline, scan, table,
+};
 
 /// A table longer than this is for nobody's eyes.
 const MAX_ROWS_SHOWN: usize = 1_000;
@@ -140,6 +145,22 @@ fn over_lake(
 ) -> Result<u8, Failure> {
     let source = Some(args.source.as_str()).filter(|source| *source != "auto");
     let began = Instant::now();
+    let config = config::load(&args.config, For::Folder).map_err(Failure::Usage)?;
+    if let Some(running) = service::Service::of(&config) {
+        let mut printer: Option<Printer> = None;
+        let asked = service::Asked { sql, source, rows: limits.rows };
+        let told = running.ask(&asked, |names, rows| {
+            let printer = printer.get_or_insert_with(|| Printer::new(format, terminal, names));
+            rows.map_or(Ok(()), |rows| printer.rows(rows))
+        })?;
+        if let Some(told) = told {
+            if let Some(mut printer) = printer {
+                printer.finish().world()?;
+            }
+            service::say(&told);
+            return Ok(0);
+        }
+    }
     let (mut answer, basis) = lake::ask((query, sql), (&args.config, source), limits)?;
     let mut printer = Printer::new(format, terminal, answer.columns());
     let rows = print(&mut answer, &mut printer, sql)?;

@@ -15,6 +15,7 @@ use super::{
     children::{self, Block},
     events::{Cell, Contents, Only, Table, entity_href, place},
     href,
+    hunt::pivot,
     marks::Marks,
     picture,
     queue::row::{Seen, of_then},
@@ -119,6 +120,8 @@ struct AlertPage {
     key: Vec<(String, String)>,
     /// How, where, which.
     related: Vec<(&'static str, String, String)>,
+    /// What leads to all its events.
+    hunts: Vec<(String, String)>,
     before: Vec<Before>,
     /// How often the rule was closed about this entity, and as what.
     seen: Option<Seen>,
@@ -172,6 +175,7 @@ async fn show(
     let desk = AlertDesk::of(app, &dossier.document.row, at).await?;
     let text = app.store.rule_text(&body.rule.id, &body.rule.version).await?;
     let mut page = compose(dossier, desk, &body, (&known, text), &live, (filters, at));
+    page.hunts = pivot::of_alert(app, &body);
     if let Some((why, text)) = unsaved {
         (page.conflict, page.draft) = (Some(why), text);
     }
@@ -306,6 +310,7 @@ fn compose(
             .into_iter()
             .map(|(label, id)| (label, of_then(segment("/alerts/", &id), at), id))
             .collect(),
+        hunts: Vec::new(),
         seen,
         before: earlier.into_iter().map(|of| Before::of(of, at)).collect(),
         timeline: timeline::entries(body, row.state, &revisions, &covered, history),

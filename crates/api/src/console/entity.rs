@@ -8,7 +8,7 @@ use vedette_event::{Micros, Severity};
 use vedette_store::model::{AlertRow, ConcernRole, Status};
 
 use super::{
-    Frame, Stamp, alert::Past, events::entity_href, href, queue::row::of_then, render, segment, words,
+    Frame, Stamp, alert::Past, events::entity_href, href, hunt, queue::row::of_then, render, segment, words,
 };
 use crate::{
     app::App,
@@ -110,6 +110,8 @@ struct EntityPage {
     kind: String,
     value: String,
     queue: String,
+    /// All its events around its newest alert.
+    hunt: Option<String>,
     first: bool,
     past: Option<Past>,
     /// This page as it is shown, for ever.
@@ -153,6 +155,7 @@ pub(super) async fn page(
             href("/", &[("status", "all"), ("entity", &entity.value), ("entity_type", &entity.kind)]),
             at,
         ),
+        hunt: hunt::pivot::around(&app, (&entity.kind, &entity.value), newest_alert(&items)),
         first,
         open: open.into_iter().map(|document| line(document, ConcernRole::Entity, at)).collect(),
         verdicts: verdicts.iter().map(verdict).collect(),
@@ -171,6 +174,11 @@ pub(super) async fn page(
         kind: entity.kind,
         value: entity.value,
     })
+}
+
+/// When the newest of them crossed; now if there is none.
+fn newest_alert(items: &[EntityAlert]) -> Micros {
+    items.iter().map(|item| item.alert.row.crossed_at).max().unwrap_or_else(now)
 }
 
 fn line(document: AlertDocument, role: ConcernRole, at: Option<i64>) -> Line {

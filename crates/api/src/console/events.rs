@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Fields that tell the most of an event, the first that it has; after those that a rule looked for.
-const TELLING: [&str; 18] = [
+pub(super) const TELLING: [&str; 18] = [
     "event.action",
     "event.outcome",
     "waf.action",

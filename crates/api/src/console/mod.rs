@@ -7,6 +7,7 @@ mod account;
 mod actions;
 mod alert;
 mod alert_desk;
+mod bars;
 mod cases;
 mod children;
 mod coverage;
@@ -15,6 +16,7 @@ mod desk;
 mod entity;
 mod events;
 mod forms;
+mod hunt;
 mod marks;
 mod overview;
 mod picture;
@@ -83,6 +85,11 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/playbooks", get(actions::playbooks))
         .route("/guards", get(actions::guards).post(actions::set_guards))
         .route("/kill-switch", post(actions::kill_switch))
+        .route("/hunt", get(hunt::page).post(hunt::ask))
+        .route("/hunt/event", get(hunt::event))
+        .route("/hunt/saved", post(hunt::keep))
+        .route("/hunt/saved/{id}/remove", post(hunt::remove))
+        .route("/hunt/case", post(hunt::open_case))
         .route("/cases", get(cases::list).post(cases::open))
         .route("/cases/{id}", get(cases::page))
         .route("/cases/{id}/change", post(cases::change))
@@ -189,6 +196,7 @@ impl Frame {
             ("/", "Alerts"),
             ("/actions", "Actions"),
             ("/cases", "Cases"),
+            ("/hunt", "Hunt"),
             ("/snoozes", "Snoozes"),
             ("/views", "Views"),
             ("/rules", "Rules"),

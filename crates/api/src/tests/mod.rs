@@ -11,6 +11,7 @@ mod desk_pages;
 mod enforcement;
 mod export;
 mod fetching;
+mod hunt_page;
 mod hunts;
 mod ledger;
 mod mcp;

@@ -26,6 +26,12 @@ impl LakeReader {
         Self { store, folder: folder.into(), live, topics: Arc::new(topics) }
     }
 
+    /// Where the files are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The lake as it is now, for one query: of one source, or all.
     ///
     /// # Errors

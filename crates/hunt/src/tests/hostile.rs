@@ -34,7 +34,7 @@ fn what_is_as_deep_and_long_as_it_may_be_fits_on_the_stack() {
         format!("select count(*) from events where {}", wide("message = 'x'", " or ", 500)),
         format!("select count(*) from events where {}", wide("message = 'x'", " and ", 500)),
         format!("select {}", wide("1", " + ", 1_000)),
-        format!("select {}", wide("message", " || ", 1_000) + " from events limit 0"),
+        format!("select {}", wide("message", " || ", 64) + " from events limit 0"),
         format!("select count(*) from events where level in ({})", wide("7", ", ", 4_000)),
         format!("{} limit 1", wide("select 1", " union all ", 300)),
         format!("select 1{}", "::int".repeat(500)),

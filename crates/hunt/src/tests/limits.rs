@@ -10,7 +10,7 @@ use std::{
 
 use futures::StreamExt as _;
 
-use super::{all, ask, begin, columns, giver};
+use super::{all, ask, begin, columns, error, giver, one};
 use crate::{Batches, Error, Limits, Open, Query, Supply};
 
 #[test]
@@ -146,4 +146,96 @@ fn values_that_make_it_impossible_are_told() {
     }
     let told = ask("select cast(message as int) from events").unwrap_err();
     assert!(matches!(told, Error::Value { .. }), "{told:?}");
+}
+
+/// Bytes that the process has in memory.
+fn resident() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096
+}
+
+/// A query whose texts or lists double with each of `levels` subqueries.
+fn doubling(levels: usize, first: &str, twice: &str, shown: &str) -> String {
+    let mut sql = format!("with t0 as (select {first} as x from events)");
+    for n in 1..=levels {
+        sql.push_str(&format!(", t{n} as (select {twice} as x from t{})", n - 1));
+    }
+    format!("{sql} select max({shown}) from t{levels}")
+}
+
+#[test]
+fn what_grows_with_each_subquery_is_refused_before_it_is_there() {
+    let before = resident();
+    for (twice, shown) in [
+        ("x || x", "length(x)"),
+        ("concat(x, x)", "length(x)"),
+        ("concat_ws('', x, x, x)", "length(x)"),
+        ("replace(x, 'e', 'eeeeeeee')", "length(x)"),
+        ("regexp_replace(x, 'e', 'eeeeeeee', 'g')", "length(x)"),
+        ("regexp_replace(x, '(.*)', '\\1\\1')", "length(x)"),
+    ] {
+        let sql = doubling(40, "'e' || user.name", twice, shown);
+        let refused = ask(&sql).unwrap_err();
+        assert!(matches!(refused, Error::Memory { .. }), "{twice}: {refused}");
+    }
+    for twice in ["[x, x]", "make_array(x, x)", "array_concat(x, x)"] {
+        let sql = doubling(40, "[user.name]", twice, "cardinality(x)");
+        let refused = ask(&sql).unwrap_err();
+        assert!(matches!(refused, Error::Memory { .. }), "{twice}: {refused}");
+    }
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 600 << 20, "{grown} bytes");
+}
+
+#[test]
+fn what_does_not_grow_is_answered() {
+    for (sql, expected) in [
+        (
+            "select user.name || '-' || destination.port as x from events where user.name = 'ann' limit 1",
+            "ann-443",
+        ),
+        ("select null || user.name as x from events limit 1", "null"),
+        (
+            "select replace(message, '/', '%2F') as x from events where message like '%passwd' limit 1",
+            "GET %2Fetc%2Fpasswd",
+        ),
+        ("select concat(user.name, null, 'x') as x from events where user.name = 'ann' limit 1", "annx"),
+        (
+            "select array_to_string([user.name, 'b'], ',') as x from events where user.name = 'ann' limit 1",
+            "ann,b",
+        ),
+    ] {
+        let rows = ask(sql).unwrap();
+        let shown = rows[0]["x"].as_str().map_or("null".to_owned(), str::to_owned);
+        assert_eq!(shown, expected, "{sql}");
+    }
+}
+
+#[test]
+fn what_a_window_keeps_is_counted() {
+    let limits = Limits { memory: 4 << 20, ..Limits::default() };
+    let sql = "select sum(vedette.offset) over () as x, message from events";
+    let mut answer = begin(sql, 100_000, limits, Arc::default()).unwrap();
+    let mut refused = None;
+    while refused.is_none() {
+        match answer.next() {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it was answered"),
+            Err(error) => refused = Some(error),
+        }
+    }
+    assert!(matches!(refused, Some(Error::Memory { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_short_text_is_no_plan_of_any_size() {
+    let mut sql = "with t0 as (select 1 as x)".to_owned();
+    for n in 1..60 {
+        sql.push_str(&format!(", t{n} as (select * from t{} union all select * from t{})", n - 1, n - 1));
+    }
+    sql.push_str(" select count(*) from t59");
+    let refused = error(&sql);
+    assert!(matches!(refused, Error::TooLong { .. }), "{refused}");
+    assert_eq!(one("with a as (select 1 as x), b as (select * from a, a c) select count(*) from b"), 1);
+    assert_eq!(one("with events as (select user.name from events) select count(*) from events"), 6);
 }

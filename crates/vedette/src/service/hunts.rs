@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -35,8 +36,13 @@ use crate::{
 };
 
 /// What one hunt may use: with as many as the API lets run at once, a gigabyte.
-const LIMITS: Limits =
-    Limits { memory: 256 << 20, disk: 4 << 30, time: Some(Duration::from_secs(60)), rows: None };
+const LIMITS: Limits = Limits {
+    memory: 256 << 20,
+    disk: 4 << 30,
+    folder: None,
+    time: Some(Duration::from_secs(60)),
+    rows: None,
+};
 /// Pieces that wait for who takes them.
 const AHEAD: usize = 2;
 /// Bytes of a piece, but for one row that has more.
@@ -71,6 +77,22 @@ pub fn over_the_api(later: &Later) -> Hunts {
         },
         move || schema(ready(&described)?.0),
     )
+}
+
+/// Where hunts put what does not fit into their memory: beside the lake, since the folder of the system may be memory, too.
+fn spill(lake: &Path) -> PathBuf {
+    lake.with_file_name("spill")
+}
+
+/// Removes what hunts of an ended process left behind.
+pub fn clean(lake: &Path) {
+    let spill = spill(lake);
+    match std::fs::remove_dir_all(&spill) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(folder = %spill.display(), %error, "what hunts left behind cannot be removed");
+        }
+        _ => {}
+    }
 }
 
 fn unavailable(message: &str) -> Refusal {
@@ -146,7 +168,9 @@ fn ask(wires: (&Wires, &LakeReader), question: &Question, runtime: &Handle) -> R
         .block_on(tables::tables(&query, &wires.store, sources, rules))
         .map_err(|error| fault(&error))?;
     let basis = basis(&lake, notes, times);
-    let limits = Limits { rows: Some(*rows), ..LIMITS };
+    let spill = spill(reader.folder());
+    std::fs::create_dir_all(&spill).map_err(|error| fault(&error.into()))?;
+    let limits = Limits { rows: Some(*rows), folder: Some(spill), ..LIMITS };
     let columns = tables::columns(sources, source);
     let answer = query.ask(columns, Supply::Lake(lake.with_tables(tables)), limits).map_err(refuse)?;
     let (out, pieces) = mpsc::channel(AHEAD);

@@ -306,6 +306,9 @@ fn fill(
     (in_force, store, (hunts, live, reader)): (watch::Receiver<Arc<Compiled>>, Store, Asking),
     supervisor: &Supervisor,
 ) -> std::io::Result<()> {
+    if let Some((folder, _)) = &lake {
+        hunts::clean(folder);
+    }
     // It is set here alone.
     let _ = hunts.set(hunts::Wires { lake: reader, store: store.clone(), in_force: in_force.clone() });
     let Some((folder, lake)) = lake else { return Ok(()) };

@@ -4,21 +4,24 @@
 //! it reads anything and when it is over, however it ends; so many are under way at once, and of one caller fewer; one whose
 //! asker has gone is stopped; each answer says how far it is complete and what is missing.
 
+pub(crate) mod draft;
 pub(crate) mod saved;
+pub(crate) mod text;
 
 use std::{io, sync::Arc};
 
 use futures::{Stream, StreamExt as _};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
-use vedette_store::Store;
+use vedette_event::Micros;
+use vedette_store::{HUNT_ENDED, Store, model::AuditQuery};
 
 use super::filter::time;
 use crate::{
     app::App,
     auth::Caller,
-    hunting::{Known, State},
+    hunting::{HuntDocument, Known, State},
     hunts::{Begun, Form, HuntSchema, Hunts, MAX_ROWS, Piece, Question, Refusal, Why},
     metrics::now,
     problem::{Kind, Problem, short},
@@ -187,6 +190,38 @@ impl Hunt {
         }
     }
 
+    /// All rows as values; whether there are more.
+    pub async fn values(&mut self) -> Result<(Vec<Vec<Value>>, bool), Problem> {
+        let mut all = Vec::new();
+        loop {
+            match self.begun.pieces.recv().await {
+                Some(Piece::Values(rows)) => {
+                    self.record.known.counts(rows.len());
+                    all.extend(rows);
+                }
+                Some(Piece::Written(..)) => {}
+                Some(Piece::End { more, .. }) => {
+                    self.ends(State::Done, Some(more), None).await;
+                    return Ok((all, more));
+                }
+                Some(Piece::Failed(refusal)) => {
+                    self.ends(State::of(&refusal), None, Some(&refusal)).await;
+                    return Err(refusal.into());
+                }
+                None => {
+                    let refusal = Refusal::broken();
+                    self.ends(State::Failed, None, Some(&refusal)).await;
+                    return Err(refusal.into());
+                }
+            }
+        }
+    }
+
+    /// What is known of it.
+    pub fn document(&self) -> HuntDocument {
+        self.record.known.document()
+    }
+
     async fn fails(&mut self, refusal: Refusal) -> Option<Result<Vec<u8>, Problem>> {
         self.ends(State::of(&refusal), None, Some(&refusal)).await;
         Some(Err(refusal.into()))
@@ -245,6 +280,49 @@ impl Drop for Record {
             });
         }
     }
+}
+
+/// A hunt of the past, as the audit log has it.
+pub(crate) struct Past {
+    pub at: Micros,
+    pub sql: String,
+    pub source: Option<String>,
+    pub since: Option<String>,
+    pub until: Option<String>,
+    pub state: String,
+    pub rows: u64,
+    pub more: bool,
+}
+
+/// The last hunts of one's own, each text once, the newest first.
+pub(crate) async fn history(app: &App, caller: &Caller, most: usize) -> Result<Vec<Past>, Problem> {
+    let query = AuditQuery {
+        actor: Some(caller.name.clone()),
+        action: Some(HUNT_ENDED.to_owned()),
+        // Some are asked again and again, and some are ours.
+        limit: 100,
+        ..AuditQuery::default()
+    };
+    let mut all: Vec<Past> = Vec::new();
+    for entry in app.store.audit(&query).await?.items {
+        let read = |text: Option<String>| text.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        let (Some(asked), Some(ended)) = (read(entry.from), read(entry.to)) else { continue };
+        let text = |name: &str| asked[name].as_str().map(str::to_owned);
+        let Some(sql) = text("sql").filter(|sql| !text::is_ours(sql)) else { continue };
+        if all.len() < most && all.iter().all(|other| other.sql != sql) {
+            all.push(Past {
+                at: entry.at,
+                sql,
+                source: text("source"),
+                since: text("since"),
+                until: text("until"),
+                state: ended["state"].as_str().unwrap_or_default().to_owned(),
+                rows: ended["rows"].as_u64().unwrap_or_default(),
+                more: ended["more"] == true,
+            });
+        }
+    }
+    Ok(all)
 }
 
 impl Refusal {
