@@ -24,6 +24,7 @@ pub async fn bind(store: &Store, live: LiveView, response: Option<Response>) -> 
         board: None,
         response,
         hunts: None,
+        backtests: None,
     };
     let metrics = Arc::new(Metrics::new(live.clone()));
     Ok(Server::bind(settings, store.clone(), live, metrics).await?)

@@ -5,6 +5,7 @@
 
 mod access;
 mod anew;
+mod backtest;
 mod backup;
 mod broker;
 mod evidence;

@@ -172,6 +172,7 @@ impl Scene {
             response: None,
             board: Some(board.clone()),
             hunts: None,
+            backtests: None,
         };
         let server = Server::bind(settings, store, live.clone(), Arc::new(Metrics::new(live))).await?;
         let api = server.address().port();

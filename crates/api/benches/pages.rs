@@ -100,6 +100,7 @@ async fn serve(store: &Store, now: Micros) -> SocketAddr {
         hosts: Vec::new(),
         reloads: None,
         check: RuleCheck::new(|_| Err("no rules here".to_owned())),
+        backtests: None,
         board: None,
         response: None,
         hunts: None,

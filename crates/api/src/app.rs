@@ -10,9 +10,9 @@ use vedette_act::{Board, Response};
 use vedette_store::Store;
 
 use crate::{
-    admission::Admission, checking::RuleCheck, connections::Connections, hunting::Hunting, hunts::Hunts,
-    live::LiveView, metrics::Metrics, pace::Pace, proof::Proofs, relay::Relays, reload::Reloads,
-    shares::Shares,
+    admission::Admission, backtests::Backtests, checking::RuleCheck, connections::Connections,
+    hunting::Hunting, hunts::Hunts, live::LiveView, metrics::Metrics, pace::Pace, proof::Proofs,
+    relay::Relays, reload::Reloads, shares::Shares,
 };
 
 /// Event streams open at once.
@@ -53,6 +53,8 @@ pub(crate) struct App {
     pub reloads: Option<Reloads>,
     /// How a rule's text is checked.
     pub check: RuleCheck,
+    /// By whom rules are tried on the past, where there is one.
+    pub backtests: Option<Backtests>,
     /// What enforcement points fetch, if any may.
     pub board: Option<Board>,
     /// By what people act.

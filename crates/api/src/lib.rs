@@ -9,6 +9,7 @@ mod admission;
 mod app;
 mod attack;
 pub mod auth;
+pub mod backtests;
 mod bind;
 pub mod checking;
 mod connections;

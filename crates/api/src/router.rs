@@ -25,8 +25,8 @@ use crate::{
     guard::{self, Guard},
     mcp,
     routes::{
-        actions, alerts, cases, desk, enforcement, entities, export, hunts, people, rules, stream, system,
-        triage,
+        actions, alerts, backtests, cases, desk, enforcement, entities, export, hunts, people, rules, stream,
+        system, triage,
     },
     wire,
 };
@@ -55,6 +55,7 @@ const MAX_BODY: usize = 256 * 1024;
         (name = "hunts", description = "SQL over events"),
         (name = "response", description = "Playbooks, and what they propose and do"),
         (name = "detection", description = "Rules and their coverage"),
+        (name = "backtests", description = "Rules tried on the events of the past"),
         (name = "access", description = "Who may come in"),
         (name = "enforcement", description = "What firewalls, gateways and bouncers fetch"),
         (name = "operation", description = "Sources, status, dead letters")
@@ -106,6 +107,8 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(rules::one))
         .routes(routes!(rules::coverage))
         .routes(routes!(rules::reload))
+        .routes(routes!(backtests::list, backtests::begin))
+        .routes(routes!(backtests::one, backtests::stop))
         .routes(routes!(system::sources))
         .routes(routes!(system::status))
         .routes(routes!(system::dead_letters))

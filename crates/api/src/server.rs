@@ -50,6 +50,7 @@ use vedette_store::Store;
 use crate::{
     admission::{Admission, Known, SessionLimits},
     app::{self, App},
+    backtests::Backtests,
     bind::{bind_policy, is_loopback},
     checking::RuleCheck,
     connections::{Connections, Places, Progress, Reserve, Slot, Visiting},
@@ -136,6 +137,8 @@ pub struct ServerSettings {
     pub reloads: Option<Reloads>,
     /// How a rule's text is checked.
     pub check: RuleCheck,
+    /// By whom rules are tried on the past, if anybody does.
+    pub backtests: Option<Backtests>,
     /// What enforcement points fetch, if any may.
     pub board: Option<Board>,
     /// By what people act; nobody does without it.
@@ -226,6 +229,7 @@ impl Server {
             hosts: settings.hosts,
             reloads: settings.reloads,
             check: settings.check,
+            backtests: settings.backtests,
             board: settings.board,
             response: settings.response,
             hunts: settings.hunts,

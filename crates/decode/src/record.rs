@@ -214,10 +214,16 @@ impl JsonRecords {
         if !self.derived.is_empty() {
             self.derive(record, claimed, columns);
         }
-        if let Some(rest) = &mut self.rest
-            && let Some(text) = rest.remainder.write(record, self.captures.notes(), &self.secrets)
-        {
-            columns.batch.put(rest.column, Cell { kind: Kind::Object, text });
+        if let Some(rest) = &mut self.rest {
+            match (self.zone, rest.remainder.write(record, self.captures.notes(), &self.secrets)) {
+                (_, None) => {}
+                // Nothing is taken: it is the record, to the last blank, so that it can be decoded once more.
+                (None, Some(_)) if self.secrets.is_empty() => columns.batch.put(rest.column, object(record)),
+                (None, Some(_)) => {
+                    columns.batch.put(rest.column, object(&self.secrets.mask_json("", record)));
+                }
+                (Some(_), Some(text)) => columns.batch.put(rest.column, object(text)),
+            }
         }
         Ok(claimed)
     }
@@ -277,6 +283,10 @@ impl JsonRecords {
         }
         self.parts = [original, path, query];
     }
+}
+
+const fn object(text: &str) -> Cell<'_> {
+    Cell { kind: Kind::Object, text }
 }
 
 /// The cell at a place of a record.

@@ -13,7 +13,8 @@
 //! type stays, as does what another path, or a later member of the same name, came before. Of a number or a time that
 //! is written in a way of its own the field has the canonical text. Lists are taken whole or not at all, and what the decoder makes
 //! of several parts of a record (of AWS WAF: headers, rules, labels, matches, the action) takes none of them. Form `json` has no
-//! types, so a column may not be able to hold what its member says: there nothing is taken.
+//! types, so a column may not be able to hold what its member says: there nothing is taken, and what is left is the record itself, to the
+//! last blank, with its secrets hidden. So it can be decoded once more.
 //!
 //! # What it costs
 //!

@@ -6,7 +6,7 @@
 //! if it were not there; between two signs of life lies a bounded number of steps, whatever the records.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -193,12 +193,7 @@ impl Detector {
             if !dear.is_empty() {
                 return Err(dear);
             }
-            let evaluate = |events| {
-                let hits = evaluate(evaluator, &events, moved);
-                let route = |router: &mut Router| router.route(&events, version, &hits);
-                let routed = router.as_mut().map(route).unwrap_or_default();
-                DetectedBatch { events, version, hits, routed }
-            };
+            let evaluate = |events| evaluated(evaluator, router, (events, version), moved);
             Ok((events.into_iter().map(evaluate).collect::<Vec<_>>(), dead))
         }));
         match result {
@@ -209,16 +204,65 @@ impl Detector {
             }
             Ok(Err(dear)) => Err(Broken::TooDear(dear)),
             Err(_) => {
-                // The panic may have left either half written, and what is left would be found in later records.
-                let version = &compiled.versions()[version];
-                if let Ok(fresh) = version.decoder(raw.source, compiled.secret()) {
-                    *decoder = fresh;
-                }
-                *evaluator = version.evaluator(raw.source, compiled.secret());
-                *router = compiled.router();
+                self.begin_anew(version, raw.source);
                 Err(Broken::Panicked)
             }
         }
+    }
+
+    /// A panic may have left anything half written, and what is left would be found in later records.
+    fn begin_anew(&mut self, version: usize, source: SourceIx) {
+        let (decoder, evaluator) = &mut self.versions[version][usize::from(source.0)];
+        let of = &self.compiled.versions()[version];
+        if let Ok(fresh) = of.decoder(source, self.compiled.secret()) {
+            *decoder = fresh;
+        }
+        *evaluator = of.evaluator(source, self.compiled.secret());
+        self.router = self.compiled.router();
+    }
+
+    /// Evaluates events that were decoded before, by the newest version; gives them in parts, and how many of them ended unevaluated.
+    /// Their columns are those of [`Version::projection`].
+    pub fn detect_events(&mut self, events: &EventBatch) -> (Vec<DetectedBatch>, u64) {
+        let version = self.compiled.versions().len() - 1;
+        if let Ok(all) = self.attempt_events(version, events) {
+            return all;
+        }
+        // One of them panics: each alone.
+        let (mut batches, mut dead) = (Vec::new(), 0);
+        for row in 0..events.rows() {
+            match self.attempt_events(version, &events.slice(row, 1)) {
+                Ok((found, dear)) => {
+                    batches.extend(found);
+                    dead += dear;
+                }
+                Err(()) => dead += 1,
+            }
+        }
+        (batches, dead)
+    }
+
+    fn attempt_events(
+        &mut self,
+        version: usize,
+        events: &EventBatch,
+    ) -> Result<(Vec<DetectedBatch>, u64), ()> {
+        let (_, evaluator) = &mut self.versions[version][usize::from(events.source.0)];
+        let router = &mut self.router;
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let dear: BTreeSet<usize> = evaluator.too_dear(events).iter().map(|of| of.row as usize).collect();
+            let mut batches = Vec::with_capacity(dear.len() + 1);
+            let mut from = 0;
+            for end in dear.iter().copied().chain([events.rows()]) {
+                if from < end {
+                    let part = (events.slice(from, end - from), version);
+                    batches.push(evaluated(evaluator, router, part, &mut || ()));
+                }
+                from = end + 1;
+            }
+            (batches, dear.len() as u64)
+        }));
+        result.map_err(|_| self.begin_anew(version, events.source))
     }
 
     /// Evaluates the records that are not too dear, as if the others were not there.
@@ -309,6 +353,19 @@ enum Broken {
     Panicked,
     /// Some of its records are too dear: their positions, and what they cost.
     TooDear(BTreeMap<usize, Arc<str>>),
+}
+
+/// Events, their hits, and where these go.
+fn evaluated(
+    evaluator: &mut Evaluator,
+    router: &mut Option<Router>,
+    (events, version): (EventBatch, usize),
+    moved: &mut dyn FnMut(),
+) -> DetectedBatch {
+    let hits = evaluate(evaluator, &events, moved);
+    let route = |router: &mut Router| router.route(&events, version, &hits);
+    let routed = router.as_mut().map(route).unwrap_or_default();
+    DetectedBatch { events, version, hits, routed }
 }
 
 /// The hits of a batch, part by part.

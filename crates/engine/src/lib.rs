@@ -19,6 +19,7 @@ mod error;
 mod figures;
 mod files;
 mod former;
+mod history;
 mod in_force;
 mod in_order;
 mod partition;

@@ -69,6 +69,12 @@ impl Flags {
         self.0 == 0
     }
 
+    /// The flag of a name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMES.into_iter().find(|(_, known)| *known == name).map(|(flag, _)| flag)
+    }
+
     /// The names of the flags that are set, sorted.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         Self::NAMES.into_iter().filter(move |(flag, _)| self.has(*flag)).map(|(_, name)| name)
@@ -84,9 +90,8 @@ impl Serialize for Flags {
 impl<'de> Deserialize<'de> for Flags {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         Vec::<String>::deserialize(d)?.iter().try_fold(Self::NONE, |set, name| {
-            let known = Self::NAMES.into_iter().find(|(_, n)| n == name);
-            known
-                .map(|(flag, _)| set.with(flag))
+            Self::named(name)
+                .map(|flag| set.with(flag))
                 .ok_or_else(|| D::Error::custom(format!("unknown flag `{name}`")))
         })
     }

@@ -12,6 +12,9 @@
 //! | `vedette.offset` | Int64 | offset of the event's record; its number in a file |
 //! | `vedette.index` | UInt32 | number of the event within its record |
 //! | `@timestamp` | Timestamp(µs, UTC) | when it happened |
+//! | `vedette.incarnation` | UInt16 | in the lake: which of the topics of that name |
+//! | `vedette.claimed` | Timestamp(µs, UTC) | in the lake: the time that the event claims, where that is not `@timestamp` |
+//! | `vedette.spelled` | Utf8View | in the lake, hidden from `*`: an object of the texts that cells had which their columns cannot say |
 //! | a field | by its declared type; text without one, and the JSON of an object | null where missing, JSON null, or not of the type |
 //! | `vedette.sigma('…')` | Boolean | whether a rule matches; hidden, there for [`sigma`](crate::functions) alone |
 
@@ -50,6 +53,12 @@ pub(crate) enum Content {
     Time,
     /// A field's cells, by its declared type.
     Field(Option<FieldType>),
+    /// Which of the topics of that name.
+    Incarnation,
+    /// The time that an event claims, where it is placed elsewhere.
+    Claimed,
+    /// What other columns cannot say of their cells.
+    Spelled,
     /// Whether the rule of this number matches.
     Rule(usize),
 }
@@ -71,6 +80,17 @@ pub struct Columns {
     typed: bool,
     rules: usize,
 }
+
+/// The name of the column that says which of the topics of one name an event is of.
+pub(crate) const INCARNATION: &str = "vedette.incarnation";
+/// The name of the column that has the claimed time of events that are placed elsewhere.
+pub(crate) const CLAIMED: &str = "vedette.claimed";
+/// The name of the column that has what other columns cannot say of their cells; hidden from `*`.
+pub(crate) const SPELLED: &str = "vedette.spelled";
+
+/// What the lake has beside, so that its events come back as they were decoded.
+const OF_LAKE: [(&str, Content); 3] =
+    [(INCARNATION, Content::Incarnation), (CLAIMED, Content::Claimed), (SPELLED, Content::Spelled)];
 
 const OWN: [(&str, Content); 6] = [
     (SOURCE, Content::Source),
@@ -94,7 +114,8 @@ impl Columns {
         let names: BTreeSet<&str> = fields.into_iter().collect();
         let is_own = |name: &&str| OWN.iter().any(|(own, _)| own == name);
         let fields = names.into_iter().filter(|name| !is_own(name)).map(|name| {
-            let content = Content::Field(declared.kind(name));
+            let of_lake = OF_LAKE.iter().find(|(own, _)| *own == name).map(|(_, content)| *content);
+            let content = of_lake.unwrap_or_else(|| Content::Field(declared.kind(name)));
             Column { name: name.into(), content }
         });
         let hidden = rules.iter().enumerate().map(|(number, rule)| {
@@ -107,10 +128,11 @@ impl Columns {
         Self { all, by_name, schema, typed, rules: rules.len() }
     }
 
-    /// What the lake keeps of a source with these fields: beside them, when the broker took an event, and why it is not where it claims to be.
+    /// What the lake keeps of a source with these fields: beside them, when the broker took an event, why it is not where it claims to be, and
+    /// what else is needed to have it back as it was decoded.
     #[must_use]
     pub fn of_lake<'a>(fields: impl IntoIterator<Item = &'a str>, declared: &Fields, typed: bool) -> Self {
-        let more = [crate::lake::INGESTED, crate::lake::CLOCK];
+        let more = [crate::lake::INGESTED, crate::lake::CLOCK, INCARNATION, CLAIMED, SPELLED];
         Self::new(fields.into_iter().chain(more), declared, typed, &[])
     }
 
@@ -124,7 +146,7 @@ impl Columns {
 
     /// The columns that people see, with what each holds: `text`, `u16`, `time`, `list` and so on.
     pub fn shown(&self) -> impl Iterator<Item = (&str, &'static str)> {
-        let shown = self.all.iter().filter(|column| !matches!(column.content, Content::Rule(_)));
+        let shown = self.all.iter().filter(|column| !is_hidden(&column.name));
         shown.map(|column| (&*column.name, said(column.content)))
     }
 
@@ -164,7 +186,7 @@ pub(crate) fn hidden_name(rule: &str) -> String {
 
 /// Whether a name is that of such a column.
 pub(crate) fn is_hidden(name: &str) -> bool {
-    name.starts_with("vedette.sigma('")
+    name.starts_with("vedette.sigma('") || name == SPELLED
 }
 
 pub(crate) fn time_type() -> DataType {
@@ -177,7 +199,9 @@ fn field(column: &Column) -> Field {
         Content::Partition => (DataType::Int32, false),
         Content::Offset => (DataType::Int64, false),
         Content::Index => (DataType::UInt32, false),
-        Content::Time => (time_type(), true),
+        Content::Time | Content::Claimed => (time_type(), true),
+        Content::Incarnation => (DataType::UInt16, true),
+        Content::Spelled => (DataType::Utf8View, true),
         Content::Rule(_) => (DataType::Boolean, false),
         Content::Field(declared) => (arrow_type(declared), true),
     };
@@ -205,7 +229,9 @@ fn said(content: Content) -> &'static str {
         Content::Partition => "i32",
         Content::Offset => "i64",
         Content::Index => "u32",
-        Content::Time => "time",
+        Content::Time | Content::Claimed => "time",
+        Content::Incarnation => "u16",
+        Content::Spelled => "object",
         Content::Rule(_) => "bool",
         Content::Field(declared) => match declared {
             None | Some(FieldType::Text) => "text",

@@ -8,7 +8,7 @@ use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use arrow_array::{
     Array, ArrayRef, BooleanArray, Decimal128Array, Int32Array, Int64Array, PrimitiveArray, RecordBatch,
-    RecordBatchOptions, StringViewArray, TimestampMicrosecondArray, UInt32Array,
+    RecordBatchOptions, StringViewArray, TimestampMicrosecondArray, UInt16Array, UInt32Array,
     builder::{BooleanBuilder, ListBuilder, PrimitiveBuilder, StringViewBuilder},
     cast::AsArray as _,
     types::{
@@ -16,11 +16,14 @@ use arrow_array::{
         UInt32Type, UInt64Type,
     },
 };
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_schema::{ArrowError, DataType, SchemaRef};
 use serde_json::value::RawValue;
 use vedette_event::{EventBatch, FieldType, Kind, Micros, Projection, cell::number};
 
-use crate::columns::{Column, Columns, Content, PRECISION, SCALE, time_type};
+use crate::{
+    columns::{Column, Columns, Content, PRECISION, SCALE, time_type},
+    spelled::Spelled,
+};
 
 /// Where events came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +88,8 @@ impl Converter {
     ) -> Result<RecordBatch, ArrowError> {
         let rows = events.rows();
         let places = self.places_in(events.projection());
-        let mut arrays = Vec::with_capacity(self.columns.len());
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
+        let mut spelled = Spelled::new(&self.columns, self.typed);
         for (column, place) in self.columns.iter().zip(places) {
             let array: ArrayRef = match column.content {
                 Content::Source => same(&from.source, rows),
@@ -98,13 +102,27 @@ impl Converter {
                     let times: TimestampMicrosecondArray = times.collect();
                     Arc::new(times.with_data_type(time_type()))
                 }
+                // Known to whoever places the events.
+                Content::Incarnation => Arc::new(UInt16Array::from_value(0, rows)),
+                Content::Claimed => arrow_array::new_null_array(&time_type(), rows),
+                // Of all columns, once they are there.
+                Content::Spelled => arrow_array::new_null_array(&DataType::Utf8View, rows),
                 Content::Rule(number) => Arc::new(marks(rows, &matches(number))),
                 Content::Field(declared) => {
                     let cells = Cells { events, place, typed: self.typed };
-                    cells.array(declared, &mut self.refused)
+                    let array = cells.array(declared, &mut self.refused);
+                    if let Some(texts) = place.and_then(|at| events.texts(at)) {
+                        spelled.look(&column.name, texts.as_string_view(), &array, declared);
+                    }
+                    array
                 }
             };
             arrays.push(array);
+        }
+        if let Some((at, array)) = spelled.finish(rows)
+            && let Some(place) = arrays.get_mut(at)
+        {
+            *place = array;
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)

@@ -19,6 +19,7 @@ pub mod lake;
 mod named;
 mod query;
 mod session;
+mod spelled;
 mod table;
 mod tables;
 #[cfg(test)]

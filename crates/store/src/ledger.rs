@@ -196,6 +196,21 @@ impl Store {
         tx.commit().await.map(drop)
     }
 
+    /// Notes in the audit log that somebody tries rules, and which, on the events of the past.
+    pub async fn note_backtest(&self, actor: &str, rules: &str) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        let seq = tx.change(ChangeKind::Admin, "rules");
+        let entry = Audit {
+            actor,
+            action: "backtest",
+            target: "rules",
+            before: None,
+            after: Some(serde_json::json!({"rules": rules}).to_string()),
+        };
+        tx.audit(seq, entry).await?;
+        tx.commit().await.map(drop)
+    }
+
     /// The lost intervals, by topic, incarnation, partition and offset.
     pub async fn lost_intervals(&self) -> Result<Vec<LostInterval>, Error> {
         let rows = sqlx::query(

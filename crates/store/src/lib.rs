@@ -35,6 +35,7 @@ mod error;
 mod evidence;
 mod figures;
 mod filter;
+mod fired;
 mod hunts;
 mod kept_answers;
 mod lake;

@@ -307,8 +307,12 @@ impl Store {
         Ok((unsigned(removed), true))
     }
 
-    /// Placements of records that are no longer in the log, or that belong to a topic before the present one.
+    /// Placements of records that are no longer in the log, or that belong to a topic before the present one; but those stay that lie in the
+    /// lake's time, where events are placed by them once more.
     async fn remove_placements(&self, starts: &[LogStart]) -> Result<(u64, bool), Error> {
+        let oldest = sqlx::query("select min(earliest) as oldest from lake_files");
+        let oldest = oldest.fetch_one(&self.inner.readers).await?.try_get::<Option<i64>, _>("oldest")?;
+        let oldest = oldest.unwrap_or(i64::MAX);
         let incarnations = self.incarnations().await?;
         let mut topics: BTreeSet<&str> = BTreeSet::new();
         for start in starts {
@@ -316,33 +320,38 @@ impl Store {
             topics.insert(&start.topic);
             let gone = sqlx::query(
                 "select offset_no from placements where topic = $1 and incarnation = $2 and partition_no = $3 \
-                 and offset_no < $4 order by offset_no limit $5",
+                 and offset_no < $4 and placed_at < $6 order by offset_no limit $5",
             );
             let gone = gone.bind(&start.topic).bind(of).bind(i64::from(start.partition)).bind(start.offset);
-            let rows = gone.bind(STEP).fetch_all(&self.inner.readers).await?;
+            let rows = gone.bind(STEP).bind(oldest).fetch_all(&self.inner.readers).await?;
             let Some(last) = rows.last() else { continue };
             let delete = sqlx::query(
-                "delete from placements where topic = $1 and incarnation = $2 and partition_no = $3 and offset_no <= $4",
+                "delete from placements where topic = $1 and incarnation = $2 and partition_no = $3 and offset_no <= $4 \
+                 and placed_at < $5",
             );
             let delete = delete.bind(&start.topic).bind(of).bind(i64::from(start.partition));
-            return self.remove_of(&start.topic, delete.bind(last.try_get::<i64, _>("offset_no")?)).await;
+            let delete = delete.bind(last.try_get::<i64, _>("offset_no")?).bind(oldest);
+            return self.remove_of(&start.topic, delete).await;
         }
         for topic in topics {
             let of = incarnation(&incarnations, topic);
             let gone = sqlx::query(
                 "select incarnation, partition_no, offset_no from placements where topic = $1 and incarnation < $2 \
-                 order by incarnation, partition_no, offset_no limit $3",
+                 and placed_at < $4 order by incarnation, partition_no, offset_no limit $3",
             );
-            let rows = gone.bind(topic).bind(of).bind(STEP).fetch_all(&self.inner.readers).await?;
+            let rows =
+                gone.bind(topic).bind(of).bind(STEP).bind(oldest).fetch_all(&self.inner.readers).await?;
             let Some(last) = rows.last() else { continue };
             let delete = sqlx::query(
-                "delete from placements where topic = $1 and (incarnation, partition_no, offset_no) <= ($2, $3, $4)",
+                "delete from placements where topic = $1 and (incarnation, partition_no, offset_no) <= ($2, $3, $4) \
+                 and placed_at < $5",
             );
             let delete = delete
                 .bind(topic)
                 .bind(last.try_get::<i64, _>("incarnation")?)
                 .bind(last.try_get::<i64, _>("partition_no")?)
-                .bind(last.try_get::<i64, _>("offset_no")?);
+                .bind(last.try_get::<i64, _>("offset_no")?)
+                .bind(oldest);
             return self.remove_of(topic, delete).await;
         }
         Ok((0, false))

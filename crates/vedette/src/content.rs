@@ -54,7 +54,7 @@ impl RuleText {
     }
 
     /// The same, file by file on so many threads: that is two thirds of a start with thousands of rules.
-    fn load_on(&self, threads: u16, sources: &Sources) -> RuleSet {
+    pub fn load_on(&self, threads: u16, sources: &Sources) -> RuleSet {
         let read = on_threads(threads, &self.files, |file| vedette_sigma::read(file, &self.lists, sources));
         self.joined(read, sources)
     }

@@ -14,6 +14,7 @@ macro_rules! say {
     }};
 }
 
+mod backtest;
 mod backup;
 mod check;
 mod checkpoint;
@@ -84,6 +85,8 @@ enum Command {
     Decode(decode::Args),
     /// Ask log files in SQL.
     Hunt(hunt::Args),
+    /// Try rules on what the lake holds: the alerts that the service would have raised.
+    Backtest(backtest::Args),
     /// Parse, lint, compile and test rules and playbooks.
     Check(check::Args),
     /// Show what would be done about alerts, test it, and write it as CACAO.
@@ -143,6 +146,7 @@ fn main() -> ExitCode {
         Command::Scan(args) => scan::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::Hunt(args) => hunt::run(&args),
+        Command::Backtest(args) => backtest::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Playbook(args) => playbook::run(&args),
         Command::User(args) => user::run(&args),

@@ -7,6 +7,7 @@
 pub(crate) mod action;
 pub(crate) mod alert;
 pub(crate) mod audit;
+pub(crate) mod backtests;
 pub(crate) mod bulk;
 pub(crate) mod case;
 pub(crate) mod comment;

@@ -2,6 +2,7 @@
 
 pub(crate) mod actions;
 pub(crate) mod alerts;
+pub(crate) mod backtests;
 pub(crate) mod cases;
 pub(crate) mod desk;
 pub(crate) mod enforcement;

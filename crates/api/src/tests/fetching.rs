@@ -61,6 +61,7 @@ async fn serve(board: Board) -> (SocketAddr, tempfile::TempDir) {
         hosts: Vec::new(),
         reloads: None,
         check: super::check(),
+        backtests: None,
         response: None,
         hunts: None,
         board: Some(board),

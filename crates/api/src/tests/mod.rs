@@ -5,6 +5,7 @@ mod access;
 mod actions;
 mod alert_page;
 mod alerts;
+mod backtests;
 mod contract;
 mod desk;
 mod desk_pages;
@@ -144,6 +145,7 @@ async fn app(store: &Store, live: LiveView, stopping: watch::Receiver<bool>) -> 
         hosts: Vec::new(),
         reloads: None,
         check: check(),
+        backtests: None,
         board: None,
         response: None,
         hunts: None,

@@ -63,6 +63,7 @@ async fn serve(limits: Limits, tls: Option<TlsFiles>) -> Served {
         oidc: None,
         reloads: None,
         check: super::check(),
+        backtests: None,
         board: None,
         response: None,
         hunts: None,

@@ -45,6 +45,7 @@ async fn bind_with(address: &str, proxy_tls: bool, tls: Option<TlsFiles>) -> Bou
         oidc: None,
         reloads: None,
         check: super::check(),
+        backtests: None,
         board: None,
         response: None,
         hunts: None,

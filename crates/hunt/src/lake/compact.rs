@@ -40,7 +40,8 @@ const ROWS: usize = 2_048;
 /// Of all files of the catalog, by source and hour in whatever order, those that are to become one each.
 #[must_use]
 pub fn mergeable(mut files: Vec<LakeFile>, now: Micros) -> Vec<Vec<LakeFile>> {
-    files.retain(|file| file.layout <= LAYOUT);
+    // Those of an older layout lack what this one says of its events, and one of both would seem to have it.
+    files.retain(|file| file.layout == LAYOUT);
     files.sort_by(|a, b| (&a.source, a.hour, a.bytes).cmp(&(&b.source, b.hour, b.bytes)));
     let hours = files.chunk_by(|a, b| (&a.source, a.hour) == (&b.source, b.hour));
     hours.filter_map(|hour| of_hour(hour, now)).collect()

@@ -14,10 +14,12 @@
 mod compact;
 mod file;
 mod fitted;
+mod in_time;
 mod live;
 mod placed;
 mod prune;
 mod reader;
+mod recall;
 mod skip;
 mod table;
 mod verify;
@@ -28,21 +30,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use vedette_event::Micros;
 use vedette_store::model::LakeFile;
 
 pub use compact::{merge, mergeable};
 pub use fitted::lean;
+pub use in_time::{InTime, InTimeBatch, Wanted};
 pub use live::{Live, Newest, Reached};
 pub use placed::{CLOCK, INGESTED, placed};
 pub use reader::LakeReader;
+pub use recall::{PLACES, Places, Restorer, texts};
 pub use skip::name as index_name;
 pub(crate) use table::{BLOCKS_SKIPPED, FILES_SKIPPED, INDEX_BYTES, INDEXES_DAMAGED, LakeTable, PLACE};
 pub use table::{Lake, Missing};
 pub use verify::verify;
 pub use writer::{Writer, remove_orphans};
 
-/// How files are written; another number where an older program could not read them.
-pub const LAYOUT: u32 = 1;
+/// How files are written; another number where an older program could not read them. Of files of layout 1 events do not come back as they were
+/// decoded: they lack incarnations, claimed times and spellings.
+pub const LAYOUT: u32 = 2;
 
 /// Why the lake cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +92,17 @@ pub enum LakeError {
     TooMany {
         /// How many.
         files: usize,
+    },
+    /// A file does not say how its events were decoded.
+    #[error(
+        "{path} was written by an earlier vedette, from whose files events do not come back as they were decoded; begin after {through}, \
+         where it ends"
+    )]
+    Older {
+        /// Which file.
+        path: String,
+        /// The time of its last event.
+        through: Micros,
     },
     /// The catalog names what is not there.
     #[error("the catalog names {path}, which is {found}; `vedette lake verify` says what is missing")]

@@ -30,7 +30,7 @@ fn files(folder: &Path, source: &str, times: &[i64]) -> Vec<LakeFile> {
         let at = |row: i64| Micros(NOON + time + row * MINUTE);
         let places: Vec<Placed> = (0..6).map(|row| Placed { time: at(row), flags: Flags::NONE }).collect();
         let logs: Vec<Micros> = (0..6).map(at).collect();
-        let events = lean(&placed(&made, &places, &logs).unwrap()).unwrap();
+        let events = lean(&placed(&made, &places, &logs, 0).unwrap()).unwrap();
         let mut writer = Writer::new(folder);
         writer.push(&source.into(), &events, 1).unwrap();
         all.extend(writer.write(Micros(NOON + number as i64)).unwrap());

@@ -46,7 +46,7 @@ fn filled(folder: &Path, times: i64) -> Vec<LakeFile> {
         // The last shall be the first, and one is in doubt.
         places[5].time = Micros(NOON + time * HOUR - 1);
         places[4] = late;
-        let events = placed(&made, &places, &logs).unwrap();
+        let events = placed(&made, &places, &logs, 0).unwrap();
         writer.push(&"fw".into(), &events, 1_000).unwrap();
         if time % 4 == 3 || time + 1 == times {
             files.extend(writer.write(Micros(NOON)).unwrap());
@@ -191,7 +191,7 @@ fn what_cannot_be_written_waits_on() {
     let batch = events(&Projection::new(converter.fields().cloned()), &rows());
     let made = converter.convert(&batch, &origin(), |_| Vec::new()).unwrap();
     let at = Placed { time: Micros(NOON), flags: Flags::NONE };
-    writer.push(&"fw".into(), &placed(&made, &[at; 6], &[Micros(NOON); 6]).unwrap(), 600).unwrap();
+    writer.push(&"fw".into(), &placed(&made, &[at; 6], &[Micros(NOON); 6], 0).unwrap(), 600).unwrap();
     assert!(matches!(writer.write(Micros(NOON)), Err(LakeError::Disk { .. })));
     assert_eq!(writer.bytes(), 600);
     fs::remove_file(&blocked).unwrap();

@@ -40,7 +40,7 @@ fn of(source: &str, offsets: impl Iterator<Item = i64>) -> RecordBatch {
     let origin = Origin { source: source.into(), topic: "t".into(), partition: 0 };
     let batch = batch.finish(SourceIx(0), PARTITION);
     let made = converter.convert(&batch, &origin, |_| Vec::new()).unwrap();
-    lean(&placed(&made, &places, &logs).unwrap()).unwrap()
+    lean(&placed(&made, &places, &logs, 0).unwrap()).unwrap()
 }
 
 fn position(topic: &str, next_offset: i64) -> LakePosition {

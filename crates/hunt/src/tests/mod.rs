@@ -10,6 +10,7 @@ mod lake;
 mod limits;
 mod live;
 mod names;
+mod recall;
 mod refusals;
 mod skipping;
 mod tables;

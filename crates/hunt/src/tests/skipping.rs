@@ -93,7 +93,7 @@ fn filled(folder: &Path, texts: &[Texts]) -> Vec<LakeFile> {
     let logs: Vec<Micros> = (0..rows.len()).map(|row| Micros(NOON + row as i64 * 20_000_000)).collect();
     let places: Vec<Placed> = logs.iter().map(|log| Placed { time: *log, flags: Flags::NONE }).collect();
     let mut writer = Writer::new(folder);
-    writer.push(&"fw".into(), &placed(&made, &places, &logs).unwrap(), 1).unwrap();
+    writer.push(&"fw".into(), &placed(&made, &places, &logs, 0).unwrap(), 1).unwrap();
     writer.write(Micros(NOON)).unwrap()
 }
 

@@ -27,7 +27,7 @@ fn lake(folder: &std::path::Path) -> Lake {
         let origin = Origin { source: source.into(), ..origin() };
         let made = converter.convert(&batch, &origin, |_| Vec::new()).unwrap();
         let placed_at = [Placed { time: Micros(NOON), flags: Flags::NONE }; 6];
-        let made = lean(&placed(&made, &placed_at, &[Micros(NOON); 6]).unwrap()).unwrap();
+        let made = lean(&placed(&made, &placed_at, &[Micros(NOON); 6], 0).unwrap()).unwrap();
         writer.push(&source.into(), &made, 1).unwrap();
     }
     Lake::new(folder, writer.write(Micros(NOON)).unwrap()).unwrap()

@@ -161,6 +161,7 @@ impl Triage {
 
 mod desk;
 mod evidence;
+mod fired;
 mod hunts;
 mod lake;
 mod people;
@@ -172,6 +173,7 @@ mod rows;
 
 pub use desk::*;
 pub use evidence::*;
+pub use fired::*;
 pub use hunts::*;
 pub use lake::*;
 pub use people::*;

@@ -9,6 +9,7 @@ mod dead_letters;
 mod evidence;
 mod feed;
 mod figures;
+mod fired;
 mod hunts;
 mod lake;
 mod opening;

@@ -7,10 +7,10 @@ use super::*;
 use crate::Sweep;
 
 /// Everything is too old at once.
-const NOTHING_KEPT: Retention =
+pub(super) const NOTHING_KEPT: Retention =
     Retention { alerts: Span(-1), revisions: Span(-1), dead_letters: Span(-1), ledger: Span(-1) };
 
-async fn sweep(store: &Store, retention: &Retention, starts: &[LogStart]) -> (u64, u64) {
+pub(super) async fn sweep(store: &Store, retention: &Retention, starts: &[LogStart]) -> (u64, u64) {
     let mut walk = Sweep::default();
     let mut steps = 0;
     while store.sweep(&mut walk, retention, starts).await.unwrap() {

@@ -25,7 +25,8 @@ use tokio::{runtime::Handle, sync::watch};
 use vedette_decode::{Decoder, all_fields};
 use vedette_engine::Compiled;
 use vedette_event::{
-    EventBatch, Micros, Partition, Placed, Projection, RawBatch, SourceDef, Sources, TopicIx, Topics, place,
+    EventBatch, Incarnation, Micros, Partition, Placed, Projection, RawBatch, SourceDef, Sources, TopicIx,
+    Topics, place,
 };
 use vedette_hunt::{
     Columns, Converter, Origin,
@@ -143,13 +144,19 @@ fn pause(stage: &Stage, time: Duration) {
 struct Shaper {
     origin: Arc<str>,
     topic: Arc<str>,
+    incarnation: Incarnation,
     decoder: Decoder,
     converter: Converter,
     bounds: (vedette_event::Span, vedette_event::Span),
 }
 
 impl Shaper {
-    fn new(def: &SourceDef, sources: &Sources, topic: &Arc<str>, secret: [u8; 32]) -> Result<Self> {
+    fn new(
+        def: &SourceDef,
+        sources: &Sources,
+        (topic, incarnation): (&Arc<str>, Incarnation),
+        secret: [u8; 32],
+    ) -> Result<Self> {
         let fields = all_fields(def, &sources.fields);
         let projection = Projection::new(fields.iter().cloned());
         let decoder = Decoder::new(def, &sources.fields, &projection, secret)?;
@@ -157,7 +164,7 @@ impl Shaper {
             Columns::of_lake(fields.iter().map(|name| &**name), &sources.fields, !def.own_logsource());
         let bounds = (def.disorder, def.future);
         let converter = columns.converter()?;
-        Ok(Self { origin: def.name.clone(), topic: topic.clone(), decoder, converter, bounds })
+        Ok(Self { origin: def.name.clone(), topic: topic.clone(), incarnation, decoder, converter, bounds })
     }
 
     /// The events of a batch as the lake has them.
@@ -178,7 +185,7 @@ impl Shaper {
             logs.push(log);
         }
         let batch = self.converter.convert(events, &origin, |_| Vec::new())?;
-        Ok(placed(&batch, &places, &logs)?)
+        Ok(placed(&batch, &places, &logs, self.incarnation)?)
     }
 }
 
@@ -367,7 +374,7 @@ impl<'a> Filling<'a> {
             std::collections::btree_map::Entry::Occupied(shaper) => shaper.into_mut(),
             std::collections::btree_map::Entry::Vacant(free) => {
                 let sources = &self.compiled.newest().sources;
-                let name = self.wires.topics.name(topic);
+                let name = (self.wires.topics.name(topic), self.wires.topics.incarnation(topic));
                 let shaper = Shaper::new(sources.get(raw.source), sources, name, self.wires.secret)?;
                 free.insert(shaper)
             }

@@ -47,6 +47,7 @@ use tokio::{
     time::timeout,
 };
 use vedette_api::{
+    backtests::Backtests,
     checking::RuleCheck,
     live::{LiveView, Mode},
     reload::Reloads,
@@ -63,12 +64,12 @@ use present::{Evaluated, Present, Running};
 use reload::{Ask, Reloader, RuleSetSummary};
 pub use respond::InForceAtAll;
 use setup::Prepared;
-pub use setup::StartContent;
+pub use setup::{StartContent, secret, sources};
 pub use supervisor::Stage;
 use supervisor::{End, Name, StageHeartbeat, Supervisor};
 
 use crate::{
-    Failure, World as _,
+    Failure, World as _, backtest,
     config::{Config, lake::LakeConfig, memory::Memory, oidc},
     content::{self, RuleText},
     pipeline::Pipeline,
@@ -176,7 +177,9 @@ async fn start_all(
     let view = LiveView::new(move || looked_at.live());
     let metrics = Arc::new(vedette_api::Metrics::new(view.clone()));
     let reloads = (mode == Mode::Run).then(|| reload::over_the_api(ask));
-    let check = check(mode, &config, text.lists.clone());
+    let lists = lists(mode, &config, text.lists.clone());
+    let check = check(&config, lists.clone());
+    let backtests = config.lake.on.then(|| backtest::asked::over_the_api(&config, &store, lists));
     let (playbooks, in_force) = watch::channel(Arc::default());
     let acting = respond::Acting::new(&store, (mode, &config), (playbooks, in_force)).await?;
     let hunts = hunts::Later::default();
@@ -186,7 +189,8 @@ async fn start_all(
     let reader = config.lake.on.then(|| {
         LakeReader::new(store.clone(), &lake_folder(&config.data), live.clone(), topic_sources(&config))
     });
-    let address = serve(&store, (mode, &config, faces), check, view, metrics.clone(), supervisor).await?;
+    let address =
+        serve(&store, (mode, &config, faces), (check, backtests), view, metrics.clone(), supervisor).await?;
     tracing::info!(api = %address, "starting");
 
     // On a thread of its own, so that the word to stop is heard meanwhile.
@@ -409,24 +413,32 @@ fn look_at_ingest(supervisor: &Supervisor, ingest: &vedette_ingest::Ingest) {
     }
 }
 
-/// How a rule's text is checked: with the sources and lists that a reload would read. Those of the demo are its own.
-fn check(mode: Mode, config: &Config, lists: Lists) -> RuleCheck {
-    let (rules, schemas) = (config.rules.clone(), config.schemas.clone());
+/// Placeholder lists.
+type ReadLists = Arc<dyn Fn() -> Result<Lists, String> + Send + Sync>;
+
+/// The lists that a reload would read. Those of the demo are its own.
+fn lists(mode: Mode, config: &Config, own: Lists) -> ReadLists {
+    let rules = config.rules.clone();
+    Arc::new(move || match mode {
+        Mode::Run => Ok(content::rules(&rules).map_err(|e| format!("{e:#}"))?.lists),
+        Mode::Demo => Ok(own.clone()),
+    })
+}
+
+/// How a rule's text is checked: with the sources and lists that a reload would read.
+fn check(config: &Config, lists: ReadLists) -> RuleCheck {
+    let schemas = config.schemas.clone();
     RuleCheck::new(move |text| {
         let sources = content::sources(schemas.as_deref()).map_err(|e| format!("{e:#}"))?;
-        let lists = match mode {
-            Mode::Run => content::rules(&rules).map_err(|e| format!("{e:#}"))?.lists,
-            Mode::Demo => lists.clone(),
-        };
         let file = RuleFile { path: "text".into(), text };
-        Ok(vedette_sigma::load(&[file], &lists, &sources))
+        Ok(vedette_sigma::load(&[file], &lists()?, &sources))
     })
 }
 
 async fn serve(
     store: &Store,
     (mode, config, (reloads, response, board, hunts)): (Mode, &Config, Faces),
-    check: RuleCheck,
+    (check, backtests): (RuleCheck, Option<Backtests>),
     live: LiveView,
     metrics: Arc<vedette_api::Metrics>,
     supervisor: &Supervisor,
@@ -447,6 +459,7 @@ async fn serve(
         hosts: api.hosts.clone(),
         reloads,
         check,
+        backtests,
         board: Some(board),
         response: Some(response),
         hunts: Some(hunts::over_the_api(&hunts)),

@@ -385,7 +385,7 @@ pub fn sources(config: &Config, all: &Sources) -> anyhow::Result<Sources> {
 }
 
 /// The deployment's secret, made once.
-async fn secret(store: &Store) -> anyhow::Result<[u8; 32]> {
+pub async fn secret(store: &Store) -> anyhow::Result<[u8; 32]> {
     let mut fresh = [0; 32];
     getrandom::fill(&mut fresh).map_err(|e| anyhow::anyhow!("the system gives no random bytes: {e}"))?;
     let kept = store.meta_or("secret", &fresh).await?;
