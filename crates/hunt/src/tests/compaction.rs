@@ -8,7 +8,7 @@ use vedette_store::model::LakeFile;
 use super::*;
 use crate::{
     Supply,
-    lake::{Lake, LakeError, Writer, lean, merge, mergeable, placed, verify},
+    lake::{LAYOUT, Lake, LakeError, Writer, lean, merge, mergeable, placed, verify},
 };
 
 const MINUTE: i64 = 60_000_000;
@@ -111,7 +111,7 @@ fn what_cannot_be_merged_leaves_nothing_behind() {
 fn small_files_of_an_hour_that_is_over_are_merged_once() {
     let file = |source: &str, hour: i64, bytes: u64, number: usize| LakeFile {
         path: format!("{source}/{hour}/{bytes}/{number}"),
-        layout: 1,
+        layout: LAYOUT,
         source: source.to_owned(),
         hour,
         earliest: Micros(0),
