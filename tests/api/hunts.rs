@@ -61,9 +61,13 @@ impl Hunted {
         let began = Instant::now();
         loop {
             let answer = hunted.door.ask(&json!({"sql": "select count(*) as n from events"}), "*/*")?;
-            if answer.status == 200 && answer.rows()?.0.first().and_then(|row| row["n"].as_u64()) >= Some(500)
-            {
-                return Ok(hunted);
+            if answer.status == 200 {
+                let (rows, told) = answer.rows()?;
+                // Some wait for their file, and some are in one.
+                let enough = rows.first().and_then(|row| row["n"].as_u64()) >= Some(500);
+                if enough && told["files"].as_u64() > Some(0) {
+                    return Ok(hunted);
+                }
             }
             ensure!(began.elapsed() < Duration::from_secs(60), "{}", String::from_utf8_lossy(&answer.body));
             std::thread::sleep(Duration::from_millis(200));

@@ -254,10 +254,9 @@ fn compose(
     let (row, envelope) = (document.row, document.envelope);
     let Envelope { predecessor, successor, covers, events, revisions, .. } = envelope;
     let revisions: Vec<Revision> = revisions.unwrap_or_default();
-    let mut related = Vec::new();
-    related.extend(predecessor.map(|id| ("Continues", id)));
-    related.extend(successor.map(|id| ("Continued by", id)));
-    related.extend(covers.into_iter().map(|id| ("Covers", id)));
+    let of_before = predecessor.map(|id| ("Continues", id));
+    let of_after = successor.map(|id| ("Continued by", id));
+    let related = of_before.into_iter().chain(of_after).chain(covers.into_iter().map(|id| ("Covers", id)));
     let chips = chips(&row.id, &only, at);
     let marks = Marks::of(live, &body.rule.id);
     let contents = Contents::new((&row.id, at), events.unwrap_or_default(), marks, only);
@@ -306,10 +305,7 @@ fn compose(
         children,
         events: table,
         key: body.key.iter().map(|(name, value)| (name.to_string(), value.text().to_owned())).collect(),
-        related: related
-            .into_iter()
-            .map(|(label, id)| (label, of_then(segment("/alerts/", &id), at), id))
-            .collect(),
+        related: related.map(|(label, id)| (label, of_then(segment("/alerts/", &id), at), id)).collect(),
         hunts: Vec::new(),
         seen,
         before: earlier.into_iter().map(|of| Before::of(of, at)).collect(),

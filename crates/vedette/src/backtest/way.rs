@@ -88,11 +88,11 @@ impl Hand {
 /// What the lake has of the records' texts.
 fn records(task: &Task) -> Result<RawBatch> {
     let places = Places::of(&task.events)?;
-    let left = texts(&task.events, UNMAPPED).context("events without what is left of their records")?;
+    // A file of events of which nothing is left has no such column.
+    let left = texts(&task.events, UNMAPPED);
     let mut raw = RawBatchBuilder::new(task.source, task.partition);
     for row in task.rows.iter().map(|row| *row as usize) {
-        // Nothing was in it.
-        let text = left(row).unwrap_or("{}");
+        let text = left.as_ref().and_then(|left| left(row)).unwrap_or("{}");
         let (offset, _) = places.offset(row);
         raw.push(offset, Some(places.log(row)), places.flags(row), Some(text.as_bytes()));
     }

@@ -68,16 +68,13 @@ impl HuntBody {
         if !(1..=MAX_ROWS).contains(&rows) {
             return Err(invalid(format!("`limit` must be 1 to {MAX_ROWS} rows.")));
         }
-        let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
-        let (since, until) =
-            (time("since", given(&self.since).as_deref())?, time("until", given(&self.until).as_deref())?);
+        let (since, until) = (time("since", self.since.as_deref())?, time("until", self.until.as_deref())?);
         if let (Some(since), Some(until)) = (since, until)
             && since >= until
         {
             return Err(invalid("`since` must lie before `until`.".to_owned()));
         }
-        let source = given(&self.source);
-        Ok(Question { sql: self.sql.clone(), source, since, until, rows, form })
+        Ok(Question { sql: self.sql.clone(), source: self.source.clone(), since, until, rows, form })
     }
 }
 
