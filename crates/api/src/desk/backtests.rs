@@ -44,15 +44,13 @@ impl BacktestBody {
         if self.rules.trim().is_empty() || self.rules.len() > MAX_TEXT {
             return Err(invalid(format!("`rules` must be 1 to {MAX_TEXT} bytes.")));
         }
-        let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
-        let (from, to) =
-            (time("from", given(&self.from).as_deref())?, time("to", given(&self.to).as_deref())?);
+        let (from, to) = (time("from", self.from.as_deref())?, time("to", self.to.as_deref())?);
         if let (Some(from), Some(to)) = (from, to)
             && from >= to
         {
             return Err(invalid("`from` must lie before `to`.".to_owned()));
         }
-        Ok(Question { rules: self.rules.clone(), from, to, source: given(&self.source) })
+        Ok(Question { rules: self.rules.clone(), from, to, source: self.source.clone() })
     }
 }
 
