@@ -30,8 +30,13 @@ pub const QUERIES: [&str; 8] = [
 ];
 
 const LINES: &str = include_str!("../rules/paloalto.csv");
-const LIMITS: Limits =
-    Limits { memory: 64 << 20, disk: 1 << 20, time: Some(Duration::from_secs(5)), rows: Some(1_000) };
+const LIMITS: Limits = Limits {
+    memory: 64 << 20,
+    disk: 1 << 20,
+    folder: None,
+    time: Some(Duration::from_secs(5)),
+    rows: Some(1_000),
+};
 
 /// Gives the events of [`LINES`].
 static EVENTS: LazyLock<Open> = LazyLock::new(|| {

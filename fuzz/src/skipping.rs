@@ -47,7 +47,8 @@ static WRITTEN: LazyLock<Written> = LazyLock::new(|| {
     for events in &events {
         let at = Placed { time: Micros(1_767_268_800_000_000), flags: Flags::NONE };
         let made = converter.convert(events, &from, |_| Vec::new()).expect("a batch");
-        let made = placed(&made, &vec![at; events.rows()], &vec![at.time; events.rows()]).expect("a batch");
+        let made =
+            placed(&made, &vec![at; events.rows()], &vec![at.time; events.rows()], 0).expect("a batch");
         writer.push(&def.name, &made, 1).expect("times");
     }
     let file = writer.write(Micros(0)).expect("a file").remove(0);
