@@ -74,7 +74,7 @@ fn name(file: &LakeFile) -> String {
 fn count(folder: &std::path::Path, file: &LakeFile, condition: &str) -> u64 {
     let query = Query::new(&format!("select vedette.offset from events where {condition}")).expect("a query");
     let lake = Lake::new(folder, vec![file.clone()]).expect("a lake");
-    let mut answer = query.ask(columns(), Supply::Lake(lake), Limits::default()).expect("an answer");
+    let mut answer = query.ask(columns(), Supply::Lake(Box::new(lake)), Limits::default()).expect("an answer");
     let mut rows = 0;
     while let Some(more) = answer.next().expect("rows") {
         rows += more.len() as u64;

@@ -36,8 +36,8 @@ pub(crate) const PRECISION: u8 = 38;
 /// What the table calls the claimed time.
 pub(crate) const TIME: &str = "@timestamp";
 
-/// The source of an event.
-pub(crate) const SOURCE: &str = "vedette.source";
+/// The name of the column that has the source of an event.
+pub const SOURCE: &str = "vedette.source";
 
 /// The offset of an event's record.
 pub(crate) const OFFSET: &str = "vedette.offset";

@@ -19,6 +19,7 @@ pub mod lake;
 mod named;
 mod query;
 mod session;
+mod sigma;
 mod spelled;
 mod table;
 mod tables;
@@ -26,15 +27,16 @@ mod tables;
 mod tests;
 mod words;
 
-pub use arrow_array::RecordBatch;
+pub use arrow_array::{BooleanArray, RecordBatch};
 
 pub use answer::{Answer, Ipc, Received, Rows, Stopper};
-pub use columns::Columns;
+pub use columns::{Columns, SOURCE};
 pub use convert::{Converter, Origin};
 pub use error::{Error, Place};
 pub use functions::FUNCTIONS;
 pub use gauge::{Gauge, Read};
 pub use query::Query;
 pub use session::Limits;
+pub use sigma::{Judge, Sigma};
 pub use table::{Batches, Open, SourceError, Supply};
 pub use tables::{MOST_ALERTS, TableError, Tables, alerts, described, rules};

@@ -48,6 +48,7 @@ use crate::{
     growth::{self, CountWindows, Planner},
     lake::{Lake, LakeTable, PLACE},
     query::Query,
+    sigma::with_rules,
     table::{Events, Supply},
 };
 
@@ -258,12 +259,12 @@ impl Run {
             Supply::Given(open) => Arc::new(Events { columns: self.columns.clone(), open: Arc::clone(open) }),
             Supply::Lake(lake) => {
                 let schema = Arc::clone(self.columns.schema());
-                Arc::new(LakeTable { lake: lake.clone(), schema })
+                Arc::new(LakeTable { lake: (**lake).clone(), schema })
             }
         }
     }
 
-    /// Those events that are of the times that are asked of.
+    /// Those events that are of the times that are asked of, with the columns of rules.
     fn between(
         &self,
         session: &SessionContext,
@@ -274,10 +275,20 @@ impl Run {
         let (from, until) = self.query.times;
         let bounds =
             [from.map(|from| time().gt_eq(moment(from))), until.map(|until| time().lt(moment(until)))];
-        match bounds.into_iter().flatten().reduce(Expr::and) {
-            None => Ok(events),
-            Some(bounds) => Ok(session.read_table(events)?.filter(bounds)?.into_view()),
+        let bounds = bounds.into_iter().flatten().reduce(Expr::and);
+        let rules = match &self.from {
+            Supply::Lake(lake) => &lake.tables.rules[..],
+            // Who gives events has columns of rules among them.
+            Supply::Given(_) => &[],
+        };
+        if bounds.is_none() && rules.is_empty() {
+            return Ok(events);
         }
+        let mut frame = session.read_table(events)?;
+        if let Some(bounds) = bounds {
+            frame = frame.filter(bounds)?;
+        }
+        Ok(with_rules(frame, rules)?.into_view())
     }
 
     fn explain(&self, session: &SessionContext, error: DataFusionError) -> Error {
@@ -314,7 +325,7 @@ fn without_hidden(frame: DataFrame) -> Result<DataFrame> {
 fn session(limits: &Limits, from: &Supply) -> Result<SessionContext> {
     let lake = match from {
         Supply::Given(_) => None,
-        Supply::Lake(lake) => Some(lake.clone()),
+        Supply::Lake(lake) => Some((**lake).clone()),
     };
     let place = limits.folder.clone().map_or(DiskManagerMode::OsTmpDirectory, |folder| {
         // It makes a folder of its own there, and removes it.

@@ -37,7 +37,7 @@ pub enum Supply {
     /// Somebody gives them, as they are needed.
     Given(Open),
     /// In the files of the lake.
-    Lake(Lake),
+    Lake(Box<Lake>),
 }
 
 /// The table.

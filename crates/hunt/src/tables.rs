@@ -22,6 +22,7 @@ use vedette_store::{
 use crate::{
     answer::kind,
     columns::{Columns, time_type},
+    sigma::Sigma,
 };
 
 /// Alerts and notices that a query finds, the newest ones.
@@ -34,6 +35,8 @@ pub struct Tables {
     pub sources: Vec<(String, Columns)>,
     /// Rows by the name of their table.
     pub rows: Vec<(&'static str, RecordBatch)>,
+    /// The rules that the query asks with `sigma('…')`.
+    pub rules: Vec<Sigma>,
 }
 
 /// Alerts and notices of the store; whether there are older ones that are not among them.

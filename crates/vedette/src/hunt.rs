@@ -10,6 +10,7 @@ mod lake;
 pub mod print;
 mod rules;
 mod service;
+pub mod sigma;
 mod stream;
 pub mod tables;
 
@@ -62,7 +63,8 @@ Of the lake, where no files are named, there are more: one named after each sour
 entity_type, entity, key, count, summary, created_at, crossed_at, last_seen, assignee, disposition, recurred, case_id);
 `rules`, those of the configuration (id, title, name, kind, level, description, tags, file, raises_alerts, text).
 Beside the functions of SQL: match(text, 'words') finds whole words, ignoring case; cidr_match(ip, 'network');
-time_bin('5m', time); sigma('rule id or name'), with the rules of --rules. A query only reads, and only these files.
+time_bin('5m', time); sigma('rule id or name'), with the rules of --rules.
+A query only reads, and only these files.
 NDJSON leaves out what is null; decimals are texts, so that they stay exact.
 Sources are the files of schemas/sources in the working folder, else those that came with the program.
 Exit status: 0 done, 2 wrong use or a query that cannot be answered, 3 a file cannot be read.")]
@@ -76,8 +78,8 @@ pub struct Args {
     /// Rows at most; 1,000 in a table, else all.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// Rule file or folder that `sigma('…')` looks in; may repeat.
-    #[arg(long, value_name = "PATH", default_value = "detections/")]
+    /// Rule file or folder that `sigma('…')` looks in; may repeat. [default: detections/; of the lake, those of the configuration]
+    #[arg(long, value_name = "PATH")]
     rules: Vec<PathBuf>,
     /// The configuration that names the data folder, whose lake is asked where no files are named.
     #[arg(short, long, value_name = "FILE", default_value = "vedette.yml")]
@@ -108,7 +110,9 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
         return over_lake(args, query, sql, (format, terminal), limits);
     }
     let files = Arc::new(Files::find(&args.files, &args.source, &all)?);
-    let chosen = rules::chosen(query.rules(), &args.rules, &files)?;
+    let here = [PathBuf::from("detections/")];
+    let paths = if args.rules.is_empty() { &here[..] } else { &args.rules };
+    let chosen = rules::chosen(query.rules(), paths, &files)?;
     let columns = columns(&query, &files);
     let figures = Arc::new(Figures::default());
     let source = EventSource {
@@ -146,7 +150,9 @@ fn over_lake(
     let source = Some(args.source.as_str()).filter(|source| *source != "auto");
     let began = Instant::now();
     let config = config::load(&args.config, For::Folder).map_err(Failure::Usage)?;
-    if let Some(running) = service::Service::of(&config) {
+    // The service knows the rules in force, and no others.
+    let others = !args.rules.is_empty() && !query.rules().is_empty();
+    if let Some(running) = service::Service::of(&config).filter(|_| !others) {
         let mut printer: Option<Printer> = None;
         let asked = service::Asked { sql, source, rows: limits.rows };
         let told = running.ask(&asked, |names, rows| {
@@ -161,7 +167,7 @@ fn over_lake(
             return Ok(0);
         }
     }
-    let (mut answer, basis) = lake::ask((query, sql), (&args.config, source), limits)?;
+    let (mut answer, basis) = lake::ask((query, sql), (&args.config, source, &args.rules), limits)?;
     let mut printer = Printer::new(format, terminal, answer.columns());
     let rows = print(&mut answer, &mut printer, sql)?;
     printer.finish().world()?;

@@ -39,6 +39,7 @@ use super::{
 };
 use crate::{
     columns::{SOURCE, TIME},
+    sigma::is_asked_by,
     tables::Tables,
 };
 
@@ -140,6 +141,13 @@ impl Lake {
     }
 
     /// What it holds of one source, for a table of that.
+    /// Whether there is anything of a source.
+    #[must_use]
+    pub fn holds(&self, source: &str) -> bool {
+        self.files.iter().any(|file| file.source == source)
+            || self.newest.iter().any(|(name, _)| **name == *source)
+    }
+
     pub(crate) fn of_source(&self, source: &str) -> Self {
         let files = self.files.iter().filter(|file| file.source == source).cloned().collect();
         let newest = self.newest.iter().filter(|(of, _)| **of == *source).cloned().collect();
@@ -216,8 +224,14 @@ impl TableProvider for LakeTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        // What is skipped cannot match; what is read is asked once more.
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        let pushed = filters.iter().map(|filter| {
+            if is_asked_by(filter) {
+                return TableProviderFilterPushDown::Unsupported;
+            }
+            // What is skipped cannot match; what is read is asked once more.
+            TableProviderFilterPushDown::Inexact
+        });
+        Ok(pushed.collect())
     }
 
     async fn scan(

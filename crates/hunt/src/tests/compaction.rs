@@ -41,7 +41,7 @@ fn files(folder: &Path, source: &str, times: &[i64]) -> Vec<LakeFile> {
 fn asked(folder: &Path, files: &[LakeFile], sql: &str) -> Result<Vec<Value>, Error> {
     let columns = columns_of(&["source.ip", "source.port", "user.name", "message"]);
     let lake = Lake::new(folder, files.to_vec()).unwrap();
-    all(Query::new(sql)?.ask(columns, Supply::Lake(lake), Limits::default())?)
+    all(Query::new(sql)?.ask(columns, Supply::Lake(Box::new(lake)), Limits::default())?)
 }
 
 fn count(folder: &Path, files: &[LakeFile], condition: &str) -> Result<Value, Error> {

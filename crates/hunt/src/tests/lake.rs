@@ -59,7 +59,7 @@ fn filled(folder: &Path, times: i64) -> Vec<LakeFile> {
 
 fn asked(folder: &Path, files: &[LakeFile], sql: &str) -> Result<Vec<Value>, Error> {
     let lake = Lake::new(folder, files.to_vec()).unwrap();
-    all(Query::new(sql)?.ask(lake_columns(), Supply::Lake(lake), Limits::default())?)
+    all(Query::new(sql)?.ask(lake_columns(), Supply::Lake(Box::new(lake)), Limits::default())?)
 }
 
 #[test]

@@ -56,7 +56,11 @@ fn position(topic: &str, next_offset: i64) -> LakePosition {
 }
 
 fn asked(lake: Lake, sql: &str) -> Vec<Value> {
-    all(Query::new(sql).unwrap().ask(lake_columns(), Supply::Lake(lake), Limits::default()).unwrap()).unwrap()
+    all(Query::new(sql)
+        .unwrap()
+        .ask(lake_columns(), Supply::Lake(Box::new(lake)), Limits::default())
+        .unwrap())
+    .unwrap()
 }
 
 /// The offsets that there are, in order, each as often as it is there.

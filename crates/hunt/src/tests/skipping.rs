@@ -102,7 +102,7 @@ fn holds(folder: &Path, files: &[LakeFile], condition: &str) -> Result<Vec<i64>,
     let sql = format!("select vedette.offset from events where {condition} order by vedette.offset");
     let lake = Lake::new(folder, files.to_vec()).unwrap();
     let query = Query::new(&sql).map_err(|error| error.to_string())?;
-    let answer = query.ask(lake_columns(), Supply::Lake(lake), Limits::default());
+    let answer = query.ask(lake_columns(), Supply::Lake(Box::new(lake)), Limits::default());
     let rows = answer.and_then(all).map_err(|error| error.to_string())?;
     Ok(rows.iter().map(|row| row["vedette.offset"].as_i64().unwrap()).collect())
 }
@@ -223,7 +223,7 @@ fn what_is_skipped_is_told() {
     let read = |files: &[LakeFile]| {
         let lake = Lake::new(folder.path(), files.to_vec()).unwrap();
         let query = Query::new("select vedette.offset from events where match(message, 'needle')").unwrap();
-        let mut answer = query.ask(lake_columns(), Supply::Lake(lake), Limits::default()).unwrap();
+        let mut answer = query.ask(lake_columns(), Supply::Lake(Box::new(lake)), Limits::default()).unwrap();
         while answer.next().unwrap().is_some() {}
         answer.gauge().read()
     };

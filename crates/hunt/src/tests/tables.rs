@@ -35,7 +35,7 @@ fn lake(folder: &std::path::Path) -> Lake {
 
 fn asked(lake: &Lake, sql: &str) -> Result<Vec<Value>, Error> {
     let columns = columns_of(&["source.ip", "message", "user.name"]);
-    all(Query::new(sql)?.ask(columns, Supply::Lake(lake.clone()), Limits::default())?)
+    all(Query::new(sql)?.ask(columns, Supply::Lake(Box::new(lake.clone())), Limits::default())?)
 }
 
 fn alert(id: &str, ip: &str) -> AlertRevision {
@@ -68,7 +68,7 @@ fn each_source_has_a_table_of_its_own_columns() {
     let folder = tempfile::tempdir().unwrap();
     let columns = || columns_of(&["source.ip", "message"]);
     let sources = ["fw", "w-af", "idle", "events"].map(|name| (name.to_owned(), columns())).to_vec();
-    let lake = lake(folder.path()).with_tables(Tables { sources, rows: Vec::new() });
+    let lake = lake(folder.path()).with_tables(Tables { sources, ..Tables::default() });
     for (sql, expected) in [
         ("select count(*) as n from events", 12),
         ("select count(*) as n from fw", 6),
@@ -104,7 +104,7 @@ fn alerts_and_rules_are_tables_of_their_moment() {
     let file = RuleFile { path: "scan.yml".into(), text: text.into() };
     let set = vedette_sigma::load(&[file], &Lists::default(), &Sources::default());
     let rules = rules(&set).unwrap();
-    let tables = Tables { sources: Vec::new(), rows: vec![("alerts", alerts), ("rules", rules)] };
+    let tables = Tables { rows: vec![("alerts", alerts), ("rules", rules)], ..Tables::default() };
     let lake = lake(&data.path().join("lake")).with_tables(tables);
     let all = asked(&lake, "select * from alerts order by id").unwrap();
     assert_eq!(all.len(), 3);

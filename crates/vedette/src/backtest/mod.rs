@@ -12,7 +12,7 @@ mod replay;
 mod report;
 mod sink;
 mod tried;
-mod way;
+pub mod way;
 
 use std::{
     io::{self, BufWriter, IsTerminal as _, Write as _},

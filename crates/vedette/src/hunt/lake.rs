@@ -3,7 +3,10 @@
 //! In: a query, the configuration that names the folder. Out: the answer, what it rests on and up to when that is complete. Invariant: nothing
 //! is changed, so that the service may go on.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use vedette_hunt::{
     Answer, Limits, Query, Read, Supply,
@@ -11,11 +14,13 @@ use vedette_hunt::{
 };
 use vedette_store::Access;
 
-use super::{refused, tables};
+use super::{refused, sigma, tables};
 use crate::{
     Failure, World as _,
     config::{self, For},
-    content, folder, missing, service, table,
+    content, folder, missing,
+    rejected::print_rejected,
+    service, table,
 };
 
 /// What an answer rests on.
@@ -27,16 +32,13 @@ pub struct Basis {
 /// Begins to answer it from what the lake holds of one source, or of all.
 pub fn ask(
     (query, sql): (Query, &str),
-    (config, source): (&Path, Option<&str>),
+    (config, source, rules): (&Path, Option<&str>, &[PathBuf]),
     limits: Limits,
 ) -> Result<(Answer, Basis), Failure> {
-    if let Some(rule) = query.rules().first() {
-        let what = format!("sigma('{rule}') is answered over files only by now: name them behind the query");
-        return Err(Failure::Usage(anyhow::anyhow!(what)));
-    }
     let config = config::load(config, For::Folder).map_err(Failure::Usage)?;
     let sources = content::sources(config.schemas.as_deref())
         .map_err(|e| Failure::Usage(config.places.wrong("schemas", format!("{e:#}"))))?;
+    let sources = Arc::new(sources);
     if let Some(name) = source.filter(|name| sources.find(name).is_none()) {
         let known: Vec<&str> = sources.defs.iter().map(|def| &*def.name).collect();
         return Err(Failure::Usage(anyhow::anyhow!(
@@ -50,15 +52,29 @@ pub fn ask(
         let (folder, topics) = (service::lake_folder(&config.data), service::topic_sources(&config));
         let reader = LakeReader::new(store.clone(), &folder, Live::default(), topics);
         let lake = reader.now(source).await.world()?;
-        let rules = || Ok(Arc::new(content::rules(&config.rules)?.load(&sources)));
-        let (tables, notes) = tables::tables(&query, store, &sources, rules).await.world()?;
+        let all = || Ok(Arc::new(content::rules(&config.rules)?.load(&sources)));
+        let (mut tables, notes) = tables::tables(&query, store, &sources, all).await.world()?;
+        if !query.rules().is_empty() {
+            let (paths, whose) = match rules {
+                [] => (&config.rules[..], "the configuration has"),
+                given => (given, "--rules has"),
+            };
+            let text = content::rules(paths).map_err(Failure::Usage)?;
+            let (all, secret) = (text.load(&sources), service::secret(store).await.world()?);
+            tables.rules =
+                sigma::over_the_lake(&query, (&all, whose), &sources, (&lake, secret)).map_err(|error| {
+                    print_rejected(&all, &text);
+                    Failure::Usage(error)
+                })?;
+        }
         found = Some((lake.with_tables(tables), notes));
         Ok(())
     })?;
     let (lake, notes) = found.ok_or_else(|| Failure::World(anyhow::anyhow!("the store was not opened")))?;
     let columns = tables::columns(&sources, source);
-    let answer =
-        query.ask(columns, Supply::Lake(lake.clone()), limits).map_err(|error| refused(error, sql))?;
+    let answer = query
+        .ask(columns, Supply::Lake(Box::new(lake.clone())), limits)
+        .map_err(|error| refused(error, sql))?;
     Ok((answer, Basis { lake, notes }))
 }
 

@@ -5,9 +5,9 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use vedette_event::RuleIx;
-use vedette_sigma::{Rule, RuleKind, RuleSet, fault::nearest};
+use vedette_sigma::{Rule, RuleKind, RuleSet, fault::nearest, ir::Detection};
 
 use super::files::Files;
 use crate::{Failure, content, rejected::print_rejected, table};
@@ -31,7 +31,7 @@ pub fn chosen(named: &[String], paths: &[PathBuf], files: &Files) -> Result<Chos
     let mut rules: Vec<Rule> = Vec::new();
     let mut numbers = Vec::new();
     for name in named {
-        let rule = find(name, &all, files).map_err(|error| {
+        let rule = of_source(name, &all, files).map_err(|error| {
             print_rejected(&all, &text);
             Failure::Usage(error)
         })?;
@@ -44,7 +44,17 @@ pub fn chosen(named: &[String], paths: &[PathBuf], files: &Files) -> Result<Chos
     Ok(Chosen { rules: Arc::new(RuleSet { rules, ..RuleSet::default() }), numbers })
 }
 
-fn find<'a>(name: &str, all: &'a RuleSet, files: &Files) -> Result<&'a Rule> {
+fn of_source<'a>(name: &str, all: &'a RuleSet, files: &Files) -> Result<&'a Rule> {
+    let (rule, detection) = find(name, all, "--rules has")?;
+    if !files.def().concerns(&detection.logsource) {
+        let (shown, source) = (table::plain(name), &files.def().name);
+        bail!("sigma('{shown}') is for another logsource than that of source `{source}`, and never matches");
+    }
+    Ok(rule)
+}
+
+/// The rule of this id, name or title, which matches single events. `whose` begins the sentence that says that there is none.
+pub fn find<'a>(name: &str, all: &'a RuleSet, whose: &str) -> Result<(&'a Rule, &'a Detection)> {
     let is = |rule: &&Rule| &*rule.id == name || rule.name.as_deref() == Some(name);
     // An id before a title: titles need not be unique.
     let found = all.rules.iter().find(is).or_else(|| all.rules.iter().find(|rule| &*rule.title == name));
@@ -56,18 +66,12 @@ fn find<'a>(name: &str, all: &'a RuleSet, files: &Files) -> Result<&'a Rule> {
             .flatten()
             .collect();
         let hint = nearest(name, &names).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        bail!("sigma('{shown}'): --rules has no rule with this id, name or title{hint}");
+        bail!("sigma('{shown}'): {whose} no rule with this id, name or title{hint}");
     };
     match &rule.kind {
         RuleKind::Correlation(_) => bail!(
             "sigma('{shown}') is a correlation, which looks at what other rules found; name one of these, or use `vedette scan`"
         ),
-        RuleKind::Detection(detection) if !files.def().concerns(&detection.logsource) => {
-            let source = &files.def().name;
-            Err(anyhow!(
-                "sigma('{shown}') is for another logsource than that of source `{source}`, and never matches"
-            ))
-        }
-        RuleKind::Detection(_) => Ok(rule),
+        RuleKind::Detection(detection) => Ok((rule, detection)),
     }
 }

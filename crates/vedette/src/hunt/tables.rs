@@ -30,7 +30,7 @@ pub async fn tables(
     let named = sources.defs.iter().filter(|def| query.names_alone(&def.name));
     let mut tables = Tables {
         sources: named.map(|def| (def.name.to_string(), columns(sources, Some(&def.name)))).collect(),
-        rows: Vec::new(),
+        ..Tables::default()
     };
     let mut said = Vec::new();
     if query.names_alone("alerts") {

@@ -31,7 +31,7 @@ use vedette_hunt::{
 use vedette_store::{Store, model::LakeFile};
 
 use crate::{
-    hunt::{describe::meaning, print::Lines, tables},
+    hunt::{describe::meaning, print::Lines, sigma, tables},
     missing,
 };
 
@@ -60,7 +60,9 @@ pub struct Wires {
     pub lake: Option<LakeReader>,
     /// The catalog.
     pub store: Store,
-    /// The sources change.
+    /// What hashes of secrets are keyed with.
+    pub secret: [u8; 32],
+    /// The sources and rules change.
     pub in_force: watch::Receiver<Arc<Compiled>>,
 }
 
@@ -145,12 +147,6 @@ fn ask(wires: (&Wires, &LakeReader), question: &Question, runtime: &Handle) -> R
     let Question { sql, source, since, until, rows, .. } = question;
     let refuse = |error: Error| refused(error, sql);
     let query = Query::new(sql).map_err(refuse)?.between(*since, *until);
-    if let Some(rule) = query.rules().first() {
-        let message = format!(
-            "sigma('{rule}') is answered over files only by now: `vedette hunt --rules … \"…\" FILE`, or `vedette scan`."
-        );
-        return Err(Refusal { why: Why::Query, message, place: None, pointed: None });
-    }
     let (wires, reader) = wires;
     let in_force = wires.in_force.borrow().clone();
     let newest = in_force.newest();
@@ -164,15 +160,21 @@ fn ask(wires: (&Wires, &LakeReader), question: &Question, runtime: &Handle) -> R
     let times = (since.unwrap_or(Micros::MIN), until.unwrap_or(Micros::MAX));
     let lake = runtime.block_on(reader.now(source)).map_err(|error| fault(&error.into()))?;
     let rules = || Ok(newest.rules.clone());
-    let (tables, notes) = runtime
+    let (mut tables, notes) = runtime
         .block_on(tables::tables(&query, &wires.store, sources, rules))
         .map_err(|error| fault(&error))?;
+    let known = (&*newest.rules, "the service has");
+    tables.rules = sigma::over_the_lake(&query, known, sources, (&lake, wires.secret)).map_err(|error| {
+        let message = format!("{error:#}");
+        Refusal { why: Why::Query, message, place: None, pointed: None }
+    })?;
     let basis = basis(&lake, notes, times);
     let spill = spill(reader.folder());
     std::fs::create_dir_all(&spill).map_err(|error| fault(&error.into()))?;
     let limits = Limits { rows: Some(*rows), folder: Some(spill), ..LIMITS };
     let columns = tables::columns(sources, source);
-    let answer = query.ask(columns, Supply::Lake(lake.with_tables(tables)), limits).map_err(refuse)?;
+    let answer =
+        query.ask(columns, Supply::Lake(Box::new(lake.with_tables(tables))), limits).map_err(refuse)?;
     let (out, pieces) = mpsc::channel(AHEAD);
     let (gauge, stopper) = (answer.gauge().clone(), answer.stopper().clone());
     let named = answer.columns().iter().zip(answer.kinds());

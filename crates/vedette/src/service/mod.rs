@@ -314,7 +314,8 @@ fn fill(
         hunts::clean(folder);
     }
     // It is set here alone.
-    let _ = hunts.set(hunts::Wires { lake: reader, store: store.clone(), in_force: in_force.clone() });
+    let _ =
+        hunts.set(hunts::Wires { lake: reader, store: store.clone(), secret, in_force: in_force.clone() });
     let Some((folder, lake)) = lake else { return Ok(()) };
     let topics = in_force.borrow().topics.clone();
     let swept = Arc::default();
