@@ -104,29 +104,29 @@ enum State {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BacktestDocument {
     /// Its number.
-    id: String,
+    pub id: String,
     /// Who asked.
-    by: String,
+    pub by: String,
     #[schema(value_type = String, format = DateTime)]
-    asked_at: Micros,
+    pub asked_at: Micros,
     /// `waiting`, `running`, `done`, `failed` or `stopped`.
-    state: &'static str,
+    pub state: &'static str,
     /// Alerts that begin at this time or later; null: all there are.
     #[schema(value_type = Option<String>, format = DateTime)]
-    from: Option<Micros>,
+    pub from: Option<Micros>,
     /// Alerts that begin before this time; null: up to where the lake is complete.
     #[schema(value_type = Option<String>, format = DateTime)]
-    to: Option<Micros>,
+    pub to: Option<Micros>,
     /// The source whose events alone are read; null: all.
-    source: Option<String>,
+    pub source: Option<String>,
     /// Events that were read.
-    read: u64,
+    pub read: u64,
     /// Events that are to be read at most; 0 before that is known.
-    events: u64,
+    pub events: u64,
     /// What it came to, once it is done.
-    report: Option<Report>,
+    pub report: Option<Report>,
     /// Why it failed.
-    error: Option<String>,
+    pub error: Option<String>,
 }
 
 impl Backtest {

@@ -179,14 +179,17 @@ impl Columns {
     }
 }
 
+/// How the names of the columns of rules begin.
+pub(crate) const RULE_COLUMN: &str = "vedette.sigma('";
+
 /// The name of the column that says whether a rule matches. No field is called so: it holds what no name of a field does.
 pub(crate) fn hidden_name(rule: &str) -> String {
-    format!("vedette.sigma('{rule}')")
+    format!("{RULE_COLUMN}{rule}')")
 }
 
 /// Whether a name is that of such a column.
 pub(crate) fn is_hidden(name: &str) -> bool {
-    name.starts_with("vedette.sigma('") || name == SPELLED
+    name.starts_with(RULE_COLUMN) || name == SPELLED
 }
 
 pub(crate) fn time_type() -> DataType {

@@ -8,6 +8,8 @@ use std::fmt;
 use datafusion::{common::SchemaError, error::DataFusionError, sql::sqlparser::parser::ParserError};
 use vedette_sigma::fault::nearest;
 
+use crate::columns::{RULE_COLUMN, is_hidden};
+
 /// Names at most that an error says may be meant.
 const MAX_NEAREST: usize = 3;
 
@@ -86,7 +88,7 @@ pub enum Error {
         at: Option<Place>,
     },
     /// There is no such table.
-    #[error("there is no table `{name}`{}; what there is to ask is `events`, and what you name with `with`: no files and no addresses", placed(.at.as_ref()))]
+    #[error("there is no table `{name}`{}; what there is to ask is `events`, of the lake also each source, `alerts` and `rules`, and what you name with `with`: no files and no addresses", placed(.at.as_ref()))]
     UnknownTable {
         /// The name as written.
         name: String,
@@ -212,6 +214,11 @@ pub(crate) fn explain(error: DataFusionError, context: &Context<'_>) -> Error {
             SchemaError::FieldNotFound { field, .. } => unknown_column(&field.flat_name(), context),
             SchemaError::AmbiguousReference { field } => {
                 let name = field.name.clone();
+                if is_hidden(&name) {
+                    return of_rule(
+                        "asks the events of one table; in a join ask it before: `from (select * from events where sigma('…')) e join …`",
+                    );
+                }
                 let at = placed((context.place_of)(&name).as_ref());
                 let message = format!(
                     "`{name}` is the name of several columns here{at}; write which (`e.{name}`), or name one anew (`as other`)"
@@ -266,7 +273,17 @@ fn first_line(message: &str) -> String {
     message.lines().next().unwrap_or_default().to_owned()
 }
 
+/// What `sigma` was asked of.
+fn of_rule(message: &str) -> Error {
+    Error::Meaning { message: format!("`sigma` {message}") }
+}
+
 fn unknown_column(name: &str, context: &Context<'_>) -> Error {
+    if name.contains(RULE_COLUMN) {
+        return of_rule(
+            "is true of events: ask it where `events` or a source is, and before anything else is made of them",
+        );
+    }
     let last = name.rsplit_once('.').map_or(name, |(_, last)| last);
     let at = (context.place_of)(name).or_else(|| (context.place_of)(last));
     // The end of longer names: `ip` of `source.ip`.

@@ -26,6 +26,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod words;
+mod yielding;
 
 pub use arrow_array::{BooleanArray, RecordBatch};
 

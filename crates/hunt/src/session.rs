@@ -50,6 +50,7 @@ use crate::{
     query::Query,
     sigma::with_rules,
     table::{Events, Supply},
+    yielding::GiveWay,
 };
 
 /// The stack of a query's thread; only what is used of it is memory. The deepest queries within the bounds take a tenth.
@@ -351,6 +352,7 @@ fn session(limits: &Limits, from: &Supply) -> Result<SessionContext> {
         .with_expr_planners(vec![Arc::new(Planner::new(find("make_array").cloned()))])
         .with_default_features()
         .with_physical_optimizer_rule(Arc::new(CountWindows))
+        .with_physical_optimizer_rule(Arc::new(GiveWay))
         .build();
     let session = SessionContext::new_with_state(state);
     for name in REMOVED {

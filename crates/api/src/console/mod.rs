@@ -7,6 +7,7 @@ mod account;
 mod actions;
 mod alert;
 mod alert_desk;
+mod backtests;
 mod bars;
 mod cases;
 mod children;
@@ -104,6 +105,9 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/audit", get(desk::audit))
         .route("/rules", get(rules::page))
         .route("/rules/{id}", get(rules::one))
+        .route("/rules/{id}/backtests", post(backtests::begin))
+        .route("/backtests/{id}", get(backtests::page))
+        .route("/backtests/{id}/stop", post(backtests::stop))
         .route("/attack", get(coverage::page))
         .route("/overview", get(overview::page))
         .route("/sources", get(sources::page))

@@ -6,15 +6,17 @@
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use askama::Template;
-use axum::{extract::State, response::Response};
+use axum::{Extension, extract::State, response::Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use vedette_event::Severity;
 
-use super::{Frame, Stamp, href, queue::Chip, render, segment, words};
+use super::{Frame, Stamp, backtests::SPANS, href, queue::Chip, render, segment, words};
 use crate::{
+    access::Permission,
     app::App,
     attack::Attack,
+    auth::Caller,
     desk::{
         outcomes::{self, RuleOutcome, RuleVerdicts},
         rules::{RuleCoverage, find},
@@ -482,16 +484,20 @@ struct RulePage {
     coverage: Vec<(&'static str, String)>,
     degradations: Vec<Degradation>,
     refused: Vec<Refused>,
+    /// How far back it can be tried, for who may and where events are kept.
+    spans: &'static [(&'static str, &'static str, Option<i64>)],
 }
 
 /// `GET /rules/{id}`.
 pub(super) async fn one(
     State(app): State<Arc<App>>,
     Segment(id): Segment,
+    Extension(caller): Extension<Caller>,
     Strict(NoParams {}): Strict<NoParams>,
 ) -> Result<Response, Problem> {
     let live = app.live.now();
     let rule = find(&live, &id)?;
+    let tries = app.backtests.is_some() && caller.may(Permission::Operate);
     let outcome = outcomes::of_one(&app, &rule.id).await?;
     let judged = RuleCoverage::of(rule, &live);
     let serves = live.rules.iter().filter(|other| other.refers_to.contains(&rule.id));
@@ -525,6 +531,7 @@ pub(super) async fn one(
         coverage: coverage(rule, &live),
         degradations: rule.coverage.degradations.clone(),
         refused: live.rejected.iter().filter(|item| item.file == rule.file).map(Refused::of).collect(),
+        spans: if tries { &SPANS } else { &[] },
         rule: RuleRow::of(rule, &outcome),
     })
 }

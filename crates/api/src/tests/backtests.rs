@@ -12,7 +12,11 @@ use std::{
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::{Api, NOON, empty, request};
+use super::{
+    Api, NOON,
+    desk_pages::{form, led},
+    empty, request, seed,
+};
 use crate::backtests::{Backtests, MAX_KEPT, MAX_UNDER_WAY, OfRule, Outcome, Question, Refusal, Report};
 
 fn report(question: &Question) -> Report {
@@ -155,4 +159,34 @@ async fn what_makes_no_backtest_is_refused_with_a_word() {
     assert_eq!(api.get("/api/v1/backtests/9").await.status, 404);
     let none = empty(|_| {}).await;
     assert_eq!(none.json("POST", "/api/v1/backtests", json!({"rules": "x"})).await.status, 503);
+}
+
+#[tokio::test]
+async fn a_rule_is_tried_from_its_page_with_all_that_it_is_built_on() {
+    let go = Arc::new(Notify::new());
+    let api = api(&go).await;
+    api.live.send_replace(Arc::new(seed::live(NOON)));
+    let live = api.live.borrow().clone();
+    let rule = live.rules.iter().find(|rule| !rule.refers_to.is_empty()).unwrap();
+    let below = live.rule(&rule.refers_to[0]).unwrap();
+    let path = format!("/rules/{}", rule.id);
+    let page = api.get(&path).await.text();
+    assert!(page.contains(&format!("action=\"{path}/backtests\"")), "{page}");
+    assert_eq!(led(&api, &format!("{path}/backtests"), "span=7d").await, "/backtests/1");
+    let done = until(&api, "1", "done").await;
+    let tried = done["report"]["rules"][0]["title"].as_str().unwrap();
+    assert!(tried.contains(rule.text.trim_end()) && tried.contains(below.text.trim_end()), "{tried}");
+    assert!(done["from"].is_string());
+    let page = api.get("/backtests/1").await.text();
+    assert!(page.contains("2 alerts") && page.contains("7 events in 0.1 s"), "{page}");
+    assert_eq!(form(&api, &format!("{path}/backtests"), "span=9y").await.status, 400);
+
+    // One that is under way says how far it is, and can be stopped without scripts.
+    api.json("POST", "/api/v1/backtests", json!({"rules": "wait"})).await;
+    until(&api, "2", "running").await;
+    let page = api.get("/backtests/2").await.text();
+    assert!(page.contains("3 events read, 42") && page.contains("/backtests/2/stop"), "{page}");
+    assert_eq!(led(&api, "/backtests/2/stop", "").await, "/backtests/2");
+    assert!(api.get("/backtests/2").await.text().contains("Stopped"));
+    assert_eq!(api.get("/backtests/9").await.status, 404);
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Answer, Api, request, seeded};
 
-async fn form(api: &Api, path: &str, body: &str) -> Answer {
+pub(super) async fn form(api: &Api, path: &str, body: &str) -> Answer {
     let request = request("POST", path)
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
         .header("sec-fetch-site", "same-origin");
@@ -13,7 +13,7 @@ async fn form(api: &Api, path: &str, body: &str) -> Answer {
 }
 
 /// Where a form led.
-async fn led(api: &Api, path: &str, body: &str) -> String {
+pub(super) async fn led(api: &Api, path: &str, body: &str) -> String {
     let answer = form(api, path, body).await;
     assert_eq!(answer.status, 303, "{path} {body}: {}", answer.text());
     answer.header(header::LOCATION).to_owned()

@@ -63,7 +63,7 @@ async fn an_answer_is_a_table_with_figures_and_says_what_it_rests_on() {
         "1 of 4 files opened, 2 parts of them skipped",
         "records 3 to 5 of partition 0 of waf",
         "class=\"bars\"",
-        "1 values",
+        "1 value<",
         "/entities/client.ip/203.0.113.9",
         // A value is text.
         "/&#60;b&#62;&#39;0",

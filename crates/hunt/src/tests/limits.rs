@@ -64,6 +64,24 @@ fn ask_endless(sql: &str, limits: Limits) -> (Result<crate::Answer, Error>, Arc<
     (query.ask(columns, Supply::Given(endless(running.clone())), limits), running)
 }
 
+/// Ten to the power of eight rows of ten: with nothing between them that reads, and within one aggregate.
+const MANY: &str = "select count(distinct a.\"@timestamp\" || b.message || c.message || d.message || e.message) \
+     from events a, events b, events c, events d, events e, events f, events g, events h, events i, events j";
+
+#[test]
+fn what_makes_much_of_little_hears_its_limit_and_who_stops_it() {
+    let ask = |time| {
+        let limits = Limits { time, ..Limits::default() };
+        begin(MANY, 1, limits, Arc::default()).unwrap()
+    };
+    let late = ask(Some(Duration::from_millis(300))).next().unwrap_err();
+    assert!(matches!(late, Error::Timeout { .. }), "{late}");
+    let mut answer = ask(None);
+    answer.stopper().stop();
+    let stopped = answer.next().unwrap_err();
+    assert!(matches!(stopped, Error::Stopped), "{stopped}");
+}
+
 #[test]
 fn a_query_that_takes_too_long_is_stopped() {
     let limits = Limits { time: Some(Duration::from_millis(300)), ..Limits::default() };

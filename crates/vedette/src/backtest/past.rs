@@ -17,7 +17,7 @@ use crate::{
         Config,
         memory::{self as budget, Memory},
     },
-    content, service,
+    content, service, table,
 };
 
 /// Alerts that fired then which are read at most.
@@ -53,7 +53,10 @@ pub async fn read(
     let positions = store.lake_positions().await.world()?;
     let files = store.lake_files(source, Micros::MIN, Micros::MAX).await.world()?;
     if files.is_empty() {
-        let what = "the lake holds nothing yet: a service with `lake: {on: true}` fills it";
+        let what = match source {
+            Some(name) => format!("the lake holds nothing of a source `{}`", table::plain(name)),
+            None => "the lake holds nothing yet: a service with `lake: {on: true}` fills it".to_owned(),
+        };
         return Err(Failure::Usage(anyhow!(what)));
     }
     let incarnations = store.incarnations().await.world()?;

@@ -5,12 +5,12 @@
 //! of [`MOST`] alerts, and the others counted, so that a rule that matches everything does not take all memory.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write},
 };
 
 use vedette_engine::NewRevision;
-use vedette_event::{Micros, State, key_text};
+use vedette_event::{Flags, Micros, State, key_text};
 
 use super::report::Told;
 use crate::table;
@@ -27,12 +27,14 @@ pub struct Sink<'a, W> {
     told: Vec<Told>,
     /// Those that are counted only.
     more: u64,
+    /// Rules one of whose alerts stands for many.
+    stormy: BTreeSet<u32>,
 }
 
 impl<'a, W: Write> Sink<'a, W> {
     /// Of alerts that cross in a stretch; `out` takes them whole.
     pub fn new(stretch: (Micros, Micros), out: Option<&'a mut W>) -> Self {
-        Self { stretch, out, open: BTreeMap::new(), told: Vec::new(), more: 0 }
+        Self { stretch, out, open: BTreeMap::new(), told: Vec::new(), more: 0, stormy: BTreeSet::new() }
     }
 
     /// Takes revisions.
@@ -59,6 +61,9 @@ impl<'a, W: Write> Sink<'a, W> {
             table::write_json(out, alert, false)?;
             out.write_all(b"\n")?;
         }
+        if alert.flags.has(Flags::STORM) {
+            self.stormy.insert(rule.0);
+        }
         if self.told.len() == MOST {
             self.more += 1;
             return Ok(());
@@ -75,12 +80,12 @@ impl<'a, W: Write> Sink<'a, W> {
         Ok(())
     }
 
-    /// Those that are open are as they are. All in the order of crossing, and how many more there were.
-    pub fn finish(mut self) -> io::Result<(Vec<Told>, u64)> {
+    /// Those that are open are as they are. All in the order of crossing, how many more there were, and the rules that met a storm.
+    pub fn finish(mut self) -> io::Result<(Vec<Told>, u64, BTreeSet<u32>)> {
         for (id, revision) in std::mem::take(&mut self.open) {
             self.ended(id, &revision)?;
         }
         self.told.sort_by(|a, b| (a.crossed_at, &a.alert_id).cmp(&(b.crossed_at, &b.alert_id)));
-        Ok((self.told, self.more))
+        Ok((self.told, self.more, self.stormy))
     }
 }

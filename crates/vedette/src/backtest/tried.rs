@@ -115,7 +115,7 @@ impl Tried {
         };
         let mut sink = Sink::new(stretch, out);
         let done = replay::run(replayed, &mut |revisions| sink.take(revisions), on).world()?;
-        let (told, more) = sink.finish().world()?;
+        let (told, more, stormy) = sink.finish().world()?;
         let seconds = began.elapsed().as_secs_f64();
         let mut notes: Vec<String> = print::lacking(first, read_from).into_iter().collect();
         if more > 0 {
@@ -134,8 +134,13 @@ impl Tried {
                 done.dead
             ));
         }
+        let title = |rule: u32| rules.rules.get(rule as usize).map(|rule| &*rule.title).unwrap_or_default();
+        notes.extend(stormy.iter().map(|rule| {
+            let title = title(*rule);
+            format!("Rule `{title}` met a storm: one of its alerts stands for all keys beyond the first ones, as it would have; there were more keys than are told here.")
+        }));
         notes.extend(done.degraded.iter().map(|rule| {
-            let title = rules.rules.get(*rule as usize).map(|rule| &*rule.title).unwrap_or_default();
+            let title = title(*rule);
             format!("Rule `{title}` had no room for all its keys; counts of new keys are estimates, as they would have been.")
         }));
         let told_from = if from == Micros::MIN { first } else { from };
