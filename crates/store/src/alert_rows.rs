@@ -1,9 +1,10 @@
 //! Writing alerts: many revisions at once, each row written once.
 //!
-//! In: revisions in the order in which the engine gave them. Out: rows of the queue, their revisions, links between
-//! them. What the rows rest on (stored rows, notices, predecessors) is read first, in bulk; then one revision after the
-//! other is applied in memory; then the outcome is written, in bulk. Invariants: the outcome is that of writing one
-//! after the other; of several revisions of one alert only the last makes a row, and each its point.
+//! In: revisions in the order in which the engine gave them: the last one of an episode that midnight cut comes before the
+//! first one of its continuation. Out: rows of the queue, their revisions, links between them. What the rows rest on
+//! (stored rows, notices, predecessors) is read first, in bulk; then one revision after the other is applied in memory;
+//! then the outcome is written, in bulk. Invariants: the outcome is that of writing one after the other; of several
+//! revisions of one alert only the last makes a row, and each its point.
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 

@@ -236,6 +236,49 @@ async fn a_storm_s_evidence_takes_few_statements() {
     assert_eq!(store.awaiting_evidence(0, 10).await.unwrap().len(), 0);
 }
 
+/// A day's episode of one rule and key; after the first day, one that goes on from the day before.
+fn of_day(day: i64, revision: u32, second: i64) -> AlertRevision {
+    let start = day * (DAY.0 / 1_000_000);
+    let mut of = alert(&format!("d{day}"), revision, start + second, 5);
+    (of.first_seen, of.crossed_at) = (Micros(start * 1_000_000), Micros(start * 1_000_000));
+    of.key = "{}".to_owned();
+    of.continuation = day > 0;
+    of
+}
+
+#[tokio::test]
+async fn a_continuation_takes_over_what_its_predecessor_s_last_revision_made_of_it() {
+    let early = NewNotice { crossed_at: Micros(150_000_000), ..notice("n", &of_day(0, 1, 150)) };
+    let worse = AlertRevision { severity: Severity::Critical, ..of_day(0, 3, 150) };
+    let covers = (
+        Publication { notices: vec![early], ..Default::default() },
+        ("n", Status::Acknowledged),
+        vec![of_day(0, 1, 0), of_day(0, 2, 150), of_day(1, 1, 0)],
+        Status::Acknowledged,
+    );
+    let brings_back = (
+        Publication { alerts: vec![of_day(0, 1, 0)], ..Default::default() },
+        ("d0", Status::Closed),
+        vec![of_day(0, 2, 60), worse, of_day(1, 1, 0)],
+        Status::New,
+    );
+    for (first, (handled, status), second, expected) in [covers, brings_back] {
+        let ((_one, one), (_all, all)) = (store().await, store().await);
+        for store in [&one, &all] {
+            store.publish(&first).await.unwrap();
+            store.patch_triage(handled, 0, &to(status), "ann").await.unwrap();
+        }
+        for revision in &second {
+            publish_alerts(&one, vec![revision.clone()]).await;
+        }
+        publish_alerts(&all, second).await;
+        let row = get(&all, "d1").await;
+        assert_eq!((row.predecessor.as_deref(), row.triage.status), (Some("d0"), expected));
+        assert_eq!(row.triage.version, 1, "taken over from what ann had handled");
+        assert_eq!(dump(&all).await, dump(&one).await);
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Alert(AlertRevision),
@@ -283,7 +326,8 @@ async fn publish_step(store: &Store, steps: &[Step]) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Notices first, since that is their order within a publication; analysts act between the first and the second half.
+    /// Notices first, since that is their order within a publication; then one day after the other, since an episode ends
+    /// before another continues it. Analysts act between the first and the second half.
     #[test]
     fn written_together_is_written_one_by_one(
         first in prop::collection::vec(step(), 0..12),
@@ -293,12 +337,15 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let ((_one, one), (_all, all)) = (store().await, store().await);
-            let by_kind = |steps: &[Step]| {
+            let in_order = |steps: &[Step]| {
                 let mut steps = steps.to_vec();
-                steps.sort_by_key(|step| matches!(step, Step::Alert(_)));
+                steps.sort_by_key(|step| match step {
+                    Step::Notice(_) => None,
+                    Step::Alert(of) => Some(of.crossed_at),
+                });
                 steps
             };
-            for (n, half) in [by_kind(&first), by_kind(&second)].iter().enumerate() {
+            for (n, half) in [in_order(&first), in_order(&second)].iter().enumerate() {
                 for step in half {
                     publish_step(&one, std::slice::from_ref(step)).await;
                 }
