@@ -14,6 +14,7 @@ use crate::{
     alerts::{narrow, unsigned},
     bulk::Bulk,
     error::Error,
+    ledger::lost_interval,
     model::{DropReason, LakeCatalog, LakeDrop, LakeFile, LakePosition, LeavingFile, LostInterval},
     store::Store,
     transaction::WriteTx,
@@ -210,7 +211,7 @@ impl Store {
             files: files.iter().map(file).collect::<Result<_, Error>>()?,
             positions: positions.iter().map(position).collect::<Result<_, Error>>()?,
             dropped: dropped.iter().map(dropped_row).collect::<Result<_, Error>>()?,
-            lost: lost.iter().map(lost_row).collect::<Result<_, Error>>()?,
+            lost: lost.iter().map(lost_interval).collect::<Result<_, Error>>()?,
         })
     }
 }
@@ -262,17 +263,6 @@ fn dropped_row(row: &AnyRow) -> Result<LakeDrop, Error> {
         through: Micros(row.try_get("through")?),
         events: unsigned(row.try_get("events")?),
         at: Micros(row.try_get("dropped_at")?),
-    })
-}
-
-fn lost_row(row: &AnyRow) -> Result<LostInterval, Error> {
-    Ok(LostInterval {
-        topic: row.try_get("topic")?,
-        incarnation: narrow(row.try_get("incarnation")?),
-        partition: narrow(row.try_get("partition_no")?),
-        from: row.try_get("from_offset")?,
-        to: row.try_get("to_offset")?,
-        noticed_at: Micros(row.try_get("noticed_at")?),
     })
 }
 

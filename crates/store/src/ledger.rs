@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::Row;
+use sqlx::{Row, any::AnyRow};
 use vedette_event::{Flags, Micros, StoredPlacement};
 
 use crate::{
@@ -219,18 +219,7 @@ impl Store {
         )
         .fetch_all(&self.inner.readers)
         .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(LostInterval {
-                    topic: row.try_get("topic")?,
-                    incarnation: narrow(row.try_get("incarnation")?),
-                    partition: narrow(row.try_get("partition_no")?),
-                    from: row.try_get("from_offset")?,
-                    to: row.try_get("to_offset")?,
-                    noticed_at: Micros(row.try_get("noticed_at")?),
-                })
-            })
-            .collect()
+        rows.iter().map(lost_interval).collect()
     }
 
     /// True if there was a health event of this key.
@@ -259,4 +248,16 @@ impl Store {
             })
             .collect()
     }
+}
+
+/// An interval, by the columns that `lost` and `lake_lost` have in common.
+pub(crate) fn lost_interval(row: &AnyRow) -> Result<LostInterval, Error> {
+    Ok(LostInterval {
+        topic: row.try_get("topic")?,
+        incarnation: narrow(row.try_get("incarnation")?),
+        partition: narrow(row.try_get("partition_no")?),
+        from: row.try_get("from_offset")?,
+        to: row.try_get("to_offset")?,
+        noticed_at: Micros(row.try_get("noticed_at")?),
+    })
 }

@@ -31,6 +31,21 @@ pub struct Outcome {
     pub undecided: u64,
 }
 
+impl Outcome {
+    /// How many came to what, in words, without those of which there is none.
+    pub fn parts(&self) -> impl Iterator<Item = (u64, &'static str)> {
+        let parts = [
+            (self.true_positive, "true positive"),
+            (self.benign, "benign"),
+            (self.false_positive, "false positive"),
+            (self.duplicate, "duplicate"),
+            (self.undecided, "closed"),
+            (self.open, "open"),
+        ];
+        parts.into_iter().filter(|(n, _)| *n > 0)
+    }
+}
+
 /// One key of a rule: what an exception for it would have hidden.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct OfKey {

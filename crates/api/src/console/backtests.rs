@@ -129,24 +129,9 @@ impl KeyLine {
 
 /// `12: 3 true positive, 9 open`.
 fn outcome(of: &Outcome) -> String {
-    let parts = [
-        (of.true_positive, "true positive"),
-        (of.benign, "benign"),
-        (of.false_positive, "false positive"),
-        (of.duplicate, "duplicate"),
-        (of.undecided, "closed"),
-        (of.open, "open"),
-    ];
-    let parts: Vec<String> = parts
-        .iter()
-        .filter(|(n, _)| *n > 0)
-        .map(|(n, what)| format!("{} {what}", words::number(*n)))
-        .collect();
-    if parts.is_empty() {
-        words::number(of.alerts)
-    } else {
-        format!("{}: {}", words::number(of.alerts), parts.join(", "))
-    }
+    let parts: Vec<String> = of.parts().map(|(n, what)| format!("{} {what}", words::number(n))).collect();
+    let all = words::number(of.alerts);
+    if parts.is_empty() { all } else { format!("{all}: {}", parts.join(", ")) }
 }
 
 /// What one came to.

@@ -14,7 +14,7 @@ use crate::{
 const HOUR: i64 = 3_600_000_000;
 
 /// With the two that are the lake's own.
-fn declared() -> Fields {
+pub(super) fn declared() -> Fields {
     let mut all = super::declared();
     for (name, kind) in [("event.ingested", FieldType::Time), ("vedette.clock", FieldType::Text)] {
         all.0.insert(name.to_owned(), FieldDef { kind, description: "d".to_owned() });

@@ -6,7 +6,7 @@ use proptest::{prelude::*, sample::select};
 use vedette_event::{Flags, Placed};
 use vedette_store::model::LakeFile;
 
-use super::*;
+use super::{lake::declared, *};
 use crate::{
     Supply,
     lake::{Lake, Writer, placed},
@@ -55,14 +55,6 @@ const HOSTILE: [&str; 40] = [
     "{\"a\":\"b\"}",
     "a\u{200d}b",
 ];
-
-fn declared() -> Fields {
-    let mut all = super::declared();
-    for (name, kind) in [("event.ingested", FieldType::Time), ("vedette.clock", FieldType::Text)] {
-        all.0.insert(name.to_owned(), FieldDef { kind, description: "d".to_owned() });
-    }
-    all
-}
 
 fn lake_columns() -> Columns {
     let declared = declared();

@@ -71,16 +71,7 @@ fn outcome(of: &Outcome) -> String {
     if of.alerts == 0 {
         return "-".to_owned();
     }
-    let parts = [
-        (of.true_positive, "true positive"),
-        (of.benign, "benign"),
-        (of.false_positive, "false positive"),
-        (of.duplicate, "duplicate"),
-        (of.undecided, "closed"),
-        (of.open, "open"),
-    ];
-    let parts: Vec<String> =
-        parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    let parts: Vec<String> = of.parts().map(|(n, what)| format!("{n} {what}")).collect();
     format!("{}: {}", of.alerts, parts.join(", "))
 }
 

@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use vedette_correlate::HealthSignal;
 use vedette_engine::{Compiled, DetectedBatch, Engine, EngineSettings, NewRevision, Output};
-use vedette_event::{Flags, Incarnation, MAX_ROWS, Micros, Partition, Placed, Span, StoredPlacement, place};
+use vedette_event::{Flags, Incarnation, Micros, Partition, Placed, Span, StoredPlacement, place};
 use vedette_hunt::lake::{InTime, InTimeBatch, Places};
 use vedette_store::model::LakeFile;
 
@@ -143,24 +143,9 @@ fn split(
 ) -> Result<()> {
     let Some(source) = compiled.sources.find(&batch.source) else { return Ok(()) };
     let places = Places::of(&batch.events)?;
-    let mut rows: BTreeMap<(&str, Incarnation, i32), Vec<u32>> = BTreeMap::new();
-    for row in 0..places.rows() {
-        let time = places.time(row);
-        if time >= from && time < end {
-            rows.entry(places.partition(row)).or_default().push(row as u32);
-        }
-    }
-    for ((topic, incarnation, number), mut rows) in rows {
-        let topic = compiled.topics.find(topic).context("a topic that nobody named")?;
-        rows.sort_by_key(|row| places.offset(*row as usize));
-        tasks.extend(rows.chunks(MAX_ROWS).map(|rows| Task {
-            source,
-            partition: Partition { topic, number },
-            incarnation,
-            events: batch.events.clone(),
-            rows: rows.to_vec(),
-        }));
-    }
+    let within = |row: &u32| (from..end).contains(&places.time(*row as usize));
+    let rows = (0..places.rows() as u32).filter(within);
+    tasks.extend(way::tasks(source, &batch.events, rows, |topic| compiled.topics.find(topic))?);
     Ok(())
 }
 

@@ -14,7 +14,8 @@ use anyhow::{Context as _, Result};
 use vedette_decode::{Decoder, UNMAPPED, all_fields};
 use vedette_engine::{Compiled, DetectedBatch, Detector};
 use vedette_event::{
-    Fields, Partition, Projection, RawBatch, SourceDef, SourceIx, Sources, raw::RawBatchBuilder, source::Form,
+    Fields, Incarnation, MAX_ROWS, Partition, Projection, RawBatch, SourceDef, SourceIx, Sources, TopicIx,
+    raw::RawBatchBuilder, source::Form,
 };
 use vedette_hunt::{
     RecordBatch,
@@ -32,6 +33,33 @@ pub struct Task {
     pub incarnation: u16,
     pub events: RecordBatch,
     pub rows: Vec<u32>,
+}
+
+/// Cuts rows of a source into tasks; `topic` tells topics apart.
+pub fn tasks(
+    source: SourceIx,
+    events: &RecordBatch,
+    chosen: impl IntoIterator<Item = u32>,
+    topic: impl Fn(&str) -> Option<TopicIx>,
+) -> Result<Vec<Task>> {
+    let places = Places::of(events)?;
+    let mut rows: BTreeMap<(&str, Incarnation, i32), Vec<u32>> = BTreeMap::new();
+    for row in chosen {
+        rows.entry(places.partition(row as usize)).or_default().push(row);
+    }
+    let mut tasks = Vec::new();
+    for ((name, incarnation, number), mut rows) in rows {
+        let topic = topic(name).context("a topic that nobody named")?;
+        rows.sort_by_key(|row| places.offset(*row as usize));
+        tasks.extend(rows.chunks(MAX_ROWS).map(|rows| Task {
+            source,
+            partition: Partition { topic, number },
+            incarnation,
+            events: events.clone(),
+            rows: rows.to_vec(),
+        }));
+    }
+    Ok(tasks)
 }
 
 /// What one thread evaluates with.

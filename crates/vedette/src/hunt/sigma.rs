@@ -10,16 +10,16 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use vedette_engine::{Compiled, Version};
-use vedette_event::{MAX_ROWS, Partition, SourceIx, Sources, TopicIx, Topics};
+use vedette_event::{SourceIx, Sources, TopicIx, Topics};
 use vedette_hunt::{
     BooleanArray, Query, RecordBatch, SOURCE, Sigma,
-    lake::{Lake, Places, texts},
+    lake::{Lake, texts},
 };
 use vedette_sigma::RuleSet;
 
 use super::rules::find;
 use crate::{
-    backtest::way::{self, Hand, Task},
+    backtest::way::{self, Hand},
     table,
 };
 
@@ -91,24 +91,19 @@ fn judged(
     if (0..events.num_rows()).all(|row| concerned(row).is_none()) {
         return Ok(found.into_iter().collect());
     }
-    let places = Places::of(events)?;
-    let mut parts: BTreeMap<_, Vec<u32>> = BTreeMap::new();
+    let mut rows: BTreeMap<SourceIx, Vec<u32>> = BTreeMap::new();
     for (row, judged) in found.iter_mut().enumerate() {
         if let Some(source) = concerned(row) {
             *judged = None;
-            parts.entry((source, places.partition(row))).or_default().push(row as u32);
+            rows.entry(source).or_default().push(row as u32);
         }
     }
-    for ((source, (_, incarnation, number)), mut rows) in parts {
-        rows.sort_by_key(|row| places.offset(*row as usize));
+    for (source, rows) in rows {
         // Rules look at no topic.
-        let partition = Partition { topic: TopicIx(0), number };
-        for rows in rows.chunks(MAX_ROWS) {
-            let events = events.clone();
-            let task = Task { source, partition, incarnation, events, rows: rows.to_vec() };
+        for task in way::tasks(source, events, rows, |_| Some(TopicIx(0)))? {
             let (batches, _) = hand.evaluate(&task)?;
             for batch in batches {
-                let row = |row: usize| rows[batch.events.records[row] as usize] as usize;
+                let row = |row: usize| task.rows[batch.events.records[row] as usize] as usize;
                 (0..batch.events.rows()).for_each(|of| found[row(of)] = Some(false));
                 batch.hits.iter().for_each(|hit| found[row(hit.row as usize)] = Some(true));
             }

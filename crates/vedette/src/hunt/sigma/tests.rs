@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use vedette_decode::{Decoder, all_fields};
 use vedette_event::{
-    Flags, MAX_ROWS, Micros, Placed, Projection, RawBatch, RuleIx, SourceIx, Span, place,
+    Flags, MAX_ROWS, Micros, Partition, Placed, Projection, RawBatch, RuleIx, SourceIx, Span, place,
     raw::RawBatchBuilder,
 };
 use vedette_hunt::{
