@@ -28,6 +28,8 @@ const BLOCK: usize = 1 << 20;
 const BLOCKS: usize = 32;
 /// How much is read at a time at least: more, smaller reads cost more than a thousand files hold.
 const LEAST_BLOCK: usize = 1 << 14;
+/// How much is asked for first where it is not known how much there is: what a pipe holds.
+const FIRST_BLOCK: usize = 1 << 16;
 /// How much of a compressed file is read at a time.
 const COMPRESSED_BLOCK: usize = 1 << 16;
 /// The longest record and a `\r`.
@@ -65,8 +67,10 @@ pub struct FileBatches {
     read: Arc<AtomicU64>,
     size: Option<u64>,
     lines: Lines,
-    /// How much is read at a time.
+    /// How much is read at a time at most.
     block: usize,
+    /// How much is asked for next: twice what came while that fills blocks.
+    ahead: usize,
     /// Found while a block was filled; given out once the lines before it have been.
     failed: Option<Error>,
     ended: bool,
@@ -105,6 +109,7 @@ impl FileBatches {
             size,
             lines: Lines::default(),
             block: BLOCK,
+            ahead: if size.is_some() { BLOCK } else { FIRST_BLOCK },
             failed: None,
             ended: false,
         })
@@ -130,7 +135,7 @@ impl FileBatches {
 
     /// Reads the next block: from a file a full one, from a pipe what is there.
     fn fill(&mut self) {
-        let mut block = self.lines.carry(self.block);
+        let mut block = self.lines.carry(self.ahead.min(self.block));
         let start = block.len();
         block.resize(block.capacity(), 0);
         let mut end = start;
@@ -151,6 +156,9 @@ impl FileBatches {
                 break;
             }
         }
+        // A pipe gives 64 KiB at a time. In blocks of a mebibyte, each cleared and held until its few lines are through, 300,000 lines took 90 MiB.
+        let filled = end == block.len();
+        self.ahead = if filled { self.block.min(2 * self.ahead) } else { (end - start).max(FIRST_BLOCK) };
         block.truncate(end);
         if self.ended {
             // The last block stays as long as the file is open, and files of one line can be thousands.

@@ -158,3 +158,29 @@ fn one_of_many_files_is_read_in_small_blocks_and_long_lines_stay_whole() {
     let first = open(&file).one_of(500).next().unwrap().unwrap();
     assert!(first.data.len() <= (32 << 20) / 500, "{}", first.data.len());
 }
+
+#[test]
+fn a_pipe_is_read_in_blocks_as_large_as_what_it_gives() {
+    // What a pipe holds, and now and then a little more than nothing.
+    let text = many();
+    let pieces: Vec<Vec<u8>> = text.chunks(40_000).map(<[u8]>::to_vec).collect();
+    struct Pipe(std::vec::IntoIter<Vec<u8>>);
+    impl Read for Pipe {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            let piece = self.0.next().unwrap_or_default();
+            buf[..piece.len()].copy_from_slice(&piece);
+            Ok(piece.len())
+        }
+    }
+    let mut batches = open(&write(b""));
+    let raw = Counted { raw: Box::new(Pipe(pieces.into_iter())), read: Arc::default() };
+    (batches.size, batches.ahead) = (None, FIRST_BLOCK);
+    batches.decoder = Unpacker::Plain(Cursor::new(Vec::new()).chain(raw));
+    let mut lines = 0;
+    for batch in batches {
+        let batch = batch.unwrap();
+        lines += batch.records.len();
+        assert!(batch.data.capacity() <= 2 * FIRST_BLOCK, "{} bytes", batch.data.capacity());
+    }
+    assert_eq!(lines, 30_000);
+}
