@@ -34,6 +34,7 @@ fn settings(brokers: &str, topics: &[&str]) -> IngestSettings {
         allowance: Span::secs(5),
         fetch_wait: Duration::from_millis(10),
         queue: 64,
+        held: false,
     }
 }
 

@@ -319,6 +319,9 @@ impl Reader {
             let ReadFrom { offset, lost, .. } = *start;
             lane.current = !self.given_up.contains(&lane.partition.topic);
             let partition = lane.partition;
+            if self.settings.held {
+                self.paused.insert(partition);
+            }
             if let Some((from, to)) = lost {
                 self.outbox.push_back(Ingested::Lost { partition, from, to });
             }

@@ -35,6 +35,7 @@ fn reader(on_loss: OnLoss) -> (Reader, Receiver<Ask>) {
         allowance: Span::secs(5),
         fetch_wait: Duration::from_millis(10),
         queue: 64,
+        held: false,
     });
     let shared = Arc::new(Shared::new(&settings.topics));
     let connection = Arc::new(Connection::new(&settings.brokers, &settings.security));

@@ -28,6 +28,8 @@ pub struct IngestSettings {
     pub fetch_wait: Duration,
     /// How many items the channel holds before reading stops.
     pub queue: usize,
+    /// Whether a partition is read only once it is resumed.
+    pub held: bool,
 }
 
 /// One topic.

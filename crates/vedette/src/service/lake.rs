@@ -5,6 +5,7 @@
 //! holds it up (a full disk, a store that does not answer) is tried again and holds up nobody else; what waits is bounded, and then
 //! nothing more is read; a file's events and the positions behind them are noted together, so that each event is in the lake once.
 //!
+//! It reads no record before detection has read it ([`behind`]).
 //! It has a reader of its own, because a disk may be slow for an hour: what detection has passed by then can only be read again, so there must
 //! be a reader that stands where the lake does, and a second way beside it would be one more to be wrong. It costs a second fetch of
 //! each record; decoding is another one anyway, since here all fields are wanted.
@@ -33,14 +34,14 @@ use vedette_hunt::{
     lake::{Live, Writer, lean, placed, remove, remove_orphans},
 };
 use vedette_ingest::{
-    Ingest, IngestSettings, Ingested, LastRead, OnLoss, Recovery, Resume, StartAt, record_hash,
+    Ingest, IngestSettings, Ingested, LagView, LastRead, OnLoss, Recovery, Resume, StartAt, record_hash,
 };
 use vedette_store::{
     Store,
     model::{LakeFile, LakePosition, LostInterval},
 };
 
-use super::supervisor::Stage;
+use super::{behind, supervisor::Stage};
 use crate::config::{Config, lake::LakeConfig};
 
 /// Bytes of events that wait to be written at most: some 200,000 events of a firewall, whose sorting takes as much again. A query holds what waited
@@ -67,6 +68,8 @@ pub struct Wires {
     pub lake: LakeConfig,
     /// What is read, and how.
     pub settings: IngestSettings,
+    /// How far detection has come: what it has not read is not read here.
+    pub detection: LagView,
     /// The names and incarnations of topics at the start.
     pub topics: Arc<Topics>,
     /// The sources change.
@@ -209,7 +212,7 @@ struct Filling<'a> {
     noted: Instant,
     // Ended before the rest, as the last to be dropped is who is read from.
     records: Receiver<Ingested>,
-    _ingest: Ingest,
+    ingest: Ingest,
 }
 
 impl<'a> Filling<'a> {
@@ -229,7 +232,7 @@ impl<'a> Filling<'a> {
             }
         }
         wires.live.begin(&before);
-        let mut settings = wires.settings.clone();
+        let mut settings = IngestSettings { held: true, ..wires.settings.clone() };
         for topic in &mut settings.topics {
             // What is lost does not become less by standing still, and is said in each answer.
             topic.on_loss = OnLoss::Continue;
@@ -254,14 +257,18 @@ impl<'a> Filling<'a> {
             since: None,
             noted: Instant::now(),
             records,
-            _ingest: ingest,
+            ingest,
         })
     }
 
     /// Until it is to stop, or topics have become others: these.
     fn run(&mut self, stage: &Stage) -> Result<Option<Arc<Topics>>> {
-        let mut looked = Instant::now();
+        let (mut looked, mut kept) = (Instant::now(), None::<Instant>);
         loop {
+            if kept.is_none_or(|kept| kept.elapsed() >= TICK) {
+                kept = Some(Instant::now());
+                behind::keep(&self.ingest, &self.wires.detection);
+            }
             if stage.stopping() {
                 self.write(stage)?;
                 return Ok(None);

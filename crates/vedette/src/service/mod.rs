@@ -11,6 +11,7 @@
 //! until the end; whatever is stuck, the process ends within ten seconds of being asked to.
 
 mod adopt;
+mod behind;
 mod costs;
 mod descriptors;
 mod evidence;
@@ -248,7 +249,7 @@ async fn run_all(
 
     let (in_force_out, in_force) = watch::channel(compiled.clone());
     let to = (in_force.clone(), store.clone(), asking);
-    fill(prepared.lake, (filling, secret), to, supervisor).world()?;
+    fill(prepared.lake, (filling, secret, ingest.lag_view()), to, supervisor).world()?;
     let wanted = acting.wanted();
     let witness = acting.start(in_force.clone(), supervisor).world()?;
     let (to, runtime, crowded) = (store.clone(), Handle::current(), outbox.crowded());
@@ -306,7 +307,7 @@ async fn run_all(
 /// Starts who fills the lake and who looks after it, if there is to be one.
 fn fill(
     lake: Option<(PathBuf, LakeConfig)>,
-    (settings, secret): (vedette_ingest::IngestSettings, [u8; 32]),
+    (settings, secret, detection): (vedette_ingest::IngestSettings, [u8; 32], vedette_ingest::LagView),
     (in_force, store, (hunts, live, reader)): (watch::Receiver<Arc<Compiled>>, Store, Asking),
     supervisor: &Supervisor,
 ) -> std::io::Result<()> {
@@ -326,7 +327,8 @@ fn fill(
         live: live.clone(),
         swept: Arc::clone(&swept),
     };
-    let wires = lake::Wires { folder, lake, settings, topics, in_force, store, live, swept, secret };
+    let wires =
+        lake::Wires { folder, lake, settings, detection, topics, in_force, store, live, swept, secret };
     let runtime = Handle::current();
     supervisor.spawn(Name::Lake, move |stage| lake::run(wires, &runtime, stage))?;
     let runtime = Handle::current();

@@ -418,6 +418,7 @@ fn ingest_settings(
         allowance: config.engine.skew,
         fetch_wait: Duration::from_millis(10),
         queue: RECORDS,
+        held: false,
     }
 }
 
