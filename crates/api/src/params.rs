@@ -74,7 +74,7 @@ pub(crate) fn query<T: DeserializeOwned + IntoParams>(uri: &Uri) -> Result<T, Pr
     let Query(value) = Query::try_from_uri(uri).map_err(|e| {
         let text = e.to_string();
         let detail = text.rsplit_once("query string: ").map_or(text.as_str(), |(_, inner)| inner);
-        Problem::new(Kind::InvalidParameter, detail)
+        Problem::new(Kind::InvalidParameter, in_words(detail))
     })?;
     Ok(value)
 }
@@ -112,8 +112,35 @@ pub(crate) fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// A body as a `T`.
 pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| Problem::new(Kind::InvalidBody, format!("The body cannot be read: {e}.")))
+    serde_json::from_slice(bytes).map_err(|e| {
+        Problem::new(Kind::InvalidBody, format!("The body cannot be read: {}.", in_words(&e.to_string())))
+    })
+}
+
+/// What serde says is wrong, in the words of who asks: it names what it expected as Rust does (`struct HuntBody`, `usize`). What stands in
+/// backquotes is the caller's own and stays.
+fn in_words(said: &str) -> String {
+    if let Some(rest) = said.strip_prefix("missing field ") {
+        let (name, place) = rest
+            .split_once(" at line ")
+            .map_or((rest, String::new()), |(name, at)| (name, format!(" at line {at}")));
+        return format!("{name} is missing{place}");
+    }
+    let Some((found, expected)) = said.rsplit_once(", expected ") else { return said.to_owned() };
+    let (what, place) =
+        expected.split_once(" at line ").map_or((expected, None), |(what, at)| (what, Some(at)));
+    let first = what.split_whitespace().next().unwrap_or_default();
+    let words = match first {
+        "struct" | "map" | "internally" | "adjacently" => "an object",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number that is not negative",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "tuple" => "a list",
+        _ if what == "a sequence" => "a list",
+        _ => what,
+    };
+    let place = place.map(|at| format!(" at line {at}")).unwrap_or_default();
+    format!("{found}, expected {words}{place}")
 }
 
 /// The problem for a body that could not be taken in.

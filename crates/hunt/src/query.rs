@@ -293,7 +293,7 @@ impl Query {
         let mut at = 0;
         while at < self.tokens.len() {
             let begins = matches!(&self.tokens[at].token, Token::Word(word)
-                if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("sigma"));
+                if word.value == "sigma" || word.quote_style.is_none() && word.value.eq_ignore_ascii_case("sigma"));
             let open = self.next_solid(at + 1).filter(|_| begins);
             let Some(open) = open.filter(|open| self.tokens[*open].token == Token::LParen) else {
                 at += 1;

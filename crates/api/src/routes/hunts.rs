@@ -84,7 +84,16 @@ pub(crate) async fn ask(
     Ok((headers, Body::from_stream(hunt.pieces(first))).into_response())
 }
 
-/// The form that the caller wants most, and its media type.
+/// A weight of 1 in `Accept`, in thousandths (RFC 9110, 12.4.2).
+const FULL: u16 = 1_000;
+
+/// A weight of `Accept`; what cannot be read has none.
+fn weight(text: &str) -> Option<u16> {
+    let weight: f64 = text.trim().parse().ok()?;
+    (0.0..=1.0).contains(&weight).then_some((weight * f64::from(FULL)).round() as u16)
+}
+
+/// The form that the caller wants most, and its media type; of those wanted alike the one that is named first.
 fn form(headers: &HeaderMap) -> Result<(Form, &'static str), Problem> {
     let all = [(NDJSON, Form::Ndjson), (CSV, Form::Csv), (ARROW, Form::Arrow)];
     let accepted: Vec<&str> =
@@ -92,15 +101,23 @@ fn form(headers: &HeaderMap) -> Result<(Form, &'static str), Problem> {
     if accepted.is_empty() {
         return Ok((Form::Ndjson, NDJSON));
     }
-    let words = accepted.iter().flat_map(|value| value.split(','));
-    for word in words.map(|word| word.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()) {
+    let mut best: Option<(Form, &'static str, u16)> = None;
+    for word in accepted.iter().flat_map(|value| value.split(',')) {
+        let mut parts = word.split(';').map(|part| part.trim().to_ascii_lowercase());
+        let word = parts.next().unwrap_or_default();
+        let weight = parts.find_map(|part| weight(part.strip_prefix("q=")?)).unwrap_or(FULL);
         let named = all.iter().find(|(media, _)| {
             let group = media.split('/').next().unwrap_or_default();
             word == *media || word == "*/*" || word == format!("{group}/*")
         });
-        if let Some((media, form)) = named {
-            return Ok((*form, media));
+        if let Some((media, form)) = named
+            && weight > best.map_or(0, |(_, _, weight)| weight)
+        {
+            best = Some((*form, media, weight));
         }
+    }
+    if let Some((form, media, _)) = best {
+        return Ok((form, media));
     }
     let detail = "None of the media types of `Accept` is one that rows are written in.";
     Err(Problem::new(Kind::NotAcceptable, detail).valid(all.map(|(media, _)| media)))

@@ -51,6 +51,24 @@ async fn a_link_of_another_site_fills_the_form_and_asks_nothing() {
 }
 
 #[tokio::test]
+async fn a_link_with_a_slip_of_the_pen_is_told() {
+    let api = hunting().await;
+    for (query, told) in [
+        ("span=yesterday", "`span` must be a whole number"),
+        ("since=yesterday", "`since=yesterday` is no RFC 3339 time"),
+        ("source=nowhere", "There is no source `nowhere`; there are: "),
+    ] {
+        let page = api.get(&format!("/hunt?sql=select+1&{query}")).await;
+        assert_eq!(page.status, StatusCode::BAD_REQUEST, "{query}");
+        let text = page.text().replace("&#96;", "`");
+        assert!(text.contains(told), "{query}: {text}");
+    }
+    let page = api.get("/hunt?sql=select+1&span=3h").await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.text().contains("<option value=\"3h\" selected>3h</option>"), "{}", page.text());
+}
+
+#[tokio::test]
 async fn an_answer_is_a_table_with_figures_and_says_what_it_rests_on() {
     let api = hunting().await;
     let page = form(&api, "/hunt", &[("sql", "select *\r\nfrom events"), ("span", "all")]).await;

@@ -223,15 +223,19 @@ async fn the_form_is_the_one_that_is_accepted() {
     for (accept, media, end) in [
         ("text/csv", "text/csv", "{\"n\":2}\n"),
         ("text/html, text/csv;q=0.5", "text/csv", "{\"n\":2}\n"),
+        ("*/*;q=0.1, text/csv; q=0.9", "text/csv", "{\"n\":2}\n"),
+        ("text/csv;q=0, application/vnd.apache.arrow.stream", "application/vnd.apache.arrow.stream", "END"),
         ("application/vnd.apache.arrow.stream", "application/vnd.apache.arrow.stream", "END"),
     ] {
         let answer = ask(&api, json!({"sql": "select 1"}), accept).await;
         assert_eq!(answer.header(header::CONTENT_TYPE), media);
         assert!(answer.text().ends_with(end), "{}", answer.text());
     }
-    let refused = ask(&api, json!({"sql": "select 1"}), "text/html").await;
-    assert_eq!(refused.status, StatusCode::NOT_ACCEPTABLE);
-    assert_eq!(noted(&api).await.len(), 6, "what is refused before it is asked is no hunt");
+    for none in ["text/html", "text/csv;q=0"] {
+        let refused = ask(&api, json!({"sql": "select 1"}), none).await;
+        assert_eq!(refused.status, StatusCode::NOT_ACCEPTABLE);
+    }
+    assert_eq!(noted(&api).await.len(), 10, "what is refused before it is asked is no hunt");
 }
 
 #[tokio::test]
@@ -256,6 +260,16 @@ async fn what_cannot_be_asked_is_a_problem_with_its_place() {
     ] {
         let answer = ask(&api, wrong.clone(), "*/*").await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{wrong}");
+    }
+    for (wrong, told) in [
+        (json!([1]), "expected a string"),
+        (json!({"sql": 5}), "invalid type: integer `5`, expected a string at line 1"),
+        (json!(5), "invalid type: integer `5`, expected an object at line 1"),
+        (json!({"sql": "select 1", "limit": -1}), "expected a whole number that is not negative at line 1"),
+        (json!({}), "`sql` is missing at line 1"),
+    ] {
+        let detail = ask(&api, wrong.clone(), "*/*").await.json()["detail"].to_string();
+        assert!(detail.contains(told), "{wrong}: {detail}");
     }
     let none = empty(|_| {}).await;
     assert_eq!(ask(&none, json!({"sql": "select 1"}), "*/*").await.status, StatusCode::SERVICE_UNAVAILABLE);

@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
 };
 
@@ -255,12 +255,15 @@ fn what_is_missing_comes_with_the_lake() {
     assert_eq!(missing(Some("waf")), Missing::default());
 }
 
-/// Takes, writes and has the catalog name events, as the service does, for a while.
-fn fill(store: &Store, folder: &Path, live: &Live, runtime: &Handle, rounds: i64) {
+/// Takes, writes and has the catalog name events, as the service does, for so many rounds and until it is enough.
+fn fill(store: &Store, folder: &Path, live: &Live, runtime: &Handle, rounds: i64, enough: impl Fn() -> bool) {
     let mut writer = Writer::new(folder);
     let fw: Arc<str> = "fw".into();
     let mut next = 0;
-    for round in 0..rounds {
+    for round in 0.. {
+        if round >= rounds && enough() {
+            return;
+        }
         for _ in 0..=round % 3 {
             let to = next + 1 + round % 5;
             let events = of("fw", next..to);
@@ -291,13 +294,15 @@ fn each_event_is_there_once_while_files_are_closed() {
     let store = runtime.block_on(Store::open(StoreSettings::new(data.path(), Access::Engine))).unwrap();
     let live = Live::default();
     let done = AtomicBool::new(false);
+    let satisfied = AtomicUsize::new(0);
     let looks = thread::scope(|scope| {
         let reader = LakeReader::new(store.clone(), &folder, live.clone(), topics());
         let looks: Vec<_> = (0..2)
             .map(|_| {
-                let (reader, runtime, done) = (reader.clone(), runtime.handle(), &done);
+                let (reader, runtime, done, satisfied) =
+                    (reader.clone(), runtime.handle(), &done, &satisfied);
                 scope.spawn(move || {
-                    let (mut looks, mut mixed) = (0, 0);
+                    let (mut looks, mut mixed, mut had) = (0, 0, false);
                     while !done.load(Ordering::Relaxed) {
                         let lake = runtime.block_on(reader.now(None)).unwrap();
                         // Without a query, so that there are many looks.
@@ -308,12 +313,18 @@ fn each_event_is_there_once_while_files_are_closed() {
                         if looks % 20 == 0 {
                             assert_eq!(offsets(&lake), (0..next).collect::<Vec<_>>());
                         }
+                        if !had && looks > 40 && mixed > 0 {
+                            had = true;
+                            satisfied.fetch_add(1, Ordering::Relaxed);
+                        }
                     }
                     (looks, mixed)
                 })
             })
             .collect();
-        fill(&store, &folder, &live, runtime.handle(), 120);
+        // Where the machine is busy 120 rounds are over before each has looked so often.
+        let enough = || satisfied.load(Ordering::Relaxed) == 2 || looks.iter().any(|look| look.is_finished());
+        fill(&store, &folder, &live, runtime.handle(), 120, enough);
         done.store(true, Ordering::Relaxed);
         looks.into_iter().map(|look| look.join().unwrap()).collect::<Vec<_>>()
     });

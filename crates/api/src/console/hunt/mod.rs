@@ -41,7 +41,7 @@ use crate::{
     hunts::{Column, Form, HuntSchema},
     metrics::now,
     params::{Segment, Strict},
-    problem::{Kind, Problem},
+    problem::{Kind, Problem, short},
 };
 
 /// Rows that are looked at for figures of fields.
@@ -137,6 +137,18 @@ impl Asked {
         Ok(HuntBody { sql: self.sql(), source: given(&self.source), since, until, limit: Some(ROWS) })
     }
 
+    /// Refuses what is no stretch of time and no source, so that a link with a slip of the pen does not show as if it said nothing.
+    fn check(&self, schema: &HuntSchema) -> Result<(), Problem> {
+        self.body()?.question(Form::Values)?;
+        let Some(source) = given(&self.source) else { return Ok(()) };
+        if schema.sources.iter().any(|known| known.name == source) {
+            return Ok(());
+        }
+        let known: Vec<&str> = schema.sources.iter().map(|known| &*known.name).collect();
+        let detail = format!("There is no source `{}`; there are: {}.", short(&source), known.join(", "));
+        Err(Problem::new(Kind::InvalidParameter, detail))
+    }
+
     /// A link that asks it again.
     fn href(&self) -> String {
         let sql = self.sql();
@@ -177,8 +189,8 @@ struct Before {
 }
 
 struct Option_ {
-    value: &'static str,
-    label: &'static str,
+    value: String,
+    label: String,
     chosen: bool,
 }
 
@@ -234,22 +246,29 @@ pub(super) async fn ask(
 
 async fn answered(app: &Arc<App>, caller: &Caller, asked: Asked, run: bool) -> Result<Response, Problem> {
     let schema = hunt::schema(app).map_err(|problem| problem.detail().to_owned());
-    let answer = if run && schema.is_ok() { Some(find(app, caller, &asked).await) } else { None };
-    let (found, wrong) = match answer {
-        None => (None, None),
-        Some(Ok(found)) => (Some(found), None),
-        Some(Err(problem)) => (None, Some(Wrong::of(&problem))),
+    let (found, wrong) = match &schema {
+        Err(_) => (None, None),
+        Ok(_) if run => match find(app, caller, &asked).await {
+            Ok(found) => (Some(found), None),
+            Err(problem) => (None, Some(Wrong::of(&problem))),
+        },
+        Ok(schema) => (None, asked.check(schema).err().as_ref().map(Wrong::of)),
     };
     let chosen = asked.span().map(str::to_owned);
-    let spans =
-        SPANS.map(|(value, label)| Option_ { value, label, chosen: chosen.as_deref() == Some(value) });
+    let offered = |value: &str| SPANS.iter().any(|(known, _)| *known == value);
+    let other = chosen.as_deref().filter(|value| !offered(value)).map(|value| (value, value));
+    let spans = SPANS.into_iter().chain(other).map(|(value, label)| Option_ {
+        value: value.to_owned(),
+        label: label.to_owned(),
+        chosen: chosen.as_deref() == Some(value),
+    });
     let kept = saved::list(app, caller).await?.items.into_iter();
     let removable = |owner: &str| owner == caller.name || caller.role >= Role::Admin;
     let status = wrong.as_ref().map(|_| axum::http::StatusCode::BAD_REQUEST);
     let mut page = render(&HuntPage {
         frame: Frame::new(&app.live.now(), "/hunt"),
         sql: asked.sql(),
-        spans: spans.into(),
+        spans: spans.collect(),
         since: asked.since.clone().unwrap_or_default(),
         until: asked.until.clone().unwrap_or_default(),
         source: asked.source.clone().unwrap_or_default(),

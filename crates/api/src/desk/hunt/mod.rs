@@ -59,7 +59,8 @@ pub(crate) struct HuntBody {
 }
 
 impl HuntBody {
-    fn question(&self, form: Form) -> Result<Question, Problem> {
+    /// What is asked, checked as far as its text need not be read.
+    pub(crate) fn question(&self, form: Form) -> Result<Question, Problem> {
         let invalid = |detail: String| Problem::new(Kind::InvalidBody, detail);
         if self.sql.trim().is_empty() || self.sql.len() > MAX_SQL {
             return Err(invalid(format!("`sql` must be 1 to {MAX_SQL} bytes.")));
