@@ -2,12 +2,13 @@
 //!
 //! In: `cargo bench -p vedette-tests --bench pipeline -- [--records N] [--samples N] [--background RATE] [--rate RATE]
 //! [--disorder SECONDS] [--threads N]… [--storm RULES]… [--hosts N]
-//! [--keys N] [--acting] [--binary PATH] [--json]`, and Kafka's jars in
+//! [--keys N] [--acting] [--hunting] [--binary PATH] [--json]`, and Kafka's jars in
 //! `VEDETTE_KAFKA_LIB`. Out: a table, or one JSON object: throughput and processor time from an empty store to lag 0, the same after a SIGKILL half-way, latency of
 //! notices and final alerts under a background, and how long a restart takes.
 //! With `--threads` it measures only throughput, with each number of threads in turn, three times over.
 //! With `--storm` it measures only that: so many rules that fire for all hosts at once. With `--keys` only what so many keys cost.
 //! With `--acting` only how long it takes until people and bouncers hear of a record.
+//! With `--hunting` only what the lake and hunts cost.
 //! Without `--disorder` the sources keep their own `D`, and final alerts take more than a minute to come.
 
 #![allow(clippy::print_stdout)]
@@ -16,6 +17,7 @@ mod acting;
 #[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../../kafka/broker.rs"]
 mod broker;
+mod hunting;
 mod keys;
 mod latency;
 mod load;
@@ -57,6 +59,7 @@ struct Args {
     hosts: usize,
     keys: Option<u64>,
     acting: bool,
+    hunting: bool,
     binary: Option<PathBuf>,
     json: bool,
 }
@@ -74,6 +77,7 @@ impl Args {
             hosts: 1_000,
             keys: None,
             acting: false,
+            hunting: false,
             binary: None,
             json: false,
         };
@@ -92,6 +96,7 @@ impl Args {
                 "--keys" => all.keys = Some(value()?.parse()?),
                 "--binary" => all.binary = Some(value()?.into()),
                 "--acting" => all.acting = true,
+                "--hunting" => all.hunting = true,
                 "--json" => all.json = true,
                 // Cargo says so to every bench.
                 "--bench" => {}
@@ -207,6 +212,11 @@ fn main() -> Result<()> {
             eprintln!("{threads} threads");
             throughput(&mut deploy(Some(*threads))?.run()?, args.records, &mut report)?;
         }
+        report.print(args.json);
+        return broker.kill();
+    }
+    if args.hunting {
+        hunting::measure((&binary, &bootstrap), args.disorder, args.records, &mut report)?;
         report.print(args.json);
         return broker.kill();
     }

@@ -108,11 +108,23 @@ impl Deployment {
         Ok(deployment)
     }
 
+    /// The same with or without a lake.
+    pub fn with_lake(self, on: bool) -> Result<Self> {
+        let mut config = fs::OpenOptions::new().append(true).open(self.dir.path().join("vedette.yml"))?;
+        writeln!(config, "lake: {{on: {on}}}")?;
+        Ok(self)
+    }
+
+    /// What a command prints.
+    pub fn asked(&self, args: &[&str]) -> Result<String> {
+        let said = self.command(args).output()?;
+        ensure!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        Ok(String::from_utf8(said.stdout)?)
+    }
+
     /// A new token with this role.
     pub fn token(&self, role: &str) -> Result<String> {
-        let made = self.command(&["token", "create", "--name", role, "--role", role]).output()?;
-        ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        Ok(String::from_utf8(made.stdout)?.trim().to_owned())
+        Ok(self.asked(&["token", "create", "--name", role, "--role", role])?.trim().to_owned())
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -169,6 +181,29 @@ pub struct Service {
     log: PathBuf,
     address: String,
     token: String,
+}
+
+/// Somebody who asks a service questions, from a thread of its own.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    address: String,
+    token: String,
+}
+
+impl Asker {
+    /// Asks a hunt, and reads its answer to the end.
+    pub fn hunt(&self, question: &Value) -> Result<()> {
+        let body = question.to_string();
+        let mut stream = TcpStream::connect(&self.address)?;
+        let (address, token, length) = (&self.address, &self.token, body.len());
+        write!(
+            stream,
+            "POST /api/v1/hunts HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        )?;
+        let answered = std::io::copy(&mut BufReader::new(stream), &mut std::io::sink())?;
+        ensure!(answered > 0, "no answer");
+        Ok(())
+    }
 }
 
 /// What a process has used.
@@ -302,6 +337,11 @@ impl Service {
             lag: (!sources.is_empty() && sources.iter().all(known)).then(|| sum("lag")),
             through: through.and_then(|all| all.into_iter().min()),
         })
+    }
+
+    /// Somebody who asks it questions.
+    pub fn asker(&self) -> Asker {
+        Asker { address: self.address.clone(), token: self.token.clone() }
     }
 
     /// Of its process.
