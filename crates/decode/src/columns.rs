@@ -8,7 +8,18 @@ use std::sync::Arc;
 
 use vedette_event::{BatchBuilder, Cell, FieldType, Fields, Kind, Projection};
 
-use crate::{cast::cast, secret::Secrets};
+use crate::{cast::cast, exact, secret::Secrets, unmapped::UNMAPPED};
+
+/// How much of a value a field holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// Nothing: it is not of the field's type.
+    Nothing,
+    /// All that it says.
+    All,
+    /// Less: there were digits that the field's type has no room for. Told only where somebody asks for what is left.
+    Part,
+}
 
 /// One column's standing orders.
 struct Plan {
@@ -72,6 +83,10 @@ pub struct Columns {
     plans: Vec<Plan>,
     /// The batch.
     pub batch: BatchBuilder,
+    /// Whether fields of the event at hand hold less than their record says; its decoder notes it.
+    pub altered: bool,
+    /// Whether anybody asks.
+    exacting: bool,
     secrets: Secrets,
     canonical: String,
     hidden: String,
@@ -95,32 +110,38 @@ impl Columns {
         Self {
             plans: projection.fields().iter().chain(hidden).map(plan).collect(),
             batch: BatchBuilder::new(Arc::clone(projection)),
+            altered: false,
+            exacting: projection.fields().iter().any(|name| **name == *UNMAPPED),
             secrets,
             canonical: String::new(),
             hidden: String::new(),
         }
     }
 
-    /// Sets a cell of the event at hand; the first one counts. False if it is not of its field's type. The batch has no room
-    /// for cells of hidden fields, so that these are told and nothing else.
+    /// Sets a cell of the event at hand; the first one counts. The batch has no room for cells of hidden fields, so that these
+    /// are told and nothing else.
     #[inline]
-    pub fn put(&mut self, column: usize, cell: Cell<'_>) -> bool {
-        let Some(plan) = self.plans.get_mut(column) else { return false };
-        let mut cell = cell;
+    pub fn put(&mut self, column: usize, cell: Cell<'_>) -> Held {
+        let Some(plan) = self.plans.get_mut(column) else { return Held::Nothing };
+        let (before, mut cell) = (cell, cell);
+        let mut held = Held::All;
         if let Some(declared) = plan.declared {
             match cast(declared, cell, &mut self.canonical) {
                 Some(canonical) => cell = canonical,
                 None => {
                     plan.failed += 1;
-                    return false;
+                    return Held::Nothing;
                 }
+            }
+            if self.exacting && !exact::says(declared, before, cell) {
+                held = Held::Part;
             }
         }
         if plan.secret != Secret::No {
             cell = hide(plan, &self.secrets, cell, &mut self.hidden);
         }
         self.batch.put(column, cell);
-        true
+        held
     }
 
     /// How many values each field had that are not of its type; fields without are left out.

@@ -10,6 +10,7 @@ mod cast;
 mod claim;
 mod columns;
 mod detect;
+mod exact;
 mod inspect;
 mod json;
 mod panos;
@@ -67,8 +68,16 @@ impl RefusedRecord {
 pub struct Decoder {
     columns: Columns,
     records: Records,
-    /// Whether records' texts are kept, and what is hidden in them.
-    searched: Option<(Form, Secrets)>,
+    /// Whether records' texts are kept.
+    originals: Option<Originals>,
+}
+
+/// Which records' texts are kept, and what is hidden in them.
+struct Originals {
+    form: Form,
+    secrets: Secrets,
+    /// Only those whose events say less than they do.
+    altered: bool,
 }
 
 /// How one record becomes cells.
@@ -103,13 +112,24 @@ impl Decoder {
         };
         let typed = def.form != Form::Json;
         let columns = Columns::new(projection, &hidden, fields, typed, secrets);
-        Ok(Self { columns, records, searched: None })
+        Ok(Self { columns, records, originals: None })
     }
 
     /// Keeps the records' texts for rules that search them for keywords, their secrets hidden.
     #[must_use]
     pub fn searched(mut self, def: &SourceDef, secret: [u8; 32]) -> Self {
-        self.searched = Some((def.form, Secrets::new(def, secret)));
+        self.originals =
+            Some(Originals { form: def.form, secrets: Secrets::new(def, secret), altered: false });
+        self
+    }
+
+    /// Keeps the texts of those records alone whose events say less than they do, their secrets hidden. With `event.unmapped` in
+    /// the projection an event says every value of its record but what its type has no room for: digits beyond a microsecond, or
+    /// beyond a 64-bit float. How it was written (blanks, order, quotes, spelling) is no part of that, nor is whether a member was null or not there.
+    #[must_use]
+    pub fn keeping_altered(mut self, def: &SourceDef, secret: [u8; 32]) -> Self {
+        self.originals =
+            Some(Originals { form: def.form, secrets: Secrets::new(def, secret), altered: true });
         self
     }
 
@@ -124,10 +144,11 @@ impl Decoder {
             match event {
                 Ok((text, claimed)) => {
                     let batch = &mut self.columns.batch;
-                    match &self.searched {
+                    match &self.originals {
                         None => {}
-                        Some((_, secrets)) if secrets.is_empty() => batch.keep_original(text),
-                        Some((form, secrets)) => batch.keep_original(&secrets.mask_record(*form, text)),
+                        Some(kept) if kept.altered && !self.columns.altered => {}
+                        Some(kept) if kept.secrets.is_empty() => batch.keep_original(text),
+                        Some(kept) => batch.keep_original(&kept.secrets.mask_record(kept.form, text)),
                     }
                     batch.end_row(record.offset, 0, number as u32, claimed);
                 }
@@ -144,6 +165,7 @@ impl Decoder {
     }
 
     fn record(&mut self, text: &str) -> Result<Option<Micros>, RefusedRecord> {
+        self.columns.altered = false;
         match &mut self.records {
             Records::Json(records) => records.decode(text, &mut self.columns),
             Records::Panos(lines) => lines.decode(text, &mut self.columns),
@@ -214,6 +236,8 @@ fn patch(raw: &RawBatch, base: usize, end: usize) -> Text {
     Text::new(Buffer::from_vec(bytes)).unwrap_or_default()
 }
 
+#[cfg(test)]
+mod exact_tests;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -12,7 +12,8 @@ use crate::{
     aws_waf::{self, AwsWaf},
     cast::is_shortest,
     claim,
-    columns::Columns,
+    columns::{Columns, Held},
+    exact,
     json::{
         rest::Remainder,
         scan::{Captures, Extent, MAX_DEPTH, Refusal, scan, scan_noting},
@@ -107,10 +108,14 @@ impl Rest {
             let target = target as usize;
             if let Some(takes) = self.takes.get(target)
                 && let Some(place) = captures.get(target)
-                && columns.put(target, cell(record, place, text))
-                && *takes
             {
-                self.remainder.take(place);
+                let cell = cell(record, place, text);
+                let held = columns.put(target, cell);
+                if held != Held::Nothing && *takes {
+                    self.remainder.take(place);
+                    let exact = place.kind != Kind::Float || exact::number(place.of(record), cell.text);
+                    columns.altered |= held == Held::Part || !exact;
+                }
             }
         }
     }
@@ -200,7 +205,7 @@ impl JsonRecords {
                 rest.fill(record, &self.captures, columns, &mut self.text);
             }
         }
-        let claimed = self.claimed(record);
+        let claimed = self.claimed(record, columns);
         if let Some((aws, first)) = &mut self.aws {
             let captures = &self.captures;
             let raw = |target: usize| captures.get(target).map(|p| p.raw(record)).unwrap_or_default();
@@ -229,7 +234,7 @@ impl JsonRecords {
     }
 
     /// The first time that is present and not null decides.
-    fn claimed(&mut self, record: &str) -> Option<Micros> {
+    fn claimed(&mut self, record: &str, columns: &mut Columns) -> Option<Micros> {
         let mut places = self.times.clone().filter_map(|target| self.captures.get(target));
         let place = places.find(|place| place.kind != Kind::Null)?;
         let cell = cell(record, place, &mut self.text);
@@ -237,6 +242,9 @@ impl JsonRecords {
         let claimed = claim::instant_in(cell, zone)?;
         if let Some(rest) = &mut self.rest {
             rest.remainder.take(place);
+            // A number as it was written: its nearest 64-bit float has fewer digits.
+            let text = if place.kind == Kind::Float { place.of(record) } else { cell.text };
+            columns.altered |= !exact::time(Cell { text, ..cell });
         }
         Some(claimed)
     }

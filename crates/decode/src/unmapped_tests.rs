@@ -46,14 +46,14 @@ fn left(def: &SourceDef, record: &str) -> Option<String> {
     decoded(def, record).0
 }
 
-fn without_secrets(mut def: SourceDef) -> SourceDef {
+pub fn without_secrets(mut def: SourceDef) -> SourceDef {
     def.secrets.clear();
     def.secret_parameters.clear();
     def
 }
 
 /// The pointer to what a path finds: at every level the longest name first.
-fn find(object: &Value, path: &str) -> Option<Vec<String>> {
+pub fn find(object: &Value, path: &str) -> Option<Vec<String>> {
     let members = object.as_object()?;
     if members.contains_key(path) {
         return Some(vec![path.to_owned()]);
@@ -66,7 +66,7 @@ fn find(object: &Value, path: &str) -> Option<Vec<String>> {
     })
 }
 
-fn get<'a>(object: &'a Value, pointer: &[String]) -> &'a Value {
+pub fn get<'a>(object: &'a Value, pointer: &[String]) -> &'a Value {
     pointer.iter().fold(object, |object, name| &object[name])
 }
 
@@ -88,7 +88,7 @@ fn remove(object: &mut Value, pointer: &[String]) {
 }
 
 /// Whether a field of this type can hold a value.
-fn holds(declared: Option<FieldType>, value: &Value) -> bool {
+pub fn holds(declared: Option<FieldType>, value: &Value) -> bool {
     let (kind, text) = match value {
         Value::Null => return true,
         Value::Bool(b) => (Kind::Bool, b.to_string()),
@@ -169,7 +169,7 @@ fn name() -> impl Strategy<Value = String> {
     prop_oneof![4 => prop::sample::select(&KNOWN[..]).prop_map(str::to_owned), 1 => "[a-c\\.\u{e9}\"]{0,3}"]
 }
 
-fn value() -> impl Strategy<Value = Value> {
+pub fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -184,7 +184,7 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-fn members(inner: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
+pub fn members(inner: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
     let members = proptest::collection::vec((name(), inner), 0..6);
     members.prop_map(|members| Value::Object(members.into_iter().collect()))
 }
@@ -331,7 +331,7 @@ fn the_work_of_what_is_left_is_linear_in_the_record() {
 }
 
 /// A line with a value of its own in each column; those that fields of other types than text are in have one of these.
-fn line(log: LogType, cells: usize) -> Vec<String> {
+pub fn line(log: LogType, cells: usize) -> Vec<String> {
     (0..cells)
         .map(|at| match at {
             3 => format!("{log:?}").to_uppercase(),

@@ -40,6 +40,8 @@ use crate::{
     time::Micros,
 };
 
+/// Where the events' texts stand in the schema.
+const ORIGINAL: usize = 3;
 /// Where the kinds stand in the schema.
 const KINDS: usize = 4;
 
@@ -174,6 +176,12 @@ impl EventBatch {
     #[must_use]
     pub fn texts(&self, column: usize) -> Option<&ArrayRef> {
         self.columns.get(column).map(|_| self.arrow.column(KINDS + 1 + column))
+    }
+
+    /// The events' texts as Arrow has them, see [`EventBatch::original`].
+    #[must_use]
+    pub fn originals(&self) -> &ArrayRef {
+        self.arrow.column(ORIGINAL)
     }
 
     /// The event's text, its secrets masked: the whole record, or its part of one that was split. Missing where no rule

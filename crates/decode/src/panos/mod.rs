@@ -17,7 +17,8 @@ use vedette_event::{Cell, DeadReason, Kind, Micros};
 
 use crate::{
     RefusedRecord, claim,
-    columns::Columns,
+    columns::{Columns, Held},
+    exact,
     secret::Secrets,
     unmapped::UNMAPPED,
     url::{self, decode_query},
@@ -117,15 +118,18 @@ impl PanosLines {
         };
         if let Some(rest) = &mut self.rest {
             rest.begin(claimed.map(|(_, at)| at));
+            let text = claimed.and_then(|(_, at)| line.get(at)).unwrap_or_default();
+            columns.altered = !exact::time(Cell { kind: Kind::Text, text });
         }
         for &(column, from) in places {
             let found = value(&line, from, &self.secrets, &mut self.text, &mut self.scratch);
             if let Some(cell) = found {
                 let held = columns.put(column, cell);
                 if let Some(rest) = &mut self.rest
-                    && held
+                    && held != Held::Nothing
                 {
                     rest.take(from, &line);
+                    columns.altered |= held == Held::Part;
                 }
             }
         }
