@@ -7,7 +7,7 @@ use vedette_event::Span;
 
 use super::{
     kills::{finish, same},
-    lake::{held, said},
+    lake::{held, originals, said},
     log::{self, Plan},
     program::Deployment,
     stored,
@@ -21,7 +21,8 @@ const PLAN: Plan =
 fn what_goes_on_from_a_copy_ends_where_the_original_does() -> Result<()> {
     let Some(broker) = Broker::shared("crash::backup")? else { return Ok(()) };
     PLAN.create_topics(&broker)?;
-    let deployment = Deployment::new(&PLAN.kafka(&broker, "1s"), "engine: {skew: 1s}\nlake: {flush: 1s}\n")?;
+    let more = "engine: {skew: 1s}\nlake: {flush: 1s, originals: {records: all}}\n";
+    let deployment = Deployment::new(&PLAN.kafka(&broker, "1s"), more)?;
     let copy = deployment.folder().join("copy");
     let to = copy.to_str().context("a path")?;
     thread::scope(|scope| -> Result<()> {
@@ -45,6 +46,8 @@ fn what_goes_on_from_a_copy_ends_where_the_original_does() -> Result<()> {
     fs::rename(&copy, deployment.data())?;
     said(&deployment, &["lake", "verify"])?;
     let taken = held(&deployment)?;
+    let logs = PLAN.read(&broker)?;
+    ensure!(originals(&deployment, &logs)? == taken.len(), "not all originals are in the copy");
     ensure!(!taken.is_empty() && taken.len() < events.len(), "{} of {} events", taken.len(), events.len());
     finish(&deployment, end)?;
     same(&stored::read(&deployment.data())?, &original)?;

@@ -16,7 +16,7 @@ use vedette_simulate::Random;
 
 use super::{
     kills::finish,
-    log::{self, Plan},
+    log::{self, Log, Plan},
     program::{Deployment, exchange},
     stored,
 };
@@ -74,11 +74,42 @@ pub fn held(deployment: &Deployment) -> Result<BTreeMap<(String, i32, i64), i64>
     Ok(found)
 }
 
+/// How many originals the lake has: each of an event, once, and the text of its record, but for what is masked.
+pub fn originals(deployment: &Deployment, logs: &[Log]) -> Result<usize> {
+    let sql = "select vedette.topic as t, vedette.partition as p, vedette.offset as o, event.original as line from events";
+    let mut texts = BTreeMap::new();
+    for line in said(deployment, &["hunt", "--format", "ndjson", sql])?.lines() {
+        let row: Value = serde_json::from_str(line)?;
+        let text = row["line"].as_str().with_context(|| format!("{row} has no original"))?.to_owned();
+        let place = (row["t"].as_str().context("a topic")?.to_owned(), row["p"].as_i64(), row["o"].as_i64());
+        texts.insert(place, text);
+    }
+    let mut same = 0;
+    for log in logs {
+        for (offset, (_, payload)) in &log.records {
+            let place = (log.topic.clone(), Some(i64::from(log.partition)), Some(*offset));
+            let (Some(text), Some(payload)) = (texts.get(&place), payload) else { continue };
+            let record = String::from_utf8_lossy(payload);
+            // Hashes stand where secrets were.
+            let masked = text.contains("secret:");
+            ensure!(masked || *text == record, "{text} is not {record}");
+            same += usize::from(!masked);
+        }
+    }
+    ensure!(same * 2 > texts.len(), "{same} of {} as they came", texts.len());
+    // None is there twice, or of no event.
+    let status: Value = serde_json::from_str(&said(deployment, &["lake", "status", "--format", "json"])?)?;
+    let sources = status["sources"].as_object().context("sources")?;
+    let rows: u64 = sources.values().filter_map(|source| source["originals"]["records"].as_u64()).sum();
+    ensure!(rows == texts.len() as u64, "{rows} rows for {} events", texts.len());
+    Ok(texts.len())
+}
+
 #[test]
 fn each_event_is_in_the_lake_once_however_often_it_is_killed() -> Result<()> {
     let Some(broker) = Broker::shared("crash::lake")? else { return Ok(()) };
     PLAN.create_topics(&broker)?;
-    let more = "engine: {skew: 1s}\nlake: {flush: 1s}\n";
+    let more = "engine: {skew: 1s}\nlake: {flush: 1s, originals: {records: all}}\n";
     let deployment = Deployment::new(&PLAN.kafka(&broker, "1s"), more)?;
     let mut orphans = false;
     let mut written = thread::scope(|scope| -> Result<_> {
@@ -126,6 +157,7 @@ fn each_event_is_in_the_lake_once_however_often_it_is_killed() -> Result<()> {
         expected.remove(&(topic, partition, offset));
     }
     let found = held(&deployment)?;
+    ensure!(originals(&deployment, &PLAN.read(&broker)?)? == found.len(), "originals of other events");
     let missing: Vec<_> = expected.keys().filter(|of| !found.contains_key(of)).take(5).collect();
     let twice: Vec<_> =
         found.iter().filter(|(of, n)| **n != 1 || !expected.contains_key(of)).take(5).collect();
@@ -141,7 +173,14 @@ fn each_event_is_in_the_lake_once_however_often_it_is_killed() -> Result<()> {
     said(&deployment, &["lake", "compact"])?;
     said(&deployment, &["lake", "verify"])?;
     ensure!(held(&deployment)? == found, "other events after merging");
-    println!("seed {SEED}: {} events of {written} records, {status}", found.len());
+    ensure!(originals(&deployment, &PLAN.read(&broker)?)? == found.len(), "other originals after merging");
+    let raw: usize = PLAN
+        .read(&broker)?
+        .iter()
+        .flat_map(|log| log.records.values())
+        .map(|(_, text)| text.as_ref().map_or(0, Vec::len))
+        .sum();
+    println!("seed {SEED}: {} events of {written} records of {raw} B, {status}", found.len());
     Ok(())
 }
 
@@ -154,11 +193,12 @@ const SOON: Duration = Duration::from_secs(10);
 fn a_hunt_of_the_service_sees_what_was_read_a_moment_ago() -> Result<()> {
     let Some(broker) = Broker::shared("crash::lake live")? else { return Ok(()) };
     LIVE.create_topics(&broker)?;
-    let deployment = Deployment::new(&LIVE.kafka(&broker, "1s"), "lake: {flush: 5m}\n")?;
+    let deployment =
+        Deployment::new(&LIVE.kafka(&broker, "1s"), "lake: {flush: 5m, originals: {records: all}}\n")?;
     let mut process = deployment.run()?;
     let address = process.address()?;
     process.ready(200, "")?;
-    let token = deployment.token()?;
+    let (token, analyst) = (deployment.token()?, deployment.token_of("ann", "analyst")?);
     let written = LIVE.write(&broker)?;
     let done = Instant::now();
     let lines = format!("Authorization: Bearer {token}\r\nContent-Type: application/json\r\n");
@@ -184,6 +224,13 @@ fn a_hunt_of_the_service_sees_what_was_read_a_moment_ago() -> Result<()> {
         steady.elapsed() >= Duration::from_secs(2) && seen * 10 > written * 9,
         "{seen} events of {written} records"
     );
+    let body =
+        r#"{"sql": "select count(event.original) as rows_seen from events where event.original <> ''"}"#;
+    let (status, _, kept) = exchange("POST", &address, "/api/v1/hunts", &lines, body)?;
+    ensure!(status == 200 && kept.contains(&format!("{{\"rows_seen\":{seen}}}")), "{status}: {kept}");
+    let lines = format!("Authorization: Bearer {analyst}\r\nContent-Type: application/json\r\n");
+    let (status, _, said_no) = exchange("POST", &address, "/api/v1/hunts", &lines, body)?;
+    ensure!(status == 403 && said_no.contains("permission `originals`"), "{status}: {said_no}");
     ensure!(files(&deployment.data())?.is_empty(), "a file after {:?}", process.age());
     println!("{seen} events of {written} records, the last {took:?} after it was written");
     process.stop()?;

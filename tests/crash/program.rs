@@ -113,7 +113,12 @@ impl Deployment {
 
     /// Makes a token for the API.
     pub fn token(&self) -> Result<String> {
-        let mut command = self.command(&["token", "create", "--name", "crash", "--role", "engineer"])?;
+        self.token_of("crash", "engineer")
+    }
+
+    /// A token of this name, with a role.
+    pub fn token_of(&self, name: &str, role: &str) -> Result<String> {
+        let mut command = self.command(&["token", "create", "--name", name, "--role", role])?;
         let Output { status, stdout, stderr } = command.output()?;
         ensure!(status.success(), "{}", String::from_utf8_lossy(&stderr));
         Ok(String::from_utf8(stdout)?.trim().to_owned())

@@ -214,6 +214,8 @@ pub enum Permission {
     Operate,
     /// To ask the events in SQL: all fields of all of them, with what is masked as everywhere.
     Hunt,
+    /// To ask for records as they came, all of those that are kept so (`event.original`); secrets are masked as everywhere.
+    Originals,
     /// To run playbooks by hand: what comes of it is a proposal.
     Propose,
     /// To approve, reject and take back what is proposed or done, and to throw the kill switch.
@@ -230,7 +232,7 @@ impl Permission {
     pub const fn least(self) -> Role {
         match self {
             Self::Triage | Self::RawRecords | Self::Propose | Self::Hunt => Role::Analyst,
-            Self::DeadLetterRecords | Self::Operate | Self::Approve => Role::Engineer,
+            Self::DeadLetterRecords | Self::Operate | Self::Approve | Self::Originals => Role::Engineer,
             Self::ManagePeople | Self::SetNeverBlock => Role::Admin,
         }
     }

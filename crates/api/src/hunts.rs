@@ -30,6 +30,8 @@ pub struct Question {
     pub rows: usize,
     /// As what they come.
     pub form: Form,
+    /// Whether whoever asks may see records as they came (`event.original`).
+    pub originals: bool,
 }
 
 /// As what rows come.
@@ -121,6 +123,8 @@ pub struct Refusal {
 pub enum Why {
     /// The text is no question that can be answered.
     Query,
+    /// It asks for what is shown to others only.
+    Forbidden,
     /// It needs more than it may use.
     Cost,
     /// It took too long.

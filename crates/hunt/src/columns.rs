@@ -16,6 +16,7 @@
 //! | `vedette.claimed` | Timestamp(µs, UTC) | in the lake: the time that the event claims, where that is not `@timestamp` |
 //! | `vedette.spelled` | Utf8View | in the lake, hidden from `*`: an object of the texts that cells had which their columns cannot say |
 //! | a field | by its declared type; text without one, and the JSON of an object | null where missing, JSON null, or not of the type |
+//! | `event.original` | Utf8View | in the lake, where a query names it: the record as it came, of those that are kept so; it is in no file of events |
 //! | `vedette.sigma('…')` | Boolean | whether a rule matches; hidden, there for [`sigma`](crate::functions) alone |
 
 use std::{
@@ -26,7 +27,10 @@ use std::{
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 use vedette_event::{FieldType, Fields};
 
-use crate::convert::Converter;
+use crate::{
+    convert::Converter,
+    lake::{HIDDEN, ORIGINAL},
+};
 
 /// Digits behind the point of a decimal; as many as the smallest unit of Ether has.
 pub(crate) const SCALE: i8 = 18;
@@ -39,6 +43,10 @@ pub(crate) const TIME: &str = "@timestamp";
 /// The name of the column that has the source of an event.
 pub const SOURCE: &str = "vedette.source";
 
+/// The topic of an event's record.
+pub(crate) const TOPIC: &str = "vedette.topic";
+/// Its partition.
+pub(crate) const PARTITION: &str = "vedette.partition";
 /// The offset of an event's record.
 pub(crate) const OFFSET: &str = "vedette.offset";
 
@@ -79,6 +87,8 @@ pub struct Columns {
     /// Whether the decoder casts fields to their declared types; where it does not, they are as the record has them.
     typed: bool,
     rules: usize,
+    /// Whether a query may name originals.
+    originals: bool,
 }
 
 /// The name of the column that says which of the topics of one name an event is of.
@@ -94,8 +104,8 @@ const OF_LAKE: [(&str, Content); 3] =
 
 const OWN: [(&str, Content); 6] = [
     (SOURCE, Content::Source),
-    ("vedette.topic", Content::Topic),
-    ("vedette.partition", Content::Partition),
+    (TOPIC, Content::Topic),
+    (PARTITION, Content::Partition),
     (OFFSET, Content::Offset),
     ("vedette.index", Content::Index),
     (TIME, Content::Time),
@@ -125,7 +135,7 @@ impl Columns {
         let all: Vec<Column> = own.into_iter().chain(fields).chain(hidden).collect();
         let by_name = all.iter().enumerate().map(|(at, column)| (column.name.clone(), at)).collect();
         let schema = Arc::new(Schema::new(all.iter().map(field).collect::<Vec<_>>()));
-        Self { all, by_name, schema, typed, rules: rules.len() }
+        Self { all, by_name, schema, typed, rules: rules.len(), originals: false }
     }
 
     /// What the lake keeps of a source with these fields: beside them, when the broker took an event, why it is not where it claims to be, and
@@ -133,7 +143,7 @@ impl Columns {
     #[must_use]
     pub fn of_lake<'a>(fields: impl IntoIterator<Item = &'a str>, declared: &Fields, typed: bool) -> Self {
         let more = [crate::lake::INGESTED, crate::lake::CLOCK, INCARNATION, CLAIMED, SPELLED];
-        Self::new(fields.into_iter().chain(more), declared, typed, &[])
+        Self { originals: true, ..Self::new(fields.into_iter().chain(more), declared, typed, &[]) }
     }
 
     /// What makes events of all these columns.
@@ -147,7 +157,13 @@ impl Columns {
     /// The columns that people see, with what each holds: `text`, `u16`, `time`, `list` and so on.
     pub fn shown(&self) -> impl Iterator<Item = (&str, &'static str)> {
         let shown = self.all.iter().filter(|column| !is_hidden(&column.name));
-        shown.map(|column| (&*column.name, said(column.content)))
+        let originals = self.originals.then_some((ORIGINAL, "text"));
+        shown.map(|column| (&*column.name, said(column.content))).chain(originals)
+    }
+
+    /// Whether a query may name originals, which are no column of the events' own.
+    pub(crate) const fn have_originals(&self) -> bool {
+        self.originals
     }
 
     /// Whether there is such a column, in this very case.
@@ -189,7 +205,7 @@ pub(crate) fn hidden_name(rule: &str) -> String {
 
 /// Whether a name is that of such a column.
 pub(crate) fn is_hidden(name: &str) -> bool {
-    name.starts_with(RULE_COLUMN) || name == SPELLED
+    name.starts_with(RULE_COLUMN) || name == SPELLED || name == HIDDEN
 }
 
 pub(crate) fn time_type() -> DataType {

@@ -8,7 +8,10 @@ use std::fmt;
 use datafusion::{common::SchemaError, error::DataFusionError, sql::sqlparser::parser::ParserError};
 use vedette_sigma::fault::nearest;
 
-use crate::columns::{RULE_COLUMN, is_hidden};
+use crate::{
+    columns::{RULE_COLUMN, is_hidden},
+    lake::{HIDDEN, ORIGINAL},
+};
 
 /// Names at most that an error says may be meant.
 const MAX_NEAREST: usize = 3;
@@ -214,6 +217,13 @@ pub(crate) fn explain(error: DataFusionError, context: &Context<'_>) -> Error {
             SchemaError::FieldNotFound { field, .. } => unknown_column(&field.flat_name(), context),
             SchemaError::AmbiguousReference { field } => {
                 let name = field.name.clone();
+                if name == HIDDEN {
+                    return Error::Meaning {
+                        message: format!(
+                            "several tables here have `{ORIGINAL}`; write which (`e.{ORIGINAL}`)"
+                        ),
+                    };
+                }
                 if is_hidden(&name) {
                     return of_rule(
                         "asks the events of one table; in a join ask it before: `from (select * from events where sigma('…')) e join …`",
@@ -279,6 +289,13 @@ fn of_rule(message: &str) -> Error {
 }
 
 fn unknown_column(name: &str, context: &Context<'_>) -> Error {
+    if name.contains(HIDDEN) {
+        let message = format!(
+            "`{ORIGINAL}` is a column of `events` and of each source; where something was made of them (`with`, a subquery), take it along \
+             by another name: `{ORIGINAL} as line`"
+        );
+        return Error::Meaning { message };
+    }
     if name.contains(RULE_COLUMN) {
         return of_rule(
             "is true of events: ask it where `events` or a source is, and before anything else is made of them",

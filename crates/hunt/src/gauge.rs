@@ -6,11 +6,15 @@ use std::{fmt, sync::Arc};
 
 use datafusion::physical_plan::{ExecutionPlan, metrics::MetricValue};
 
-use crate::lake::{BLOCKS_SKIPPED, FILES_SKIPPED, INDEX_BYTES, INDEXES_DAMAGED};
+use crate::lake::{BLOCKS_SKIPPED, FILES_SKIPPED, Finder, INDEX_BYTES, INDEXES_DAMAGED};
 
 /// Looks at a query.
 #[derive(Clone)]
-pub struct Gauge(Option<Arc<dyn ExecutionPlan>>);
+pub struct Gauge {
+    plan: Option<Arc<dyn ExecutionPlan>>,
+    /// What looks for originals, beside the plan.
+    finder: Option<Arc<Finder>>,
+}
 
 /// What was read of the lake so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,23 +49,27 @@ impl fmt::Debug for Gauge {
 
 impl Gauge {
     /// Of nothing yet.
-    pub(crate) const NONE: Self = Self(None);
+    pub(crate) const NONE: Self = Self { plan: None, finder: None };
 
     /// Of a plan.
-    pub(crate) fn of(plan: &Arc<dyn ExecutionPlan>) -> Self {
-        Self(Some(Arc::clone(plan)))
+    pub(crate) fn of(plan: &Arc<dyn ExecutionPlan>, finder: Option<Arc<Finder>>) -> Self {
+        Self { plan: Some(Arc::clone(plan)), finder }
     }
 
     /// What was read up to now.
     #[must_use]
     pub fn read(&self) -> Read {
         let mut read = Read::default();
-        let mut left: Vec<&Arc<dyn ExecutionPlan>> = self.0.iter().collect();
+        let mut left: Vec<&Arc<dyn ExecutionPlan>> = self.plan.iter().collect();
         while let Some(part) = left.pop() {
             for metric in part.metrics().iter().flat_map(|metrics| metrics.iter()) {
                 read.add(metric.value());
             }
             left.extend(part.children());
+        }
+        if let Some((bytes, files)) = self.finder.as_ref().map(|finder| finder.read()) {
+            read.bytes += bytes;
+            read.files += files;
         }
         read
     }

@@ -28,6 +28,7 @@ use vedette_event::Micros;
 use crate::{
     columns::{Columns, hidden_name, is_hidden},
     error::{Error, Place, syntax},
+    lake::{HIDDEN, ORIGINAL},
     named::{self, MAX_TABLES},
 };
 
@@ -115,6 +116,32 @@ impl Query {
     #[must_use]
     pub fn names_alone(&self, word: &str) -> bool {
         self.words_alone().contains(&word.to_lowercase())
+    }
+
+    /// Whether it names originals: records as they came.
+    #[must_use]
+    pub fn names_originals(&self) -> bool {
+        (0..self.tokens.len()).any(|at| self.original(at).is_some())
+    }
+
+    /// If the column of originals is named here: whether behind the name of a table, and how many tokens that is.
+    fn original(&self, at: usize) -> Option<(bool, usize)> {
+        let chain = self.chain(at);
+        let before = (0..at).rev().find(|at| !matches!(self.tokens[*at].token, Token::Whitespace(_)));
+        let before = before.map(|at| &self.tokens[at].token);
+        let is_as = matches!(before, Some(Token::Word(word)) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("as"));
+        let length = (2 * chain.len()).checked_sub(1)?;
+        let called = self.next_token(at + length) == Some(&Token::LParen);
+        // Within a chain it is looked at from its beginning.
+        if is_as || called || before == Some(&Token::Period) {
+            return None;
+        }
+        let named = |words: &[&Word]| match words {
+            [only] => only.quote_style.is_some() && only.value == ORIGINAL,
+            more => more.iter().all(|word| word.quote_style.is_none()) && joined(more) == ORIGINAL,
+        };
+        let behind = chain.len() > 1 && named(chain.get(1..).unwrap_or_default());
+        (behind || named(&chain)).then_some((behind, length))
     }
 
     /// The statement over these columns.
@@ -245,6 +272,17 @@ impl Query {
             };
             let length = 2 * chain.len() - 1;
             let span = self.tokens[at].span;
+            if columns.have_originals()
+                && let Some((behind, length)) = self.original(at)
+            {
+                let token = |token| TokenWithSpan { token, span };
+                let table = if behind { &self.tokens[at..at + 2] } else { &[] };
+                tokens.extend([token(Token::make_word(ORIGINAL, Some('"'))), token(Token::LParen)]);
+                tokens.extend(table.iter().cloned());
+                tokens.extend([token(Token::make_word(HIDDEN, Some('"'))), token(Token::RParen)]);
+                at += length;
+                continue;
+            }
             let whole = |name: String| TokenWithSpan { token: Token::make_word(&name, Some('"')), span };
             let bare = |words: &[&Word]| words.iter().all(|word| word.quote_style.is_none());
             let tail = chain.get(1..).unwrap_or_default();

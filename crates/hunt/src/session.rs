@@ -46,7 +46,7 @@ use crate::{
     functions,
     gauge::Gauge,
     growth::{self, CountWindows, Planner},
-    lake::{Lake, LakeTable, PLACE},
+    lake::{Finder, Lake, LakeTable, PLACE, TakeFirst, named_original, with_originals},
     query::Query,
     sigma::with_rules,
     table::{Events, Supply},
@@ -59,6 +59,8 @@ const STACK: usize = 256 << 20;
 const NICE: i32 = 10;
 /// Batches that wait to be taken.
 const AHEAD: usize = 2;
+/// Rows that are worked on at once where a query names originals.
+const WITH_ORIGINALS: usize = 1_024;
 /// How many consumers of memory an error names.
 const NAMED_CONSUMERS: NonZeroUsize = NonZeroUsize::MIN;
 
@@ -114,7 +116,11 @@ impl Query {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
             match runtime {
                 Ok(runtime) => {
-                    let run = Run { query: self, columns, from, limits, stopped };
+                    let finder = match &from {
+                        Supply::Lake(lake) if self.names_originals() => Some(Arc::new(lake.finder())),
+                        _ => None,
+                    };
+                    let run = Run { query: self, columns, from, limits, stopped, finder };
                     runtime.block_on(run.run(told, out));
                 }
                 Err(error) => {
@@ -149,6 +155,8 @@ struct Run {
     from: Supply,
     limits: Limits,
     stopped: Stopper,
+    /// What finds originals, if the query names them.
+    finder: Option<Arc<Finder>>,
 }
 
 /// What is known before the first row.
@@ -157,7 +165,7 @@ type Head = (SchemaRef, Gauge);
 impl Run {
     async fn run(self, told: Sender<Result<Head, Error>>, out: Sender<Result<RecordBatch, Error>>) {
         let began = Instant::now();
-        let session = match session(&self.limits, &self.from) {
+        let session = match session(&self.limits, &self.from, self.finder.is_some()) {
             Ok(session) => session,
             Err(error) => {
                 let _ = told.send(Err(Error::Internal { message: error.to_string() })).await;
@@ -229,7 +237,7 @@ impl Run {
             }
             let context = Arc::new(frame.task_ctx());
             let plan = frame.create_physical_plan().await?;
-            let gauge = Gauge::of(&plan);
+            let gauge = Gauge::of(&plan, self.finder.clone());
             Ok((execute_stream(plan, context)?, gauge))
         };
         planned.await.map_err(|error| self.explain(session, error))
@@ -282,14 +290,18 @@ impl Run {
             // Who gives events has columns of rules among them.
             Supply::Given(_) => &[],
         };
-        if bounds.is_none() && rules.is_empty() {
+        if bounds.is_none() && rules.is_empty() && self.finder.is_none() {
             return Ok(events);
         }
         let mut frame = session.read_table(events)?;
         if let Some(bounds) = bounds {
             frame = frame.filter(bounds)?;
         }
-        Ok(with_rules(frame, rules)?.into_view())
+        frame = with_rules(frame, rules)?;
+        if let Some(finder) = &self.finder {
+            frame = with_originals(frame, finder)?;
+        }
+        Ok(frame.into_view())
     }
 
     fn explain(&self, session: &SessionContext, error: DataFusionError) -> Error {
@@ -323,7 +335,7 @@ fn without_hidden(frame: DataFrame) -> Result<DataFrame> {
 }
 
 /// A session that reaches nothing.
-fn session(limits: &Limits, from: &Supply) -> Result<SessionContext> {
+fn session(limits: &Limits, from: &Supply, originals: bool) -> Result<SessionContext> {
     let lake = match from {
         Supply::Given(_) => None,
         Supply::Lake(lake) => Some((**lake).clone()),
@@ -340,6 +352,10 @@ fn session(limits: &Limits, from: &Supply) -> Result<SessionContext> {
         .with_object_store_registry(Arc::new(OneStore(lake)))
         .build_arc()?;
     let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
+    if originals {
+        // Of each row a record of up to a mebibyte is looked for.
+        config = config.with_batch_size(WITH_ORIGINALS);
+    }
     let execution = &mut config.options_mut().execution;
     execution.enable_recursive_ctes = false;
     execution.sort_spill_reservation_bytes = (limits.memory / 8).min(10 << 20);
@@ -351,6 +367,7 @@ fn session(limits: &Limits, from: &Supply) -> Result<SessionContext> {
         // Before those that there are by default.
         .with_expr_planners(vec![Arc::new(Planner::new(find("make_array").cloned()))])
         .with_default_features()
+        .with_optimizer_rule(Arc::new(TakeFirst))
         .with_physical_optimizer_rule(Arc::new(CountWindows))
         .with_physical_optimizer_rule(Arc::new(GiveWay))
         .build();
@@ -361,6 +378,9 @@ fn session(limits: &Limits, from: &Supply) -> Result<SessionContext> {
     }
     for function in growth::bounded(find) {
         session.register_udf(function);
+    }
+    if originals {
+        session.register_udf(named_original());
     }
     for function in functions::all() {
         session.register_udf(function.as_ref().clone());

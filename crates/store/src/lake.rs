@@ -15,14 +15,14 @@ use crate::{
     bulk::Bulk,
     error::Error,
     ledger::lost_interval,
-    model::{DropReason, LakeCatalog, LakeDrop, LakeFile, LakePosition, LeavingFile, LostInterval},
+    model::{DropReason, Holds, LakeCatalog, LakeDrop, LakeFile, LakePosition, LeavingFile, LostInterval},
     store::Store,
     transaction::WriteTx,
 };
 
 const FILES: Bulk = Bulk {
-    head: "insert into lake_files (path, layout, source, hour, earliest, latest, events, bytes, index_bytes, written_at) values ",
-    columns: 10,
+    head: "insert into lake_files (path, layout, source, hour, earliest, latest, events, bytes, index_bytes, written_at, holds) values ",
+    columns: 11,
     tail: "",
 };
 const POSITIONS: Bulk = Bulk {
@@ -37,9 +37,9 @@ const LEAVING: Bulk =
     Bulk { head: "insert into lake_leaving (path, bytes, left_at) values ", columns: 3, tail: "" };
 const LEFT: Bulk = Bulk { head: "delete from lake_leaving where path in (", columns: 1, tail: ")" };
 const DROPPED: Bulk = Bulk {
-    head: "insert into lake_dropped (source, reason, through, events, dropped_at) values ",
-    columns: 5,
-    tail: " on conflict (source, reason) do update set events = lake_dropped.events + excluded.events, \
+    head: "insert into lake_dropped (source, holds, reason, through, events, dropped_at) values ",
+    columns: 6,
+    tail: " on conflict (source, holds, reason) do update set events = lake_dropped.events + excluded.events, \
            dropped_at = excluded.dropped_at, through = case when lake_dropped.through < excluded.through \
            then excluded.through else lake_dropped.through end",
 };
@@ -51,14 +51,14 @@ const LOST: Bulk = Bulk {
 };
 const POSITIONS_OF_ALL: &str = "select topic, incarnation, partition_no, next_offset, newest_log, last_hash, through \
     from lake_positions order by topic, incarnation, partition_no";
-const DROPPED_OF_SOURCE: &str = "select source, reason, through, events, dropped_at from lake_dropped \
-    where $1 is null or source = $1 order by source, reason";
+const DROPPED_OF_SOURCE: &str = "select source, holds, reason, through, events, dropped_at from lake_dropped \
+    where $1 is null or source = $1 order by source, holds, reason";
 const LOST_OF_ALL: &str = "select topic, incarnation, partition_no, from_offset, to_offset, noticed_at \
     from lake_lost order by topic, incarnation, partition_no, from_offset";
-const FILES_OF_SOURCE: &str = "select path, layout, source, hour, earliest, latest, events, bytes, index_bytes, written_at \
+const FILES_OF_SOURCE: &str = "select path, layout, source, hour, earliest, latest, events, bytes, index_bytes, written_at, holds \
     from lake_files where $1 is null or source = $1 order by source, earliest, path";
 
-const FILE: &str = "select path, layout, source, hour, earliest, latest, events, bytes, index_bytes, written_at from lake_files";
+const FILE: &str = "select path, layout, source, hour, earliest, latest, events, bytes, index_bytes, written_at, holds from lake_files";
 const IN_ORDER: &str = "order by source, earliest, path";
 
 impl Store {
@@ -89,20 +89,23 @@ impl Store {
     pub async fn drop_from_lake(&self, files: &[LakeFile], why: DropReason) -> Result<(), Error> {
         let mut tx = self.begin_as_engine().await?;
         leave(&mut tx, files).await?;
-        let mut by_source: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
+        let mut by_source: BTreeMap<(&str, Holds), (i64, i64)> = BTreeMap::new();
         for file in files {
-            let (through, events) = by_source.entry(&file.source).or_insert((i64::MIN, 0));
+            let (through, events) = by_source.entry((&file.source, file.holds)).or_insert((i64::MIN, 0));
             *through = (*through).max(file.latest.0);
             *events += signed(file.events);
         }
         let now = tx.now.0;
         let dropped: Vec<_> = by_source.iter().collect();
-        tx.run_bulk(DROPPED, &dropped, |insert, (source, (through, events))| {
-            insert.bind(*source).bind(why.text()).bind(*through).bind(*events).bind(now)
+        tx.run_bulk(DROPPED, &dropped, |insert, ((source, holds), (through, events))| {
+            insert.bind(*source).bind(holds.text()).bind(why.text()).bind(*through).bind(*events).bind(now)
         })
         .await?;
-        let counts = by_source.iter().map(|(source, (_, events))| ((*source).to_owned(), *events));
-        tx.count_removed("lake_events", counts.collect()).await?;
+        for (holds, kind) in [(Holds::Events, "lake_events"), (Holds::Originals, "lake_originals")] {
+            let of = by_source.iter().filter(|((_, of), _)| *of == holds);
+            let counts = of.map(|((source, _), (_, events))| ((*source).to_owned(), *events));
+            tx.count_removed(kind, counts.collect()).await?;
+        }
         tx.commit().await.map(drop)
     }
 
@@ -169,7 +172,7 @@ impl Store {
         tx.commit().await.map(drop)
     }
 
-    /// The files that may hold events of these times, both included, of one source or all, by source and time.
+    /// The files that may hold events of these times, both included, or originals of such, of one source or all, by source and time.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -185,6 +188,16 @@ impl Store {
         let select = sqlx::query(AssertSqlSafe(select)).bind(from.0).bind(to.0).bind(source);
         let rows = select.fetch_all(&self.inner.readers).await?;
         rows.iter().map(file).collect()
+    }
+
+    /// The files that hold this, and of that nothing as late as this time.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn lake_files_before(&self, holds: Holds, time: Micros) -> Result<Vec<LakeFile>, Error> {
+        let select = format!("{FILE} where holds = $1 and latest < $2 {IN_ORDER}");
+        let select = sqlx::query(AssertSqlSafe(select)).bind(holds.text()).bind(time.0);
+        select.fetch_all(&self.inner.readers).await?.iter().map(file).collect()
     }
 
     /// Up to where each partition is in the lake, in order.
@@ -207,8 +220,11 @@ impl Store {
         let dropped = sqlx::query(DROPPED_OF_SOURCE).bind(source).fetch_all(&mut *snapshot).await?;
         let lost = sqlx::query(LOST_OF_ALL).fetch_all(&mut *snapshot).await?;
         snapshot.rollback().await?;
+        let files = files.iter().map(file).collect::<Result<Vec<_>, Error>>()?;
+        let (files, originals) = files.into_iter().partition(|file| file.holds == Holds::Events);
         Ok(LakeCatalog {
-            files: files.iter().map(file).collect::<Result<_, Error>>()?,
+            files,
+            originals,
             positions: positions.iter().map(position).collect::<Result<_, Error>>()?,
             dropped: dropped.iter().map(dropped_row).collect::<Result<_, Error>>()?,
             lost: lost.iter().map(lost_interval).collect::<Result<_, Error>>()?,
@@ -222,7 +238,7 @@ async fn add(tx: &mut WriteTx, files: &[LakeFile]) -> Result<(), Error> {
         let insert = insert.bind(&file.path).bind(i64::from(file.layout)).bind(&file.source);
         let insert = insert.bind(file.hour).bind(file.earliest.0).bind(file.latest.0);
         let insert = insert.bind(signed(file.events)).bind(signed(file.bytes));
-        insert.bind(signed(file.index_bytes)).bind(file.written_at.0)
+        insert.bind(signed(file.index_bytes)).bind(file.written_at.0).bind(file.holds.text())
     });
     added.await.map(drop)
 }
@@ -259,6 +275,7 @@ fn dropped_row(row: &AnyRow) -> Result<LakeDrop, Error> {
     let reason: String = row.try_get("reason")?;
     Ok(LakeDrop {
         source: row.try_get("source")?,
+        holds: Holds::of(&row.try_get::<String, _>("holds")?),
         why: if reason == DropReason::Size.text() { DropReason::Size } else { DropReason::Age },
         through: Micros(row.try_get("through")?),
         events: unsigned(row.try_get("events")?),
@@ -276,6 +293,7 @@ fn file(row: &AnyRow) -> Result<LakeFile, Error> {
     Ok(LakeFile {
         path: row.try_get("path")?,
         layout: narrow(row.try_get("layout")?),
+        holds: Holds::of(&row.try_get::<String, _>("holds")?),
         source: row.try_get("source")?,
         hour: row.try_get("hour")?,
         earliest: Micros(row.try_get("earliest")?),

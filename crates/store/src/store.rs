@@ -393,6 +393,7 @@ pub(crate) const STEPS: &[Step] = &[
     (26, "hunts", include_str!("../migrations/0026_hunts.sql")),
     (30, "lake index", include_str!("../migrations/0030_lake_index.sql")),
     (31, "concerns since", include_str!("../migrations/0031_concerns_since.sql")),
+    (32, "originals", include_str!("../migrations/0032_originals.sql")),
 ];
 
 /// Number, name and text of a step.

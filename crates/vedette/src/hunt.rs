@@ -62,6 +62,7 @@ Of the lake, where no files are named, there are more: one named after each sour
 (`paloalto`); `alerts`, the newest 20,000 alerts and notices (id, state, status, severity, rule_id, rule_title, techniques,
 entity_type, entity, key, count, summary, created_at, crossed_at, last_seen, assignee, disposition, recurred, case_id);
 `rules`, those of the configuration (id, title, name, kind, level, description, tags, file, raises_alerts, text).
+`event.original` of these tables is the record as it came, where that is kept (lake.originals); `*` does not bring it.
 Beside the functions of SQL: match(text, 'words') finds whole words, ignoring case; cidr_match(ip, 'network');
 time_bin('5m', time); sigma('rule id or name'), with the rules of --rules.
 A query only reads, and only these files.

@@ -72,6 +72,16 @@ struct Held {
     latest: Option<Micros>,
     /// How long it is kept.
     keep: Span,
+    originals: Originals,
+}
+
+/// What it holds of a source's records as they came.
+#[derive(Debug, Default, Serialize)]
+struct Originals {
+    files: u64,
+    records: u64,
+    bytes: u64,
+    earliest: Option<Micros>,
 }
 
 #[derive(Debug, Serialize)]
@@ -119,9 +129,14 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     Ok(if damaged > 0 { 1 } else { done })
 }
 
+/// All files that the catalog names, of events and of originals.
+async fn all_files(store: &Store) -> Result<Vec<LakeFile>, Failure> {
+    store.lake_files(None, Micros::MIN, Micros::MAX).await.world()
+}
+
 /// How many files are not as the catalog says.
 async fn verify_all(store: &Store, folder: &Path) -> Result<u64, Failure> {
-    let files = store.lake_catalog(None).await.world()?.files;
+    let files = all_files(store).await?;
     let mut damaged = 0;
     for file in &files {
         if let Err(error) = verify(folder, file) {
@@ -138,7 +153,7 @@ async fn compact(store: &Store, folder: &Path) -> Result<u64, Failure> {
     let mut spoilt = BTreeSet::new();
     let (mut before, mut after) = (0, 0);
     loop {
-        let files = store.lake_catalog(None).await.world()?.files;
+        let files = all_files(store).await?;
         let whole = |group: &Vec<LakeFile>| group.iter().all(|file| !spoilt.contains(&file.path));
         let Some(group) = mergeable(files, crate::now()).into_iter().find(whole) else { break };
         match merge(folder, &group, crate::now(), &mut || true) {
@@ -158,13 +173,11 @@ async fn compact(store: &Store, folder: &Path) -> Result<u64, Failure> {
     Ok(spoilt.len() as u64)
 }
 
-async fn status(store: &Store, (keeping, format): (&LakeConfig, Format)) -> Result<(), Failure> {
-    let LakeCatalog { files, positions, dropped, lost } = store.lake_catalog(None).await.world()?;
-    let leaving = store.leaving_lake().await.world()?;
-    let leaving = Leaving { files: leaving.len() as u64, bytes: leaving.iter().map(|file| file.bytes).sum() };
-    let mut status = Status { sources: BTreeMap::new(), partitions: Vec::new(), leaving, dropped, lost };
-    for file in &files {
-        let held = status.sources.entry(file.source.clone()).or_default();
+/// What these files hold of each source.
+fn held(files: &[LakeFile], originals: &[LakeFile], keeping: &LakeConfig) -> BTreeMap<String, Held> {
+    let mut sources: BTreeMap<String, Held> = BTreeMap::new();
+    for file in files {
+        let held = sources.entry(file.source.clone()).or_default();
         held.keep = keeping.keep_of(&file.source);
         held.files += 1;
         held.events += file.events;
@@ -172,6 +185,25 @@ async fn status(store: &Store, (keeping, format): (&LakeConfig, Format)) -> Resu
         held.earliest = Some(held.earliest.map_or(file.earliest, |before| before.min(file.earliest)));
         held.latest = held.latest.max(Some(file.latest));
     }
+    for file in originals {
+        let held = sources.entry(file.source.clone()).or_default();
+        held.keep = keeping.keep_of(&file.source);
+        let held = &mut held.originals;
+        held.files += 1;
+        held.records += file.events;
+        held.bytes += file.stored();
+        held.earliest = Some(held.earliest.map_or(file.earliest, |before| before.min(file.earliest)));
+    }
+    sources
+}
+
+async fn status(store: &Store, (keeping, format): (&LakeConfig, Format)) -> Result<(), Failure> {
+    let LakeCatalog { files, originals, positions, dropped, lost } =
+        store.lake_catalog(None).await.world()?;
+    let leaving = store.leaving_lake().await.world()?;
+    let leaving = Leaving { files: leaving.len() as u64, bytes: leaving.iter().map(|file| file.bytes).sum() };
+    let mut status =
+        Status { sources: held(&files, &originals, keeping), partitions: Vec::new(), leaving, dropped, lost };
     status.partitions = positions
         .into_iter()
         .map(|of| Reached {
@@ -194,14 +226,21 @@ async fn status(store: &Store, (keeping, format): (&LakeConfig, Format)) -> Resu
             let bytes = indicatif::HumanBytes(held.bytes).to_string();
             let (from, to) = (time(held.earliest), time(held.latest));
             let (files, events) = (held.files.to_string(), held.events.to_string());
-            vec![source.clone(), files, events, bytes, from, to, held.keep.to_string()]
+            let originals = match held.originals.records {
+                0 => "-".to_owned(),
+                records => format!("{records} in {}", indicatif::HumanBytes(held.originals.bytes)),
+            };
+            vec![source.clone(), files, events, bytes, from, to, held.keep.to_string(), originals]
         })
         .collect();
     let print = |out: &mut io::StdoutLock<'_>, table: comfy_table::Table| {
         io::Write::write_fmt(out, format_args!("{table}\n"))
     };
-    print(&mut out, table::of(&["source", "files", "events", "size", "from", "to", "kept"], &rows))
-        .world()?;
+    print(
+        &mut out,
+        table::of(&["source", "files", "events", "size", "from", "to", "kept", "originals"], &rows),
+    )
+    .world()?;
     let rows: Vec<Vec<String>> = status
         .partitions
         .iter()
@@ -219,6 +258,6 @@ async fn status(store: &Store, (keeping, format): (&LakeConfig, Format)) -> Resu
         );
     }
     let Status { dropped, lost, .. } = status;
-    missing::say(&Missing { dropped, lost, renewed: Vec::new() });
+    missing::say(&Missing { dropped, lost, ..Missing::default() });
     Ok(())
 }

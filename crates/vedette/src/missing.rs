@@ -4,7 +4,7 @@
 
 use vedette_event::Micros;
 use vedette_hunt::lake::Missing;
-use vedette_store::model::{DropReason, LakeDrop, LostInterval};
+use vedette_store::model::{DropReason, Holds, LakeDrop, LostInterval};
 
 use crate::table;
 
@@ -16,19 +16,26 @@ pub fn say(missing: &Missing) {
     lines(missing).iter().for_each(|line| say!("missing: {line}"));
 }
 
+/// What is missing of originals, each in a line.
+pub fn lines_of_originals(missing: &Missing) -> Vec<String> {
+    missing.originals.iter().map(line).collect()
+}
+
+fn line(LakeDrop { source, holds, why, through, events, .. }: &LakeDrop) -> String {
+    let (what, key) = match holds {
+        Holds::Events => ("events", "lake.keep"),
+        Holds::Originals => ("originals", "lake.originals.keep"),
+    };
+    let why = match why {
+        DropReason::Age => format!("they were as old as `{key}` allows"),
+        DropReason::Size => "the lake had more than `lake.size`".to_owned(),
+    };
+    format!("{events} {what} of {} up to {through} were dropped, since {why}", table::plain(source))
+}
+
 /// What is missing, each in a line.
-pub fn lines(Missing { dropped, lost, renewed }: &Missing) -> Vec<String> {
-    let mut lines = Vec::new();
-    for LakeDrop { source, why, through, events, .. } in dropped {
-        let why = match why {
-            DropReason::Age => "they were as old as `lake.keep` allows",
-            DropReason::Size => "the lake had more than `lake.size`",
-        };
-        lines.push(format!(
-            "{events} events of {} up to {through} were dropped, since {why}",
-            table::plain(source)
-        ));
-    }
+pub fn lines(Missing { dropped, lost, renewed, .. }: &Missing) -> Vec<String> {
+    let mut lines: Vec<String> = dropped.iter().map(line).collect();
     for LostInterval { topic, partition, from, to, noticed_at, .. } in lost.iter().take(NAMED) {
         let topic = table::plain(topic);
         lines.push(format!(
@@ -59,6 +66,7 @@ mod tests {
     fn what_is_missing_is_said_with_where_and_when() {
         let dropped = LakeDrop {
             source: "fw".to_owned(),
+            holds: Holds::Events,
             why: DropReason::Age,
             through: Micros(0),
             events: 7,
@@ -73,7 +81,16 @@ mod tests {
             noticed_at: Micros(0),
         };
         let renewed = vec![("u".to_owned(), Some(Micros(0)))];
-        let said = lines(&Missing { dropped: vec![dropped], lost: vec![lost(10)], renewed });
+        let original = LakeDrop { holds: Holds::Originals, ..dropped.clone() };
+        let originals = vec![original];
+        let missing = Missing { dropped: vec![dropped], lost: vec![lost(10)], renewed, originals };
+        assert_eq!(
+            lines_of_originals(&missing),
+            [
+                "7 originals of fw up to 1970-01-01T00:00:00.000000Z were dropped, since they were as old as `lake.originals.keep` allows"
+            ]
+        );
+        let said = lines(&missing);
         assert_eq!(
             said[0],
             "7 events of fw up to 1970-01-01T00:00:00.000000Z were dropped, since they were as old as `lake.keep` allows"

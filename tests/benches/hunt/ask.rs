@@ -17,7 +17,7 @@ use serde_json::Value;
 use vedette_decode::all_fields;
 use vedette_event::{Micros, Sources};
 use vedette_hunt::{Columns, Limits, Query, Supply, lake::Lake};
-use vedette_store::model::LakeFile;
+use vedette_store::model::{Holds, LakeFile};
 
 use crate::fill::{ADDRESS, WORD};
 
@@ -126,6 +126,7 @@ impl Table {
         let file = |noted: Noted| LakeFile {
             path: noted.path,
             layout: vedette_hunt::lake::LAYOUT,
+            holds: Holds::Events,
             source: noted.source,
             hour: noted.bounds[0].div_euclid(3_600_000_000),
             earliest: Micros(noted.bounds[0]),

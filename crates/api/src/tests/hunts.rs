@@ -75,6 +75,11 @@ async fn answer(question: Question, stopped: Arc<AtomicBool>) -> Result<Begun, R
             pointed: Some("  selct\n  ^".to_owned()),
         });
     }
+    let names_originals = question.sql.contains("event.original");
+    if names_originals && !question.originals {
+        let message = "`event.original` needs the permission `originals`".to_owned();
+        return Err(Refusal { why: Why::Forbidden, message, place: None, pointed: None });
+    }
     let (out, pieces) = mpsc::channel(2);
     let stop = Arc::new(tokio::sync::Notify::new());
     let (woken, flag) = (stop.clone(), stopped);
@@ -82,8 +87,9 @@ async fn answer(question: Question, stopped: Arc<AtomicBool>) -> Result<Begun, R
         let endless = question.sql.starts_with("select endless");
         let rows = if endless { u64::MAX } else { 3 };
         for n in 0..rows {
+            let row = row(n, names_originals);
             let piece = match question.form {
-                Form::Values => Piece::Values(vec![row(n)]),
+                Form::Values => Piece::Values(vec![row]),
                 _ => Piece::Written(1, format!("{{\"n\":{n}}}\n").into_bytes()),
             };
             let sent = tokio::select! {
@@ -112,9 +118,8 @@ async fn answer(question: Question, stopped: Arc<AtomicBool>) -> Result<Begun, R
         let written = if question.form == Form::Arrow { b"END".to_vec() } else { Vec::new() };
         let _ = out.send(Piece::End { more: question.rows < 4, written }).await;
     });
-    let column = |name: &str, kind: &str| Column { name: name.to_owned(), kind: kind.to_owned() };
     Ok(Begun {
-        columns: vec![column("@timestamp", "time"), column("client.ip", "ip"), column("url.path", "text")],
+        columns: columns(names_originals),
         basis: Basis {
             complete_through: Some(NOON),
             reaches_back_to: Some(Micros(NOON.0 - 3_600_000_000)),
@@ -137,8 +142,19 @@ async fn answer(question: Question, stopped: Arc<AtomicBool>) -> Result<Begun, R
     })
 }
 
-fn row(n: u64) -> Vec<Value> {
-    vec![json!(Micros(NOON.0 + n as i64).to_string()), json!("203.0.113.9"), json!(format!("/<b>'{n}"))]
+fn columns(originals: bool) -> Vec<Column> {
+    let all = [("@timestamp", "time"), ("client.ip", "ip"), ("url.path", "text"), ("event.original", "text")];
+    let column = |(name, kind): &(&str, &str)| Column { name: (*name).to_owned(), kind: (*kind).to_owned() };
+    all.iter().take(if originals { 4 } else { 3 }).map(column).collect()
+}
+
+fn row(n: u64, original: bool) -> Vec<Value> {
+    let time = json!(Micros(NOON.0 + n as i64).to_string());
+    let mut row = vec![time, json!("203.0.113.9"), json!(format!("/<b>'{n}"))];
+    if original {
+        row.push(json!(format!("<14> it's {n} & \"more\"")));
+    }
+    row
 }
 
 async fn hunting() -> (Api, Arc<AtomicBool>) {
@@ -372,6 +388,49 @@ async fn so_many_are_under_way_and_each_caller_sees_its_own() {
     noted_in_the_end(&api, 8).await;
     let again = send(&tokens[2], "POST", "/api/v1/hunts", json!({"sql": "select 1"})).await;
     assert_eq!(again.status().as_u16(), 200);
+}
+
+#[tokio::test]
+async fn records_as_they_came_have_a_permission_of_their_own() {
+    let stopped = Arc::new(AtomicBool::new(false));
+    let api = empty(move |app| {
+        app.hunts = Some(stand_in(stopped));
+        app.open = false;
+    })
+    .await;
+    let mut tokens = Vec::new();
+    for (name, role) in [("ann", Role::Analyst), ("eng", Role::Engineer)] {
+        let token = auth::create_token().unwrap();
+        api.store.create_token(name, role, token.hash, "test").await.unwrap();
+        tokens.push(token.text);
+    }
+    let send = async |token: &str, method: &str, path: &str, body: Body| {
+        let request = request(method, path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, if path.starts_with("/api") { "*/*" } else { "text/html" })
+            .header(header::AUTHORIZATION, format!("Bearer {token}"));
+        let answer = api.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        let status = answer.status().as_u16();
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    };
+    while send(&tokens[1], "GET", "/api/v1/account", Body::empty()).await.0 != 200 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let sql = json!({"sql": "select event.original from events"}).to_string();
+    let (status, said) = send(&tokens[0], "POST", "/api/v1/hunts", sql.clone().into()).await;
+    assert!(status == 403 && said.contains("the permission `originals`"), "{status} {said}");
+    let entries = noted_in_the_end(&api, 2).await;
+    let ended: Value = serde_json::from_str(entries[1].to.as_deref().unwrap()).unwrap();
+    assert_eq!((&*entries[1].actor, &ended["state"], &ended["rows"]), ("ann", &json!("failed"), &json!(0)));
+    assert!(entries[0].to.as_deref().unwrap().contains("event.original"), "{entries:?}");
+    assert_eq!(send(&tokens[1], "POST", "/api/v1/hunts", sql.into()).await.0, 200);
+    let page = "/hunt/event?topic=fw&partition=0&offset=7&index=0";
+    let (status, shown) = send(&tokens[1], "GET", page, Body::empty()).await;
+    assert!(status == 200 && shown.contains("&#60;14&#62; it&#39;s 0 &#38; &#34;more&#34;"), "{shown}");
+    assert!(!shown.contains(">event.original<"), "it is no field: {shown}");
+    let (status, shown) = send(&tokens[0], "GET", page, Body::empty()).await;
+    assert!(status == 200 && !shown.contains("14&#62;") && shown.contains("permission"), "{shown}");
 }
 
 #[tokio::test]

@@ -1,22 +1,26 @@
 //! Many small files of a source and an hour become few.
 //!
 //! In: files that the catalog names. Out: which of them are to become one ([`mergeable`]), and that one ([`merge`]).
-//! Invariants: it holds all their events and no other, in the order of their times; they stay as they are; what is read of them at once is
+//! Invariants: it holds all their events and no other, in the order of their times (of originals, of their places); they stay as they are; what is read of them at once is
 //! bounded; a file that is large enough is left alone, so that no event is written again and again.
 
-use std::{fs::File, path::Path};
+use std::{fs::File, path::Path, sync::Arc};
 
 use arrow_array::RecordBatch;
-use datafusion::arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
+use arrow_schema::{ArrowError, SchemaRef};
+use datafusion::arrow::{
+    compute::concat_batches,
+    row::{OwnedRow, Row, RowConverter, Rows, SortField},
+};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use vedette_event::{Micros, Span, time::HOUR};
-use vedette_store::model::LakeFile;
+use vedette_store::model::{Holds, LakeFile};
 
 use super::{
     LAYOUT, LakeError,
-    file::{FileWriter, times},
+    file::FileWriter,
     fitted::{fitted, joined},
-    is_there,
+    is_there, originals,
     writer::day_and_hour,
 };
 
@@ -42,8 +46,8 @@ const ROWS: usize = 2_048;
 pub fn mergeable(mut files: Vec<LakeFile>, now: Micros) -> Vec<Vec<LakeFile>> {
     // Those of an older layout lack what this one says of its events, and one of both would seem to have it.
     files.retain(|file| file.layout == LAYOUT);
-    files.sort_by(|a, b| (&a.source, a.hour, a.bytes).cmp(&(&b.source, b.hour, b.bytes)));
-    let hours = files.chunk_by(|a, b| (&a.source, a.hour) == (&b.source, b.hour));
+    files.sort_by(|a, b| (&a.source, a.holds, a.hour, a.bytes).cmp(&(&b.source, b.holds, b.hour, b.bytes)));
+    let hours = files.chunk_by(|a, b| (&a.source, a.holds, a.hour) == (&b.source, b.holds, b.hour));
     hours.filter_map(|hour| of_hour(hour, now)).collect()
 }
 
@@ -66,35 +70,66 @@ fn of_hour(files: &[LakeFile], now: Micros) -> Option<Vec<LakeFile>> {
 /// A file under way.
 struct Cursor {
     reader: ParquetRecordBatchReader,
-    /// What of it comes next; nothing behind its end.
-    batch: Option<RecordBatch>,
+    order: Arc<Order>,
+    /// What of it is in memory, with the places of its rows in their order; nothing behind its end.
+    batch: Option<(RecordBatch, Rows)>,
+    /// How many of these rows were taken.
+    taken: usize,
+}
+
+/// By which columns rows are in order.
+struct Order {
+    holds: Holds,
+    converter: RowConverter,
+}
+
+impl Order {
+    fn of(holds: Holds, schema: &SchemaRef) -> Result<Self, ArrowError> {
+        let field =
+            |name: &&str| schema.field_with_name(name).map(|of| SortField::new(of.data_type().clone()));
+        let fields = originals::order(holds).iter().map(field).collect::<Result<_, _>>()?;
+        Ok(Self { holds, converter: RowConverter::new(fields)? })
+    }
+
+    /// Where each row stands.
+    fn places(&self, batch: &RecordBatch) -> Result<Rows, ArrowError> {
+        let column = |name: &&str| batch.schema_ref().index_of(name).map(|at| Arc::clone(batch.column(at)));
+        let columns = originals::order(self.holds).iter().map(column).collect::<Result<Vec<_>, _>>()?;
+        self.converter.convert_columns(&columns)
+    }
 }
 
 impl Cursor {
-    fn step(&mut self) -> Result<(), parquet::errors::ParquetError> {
-        self.batch = None;
+    fn step(&mut self) -> Result<(), ArrowError> {
+        (self.batch, self.taken) = (None, 0);
         while let Some(batch) = self.reader.next().transpose()? {
             if batch.num_rows() > 0 {
-                self.batch = Some(batch);
+                let places = self.order.places(&batch)?;
+                self.batch = Some((batch, places));
                 break;
             }
         }
         Ok(())
     }
 
-    /// The time of the last row that is in memory.
-    fn last(&self) -> Result<Option<i64>, LakeError> {
-        let Some(batch) = &self.batch else { return Ok(None) };
-        Ok(times(batch)?.values().last().copied())
+    /// The place of the last row that is in memory.
+    fn last(&self) -> Option<Row<'_>> {
+        let (_, places) = self.batch.as_ref()?;
+        Some(places.row(places.num_rows().checked_sub(1)?))
     }
 
-    /// Rows up to this time.
-    fn take(&mut self, until: i64) -> Result<Option<RecordBatch>, LakeError> {
-        let Some(batch) = &self.batch else { return Ok(None) };
-        let rows = times(batch)?.values().partition_point(|time| *time <= until);
-        let taken = batch.slice(0, rows);
-        self.batch = Some(batch.slice(rows, batch.num_rows() - rows));
-        Ok(Some(taken).filter(|taken| taken.num_rows() > 0))
+    /// Rows up to this place.
+    fn take(&mut self, until: &OwnedRow) -> Option<RecordBatch> {
+        let (batch, places) = self.batch.as_ref()?;
+        let rows = places.iter().skip(self.taken).take_while(|place| *place <= until.row()).count();
+        let taken = batch.slice(self.taken, rows);
+        self.taken += rows;
+        Some(taken).filter(|taken| taken.num_rows() > 0)
+    }
+
+    /// Whether all that is in memory was taken.
+    fn is_spent(&self) -> bool {
+        self.batch.as_ref().is_some_and(|(batch, _)| self.taken == batch.num_rows())
     }
 }
 
@@ -111,39 +146,46 @@ pub fn merge(
     let Some(first) = files.first() else { return Ok(None) };
     let mut cursors = Vec::with_capacity(files.len());
     let mut schemas = Vec::with_capacity(files.len());
+    let mut order: Option<Arc<Order>> = None;
     for file in files {
         is_there(folder, file)?;
         let damaged = |found: String| LakeError::Damaged { path: file.path.clone(), found };
         let opened = File::open(folder.join(&file.path)).map_err(|e| damaged(e.to_string()))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(opened).map_err(|e| damaged(e.to_string()))?;
         schemas.push(builder.schema().clone());
+        let order = match &order {
+            Some(order) => Arc::clone(order),
+            None => Arc::clone(order.insert(Arc::new(Order::of(first.holds, builder.schema())?))),
+        };
         let reader = builder.with_batch_size(ROWS).build().map_err(|e| damaged(e.to_string()))?;
-        let mut cursor = Cursor { reader, batch: None };
+        let mut cursor = Cursor { reader, order, batch: None, taken: 0 };
         cursor.step().map_err(|e| damaged(e.to_string()))?;
         cursors.push(cursor);
     }
     let schema = joined(&schemas)?;
-    let path = format!("{}/{}-{:016}-merged.parquet", first.source, day_and_hour(first.hour), now.0);
-    let mut out = FileWriter::begin(folder, path, (&first.source, first.hour), &schema)?;
+    let below = originals::below(first.holds, &first.source);
+    let path = format!("{below}/{}-{:016}-merged.parquet", day_and_hour(first.hour), now.0);
+    let mut out = FileWriter::begin(folder, path, (first.holds, &first.source, first.hour), &schema)?;
     loop {
         if !go_on() {
             return Ok(None);
         }
-        let lasts = cursors.iter().map(Cursor::last).collect::<Result<Vec<_>, _>>()?;
         // Nothing that is still to be read comes before the least of these.
-        let Some(until) = lasts.into_iter().flatten().min() else { break };
+        let Some(until) = cursors.iter().filter_map(Cursor::last).min().map(|place| place.owned()) else {
+            break;
+        };
         let mut parts = Vec::new();
         for (cursor, file) in cursors.iter_mut().zip(files) {
-            if let Some(part) = cursor.take(until)? {
+            if let Some(part) = cursor.take(&until) {
                 parts.push(fitted(&part, &schema)?);
             }
-            if cursor.batch.as_ref().is_some_and(|left| left.num_rows() == 0) {
+            if cursor.is_spent() {
                 let stepped = cursor.step();
                 stepped.map_err(|e| LakeError::Damaged { path: file.path.clone(), found: e.to_string() })?;
             }
         }
         let all = concat_batches(&schema, &parts)?;
-        out.push(&take_record_batch(&all, &sort_to_indices(times(&all)?, None, None)?)?)?;
+        out.push(&originals::sorted(first.holds, &all)?)?;
     }
     let merged = out.finish(now)?;
     let events: u64 = files.iter().map(|file| file.events).sum();

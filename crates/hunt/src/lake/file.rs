@@ -12,7 +12,7 @@ use arrow_array::{RecordBatch, TimestampMicrosecondArray, cast::AsArray as _};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 use parquet::{
     arrow::ArrowWriter,
-    basic::{Compression, ZstdLevel},
+    basic::{Compression, Encoding, ZstdLevel},
     file::{
         metadata::SortingColumn,
         properties::{WriterProperties, WriterPropertiesBuilder},
@@ -20,10 +20,10 @@ use parquet::{
     schema::types::ColumnPath,
 };
 use vedette_event::Micros;
-use vedette_store::model::LakeFile;
+use vedette_store::model::{Holds, LakeFile};
 
-use super::{LAYOUT, LakeError, fitted::fitted, skip};
-use crate::columns::TIME;
+use super::{LAYOUT, LakeError, fitted::fitted, originals, skip};
+use crate::columns::{OFFSET, TIME};
 
 /// Ends of columns that hold what one looks for by its exact value.
 const NEEDLES: [&str; 12] =
@@ -35,7 +35,8 @@ pub(super) struct FileWriter {
     part: Part,
     schema: SchemaRef,
     writer: ArrowWriter<File>,
-    index: skip::Builder,
+    /// None beside originals, which are looked for by where they stood.
+    index: Option<skip::Builder>,
     row: LakeFile,
 }
 
@@ -50,11 +51,11 @@ impl Drop for Part {
 }
 
 impl FileWriter {
-    /// Begins a file at `path` below the lake's folder, of events of a source and an hour, with the columns of `schema`.
+    /// Begins a file at `path` below the lake's folder, of events of a source and an hour or their originals, with the columns of `schema`.
     pub(super) fn begin(
         folder: &Path,
         path: String,
-        (source, hour): (&str, i64),
+        (holds, source, hour): (Holds, &str, i64),
         schema: &SchemaRef,
     ) -> Result<Self, LakeError> {
         let whole = folder.join(&path);
@@ -62,11 +63,16 @@ impl FileWriter {
         fs::create_dir_all(below).map_err(LakeError::of_disk(below))?;
         let part = Part(whole.with_extension("part"));
         let file = File::create(&part.0).map_err(LakeError::of_disk(&part.0))?;
-        let writer = ArrowWriter::try_new(file, SchemaRef::clone(schema), Some(properties(schema)));
+        let properties = match holds {
+            Holds::Events => properties(schema),
+            Holds::Originals => of_originals(schema),
+        };
+        let writer = ArrowWriter::try_new(file, SchemaRef::clone(schema), Some(properties));
         let writer = writer.map_err(|source| LakeError::Parquet { path: part.0.clone(), source })?;
         let row = LakeFile {
             path,
             layout: LAYOUT,
+            holds,
             source: source.to_owned(),
             hour,
             earliest: Micros::MAX,
@@ -76,20 +82,22 @@ impl FileWriter {
             index_bytes: 0,
             written_at: Micros(0),
         };
-        let index = skip::Builder::new(schema);
+        let index = (holds == Holds::Events).then(|| skip::Builder::new(schema));
         Ok(Self { whole, part, schema: SchemaRef::clone(schema), writer, index, row })
     }
 
-    /// Adds events, none of them earlier than those before.
+    /// Adds events, none of them earlier than those before; of originals, none that stood before those.
     pub(super) fn push(&mut self, events: &RecordBatch) -> Result<(), LakeError> {
         let of = times(events)?.values();
-        if let (Some(first), Some(last)) = (of.first(), of.last()) {
+        if let (Some(first), Some(last)) = (of.iter().min(), of.iter().max()) {
             self.row.earliest = self.row.earliest.min(Micros(*first));
             self.row.latest = self.row.latest.max(Micros(*last));
         }
         self.row.events += events.num_rows() as u64;
         let events = fitted(events, &self.schema)?;
-        self.index.push(&events);
+        if let Some(index) = &mut self.index {
+            index.push(&events);
+        }
         self.writer.write(&events).map_err(|source| LakeError::Parquet { path: self.part.0.clone(), source })
     }
 
@@ -101,8 +109,11 @@ impl FileWriter {
         file.sync_all().map_err(LakeError::of_disk(&part.0))?;
         let bytes = file.metadata().map_err(LakeError::of_disk(&part.0))?.len();
         // Not waited for until it is on the disk: an index that is not whole says nothing.
-        let (beside, index) = (whole.with_extension(skip::EXTENSION), index.finish(bytes));
-        fs::write(&beside, &index).map_err(LakeError::of_disk(&beside))?;
+        let index = index.map(|index| index.finish(bytes)).unwrap_or_default();
+        if !index.is_empty() {
+            let beside = whole.with_extension(skip::EXTENSION);
+            fs::write(&beside, &index).map_err(LakeError::of_disk(&beside))?;
+        }
         let index_bytes = index.len() as u64;
         fs::rename(&part.0, &whole).map_err(LakeError::of_disk(&whole))?;
         // Its name is on the disk with its folder only.
@@ -134,6 +145,31 @@ fn properties(schema: &Schema) -> WriterProperties {
         }
     }
     properties.build()
+}
+
+/// Rows of a part of a file of originals, whose keys are read at once.
+const PART: usize = 16_384;
+/// Rows of a page of these, of which one is read for one original.
+const PAGE: usize = 512;
+
+/// As files of originals are written: in small parts and pages, since they are looked for one by one.
+fn of_originals(schema: &Schema) -> WriterProperties {
+    let sorted = originals::KEYS.iter().filter_map(|name| i32::try_from(schema.index_of(name).ok()?).ok());
+    let sorted = sorted.map(|column_idx| SortingColumn { column_idx, descending: false, nulls_first: true });
+    let plain = |name: &str| ColumnPath::new(vec![name.to_owned()]);
+    WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()))
+        .set_max_row_group_row_count(Some(PART))
+        .set_data_page_row_count_limit(PAGE)
+        .set_write_batch_size(PAGE)
+        .set_created_by("vedette".to_owned())
+        .set_sorting_columns(Some(sorted.collect()))
+        .set_column_dictionary_enabled(plain(originals::ORIGINAL), false)
+        .set_column_dictionary_enabled(plain(OFFSET), false)
+        .set_column_encoding(plain(OFFSET), Encoding::DELTA_BINARY_PACKED)
+        .set_column_dictionary_enabled(plain(TIME), false)
+        .set_column_encoding(plain(TIME), Encoding::DELTA_BINARY_PACKED)
+        .build()
 }
 
 fn with_bloom_filter(properties: WriterPropertiesBuilder, name: &str) -> WriterPropertiesBuilder {

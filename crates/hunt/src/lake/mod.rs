@@ -6,6 +6,8 @@
 //! Invariants: a file is whole and on the disk before the catalog names it, and is never changed; one that the catalog does not name
 //! does not count, and is removed once nobody can be reading it; the catalog and the positions of what is read change in one transaction, which is the store's.
 //!
+//! Records that are kept as they came are in files of their own ([`beside`]), which the catalog names with those of their events.
+//!
 //! A skip index lies beside each file, as `NAME.skip`; it is no part of the events, and may be missing.
 //!
 //! Files are `SOURCE/YYYY-MM-DD/HH-NAME.parquet` below the lake's folder, by the hours of their events' times, sorted by these. Columns are those
@@ -16,6 +18,7 @@ mod file;
 mod fitted;
 mod in_time;
 mod live;
+mod originals;
 mod placed;
 mod prune;
 mod reader;
@@ -37,6 +40,10 @@ pub use compact::{merge, mergeable};
 pub use fitted::lean;
 pub use in_time::{InTime, InTimeBatch, Wanted};
 pub use live::{Live, Newest, Reached};
+pub use originals::beside;
+pub(crate) use originals::{
+    Finder, HIDDEN, ORIGINAL, TakeFirst, function as named_original, shown as with_originals,
+};
 pub use placed::{CLOCK, INGESTED, placed};
 pub use reader::LakeReader;
 pub use recall::{PLACES, Places, Restorer, texts};

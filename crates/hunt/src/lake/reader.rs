@@ -5,7 +5,10 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use vedette_event::{Incarnation, Micros};
-use vedette_store::{Store, model::LakeCatalog};
+use vedette_store::{
+    Store,
+    model::{Holds, LakeCatalog},
+};
 
 use super::{Lake, LakeError, Live, Missing, Reached};
 
@@ -40,15 +43,19 @@ impl LakeReader {
         let reading = self.live.read();
         // In this order: what is written in between is in both, and left out by its offsets; the other way round it would be in neither.
         let newest = self.live.newest();
-        let LakeCatalog { files, positions, dropped, lost } = self.store.lake_catalog(source).await?;
+        let LakeCatalog { files, originals, positions, dropped, lost } =
+            self.store.lake_catalog(source).await?;
         let mut lake = Lake::new(&self.folder, files)?.with_newest(newest, &positions, source)?;
+        lake = lake.with_originals(originals);
         lake.reading = Some(reading);
         let is_of = |topic: &String| {
             let of = self.topics.get(topic);
             of.is_some_and(|of| source.is_none_or(|source| source == of))
         };
+        let (dropped, of_originals) = dropped.into_iter().partition(|of| of.holds == Holds::Events);
         lake.missing = Missing {
             dropped,
+            originals: of_originals,
             lost: lost.into_iter().filter(|of| is_of(&of.topic)).collect(),
             renewed: Vec::new(),
         };

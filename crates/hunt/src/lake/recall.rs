@@ -22,12 +22,10 @@ use vedette_event::{
 
 use super::{CLOCK, INGESTED};
 use crate::{
-    columns::{CLAIMED, INCARNATION, OFFSET, SCALE, SPELLED, TIME},
+    columns::{CLAIMED, INCARNATION, OFFSET, PARTITION, SCALE, SPELLED, TIME, TOPIC},
     spelled::render,
 };
 
-const TOPIC: &str = "vedette.topic";
-const PARTITION: &str = "vedette.partition";
 const INDEX: &str = "vedette.index";
 
 /// The columns that say where events are and when; whoever wants them back reads these.

@@ -30,10 +30,11 @@ use vedette_event::Micros;
 use vedette_store::model::{LakeDrop, LakeFile, LakePosition, LostInterval};
 
 use super::{
-    LAYOUT, LakeError, Newest, Reached,
+    Finder, LAYOUT, LakeError, Newest, Reached,
     fitted::fitted,
     is_there,
     live::Reading,
+    originals,
     prune::may_hold,
     skip::{self, Verdict},
 };
@@ -62,6 +63,8 @@ const MOST_FILES: usize = 100_000;
 #[derive(Clone)]
 pub struct Lake {
     pub(crate) files: Arc<[LakeFile]>,
+    /// Those of originals.
+    originals: Arc<[LakeFile]>,
     pub(crate) store: Arc<dyn ObjectStore>,
     folder: Arc<Path>,
     /// What is in no file yet.
@@ -81,6 +84,8 @@ pub struct Missing {
     pub dropped: Vec<LakeDrop>,
     /// Records that Kafka deleted before the lake had read them.
     pub lost: Vec<LostInterval>,
+    /// What was dropped of originals.
+    pub originals: Vec<LakeDrop>,
     /// Topics that were made anew, with the newest broker's time that was read of the one before: what that had beyond is not here.
     pub renewed: Vec<(String, Option<Micros>)>,
 }
@@ -109,6 +114,7 @@ impl Lake {
         let store = store.map_err(LakeError::of_disk(folder))?;
         Ok(Self {
             files: files.into(),
+            originals: Arc::default(),
             store: Arc::new(store),
             folder: folder.into(),
             newest: Arc::default(),
@@ -132,6 +138,17 @@ impl Lake {
     ) -> Result<Self, LakeError> {
         let reached = newest.reached(positions);
         Ok(Self { newest: newest.beyond(positions, source)?.into(), reached, ..self })
+    }
+
+    /// With these files of originals.
+    #[must_use]
+    pub fn with_originals(self, files: Vec<LakeFile>) -> Self {
+        Self { originals: files.into(), ..self }
+    }
+
+    /// What finds the originals of a query's rows.
+    pub(crate) fn finder(&self) -> Finder {
+        Finder::new(Arc::clone(&self.store), &self.originals, Arc::clone(&self.newest))
     }
 
     /// With tables beside `events`.
@@ -225,7 +242,7 @@ impl TableProvider for LakeTable {
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         let pushed = filters.iter().map(|filter| {
-            if is_asked_by(filter) {
+            if is_asked_by(filter) || originals::is_asked_by(filter) {
                 return TableProviderFilterPushDown::Unsupported;
             }
             // What is skipped cannot match; what is read is asked once more.

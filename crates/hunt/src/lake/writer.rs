@@ -14,13 +14,13 @@ use std::{
 use arrow_array::RecordBatch;
 use datafusion::arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
 use vedette_event::Micros;
-use vedette_store::model::LakeFile;
+use vedette_store::model::{Holds, LakeFile};
 
 use super::{
     LakeError,
     file::{FileWriter, times},
     fitted::{fitted, joined},
-    remove, skip,
+    originals, remove, skip,
 };
 
 const HOUR: i64 = 3_600_000_000;
@@ -73,16 +73,13 @@ impl Writer {
         let mut files = Vec::with_capacity(self.waiting.len());
         for ((source, hour), batches) in &self.waiting {
             self.files += 1;
-            let path = format!("{source}/{}-{:016}-{:04}.parquet", day_and_hour(*hour), now.0, self.files);
-            match write(&self.folder, path, (source, *hour), batches, now) {
-                Ok(file) => files.push(file),
-                Err(error) => {
-                    for file in &files {
-                        // What stays here is removed as an orphan.
-                        let _ = remove(&self.folder, &file.path);
-                    }
-                    return Err(error);
+            let name = format!("{}-{:016}-{:04}.parquet", day_and_hour(*hour), now.0, self.files);
+            if let Err(error) = write_both(&self.folder, &name, (source, *hour), batches, now, &mut files) {
+                for file in &files {
+                    // What stays here is removed as an orphan.
+                    let _ = remove(&self.folder, &file.path);
                 }
+                return Err(error);
             }
         }
         Ok(files)
@@ -102,6 +99,21 @@ pub(super) fn day_and_hour(hour: i64) -> String {
     format!("{day}/{}", time.get(..2).unwrap_or("00"))
 }
 
+/// Events of a source and an hour become one file, and their originals, if there are any, another one.
+fn write_both(
+    folder: &Path,
+    name: &str,
+    of: (&str, i64),
+    batches: &[RecordBatch],
+    now: Micros,
+    files: &mut Vec<LakeFile>,
+) -> Result<(), LakeError> {
+    let path = |holds| format!("{}/{name}", originals::below(holds, of.0));
+    files.push(write(folder, path(Holds::Events), of, batches, now)?);
+    files.extend(originals::write(folder, path(Holds::Originals), of, batches, now)?);
+    Ok(())
+}
+
 /// Events of a source and an hour become one file, sorted by time.
 fn write(
     folder: &Path,
@@ -110,11 +122,11 @@ fn write(
     batches: &[RecordBatch],
     now: Micros,
 ) -> Result<LakeFile, LakeError> {
-    let schema = joined(batches.iter().map(RecordBatch::schema_ref))?;
+    let schema = originals::of_events(&joined(batches.iter().map(RecordBatch::schema_ref))?);
     let fitted = batches.iter().map(|batch| fitted(batch, &schema)).collect::<Result<Vec<_>, _>>()?;
     let all = concat_batches(&schema, &fitted)?;
     let sorted = take_record_batch(&all, &sort_to_indices(times(&all)?, None, None)?)?;
-    let mut file = FileWriter::begin(folder, path, of, &schema)?;
+    let mut file = FileWriter::begin(folder, path, (Holds::Events, of.0, of.1), &schema)?;
     file.push(&sorted)?;
     file.finish(now)
 }

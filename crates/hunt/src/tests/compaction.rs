@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use vedette_event::{Flags, Placed, Span, time::HOUR};
-use vedette_store::model::LakeFile;
+use vedette_store::model::{Holds, LakeFile};
 
 use super::*;
 use crate::{
@@ -112,6 +112,7 @@ fn small_files_of_an_hour_that_is_over_are_merged_once() {
     let file = |source: &str, hour: i64, bytes: u64, number: usize| LakeFile {
         path: format!("{source}/{hour}/{bytes}/{number}"),
         layout: LAYOUT,
+        holds: Holds::Events,
         source: source.to_owned(),
         hour,
         earliest: Micros(0),

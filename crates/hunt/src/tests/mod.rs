@@ -10,8 +10,10 @@ mod lake;
 mod limits;
 mod live;
 mod names;
+mod originals;
 mod recall;
 mod refusals;
+mod sizes;
 mod skipping;
 mod tables;
 

@@ -18,11 +18,11 @@ use crate::{
 
 const INCARNATION: Incarnation = 3;
 
-fn fields() -> Fields {
+pub fn fields() -> Fields {
     serde_saphyr::from_str(include_str!("../../../../schemas/fields.yml")).unwrap()
 }
 
-fn source(name: &str) -> SourceDef {
+pub fn source(name: &str) -> SourceDef {
     let text = match name {
         "aws_waf" => include_str!("../../../../schemas/sources/aws_waf.yml"),
         "exchange_api" => include_str!("../../../../schemas/sources/exchange_api.yml"),

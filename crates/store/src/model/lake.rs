@@ -12,6 +12,8 @@ pub struct LakeFile {
     pub path: String,
     /// By which layout it was written.
     pub layout: u32,
+    /// What it holds.
+    pub holds: Holds,
     /// The source of all its events.
     pub source: String,
     /// Hours since 1970 of its events' times.
@@ -20,7 +22,7 @@ pub struct LakeFile {
     pub earliest: Micros,
     /// The last.
     pub latest: Micros,
-    /// How many events.
+    /// How many events, or originals of such.
     pub events: u64,
     /// Its size.
     pub bytes: u64,
@@ -35,6 +37,30 @@ impl LakeFile {
     #[must_use]
     pub const fn stored(&self) -> u64 {
         self.bytes.saturating_add(self.index_bytes)
+    }
+}
+
+/// What a file of the lake holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Holds {
+    /// Events, sorted by time.
+    #[default]
+    Events,
+    /// Records as they came, sorted by where they stood; each belongs to an event, which is in another file.
+    Originals,
+}
+
+impl Holds {
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Originals => "originals",
+        }
+    }
+
+    pub(crate) fn of(text: &str) -> Self {
+        if text == Self::Originals.text() { Self::Originals } else { Self::Events }
     }
 }
 
@@ -81,9 +107,11 @@ impl DropReason {
 pub struct LakeDrop {
     /// The source.
     pub source: String,
+    /// Of what.
+    pub holds: Holds,
     /// Why.
     pub why: DropReason,
-    /// Some of its events up to this time are gone.
+    /// Some of its events, or their originals, up to this time are gone.
     pub through: Micros,
     /// How many, in all.
     pub events: u64,
@@ -105,8 +133,10 @@ pub struct LeavingFile {
 /// The catalog at one moment: what is before the positions is in the files, but for what was dropped or lost, and nothing else is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LakeCatalog {
-    /// By source and time.
+    /// Those of events, by source and time.
     pub files: Vec<LakeFile>,
+    /// Those of originals, by source and time.
+    pub originals: Vec<LakeFile>,
     /// By topic, incarnation and partition.
     pub positions: Vec<LakePosition>,
     /// By source.

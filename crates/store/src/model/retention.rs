@@ -30,7 +30,7 @@ pub struct LogStart {
 /// How much of something was removed on a day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Removal {
-    /// `alerts`, `revisions`, `dead_letters`, `dead_letter_counts`, `health`, `placements`, `lake_events`.
+    /// `alerts`, `revisions`, `dead_letters`, `dead_letter_counts`, `health`, `placements`, `lake_events`, `lake_originals`.
     pub kind: String,
     /// The rule, source, topic or kind of health event.
     pub subject: String,

@@ -64,6 +64,7 @@ async fn placements_stay_for_as_long_as_the_lake_has_events_of_their_time() {
     let file = LakeFile {
         path: "waf/x.parquet".to_owned(),
         layout: 2,
+        holds: crate::model::Holds::Events,
         source: "waf".to_owned(),
         hour: 0,
         earliest: Micros(12_000),

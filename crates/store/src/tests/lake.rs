@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    model::{DropReason, LakeCatalog, LakeFile, LakePosition, LostInterval},
+    model::{DropReason, Holds, LakeCatalog, LakeFile, LakePosition, LostInterval},
     store::now,
 };
 
@@ -11,6 +11,7 @@ fn file(path: &str, source: &str, hour: i64) -> LakeFile {
     LakeFile {
         path: path.to_owned(),
         layout: 1,
+        holds: Holds::Events,
         source: source.to_owned(),
         hour,
         earliest: at(1),
@@ -145,4 +146,34 @@ async fn what_was_lost_is_told_once_and_may_grow() {
         store.lost_for_lake(&lost(from, to)).await.unwrap();
     }
     assert_eq!(store.lake_catalog(Some("waf")).await.unwrap().lost, [lost(0, 3), lost(10, 25)]);
+}
+
+#[tokio::test]
+async fn originals_are_told_apart_and_counted_apart() {
+    let (_folder, store) = store().await;
+    let original = LakeFile { holds: Holds::Originals, bytes: 300, ..file("o", "waf", 10) };
+    let files = [file("a", "waf", 10), original.clone()];
+    store.add_to_lake(&files, &[position(0, 10)]).await.unwrap();
+    let catalog = store.lake_catalog(None).await.unwrap();
+    assert_eq!((catalog.files, catalog.originals), (files[..1].to_vec(), files[1..].to_vec()));
+    assert_eq!(store.lake_bytes().await.unwrap(), 1_300, "they count to the lake's size");
+    assert_eq!(paths(&store, None, 0, 100).await, ["a", "o"]);
+    let before = async |holds, minute: i64| {
+        let time = Micros((10 * 60 + minute) * 60_000_000);
+        let files = store.lake_files_before(holds, time).await.unwrap();
+        files.into_iter().map(|file| file.path).collect::<Vec<_>>()
+    };
+    assert_eq!(before(Holds::Originals, 60).await, ["o"]);
+    assert_eq!(before(Holds::Events, 60).await, ["a"]);
+    assert_eq!(before(Holds::Originals, 59).await, [""; 0], "it has one of this time");
+    let began = now();
+    store.drop_from_lake(&files[1..], DropReason::Age).await.unwrap();
+    let catalog = store.lake_catalog(None).await.unwrap();
+    assert_eq!((catalog.files.len(), catalog.originals), (1, vec![]));
+    let said: Vec<_> = catalog.dropped.iter().map(|of| (of.holds, of.why, of.events)).collect();
+    assert_eq!(said, [(Holds::Originals, DropReason::Age, 10)]);
+    store.drop_from_lake(&files[..1], DropReason::Age).await.unwrap();
+    let removed = store.removals(began).await.unwrap();
+    let removed: Vec<_> = removed.iter().map(|of| (&*of.kind, &*of.subject, of.count)).collect();
+    assert_eq!(removed, [("lake_events", "waf", 10), ("lake_originals", "waf", 10)]);
 }

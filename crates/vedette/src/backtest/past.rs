@@ -8,7 +8,7 @@ use vedette_engine::{Compiled, EngineSettings};
 use vedette_event::{Incarnation, Micros, SourceDef, SourceIx, Sources, StoredPlacement, Topics};
 use vedette_store::{
     Store,
-    model::{FiredAlert, LakeFile, LakePosition},
+    model::{FiredAlert, Holds, LakeFile, LakePosition},
 };
 
 use crate::{
@@ -51,7 +51,8 @@ pub async fn read(
     stretch: (Micros, Micros),
 ) -> Result<Past, Failure> {
     let positions = store.lake_positions().await.world()?;
-    let files = store.lake_files(source, Micros::MIN, Micros::MAX).await.world()?;
+    let mut files = store.lake_files(source, Micros::MIN, Micros::MAX).await.world()?;
+    files.retain(|file| file.holds == Holds::Events);
     if files.is_empty() {
         let what = match source {
             Some(name) => format!("the lake holds nothing of a source `{}`", table::plain(name)),

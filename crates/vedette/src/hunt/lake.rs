@@ -53,7 +53,7 @@ pub fn ask(
         let reader = LakeReader::new(store.clone(), &folder, Live::default(), topics);
         let lake = reader.now(source).await.world()?;
         let all = || Ok(Arc::new(content::rules(&config.rules)?.load(&sources)));
-        let (mut tables, notes) = tables::tables(&query, store, &sources, all).await.world()?;
+        let (mut tables, mut notes) = tables::tables(&query, store, &sources, all).await.world()?;
         if !query.rules().is_empty() {
             let (paths, whose) = match rules {
                 [] => (&config.rules[..], "the configuration has"),
@@ -66,6 +66,11 @@ pub fn ask(
                     print_rejected(&all, &text);
                     Failure::Usage(error)
                 })?;
+        }
+        if query.names_originals() {
+            notes.extend(
+                missing::lines_of_originals(lake.missing()).iter().map(|line| format!("missing: {line}")),
+            );
         }
         found = Some((lake.with_tables(tables), notes));
         Ok(())

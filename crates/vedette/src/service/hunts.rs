@@ -109,6 +109,14 @@ fn ready(later: &Later) -> Result<(&Wires, &LakeReader), Refusal> {
     Ok((wires, lake))
 }
 
+/// Records as they came are for whoever may see them.
+fn not_for_you() -> Refusal {
+    let message = "`event.original`, the record as it came, needs the permission `originals`, which role engineer has. Leave it out: the other \
+                   columns say what the record says."
+        .to_owned();
+    Refusal { why: Why::Forbidden, message, place: None, pointed: None }
+}
+
 /// Begins a hunt on a thread of its own, which tells the rows.
 async fn begin(later: Later, question: Question) -> Result<Begun, Refusal> {
     ready(&later)?;
@@ -147,6 +155,9 @@ fn ask(wires: (&Wires, &LakeReader), question: &Question, runtime: &Handle) -> R
     let Question { sql, source, since, until, rows, .. } = question;
     let refuse = |error: Error| refused(error, sql);
     let query = Query::new(sql).map_err(refuse)?.between(*since, *until);
+    if query.names_originals() && !question.originals {
+        return Err(not_for_you());
+    }
     let (wires, reader) = wires;
     let in_force = wires.in_force.borrow().clone();
     let newest = in_force.newest();
@@ -168,7 +179,9 @@ fn ask(wires: (&Wires, &LakeReader), question: &Question, runtime: &Handle) -> R
         let message = format!("{error:#}");
         Refusal { why: Why::Query, message, place: None, pointed: None }
     })?;
-    let basis = basis(&lake, notes, times);
+    let originals =
+        if query.names_originals() { missing::lines_of_originals(lake.missing()) } else { Vec::new() };
+    let basis = basis(&lake, notes.into_iter().chain(originals).collect(), times);
     let spill = spill(reader.folder());
     std::fs::create_dir_all(&spill).map_err(|error| fault(&error.into()))?;
     let limits = Limits { rows: Some(*rows), folder: Some(spill), ..LIMITS };

@@ -31,7 +31,7 @@ use vedette_event::{
 };
 use vedette_hunt::{
     Columns, Converter, Origin,
-    lake::{Live, Writer, lean, placed, remove, remove_orphans},
+    lake::{Live, Writer, beside, lean, placed, remove, remove_orphans},
 };
 use vedette_ingest::{
     Ingest, IngestSettings, Ingested, LagView, LastRead, OnLoss, Recovery, Resume, StartAt, record_hash,
@@ -42,7 +42,10 @@ use vedette_store::{
 };
 
 use super::{behind, supervisor::Stage};
-use crate::config::{Config, lake::LakeConfig};
+use crate::config::{
+    Config,
+    lake::{LakeConfig, Records},
+};
 
 /// Bytes of events that wait to be written at most: some 200,000 events of a firewall, whose sorting takes as much again. A query holds what waited
 /// when it began until it ends.
@@ -158,11 +161,16 @@ impl Shaper {
         def: &SourceDef,
         sources: &Sources,
         (topic, incarnation): (&Arc<str>, Incarnation),
-        secret: [u8; 32],
+        (records, secret): (Records, [u8; 32]),
     ) -> Result<Self> {
         let fields = all_fields(def, &sources.fields);
         let projection = Projection::new(fields.iter().cloned());
         let decoder = Decoder::new(def, &sources.fields, &projection, secret)?;
+        let decoder = match records {
+            Records::None => decoder,
+            Records::Altered => decoder.keeping_altered(def, secret),
+            Records::All => decoder.searched(def, secret),
+        };
         let columns =
             Columns::of_lake(fields.iter().map(|name| &**name), &sources.fields, !def.own_logsource());
         let bounds = (def.disorder, def.future);
@@ -170,7 +178,7 @@ impl Shaper {
         Ok(Self { origin: def.name.clone(), topic: topic.clone(), incarnation, decoder, converter, bounds })
     }
 
-    /// The events of a batch as the lake has them.
+    /// The events of a batch as the lake has them, with the originals that are kept.
     fn shape(&mut self, raw: &RawBatch, events: &EventBatch) -> Result<vedette_hunt::RecordBatch> {
         let origin = Origin {
             source: self.origin.clone(),
@@ -188,7 +196,8 @@ impl Shaper {
             logs.push(log);
         }
         let batch = self.converter.convert(events, &origin, |_| Vec::new())?;
-        Ok(placed(&batch, &places, &logs, self.incarnation)?)
+        let placed = lean(&placed(&batch, &places, &logs, self.incarnation)?)?;
+        Ok(beside(&placed, Arc::clone(events.originals()))?)
     }
 }
 
@@ -382,7 +391,9 @@ impl<'a> Filling<'a> {
             std::collections::btree_map::Entry::Vacant(free) => {
                 let sources = &self.compiled.newest().sources;
                 let name = (self.wires.topics.name(topic), self.wires.topics.incarnation(topic));
-                let shaper = Shaper::new(sources.get(raw.source), sources, name, self.wires.secret)?;
+                let def = sources.get(raw.source);
+                let records = self.wires.lake.originals.of(&def.name);
+                let shaper = Shaper::new(def, sources, name, (records, self.wires.secret))?;
                 free.insert(shaper)
             }
         };
@@ -390,8 +401,8 @@ impl<'a> Filling<'a> {
         shaper.decoder.decode(raw, &mut events, &mut dead);
         let mut taken = Vec::with_capacity(events.len());
         for batch in &events {
-            let shaped = lean(&shaper.shape(raw, batch)?)?;
-            self.writer.push(&shaper.origin, &shaped, weight(raw, &shaped))?;
+            let shaped = shaper.shape(raw, batch)?;
+            self.writer.push(&shaper.origin, &shaped, weight(raw, batch, &shaped))?;
             taken.push(shaped);
         }
         if let Some(last) = raw.records.last() {
@@ -460,10 +471,12 @@ impl<'a> Filling<'a> {
     }
 }
 
-/// Bytes that events take while they wait: their share of the records' text, which all texts lie in, and what their columns have beside that.
-fn weight(raw: &RawBatch, events: &vedette_hunt::RecordBatch) -> usize {
+/// Bytes that events take while they wait: their share of the records' text, which all texts lie in, what their columns have beside that, and
+/// originals, which are texts of their own where secrets are hidden.
+fn weight(raw: &RawBatch, batch: &EventBatch, events: &vedette_hunt::RecordBatch) -> usize {
     let (rows, columns) = (events.num_rows(), events.num_columns());
-    raw.data.len() * rows / raw.records.len().max(1) + columns * (rows * CELL + COLUMN)
+    let originals: usize = (0..rows).map(|row| batch.original().cell(row).text.len()).sum();
+    originals + raw.data.len() * rows / raw.records.len().max(1) + columns * (rows * CELL + COLUMN)
 }
 
 /// Where the lake is: a folder beside the store's files.

@@ -21,7 +21,7 @@ use vedette_event::{Micros, Severity, Span, time::DAY};
 use vedette_hunt::lake::{LakeError, Live, merge, mergeable, remove};
 use vedette_store::{
     Store,
-    model::{DropReason, HealthEvent, LakeFile, LeavingFile, Publication},
+    model::{DropReason, HealthEvent, Holds, LakeFile, LeavingFile, Publication},
 };
 
 use super::supervisor::Stage;
@@ -88,11 +88,12 @@ impl Keeper<'_> {
     fn drop_what_goes(&self, stage: &Stage) -> Result<()> {
         let Wires { store, lake, .. } = &self.wires;
         let now = crate::now();
-        let shortest = lake.keep_by_source.values().copied().fold(lake.keep, Ord::min);
-        let asked = store.lake_files(None, Micros::MIN, now.minus(shortest));
-        let files = self.runtime.block_on(stage.awaits("store", asked))?;
-        let old: Vec<LakeFile> =
-            files.into_iter().filter(|file| file.latest < now.minus(lake.keep_of(&file.source))).collect();
+        let mut old = Vec::new();
+        for holds in [Holds::Events, Holds::Originals] {
+            let asked = store.lake_files_before(holds, now.minus(lake.shortest(holds)));
+            let files = self.runtime.block_on(stage.awaits("store", asked))?;
+            old.extend(files.into_iter().filter(|file| file.latest < now.minus(lake.keep_of_file(file))));
+        }
         self.drop(old, DropReason::Age, stage)?;
         let held = self.runtime.block_on(stage.awaits("store", store.lake_bytes()))?;
         if held <= lake.size.0 {
@@ -186,7 +187,7 @@ fn due(leaving: Vec<LeavingFile>, now: Micros, read_since: Option<Micros>) -> Ve
     leaving.into_iter().filter(|file| file.left_at < before).collect()
 }
 
-/// Of all files those that go since all are too large: first what is older than a day, of the sources that are to go first in their order,
+/// Of all files, originals among them, those that go since all are too large: first what is older than a day, of the sources that are to go first in their order,
 /// then of all others; then the rest. The oldest before the younger.
 fn too_much(mut files: Vec<LakeFile>, lake: &LakeConfig, now: Micros) -> Vec<LakeFile> {
     let mut held: u64 = files.iter().map(LakeFile::stored).sum();
@@ -210,20 +211,24 @@ fn too_much(mut files: Vec<LakeFile>, lake: &LakeConfig, now: Micros) -> Vec<Lak
 /// What people must know of it, once a day and source.
 fn announced(files: &[LakeFile], lake: &LakeConfig) -> Vec<HealthEvent> {
     let at = crate::now();
-    let sources: BTreeSet<&str> = files.iter().map(|file| file.source.as_str()).collect();
-    let event = |source: &str| {
-        let of = files.iter().filter(|file| file.source == source);
+    let of = |file: &LakeFile| (file.source.clone(), file.holds);
+    let sources: BTreeSet<(String, Holds)> = files.iter().map(of).collect();
+    let event = |(source, holds): (String, Holds)| {
+        let of = files.iter().filter(|file| file.source == source && file.holds == holds);
         let through = of.map(|file| file.latest).max().unwrap_or(at);
+        let (what, key, keep) = match holds {
+            Holds::Events => ("events", "lake_dropped", lake.keep_of(&source)),
+            Holds::Originals => ("originals", "lake_originals_dropped", lake.originals.keep),
+        };
         HealthEvent {
-            key: format!("lake_dropped/{source}/{}", at.floor(DAY)),
+            key: format!("{key}/{source}/{}", at.floor(DAY)),
             at,
             kind: "lake_dropped".to_owned(),
             severity: Severity::Low,
             message: format!(
-                "the lake has more than {}: events of `{source}` up to {through} were dropped before they were {} old; raise \
+                "the lake has more than {}: {what} of `{source}` up to {through} were dropped before they were {keep} old; raise \
                  `lake.size`, or keep less",
                 lake.size,
-                lake.keep_of(source)
             ),
         }
     };
@@ -243,6 +248,7 @@ mod tests {
         LakeFile {
             path: format!("{source}/{days}"),
             layout: 1,
+            holds: Holds::Events,
             source: source.to_owned(),
             hour: 0,
             earliest: latest.minus(Span(1)),
@@ -274,6 +280,29 @@ mod tests {
         assert_eq!(gone(20, &["fw", "waf"]), ["fw/4", "waf/6", "api/9"], "what is of today stays");
         assert_eq!(gone(30, &["nowhere", "fw"]), ["fw/4", "api/9"]);
         assert_eq!(gone(0, &["fw"]), ["fw/4", "api/9", "waf/6", "api/2", "fw/0"]);
+    }
+
+    #[test]
+    fn originals_are_kept_for_as_long_as_is_said_and_no_longer_than_their_events() {
+        let original = |source, days| LakeFile { holds: Holds::Originals, ..file(source, days, 10) };
+        let lake = LakeConfig {
+            keep_by_source: [("api".to_owned(), Span(3 * DAY.0))].into(),
+            ..LakeConfig::default()
+        };
+        let days = |file: LakeFile| lake.keep_of_file(&file).0 / DAY.0;
+        assert_eq!((days(original("fw", 1)), days(file("fw", 1, 1))), (7, 90));
+        assert_eq!((days(original("api", 1)), days(file("api", 1, 1))), (3, 3));
+        let shortest =
+            |lake: &LakeConfig| [Holds::Events, Holds::Originals].map(|holds| lake.shortest(holds).0 / DAY.0);
+        assert_eq!((shortest(&lake), shortest(&LakeConfig::default())), ([3, 3], [90, 7]));
+        let lake = LakeConfig { size: Bytes(35), ..lake };
+        let files = vec![original("fw", 4), file("fw", 4, 10), original("api", 2), file("fw", 20, 10)];
+        let gone = too_much(files, &lake, NOW);
+        let gone: Vec<_> = gone.iter().map(|file| (file.holds, &*file.path)).collect();
+        assert_eq!(gone, [(Holds::Events, "fw/20")], "the oldest, whatever it is");
+        let said = announced(&[original("fw", 4)], &lake);
+        assert!(said[0].message.contains("originals of `fw`") && said[0].message.contains("7d"), "{said:?}");
+        assert_eq!(announced(&[original("fw", 4), file("fw", 4, 1)], &lake).len(), 2);
     }
 
     #[test]

@@ -14,13 +14,17 @@ use vedette_event::{Micros, Span};
 
 use super::{AROUND, Asked, Frame, Stamp, answer, link, render};
 use crate::{
+    access::Permission,
     app::App,
     auth::Caller,
     console::{events::TELLING, words},
-    desk::hunt::{
-        self, HuntBody,
-        draft::{self, Draft},
-        text::{self, ALL},
+    desk::{
+        dossier::RECORD,
+        hunt::{
+            self, HuntBody,
+            draft::{self, Draft},
+            text::{self, ALL},
+        },
     },
     hunts::{Column, Form},
     params::Strict,
@@ -58,6 +62,9 @@ struct EventPage {
     at: Option<Stamp>,
     source: String,
     fields: Vec<Field>,
+    /// The record as it came, if that is kept.
+    original: Option<String>,
+    sees_originals: bool,
     draft: Option<Draft>,
     title: String,
     note: String,
@@ -78,7 +85,9 @@ pub(in crate::console) async fn event(
         );
         Problem::new(Kind::NotFound, detail)
     };
-    let sql = text::at_place(&of.topic, of.partition, of.offset, of.index).ok_or_else(none)?;
+    let sees_originals = caller.may(Permission::Originals);
+    let sql = text::at_place((&of.topic, of.partition), (of.offset, of.index), sees_originals);
+    let sql = sql.ok_or_else(none)?;
     let at = of.at.as_deref().and_then(Micros::parse_rfc3339);
     let body = HuntBody {
         sql,
@@ -91,8 +100,10 @@ pub(in crate::console) async fn event(
     let (rows, _) = hunt.values().await?;
     let columns = hunt.document().columns;
     let row = rows.into_iter().next().ok_or_else(none)?;
-    let there: Vec<(Column, Value)> =
-        columns.into_iter().zip(row).filter(|(_, value)| !value.is_null()).collect();
+    let there = columns.into_iter().zip(row).filter(|(_, value)| !value.is_null());
+    let (original, there): (Vec<_>, Vec<(Column, Value)>) =
+        there.partition(|(column, _)| column.name == RECORD);
+    let original = original.first().map(|(_, value)| words::scalar(value));
     let said = |name: &str| {
         there.iter().find(|(column, _)| column.name == name).map(|(_, value)| words::scalar(value))
     };
@@ -129,6 +140,8 @@ pub(in crate::console) async fn event(
         at,
         source,
         fields,
+        original,
+        sees_originals,
         draft,
         title,
         note,

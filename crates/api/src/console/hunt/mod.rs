@@ -139,7 +139,7 @@ impl Asked {
 
     /// Refuses what is no stretch of time and no source, so that a link with a slip of the pen does not show as if it said nothing.
     fn check(&self, schema: &HuntSchema) -> Result<(), Problem> {
-        self.body()?.question(Form::Values)?;
+        self.body()?.question(Form::Values, false)?;
         let Some(source) = given(&self.source) else { return Ok(()) };
         if schema.sources.iter().any(|known| known.name == source) {
             return Ok(());

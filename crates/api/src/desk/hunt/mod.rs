@@ -19,6 +19,7 @@ use vedette_store::{HUNT_ENDED, Store, model::AuditQuery};
 
 use super::filter::time;
 use crate::{
+    access::Permission,
     app::App,
     auth::Caller,
     hunting::{HuntDocument, Known, State},
@@ -59,8 +60,8 @@ pub(crate) struct HuntBody {
 }
 
 impl HuntBody {
-    /// What is asked, checked as far as its text need not be read.
-    pub(crate) fn question(&self, form: Form) -> Result<Question, Problem> {
+    /// What is asked, checked as far as its text need not be read; `originals` says whether the asker may see records as they came.
+    pub(crate) fn question(&self, form: Form, originals: bool) -> Result<Question, Problem> {
         let invalid = |detail: String| Problem::new(Kind::InvalidBody, detail);
         if self.sql.trim().is_empty() || self.sql.len() > MAX_SQL {
             return Err(invalid(format!("`sql` must be 1 to {MAX_SQL} bytes.")));
@@ -75,7 +76,15 @@ impl HuntBody {
         {
             return Err(invalid("`since` must lie before `until`.".to_owned()));
         }
-        Ok(Question { sql: self.sql.clone(), source: self.source.clone(), since, until, rows, form })
+        Ok(Question {
+            sql: self.sql.clone(),
+            source: self.source.clone(),
+            since,
+            until,
+            rows,
+            form,
+            originals,
+        })
     }
 }
 
@@ -110,7 +119,7 @@ pub(crate) async fn begin(
     form: Form,
     caller: &Caller,
 ) -> Result<Hunt, Problem> {
-    let question = body.question(form)?;
+    let question = body.question(form, caller.may(Permission::Originals))?;
     let hunts = asked(app)?;
     let place = app.hunting.places.take(caller)?;
     let asked = written(&question);
@@ -334,6 +343,7 @@ impl From<Refusal> for Problem {
     fn from(Refusal { why, message, place, pointed }: Refusal) -> Self {
         let kind = match why {
             Why::Query => Kind::InvalidQuery,
+            Why::Forbidden => Kind::Forbidden,
             Why::Cost => Kind::TooCostly,
             Why::Time => Kind::Timeout,
             Why::Stopped => Kind::Stopped,

@@ -178,6 +178,8 @@ pub(crate) fn of_entity(kind: &str, value: &str, schema: &HuntSchema) -> Option<
 
 const BINS: &str = "\ngroup by bin order by bin";
 const PLACE: &str = "select * from events\nwhere vedette.topic = ";
+/// With the record as it came.
+const PLACE_WITH_ORIGINAL: &str = "select *, event.original from events\nwhere vedette.topic = ";
 
 /// How many rows a hunt finds in each step of time.
 pub(crate) fn over_time(sql: &str, step: &str) -> String {
@@ -187,14 +189,20 @@ pub(crate) fn over_time(sql: &str, step: &str) -> String {
 
 /// Whether a text is one that pages ask by themselves.
 pub(crate) fn is_ours(sql: &str) -> bool {
-    (sql.starts_with("select time_bin('") && sql.ends_with(BINS)) || sql.starts_with(PLACE)
+    (sql.starts_with("select time_bin('") && sql.ends_with(BINS))
+        || [PLACE, PLACE_WITH_ORIGINAL].iter().any(|place| sql.starts_with(place))
 }
 
-/// The one event at a place in the log.
-pub(crate) fn at_place(topic: &str, partition: i32, offset: i64, index: u32) -> Option<String> {
+/// The one event at a place in the log, with its record where that may be shown.
+pub(crate) fn at_place(
+    (topic, partition): (&str, i32),
+    (offset, index): (i64, u32),
+    originals: bool,
+) -> Option<String> {
     let topic = literal(topic)?;
+    let place = if originals { PLACE_WITH_ORIGINAL } else { PLACE };
     Some(format!(
-        "{PLACE}{topic}\n  and vedette.partition = {partition}\n  and vedette.offset = {offset}\n  \
+        "{place}{topic}\n  and vedette.partition = {partition}\n  and vedette.offset = {offset}\n  \
          and vedette.index = {index}"
     ))
 }
