@@ -115,3 +115,50 @@ fn a_hunt_needs_no_script() -> Result<()> {
         browser.shows(".rests", "row").await
     })
 }
+
+/// Keeps what was just asked by this name, for everybody.
+async fn keep(browser: &Browser, name: &str) -> Result<()> {
+    browser.find("#name").await?.send_keys(name).await?;
+    browser.click("form[action='/hunt/saved'] input[name=shared]").await?;
+    browser.leaving(async || browser.click("form[action='/hunt/saved'] button").await).await
+}
+
+/// Schedules the first kept hunt there is, for whoever is in this column.
+async fn schedule(browser: &Browser, column: &str) -> Result<()> {
+    browser.click(".schedule > summary").await?;
+    browser.find("#s-entity").await?.send_keys(column).await?;
+    browser.leaving(async || browser.click(".schedule form .buttons button").await).await
+}
+
+#[test]
+fn a_hunt_is_scheduled_paused_and_unscheduled() -> Result<()> {
+    act_with("hunt scheduled", Scripts::Run, async |demo, browser, axe| {
+        hunt(demo, browser, "select * from events limit 5").await?;
+        keep(browser, "rare paths").await?;
+        browser.click(".schedule > summary").await?;
+        let mut wrong = faults(browser, axe, "/hunt/schedule", WIDTHS).await?;
+        browser.click(".schedule > summary").await?;
+        schedule(browser, "source.ip").await?;
+        browser.shows("#scheduled", "rare paths").await?;
+        browser.shows("#scheduled", "for each source.ip").await?;
+        wrong.extend(faults(browser, axe, "/hunt/scheduled", WIDTHS).await?);
+        browser.leaving(async || browser.click("#scheduled button[value=pause]").await).await?;
+        browser.shows("#scheduled tbody", "paused").await?;
+        browser.leaving(async || browser.click("#scheduled button[value=resume]").await).await?;
+        browser.leaving(async || browser.click("#scheduled tbody button[value=remove]").await).await?;
+        browser.shows("#scheduled", "None.").await?;
+        ensure!(wrong.is_empty(), "{} faults:\n{}", wrong.len(), wrong.join("\n"));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_schedule_needs_no_script() -> Result<()> {
+    act_with("hunt scheduled without scripts", Scripts::Off, async |demo, browser, _| {
+        browser.go(&demo.at("/hunt")).await?;
+        browser.leaving(async || browser.click("#ask button").await).await?;
+        keep(browser, "all of them").await?;
+        schedule(browser, "vedette.source").await?;
+        browser.shows("#scheduled", "for each vedette.source").await
+    })
+}

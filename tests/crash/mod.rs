@@ -19,6 +19,7 @@ mod operator;
 mod poison;
 pub mod program;
 mod reload;
+mod schedules;
 mod standing;
 pub mod stored;
 mod stuck;

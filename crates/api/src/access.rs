@@ -53,6 +53,7 @@ const ENGINEER: Option<Role> = Some(Role::Engineer);
 const ADMIN: Option<Role> = Some(Role::Admin);
 const PROPOSES: Option<Role> = Some(Permission::Propose.least());
 const HUNTS: Option<Role> = Some(Permission::Hunt.least());
+const SCHEDULES: Option<Role> = Some(Permission::ScheduleHunts.least());
 const APPROVES: Option<Role> = Some(Permission::Approve.least());
 const GUARDS: Option<Role> = Some(Permission::SetNeverBlock.least());
 
@@ -131,6 +132,10 @@ pub(crate) const ROUTES: &[(Method, &str, Option<Role>, WorkKind)] = &[
     (Method::GET, "/api/v1/hunts/saved", HUNTS, WorkKind::Read),
     (Method::POST, "/api/v1/hunts/saved", HUNTS, WorkKind::Write),
     (Method::DELETE, "/api/v1/hunts/saved/{id}", HUNTS, WorkKind::Write),
+    (Method::GET, "/api/v1/hunts/schedules", HUNTS, WorkKind::Read),
+    (Method::POST, "/api/v1/hunts/schedules", SCHEDULES, WorkKind::Write),
+    (Method::PATCH, "/api/v1/hunts/schedules/{id}", SCHEDULES, WorkKind::Write),
+    (Method::DELETE, "/api/v1/hunts/schedules/{id}", SCHEDULES, WorkKind::Write),
     (Method::GET, "/api/v1/hunts/{id}", HUNTS, WorkKind::Read),
     (Method::DELETE, "/api/v1/hunts/{id}", HUNTS, WorkKind::Write),
     (Method::GET, "/api/v1/account", READER, WorkKind::Read),
@@ -160,6 +165,8 @@ pub(crate) const ROUTES: &[(Method, &str, Option<Role>, WorkKind)] = &[
     (Method::GET, "/hunt/event", HUNTS, WorkKind::Hunt),
     (Method::POST, "/hunt/saved", HUNTS, WorkKind::Write),
     (Method::POST, "/hunt/saved/{id}/remove", HUNTS, WorkKind::Write),
+    (Method::POST, "/hunt/schedules", SCHEDULES, WorkKind::Write),
+    (Method::POST, "/hunt/schedules/{id}", SCHEDULES, WorkKind::Write),
     (Method::POST, "/hunt/case", HUNTS, WorkKind::Write),
     (Method::GET, "/cases", READER, WorkKind::Search),
     (Method::POST, "/cases", ANALYST, WorkKind::Write),
@@ -216,6 +223,8 @@ pub enum Permission {
     Hunt,
     /// To ask for records as they came, all of those that are kept so (`event.original`); secrets are masked as everywhere.
     Originals,
+    /// To have hunts run again and again, and raise alerts: that is to detect, as rules do.
+    ScheduleHunts,
     /// To run playbooks by hand: what comes of it is a proposal.
     Propose,
     /// To approve, reject and take back what is proposed or done, and to throw the kill switch.
@@ -232,7 +241,11 @@ impl Permission {
     pub const fn least(self) -> Role {
         match self {
             Self::Triage | Self::RawRecords | Self::Propose | Self::Hunt => Role::Analyst,
-            Self::DeadLetterRecords | Self::Operate | Self::Approve | Self::Originals => Role::Engineer,
+            Self::DeadLetterRecords
+            | Self::Operate
+            | Self::ScheduleHunts
+            | Self::Approve
+            | Self::Originals => Role::Engineer,
             Self::ManagePeople | Self::SetNeverBlock => Role::Admin,
         }
     }

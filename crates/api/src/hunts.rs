@@ -219,7 +219,8 @@ pub struct FunctionSchema {
     pub description: String,
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Begun, Refusal>> + Send>>;
+/// What comes of a question.
+pub type Answer = Pin<Box<dyn Future<Output = Result<Begun, Refusal>> + Send>>;
 
 /// A way to ask.
 #[derive(Clone)]
@@ -246,7 +247,8 @@ impl Hunts {
         Self { ask: Arc::new(move |question| Box::pin(ask(question))), schema: Arc::new(schema) }
     }
 
-    pub(crate) fn ask(&self, question: Question) -> Answer {
+    /// Asks. Whoever does sees to it that there are not too many at once, and that it is noted.
+    pub fn ask(&self, question: Question) -> Answer {
         (self.ask)(question)
     }
 

@@ -25,7 +25,7 @@ use crate::{
     guard::{self, Guard},
     mcp,
     routes::{
-        actions, alerts, backtests, cases, desk, enforcement, entities, export, hunts, people, rules, stream,
+        actions, alerts, backtests, cases, desk, enforcement, entities, export, hunt_schedules, hunts, people, rules, stream,
         system, triage,
     },
     wire,
@@ -130,6 +130,8 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(hunts::schema))
         .routes(routes!(hunts::saved, hunts::save))
         .routes(routes!(hunts::remove))
+        .routes(routes!(hunt_schedules::list, hunt_schedules::begin))
+        .routes(routes!(hunt_schedules::change, hunt_schedules::remove))
         .routes(routes!(hunts::one, hunts::stop))
         .routes(routes!(people::account))
         .routes(routes!(people::sessions))

@@ -125,6 +125,14 @@ shape! {
     Reason = some_text(500);
     /// A text that asks the events.
     HuntText = some_text(65_536);
+    /// How often a hunt is run: from five minutes to a week.
+    HuntInterval = text()
+        .pattern(Some("^(?:[5-9]m|[1-9][0-9]{1,3}m|[1-9][0-9]?h|1[0-5][0-9]h|16[0-8]h|[1-7]d|1w)$"))
+        .into();
+    /// What alerts of a hunt say.
+    HuntSummary = line(300);
+    /// The name of a column.
+    ColumnName = line(100);
     /// How many rows a hunt may give.
     HuntLimit = ObjectBuilder::new()
         .schema_type(Type::Integer)

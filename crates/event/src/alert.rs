@@ -93,7 +93,7 @@ pub struct RuleRef {
     pub title: Arc<str>,
     /// Its level.
     pub level: Severity,
-    /// `single`, or the correlation's type.
+    /// `single`, the correlation's type, or `hunt`.
     #[serde(rename = "type")]
     #[schema(value_type = String)]
     pub kind: Arc<str>,
@@ -196,7 +196,7 @@ pub struct Alert {
     pub evidence_total: u64,
     /// The window, threshold and values that made it fire.
     pub explanation: Explanation,
-    /// All events' flags, and the alert's own: `approximate`, `capped`, `cold`, `storm`, `clock=…`.
+    /// All events' flags, and the alert's own: `approximate`, `capped`, `cold`, `hunt`, `storm`, `clock=…`.
     #[schema(value_type = Vec<String>)]
     pub flags: Flags,
 }

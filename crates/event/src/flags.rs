@@ -29,6 +29,8 @@ impl Flags {
     pub const STORM: Self = Self(128);
     /// The rule started without the history it needs.
     pub const COLD: Self = Self(256);
+    /// A scheduled hunt raised it: late, and over what the lake held.
+    pub const HUNT: Self = Self(512);
 
     /// All that put an event's time in doubt.
     pub const CLOCK: [Self; 5] = [
@@ -39,7 +41,7 @@ impl Flags {
         Self::CLOCK_BROKER,
     ];
 
-    const NAMES: [(Self, &'static str); 9] = [
+    const NAMES: [(Self, &'static str); 10] = [
         (Self::APPROXIMATE, "approximate"),
         (Self::CAPPED, "capped"),
         (Self::CLOCK_BROKER, "clock=broker"),
@@ -48,6 +50,7 @@ impl Flags {
         (Self::CLOCK_MISSING, "clock=missing"),
         (Self::CLOCK_OVERTAKEN, "clock=overtaken"),
         (Self::COLD, "cold"),
+        (Self::HUNT, "hunt"),
         (Self::STORM, "storm"),
     ];
 
@@ -103,10 +106,10 @@ mod tests {
 
     #[test]
     fn names_are_sorted_and_round_trip() {
-        let all = Flags(511);
+        let all = Flags(1_023);
         let names: Vec<_> = all.names().collect();
         assert!(names.is_sorted());
-        assert_eq!(names.len(), 9);
+        assert_eq!(names.len(), 10);
         let json = serde_json::to_string(&all).unwrap();
         assert_eq!(serde_json::from_str::<Flags>(&json).unwrap(), all);
     }

@@ -82,6 +82,16 @@ enum Fate {
     Placed(RuleIx),
 }
 
+/// What ids of scheduled hunts begin with, as their alerts name them.
+const HUNTS: &str = "hunt:";
+
+/// Why no rule may have an id of a scheduled hunt: its alerts would be taken for those of the hunt.
+fn reserved(label: &Label) -> Fault {
+    let message = format!("the id {} is one of a scheduled hunt", shown(&label.id));
+    Fault::new(label.id_at.unwrap_or(label.at), "reserved-id", message)
+        .help("give the rule an id that does not begin with `hunt:`")
+}
+
 /// What is known of a placed rule beside the rule.
 struct Placed {
     /// Sources whose events it may see.
@@ -104,7 +114,7 @@ impl Linker {
             }
             None => {
                 self.ids.insert(label.id.clone(), position);
-                draft
+                if label.id.starts_with(HUNTS) { Err(reserved(&label)) } else { draft }
             }
         };
         if let Some(name) = &label.name {

@@ -117,7 +117,7 @@ impl Store {
     /// Removes a kept hunt of this owner; with `any`, anybody's shared one, too.
     ///
     /// # Errors
-    /// If there is none, and those of writing.
+    /// If there is none, or it is scheduled, and those of writing.
     pub async fn remove_saved_hunt(&self, id: i64, actor: &str, any: bool) -> Result<(), Error> {
         let mut tx = self.begin().await?;
         let delete = sqlx::query(
@@ -128,6 +128,7 @@ impl Store {
         let Some(row) = removed else {
             return Err(Error::NotFound { what: "saved hunt", id: id.to_string() });
         };
+        tx.is_not_scheduled(id).await?;
         let SavedHunt { owner, hunt: NewSavedHunt { name, sql, span, shared }, .. } = saved(&row)?;
         let target = format!("saved_hunt:{id}");
         let before =

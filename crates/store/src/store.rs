@@ -394,6 +394,7 @@ pub(crate) const STEPS: &[Step] = &[
     (30, "lake index", include_str!("../migrations/0030_lake_index.sql")),
     (31, "concerns since", include_str!("../migrations/0031_concerns_since.sql")),
     (32, "originals", include_str!("../migrations/0032_originals.sql")),
+    (33, "hunt schedules", include_str!("../migrations/0033_hunt_schedules.sql")),
 ];
 
 /// Number, name and text of a step.

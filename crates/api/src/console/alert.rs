@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use askama::Template;
 use axum::{Extension, extract::State, response::Response};
 use serde::Deserialize;
+use serde_json::Value;
 use utoipa::IntoParams;
 use vedette_event::{Alert, Flags, Micros, Notice, State as Liveness, alert::Explanation};
 use vedette_store::model::{AlertRow, RowState};
@@ -122,6 +123,8 @@ struct AlertPage {
     related: Vec<(&'static str, String, String)>,
     /// What leads to all its events.
     hunts: Vec<(String, String)>,
+    /// What a scheduled hunt found.
+    found: Option<FoundRows>,
     before: Vec<Before>,
     /// How often the rule was closed about this entity, and as what.
     seen: Option<Seen>,
@@ -307,6 +310,7 @@ fn compose(
         key: body.key.iter().map(|(name, value)| (name.to_string(), value.text().to_owned())).collect(),
         related: related.map(|(label, id)| (label, of_then(segment("/alerts/", &id), at), id)).collect(),
         hunts: Vec::new(),
+        found: FoundRows::of(body),
         seen,
         before: earlier.into_iter().map(|of| Before::of(of, at)).collect(),
         timeline: timeline::entries(body, row.state, &revisions, &covered, history),
@@ -317,6 +321,35 @@ fn compose(
         version: row.triage.version,
         draft: String::new(),
         id: row.id,
+    }
+}
+
+/// Rows that a scheduled hunt found, as its alert keeps them.
+struct FoundRows {
+    columns: Vec<String>,
+    rows: Vec<Vec<Option<String>>>,
+    note: String,
+}
+
+impl FoundRows {
+    fn of(body: &Alert) -> Option<Self> {
+        let rows = body.explanation.details.get("rows").filter(|_| &*body.rule.kind == "hunt")?.as_array()?;
+        let mut columns: Vec<String> = Vec::new();
+        for name in rows.iter().filter_map(|row| row.as_object()).flat_map(|row| row.keys()) {
+            if !columns.contains(name) {
+                columns.push(name.clone());
+            }
+        }
+        let cell = |row: &Value, name: &String| row.get(name).map(|value| words::cut(&words::scalar(value)));
+        let note = match rows.len() as u64 {
+            shown if shown < body.count => format!("the first {shown} of {}", words::number(body.count)),
+            shown => shown.to_string(),
+        };
+        Some(Self {
+            rows: rows.iter().map(|row| columns.iter().map(|name| cell(row, name)).collect()).collect(),
+            columns,
+            note,
+        })
     }
 }
 

@@ -90,6 +90,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/hunt/event", get(hunt::event))
         .route("/hunt/saved", post(hunt::keep))
         .route("/hunt/saved/{id}/remove", post(hunt::remove))
+        .route("/hunt/schedules", post(hunt::schedules::schedule))
+        .route("/hunt/schedules/{id}", post(hunt::schedules::act))
         .route("/hunt/case", post(hunt::open_case))
         .route("/cases", get(cases::list).post(cases::open))
         .route("/cases/{id}", get(cases::page))

@@ -23,6 +23,8 @@ pub(super) struct Link {
 /// The rule that an alert comes from.
 pub(super) struct About {
     pub id: String,
+    /// It is a scheduled hunt and no rule.
+    pub hunted: bool,
     pub href: String,
     pub version: String,
     /// What is different about the rule now.
@@ -46,7 +48,9 @@ impl About {
     pub fn of(body: &Alert, live: &Live, text: Option<String>) -> Self {
         let rule = &body.rule;
         let now = live.rule(&rule.id);
+        let hunted = &*rule.kind == "hunt";
         let note = match now {
+            None if hunted => None,
             None => Some("This rule is not in force any more.".to_owned()),
             Some(now) if now.version != *rule.version => {
                 Some(format!("The rule was changed since; in force is version {}.", now.version))
@@ -70,7 +74,8 @@ impl About {
         }
         Self {
             id: rule.id.to_string(),
-            href: segment("/rules/", &rule.id),
+            href: if hunted { "/hunt#scheduled".to_owned() } else { segment("/rules/", &rule.id) },
+            hunted,
             version: rule.version.to_string(),
             note,
             description: now.and_then(|now| now.description.clone()),

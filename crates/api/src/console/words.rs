@@ -127,6 +127,9 @@ pub(super) fn flag(name: &str) -> &'static str {
         "storm" => {
             "Too many episodes of this rule crossed within an hour; this one alert stands for the rest of them."
         }
+        "hunt" => {
+            "A scheduled hunt raised this: late, and over what the lake held. No countermeasure follows unless a person approves."
+        }
         "cold" => "The rule started without the history it needs; treat what it calls new with care.",
         _ => "Out of the ordinary.",
     }
@@ -137,6 +140,9 @@ pub(super) fn why(body: &Alert, live: &Live) -> Why {
     let explanation = &body.explanation.details;
     if explanation.contains_key("prefixes") {
         return storm(body, explanation);
+    }
+    if text(explanation, "type") == "hunt" {
+        return hunt(body, explanation);
     }
     let window = text(explanation, "window");
     let rules: Vec<String> = list(explanation, "rules").iter().map(|id| title(live, id)).collect();
@@ -160,6 +166,45 @@ pub(super) fn why(body: &Alert, live: &Live) -> Why {
         _ => body.summary.clone(),
     };
     Why { sentence, facts: facts(body, live, &kind) }
+}
+
+/// What a scheduled hunt found, of when, and when it looked.
+fn hunt(body: &Alert, explanation: &Map<String, Value>) -> Why {
+    let clock = |name: &str| explanation.get(name).map(clock).unwrap_or_default();
+    let whom = match (explanation.get("entities_total"), body.entity.as_ref()) {
+        (Some(entities), _) => format!(
+            " about {} more than a run raises alerts for, among them {}",
+            scalar(entities),
+            list(explanation, "entities").join(", ")
+        ),
+        (None, Some(entity)) => format!(" with {} {}", entity.kind, entity.value.text()),
+        (None, None) => String::new(),
+    };
+    let rows = if body.count == 1 { "1 row".to_owned() } else { format!("{} rows", number(body.count)) };
+    let sentence = format!(
+        "The hunt “{}” found {rows}{whom} among the events from {} until {}. It is run every {}, late and over what the lake holds.",
+        text(explanation, "hunt"),
+        clock("window_start"),
+        clock("window_end"),
+        text(explanation, "every")
+    );
+    let through = match explanation.get("complete_through") {
+        Some(Value::String(_)) => clock("complete_through"),
+        _ => "not known".to_owned(),
+    };
+    let mut facts = vec![
+        ("It ran".to_owned(), clock("ran_at")),
+        ("The lake was complete through".to_owned(), through),
+    ];
+    if explanation.get("complete") == Some(&Value::Bool(false)) {
+        let told = "the lake had not got on for an hour: what came of that time later was not looked at";
+        facts.push(("Not complete".to_owned(), told.to_owned()));
+    }
+    if explanation.get("more") == Some(&Value::Bool(true)) {
+        facts.push(("Cut".to_owned(), "there were more rows than a run looks at".to_owned()));
+    }
+    facts.extend(list(explanation, "missing").into_iter().map(|line| ("Missing".to_owned(), line)));
+    Why { sentence, facts }
 }
 
 fn single(body: &Alert, rearm: &str) -> String {

@@ -8,6 +8,7 @@ pub(crate) mod desk;
 pub(crate) mod enforcement;
 pub(crate) mod entities;
 pub(crate) mod export;
+pub(crate) mod hunt_schedules;
 pub(crate) mod hunts;
 pub(crate) mod keyed;
 pub(crate) mod people;

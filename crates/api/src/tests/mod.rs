@@ -13,6 +13,7 @@ mod enforcement;
 mod export;
 mod fetching;
 mod hunt_page;
+mod hunt_schedules;
 mod hunts;
 mod ledger;
 mod mcp;

@@ -148,6 +148,9 @@ impl Gate<'_> {
         if Flags::CLOCK.into_iter().any(|flag| self.proposal.cause.flags.has(flag)) {
             self.ask(1, Reason::Clock);
         }
+        if self.proposal.cause.flags.has(Flags::HUNT) {
+            self.ask(1, Reason::Hunt);
+        }
     }
 
     fn width(&mut self, target: &Target) {

@@ -195,6 +195,8 @@ pub enum Reason {
     Forgeable,
     /// The evidence bears flags of the clock.
     Clock,
+    /// A scheduled hunt raised the alert, late: whoever it is about may be somebody else by now.
+    Hunt,
     /// So many users are behind the address.
     Shared(u64),
     /// How many users are behind the address is not known, or from too long ago.
@@ -253,6 +255,7 @@ impl fmt::Display for Reason {
             }
             Self::Forgeable => f.write_str("the rule rests on flows whose source can be forged"),
             Self::Clock => f.write_str("the times of the evidence are in doubt"),
+            Self::Hunt => f.write_str("a scheduled hunt raised it, late and over what the lake holds: a person approves it"),
             Self::Shared(users) => write!(f, "{users} users are behind the address: throttling is the most"),
             Self::UsersUnknown => f.write_str("how many users it hits is not known"),
             Self::Registered => f.write_str("the key is registered for high frequency"),

@@ -282,6 +282,9 @@ fn what_can_be_forged_or_rests_on_doubtful_times_needs_a_person() {
         flagged.cause.flags = Flags::CAPPED.with(flag);
         assert_eq!(of(&flagged, &calm()), (Decision::NeedsApproval { people: 1 }, vec![Reason::Clock]));
     }
+    let mut hunted = block("203.0.113.7");
+    hunted.cause.flags = Flags::HUNT;
+    assert_eq!(of(&hunted, &calm()), (Decision::NeedsApproval { people: 1 }, vec![Reason::Hunt]));
 }
 
 #[test]

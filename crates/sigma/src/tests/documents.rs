@@ -59,6 +59,7 @@ fn a_missing_level_is_medium() {
 #[case("taxonomy: cim\n", "unknown-taxonomy")]
 #[case("action: repeat\n", "not-supported")]
 #[case("filter: {}\n", "not-supported")]
+#[case("id: hunt:7\n", "reserved-id")]
 #[case("title: again\n", "duplicate-key")]
 #[case("correlation: {}\n", "not-a-rule")]
 #[case("tags: {a: b}\n", "wrong-type")]

@@ -10,6 +10,7 @@ mod evidence;
 mod feed;
 mod figures;
 mod fired;
+mod hunt_schedules;
 mod hunts;
 mod lake;
 mod opening;

@@ -5,7 +5,7 @@
 //! Stages and channels, each bounded and named after what it carries:
 //! `reader` ─records→ `kernel` ─publications→ `publisher` → store; the kernel shares detection with `detector-1` and so on
 //! (see [`crate::pipeline`]); `reloader` ─changes→ `kernel`; `evidence` and `responder` take their work from the store, `courier-1` and
-//! so on what the responder writes there; `retention` looks after it.
+//! so on what the responder writes there; `scheduler` runs kept hunts and writes what they raise; `retention` looks after it.
 //! Invariants: one engine holds the data folder; nothing is published before what it rests on is stored; a failure of
 //! any stage stops the process; a clean stop writes the checkpoints; the API answers from the moment the store is open
 //! until the end; whatever is stuck, the process ends within ten seconds of being asked to.
@@ -31,6 +31,7 @@ mod reload;
 mod respond;
 mod retention;
 mod rules;
+mod scheduler;
 mod setup;
 mod signals;
 mod supervisor;
@@ -304,7 +305,7 @@ async fn run_all(
     Ok(Service { store, supervisor: supervisor.clone(), ingest, address, wanted })
 }
 
-/// Starts who fills the lake and who looks after it, if there is to be one.
+/// Starts who fills the lake, who looks after it and who runs hunts over it again and again, if there is to be one.
 fn fill(
     lake: Option<(PathBuf, LakeConfig)>,
     (settings, secret, detection): (vedette_ingest::IngestSettings, [u8; 32], vedette_ingest::LagView),
@@ -314,9 +315,20 @@ fn fill(
     if let Some((folder, _)) = &lake {
         hunts::clean(folder);
     }
+    let scheduling = reader.clone().map(|lake| scheduler::Wires {
+        store: store.clone(),
+        hunts: hunts::over_the_api(&hunts),
+        lake,
+        in_force: in_force.clone(),
+        skew: settings.allowance,
+    });
     // It is set here alone.
     let _ =
         hunts.set(hunts::Wires { lake: reader, store: store.clone(), secret, in_force: in_force.clone() });
+    if let Some(wires) = scheduling {
+        let runtime = Handle::current();
+        supervisor.spawn(Name::Scheduler, move |stage| scheduler::run(wires, &runtime, stage))?;
+    }
     let Some((folder, lake)) = lake else { return Ok(()) };
     let topics = in_force.borrow().topics.clone();
     let swept = Arc::default();

@@ -50,6 +50,8 @@ pub enum Name {
     Lake,
     /// Looks after the files of all events.
     LakeKeeper,
+    /// Runs kept hunts again and again.
+    Scheduler,
     /// Passes on what operators decide about topics.
     Topics,
     /// Looks at alerts with playbooks, and sees to what is to be done.
@@ -81,6 +83,7 @@ impl Name {
             Self::Evidence => "evidence",
             Self::Lake => "lake",
             Self::LakeKeeper => "lake-keeper",
+            Self::Scheduler => "scheduler",
             Self::Topics => "topics",
             Self::Responder => "responder",
             Self::Witness => "witness",
@@ -102,6 +105,7 @@ impl Name {
             | Self::Evidence
             | Self::Lake
             | Self::LakeKeeper
+            | Self::Scheduler
             | Self::Topics
             | Self::Responder
             | Self::Witness

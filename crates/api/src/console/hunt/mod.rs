@@ -7,6 +7,7 @@
 mod answer;
 mod event;
 pub(super) mod pivot;
+pub(super) mod schedules;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,10 +25,14 @@ use utoipa::IntoParams;
 use vedette_event::{Micros, Span};
 use vedette_store::model::Role;
 
-use self::answer::Found;
+use self::{
+    answer::Found,
+    schedules::{Choices, Scheduled},
+};
 pub(super) use self::event::event;
 use super::{Frame, Stamp, forms::FormBody, href, render, words};
 use crate::{
+    access::Permission,
     app::App,
     auth::Caller,
     desk::{
@@ -35,6 +40,7 @@ use crate::{
         hunt::{
             self, HuntBody,
             saved::{self, SavedHuntBody, SavedHuntDocument},
+            schedule,
             text::{self, ALL},
         },
     },
@@ -217,6 +223,9 @@ struct HuntPage {
     found: Option<Found>,
     wrong: Option<Wrong>,
     kept: Vec<Kept>,
+    scheduled: Vec<Scheduled>,
+    /// What can be scheduled, for who may.
+    choices: Option<Choices>,
     before: Vec<Before>,
 }
 
@@ -262,7 +271,9 @@ async fn answered(app: &Arc<App>, caller: &Caller, asked: Asked, run: bool) -> R
         label: label.to_owned(),
         chosen: chosen.as_deref() == Some(value),
     });
-    let kept = saved::list(app, caller).await?.items.into_iter();
+    let kept = saved::list(app, caller).await?.items;
+    let scheduled = schedule::list(app).await?.items;
+    let choices = caller.may(Permission::ScheduleHunts).then(|| Choices::of(&kept, &scheduled));
     let removable = |owner: &str| owner == caller.name || caller.role >= Role::Admin;
     let status = wrong.as_ref().map(|_| axum::http::StatusCode::BAD_REQUEST);
     let mut page = render(&HuntPage {
@@ -278,8 +289,11 @@ async fn answered(app: &Arc<App>, caller: &Caller, asked: Asked, run: bool) -> R
         found,
         wrong,
         kept: kept
+            .into_iter()
             .map(|saved| Kept { href: of_kept(&saved).href(), removable: removable(&saved.owner), saved })
             .collect(),
+        scheduled: scheduled.into_iter().map(Into::into).collect(),
+        choices,
         before: before(app, caller).await?,
     })?;
     if let Some(status) = status {

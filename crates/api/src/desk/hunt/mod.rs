@@ -6,6 +6,7 @@
 
 pub(crate) mod draft;
 pub(crate) mod saved;
+pub(crate) mod schedule;
 pub(crate) mod text;
 
 use std::{io, sync::Arc};
