@@ -25,8 +25,8 @@ use crate::{
     guard::{self, Guard},
     mcp,
     routes::{
-        actions, alerts, backtests, cases, desk, enforcement, entities, export, hunt_schedules, hunts, people, rules, stream,
-        system, triage,
+        actions, alerts, backtests, cases, desk, enforcement, entities, export, hunt_schedules, hunts,
+        people, rules, stream, system, triage,
     },
     wire,
 };

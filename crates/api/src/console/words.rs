@@ -192,10 +192,8 @@ fn hunt(body: &Alert, explanation: &Map<String, Value>) -> Why {
         Some(Value::String(_)) => clock("complete_through"),
         _ => "not known".to_owned(),
     };
-    let mut facts = vec![
-        ("It ran".to_owned(), clock("ran_at")),
-        ("The lake was complete through".to_owned(), through),
-    ];
+    let mut facts =
+        vec![("It ran".to_owned(), clock("ran_at")), ("The lake was complete through".to_owned(), through)];
     if explanation.get("complete") == Some(&Value::Bool(false)) {
         let told = "the lake had not got on for an hour: what came of that time later was not looked at";
         facts.push(("Not complete".to_owned(), told.to_owned()));

@@ -82,7 +82,7 @@ async fn what_cannot_be_scheduled_says_what_can() {
         (with("title", json!("a\nb")), 400, "on one line"),
         (with("summary", json!("x".repeat(301))), 400, "at most 300"),
         (with("entity", json!("x".repeat(101))), 400, "at most 100"),
-        (with("severity", json!("huge")), 400, "severity"),
+        (with("severity", json!("huge")), 400, "one of `informational`"),
         (with("often", json!(true)), 400, "often"),
         (with("saved_hunt_id", json!(own)), 409, "shown to everybody"),
         (with("saved_hunt_id", json!(77)), 404, "no saved hunt"),

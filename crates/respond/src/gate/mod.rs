@@ -255,7 +255,9 @@ impl fmt::Display for Reason {
             }
             Self::Forgeable => f.write_str("the rule rests on flows whose source can be forged"),
             Self::Clock => f.write_str("the times of the evidence are in doubt"),
-            Self::Hunt => f.write_str("a scheduled hunt raised it, late and over what the lake holds: a person approves it"),
+            Self::Hunt => f.write_str(
+                "a scheduled hunt raised it, late and over what the lake holds: a person approves it",
+            ),
             Self::Shared(users) => write!(f, "{users} users are behind the address: throttling is the most"),
             Self::UsersUnknown => f.write_str("how many users it hits is not known"),
             Self::Registered => f.write_str("the key is registered for high frequency"),

@@ -25,11 +25,11 @@ use utoipa::IntoParams;
 use vedette_event::{Micros, Span};
 use vedette_store::model::Role;
 
+pub(super) use self::event::event;
 use self::{
     answer::Found,
     schedules::{Choices, Scheduled},
 };
-pub(super) use self::event::event;
 use super::{Frame, Stamp, forms::FormBody, href, render, words};
 use crate::{
     access::Permission,
