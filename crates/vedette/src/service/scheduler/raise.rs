@@ -115,10 +115,14 @@ impl Places<'_> {
     }
 }
 
+/// Time, place, and the row's text where it has no place.
+type InOrder = (Option<Micros>, Option<(Arc<str>, i32, i64, u32)>, String);
+
 impl Row {
     /// What puts rows in an order that is the same in each run.
-    fn order(&self) -> (Option<Micros>, Option<(&str, i32, i64, u32)>, String) {
-        let place = self.reference.as_ref().map(|of| (&*of.topic, of.partition, of.offset, of.index));
+    fn order(&self) -> InOrder {
+        let place = |of: &Evidence| (of.topic.clone(), of.partition, of.offset, of.index);
+        let place = self.reference.as_ref().map(place);
         let text = if place.is_some() { String::new() } else { Json::from(self.values.clone()).to_string() };
         (self.time, place, text)
     }
@@ -182,14 +186,7 @@ fn groups(found: &Found<'_>, rows: Vec<Vec<Json>>) -> Result<Vec<Group>, String>
         groups.push(Group { key: BTreeMap::new(), rows, rest: Some(rest) });
     }
     for group in &mut groups {
-        group.rows.sort_by_cached_key(|row| {
-            let (time, place, text) = row.order();
-            (
-                time,
-                place.map(|(topic, partition, offset, index)| (topic.to_owned(), partition, offset, index)),
-                text,
-            )
-        });
+        group.rows.sort_by_cached_key(Row::order);
     }
     Ok(groups)
 }
