@@ -298,6 +298,8 @@ impl Scheduler {
             until: Some(until),
             rows: ROWS,
             form: Form::Values,
+            // Everybody reads its alerts.
+            originals: false,
         };
         let late = || began.elapsed() >= LONGEST;
         let given_up = || match late() {
