@@ -130,7 +130,7 @@ enum Failed {
 impl From<Refusal> for Failed {
     fn from(refusal: Refusal) -> Self {
         match refusal.why {
-            Why::Query | Why::Unavailable | Why::Stopped => Self::Waits(refusal.message),
+            Why::Query | Why::Forbidden | Why::Unavailable | Why::Stopped => Self::Waits(refusal.message),
             Why::Cost | Why::Time | Why::Fault => Self::Counted(refusal.message),
         }
     }
