@@ -102,7 +102,7 @@ impl Door {
 }
 
 /// A body that came in chunks, all of it.
-fn whole(mut chunks: &[u8]) -> Result<Vec<u8>> {
+pub fn whole(mut chunks: &[u8]) -> Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         let end = chunks.windows(2).position(|two| two == b"\r\n").context("the answer broke off")?;

@@ -2,7 +2,7 @@
 //! service answers as the document says, whatever is asked (PyPI's `openapi-spec-validator` and `schemathesis`).
 //! Without them (`VEDETTE_API_TOOLS`) each test says that it is skipped.
 
-mod hunts;
+pub mod hunts;
 
 use std::{
     fs,

@@ -74,6 +74,34 @@ pub fn held(deployment: &Deployment) -> Result<BTreeMap<(String, i32, i64), i64>
     Ok(found)
 }
 
+/// What the lake holds, which is what was written, each once.
+pub fn all_once(
+    plan: &Plan,
+    broker: &Broker,
+    deployment: &Deployment,
+    written: u64,
+) -> Result<BTreeMap<(String, i32, i64), i64>> {
+    let mut expected = BTreeMap::new();
+    let mut records = 0;
+    for log in plan.read(broker)? {
+        records += log.records.len() as u64;
+        for offset in log.records.keys() {
+            expected.insert((log.topic.clone(), log.partition, *offset), 1);
+        }
+    }
+    ensure!(records == written, "{records} of {written} records");
+    for (topic, partition, offset, ..) in stored::read(&deployment.data())?.dead {
+        expected.remove(&(topic, partition, offset));
+    }
+    let found = held(deployment)?;
+    let missing: Vec<_> = expected.keys().filter(|of| !found.contains_key(of)).take(5).collect();
+    let twice: Vec<_> =
+        found.iter().filter(|(of, n)| **n != 1 || !expected.contains_key(of)).take(5).collect();
+    ensure!(missing.is_empty() && twice.is_empty(), "missing {missing:?}, too many {twice:?}");
+    ensure!(found.len() == expected.len(), "{} events", found.len());
+    Ok(found)
+}
+
 /// How many originals the lake has: each of an event, once, and the text of its record, but for what is masked.
 pub fn originals(deployment: &Deployment, logs: &[Log]) -> Result<usize> {
     let sql = "select vedette.topic as t, vedette.partition as p, vedette.offset as o, event.original as line from events";
@@ -144,25 +172,9 @@ fn each_event_is_in_the_lake_once_however_often_it_is_killed() -> Result<()> {
     finish(&deployment, log::now().plus(Span::secs(4)))?;
     said(&deployment, &["lake", "verify"])?;
 
-    let mut expected = BTreeMap::new();
-    let mut records = 0;
-    for log in PLAN.read(&broker)? {
-        records += log.records.len() as u64;
-        for offset in log.records.keys() {
-            expected.insert((log.topic.clone(), log.partition, *offset), 1);
-        }
-    }
-    ensure!(records == written, "{records} of {written} records");
-    for (topic, partition, offset, ..) in stored::read(&deployment.data())?.dead {
-        expected.remove(&(topic, partition, offset));
-    }
-    let found = held(&deployment)?;
+    let found = all_once(&PLAN, &broker, &deployment, written)?;
+    ensure!(found.len() > 5_000, "{} events", found.len());
     ensure!(originals(&deployment, &PLAN.read(&broker)?)? == found.len(), "originals of other events");
-    let missing: Vec<_> = expected.keys().filter(|of| !found.contains_key(of)).take(5).collect();
-    let twice: Vec<_> =
-        found.iter().filter(|(of, n)| **n != 1 || !expected.contains_key(of)).take(5).collect();
-    ensure!(missing.is_empty() && twice.is_empty(), "missing {missing:?}, too many {twice:?}");
-    ensure!(found.len() == expected.len() && found.len() > 5_000, "{} events", found.len());
     let status: Value = serde_json::from_str(&said(&deployment, &["lake", "status", "--format", "json"])?)?;
     let sources = status["sources"].as_object().context("sources")?;
     let named: u64 = sources.values().filter_map(|source| source["files"].as_u64()).sum();

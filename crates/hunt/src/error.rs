@@ -10,7 +10,7 @@ use vedette_sigma::fault::nearest;
 
 use crate::{
     columns::{RULE_COLUMN, is_hidden},
-    lake::{HIDDEN, ORIGINAL},
+    lake::{HIDDEN, LakeError, ORIGINAL, store_error},
 };
 
 /// Names at most that an error says may be meant.
@@ -201,6 +201,9 @@ pub(crate) struct Context<'a> {
 
 /// What went wrong, in our words.
 pub(crate) fn explain(error: DataFusionError, context: &Context<'_>) -> Error {
+    if let Some(cause) = store_error(&error) {
+        return Error::Source(Box::new(LakeError::of_read(cause)));
+    }
     match error {
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
             explain(*inner, context)
@@ -246,23 +249,38 @@ pub(crate) fn explain(error: DataFusionError, context: &Context<'_>) -> Error {
         DataFusionError::Execution(message) => Error::Value { message: first_line(&message) },
         DataFusionError::ResourcesExhausted(message) => memory(&message, context),
         DataFusionError::External(error) => Error::Source(error),
+        DataFusionError::ParquetError(error) => unreadable(&error.to_string()),
         other => by_message(&other.strip_backtrace(), context),
     }
 }
 
 /// The same of an error that several parts of a plan have (both sides of a join wait for one).
 fn explain_shared(error: &DataFusionError, context: &Context<'_>) -> Error {
+    if let Some(cause) = store_error(error) {
+        return Error::Source(Box::new(LakeError::of_read(cause)));
+    }
     match error {
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
             explain_shared(inner, context)
         }
         DataFusionError::Shared(inner) => explain_shared(inner, context),
         DataFusionError::External(error) => Error::Source(error.to_string().into()),
+        DataFusionError::ParquetError(error) => unreadable(&error.to_string()),
         DataFusionError::ResourcesExhausted(message) => memory(message, context),
         DataFusionError::Execution(message) => Error::Value { message: first_line(message) },
         DataFusionError::ArrowError(error, _) => by_value(&error.to_string(), context),
         other => by_message(&other.strip_backtrace(), context),
     }
+}
+
+/// A file that is not as it was written, or whoever has it does not give it; its name is in the message.
+fn unreadable(message: &str) -> Error {
+    let message = first_line(message);
+    let what: String =
+        message.strip_prefix("Parquet error: ").unwrap_or(&message).chars().take(500).collect();
+    Error::Source(
+        format!("a file of the lake cannot be read: {what}; `vedette lake verify` says what is wrong").into(),
+    )
 }
 
 /// What no longer fits, neither into the memory nor on the disk.

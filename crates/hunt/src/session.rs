@@ -172,9 +172,13 @@ impl Run {
                 return;
             }
         };
+        let end = self.limits.time.map(|time| tokio::time::Instant::from_std(began + time));
+        let late = || Error::Timeout { seconds: self.limits.time.unwrap_or_default().as_secs() };
+        // What is asked of indexes comes before the first row, too.
         let begun = tokio::select! {
             biased;
             () = self.stopped.0.notified() => Err(Error::Stopped),
+            () = until(end) => Err(late()),
             begun = self.begin(&session) => begun,
         };
         let (mut stream, gauge) = match begun {
@@ -187,7 +191,6 @@ impl Run {
         if told.send(Ok((stream.schema(), gauge))).await.is_err() {
             return;
         }
-        let end = self.limits.time.map(|time| tokio::time::Instant::from_std(began + time));
         let given = async {
             loop {
                 let sent = match stream.next().await {
@@ -208,7 +211,7 @@ impl Run {
             biased;
             () = out.closed() => return,
             () = self.stopped.0.notified() => Error::Stopped,
-            () = until(end) => Error::Timeout { seconds: self.limits.time.unwrap_or_default().as_secs() },
+            () = until(end) => late(),
             () = given => return,
         };
         // Who takes rows slowly is told with the next ones, and who takes none holds nothing but this.

@@ -1,7 +1,7 @@
 //! `vedette backup`: a copy of the data folder, made while the service runs.
 //!
 //! In: the data folder of a configuration. Out: a new folder that a service can be started on: the database as it was at one moment, the
-//! key of what is sealed, and every file of the lake that the database names. Invariants: the folder bears its name only once all of it
+//! key of what is sealed, and every file of the lake that the database names, unless they are in a bucket, where they stay. Invariants: the folder bears its name only once all of it
 //! is on the disk; the service is not held up.
 
 use std::{
@@ -18,8 +18,9 @@ use vedette_store::{Access, Store, model::LakeFile};
 
 use crate::{
     Failure, World as _,
+    config::lake,
     folder::{Folder, with_store},
-    scan, service,
+    scan,
 };
 
 /// The lake can drop a file between its being named and its being copied. Then the database is copied again, and only what is new since:
@@ -35,6 +36,9 @@ Examples:
 
 To restore, stop the service, move its data folder away, and put the copy in its place. It reads on in Kafka where the
 copy ends: what Kafka no longer holds of that is missing, and is shown as a lost interval.
+Of a lake that is elsewhere by `lake.location`, a folder's files are in the copy's folder `lake`: put them where they were. A bucket's stay
+where they are, for a day longer than the lake needs them: within that day a copy has all that it names, and later with the
+bucket's own versions; `vedette lake verify` says what is missing. Its object `vedette-holder` is to be deleted by who knows that the original is gone.
 The copy holds the key that opens sealed secrets, and all evidence: guard it as the folder itself.
 An interrupted copy is `TO.incomplete`; the same command goes on with it.")]
 pub struct Args {
@@ -57,28 +61,41 @@ pub fn run(args: &Args) -> Result<u8, Failure> {
     name.push(".incomplete");
     let under_way = to.with_file_name(name);
     with_store(&config, Access::Tool, async |store| {
-        let files = copy(store, &config.data, &under_way).await.world()?;
+        let lake = lake::folder(&config).map_err(Failure::Usage)?;
+        let files = copy(store, lake.as_deref(), &under_way).await.world()?;
         fs::rename(&under_way, to)
             .with_context(|| format!("cannot name the copy `{}`", to.display()))
             .world()?;
         sync_folder(to.parent()).world()?;
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
         let size = indicatif::HumanBytes(bytes);
-        say!("copied to {}: the store, and {} files of the lake ({size})", to.display(), files.len());
+        let (to, files) = (to.display(), files.len());
+        match lake {
+            Some(_) => say!("copied to {to}: the store, and {files} files of the lake ({size})"),
+            None => {
+                let bucket = config.lake.said();
+                say!(
+                    "copied to {to}: the store; the {files} files of the lake ({size}) that it names stay in {bucket}"
+                );
+            }
+        }
         Ok(())
     })
 }
 
-/// Copies all; gives the files of the lake in the copy.
-async fn copy(store: &Store, data: &Path, to: &Path) -> Result<Vec<LakeFile>> {
-    let lake = service::lake_folder(data);
-    let copied = service::lake_folder(to);
+/// Copies all, of the lake the files of a folder; gives those that the copy names.
+async fn copy(store: &Store, lake: Option<&Path>, to: &Path) -> Result<Vec<LakeFile>> {
+    let copied = to.join("lake");
     for _ in 0..TRIES {
         let files = store.copy_to(to).await?;
+        let Some(lake) = lake else {
+            sync_folder(Some(to))?;
+            return Ok(files);
+        };
         let bar = scan::progress(Some(files.iter().map(|file| file.bytes).sum()));
         let mut missing = 0;
         for file in &files {
-            missing += usize::from(!copy_file(&lake, &copied, file)?);
+            missing += usize::from(!copy_file(lake, &copied, file)?);
             bar.inc(file.bytes);
         }
         bar.finish_and_clear();

@@ -6,12 +6,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    path::Path,
 };
 
 use serde::Serialize;
 use vedette_event::{Micros, Span};
-use vedette_hunt::lake::{LakeError, Missing, merge, mergeable, verify};
+use vedette_hunt::lake::{LakeError, Missing, Place, merge, mergeable, verify};
 use vedette_store::{
     Access, Store,
     model::{LakeCatalog, LakeDrop, LakeFile, LostInterval},
@@ -112,17 +111,16 @@ struct Leaving {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<u8, Failure> {
     let config = args.folder.config()?;
-    let folder = service::lake_folder(&config.data);
     let access = if matches!(args.action, Action::Compact) { Access::Engine } else { Access::Tool };
     let mut damaged = 0;
     let done = with_store(&config, access, async |store| match args.action {
         Action::Status { format } => status(store, (&config.lake, format)).await,
         Action::Verify => {
-            damaged = verify_all(store, &folder).await?;
+            damaged = verify_all(store, &service::lake_place(&config, store, access).await?).await?;
             Ok(())
         }
         Action::Compact => {
-            damaged = compact(store, &folder).await?;
+            damaged = compact(store, &service::lake_place(&config, store, access).await?).await?;
             Ok(())
         }
     })?;
@@ -135,13 +133,18 @@ async fn all_files(store: &Store) -> Result<Vec<LakeFile>, Failure> {
 }
 
 /// How many files are not as the catalog says.
-async fn verify_all(store: &Store, folder: &Path) -> Result<u64, Failure> {
+async fn verify_all(store: &Store, place: &Place) -> Result<u64, Failure> {
     let files = all_files(store).await?;
     let mut damaged = 0;
     for file in &files {
-        if let Err(error) = verify(folder, file) {
-            damaged += 1;
-            say!("{error}");
+        match verify(place.clone(), file) {
+            Ok(()) => {}
+            // Of the others it would not be known either.
+            Err(error @ LakeError::Store { .. }) => return Err(error).world(),
+            Err(error) => {
+                damaged += 1;
+                say!("{error}");
+            }
         }
     }
     say!("{} files, {damaged} of them not as the catalog says", files.len());
@@ -149,16 +152,22 @@ async fn verify_all(store: &Store, folder: &Path) -> Result<u64, Failure> {
 }
 
 /// How many files could not be made into others.
-async fn compact(store: &Store, folder: &Path) -> Result<u64, Failure> {
+async fn compact(store: &Store, place: &Place) -> Result<u64, Failure> {
+    place.hold().await.world()?;
     let mut spoilt = BTreeSet::new();
     let (mut before, mut after) = (0, 0);
     loop {
         let files = all_files(store).await?;
         let whole = |group: &Vec<LakeFile>| group.iter().all(|file| !spoilt.contains(&file.path));
-        let Some(group) = mergeable(files, crate::now()).into_iter().find(whole) else { break };
-        match merge(folder, &group, crate::now(), &mut || true) {
+        let Some(group) = mergeable(files, place.largest(), crate::now()).into_iter().find(whole) else {
+            break;
+        };
+        match merge(place.clone(), &group, crate::now(), &mut || true) {
             Ok(Some(merged)) => {
+                // What is not brought to its end here is removed by the next start.
+                place.bring(std::slice::from_ref(&merged)).await.world()?;
                 store.replace_in_lake(&group, &merged).await.world()?;
+                place.named(std::slice::from_ref(&merged));
                 (before, after) = (before + group.len(), after + 1);
             }
             Ok(None) => break,

@@ -4,7 +4,7 @@
 //! Invariants: it holds all their events and no other, in the order of their times (of originals, of their places); they stay as they are; what is read of them at once is
 //! bounded; a file that is large enough is left alone, so that no event is written again and again.
 
-use std::{fs::File, path::Path, sync::Arc};
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{ArrowError, SchemaRef};
@@ -12,22 +12,22 @@ use datafusion::arrow::{
     compute::concat_batches,
     row::{OwnedRow, Row, RowConverter, Rows, SortField},
 };
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use vedette_event::{Micros, Span, time::HOUR};
 use vedette_store::model::{Holds, LakeFile};
 
 use super::{
-    LAYOUT, LakeError,
+    LAYOUT, LakeError, Place,
     file::FileWriter,
     fitted::{fitted, joined},
-    is_there, originals,
+    originals,
+    reading::Reading,
     writer::day_and_hour,
 };
 
-/// Bytes that one file is to have at most.
-const LARGE: u64 = 512 << 20;
-/// A file of more bytes is left alone.
-const SMALL: u64 = 128 << 20;
+/// Bytes that one file is to have at most, in a folder.
+pub(super) const LARGE: u64 = 512 << 20;
+/// A file of more than this part of them is left alone.
+const SMALL: u64 = 4;
 /// After this time nothing more is expected of an hour.
 const QUIET: Span = Span::secs(600);
 /// So many small files become one before their hour is over.
@@ -41,19 +41,19 @@ const ALL_READING: u64 = 128 << 20;
 /// Rows that are read of a file at once.
 const ROWS: usize = 2_048;
 
-/// Of all files of the catalog, by source and hour in whatever order, those that are to become one each.
+/// Of all files of the catalog, by source and hour in whatever order, those that are to become one of so many bytes at most each.
 #[must_use]
-pub fn mergeable(mut files: Vec<LakeFile>, now: Micros) -> Vec<Vec<LakeFile>> {
+pub fn mergeable(mut files: Vec<LakeFile>, largest: u64, now: Micros) -> Vec<Vec<LakeFile>> {
     // Those of an older layout lack what this one says of its events, and one of both would seem to have it.
     files.retain(|file| file.layout == LAYOUT);
     files.sort_by(|a, b| (&a.source, a.holds, a.hour, a.bytes).cmp(&(&b.source, b.holds, b.hour, b.bytes)));
     let hours = files.chunk_by(|a, b| (&a.source, a.holds, a.hour) == (&b.source, b.holds, b.hour));
-    hours.filter_map(|hour| of_hour(hour, now)).collect()
+    hours.filter_map(|hour| of_hour(hour, largest, now)).collect()
 }
 
 /// Those of one hour, the smallest first.
-fn of_hour(files: &[LakeFile], now: Micros) -> Option<Vec<LakeFile>> {
-    let small = files.iter().take_while(|file| file.bytes < SMALL);
+fn of_hour(files: &[LakeFile], largest: u64, now: Micros) -> Option<Vec<LakeFile>> {
+    let small = files.iter().take_while(|file| file.bytes < largest / SMALL);
     let before = now.minus(QUIET);
     let ended = files.first().is_some_and(|file| Micros(HOUR.0.saturating_mul(file.hour + 1)) < before);
     let quiet = ended && files.iter().all(|file| file.written_at < before);
@@ -61,7 +61,7 @@ fn of_hour(files: &[LakeFile], now: Micros) -> Option<Vec<LakeFile>> {
     let fits = |file: &&LakeFile| {
         all += file.bytes;
         reading += file.bytes.min(READING);
-        all <= LARGE && reading <= ALL_READING
+        all <= largest && reading <= ALL_READING
     };
     let chosen: Vec<LakeFile> = small.take_while(fits).take(AT_ONCE).cloned().collect();
     (chosen.len() >= if quiet { 2 } else { MANY }).then_some(chosen)
@@ -69,7 +69,7 @@ fn of_hour(files: &[LakeFile], now: Micros) -> Option<Vec<LakeFile>> {
 
 /// A file under way.
 struct Cursor {
-    reader: ParquetRecordBatchReader,
+    reading: Reading,
     order: Arc<Order>,
     /// What of it is in memory, with the places of its rows in their order; nothing behind its end.
     batch: Option<(RecordBatch, Rows)>,
@@ -100,15 +100,16 @@ impl Order {
 }
 
 impl Cursor {
-    fn step(&mut self) -> Result<(), ArrowError> {
-        (self.batch, self.taken) = (None, 0);
-        while let Some(batch) = self.reader.next().transpose()? {
-            if batch.num_rows() > 0 {
-                let places = self.order.places(&batch)?;
-                self.batch = Some((batch, places));
-                break;
-            }
-        }
+    fn new(reading: Reading, order: &Arc<Order>) -> Result<Self, LakeError> {
+        let mut cursor = Self { reading, order: Arc::clone(order), batch: None, taken: 0 };
+        cursor.step()?;
+        Ok(cursor)
+    }
+
+    fn step(&mut self) -> Result<(), LakeError> {
+        self.taken = 0;
+        let next = self.reading.next()?;
+        self.batch = next.map(|batch| self.order.places(&batch).map(|places| (batch, places))).transpose()?;
         Ok(())
     }
 
@@ -119,52 +120,39 @@ impl Cursor {
     }
 
     /// Rows up to this place.
-    fn take(&mut self, until: &OwnedRow) -> Option<RecordBatch> {
-        let (batch, places) = self.batch.as_ref()?;
+    fn take(&mut self, until: &OwnedRow) -> Result<Option<RecordBatch>, LakeError> {
+        let Some((batch, places)) = &self.batch else { return Ok(None) };
         let rows = places.iter().skip(self.taken).take_while(|place| *place <= until.row()).count();
         let taken = batch.slice(self.taken, rows);
         self.taken += rows;
-        Some(taken).filter(|taken| taken.num_rows() > 0)
-    }
-
-    /// Whether all that is in memory was taken.
-    fn is_spent(&self) -> bool {
-        self.batch.as_ref().is_some_and(|(batch, _)| self.taken == batch.num_rows())
+        if self.taken == batch.num_rows() {
+            self.step()?;
+        }
+        Ok(Some(taken).filter(|taken| taken.num_rows() > 0))
     }
 }
 
-/// Makes one file of these, all of one source and hour. `go_on` is asked again and again; nothing comes of it once that says no.
+/// Makes one file of these in the place's folder, all of one source and hour. `go_on` is asked again and again; nothing comes of it once that says no.
 ///
 /// # Errors
 /// If one of them is not as the catalog says, has a column of another type than the others, or if the disk does not take the new one.
 pub fn merge(
-    folder: &Path,
+    place: impl Into<Place>,
     files: &[LakeFile],
     now: Micros,
     go_on: &mut dyn FnMut() -> bool,
 ) -> Result<Option<LakeFile>, LakeError> {
+    let place = place.into();
     let Some(first) = files.first() else { return Ok(None) };
-    let mut cursors = Vec::with_capacity(files.len());
-    let mut schemas = Vec::with_capacity(files.len());
-    let mut order: Option<Arc<Order>> = None;
-    for file in files {
-        is_there(folder, file)?;
-        let damaged = |found: String| LakeError::Damaged { path: file.path.clone(), found };
-        let opened = File::open(folder.join(&file.path)).map_err(|e| damaged(e.to_string()))?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(opened).map_err(|e| damaged(e.to_string()))?;
-        schemas.push(builder.schema().clone());
-        let order = match &order {
-            Some(order) => Arc::clone(order),
-            None => Arc::clone(order.insert(Arc::new(Order::of(first.holds, builder.schema())?))),
-        };
-        let reader = builder.with_batch_size(ROWS).build().map_err(|e| damaged(e.to_string()))?;
-        let mut cursor = Cursor { reader, order, batch: None, taken: 0 };
-        cursor.step().map_err(|e| damaged(e.to_string()))?;
-        cursors.push(cursor);
-    }
-    let schema = joined(&schemas)?;
+    let readings = files.iter().map(|file| Reading::open(&place, file, ROWS, |_| true));
+    let readings = readings.collect::<Result<Vec<_>, _>>()?;
+    let schema = joined(readings.iter().map(Reading::schema))?;
+    let order = Arc::new(Order::of(first.holds, &schema)?);
+    let cursors = readings.into_iter().map(|reading| Cursor::new(reading, &order));
+    let mut cursors = cursors.collect::<Result<Vec<_>, _>>()?;
+    let (folder, hour) = (place.folder(), day_and_hour(first.hour));
     let below = originals::below(first.holds, &first.source);
-    let path = format!("{below}/{}-{:016}-merged.parquet", day_and_hour(first.hour), now.0);
+    let path = format!("{below}/{hour}-{:016}-merged{}.parquet", now.0, place.mark());
     let mut out = FileWriter::begin(folder, path, (first.holds, &first.source, first.hour), &schema)?;
     loop {
         if !go_on() {
@@ -175,13 +163,9 @@ pub fn merge(
             break;
         };
         let mut parts = Vec::new();
-        for (cursor, file) in cursors.iter_mut().zip(files) {
-            if let Some(part) = cursor.take(&until) {
+        for cursor in &mut cursors {
+            if let Some(part) = cursor.take(&until)? {
                 parts.push(fitted(&part, &schema)?);
-            }
-            if cursor.is_spent() {
-                let stepped = cursor.step();
-                stepped.map_err(|e| LakeError::Damaged { path: file.path.clone(), found: e.to_string() })?;
             }
         }
         let all = concat_batches(&schema, &parts)?;

@@ -8,20 +8,14 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
-    fs::File,
-    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use arrow_array::{RecordBatch, TimestampMicrosecondArray, cast::AsArray as _};
-use parquet::arrow::{
-    ProjectionMask,
-    arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder},
-};
 use vedette_event::Micros;
 use vedette_store::model::LakeFile;
 
-use super::{LakeError, is_there};
+use super::{LakeError, Place, is_there, reading::Reading};
 use crate::columns::TIME;
 
 /// Rows of a batch at most. With more, more is held of each file that is open.
@@ -41,7 +35,7 @@ pub struct InTimeBatch {
 
 /// Reads files side by side.
 pub struct InTime {
-    folder: PathBuf,
+    place: Place,
     wanted: Wanted,
     /// Those that begin latest first.
     closed: Vec<LakeFile>,
@@ -57,7 +51,7 @@ struct Open {
     next: RecordBatch,
     source: Arc<str>,
     path: String,
-    rest: ParquetRecordBatchReader,
+    rest: Reading,
 }
 
 impl PartialEq for Open {
@@ -81,21 +75,22 @@ impl Ord for Open {
 }
 
 impl InTime {
-    /// Over these files of the catalog, below this folder; those of sources that nothing is wanted of are passed by.
+    /// Over these files of the catalog, in this place; those of sources that nothing is wanted of are passed by.
     ///
     /// # Errors
     /// If a file is not as the catalog has it, or of a layout that does not say how its events were decoded.
-    pub fn new(folder: &Path, mut files: Vec<LakeFile>, wanted: Wanted) -> Result<Self, LakeError> {
+    pub fn new(place: impl Into<Place>, mut files: Vec<LakeFile>, wanted: Wanted) -> Result<Self, LakeError> {
+        let place = place.into();
         files.retain(|file| wanted.contains_key(&*file.source));
         for file in &files {
-            is_there(folder, file)?;
+            is_there(&place, file)?;
             if file.layout < 2 {
                 return Err(LakeError::Older { path: file.path.clone(), through: file.latest });
             }
         }
         files.sort_by(|a, b| (b.earliest, &b.path).cmp(&(a.earliest, &a.path)));
         let open = BinaryHeap::new();
-        Ok(Self { folder: folder.to_owned(), wanted, closed: files, open, opened: 0, given: 0 })
+        Ok(Self { place, wanted, closed: files, open, opened: 0, given: 0 })
     }
 
     /// All events before this time have been given.
@@ -136,35 +131,25 @@ impl InTime {
     }
 
     fn begin(&mut self, file: &LakeFile) -> Result<Option<Open>, LakeError> {
-        let damaged = |found: String| LakeError::Damaged { path: file.path.clone(), found };
-        let opened = File::open(self.folder.join(&file.path)).map_err(|e| damaged(e.to_string()))?;
-        let reader = ParquetRecordBatchReaderBuilder::try_new(opened).map_err(|e| damaged(e.to_string()))?;
         let Some((source, wanted)) = self.wanted.get_key_value(&*file.source) else { return Ok(None) };
-        let columns = reader.schema().fields().iter().enumerate();
-        let columns = columns.filter(|(_, field)| field.name() == TIME || wanted.contains(&**field.name()));
-        let mask = ProjectionMask::roots(reader.parquet_schema(), columns.map(|(at, _)| at));
-        let reader = reader.with_projection(mask).with_batch_size(ROWS).build();
+        let columns = |name: &str| name == TIME || wanted.contains(name);
+        let reading = Reading::open(&self.place, file, ROWS, columns)?;
         self.opened += 1;
-        go_on(reader.map_err(|e| damaged(e.to_string()))?, (source.clone(), file.path.clone()), self.opened)
+        go_on(reading, (source.clone(), file.path.clone()), self.opened)
     }
 }
 
 /// What comes next of a file.
 fn go_on(
-    mut rest: ParquetRecordBatchReader,
+    mut rest: Reading,
     (source, path): (Arc<str>, String),
     number: u64,
 ) -> Result<Option<Open>, LakeError> {
-    loop {
-        let Some(next) = rest.next() else { return Ok(None) };
-        let damaged = |found: String| LakeError::Damaged { path: path.clone(), found };
-        let next = next.map_err(|e| damaged(e.to_string()))?;
-        let times = next.column_by_name(TIME).and_then(|times| times.as_primitive_opt());
-        let times: &TimestampMicrosecondArray =
-            times.ok_or_else(|| damaged("without the times of its events".to_owned()))?;
-        if let Some(first) = times.values().first() {
-            let place = (Micros(*first), number);
-            return Ok(Some(Open { place, next, source, path, rest }));
-        }
-    }
+    let Some(next) = rest.next()? else { return Ok(None) };
+    let times = next.column_by_name(TIME).and_then(|times| times.as_primitive_opt());
+    let without =
+        || LakeError::Damaged { path: path.clone(), found: "without the times of its events".to_owned() };
+    let times: &TimestampMicrosecondArray = times.ok_or_else(without)?;
+    let first = times.values().first().copied().ok_or_else(without)?;
+    Ok(Some(Open { place: (Micros(first), number), next, source, path, rest }))
 }

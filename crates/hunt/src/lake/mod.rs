@@ -10,18 +10,23 @@
 //!
 //! A skip index lies beside each file, as `NAME.skip`; it is no part of the events, and may be missing.
 //!
-//! Files are `SOURCE/YYYY-MM-DD/HH-NAME.parquet` below the lake's folder, by the hours of their events' times, sorted by these. Columns are those
+//! They lie in a folder or in a bucket ([`Place`]), under the same names.
+//!
+//! Files are `SOURCE/YYYY-MM-DD/HH-NAME.parquet` below that, by the hours of their events' times, sorted by these. Columns are those
 //! of [`Columns::of_lake`](crate::Columns::of_lake); a column that a file of an older mapping does not have is null in it.
 
+mod bucket;
 mod compact;
 mod file;
 mod fitted;
 mod in_time;
 mod live;
 mod originals;
+mod place;
 mod placed;
 mod prune;
 mod reader;
+mod reading;
 mod recall;
 mod skip;
 mod table;
@@ -29,6 +34,7 @@ mod verify;
 mod writer;
 
 use std::{
+    error::Error,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -36,6 +42,7 @@ use std::{
 use vedette_event::Micros;
 use vedette_store::model::LakeFile;
 
+pub use bucket::{Bucket, S3};
 pub use compact::{merge, mergeable};
 pub use fitted::lean;
 pub use in_time::{InTime, InTimeBatch, Wanted};
@@ -44,6 +51,7 @@ pub use originals::beside;
 pub(crate) use originals::{
     Finder, HIDDEN, ORIGINAL, TakeFirst, function as named_original, shown as with_originals,
 };
+pub use place::Place;
 pub use placed::{CLOCK, INGESTED, placed};
 pub use reader::LakeReader;
 pub use recall::{PLACES, Places, Restorer, texts};
@@ -56,6 +64,9 @@ pub use writer::{Writer, remove_orphans};
 /// How files are written; another number where an older program could not read them. Of files of layout 1 events do not come back as they were
 /// decoded: they lack incarnations, claimed times and spellings.
 pub const LAYOUT: u32 = 2;
+
+/// Characters of what an object store says that are told on: a page of XML helps nobody.
+const SAID: usize = 500;
 
 /// Why the lake cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +122,14 @@ pub enum LakeError {
         /// The time of its last event.
         through: Micros,
     },
+    /// Whoever keeps the objects does not do it.
+    #[error("{place}: {what}")]
+    Store {
+        /// Where.
+        place: String,
+        /// What was said, cut short.
+        what: String,
+    },
     /// The catalog names what is not there.
     #[error("the catalog names {path}, which is {found}; `vedette lake verify` says what is missing")]
     Damaged {
@@ -127,24 +146,59 @@ impl LakeError {
         let path = path.to_owned();
         move |source| Self::Disk { path, source }
     }
-}
 
-/// Removes a file that the catalog names no more, and what lies beside it.
-///
-/// # Errors
-/// If it cannot be removed, or is not there.
-pub fn remove(folder: &Path, path: &str) -> io::Result<()> {
-    match fs::remove_file(folder.join(skip::name(path))) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => fs::remove_file(folder.join(path)),
+    /// What an object store says to who hunts.
+    pub(crate) fn of_read(error: &object_store::Error) -> Self {
+        match error {
+            object_store::Error::NotFound { path, .. } => {
+                Self::Damaged { path: path.clone(), found: "not there".to_owned() }
+            }
+            error => Self::of_store("the lake's files cannot be read", error),
+        }
+    }
+
+    /// What an object store says.
+    fn of_store(place: &str, error: &object_store::Error) -> Self {
+        let said = error.to_string();
+        let line = said.lines().next().unwrap_or_default();
+        Self::Store { place: place.to_owned(), what: line.chars().take(SAID).collect() }
     }
 }
 
-/// Whether a file of the catalog is there as the catalog says, by its length; what is in it is looked at by who reads it.
-fn is_there(folder: &Path, file: &LakeFile) -> Result<(), LakeError> {
+/// What an object store said, if it is among the causes of an error.
+pub(crate) fn store_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a object_store::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let boxed = error.downcast_ref::<Box<object_store::Error>>().map(|error| &**error);
+        let found = boxed.or_else(|| error.downcast_ref::<object_store::Error>());
+        if found.is_some() {
+            return found;
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Removes a file of a folder, and what lies beside it.
+fn remove(folder: &Path, path: &str) -> Result<(), LakeError> {
+    remove_if_there(&folder.join(skip::name(path)))?;
+    remove_if_there(&folder.join(path))
+}
+
+fn remove_if_there(path: &Path) -> Result<(), LakeError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LakeError::of_disk(path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a file of the catalog is there as the catalog says, by its length; what is in it is looked at by who reads it. Of a bucket only whoever
+/// reads finds out: there each look would be a request.
+fn is_there(place: &Place, file: &LakeFile) -> Result<(), LakeError> {
     if file.layout > LAYOUT {
         return Err(LakeError::Newer { path: file.path.clone(), layout: file.layout });
     }
+    let Place::Folder(folder) = place else { return Ok(()) };
     let found = match fs::metadata(folder.join(&file.path)) {
         Ok(found) if found.len() == file.bytes => return Ok(()),
         Ok(found) => format!("{} bytes long and not {}", found.len(), file.bytes),

@@ -1,8 +1,8 @@
 //! Each query gets the lake as it is at one moment.
 //!
-//! In: the catalog, the folder, what waits ([`Live`]), which source each topic is of. Out: [`Lake`]. Invariant: each event is in it once, whatever is written meanwhile.
+//! In: the catalog, where the files are, what waits ([`Live`]), which source each topic is of. Out: [`Lake`]. Invariant: each event is in it once, whatever is written meanwhile.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use vedette_event::{Incarnation, Micros};
 use vedette_store::{
@@ -10,42 +10,42 @@ use vedette_store::{
     model::{Holds, LakeCatalog},
 };
 
-use super::{Lake, LakeError, Live, Missing, Reached};
+use super::{Lake, LakeError, Live, Missing, Place, Reached};
 
 /// Reads the lake of a data folder. Clones are the same, and cheap.
 #[derive(Debug, Clone)]
 pub struct LakeReader {
     store: Store,
-    folder: Arc<Path>,
+    place: Place,
     live: Live,
     topics: Arc<BTreeMap<String, String>>,
 }
 
 impl LakeReader {
-    /// Of the files in this folder that the store's catalog names, and of what waits. Another process sees nothing wait. `topics` says which
+    /// Of the files in this place that the store's catalog names, and of what waits. Another process sees nothing wait. `topics` says which
     /// source each topic that is read now is of: how far others once were says nothing of how far the lake is.
     #[must_use]
-    pub fn new(store: Store, folder: &Path, live: Live, topics: BTreeMap<String, String>) -> Self {
-        Self { store, folder: folder.into(), live, topics: Arc::new(topics) }
+    pub fn new(store: Store, place: impl Into<Place>, live: Live, topics: BTreeMap<String, String>) -> Self {
+        Self { store, place: place.into(), live, topics: Arc::new(topics) }
     }
 
     /// Where the files are.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub const fn place(&self) -> &Place {
+        &self.place
     }
 
     /// The lake as it is now, for one query: of one source, or all.
     ///
     /// # Errors
-    /// If the catalog cannot be read, or the folder, or if a newer program wrote some of it.
+    /// If the catalog cannot be read, or a folder, or if a newer program wrote some of it.
     pub async fn now(&self, source: Option<&str>) -> Result<Lake, LakeError> {
         let reading = self.live.read();
         // In this order: what is written in between is in both, and left out by its offsets; the other way round it would be in neither.
         let newest = self.live.newest();
         let LakeCatalog { files, originals, positions, dropped, lost } =
             self.store.lake_catalog(source).await?;
-        let mut lake = Lake::new(&self.folder, files)?.with_newest(newest, &positions, source)?;
+        let mut lake = Lake::new(self.place.clone(), files)?.with_newest(newest, &positions, source)?;
         lake = lake.with_originals(originals);
         lake.reading = Some(reading);
         let is_of = |topic: &String| {

@@ -4,7 +4,7 @@
 //! page is skipped only by what its index, its statistics and bloom filters say that it cannot hold; no file is read that the catalog does not name;
 //! one that is named and is not there is an error, never a shorter answer.
 
-use std::{cmp::Reverse, fmt, path::Path, sync::Arc};
+use std::{cmp::Reverse, fmt, sync::Arc};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -22,7 +22,7 @@ use datafusion::{
     error::{DataFusionError, Result},
     execution::object_store::ObjectStoreUrl,
     logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction},
-    object_store::{ObjectStore, local::LocalFileSystem},
+    object_store::ObjectStore,
     physical_plan::{ExecutionPlan, metrics::MetricBuilder, union::UnionExec},
     scalar::ScalarValue,
 };
@@ -30,7 +30,7 @@ use vedette_event::Micros;
 use vedette_store::model::{LakeDrop, LakeFile, LakePosition, LostInterval};
 
 use super::{
-    Finder, LAYOUT, LakeError, Newest, Reached,
+    Finder, LAYOUT, LakeError, Newest, Place, Reached,
     fitted::fitted,
     is_there,
     live::Reading,
@@ -66,7 +66,7 @@ pub struct Lake {
     /// Those of originals.
     originals: Arc<[LakeFile]>,
     pub(crate) store: Arc<dyn ObjectStore>,
-    folder: Arc<Path>,
+    place: Place,
     /// What is in no file yet.
     newest: Arc<[(Arc<str>, RecordBatch)]>,
     pub(super) reached: Vec<Reached>,
@@ -99,24 +99,25 @@ impl fmt::Debug for Lake {
 }
 
 impl Lake {
-    /// These files of the catalog, below this folder.
+    /// These files of the catalog, in this place.
     ///
     /// # Errors
     /// If a file is of a newer layout. One that is not as the catalog has it is found where a query needs it.
-    pub fn new(folder: &Path, files: Vec<LakeFile>) -> Result<Self, LakeError> {
+    pub fn new(place: impl Into<Place>, files: Vec<LakeFile>) -> Result<Self, LakeError> {
+        let place = place.into();
         if let Some(newer) = files.iter().find(|file| file.layout > LAYOUT) {
             return Err(LakeError::Newer { path: newer.path.clone(), layout: newer.layout });
         }
-        if files.is_empty() {
+        if let Place::Folder(folder) = &place
+            && files.is_empty()
+        {
             std::fs::create_dir_all(folder).map_err(LakeError::of_disk(folder))?;
         }
-        let store = LocalFileSystem::new_with_prefix(folder).map_err(std::io::Error::other);
-        let store = store.map_err(LakeError::of_disk(folder))?;
         Ok(Self {
             files: files.into(),
             originals: Arc::default(),
-            store: Arc::new(store),
-            folder: folder.into(),
+            store: place.store()?,
+            place,
             newest: Arc::default(),
             reached: Vec::new(),
             missing: Missing::default(),
@@ -189,7 +190,7 @@ impl Lake {
         if files.len() > MOST_FILES {
             return Err(LakeError::TooMany { files: files.len() });
         }
-        files.iter().try_for_each(|file| is_there(&self.folder, file))
+        files.iter().try_for_each(|file| is_there(&self.place, file))
     }
 
     /// What it has not, as of the moment of the catalog.

@@ -17,7 +17,7 @@ use vedette_event::Micros;
 use vedette_store::model::{Holds, LakeFile};
 
 use super::{
-    LakeError,
+    LakeError, Place,
     file::{FileWriter, times},
     fitted::{fitted, joined},
     originals, remove, skip,
@@ -28,18 +28,29 @@ const HOUR: i64 = 3_600_000_000;
 /// Collects events and writes them.
 #[derive(Debug)]
 pub struct Writer {
-    folder: PathBuf,
+    place: Place,
     /// By source and hour, which is what comes into one file.
     waiting: BTreeMap<(Arc<str>, i64), Vec<RecordBatch>>,
     bytes: usize,
     files: u64,
+    /// Files of all that waits, which the catalog may not name yet.
+    begun: Vec<LakeFile>,
+    /// Files of what waited before more came, which it is not to name.
+    stale: Vec<LakeFile>,
 }
 
 impl Writer {
-    /// Into this folder, which need not be there.
+    /// Of the files of this place.
     #[must_use]
-    pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), waiting: BTreeMap::new(), bytes: 0, files: 0 }
+    pub fn new(place: impl Into<Place>) -> Self {
+        Self {
+            place: place.into(),
+            waiting: BTreeMap::new(),
+            bytes: 0,
+            files: 0,
+            begun: Vec::new(),
+            stale: Vec::new(),
+        }
     }
 
     /// Takes events of a source, all with a time; `bytes` is what they hold of memory.
@@ -48,6 +59,7 @@ impl Writer {
     /// If a batch has no times, which would be a defect of whoever gives it.
     pub fn push(&mut self, source: &Arc<str>, events: &RecordBatch, bytes: usize) -> Result<(), LakeError> {
         let hours: Vec<i64> = times(events)?.values().iter().map(|time| time.div_euclid(HOUR)).collect();
+        self.stale.append(&mut self.begun);
         self.bytes += bytes;
         let mut from = 0;
         while let Some(hour) = hours.get(from).copied() {
@@ -65,30 +77,46 @@ impl Writer {
         self.bytes
     }
 
-    /// Writes all that waits. It waits on until [`Writer::written`], so that nothing is lost if the catalog does not take the files.
+    /// Writes all that waits into the place's folder. It waits on until [`Writer::written`], so that nothing is lost if the place or the catalog does
+    /// not take the files; what was written is not written again meanwhile.
     ///
     /// # Errors
     /// The first that could not be written; those before it are removed, since a full disk would become fuller with each try.
     pub fn write(&mut self, now: Micros) -> Result<Vec<LakeFile>, LakeError> {
+        if !self.begun.is_empty() {
+            return Ok(self.begun.clone());
+        }
+        let (folder, mark) = (self.place.folder(), self.place.mark());
         let mut files = Vec::with_capacity(self.waiting.len());
         for ((source, hour), batches) in &self.waiting {
             self.files += 1;
-            let name = format!("{}-{:016}-{:04}.parquet", day_and_hour(*hour), now.0, self.files);
-            if let Err(error) = write_both(&self.folder, &name, (source, *hour), batches, now, &mut files) {
+            let name = format!("{}-{:016}-{:04}{mark}.parquet", day_and_hour(*hour), now.0, self.files);
+            if let Err(error) = write_both(folder, &name, (source, *hour), batches, now, &mut files) {
                 for file in &files {
                     // What stays here is removed as an orphan.
-                    let _ = remove(&self.folder, &file.path);
+                    let _ = remove(folder, &file.path);
                 }
                 return Err(error);
             }
         }
+        self.begun.clone_from(&files);
         Ok(files)
     }
 
     /// The catalog has the files.
     pub fn written(&mut self) {
+        self.place.named(&self.begun);
+        self.begun.clear();
         self.waiting.clear();
         self.bytes = 0;
+    }
+
+    /// Gives up; files that may be there, and that the catalog may name or not.
+    pub fn give_up(&mut self) -> Vec<LakeFile> {
+        self.waiting.clear();
+        self.bytes = 0;
+        self.begun.append(&mut self.stale);
+        std::mem::take(&mut self.begun)
     }
 }
 
@@ -137,7 +165,19 @@ fn write(
 /// If the folder cannot be read, or a file not be removed.
 pub fn remove_orphans(folder: &Path, named: &BTreeSet<String>) -> Result<u64, LakeError> {
     let mut removed = 0;
-    let mut folders = vec![folder.to_owned()];
+    for (name, path) in files_below(folder)? {
+        let of = name.strip_suffix(".skip").map(|of| format!("{of}.parquet"));
+        if !named.contains(of.as_ref().unwrap_or(&name)) {
+            fs::remove_file(&path).map_err(LakeError::of_disk(&path))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// All files that a lake writes below a folder, whole or not, with their names.
+pub(super) fn files_below(folder: &Path) -> Result<Vec<(String, PathBuf)>, LakeError> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(below) = folders.pop() {
         let entries = match fs::read_dir(&below) {
             Ok(entries) => entries,
@@ -150,16 +190,14 @@ pub fn remove_orphans(folder: &Path, named: &BTreeSet<String>) -> Result<u64, La
                 folders.push(path);
                 continue;
             }
-            let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().replace('\\', "/");
             let ours = path
                 .extension()
                 .is_some_and(|end| end == "parquet" || end == "part" || end == skip::EXTENSION);
-            let of = name.strip_suffix(".skip").map(|of| format!("{of}.parquet"));
-            if ours && !named.contains(of.as_ref().unwrap_or(&name)) {
-                fs::remove_file(&path).map_err(LakeError::of_disk(&path))?;
-                removed += 1;
+            if ours {
+                let name = path.strip_prefix(folder).unwrap_or(&path);
+                found.push((name.to_string_lossy().replace('\\', "/"), path.clone()));
             }
         }
     }
-    Ok(removed)
+    Ok(found)
 }

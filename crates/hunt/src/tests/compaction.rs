@@ -127,7 +127,10 @@ fn small_files_of_an_hour_that_is_over_are_merged_once() {
         (0..n).map(|number| file("fw", 10, bytes, number)).collect()
     };
     let sizes = |files: Vec<LakeFile>, minutes: i64| -> Vec<usize> {
-        mergeable(files, Micros(11 * HOUR.0).plus(Span::secs(60 * minutes))).iter().map(Vec::len).collect()
+        mergeable(files, 512 << 20, Micros(11 * HOUR.0).plus(Span::secs(60 * minutes)))
+            .iter()
+            .map(Vec::len)
+            .collect()
     };
     assert_eq!(sizes(many(2, MIB), 11), [2]);
     assert_eq!(sizes(many(2, MIB), 10), [0; 0], "some may still come");
@@ -140,13 +143,13 @@ fn small_files_of_an_hour_that_is_over_are_merged_once() {
     assert_eq!(sizes(many(50, 8 * MIB), 60), [21], "reading them takes no more memory than it may");
     let late = LakeFile { written_at: Micros(HOUR.0 * 30), ..file("fw", 10, MIB, 7) };
     let with_late = [many(2, MIB), vec![late]].concat();
-    assert_eq!(mergeable(with_late.clone(), Micros(HOUR.0 * 30)).len(), 0);
-    assert_eq!(mergeable(with_late, Micros(HOUR.0 * 31)).len(), 1);
+    assert_eq!(mergeable(with_late.clone(), 512 << 20, Micros(HOUR.0 * 30)).len(), 0);
+    assert_eq!(mergeable(with_late, 512 << 20, Micros(HOUR.0 * 31)).len(), 1);
     let newer = LakeFile { layout: 99, ..file("fw", 10, MIB, 8) };
     assert_eq!(sizes(vec![newer, file("fw", 10, MIB, 1)], 60), [0; 0]);
     let several =
         vec![file("fw", 10, MIB, 1), file("waf", 10, MIB, 1), file("fw", 9, MIB, 1), file("waf", 10, 2, 2)];
-    let groups = mergeable(several, Micros(HOUR.0 * 20));
+    let groups = mergeable(several, 512 << 20, Micros(HOUR.0 * 20));
     assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [2]);
     assert!(groups[0].iter().all(|file| file.source == "waf" && file.hour == 10));
 }

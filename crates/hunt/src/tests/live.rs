@@ -19,12 +19,12 @@ use crate::{
     lake::{Lake, LakeReader, Live, Missing, Writer, lean, placed},
 };
 
-fn lake_columns() -> Columns {
+pub fn lake_columns() -> Columns {
     Columns::of_lake(["source.ip", "source.port", "message"], &declared(), true)
 }
 
 /// Events with these offsets, each a second after the one before.
-fn of(source: &str, offsets: impl Iterator<Item = i64>) -> RecordBatch {
+pub fn of(source: &str, offsets: impl Iterator<Item = i64>) -> RecordBatch {
     let mut converter = lake_columns().converter().unwrap();
     let projection = Projection::new(converter.fields().cloned());
     let mut batch = BatchBuilder::new(projection.clone());
@@ -43,7 +43,7 @@ fn of(source: &str, offsets: impl Iterator<Item = i64>) -> RecordBatch {
     lean(&placed(&made, &places, &logs, 0).unwrap()).unwrap()
 }
 
-fn position(topic: &str, next_offset: i64) -> LakePosition {
+pub fn position(topic: &str, next_offset: i64) -> LakePosition {
     LakePosition {
         topic: topic.to_owned(),
         incarnation: 0,
@@ -64,7 +64,7 @@ fn asked(lake: Lake, sql: &str) -> Vec<Value> {
 }
 
 /// The offsets that there are, in order, each as often as it is there.
-fn offsets(lake: &Lake) -> Vec<i64> {
+pub fn offsets(lake: &Lake) -> Vec<i64> {
     let rows = asked(lake.clone(), "select vedette.offset as o from events order by o");
     rows.iter().map(|row| row["o"].as_i64().unwrap()).collect()
 }
@@ -175,7 +175,7 @@ fn what_waits_is_asked_as_files_are() {
     }
 }
 
-fn topics() -> BTreeMap<String, String> {
+pub fn topics() -> BTreeMap<String, String> {
     BTreeMap::from([("t".to_owned(), "fw".to_owned()), ("u".to_owned(), "waf".to_owned())])
 }
 

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bucket;
 mod compaction;
 mod conversion;
+mod faulty;
 mod functions;
 mod hostile;
 mod lake;

@@ -6,8 +6,9 @@
 use anyhow::{Context as _, anyhow};
 use vedette_engine::{Compiled, EngineSettings};
 use vedette_event::{Incarnation, Micros, SourceDef, SourceIx, Sources, StoredPlacement, Topics};
+use vedette_hunt::lake::Place;
 use vedette_store::{
-    Store,
+    Access, Store,
     model::{FiredAlert, Holds, LakeFile, LakePosition},
 };
 
@@ -27,6 +28,8 @@ const PAGE: u32 = 10_000;
 
 /// What the data folder holds of the past.
 pub struct Past {
+    /// Where the lake's files are.
+    pub place: Place,
     /// The lake's files.
     pub files: Vec<LakeFile>,
     /// Up to where each partition is in them.
@@ -50,6 +53,7 @@ pub async fn read(
     source: Option<&str>,
     stretch: (Micros, Micros),
 ) -> Result<Past, Failure> {
+    let place = service::lake_place(config, store, Access::Tool).await?;
     let positions = store.lake_positions().await.world()?;
     let mut files = store.lake_files(source, Micros::MIN, Micros::MAX).await.world()?;
     files.retain(|file| file.holds == Holds::Events);
@@ -85,7 +89,7 @@ pub async fn read(
         fired.extend(page);
     }
     let more_fired = fired.len() >= MOST_FIRED;
-    Ok(Past { files, positions, placements, topics, secret, fired, more_fired })
+    Ok(Past { place, files, positions, placements, topics, secret, fired, more_fired })
 }
 
 /// The sources that are read.

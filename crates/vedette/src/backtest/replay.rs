@@ -7,7 +7,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -20,7 +19,7 @@ use anyhow::{Context as _, Result, ensure};
 use vedette_correlate::HealthSignal;
 use vedette_engine::{Compiled, DetectedBatch, Engine, EngineSettings, NewRevision, Output};
 use vedette_event::{Flags, Incarnation, Micros, Partition, Placed, Span, StoredPlacement, place};
-use vedette_hunt::lake::{InTime, InTimeBatch, Places};
+use vedette_hunt::lake::{InTime, InTimeBatch, Place, Places};
 use vedette_store::model::LakeFile;
 
 use super::way::{self, Hand, Task};
@@ -32,7 +31,7 @@ const TASKS: usize = 16;
 pub struct Replay<'a> {
     pub compiled: &'a Arc<Compiled>,
     pub settings: EngineSettings,
-    pub folder: &'a Path,
+    pub place: Place,
     pub files: Vec<LakeFile>,
     /// Placements that are no function of the record.
     pub placements: &'a [(Incarnation, StoredPlacement)],
@@ -65,14 +64,14 @@ pub fn run(
     each: &mut dyn FnMut(Vec<NewRevision>) -> io::Result<()>,
     on: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Done> {
-    let Replay { compiled, settings, folder, files, placements, from, complete, threads } = replay;
+    let Replay { compiled, settings, place, files, placements, from, complete, threads } = replay;
     let secret = settings.secret;
     let mut engine = Engine::new(compiled.clone(), settings);
     let mut hands = (0..threads.max(1)).map(|_| Hand::new(compiled, secret)).collect::<Result<Vec<_>>>()?;
     let moved = moved(compiled, placements);
     let end = complete.iter().copied().max().unwrap_or(Micros::MIN);
     let files = files.into_iter().filter(|file| file.latest >= from && file.earliest < end).collect();
-    let mut events = InTime::new(folder, files, way::wanted(compiled))?;
+    let mut events = InTime::new(place, files, way::wanted(compiled))?;
     let mut done = Done::default();
     let mut out = Output::default();
     let mut tasks = Vec::new();

@@ -18,7 +18,7 @@ use super::{
     sink::Sink,
     way,
 };
-use crate::{Failure, World as _, config::Config, content::RuleText, pipeline, service, table};
+use crate::{Failure, World as _, config::Config, content::RuleText, pipeline, table};
 
 /// The rules that can be tried, and why others cannot.
 pub struct Able {
@@ -96,7 +96,7 @@ impl Tried {
         on: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Report, Failure> {
         let read_from = self.read_from();
-        let Past { files, positions, placements, secret, fired, more_fired, .. } = past;
+        let Past { place, files, positions, placements, secret, fired, more_fired, .. } = past;
         let Self { rules, compiled, not_tried, stretch, threads } = self;
         let (from, to) = stretch;
         let complete = past::complete(config, &compiled, &positions, to);
@@ -106,7 +106,7 @@ impl Tried {
         let replayed = replay::Replay {
             compiled: &compiled,
             settings: past::settings(config, &compiled, secret),
-            folder: &service::lake_folder(&config.data),
+            place,
             files,
             placements: &placements,
             from: read_from,

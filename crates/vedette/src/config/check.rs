@@ -25,7 +25,7 @@ pub fn check(config: &Config, purpose: For) -> Result<()> {
     engine(config)?;
     super::access::check(config)?;
     super::oidc::check(config, purpose)?;
-    super::lake::check(config)?;
+    super::lake::check(config, purpose)?;
     super::respond::check(config)?;
     super::store::check(config)
 }

@@ -49,8 +49,9 @@ pub fn ask(
     let mut found = None;
     folder::with_store(&config, Access::Tool, async |store| {
         // What waits for its file is seen by the service alone.
-        let (folder, topics) = (service::lake_folder(&config.data), service::topic_sources(&config));
-        let reader = LakeReader::new(store.clone(), &folder, Live::default(), topics);
+        let place = service::lake_place(&config, store, Access::Tool).await?;
+        let topics = service::topic_sources(&config);
+        let reader = LakeReader::new(store.clone(), place, Live::default(), topics);
         let lake = reader.now(source).await.world()?;
         let all = || Ok(Arc::new(content::rules(&config.rules)?.load(&sources)));
         let (mut tables, mut notes) = tables::tables(&query, store, &sources, all).await.world()?;

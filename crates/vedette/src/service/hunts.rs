@@ -58,6 +58,8 @@ const MAX_MISSING: usize = 20;
 pub struct Wires {
     /// Reads the lake, what waits for its file included; none where there is none.
     pub lake: Option<LakeReader>,
+    /// Where hunts put what does not fit into their memory: beside the store, since the folder of the system may be memory, too.
+    pub spill: PathBuf,
     /// The catalog.
     pub store: Store,
     /// What hashes of secrets are keyed with.
@@ -81,15 +83,9 @@ pub fn over_the_api(later: &Later) -> Hunts {
     )
 }
 
-/// Where hunts put what does not fit into their memory: beside the lake, since the folder of the system may be memory, too.
-fn spill(lake: &Path) -> PathBuf {
-    lake.with_file_name("spill")
-}
-
 /// Removes what hunts of an ended process left behind.
-pub fn clean(lake: &Path) {
-    let spill = spill(lake);
-    match std::fs::remove_dir_all(&spill) {
+pub fn clean(spill: &Path) {
+    match std::fs::remove_dir_all(spill) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             tracing::warn!(folder = %spill.display(), %error, "what hunts left behind cannot be removed");
         }
@@ -182,7 +178,7 @@ fn ask(wires: (&Wires, &LakeReader), question: &Question, runtime: &Handle) -> R
     let originals =
         if query.names_originals() { missing::lines_of_originals(lake.missing()) } else { Vec::new() };
     let basis = basis(&lake, notes.into_iter().chain(originals).collect(), times);
-    let spill = spill(reader.folder());
+    let spill = wires.spill.clone();
     std::fs::create_dir_all(&spill).map_err(|error| fault(&error.into()))?;
     let limits = Limits { rows: Some(*rows), folder: Some(spill), ..LIMITS };
     let columns = tables::columns(sources, source);

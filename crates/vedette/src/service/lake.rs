@@ -12,7 +12,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -31,7 +30,7 @@ use vedette_event::{
 };
 use vedette_hunt::{
     Columns, Converter, Origin,
-    lake::{Live, Writer, beside, lean, placed, remove, remove_orphans},
+    lake::{Live, Place, Writer, beside, lean, placed},
 };
 use vedette_ingest::{
     Ingest, IngestSettings, Ingested, LagView, LastRead, OnLoss, Recovery, Resume, StartAt, record_hash,
@@ -56,6 +55,8 @@ const CELL: usize = 16;
 const COLUMN: usize = 256;
 /// How often it looks around while nothing comes.
 const TICK: Duration = Duration::from_millis(200);
+/// How long what is written may take to be where it stays once the stage is to stop.
+const LAST: Duration = Duration::from_secs(4);
 /// Pause after what could not be done.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How often the catalog is told how far all is complete, while nothing waits.
@@ -66,7 +67,7 @@ const LOOK: Duration = Duration::from_secs(10);
 /// What the stage works with.
 pub struct Wires {
     /// Where files go.
-    pub folder: PathBuf,
+    pub place: Place,
     /// What it is to keep, and how soon.
     pub lake: LakeConfig,
     /// What is read, and how.
@@ -95,7 +96,7 @@ pub fn run(mut wires: Wires, runtime: &Handle, stage: &Stage) -> Result<()> {
             sweep(&wires, &mut unsure, runtime, stage).and_then(|()| Filling::begin(&wires, runtime, stage));
         let ended = begun.and_then(|mut filling| {
             let ended = filling.run(stage);
-            unsure.append(&mut filling.unsure);
+            unsure.append(&mut filling.writer.give_up());
             ended
         });
         match ended {
@@ -125,12 +126,18 @@ fn sweep(wires: &Wires, unsure: &mut Vec<LakeFile>, runtime: &Handle, stage: &St
     let named: BTreeSet<String> = named.collect();
     if swept {
         // Others here have files that the catalog is about to name, so these alone are looked at.
-        for file in unsure.drain(..).filter(|file| !named.contains(&file.path)) {
-            remove(&wires.folder, &file.path)?;
+        while let Some(file) = unsure.last() {
+            if named.contains(&file.path) {
+                wires.place.named(std::slice::from_ref(file));
+            } else {
+                let removed = wires.place.remove(&file.path);
+                runtime.block_on(stage.awaits(WHERE, removed))?;
+            }
+            unsure.pop();
         }
         return Ok(());
     }
-    let removed = remove_orphans(&wires.folder, &named)?;
+    let removed = runtime.block_on(stage.awaits(WHERE, wires.place.sweep(&named)))?;
     if removed > 0 {
         tracing::info!(removed, "files that an ended process left behind were removed from the lake");
     }
@@ -145,6 +152,9 @@ fn pause(stage: &Stage, time: Duration) {
         std::thread::sleep(TICK.min(time));
     }
 }
+
+/// Who holds it up while files are brought to where they stay.
+pub const WHERE: &str = "where the lake's files are";
 
 /// What becomes of one topic's records.
 struct Shaper {
@@ -211,8 +221,6 @@ struct Filling<'a> {
     writer: Writer,
     /// Up to where events have been taken, and not all of it written.
     positions: BTreeMap<Partition, LakePosition>,
-    /// Files that the catalog may have taken, or not.
-    unsure: Vec<LakeFile>,
     /// How long events wait at most.
     flush: Duration,
     /// When the first of those that wait came.
@@ -259,9 +267,8 @@ impl<'a> Filling<'a> {
             in_force,
             compiled,
             shapers: BTreeMap::new(),
-            writer: Writer::new(&wires.folder),
+            writer: Writer::new(wires.place.clone()),
             positions: BTreeMap::new(),
-            unsure: Vec::new(),
             flush: Duration::from_micros(wires.lake.flush.0.unsigned_abs()),
             since: None,
             noted: Instant::now(),
@@ -426,7 +433,7 @@ impl<'a> Filling<'a> {
         Ok(())
     }
 
-    /// Writes what waits, and has the catalog name it; false if the disk does not take it.
+    /// Writes what waits, and has the catalog name it; false if the disk or the bucket does not take it.
     ///
     /// # Errors
     /// If the catalog does not say that it has the files: only a new beginning tells whether it has.
@@ -444,14 +451,23 @@ impl<'a> Filling<'a> {
                 return Ok(false);
             }
         };
+        let brought = self.wires.place.bring(&files);
+        match self.runtime.block_on(stage.awaits(WHERE, in_time(brought, stage))) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                tracing::error!(
+                    "the lake cannot be written: {error}; it is tried again, and detection goes on"
+                );
+                return Ok(false);
+            }
+            // What waits is read again by the next start.
+            None => return Ok(false),
+        }
         // All that was taken is in these files, so that they are complete for as long as what was taken is.
         let positions = self.wires.live.positions();
         let added = self.wires.store.add_to_lake(&files, &positions);
         let added = self.runtime.block_on(stage.awaits("store", added));
-        if let Err(error) = added {
-            self.unsure = files;
-            return Err(error).context("the catalog does not take new files");
-        }
+        added.context("the catalog does not take new files")?;
         self.writer.written();
         self.wires.live.written();
         self.positions.clear();
@@ -479,9 +495,16 @@ fn weight(raw: &RawBatch, batch: &EventBatch, events: &vedette_hunt::RecordBatch
     originals + raw.data.len() * rows / raw.records.len().max(1) + columns * (rows * CELL + COLUMN)
 }
 
-/// Where the lake is: a folder beside the store's files.
-pub fn folder(data: &Path) -> PathBuf {
-    data.join("lake")
+/// What this comes to, unless the stage is to stop and it takes long then.
+pub async fn in_time<T>(work: impl Future<Output = T>, stage: &Stage) -> Option<T> {
+    let late = async {
+        stage.asked_to_stop().await;
+        tokio::time::sleep(LAST).await;
+    };
+    tokio::select! {
+        done = work => Some(done),
+        () = late => None,
+    }
 }
 
 /// Which source each topic is of.

@@ -1,13 +1,12 @@
 //! What the lake is to keep: what is too old or too much goes, small files become large ones, and files that nobody needs are deleted.
 //!
-//! In: the catalog, how long and how much is to be kept. Out: changes of the catalog, and of the folder.
+//! In: the catalog, how long and how much is to be kept. Out: changes of the catalog, and of the files.
 //! Invariants: what goes is taken out of the catalog and counted first; a file is deleted only once the catalog has not named it for a while
 //! and nobody here began to read before that; small files and the one that replaces them are exchanged in one transaction. Nobody waits for
 //! it, and it works half of the time at most, so that detection has the processors.
 
 use std::{
     collections::BTreeSet,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,13 +17,16 @@ use std::{
 use anyhow::Result;
 use tokio::runtime::Handle;
 use vedette_event::{Micros, Severity, Span, time::DAY};
-use vedette_hunt::lake::{LakeError, Live, merge, mergeable, remove};
+use vedette_hunt::lake::{LakeError, Live, Place, merge, mergeable};
 use vedette_store::{
     Store,
     model::{DropReason, HealthEvent, Holds, LakeFile, LeavingFile, Publication},
 };
 
-use super::supervisor::Stage;
+use super::{
+    lake::{WHERE, in_time},
+    supervisor::Stage,
+};
 use crate::config::lake::LakeConfig;
 
 /// How often it looks for what there is to do.
@@ -32,12 +34,14 @@ const LOOK: Duration = Duration::from_secs(10);
 /// How often it asks whether it may begin.
 const SOON: Duration = Duration::from_millis(200);
 /// How long a file stays that the catalog names no more: as long as somebody who hunts in a process of their own may read it.
-pub const GRACE: Span = Span::secs(600);
+const GRACE: Span = Span::secs(600);
+/// The same in a bucket, of which a backup has no copy: so the files that one of the last day names are there when it is restored.
+const GRACE_IN_BUCKET: Span = DAY;
 
 /// What the stage works with.
 pub struct Wires {
     /// Where the files are.
-    pub folder: PathBuf,
+    pub place: Place,
     /// What is to be kept.
     pub lake: LakeConfig,
     /// The catalog.
@@ -50,7 +54,7 @@ pub struct Wires {
 
 /// Works until it is to stop. What cannot be done is said and tried again.
 pub fn run(wires: Wires, runtime: &Handle, stage: &Stage) -> Result<()> {
-    let mut keeper = Keeper { wires, runtime, spoilt: BTreeSet::new() };
+    let mut keeper = Keeper { wires, runtime, spoilt: BTreeSet::new(), unwanted: None };
     while !stage.stopping() {
         stage.works();
         let swept = keeper.wires.swept.load(Ordering::Acquire);
@@ -74,6 +78,8 @@ struct Keeper<'a> {
     runtime: &'a Handle,
     /// Files that could not be read: what they are in is left as it is.
     spoilt: BTreeSet<String>,
+    /// A file that may be there, and is not to be named.
+    unwanted: Option<String>,
 }
 
 impl Keeper<'_> {
@@ -120,14 +126,22 @@ impl Keeper<'_> {
 
     /// Deletes files that the catalog has not named for a while.
     fn delete(&self, stage: &Stage) -> Result<()> {
-        let Wires { folder, store, live, .. } = &self.wires;
+        let Wires { place, store, live, .. } = &self.wires;
         let leaving = self.runtime.block_on(stage.awaits("store", store.leaving_lake()))?;
-        let due = due(leaving, crate::now(), live.read_since());
+        let grace = if matches!(place, Place::Bucket(_)) { GRACE_IN_BUCKET } else { GRACE };
+        let due = due(leaving, crate::now().minus(grace), live.read_since());
         let mut deleted = Vec::with_capacity(due.len());
         for file in due {
-            match remove(folder, &file.path) {
+            if stage.stopping() {
+                break;
+            }
+            match self.runtime.block_on(stage.awaits(WHERE, place.remove(&file.path))) {
                 Ok(()) => deleted.push(file),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => deleted.push(file),
+                Err(error @ LakeError::Store { .. }) => {
+                    // The others would have to wait as long.
+                    tracing::warn!(%error, "files that the lake needs no longer could not be deleted");
+                    break;
+                }
                 Err(error) => {
                     tracing::warn!(file = file.path, %error, "a file that the lake needs no longer could not be deleted");
                 }
@@ -143,10 +157,14 @@ impl Keeper<'_> {
 
     /// Makes one file of many small ones, if there are such.
     fn merge_some(&mut self, stage: &Stage) -> Result<bool> {
-        let Wires { folder, store, .. } = &self.wires;
+        let Wires { place, store, .. } = &self.wires;
+        if let Some(unwanted) = &self.unwanted {
+            self.runtime.block_on(stage.awaits(WHERE, place.remove(unwanted)))?;
+            self.unwanted = None;
+        }
         let asked = store.lake_files(None, Micros::MIN, Micros::MAX);
         let files = self.runtime.block_on(stage.awaits("store", asked))?;
-        let groups = mergeable(files, crate::now());
+        let groups = mergeable(files, place.largest(), crate::now());
         let whole = |group: &Vec<LakeFile>| group.iter().all(|file| !self.spoilt.contains(&file.path));
         let Some(group) = groups.into_iter().find(whole) else { return Ok(false) };
         let mut began = Instant::now();
@@ -156,13 +174,21 @@ impl Keeper<'_> {
             began = Instant::now();
             !stage.stopping()
         };
-        match merge(folder, &group, crate::now(), &mut go_on) {
+        match merge(place.clone(), &group, crate::now(), &mut go_on) {
             Ok(None) => Ok(false),
             Ok(Some(merged)) => {
+                let merged_alone = std::slice::from_ref(&merged);
+                let brought = in_time(place.bring(merged_alone), stage);
+                let brought = self.runtime.block_on(stage.awaits(WHERE, brought));
+                if !matches!(brought, Some(Ok(()))) {
+                    self.unwanted = Some(merged.path);
+                    return brought.transpose().map(|_| false).map_err(Into::into);
+                }
                 let replaced = store.replace_in_lake(&group, &merged);
                 let replaced = self.runtime.block_on(stage.awaits("store", replaced));
                 // Where it is not said that this was done, the file may be named: it stays until the next start tells.
                 replaced?;
+                place.named(merged_alone);
                 tracing::debug!(
                     files = group.len(),
                     into = merged.path,
@@ -181,9 +207,9 @@ impl Keeper<'_> {
     }
 }
 
-/// Of these the files to be deleted: those that left long enough ago, and before all who read began to.
-fn due(leaving: Vec<LeavingFile>, now: Micros, read_since: Option<Micros>) -> Vec<LeavingFile> {
-    let before = read_since.unwrap_or(Micros::MAX).min(now.minus(GRACE));
+/// Of these the files to be deleted: those that left before this time, and before all who read began to.
+fn due(leaving: Vec<LeavingFile>, before: Micros, read_since: Option<Micros>) -> Vec<LeavingFile> {
+    let before = read_since.unwrap_or(Micros::MAX).min(before);
     leaving.into_iter().filter(|file| file.left_at < before).collect()
 }
 
@@ -314,7 +340,7 @@ mod tests {
         };
         let due = |read_since| -> Vec<String> {
             let all = [5, 10, 11, 30].map(leaving).to_vec();
-            due(all, NOW, read_since).into_iter().map(|file| file.path).collect()
+            due(all, NOW.minus(GRACE), read_since).into_iter().map(|file| file.path).collect()
         };
         assert_eq!(due(None), ["11", "30"]);
         assert_eq!(due(Some(NOW)), ["11", "30"]);

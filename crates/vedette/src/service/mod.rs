@@ -20,6 +20,7 @@ mod hunts;
 mod kernel;
 mod lake;
 mod lake_keeping;
+mod lake_place;
 mod live;
 mod lost;
 mod notices_due;
@@ -61,7 +62,8 @@ use vedette_sigma::{Lists, RuleFile};
 use vedette_store::{Access, Store};
 
 use adopt::{Adopter, FromReloader};
-pub use lake::{folder as lake_folder, topic_sources};
+pub use lake::topic_sources;
+pub use lake_place::place as lake_place;
 use present::{Evaluated, Present, Running};
 use reload::{Ask, Reloader, RuleSetSummary};
 pub use respond::InForceAtAll;
@@ -188,9 +190,13 @@ async fn start_all(
     let faces = (reloads, acting.response.clone(), acting.board.clone(), hunts.clone());
     // Whoever hunts in this process sees what waits here, too.
     let live = Live::default();
-    let reader = config.lake.on.then(|| {
-        LakeReader::new(store.clone(), &lake_folder(&config.data), live.clone(), topic_sources(&config))
-    });
+    let reader = match config.lake.on {
+        true => {
+            let place = lake_place(&config, &store, Access::Engine).await?;
+            Some(LakeReader::new(store.clone(), place, live.clone(), topic_sources(&config)))
+        }
+        false => None,
+    };
     let address =
         serve(&store, (mode, &config, faces), (check, backtests), view, metrics.clone(), supervisor).await?;
     tracing::info!(api = %address, "starting");
@@ -307,14 +313,15 @@ async fn run_all(
 
 /// Starts who fills the lake, who looks after it and who runs hunts over it again and again, if there is to be one.
 fn fill(
-    lake: Option<(PathBuf, LakeConfig)>,
+    lake: (PathBuf, LakeConfig),
     (settings, secret, detection): (vedette_ingest::IngestSettings, [u8; 32], vedette_ingest::LagView),
     (in_force, store, (hunts, live, reader)): (watch::Receiver<Arc<Compiled>>, Store, Asking),
     supervisor: &Supervisor,
 ) -> std::io::Result<()> {
-    if let Some((folder, _)) = &lake {
-        hunts::clean(folder);
-    }
+    let (data, lake) = lake;
+    let spill = data.join("spill");
+    hunts::clean(&spill);
+    let place = reader.as_ref().map(|reader| reader.place().clone());
     let scheduling = reader.clone().map(|lake| scheduler::Wires {
         store: store.clone(),
         hunts: hunts::over_the_api(&hunts),
@@ -322,25 +329,25 @@ fn fill(
         in_force: in_force.clone(),
         skew: settings.allowance,
     });
+    let (to, in_force_now) = (store.clone(), in_force.clone());
     // It is set here alone.
-    let _ =
-        hunts.set(hunts::Wires { lake: reader, store: store.clone(), secret, in_force: in_force.clone() });
+    let _ = hunts.set(hunts::Wires { lake: reader, spill, store: to, secret, in_force: in_force_now });
     if let Some(wires) = scheduling {
         let runtime = Handle::current();
         supervisor.spawn(Name::Scheduler, move |stage| scheduler::run(wires, &runtime, stage))?;
     }
-    let Some((folder, lake)) = lake else { return Ok(()) };
+    let Some(place) = place else { return Ok(()) };
     let topics = in_force.borrow().topics.clone();
     let swept = Arc::default();
     let keeping = lake_keeping::Wires {
-        folder: folder.clone(),
+        place: place.clone(),
         lake: lake.clone(),
         store: store.clone(),
         live: live.clone(),
         swept: Arc::clone(&swept),
     };
     let wires =
-        lake::Wires { folder, lake, settings, detection, topics, in_force, store, live, swept, secret };
+        lake::Wires { place, lake, settings, detection, topics, in_force, store, live, swept, secret };
     let runtime = Handle::current();
     supervisor.spawn(Name::Lake, move |stage| lake::run(wires, &runtime, stage))?;
     let runtime = Handle::current();

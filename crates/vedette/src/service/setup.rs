@@ -67,8 +67,8 @@ pub struct Prepared {
     pub threads: u16,
     /// What may be held.
     pub memory: Memory,
-    /// Where the lake is, and what it is to keep; none where there is to be none.
-    pub lake: Option<(PathBuf, LakeConfig)>,
+    /// The data folder, and what the lake is to keep.
+    pub lake: (PathBuf, LakeConfig),
     /// What hashes of secrets are keyed with.
     pub secret: [u8; 32],
 }
@@ -162,7 +162,7 @@ pub async fn prepare(
         retention: config.store.retention.into(),
         threads: config.engine.threads.unwrap_or_else(pipeline::cores),
         memory,
-        lake: config.lake.on.then(|| (super::lake_folder(&config.data), config.lake.clone())),
+        lake: (config.data.clone(), config.lake.clone()),
         secret,
         compiled,
         engine,

@@ -42,7 +42,7 @@ use vedette_store::model::LakeFile;
 use super::{HIDDEN, KEYS, ORIGINAL};
 use crate::{
     columns::{INCARNATION, OFFSET, PARTITION, TOPIC},
-    lake::LakeError,
+    lake::{LakeError, store_error},
 };
 
 /// Bytes of originals that are looked for at once: those of a batch.
@@ -218,7 +218,12 @@ impl Finder {
             let error = LakeError::Damaged { path: file.path.clone(), found };
             DataFusionError::External(Box::new(error))
         };
-        let opened = self.open(file).await.map_err(|e| damaged(e.to_string()))?;
+        // The file is at fault, or who has it.
+        let failed = |error: ParquetError| match store_error(&error) {
+            Some(cause) => DataFusionError::External(Box::new(LakeError::of_read(cause))),
+            None => damaged(error.to_string()),
+        };
+        let opened = self.open(file).await.map_err(failed)?;
         for part in 0..opened.metadata.metadata().num_row_groups() {
             let (partitions, offsets) = opened.bounds(part);
             let may = |row: &usize| {
@@ -229,7 +234,7 @@ impl Finder {
             if wanted.is_empty() {
                 continue;
             }
-            let keys = self.keys(&opened, part).await.map_err(|e| damaged(e.to_string()))?;
+            let keys = self.keys(&opened, part).await.map_err(failed)?;
             let keys = Keys::of(&keys).ok_or_else(|| damaged("without its keys".to_owned()))?;
             let there = wanted.iter().filter_map(|row| Some((*row, keys.find(place(sought, *row))?)));
             let there: Vec<(usize, usize)> = there.collect();
@@ -240,10 +245,10 @@ impl Finder {
             let mut places: Vec<usize> = there.iter().map(|(_, at)| *at).collect();
             places.dedup();
             let texts = self.texts(&opened, part, &places, keys.rows());
-            let mut texts = texts.map_err(|e| damaged(e.to_string()))?;
+            let mut texts = texts.map_err(failed)?;
             let (mut places, mut there) = (places.into_iter(), there.into_iter().peekable());
             while let Some(batch) = texts.next().await {
-                let batch = batch.map_err(|e| damaged(e.to_string()))?;
+                let batch = batch.map_err(failed)?;
                 let column = batch.column_by_name(ORIGINAL).and_then(|texts| texts.as_string_view_opt());
                 let column = column.ok_or_else(|| damaged("without its texts".to_owned()))?;
                 for (text, at) in column.iter().zip(places.by_ref()) {
