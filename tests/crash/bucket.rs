@@ -137,10 +137,10 @@ fn disturb(deployment: &Deployment, s3: &S3, going: impl Fn() -> bool) -> Result
 
 /// What the running service answers to these, and the terminal.
 fn answers(deployment: &Deployment) -> Result<Vec<String>> {
+    let token = deployment.token_of("answers", "engineer")?;
     let mut process = deployment.run()?;
     let address = process.address()?;
     process.ready(200, "")?;
-    let token = deployment.token()?;
     let head = format!("Authorization: Bearer {token}\r\nContent-Type: application/json\r\n");
     let mut all = Vec::new();
     for sql in EVERY {

@@ -177,7 +177,7 @@ async fn show(
     let known = app.store.there_at(&children::ids(&body), at.unwrap_or(i64::MAX)).await?;
     let desk = AlertDesk::of(app, &dossier.document.row, at).await?;
     let text = app.store.rule_text(&body.rule.id, &body.rule.version).await?;
-    let mut page = compose(dossier, desk, &body, (&known, text), &live, (filters, at));
+    let mut page = compose(dossier, desk, &body, (&known, text), &live, (filters, at, pivot::may(app)));
     page.hunts = pivot::of_alert(app, &body);
     if let Some((why, text)) = unsaved {
         (page.conflict, page.draft) = (Some(why), text);
@@ -251,7 +251,7 @@ fn compose(
     body: &Alert,
     (known, text): (&BTreeSet<String>, Option<String>),
     live: &Live,
-    (only, at): (Vec<Only>, Option<i64>),
+    (only, at, may_hunt): (Vec<Only>, Option<i64>, bool),
 ) -> AlertPage {
     let Dossier { document, history, standing, earlier, verdicts, covered } = dossier;
     let (row, envelope) = (document.row, document.envelope);
@@ -263,6 +263,7 @@ fn compose(
     let chips = chips(&row.id, &only, at);
     let marks = Marks::of(live, &body.rule.id);
     let contents = Contents::new((&row.id, at), events.unwrap_or_default(), marks, only);
+    let contents = contents.for_who_hunts(may_hunt);
     let children = children::blocks(body, known, &contents);
     let seen =
         row.entity.as_ref().zip(verdicts).and_then(|(of, verdicts)| Seen::of(&row.rule_id, of, verdicts, at));

@@ -84,6 +84,8 @@ pub(super) struct Event {
     /// Its own page, with every field at full length.
     pub href: Option<String>,
     pub absent: Option<String>,
+    /// Where the lake may have what is not here, for who may hunt.
+    pub lake: Option<String>,
     pub gap_before: Option<String>,
 }
 
@@ -129,6 +131,8 @@ pub(super) struct Contents {
     as_of: Option<String>,
     marks: Marks,
     only: Vec<Only>,
+    /// Whether who looks may ask the lake.
+    may_hunt: bool,
 }
 
 impl Contents {
@@ -140,7 +144,13 @@ impl Contents {
     ) -> Self {
         let place = |of: &EventContent| (of.topic.clone(), of.incarnation, of.partition, of.offset, of.index);
         let fetched = fetched.into_iter().enumerate().map(|(n, of)| (place(&of), (n, of))).collect();
-        Self { fetched, id: id.to_owned(), as_of: at.map(|at| at.to_string()), marks, only }
+        let as_of = at.map(|at| at.to_string());
+        Self { fetched, id: id.to_owned(), as_of, marks, only, may_hunt: false }
+    }
+
+    /// The same for who may ask the lake, where there is one.
+    pub fn for_who_hunts(self, may_hunt: bool) -> Self {
+        Self { may_hunt, ..self }
     }
 
     /// The events of some references, of which there are so many in all: the first five, and the last.
@@ -218,6 +228,7 @@ impl Contents {
                 .filter(|_| content.is_some_and(|content| content.content.is_some()))
                 .map(|number| format!("{}/events/{number}", segment("/alerts/", &self.id))),
             absent: absent(content),
+            lake: Some(reference).filter(|_| self.may_hunt && lacks(content)).map(in_the_lake),
             gap_before: None,
         }
     }
@@ -280,6 +291,21 @@ fn absent(content: Option<&EventContent>) -> Option<String> {
             Some(format!("cannot be decoded: {}", content.fault.as_deref().unwrap_or_default()))
         }
     }
+}
+
+/// Whether what an event says is not here, and will not come.
+fn lacks(content: Option<&EventContent>) -> bool {
+    content.is_none_or(|content| matches!(content.state, ContentState::Gone | ContentState::Left))
+}
+
+/// The page of an event by its place in the log.
+fn in_the_lake(of: &Evidence) -> String {
+    let numbers =
+        [of.partition.to_string(), of.offset.to_string(), of.index.to_string(), of.time.to_string()];
+    let [partition, offset, index, at] = &numbers;
+    let pairs =
+        [("topic", &*of.topic), ("partition", partition), ("offset", offset), ("index", index), ("at", at)];
+    href("/hunt/event", &pairs)
 }
 
 /// The record's text, where an event has one.

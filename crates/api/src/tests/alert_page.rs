@@ -364,7 +364,10 @@ async fn who_and_what_was_before_are_told_of_the_past_as_they_were() {
 /// What the newest revision does not refer to is not kept: that is said, and nobody is told to wait.
 #[tokio::test]
 async fn an_event_of_then_that_is_not_kept_says_so() {
-    let api = seeded().await;
+    let hunts = super::hunts::stand_in(std::sync::Arc::default());
+    let api = super::empty(|app| app.hunts = Some(hunts)).await;
+    super::seed::fill(&api.store, super::NOON).await;
+    api.live.send_replace(std::sync::Arc::new(super::seed::live(super::NOON)));
     let id = id_of(&api, "bot-stuffing").await;
     let seq = api.store.newest_seq().await.unwrap();
     let row = api.store.alert(&id).await.unwrap().unwrap();
@@ -384,6 +387,8 @@ async fn an_event_of_then_that_is_not_kept_says_so() {
     assert!(!then.is_empty() && then.iter().all(|state| state == "\"left\""), "{then:?}");
     let page = api.get(&format!("/alerts/{id}?as_of={seq}")).await.text();
     assert!(page.contains("not kept: the alert went on") && !page.contains("being fetched"));
+    // What the store has no more the lake may have.
+    assert!(page.contains("<a href=\"/hunt/event?topic=api") && page.contains("ask the lake"), "{page}");
 }
 
 #[tokio::test]

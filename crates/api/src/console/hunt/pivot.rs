@@ -25,6 +25,11 @@ fn schema(app: &App) -> Option<HuntSchema> {
     hunt::schema(app).ok()
 }
 
+/// Whether whoever looks may hunt, and there is something to ask.
+pub(in crate::console) fn may(app: &App) -> bool {
+    schema(app).is_some()
+}
+
 /// All events of an entity, a quarter of an hour before and after.
 pub(in crate::console) fn around(app: &App, (kind, value): (&str, &str), at: Micros) -> Option<String> {
     let sql = text::of_entity(kind, value, &schema(app)?)?;
