@@ -3,6 +3,7 @@
 mod api;
 mod binary;
 mod browser;
+mod certificate;
 mod conformance;
 mod crash;
 mod kafka;

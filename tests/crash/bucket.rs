@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Output,
     thread,
     time::{Duration, Instant},
@@ -17,7 +17,7 @@ use vedette_simulate::Random;
 
 use super::{
     kills::finish,
-    lake::{all_once, held, said},
+    lake::{all_once, below, held, held_in_the_end, said},
     log::{self, Plan},
     program::{Deployment, exchange},
     s3::{KEYS, S3},
@@ -60,22 +60,6 @@ fn objects(s3: &S3) -> Result<BTreeSet<PathBuf>> {
     let mut all = below(&s3.bucket(BUCKET))?;
     all.retain(|path| path.extension().is_some_and(|end| end == "parquet"));
     Ok(all)
-}
-
-fn below(folder: &Path) -> Result<BTreeSet<PathBuf>> {
-    let (mut found, mut folders) = (BTreeSet::new(), vec![folder.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        let Ok(entries) = fs::read_dir(folder) else { continue };
-        for entry in entries {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path);
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// What happened to the service.
@@ -204,17 +188,7 @@ fn a_lake_in_a_bucket_has_each_event_once_and_answers_as_a_folder_does() -> Resu
 
     let folder = Deployment::new(&kafka, "engine: {skew: 1s}\nlake: {flush: 1s}\n")?;
     finish(&folder, end)?;
-    // The lake may be behind detection, which read all of it in one go.
-    let mut here = held(&folder)?;
-    for _ in 0..10 {
-        if here.len() < found.len() {
-            let mut process = folder.run()?;
-            process.ready(200, "")?;
-            thread::sleep(Duration::from_secs(3));
-            process.stop()?;
-            here = held(&folder)?;
-        }
-    }
+    let here = held_in_the_end(&folder, found.len())?;
     ensure!(here == found, "a folder holds other events: {} and {}", here.len(), found.len());
     for (sql, (there, here)) in EVERY.iter().cycle().zip(answers(&deployment)?.iter().zip(answers(&folder)?))
     {

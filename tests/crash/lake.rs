@@ -30,9 +30,14 @@ const PLAN: Plan =
 
 /// All files of the lake, whole or not.
 fn files(data: &Path) -> Result<BTreeSet<PathBuf>> {
-    let (mut found, mut folders) = (BTreeSet::new(), vec![data.join("lake")]);
+    below(&data.join("lake"))
+}
+
+/// All files below a folder.
+pub fn below(folder: &Path) -> Result<BTreeSet<PathBuf>> {
+    let (mut found, mut folders) = (BTreeSet::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
-        // It is made with the first file.
+        // The lake's is made with the first file.
         let Ok(entries) = fs::read_dir(folder) else { continue };
         for entry in entries {
             let path = entry?.path();
@@ -72,6 +77,22 @@ pub fn held(deployment: &Deployment) -> Result<BTreeMap<(String, i32, i64), i64>
         found.insert((topic, partition, offset), row["n"].as_i64().context("a number")?);
     }
     Ok(found)
+}
+
+/// The same once it is so many. The lake reads what detection has read, and need not have come as far when a service ends that has caught up.
+pub fn held_in_the_end(deployment: &Deployment, wanted: usize) -> Result<BTreeMap<(String, i32, i64), i64>> {
+    let mut held_now = held(deployment)?;
+    for _ in 0..10 {
+        if held_now.len() >= wanted {
+            break;
+        }
+        let mut process = deployment.run()?;
+        process.ready(200, "")?;
+        thread::sleep(Duration::from_secs(3));
+        process.stop()?;
+        held_now = held(deployment)?;
+    }
+    Ok(held_now)
 }
 
 /// What the lake holds, which is what was written, each once.

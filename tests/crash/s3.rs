@@ -4,14 +4,13 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use http::{HeaderValue, Request, Response, StatusCode, header::AUTHORIZATION};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -30,6 +29,8 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     },
 };
+
+use crate::certificate::self_signed;
 
 /// Who may ask, and what they sign with.
 pub const KEYS: (&str, &str) = ("AKVEDETTE", "of-nobody-else-8c1f");
@@ -137,16 +138,7 @@ async fn answer(
 
 /// A certificate of this address alone, which vouches for itself.
 fn tls(at: &Path) -> Result<TlsAcceptor> {
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"])
-        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"])
-        .arg("-keyout")
-        .arg(at.join("key.pem"))
-        .arg("-out")
-        .arg(at.join("certificate.pem"))
-        .output()
-        .context("openssl")?;
-    ensure!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
+    self_signed(at, "127.0.0.1", "IP:127.0.0.1")?;
     let certificate = CertificateDer::from_pem_file(at.join("certificate.pem"))?;
     let key = PrivateKeyDer::from_pem_file(at.join("key.pem"))?;
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -17,9 +17,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 
-use crate::skipped;
+use crate::{certificate::self_signed, skipped};
 
 /// The password of `soc`.
 pub const PASSWORD: &str = "correct horse";
@@ -57,7 +57,7 @@ impl Exim {
         fs::write(at.join("group"), format!("root:x:0:\nDebian-exim:x:{user}:\n"))?;
         fs::write(at.join("exim.conf"), config(at, user))?;
         fs::create_dir(at.join("spool"))?;
-        certificate(at)?;
+        self_signed(at, "localhost", "DNS:localhost")?;
         if root {
             fs::set_permissions(at, fs::Permissions::from_mode(0o755))?;
             for owned in ["spool", "key.pem"] {
@@ -105,20 +105,6 @@ fn wrapper(lib: &Path) -> Result<PathBuf> {
     let folders = fs::read_dir(lib.join("usr/lib"))?.flatten();
     let found = folders.map(|folder| folder.path().join("libnss_wrapper.so")).find(|path| path.is_file());
     found.context("libnss_wrapper.so")
-}
-
-fn certificate(at: &Path) -> Result<()> {
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
-        .args(["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"])
-        .arg("-keyout")
-        .arg(at.join("key.pem"))
-        .arg("-out")
-        .arg(at.join("certificate.pem"))
-        .output()
-        .context("openssl")?;
-    ensure!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
-    Ok(())
 }
 
 /// Starts it for each connection to a port of its own.
