@@ -120,17 +120,15 @@ pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 /// What serde says is wrong, in the words of who asks: it names what it expected as Rust does (`struct HuntBody`, `usize`). What stands in
 /// backquotes is the caller's own and stays.
 fn in_words(said: &str) -> String {
-    if let Some(rest) = said.strip_prefix("missing field ") {
-        let (name, place) = rest
-            .split_once(" at line ")
-            .map_or((rest, String::new()), |(name, at)| (name, format!(" at line {at}")));
+    let (said, place) = match said.rsplit_once(" at line ") {
+        Some((said, place)) => (said, format!(" at line {place}")),
+        None => (said, String::new()),
+    };
+    if let Some(name) = said.strip_prefix("missing field ") {
         return format!("{name} is missing{place}");
     }
-    let Some((found, expected)) = said.rsplit_once(", expected ") else { return said.to_owned() };
-    let (what, place) =
-        expected.split_once(" at line ").map_or((expected, None), |(what, at)| (what, Some(at)));
-    let first = what.split_whitespace().next().unwrap_or_default();
-    let words = match first {
+    let Some((found, what)) = said.rsplit_once(", expected ") else { return format!("{said}{place}") };
+    let words = match what.split_whitespace().next().unwrap_or_default() {
         "struct" | "map" | "internally" | "adjacently" => "an object",
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number that is not negative",
         "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
@@ -139,7 +137,6 @@ fn in_words(said: &str) -> String {
         _ if what == "a sequence" => "a list",
         _ => what,
     };
-    let place = place.map(|at| format!(" at line {at}")).unwrap_or_default();
     format!("{found}, expected {words}{place}")
 }
 

@@ -11,7 +11,7 @@ use vedette_event::{Evidence, Incarnation, alert::references};
 use vedette_store::is_entity;
 
 use super::{
-    Stamp, href,
+    Stamp, href, hunt,
     marks::{self, Marks, Part},
     segment, words,
 };
@@ -303,9 +303,7 @@ fn in_the_lake(of: &Evidence) -> String {
     let numbers =
         [of.partition.to_string(), of.offset.to_string(), of.index.to_string(), of.time.to_string()];
     let [partition, offset, index, at] = &numbers;
-    let pairs =
-        [("topic", &*of.topic), ("partition", partition), ("offset", offset), ("index", index), ("at", at)];
-    href("/hunt/event", &pairs)
+    hunt::href_of([&of.topic, partition, offset, index, at])
 }
 
 /// The record's text, where an event has one.

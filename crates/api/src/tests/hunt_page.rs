@@ -9,11 +9,11 @@ use serde_json::json;
 use super::{Answer, Api, NOON, hunts::stand_in, request, seed, seeded};
 use crate::{app::App, live::Live};
 
-async fn hunting() -> Api {
+pub(super) async fn hunting() -> Api {
     super::empty(|app: &mut App| app.hunts = Some(stand_in(std::sync::Arc::default()))).await
 }
 
-async fn form(api: &Api, path: &str, pairs: &[(&str, &str)]) -> Answer {
+pub(super) async fn form(api: &Api, path: &str, pairs: &[(&str, &str)]) -> Answer {
     let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
     let request = request("POST", path).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
     api.send(request.header("accept", "text/html").body(Body::from(body)).unwrap()).await

@@ -1,25 +1,14 @@
 //! Scheduled hunts: over the API, on the Hunt page, and the alerts that they raise on theirs.
 
-use axum::{
-    body::Body,
-    http::{StatusCode, header},
-};
+use axum::http::{StatusCode, header};
 use serde_json::{Value, json};
 use vedette_event::{Alert, Span};
 use vedette_store::model::{AlertRevision, HuntOutcome, HuntRun};
 
-use super::{Answer, Api, NOON, hunts::stand_in, request};
-use crate::app::App;
-
-async fn hunting() -> Api {
-    super::empty(|app: &mut App| app.hunts = Some(stand_in(std::sync::Arc::default()))).await
-}
-
-async fn form(api: &Api, path: &str, pairs: &[(&str, &str)]) -> Answer {
-    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-    let request = request("POST", path).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-    api.send(request.header("accept", "text/html").body(Body::from(body)).unwrap()).await
-}
+use super::{
+    Api, NOON,
+    hunt_page::{form, hunting},
+};
 
 async fn keep(api: &Api, name: &str, shared: bool) -> i64 {
     let body = json!({"name": name, "sql": "select 1", "shared": shared});

@@ -3,6 +3,8 @@
 //! In: how far both have come. Out: pauses and resumptions. Invariants: what is new goes to detection first, also where a broker is slow or
 //! gives each reader its share; of a partition in which a reader has come as far as detection it asks the broker for nothing.
 
+use std::collections::BTreeMap;
+
 use vedette_event::Partition;
 use vedette_ingest::{Ingest, LagReport, LagView};
 
@@ -20,9 +22,10 @@ pub fn keep(ingest: &Ingest, detection: &LagView) {
 
 /// The partitions that are to be read from now on, or not to be.
 fn turns(own: &LagReport, detection: &LagReport) -> Vec<(Partition, bool)> {
-    let ahead = |partition: Partition, position: i64| {
-        detection.partitions.iter().any(|of| of.partition == partition && of.position > position)
-    };
+    let read: BTreeMap<Partition, i64> =
+        detection.partitions.iter().map(|of| (of.partition, of.position)).collect();
+    let ahead =
+        |partition: Partition, position: i64| read.get(&partition).is_some_and(|read| *read > position);
     let own = own.partitions.iter();
     own.filter(|of| of.paused == ahead(of.partition, of.position))
         .map(|of| (of.partition, of.paused))

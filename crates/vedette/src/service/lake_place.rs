@@ -5,8 +5,9 @@
 //! holds the data folder. A store of before places were remembered has its files in the folder `lake` beside it.
 
 use anyhow::Context as _;
+use vedette_event::Micros;
 use vedette_hunt::lake::Place;
-use vedette_store::{Access, Store, model::LakeCatalog};
+use vedette_store::{Access, Store};
 
 use crate::{
     Failure, World as _,
@@ -26,8 +27,7 @@ pub async fn place(config: &Config, store: &Store, access: Access) -> Result<Pla
     if said == remembered {
         return Ok(place);
     }
-    let LakeCatalog { mut files, originals, .. } = store.lake_catalog(None).await.world()?;
-    files.extend(originals);
+    let files = store.lake_files(None, Micros::MIN, Micros::MAX).await.world()?;
     if !files.is_empty() {
         let before = if remembered.is_empty() { "the folder `lake` of the data folder" } else { &remembered };
         let wrong = |what: String| Failure::Usage(config.places.wrong("lake.location", what));

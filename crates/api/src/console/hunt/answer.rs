@@ -9,14 +9,14 @@ use serde_json::Value;
 use vedette_event::{Micros, Span};
 use vedette_store::is_entity;
 
-use super::{Narrow, Stamp};
+use super::{Narrow, Stamp, href_of};
 use crate::{
     app::App,
     auth::Caller,
     console::{
         bars::{Picture, Point},
         events::{TELLING, entity_href},
-        href, words,
+        words,
     },
     desk::hunt::{self, HuntBody, text},
     hunting::HuntDocument,
@@ -268,9 +268,7 @@ fn place(columns: &[Column], row: &[Value]) -> Option<String> {
     let (topic, partition) = (of("vedette.topic")?, of("vedette.partition")?);
     let (offset, index) = (of("vedette.offset")?, of("vedette.index")?);
     let at = of("@timestamp").unwrap_or_default();
-    let pairs =
-        [("topic", &*topic), ("partition", &partition), ("offset", &offset), ("index", &index), ("at", &at)];
-    Some(href("/hunt/event", &pairs))
+    Some(href_of([&topic, &partition, &offset, &index, &at]))
 }
 
 fn cell(column: &Column, value: &Value) -> Option<Shown> {

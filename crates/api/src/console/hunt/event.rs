@@ -17,7 +17,7 @@ use crate::{
     access::Permission,
     app::App,
     auth::Caller,
-    console::{events::TELLING, words},
+    console::{events::TELLING, href, words},
     desk::{
         dossier::RECORD,
         hunt::{
@@ -68,6 +68,13 @@ struct EventPage {
     draft: Option<Draft>,
     title: String,
     note: String,
+}
+
+/// The page of the event at this topic, partition, offset and index, which has this time.
+pub(in crate::console) fn href_of([topic, partition, offset, index, at]: [&str; 5]) -> String {
+    let place =
+        [("topic", topic), ("partition", partition), ("offset", offset), ("index", index), ("at", at)];
+    href("/hunt/event", &place)
 }
 
 /// `GET /hunt/event`.

@@ -25,7 +25,7 @@ use utoipa::IntoParams;
 use vedette_event::{Micros, Span};
 use vedette_store::model::Role;
 
-pub(super) use self::event::event;
+pub(super) use self::event::{event, href_of};
 use self::{
     answer::Found,
     schedules::{Choices, Scheduled},

@@ -19,15 +19,14 @@ use crate::{
     hunts::{Column, HuntSchema},
 };
 
-/// What there is to ask, for whoever may.
-fn schema(app: &App) -> Option<HuntSchema> {
-    auth::asking().filter(|caller| caller.may(Permission::Hunt))?;
-    hunt::schema(app).ok()
-}
-
 /// Whether whoever looks may hunt, and there is something to ask.
 pub(in crate::console) fn may(app: &App) -> bool {
-    schema(app).is_some()
+    app.hunts.is_some() && auth::asking().is_some_and(|caller| caller.may(Permission::Hunt))
+}
+
+/// What there is to ask, for whoever may.
+fn schema(app: &App) -> Option<HuntSchema> {
+    if may(app) { hunt::schema(app).ok() } else { None }
 }
 
 /// All events of an entity, a quarter of an hour before and after.

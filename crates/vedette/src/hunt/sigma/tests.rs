@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use vedette_decode::{Decoder, all_fields};
 use vedette_event::{
@@ -174,8 +174,8 @@ fn corpus() -> Option<PathBuf> {
     Some(root)
 }
 
-/// Lines of a file, each as JSON; of long ones each so manieth.
-fn values(file: &Path, every: usize) -> Vec<Value> {
+/// Each so manieth line of a file of JSON.
+fn values<T: DeserializeOwned>(file: &Path, every: usize) -> Vec<T> {
     let text = std::fs::read_to_string(file).unwrap();
     text.lines().step_by(every).map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -188,7 +188,7 @@ fn events_of_others(root: &Path, rules: &Path) -> Vec<String> {
         event
     };
     let mut all = Vec::new();
-    for of in values(&root.join("crs/regression.ndjson"), 1) {
+    for of in values::<Value>(&root.join("crs/regression.ndjson"), 1) {
         let uri = of["uri"].as_str().unwrap_or_default();
         let (stem, query) = uri.split_once('?').unwrap_or((uri, ""));
         all.push(web(json!({"cs-method": of["method"], "cs-uri-stem": stem, "cs-uri-query": query,
@@ -197,16 +197,19 @@ fn events_of_others(root: &Path, rules: &Path) -> Vec<String> {
     for (file, every) in
         [("gotestwaf", 1), ("guardianwaf", 1), ("libinjection", 40), ("httpparams_train", 40)]
     {
-        for of in values(&root.join(format!("payloads/{file}.ndjson")), every) {
+        for of in values::<Value>(&root.join(format!("payloads/{file}.ndjson")), every) {
             all.push(web(
                 json!({"cs-uri-query": of["payload"], "c-uri": of["payload"], "family": of["family"]}),
             ));
         }
     }
     all.extend(
-        values(&root.join("panther/rule_tests.ndjson"), 1).into_iter().map(|mut of| of["event"].take()),
+        values::<Value>(&root.join("panther/rule_tests.ndjson"), 1)
+            .into_iter()
+            .map(|mut of| of["event"].take()),
     );
-    for (number, mut of) in values(&root.join("sigma/eval_cases.ndjson"), 1).into_iter().enumerate() {
+    for (number, mut of) in values::<Value>(&root.join("sigma/eval_cases.ndjson"), 1).into_iter().enumerate()
+    {
         let text = of["rule_yaml"].as_str().unwrap().to_owned();
         let rule: Value = serde_saphyr::from_str(&text).unwrap_or_default();
         let mut event = of["event"].take();
@@ -237,7 +240,7 @@ fn rules_find_in_the_lake_what_they_find_in_every_corpus() {
     let written = tempfile::tempdir().unwrap();
     let records = events_of_others(&root, written.path());
     let lines = |file: &str| -> Vec<String> {
-        let all = values(&root.join(file), 1).into_iter();
+        let all = values::<Value>(&root.join(file), 1).into_iter();
         all.map(|of| of["raw"].as_str().unwrap().to_owned()).collect()
     };
     let sources = Arc::new(content::sources(None).unwrap());
@@ -273,14 +276,9 @@ struct Regression {
 #[test]
 fn rules_of_others_find_in_the_lake_what_two_evaluators_agree_on() {
     let Some(root) = corpus() else { return };
-    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
-    let rows: Vec<Row> = read("sigma/regression_matrix.ndjson")
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    let paths: BTreeSet<PathBuf> = read("sigma/regression.ndjson")
-        .lines()
-        .map(|line| serde_json::from_str::<Regression>(line).unwrap())
+    let rows: Vec<Row> = values(&root.join("sigma/regression_matrix.ndjson"), 1);
+    let paths: BTreeSet<PathBuf> = values::<Regression>(&root.join("sigma/regression.ndjson"), 1)
+        .into_iter()
         .map(|of| root.join("sigmahq").join(of.rule_path))
         .collect();
     let sources = Arc::new(content::sources(None).unwrap());
